@@ -50,6 +50,13 @@ class Tree(Protocol):
                 object is not on this machine.
         """
 
+    def sha256(self, path: str) -> str:
+        """SHA-256 of one file's content; for an LFS pointer, of the file that it stands for.
+
+        Raises:
+            InputError: missing, unreadable, a symbolic link, or changed while it was hashed.
+        """
+
     def on_disk(self, path: str) -> Path:
         """A real file or directory with this content, for libraries that want a path."""
 
@@ -177,6 +184,24 @@ class WorkTree:
             )
         return content
 
+    def sha256(self, path: str) -> str:
+        here = self._resolve(path)
+        if not here.is_file():
+            raise _missing(path, self.label)
+        try:
+            before = here.stat()
+            with here.open("rb") as stream:
+                pointer = lfs_oid(stream.read(1024)) if before.st_size < 1024 else None
+            digest = pointer or _sha256(here)
+            after = here.stat()
+        except PermissionError as error:
+            raise InputError("cannot be read", file=path, fix="make it readable") from error
+        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+            raise InputError(
+                "changed while it was being read", file=path, fix="try again when it is still"
+            )
+        return digest
+
     def on_disk(self, path: str) -> Path:
         here = self._resolve(path)
         if not here.exists():
@@ -257,6 +282,11 @@ class GitTree:
         if stored.stat().st_size > limit:
             raise _too_large(path, stored.stat().st_size, limit)
         return stored.read_bytes()
+
+    def sha256(self, path: str) -> str:
+        path = normalise(path)
+        content = git(self.repository, "cat-file", "blob", self._entry(path).object_id)
+        return lfs_oid(content) or hashlib.sha256(content).hexdigest()
 
     def _lfs_object(self, path: str, oid: str) -> Path:
         """The real bytes behind an LFS pointer, if this machine has them.

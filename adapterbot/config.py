@@ -1,0 +1,196 @@
+"""adapterbot.yaml, or what a repository without one implies. Pure: text and file names come in,
+frozen models come out.
+
+The gate reads the policy in here from the base ref only: a pull request cannot loosen the margins
+that it is judged by.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import PurePosixPath
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from adapterbot.errors import InputError
+from adapterbot.records import Finite, Probability, Record
+from adapterbot.tree import normalise
+from adapterbot.yamlfile import parse, validate
+
+CONFIG_FILES = ("adapterbot.yaml", ".github/adapterbot.yaml")
+TRAINING_CONFIG = "soup.yaml"
+LOCK = "soup.lock"
+SUITE = "evals/suite.yaml"
+ADAPTER_CONFIG = "adapter_config.json"
+_CHECKPOINT = re.compile(r"(^|/)(checkpoint|ckpt|step)[-_]?\d+(/|$)")
+
+RepoPath = Annotated[str, Field(min_length=1, max_length=1000)]
+
+
+class OnDrift(StrEnum):
+    """What a lock that no longer matches does to the verdict."""
+
+    FAIL = "fail"
+    WARN = "warn"
+
+
+class FailOn(StrEnum):
+    """A finding that fails the gate."""
+
+    REGRESSED = "regressed"
+    INCONCLUSIVE = "inconclusive"
+
+
+class MetricRule(Record):
+    """What one metric is held against; None leaves the suite's own figure."""
+
+    gated: bool | None = None
+    margin: Annotated[Finite, Field(ge=0)] | None = None
+    least_effect: Annotated[Finite, Field(ge=0)] | None = None
+
+
+class Policy(Record):
+    """What counts as a finding."""
+
+    alpha: Annotated[Probability, Field(gt=0, lt=0.5)] = 0.05
+    on_drift: OnDrift = OnDrift.FAIL
+    fail_on: tuple[FailOn, ...] = (FailOn.REGRESSED,)
+    metrics: dict[str, MetricRule] = {}
+
+
+class AdapterConfig(Record):
+    """One adapter that is gated, and everything it is gated with.
+
+    Paths are relative to the repository. `baseline` is `base-ref` (the same adapter at the base
+    ref), `none` (the bare base model) or a path to another adapter.
+    """
+
+    path: RepoPath
+    key: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$")]
+    config: RepoPath = TRAINING_CONFIG
+    lock: RepoPath = LOCK
+    suite: RepoPath = SUITE
+    baseline: RepoPath = "base-ref"
+    archive: RepoPath | None = None
+    policy: Policy = Policy()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _key_from_path(cls, given: object) -> object:
+        if isinstance(given, dict) and "key" not in given and isinstance(given.get("path"), str):
+            return {**given, "key": key_of(given["path"])}
+        return given
+
+
+class Config(Record):
+    """adapterbot.yaml."""
+
+    version: Literal[1] = 1
+    base_model: RepoPath | None = None
+    allow_forks: bool = False
+    adapters: tuple[AdapterConfig, ...]
+
+    @model_validator(mode="after")
+    def _keys_are_unique(self) -> Self:
+        keys = [adapter.key for adapter in self.adapters]
+        doubled = sorted({key for key in keys if keys.count(key) > 1})
+        if doubled:
+            raise ValueError(f"the key {doubled[0]!r} is used by two adapters; give one a `key`")
+        return self
+
+
+def key_of(path: str) -> str:
+    """A stable key for an adapter directory: its path, in the characters that a marker may hold."""
+    key = re.sub(r"[^a-z0-9._-]+", "-", path.lower().removeprefix("./")).strip("-._")
+    return key[:100] or "adapter"
+
+
+def load(content: bytes, name: str) -> Config:
+    """Parse adapterbot.yaml.
+
+    Raises:
+        InputError: naming the field, its line and the fix.
+    """
+    file = parse(content, name)
+    if not isinstance(file.content, dict):
+        raise InputError(
+            "must be a mapping with `version` and `adapters`",
+            file=name,
+            fix="run `adapterbot gate` without it, or see docs/config.md",
+        )
+    config = validate(Config, file, file.content)
+    for index, adapter in enumerate(config.adapters):
+        for field in ("path", "config", "lock", "suite"):
+            normalise(getattr(adapter, field), field=f"adapters[{index}].{field}")
+    if not config.adapters:
+        raise InputError("is empty", file=name, field="adapters", fix="list an adapter")
+    return config
+
+
+def discover(files: Sequence[str]) -> Config:
+    """The config of a repository that has none, from the names of its files.
+
+    One adapter directory (checkpoints of a training run do not count), `soup.yaml`, `soup.lock`
+    and `evals/suite.yaml`, each at the root or beside the adapter.
+
+    Raises:
+        InputError: there is no adapter, or more than one.
+    """
+    adapters = [
+        str(PurePosixPath(name).parent)
+        for name in files
+        if PurePosixPath(name).name == ADAPTER_CONFIG and not _CHECKPOINT.search(name)
+    ]
+    if not adapters:
+        raise InputError(
+            f"holds no adapter (no {ADAPTER_CONFIG})",
+            file="the repository",
+            fix="commit a PEFT adapter directory, or name it with --adapter",
+        )
+    if len(adapters) > 1:
+        shown = ", ".join(sorted(adapters)[:3])
+        raise InputError(
+            f"holds {len(adapters)} adapters ({shown}…) and no adapterbot.yaml",
+            file="the repository",
+            fix="list them in adapterbot.yaml, or name one with --adapter",
+        )
+    return Config(adapters=(_conventional(adapters[0], files),))
+
+
+def for_adapter(config: Config | None, path: str, files: Sequence[str]) -> AdapterConfig:
+    """The entry for one adapter that was named by hand; conventional when the config has none."""
+    path = normalise(path, field="--adapter")
+    for adapter in config.adapters if config else ():
+        if normalise(adapter.path) == path:
+            return adapter
+    return _conventional(path, files)
+
+
+def _conventional(path: str, files: Sequence[str]) -> AdapterConfig:
+    present = set(files)
+
+    def near(name: str) -> str:
+        for parent in PurePosixPath(path).parents:
+            candidate = (parent / name).as_posix()
+            if candidate in present:
+                return candidate
+        return name
+
+    archives = sorted(
+        {
+            f"{PurePosixPath(name).parent.parent}/*"
+            for name in files
+            if PurePosixPath(name).name == ADAPTER_CONFIG and _CHECKPOINT.search(name)
+        }
+    )
+    return AdapterConfig(
+        path=path,
+        key=key_of(path),
+        config=near(TRAINING_CONFIG),
+        lock=near(LOCK),
+        suite=near(SUITE),
+        archive=archives[0] if len(archives) == 1 else None,
+    )

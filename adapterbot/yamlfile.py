@@ -1,0 +1,169 @@
+"""YAML written by people we do not know: safe types, no duplicate keys, no alias bombs, and the
+line of every field, so that an error can name it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, TypeVar, get_args
+
+import yaml
+
+from adapterbot.errors import InputError
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel, ValidationError
+
+Path = tuple[str | int, ...]
+Model = TypeVar("Model", bound="BaseModel")
+
+MAX_ALIASES = 100
+MAX_DEPTH = 50
+
+
+@dataclass(frozen=True)
+class YamlFile:
+    """Parsed content, and the 1-based line on which each field starts."""
+
+    name: str
+    content: object
+    lines: Mapping[Path, int]
+
+    def line(self, *path: str | int) -> int | None:
+        """The line of a field, or of the nearest field around it that exists."""
+        for length in range(len(path), -1, -1):
+            found = self.lines.get(path[:length])
+            if found is not None:
+                return found
+        return None
+
+
+class _Reader:
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.lines: dict[Path, int] = {}
+        self.constructor = yaml.constructor.SafeConstructor()
+        self.aliased = 0
+        self.seen: set[int] = set()
+
+    def fail(self, node: yaml.Node, message: str, fix: str) -> InputError:
+        return InputError(
+            message, file=self.name, field=f"line {node.start_mark.line + 1}", fix=fix
+        )
+
+    def value(self, node: yaml.Node, path: Path) -> object:
+        if len(path) > MAX_DEPTH:
+            raise self.fail(node, "is nested too deeply", "flatten it")
+        if id(node) in self.seen and not isinstance(node, yaml.ScalarNode):
+            self.aliased += 1
+            if self.aliased > MAX_ALIASES:
+                raise self.fail(node, "uses too many YAML aliases", "write the values out")
+        self.seen.add(id(node))
+        self.lines.setdefault(path, node.start_mark.line + 1)
+        if isinstance(node, yaml.MappingNode):
+            return self.mapping(node, path)
+        if isinstance(node, yaml.SequenceNode):
+            return [self.value(item, (*path, i)) for i, item in enumerate(node.value)]
+        try:
+            return self.constructor.construct_object(node)
+        except (yaml.YAMLError, ValueError) as error:
+            raise self.fail(node, "holds a value we cannot read", "use plain values") from error
+
+    def mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, object]:
+        found: dict[str, object] = {}
+        for key_node, value_node in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise self.fail(key_node, "has a key that is not plain text", "use a plain key")
+            name = str(key_node.value)
+            if name == "<<":
+                raise self.fail(key_node, "uses a YAML merge key", "write the fields out")
+            if name in found:
+                raise self.fail(key_node, f"has the key {name!r} twice", "keep one of them")
+            self.lines[(*path, name)] = key_node.start_mark.line + 1
+            found[name] = self.value(value_node, (*path, name))
+        return found
+
+
+def parse(content: bytes | str, name: str) -> YamlFile:
+    """Parse one YAML document.
+
+    Raises:
+        InputError: not UTF-8, not YAML, several documents, a duplicate key, a merge key, a tag
+            that is not plain data, or more aliases than any honest file has.
+    """
+    try:
+        text = content.decode("utf-8-sig") if isinstance(content, bytes) else content
+    except UnicodeDecodeError as error:
+        raise InputError("is not UTF-8 text", file=name, fix="save it as UTF-8") from error
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+        problem = getattr(error, "problem", None) or "cannot be parsed"
+        raise InputError(
+            f"is not YAML: {problem}",
+            file=name,
+            field=f"line {mark.line + 1}" if mark else None,
+            fix="correct the syntax",
+        ) from error
+    except RecursionError as error:
+        raise InputError("is nested too deeply", file=name, fix="flatten it") from error
+    if node is None:
+        return YamlFile(name, None, {(): 1})
+    reader = _Reader(name)
+    return YamlFile(name, reader.value(node, ()), reader.lines)
+
+
+def nearest(word: str, known: Sequence[str]) -> str:
+    """`; did you mean 'x'?` when one of `known` is close, else nothing."""
+    close = get_close_matches(word, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def validate(model: type[Model], file: YamlFile, content: object, at: Path = ()) -> Model:
+    """`content` as `model`; the first thing wrong with it becomes one clear line.
+
+    Raises:
+        InputError: naming the file, the field and its line.
+    """
+    from pydantic import ValidationError
+
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise _explain(error, model, file, at) from error
+
+
+def _explain(
+    error: ValidationError, model: type[BaseModel], file: YamlFile, at: Path
+) -> InputError:
+    first = error.errors(include_url=False)[0]
+    path: Path = (*at, *first["loc"])
+    field = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in path).lstrip(".")
+    line = file.line(*path)
+    where = f"{field or 'the file'} (line {line})" if line else (field or "the file")
+    if first["type"] == "extra_forbidden":
+        known = sorted(set(_field_names(model)))
+        hint = nearest(str(path[-1]), known)
+        return InputError(
+            f"is not a field we know{hint}", file=file.name, field=where, fix="remove or rename it"
+        )
+    if first["type"] == "missing":
+        return InputError("is missing", file=file.name, field=where, fix="add it")
+    message = first["msg"].removeprefix("Value error, ")
+    return InputError(
+        message[0].lower() + message[1:], file=file.name, field=where, fix="correct the value"
+    )
+
+
+def _field_names(kind: object) -> Iterator[str]:
+    """Every field name of a model and of the models inside it."""
+    fields = getattr(kind, "model_fields", None)
+    if fields is None:
+        for inner in get_args(kind):
+            yield from _field_names(inner)
+        return
+    for name, field in fields.items():
+        yield name
+        yield from _field_names(field.annotation)
