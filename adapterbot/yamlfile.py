@@ -20,6 +20,7 @@ Model = TypeVar("Model", bound="BaseModel")
 
 MAX_ALIASES = 100
 MAX_DEPTH = 50
+_PLAIN_COLLECTIONS = frozenset({"tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"})
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,8 @@ class _Reader:
                 raise self.fail(node, "uses too many YAML aliases", "write the values out")
         self.seen.add(id(node))
         self.lines.setdefault(path, node.start_mark.line + 1)
+        if isinstance(node, yaml.CollectionNode) and node.tag not in _PLAIN_COLLECTIONS:
+            raise self.fail(node, f"has the tag {node.tag!r}", "use plain values")
         if isinstance(node, yaml.MappingNode):
             return self.mapping(node, path)
         if isinstance(node, yaml.SequenceNode):

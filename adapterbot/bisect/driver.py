@@ -50,11 +50,11 @@ def run(
 
     for index, (answer, detail) in sorted((known or {}).items()):
         record(index, answer, detail, 0.0)
-    while (index := search.ask()) is not None:
+    while (asked := search.ask()) is not None:
         started = clock()
-        answer, detail = judge(checkpoints[index])
-        record(index, answer, detail, clock() - started)
-        progress(f"{checkpoints[index].label}: {answer} ({detail})")
+        answer, detail = judge(checkpoints[asked])
+        record(asked, answer, detail, clock() - started)
+        progress(f"{checkpoints[asked].label}: {answer} ({detail})")
     return _result(search, checkpoints, probes, metrics)
 
 

@@ -2,5 +2,6 @@
 
 from adapterbot.lock.check import check, measure, write
 from adapterbot.lock.schema import Lock, closure, dumps, loads
+from adapterbot.lock.training import load_training
 
-__all__ = ["Lock", "check", "closure", "dumps", "loads", "measure", "write"]
+__all__ = ["Lock", "check", "closure", "dumps", "load_training", "loads", "measure", "write"]

@@ -1,0 +1,5 @@
+"""`python -m adapterbot`."""
+
+from adapterbot.cli import main
+
+main()

@@ -1,0 +1,125 @@
+"""`adapterbot bisect`: the checkpoint that broke it, searched by hand or from the Actions tab."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from adapterbot import __version__, bisect
+from adapterbot.commands import place as places
+from adapterbot.commands.evaluator import evaluator_for
+from adapterbot.commands.publish import Written, announce, write
+from adapterbot.config import AdapterConfig, discover, for_adapter
+from adapterbot.console import listener_for
+from adapterbot.context import Activity, BisectInputs
+from adapterbot.errors import ExitCode, InputError
+from adapterbot.eval.suite import load_suite
+from adapterbot.history import search
+from adapterbot.lock.digests import base_location
+from adapterbot.lock.training import load_training
+from adapterbot.records import BisectVerdict, Report, Source
+from adapterbot.sides import Sides, sides
+from adapterbot.stages import Stages
+from adapterbot.tree import Tree, WorkTree
+
+
+@dataclass(frozen=True)
+class BisectOptions:
+    """What was asked on the command line; the inputs of a dispatch fill what is empty."""
+
+    checkpoints: tuple[str, ...] = ()
+    adapter: str | None = None
+    suite: str | None = None
+    metric: str | None = None
+    device: str | None = None
+    out: Path | None = None
+
+
+def run(options: BisectOptions, environment: Mapping[str, str] = os.environ) -> Written:
+    """Search the history of one adapter.
+
+    Started from the Actions tab, the ref that was chosen there is trusted: starting a workflow
+    takes write access.
+
+    Raises:
+        AdapterbotError: the checkpoints, the suite or the base model cannot be used.
+    """
+    listener = listener_for(environment)
+    inputs, source = _dispatch(environment)
+    root = places.checkout()
+    tree = WorkTree(root)
+    where = sides(tree, tree)
+    adapter = _adapter(where, options.adapter or inputs.adapter)
+    patterns = options.checkpoints or tuple(inputs.checkpoints.split())
+    if not patterns and adapter.archive:
+        patterns = (adapter.archive,)
+    if not patterns:
+        raise InputError(
+            "names no checkpoints",
+            field="checkpoints",
+            fix="name directories oldest first, or a pattern such as 'checkpoints/*'",
+        )
+    stages = Stages(listener)
+    with stages("read"):
+        checkpoints = bisect.find_checkpoints(tree, patterns)
+        suite = load_suite(tree, options.suite or adapter.suite)
+        base = _base(tree, where, adapter)
+    with stages("load"):
+        evaluator = evaluator_for(options.device)(base)
+    report = search(
+        tree,
+        adapter,
+        suite,
+        checkpoints,
+        evaluator,
+        stages,
+        metric=options.metric or inputs.metric or None,
+        base_model=load_training(tree, adapter.config).base,
+    )
+    whole = Report(tool=f"adapterbot {__version__}", source=source, adapters=(report,))
+    written = write(whole, places.out_directory(options.out, root))
+    announce(written, {}, environment)
+    return written
+
+
+def exit_code(report: Report) -> ExitCode:
+    """3 when a checkpoint, or a range of them, is broken; 0 when all are good."""
+    found = report.adapters[0].bisect
+    broken = found is not None and found.verdict is not BisectVerdict.ALL_OK
+    return ExitCode.FINDING if broken else ExitCode.CLEAN
+
+
+def _dispatch(environment: Mapping[str, str]) -> tuple[BisectInputs, Source]:
+    if not environment.get("GITHUB_EVENT_PATH"):
+        return BisectInputs(), Source()
+    context = places.read_event(environment)
+    if context.activity is not Activity.BISECT:
+        raise InputError(
+            f"cannot start a bisect on {context.event}",
+            file="workflow",
+            field="on",
+            fix="use `on: workflow_dispatch`",
+        )
+    return context.bisect, context.source()
+
+
+def _adapter(where: Sides, path: str | None) -> AdapterConfig:
+    files = where.head.files()
+    if path:
+        return for_adapter(where.config, path, files)
+    adapters = (where.config or discover(files)).adapters
+    if len(adapters) > 1:
+        raise InputError(
+            f"holds {len(adapters)} adapters", file="adapterbot.yaml", fix="name one with --adapter"
+        )
+    return adapters[0]
+
+
+def _base(tree: Tree, where: Sides, adapter: AdapterConfig) -> str | Path:
+    training = load_training(tree, adapter.config)
+    location = base_location(training, tree, where.allowed_base)
+    if location is None:
+        return training.base
+    return tree.on_disk(location) if isinstance(location, str) else location

@@ -1,0 +1,130 @@
+"""`adapterbot demo`: a repository with a bad adapter pull request, and the very same gate on it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from adapterbot.commands import gate
+from adapterbot.commands.lock import write as write_lock
+from adapterbot.commands.publish import Written
+from adapterbot.errors import OurFailure
+
+ADAPTER = "adapters/dates"
+BRANCH = "retrain-on-new-invoices"
+_IN_BASE = ("base", ADAPTER, "data/train.jsonl", "evals", "soup.yaml", "soup.lock", "soup-env.lock")
+
+
+def example_directory() -> Path:
+    """The example that comes with adapterbot: in a wheel beside this package, else in the checkout.
+
+    Raises:
+        OurFailure: neither is there.
+    """
+    package = Path(__file__).resolve().parent.parent
+    for place in (package / "example", package.parent / "examples" / "tiny"):
+        if (place / "soup.yaml").is_file():
+            return place
+    raise OurFailure("the example is not installed", fix="reinstall adapterbot")
+
+
+def build_repository(example: Path, directory: Path, history: str = "poisoned") -> None:
+    """A Git repository with a good adapter on `main`, and a branch that retrained it.
+
+    Args:
+        history: which of the example's two training runs the branch holds, `poisoned` or `clean`.
+
+    Raises:
+        OurFailure: Git failed.
+    """
+    _git(directory, "init", "-q", "-b", "main")
+    for name in _IN_BASE:
+        _copy(example / name, directory / name)
+    _commit(directory, "A good adapter")
+    _git(directory, "checkout", "-q", "-b", BRANCH)
+    retrain(example, directory, history)
+    _commit(directory, "Retrain on the new invoices")
+
+
+def retrain(example: Path, directory: Path, history: str) -> None:
+    """Put a training run into the working tree: its data, checkpoints, last adapter and lock."""
+    run = example / "history" / history
+    checkpoints = sorted(path for path in run.iterdir() if path.is_dir())
+    shutil.rmtree(directory / "checkpoints", ignore_errors=True)
+    shutil.copytree(run, directory / "checkpoints")
+    shutil.rmtree(directory / ADAPTER)
+    shutil.copytree(
+        checkpoints[-1], directory / ADAPTER, ignore=shutil.ignore_patterns("trainer_state.json")
+    )
+    added = sorted((example / "data" / history).glob("*.jsonl"))
+    (directory / "data" / "train.jsonl").write_bytes(
+        b"".join(path.read_bytes() for path in (example / "data" / "train.jsonl", *added))
+    )
+    write_lock(directory / "soup.yaml", directory / "soup.lock")
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        shutil.copytree(source, target)
+    else:
+        shutil.copyfile(source, target)
+
+
+def _commit(directory: Path, message: str) -> None:
+    _git(directory, "add", "-A")
+    _git(directory, "commit", "-q", "-m", message)
+
+
+def _git(directory: Path, *arguments: str) -> None:
+    # The demo must not depend on who the user is to Git, nor sign with their key or run their hooks.
+    identity = ("-c", "user.name=adapterbot demo", "-c", "user.email=demo@example.invalid")
+    quiet = ("-c", "commit.gpgsign=false", "-c", "core.hooksPath=/dev/null")
+    try:
+        subprocess.run(
+            ["git", *identity, *quiet, "-C", str(directory), *arguments],
+            check=True,
+            capture_output=True,
+        )
+    except FileNotFoundError as error:
+        raise OurFailure("git was not found", fix="install git on this machine") from error
+    except subprocess.CalledProcessError as error:
+        reason = error.stderr.decode(errors="replace").strip()
+        raise OurFailure(f"git {arguments[0]} failed: {reason}") from error
+
+
+@contextmanager
+def _inside(directory: Path) -> Iterator[None]:
+    before = Path.cwd()
+    os.chdir(directory)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+def run(directory: Path | None, say: Callable[[str], None]) -> Written:
+    """Build the repository and gate its pull request.
+
+    Args:
+        directory: where to build it; a new temporary folder when None.
+
+    Raises:
+        AdapterbotError: the gate itself could not run.
+    """
+    place = directory or Path(tempfile.mkdtemp(prefix="adapterbot-demo-"))
+    place.mkdir(parents=True, exist_ok=True)
+    if any(place.iterdir()):
+        raise OurFailure("is not empty", file=str(place), fix="name a new folder")
+    say(f"a repository with one adapter, and a pull request that retrained it: {place}")
+    build_repository(example_directory(), place)
+    say(f"adapterbot gate --base main --head {BRANCH}")
+    with _inside(place):
+        return gate.run(
+            gate.GateOptions(base="main", head=BRANCH, out=place / ".adapterbot"), environment={}
+        )

@@ -1,0 +1,166 @@
+"""`adapterbot gate`: judge the adapters that a pull request changes, write the report, say so."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from adapterbot import __version__, pipeline
+from adapterbot.commands import place as places
+from adapterbot.commands.publish import Written, announce, publish_comments, write
+from adapterbot.commands.evaluator import evaluator_for
+from adapterbot.config import AdapterConfig
+from adapterbot.console import listener_for
+from adapterbot.context import Activity, Context
+from adapterbot.errors import AdapterbotError, ExitCode, InputError, OurFailure
+from adapterbot.pipeline import Services
+from adapterbot.records import Report, Source
+from adapterbot.sides import Overrides, Sides, select, sides
+from adapterbot.stages import Listener
+from adapterbot.tree import Tree, WorkTree
+
+UNKNOWN_KEY = "gate"
+
+
+@dataclass(frozen=True)
+class GateOptions:
+    """What was asked on the command line or through the action's inputs."""
+
+    base: str | None = None
+    head: str | None = None
+    adapter: str | None = None
+    suite: str | None = None
+    baseline: str | None = None
+    checkpoints: str | None = None
+    device: str | None = None
+    out: Path | None = None
+    comment: bool = True
+
+
+def run(options: GateOptions, environment: Mapping[str, str] = os.environ) -> Written:
+    """The gate, from an event or by hand; its report is told to everybody who should know.
+
+    Raises:
+        AdapterbotError: there is nobody to tell but the caller.
+    """
+    listener = listener_for(environment)
+    context = None if _is_by_hand(options, environment) else places.read_event(environment)
+    if context and context.activity is not Activity.GATE:
+        if context.activity is Activity.BISECT:
+            raise InputError(
+                "names no change to gate",
+                file="workflow",
+                field=f"on: {context.event}",
+                fix="set the input `command: bisect`, or use `on: pull_request`",
+            )
+        listener.said(f"nothing to do: {context.reason}")
+    written = _judged(options, listener, context)
+    comments: dict[str, str] = {}
+    failed: AdapterbotError | None = None
+    if context and options.comment:
+        try:
+            comments = publish_comments(written.report, context, environment)
+        except AdapterbotError as error:
+            failed = error
+    announce(written, comments, environment)
+    if failed:
+        raise failed
+    return written
+
+
+def _is_by_hand(options: GateOptions, environment: Mapping[str, str]) -> bool:
+    if options.base or options.head:
+        return True
+    on_runner = environment.get("GITHUB_ACTIONS") == "true"
+    return not on_runner and not environment.get("GITHUB_EVENT_PATH")
+
+
+def exit_code(report: Report) -> ExitCode:
+    """Our failures before bad input before findings: a failure is never reported as a finding."""
+    kinds = {problem.kind for problem in report.problems}
+    if "failure" in kinds:
+        return ExitCode.FAILURE
+    if "bad_input" in kinds:
+        return ExitCode.BAD_INPUT
+    return ExitCode.FINDING if report.fails else ExitCode.CLEAN
+
+
+def _judged(options: GateOptions, listener: Listener, context: Context | None) -> Written:
+    """The report, whatever happens: what stops the gate becomes its content."""
+    source = context.source() if context else Source()
+    root = places.checkout()
+    adapters: Sequence[AdapterConfig] = ()
+    try:
+        place = (
+            places.from_context(root, context)
+            if context
+            else places.by_hand(root, options.base, options.head)
+        )
+        source = place.context.source()
+        where = sides(place.base, place.head)
+        _refuse_fork(where, place.context)
+        suite, suite_tree = _suite(options, place)
+        services = Services(evaluator_for(options.device), listener, suite_tree)
+        adapters = select(
+            where,
+            Overrides(
+                adapter=options.adapter,
+                suite=suite,
+                baseline=options.baseline,
+                archive=options.checkpoints,
+            ),
+        )
+        if not adapters:
+            listener.said("no adapter changed between the base and the head")
+        report = pipeline.gate(where, adapters, services, source)
+    except AdapterbotError as error:
+        report = _stopped(adapters, source, error)
+    except Exception as error:  # the outermost edge: a bug of ours must not leave a stale green
+        traceback.print_exc()
+        failure = OurFailure(
+            f"adapterbot stopped with {type(error).__name__}",
+            fix="see the job's log, and open an issue with it",
+        )
+        report = _stopped(adapters, source, failure)
+    return write(report, places.out_directory(options.out, root))
+
+
+def _stopped(
+    adapters: Sequence[AdapterConfig], source: Source, error: AdapterbotError
+) -> Report:
+    sections = [pipeline.not_judged(adapter.key, adapter.path, error) for adapter in adapters]
+    return Report(
+        tool=f"adapterbot {__version__}",
+        source=source,
+        adapters=tuple(sections)
+        or (pipeline.not_judged(UNKNOWN_KEY, "the pull request", error),),
+    )
+
+
+def _refuse_fork(where: Sides, context: Context) -> None:
+    allowed = where.config.allow_forks if where.config else False
+    if context.from_fork and context.self_hosted and not allowed:
+        raise InputError(
+            "a pull request from a fork does not run on a self-hosted runner",
+            file="workflow",
+            field="runs-on",
+            fix="review it, then set `allow_forks: true` in adapterbot.yaml on the base branch",
+        )
+
+
+def _suite(options: GateOptions, place: places.Place) -> tuple[str | None, Tree | None]:
+    """The suite that was named, and the files it lies among.
+
+    By hand that is a file on disk. On a pull request it is a path at the base ref, always: the
+    pull request must not choose what it is judged by.
+    """
+    if options.suite is None:
+        return None, None
+    if place.context.event != "manual":
+        return options.suite, None
+    path = Path(options.suite).absolute()
+    root = place.root if path.is_relative_to(place.root) else path.parent
+    return path.relative_to(root).as_posix(), WorkTree(root)

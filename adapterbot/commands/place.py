@@ -1,0 +1,106 @@
+"""Where a command runs: the checkout, the event, the trees that it compares."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from adapterbot import context as contexts
+from adapterbot.context import Context
+from adapterbot.errors import InputError
+from adapterbot.gittree import GitTree, repository_root, resolve_commit
+from adapterbot.tree import Tree, WorkTree
+
+DEFAULT_BASES = ("origin/HEAD", "origin/main", "main", "origin/master", "master")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A checkout and what we are asked to do in it."""
+
+    root: Path
+    context: Context
+    base: Tree
+    head: Tree
+
+
+def read_event(environment: Mapping[str, str]) -> Context:
+    """The Context of the event that started this run.
+
+    Raises:
+        InputError: there is no event, or its payload cannot be read.
+    """
+    path = environment.get("GITHUB_EVENT_PATH", "")
+    name = environment.get("GITHUB_EVENT_NAME", "")
+    fix = "run from a GitHub workflow, or by hand with --base and --head"
+    if not path or not name:
+        raise InputError("there is no event to work on", file="GITHUB_EVENT_PATH", fix=fix)
+    try:
+        payload = json.loads(Path(path).read_bytes())
+    except FileNotFoundError as error:
+        raise InputError("does not exist", file=path, field="GITHUB_EVENT_PATH", fix=fix) from error
+    except (ValueError, RecursionError) as error:
+        raise InputError("is not JSON", file=path, field="GITHUB_EVENT_PATH", fix=fix) from error
+    return contexts.from_event(name, payload, environment)
+
+
+def by_hand(root: Path, base: str | None, head: str | None) -> Place:
+    """A comparison that a person asked for; without a head, the files as they lie on disk.
+
+    Raises:
+        InputError: a ref does not exist, or there is no base to compare with.
+    """
+    base_sha = resolve_commit(root, base) if base else _default_base(root)
+    head_sha = resolve_commit(root, head) if head else None
+    return Place(
+        root=root,
+        context=contexts.by_hand(base_sha, head_sha, os.environ),
+        base=GitTree(root, base_sha),
+        head=GitTree(root, head_sha) if head_sha else WorkTree(root),
+    )
+
+
+def _default_base(root: Path) -> str:
+    for ref in DEFAULT_BASES:
+        try:
+            return resolve_commit(root, ref)
+        except InputError:
+            continue
+    raise InputError(
+        "there is no branch to compare with", field="--base", fix="name one, e.g. --base main"
+    )
+
+
+def from_context(root: Path, context: Context) -> Place:
+    """The two commits of a pull request or merge group.
+
+    Raises:
+        InputError: one of them is not in this checkout and cannot be fetched.
+    """
+    assert context.base_sha and context.head_sha, "only gated events get here"
+    return Place(
+        root=root,
+        context=context,
+        base=GitTree(root, resolve_commit(root, context.base_sha)),
+        head=GitTree(root, resolve_commit(root, context.head_sha)),
+    )
+
+
+def checkout() -> Path:
+    """The Git checkout around the current directory.
+
+    Raises:
+        InputError: there is none.
+    """
+    return repository_root(Path.cwd())
+
+
+def out_directory(given: Path | None, root: Path) -> Path:
+    """Where results go: as asked, the runner's temporary folder, or `.adapterbot/`."""
+    if given:
+        return given
+    temporary = os.environ.get("RUNNER_TEMP")
+    return Path(temporary) / "adapterbot" if temporary else root / ".adapterbot"

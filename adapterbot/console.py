@@ -1,0 +1,105 @@
+"""How we talk while we work: on standard error only, as a bar on a terminal, as plain lines with a
+percentage elsewhere, and in foldable groups in a GitHub log."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, TextIO
+
+from adapterbot.gh import workflow
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+SECONDS_BETWEEN_LINES = 5.0
+
+
+class PlainListener:
+    """One line per stage, and one every few seconds while a stage goes on."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stderr
+        self._started: dict[str, float] = {}
+        self._last_line = 0.0
+
+    def write(self, line: str) -> None:
+        """One line, in which nothing can be taken for a workflow command."""
+        print(workflow.harmless(line), file=self._stream, flush=True)
+
+    def opened(self, stage: str) -> None:
+        self._started[stage] = self._last_line = time.monotonic()
+
+    def closed(self, stage: str, seconds: float) -> None:
+        self.write(f"{stage}: {seconds:.1f} s")
+
+    def advanced(self, stage: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if now - self._last_line < SECONDS_BETWEEN_LINES or not 0 < done < total:
+            return
+        self._last_line = now
+        left = (now - self._started.get(stage, now)) * (total - done) / done
+        self.write(f"{stage}: {done / total:.0%} ({done}/{total}), about {left:.0f} s left")
+
+    def said(self, message: str) -> None:
+        self.write(f"  {message}")
+
+
+class GroupListener(PlainListener):
+    """As plain lines, each stage folded in a group of the Actions log."""
+
+    def opened(self, stage: str) -> None:
+        super().opened(stage)
+        print(workflow.group(stage), file=self._stream, flush=True)
+
+    def closed(self, stage: str, seconds: float) -> None:
+        super().closed(stage, seconds)
+        print(workflow.ENDGROUP, file=self._stream, flush=True)
+
+
+class BarListener:
+    """A bar for what is going on, and a line for what is done."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+
+        self._console = Console(stderr=True, highlight=False)
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+
+    def opened(self, stage: str) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._progress = Progress(
+            TextColumn("{task.description:<10}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeRemainingColumn(),
+            console=self._console,
+            transient=True,
+        )
+        self._task = self._progress.add_task(stage, total=None)
+        self._progress.start()
+
+    def closed(self, stage: str, seconds: float) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+        self._console.print(f"{stage:<10} {seconds:6.1f} s", style="dim", markup=False)
+
+    def advanced(self, stage: str, done: int, total: int) -> None:
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, completed=done, total=total)
+
+    def said(self, message: str) -> None:
+        self._console.print(f"  {message}", markup=False)
+
+
+def listener_for(environment: Mapping[str, str]) -> PlainListener | BarListener:
+    """What suits the place that we run in."""
+    if environment.get("GITHUB_ACTIONS") == "true":
+        return GroupListener()
+    if sys.stderr.isatty():
+        return BarListener()
+    return PlainListener()

@@ -1,0 +1,222 @@
+"""Finding where a training run broke: a regression that was measured, taken through its history.
+
+The gate and the bisect that a person starts by hand share everything here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from adapterbot import bisect, delta, verdict
+from adapterbot.bisect import Answer, Checkpoint
+from adapterbot.errors import InputError
+from adapterbot.config import AdapterConfig
+from adapterbot.eval.suite import Suite, Task
+from adapterbot.records import (
+    AdapterRef,
+    AdapterReport,
+    BisectResult,
+    BisectVerdict,
+    EvalStats,
+    MetricVerdict,
+    Standing,
+    TaskResult,
+)
+from adapterbot.stages import Stages
+from adapterbot.tree import Tree
+from adapterbot.weights.peft_dir import adapter_digest, read_adapter_dir
+
+
+class Evaluator(Protocol):
+    """Scores adapters under one loaded base model."""
+
+    def evaluate(
+        self,
+        tasks: Sequence[Task],
+        adapter: Path | None,
+        *,
+        drafts: Sequence[TaskResult] | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> tuple[TaskResult, ...]:
+        """Every task's samples, scored; `drafts` are another adapter's results on the same tasks."""
+
+    def stats(self) -> EvalStats:
+        """What it has done since it was made."""
+
+
+@dataclass(frozen=True)
+class Regression:
+    """What broke: the regressed tasks with the harm that the bad end shows on each.
+
+    A checkpoint counts as bad when it lies nearer to the bad end than to the good one on any of
+    them; scores are not turned into pass or fail before that.
+    """
+
+    tasks: tuple[Task, ...]
+    harms: dict[str, float]
+    good: tuple[TaskResult, ...]
+    bad: tuple[TaskResult, ...]
+
+    @classmethod
+    def of(
+        cls,
+        tasks: Sequence[Task],
+        metrics: Sequence[MetricVerdict],
+        good: Sequence[TaskResult],
+        bad: Sequence[TaskResult],
+    ) -> Regression:
+        """The regressed metrics of a verdict."""
+        harms = {
+            m.delta.task: m.delta.harm
+            for m in metrics
+            if m.standing is Standing.REGRESSED and m.delta.harm is not None
+        }
+        return cls(
+            tasks=tuple(task for task in tasks if task.name in harms),
+            harms=harms,
+            good=tuple(result for result in good if result.task in harms),
+            bad=tuple(result for result in bad if result.task in harms),
+        )
+
+
+def find_break(
+    tree: Tree,
+    checkpoints: Sequence[Checkpoint],
+    regression: Regression,
+    evaluator: Evaluator,
+    *,
+    known_bad: str | None = None,
+    known: dict[int, tuple[Answer, str]] | None = None,
+    say: Callable[[str], None],
+) -> BisectResult:
+    """Search the checkpoints of a run for the first that shows the regression.
+
+    Args:
+        known_bad: digest of an adapter that was measured as bad; a checkpoint with the same
+            content is not evaluated again.
+        known: answers by index that were measured already.
+    """
+
+    def judge(checkpoint: Checkpoint) -> tuple[Answer, str]:
+        try:
+            directory = tree.on_disk(checkpoint.path)
+            read_adapter_dir(directory, shown=checkpoint.path)
+            results = evaluator.evaluate(regression.tasks, directory, drafts=regression.good)
+        except InputError as error:
+            return Answer.SKIPPED, error.message
+        return nearer_end(regression, results)
+
+    answers = dict(known or {})
+    last = len(checkpoints) - 1
+    if known_bad and adapter_digest(tree.on_disk(checkpoints[last].path)) == known_bad:
+        answers[last] = (Answer.BAD, "the candidate itself, measured by the gate")
+    return bisect.run(
+        checkpoints, judge, metrics=sorted(regression.harms), known=answers, progress=say
+    )
+
+
+def nearer_end(
+    regression: Regression, results: Sequence[TaskResult]
+) -> tuple[Answer, str]:
+    """Good or bad, with the mean score on each regressed task."""
+    shown: list[str] = []
+    worst = Answer.GOOD
+    for found in delta.compare_all(regression.good, results):
+        if found.slice is not None:
+            continue
+        if found.harm is None or found.candidate is None:
+            return Answer.SKIPPED, f"{found.task}: {found.note or found.outcome}"
+        shown.append(f"{found.task} {found.candidate:.3g}")
+        if found.harm > regression.harms[found.task] / 2:
+            worst = Answer.BAD
+    return worst, ", ".join(shown)
+
+
+def search(
+    tree: Tree,
+    adapter: AdapterConfig,
+    suite: Suite,
+    checkpoints: Sequence[Checkpoint],
+    evaluator: Evaluator,
+    stages: Stages,
+    *,
+    metric: str | None,
+    base_model: str,
+) -> AdapterReport:
+    """Compare the two ends of a history, and find where what regressed between them broke.
+
+    Args:
+        metric: search for this task's break; None searches for whatever regressed.
+
+    Raises:
+        InputError: the suite has no such metric, or an end of the history cannot be evaluated.
+    """
+    tasks = [task for task in suite.tasks if metric in (None, task.name)]
+    if not tasks:
+        raise InputError(
+            f"the suite has no task {metric!r}",
+            file=suite.path,
+            field="metric",
+            fix=f"name one of {', '.join(task.name for task in suite.tasks)}",
+        )
+    last = len(checkpoints) - 1
+    ends = [read_adapter_dir(tree.on_disk(checkpoints[i].path)) for i in (0, last)]
+    with stages("evaluate") as progress:
+        total = 2 * sum(len(task.samples) for task in tasks)
+        good = evaluator.evaluate(
+            tasks, ends[0].path, progress=lambda done, _: progress(done, total)
+        )
+        bad = evaluator.evaluate(
+            tasks,
+            ends[1].path,
+            drafts=good,
+            progress=lambda done, _: progress(total // 2 + done, total),
+        )
+    policies = verdict.policies(tasks, adapter.policy.metrics)
+    metrics, outcome = verdict.judge(
+        delta.compare_all(good, bad, policies), policies, alpha=adapter.policy.alpha
+    )
+    regression = Regression.of(tasks, metrics, good, bad)
+    if regression.harms:
+        with stages("bisect"):
+            found = find_break(
+                tree,
+                checkpoints,
+                regression,
+                evaluator,
+                known={
+                    0: (Answer.GOOD, "the good end"),
+                    last: (Answer.BAD, "the bad end"),
+                },
+                say=stages.listener.said,
+            )
+    else:
+        found = BisectResult(
+            verdict=BisectVerdict.ALL_OK,
+            metrics=tuple(task.name for task in tasks),
+            checkpoints=len(checkpoints),
+            note="nothing regressed between the first and the last checkpoint",
+        )
+    return AdapterReport(
+        key=adapter.key,
+        adapter=adapter.path,
+        base_model=base_model,
+        baseline=_end(checkpoints[0], tree),
+        candidate=_end(checkpoints[last], tree),
+        verdict=outcome,
+        metrics=metrics,
+        bisect=found,
+        eval=evaluator.stats(),
+        stages=tuple(stages.finished),
+    )
+
+
+def _end(checkpoint: Checkpoint, tree: Tree) -> AdapterRef:
+    return AdapterRef(
+        label=checkpoint.label,
+        path=checkpoint.path,
+        digest=adapter_digest(tree.on_disk(checkpoint.path)),
+    )

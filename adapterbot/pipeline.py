@@ -1,0 +1,287 @@
+"""The gate, top to bottom:
+
+    lock check ─► eval (baseline ‖ candidate) ─► deltas ─► verdict ─► bisect when it regressed
+
+One direction, no back and forth. What it needs of the outside (an evaluator for a base model,
+clocks, listeners) is handed in; what it decides with comes from the base ref only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from adapterbot import __version__, bisect, delta, lock, verdict
+from adapterbot.config import AdapterConfig, OnDrift
+from adapterbot.errors import AdapterbotError, InputError
+from adapterbot.eval.suite import Suite, load_suite
+from adapterbot.history import Evaluator, Regression, find_break
+from adapterbot.lock.digests import base_location
+from adapterbot.lock.training import load_training
+from adapterbot.records import (
+    AdapterRef,
+    AdapterReport,
+    BisectResult,
+    Outcome,
+    Problem,
+    Report,
+    SampleDiff,
+    Source,
+    Standing,
+    TaskResult,
+    Verdict,
+)
+from adapterbot.sides import Sides, content, how_changed
+from adapterbot.stages import Listener, Stages
+from adapterbot.tree import Tree, normalise
+from adapterbot.weights.peft_dir import AdapterFiles, adapter_digest, check_base, read_adapter_dir
+
+MAX_SHOWN_SAMPLES = 64
+
+
+EvaluatorFor = Callable[[str | Path], Evaluator]
+"""Makes the evaluator of one base model: a directory, or a model id of the Hub."""
+
+
+@dataclass
+class Services:
+    """The outside world of the gate."""
+
+    evaluator_for: EvaluatorFor
+    listener: Listener
+    suite_tree: Tree | None = None  # where --suite was named by hand: the files it lies among
+    _evaluators: dict[str, Evaluator] = field(default_factory=dict)
+
+    def evaluator(self, base: str | Path) -> Evaluator:
+        """The evaluator of a base model, made once: several adapters share one load."""
+        return self._evaluators.setdefault(str(base), self.evaluator_for(base))
+
+
+# ---------------------------------------------------------------- the gate
+
+
+def gate(
+    where: Sides, adapters: Sequence[AdapterConfig], services: Services, source: Source
+) -> Report:
+    """Judge every adapter; one that cannot be judged is reported, and the others go on."""
+    return Report(
+        tool=f"adapterbot {__version__}",
+        source=source,
+        adapters=tuple(judge_or_explain(where, adapter, services) for adapter in adapters),
+    )
+
+
+def judge_or_explain(where: Sides, adapter: AdapterConfig, services: Services) -> AdapterReport:
+    """`judge_adapter`, with its errors turned into a section that says so."""
+    try:
+        return judge_adapter(where, adapter, services)
+    except AdapterbotError as error:
+        return not_judged(adapter.key, adapter.path, error)
+
+
+def not_judged(key: str, path: str, error: AdapterbotError) -> AdapterReport:
+    """The section of an adapter that we could not judge: never green, never silent."""
+    return AdapterReport(
+        key=key,
+        adapter=path,
+        verdict=Verdict(
+            outcome=Outcome.NOT_JUDGED, fails=False, reasons=("the gate could not judge this",)
+        ),
+        problem=Problem(
+            kind="bad_input" if isinstance(error, InputError) else "failure",
+            message=error.message,
+            file=error.file,
+            field=error.field,
+            fix=error.fix,
+        ),
+    )
+
+
+def judge_adapter(where: Sides, adapter: AdapterConfig, services: Services) -> AdapterReport:
+    """One adapter, from its lock to its verdict.
+
+    Raises:
+        AdapterbotError: it cannot be judged.
+    """
+    stages = Stages(services.listener)
+    with stages("lock"):
+        locked = lock.check(
+            where.head,
+            adapter.lock,
+            adapter.config,
+            before=where.base,
+            allowed_base=where.allowed_base,
+        )
+    with stages("read"):
+        suite = _suite(where, adapter, services)
+        training = load_training(where.head, adapter.config)
+        location = base_location(training, where.head, where.allowed_base)
+        base: str | Path = training.base if location is None else (
+            where.head.on_disk(location) if isinstance(location, str) else location
+        )
+        candidate = _adapter(where.head, adapter.path, base)
+        baseline, notes = _baseline(where, adapter, base)
+    with stages("load"):
+        evaluator = services.evaluator(base)
+    with stages("evaluate") as progress:
+        before, after = _evaluate(evaluator, suite, baseline.files, candidate.files, progress)
+    with stages("decide"):
+        policies = verdict.policies(suite.tasks, adapter.policy.metrics)
+        metrics, outcome = verdict.judge(
+            delta.compare_all(before, after, policies),
+            policies,
+            alpha=adapter.policy.alpha,
+            fail_on=adapter.policy.fail_on,
+        )
+        outcome = verdict.with_lock(
+            outcome, locked, fails=adapter.policy.on_drift is OnDrift.FAIL
+        )
+        changed = differing_samples(before, after)
+    found: BisectResult | None = None
+    if adapter.archive and any(m.standing is Standing.REGRESSED for m in metrics):
+        with stages("bisect"):
+            found = find_break(
+                where.head,
+                bisect.find_checkpoints(where.head, [adapter.archive]),
+                Regression.of(suite.tasks, metrics, before, after),
+                evaluator,
+                known_bad=candidate.digest,
+                say=services.listener.said,
+            )
+    return AdapterReport(
+        key=adapter.key,
+        adapter=adapter.path,
+        base_model=training.base,
+        baseline=baseline.ref,
+        candidate=candidate.ref,
+        lock=locked,
+        verdict=outcome,
+        metrics=metrics,
+        samples=changed[:MAX_SHOWN_SAMPLES],
+        samples_changed=len(changed),
+        bisect=found,
+        notes=(*where.notes, *_suite_notes(where, adapter, suite), *notes),
+        eval=evaluator.stats(),
+        stages=tuple(stages.finished),
+    )
+
+
+def _suite(where: Sides, adapter: AdapterConfig, services: Services) -> Suite:
+    tree = services.suite_tree or where.base
+    if not tree.has(adapter.suite):
+        raise InputError(
+            f"does not exist in {tree.label}; the suite is read from the base branch only",
+            file=adapter.suite,
+            fix="merge an eval suite first, or name one with --suite",
+        )
+    return load_suite(tree, adapter.suite)
+
+
+def _suite_notes(where: Sides, adapter: AdapterConfig, suite: Suite) -> tuple[str, ...]:
+    changed = [
+        name
+        for name in suite.files
+        if where.base.has(name) and content(where.base, name) != content(where.head, name)
+    ]
+    return tuple(
+        f"{name} is {how_changed(where.base, where.head, name)} here; "
+        "the version on the base branch was used"
+        for name in changed
+    )
+
+
+@dataclass(frozen=True)
+class _Side:
+    """One adapter to evaluate; `files` is None for the bare base model."""
+
+    ref: AdapterRef
+    files: AdapterFiles | None
+
+    @property
+    def digest(self) -> str | None:
+        return self.ref.digest
+
+
+def _adapter(tree: Tree, path: str, base: str | Path) -> _Side:
+    if not tree.has(path):
+        raise InputError(
+            f"does not exist in {tree.label}",
+            file=path,
+            fix="commit the adapter directory, or correct its path",
+        )
+    files = read_adapter_dir(tree.on_disk(path), shown=path)
+    check_base(files, base)
+    digest = adapter_digest(files.path)
+    return _Side(AdapterRef(label=f"{path} @ {tree.label}", path=path, digest=digest), files)
+
+
+def _baseline(
+    where: Sides, adapter: AdapterConfig, base: str | Path
+) -> tuple[_Side, tuple[str, ...]]:
+    bare = _Side(AdapterRef(label="base model"), None)
+    if adapter.baseline == "none":
+        return bare, ()
+    if adapter.baseline != "base-ref":
+        path = normalise(adapter.baseline, field="baseline")
+        return _adapter(where.base, path, base), ()
+    if not where.base.has(adapter.path):
+        note = f"{adapter.path} is new here, so it is compared with the bare base model"
+        return bare, (note,)
+    return _adapter(where.base, adapter.path, base), ()
+
+
+def _evaluate(
+    evaluator: Evaluator,
+    suite: Suite,
+    baseline: AdapterFiles | None,
+    candidate: AdapterFiles | None,
+    progress: Callable[[int, int], None],
+) -> tuple[tuple[TaskResult, ...], tuple[TaskResult, ...]]:
+    total = 2 * sum(len(task.samples) for task in suite.tasks)
+    before = evaluator.evaluate(
+        suite.tasks,
+        baseline.path if baseline else None,
+        progress=lambda done, _: progress(done, total),
+    )
+    after = evaluator.evaluate(
+        suite.tasks,
+        candidate.path if candidate else None,
+        drafts=before,
+        progress=lambda done, _: progress(total // 2 + done, total),
+    )
+    return before, after
+
+
+# ---------------------------------------------------------------- samples that differ
+
+
+def differing_samples(
+    before: Sequence[TaskResult], after: Sequence[TaskResult]
+) -> tuple[SampleDiff, ...]:
+    """Samples whose answer or score changed, the most harmful first, then in suite order."""
+    found: list[tuple[float, int, SampleDiff]] = []
+    for left, right in zip(before, after, strict=True):
+        baseline = {sample.sample_id: sample for sample in left.samples}
+        for sample in right.samples:
+            other = baseline.get(sample.sample_id)
+            if other is None or (other.output == sample.output and other.score == sample.score):
+                continue
+            harm: float | None = None
+            if other.score is not None and sample.score is not None:
+                harm = other.score - sample.score
+                harm = harm if left.direction == "higher" else -harm
+            diff = SampleDiff(
+                task=left.task,
+                sample_id=sample.sample_id,
+                slice=sample.slice,
+                prompt=sample.prompt,
+                expected=sample.expected,
+                baseline_output=other.output,
+                candidate_output=sample.output,
+                baseline_score=other.score,
+                candidate_score=sample.score,
+                harm=harm,
+            )
+            found.append((-(harm or 0.0), len(found), diff))
+    return tuple(diff for _, _, diff in sorted(found, key=lambda item: item[:2]))

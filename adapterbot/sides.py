@@ -1,0 +1,99 @@
+"""The two sides of a comparison: what the base ref decides, and what the head changes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from adapterbot.config import CONFIG_FILES, AdapterConfig, Config, discover, for_adapter, load
+from adapterbot.tree import Tree
+
+
+@dataclass(frozen=True)
+class Sides:
+    """The two trees of a comparison, and the policy that came with the first."""
+
+    base: Tree
+    head: Tree
+    config: Config | None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def allowed_base(self) -> str | None:
+        """The directory outside the repository that the base ref lets a base model be in."""
+        return self.config.base_model if self.config else None
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """What a person asked for by hand; None leaves the config's word."""
+
+    adapter: str | None = None
+    suite: str | None = None
+    baseline: str | None = None
+    archive: str | None = None
+
+
+def sides(base: Tree, head: Tree) -> Sides:
+    """Read the policy from the base ref, and note what the head would change about it.
+
+    Raises:
+        InputError: the config at the base ref is broken.
+    """
+    found = next((name for name in CONFIG_FILES if base.has(name)), None)
+    config = load(base.read(found), found) if found else None
+    notes = [
+        f"{name} is {how_changed(base, head, name)} here; the version on the base branch was used"
+        for name in CONFIG_FILES
+        if content(base, name) != content(head, name)
+    ]
+    return Sides(base, head, config, tuple(notes))
+
+
+def content(tree: Tree, path: str) -> str | None:
+    """A file's digest, or None where there is none."""
+    return tree.sha256(path) if tree.has(path) else None
+
+
+def how_changed(base: Tree, head: Tree, path: str) -> str:
+    """One word for what the head does to a file."""
+    if not base.has(path):
+        return "added"
+    return "changed" if head.has(path) else "removed"
+
+
+def select(where: Sides, overrides: Overrides) -> tuple[AdapterConfig, ...]:
+    """The adapters to gate: the one that was named, else those that the head changes.
+
+    Raises:
+        InputError: there is none to choose from, or several and no config.
+    """
+    files = where.head.files()
+    if overrides.adapter:
+        chosen = [for_adapter(where.config, overrides.adapter, files)]
+    else:
+        config = where.config or discover(files)
+        chosen = [adapter for adapter in config.adapters if _changed(where, adapter)]
+    update = {
+        name: value
+        for name, value in (
+            ("suite", overrides.suite),
+            ("baseline", overrides.baseline),
+            ("archive", overrides.archive),
+        )
+        if value
+    }
+    return tuple(adapter.model_copy(update=update) for adapter in chosen)
+
+
+def _changed(where: Sides, adapter: AdapterConfig) -> bool:
+    """Whether the head changes the adapter, or what it claims to be made from."""
+
+    def digests(tree: Tree) -> dict[str, str]:
+        return {
+            name: tree.sha256(name)
+            for path in (adapter.path, adapter.config, adapter.lock)
+            if tree.has(path)
+            for name in tree.files(path)
+        }
+
+    return digests(where.base) != digests(where.head)

@@ -1,0 +1,70 @@
+"""A file is wholly there or not at all, also when the writer is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from adapterbot.atomic import write_bytes, write_text
+from adapterbot.errors import InputError, OurFailure
+
+LOOP = """
+import sys
+from pathlib import Path
+from adapterbot.atomic import write_bytes
+while True:
+    for letter in (b"a", b"b"):
+        write_bytes(Path(sys.argv[1]), letter * 200_000)
+"""
+
+
+def test_kill_9_leaves_a_whole_file(tmp_path: Path) -> None:
+    target = tmp_path / "lock"
+    write_bytes(target, b"a" * 200_000)
+    for delay in (0.3, 0.35, 0.4):
+        process = subprocess.Popen([sys.executable, "-c", LOOP, str(target)])
+        time.sleep(delay)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        content = target.read_bytes()
+        assert len(content) == 200_000 and len(set(content)) == 1
+
+
+def test_folders_are_made_and_the_mode_is_the_usual_one(tmp_path: Path) -> None:
+    write_text(tmp_path / "a" / "b.txt", "ü")
+    assert (tmp_path / "a" / "b.txt").read_bytes() == "ü".encode()
+    umask = os.umask(0)
+    os.umask(umask)
+    assert (tmp_path / "a" / "b.txt").stat().st_mode & 0o777 == 0o666 & ~umask
+    assert os.listdir(tmp_path / "a") == ["b.txt"]
+
+
+def test_what_cannot_be_written_is_bad_input(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    with pytest.raises(InputError, match="is a directory"):
+        write_text(tmp_path, "x")
+    with pytest.raises(InputError, match="symbolic link"):
+        write_text(tmp_path / "link", "x")
+    with pytest.raises(InputError, match="cannot be written"):
+        write_text(tmp_path / "file" / "below", "x")
+
+
+def test_a_full_disk_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "lock"
+    write_text(target, "old")
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OurFailure, match="No space left"):
+        write_text(target, "new")
+    assert target.read_text() == "old"
+    assert os.listdir(tmp_path) == ["lock"]

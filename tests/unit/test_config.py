@@ -1,0 +1,126 @@
+"""adapterbot.yaml: what it may say, what a repository without one implies, what is refused."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adapterbot.config import FailOn, OnDrift, discover, for_adapter, key_of, load
+from adapterbot.errors import InputError
+from adapterbot.marker import marker
+
+FULL = b"""\
+version: 1
+base_model: /models/llama
+allow_forks: false
+adapters:
+  - path: adapters/dates
+    key: dates
+    config: train/soup.yaml
+    lock: train/soup.lock
+    suite: evals/dates.yaml
+    baseline: none
+    archive: checkpoints/dates/*
+    policy:
+      alpha: 0.01
+      on_drift: warn
+      fail_on: [regressed, inconclusive]
+      metrics:
+        date_us: {margin: 0.02, gated: true}
+  - path: adapters/amounts
+"""
+
+
+def test_a_full_file_loads() -> None:
+    config = load(FULL, "adapterbot.yaml")
+    dates, amounts = config.adapters
+    assert dates.key == "dates"
+    assert dates.policy.on_drift is OnDrift.WARN
+    assert dates.policy.fail_on == (FailOn.REGRESSED, FailOn.INCONCLUSIVE)
+    assert dates.policy.metrics["date_us"].margin == 0.02
+    assert amounts.key == "adapters-amounts"
+    assert amounts.baseline == "base-ref"
+    assert amounts.policy.on_drift is OnDrift.FAIL
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "must be a mapping"),
+        ("- a", "must be a mapping"),
+        ("version: 2\nadapters: [{path: a}]", "version (line 1): input should be 1"),
+        ("adapters: []", "adapters: is empty"),
+        ("adapters:\n  - path: a\n    sute: b", "adapters[0].sute (line 3): is not a field"),
+        ("adapters:\n  - path: a\n    sute: b", "did you mean 'suite'?"),
+        ("adapters: [{path: a}]\nzzzzqq: 1", "zzzzqq (line 2): is not a field we know (remove"),
+        ("adapters: [{key: a}]", "adapters[0].path (line 1): is missing"),
+        ("adapters: [a]", "adapters[0] (line 1)"),
+        ("adapters: [{path: /etc}]", "path is absolute"),
+        ("adapters: [{path: ../x}]", "path leaves the repository"),
+        ('adapters: [{path: "a\\nb"}]', "control character"),
+        ("adapters: [{path: a}, {path: ./a}]", "the key 'a' is used by two adapters"),
+        ("adapters: [{path: a, key: A B}]", "adapters[0].key (line 1)"),
+        ("adapters: [{path: a, policy: {alpha: 0.9}}]", "adapters[0].policy.alpha"),
+        ("adapters: [{path: a, policy: {metrics: {m: {margin: -1}}}}]", "margin"),
+        ("adapters: [{path: a, policy: {metrics: {m: {margin: .nan}}}}]", "margin"),
+    ],
+)
+def test_mistakes_are_one_clear_line(text: str, says: str) -> None:
+    with pytest.raises(InputError) as caught:
+        load(text.encode(), "adapterbot.yaml")
+    line = str(caught.value)
+    assert says in line
+    assert "\n" not in line
+    assert caught.value.fix
+
+
+def test_a_repository_without_config_is_understood() -> None:
+    config = discover(
+        [
+            "adapters/dates/adapter_config.json",
+            "base/config.json",
+            "checkpoints/checkpoint-0010/adapter_config.json",
+            "checkpoints/checkpoint-0020/adapter_config.json",
+            "evals/suite.yaml",
+            "soup.yaml",
+        ]
+    )
+    (adapter,) = config.adapters
+    assert adapter.path == "adapters/dates"
+    assert (adapter.suite, adapter.config) == ("evals/suite.yaml", "soup.yaml")
+    assert adapter.archive == "checkpoints/*"
+
+
+def test_files_beside_the_adapter_come_before_those_at_the_root() -> None:
+    files = [
+        "soup.yaml",
+        "dates/soup.yaml",
+        "dates/adapter/adapter_config.json",
+        "dates/evals/suite.yaml",
+    ]
+    (adapter,) = discover(files).adapters
+    assert adapter.config == "dates/soup.yaml"
+    assert adapter.suite == "dates/evals/suite.yaml"
+    assert adapter.lock == "soup.lock"
+    assert adapter.archive is None
+
+
+def test_no_adapter_and_several_are_told_apart() -> None:
+    with pytest.raises(InputError, match="holds no adapter"):
+        discover(["README.md"])
+    with pytest.raises(InputError, match="holds 2 adapters"):
+        discover(["a/adapter_config.json", "b/adapter_config.json"])
+
+
+def test_an_adapter_named_by_hand() -> None:
+    config = load(FULL, "adapterbot.yaml")
+    assert for_adapter(config, "./adapters/dates", []).key == "dates"
+    assert for_adapter(config, "elsewhere", []).key == "elsewhere"
+    assert for_adapter(None, "elsewhere", []).suite == "evals/suite.yaml"
+
+
+@given(st.text(min_size=1, max_size=300))
+def test_every_key_fits_a_marker(path: str) -> None:
+    # A key that could close the HTML comment would let a directory name forge our marker.
+    assert marker(key_of(path))

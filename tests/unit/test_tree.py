@@ -1,0 +1,200 @@
+"""Trees: the working copy and a commit read alike, and neither can be led outside."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from adapterbot.errors import InputError
+from adapterbot.gittree import GitTree, repository_root, resolve_commit
+from adapterbot.tree import Tree, WorkTree, join, lfs_oid, normalise
+
+POINTER = (
+    "version https://git-lfs.github.com/spec/v1\n"
+    "oid sha256:{oid}\n"
+    "size 5\n"
+)
+
+
+def git(directory: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        ["git", "-c", "user.name=t", "-c", "user.email=t@example.invalid", *arguments],
+        cwd=directory,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    root = tmp_path / "repo"
+    (root / "a" / "b").mkdir(parents=True)
+    (root / "a" / "b" / "ü file.txt").write_bytes(b"inside\r\n")
+    (root / "top.txt").write_bytes(b"top")
+    git(root.parent, "init", "-q", "-b", "main", str(root))
+    git(root, "add", "-A")
+    git(root, "commit", "-qm", "one")
+    return root
+
+
+@pytest.fixture(params=["working tree", "commit"])
+def tree(request: pytest.FixtureRequest, repository: Path) -> Tree:
+    if request.param == "commit":
+        return GitTree(repository, resolve_commit(repository, "HEAD"))
+    return WorkTree(repository)
+
+
+def test_both_trees_read_the_same(tree: Tree) -> None:
+    assert tree.files() == ("a/b/ü file.txt", "top.txt")
+    assert tree.files("a") == ("a/b/ü file.txt",)
+    assert tree.files("top.txt") == ("top.txt",)
+    assert tree.has("a") and tree.has("./top.txt") and not tree.has("nothing")
+    assert tree.read("a/b/ü file.txt") == b"inside\r\n"
+    assert tree.sha256("top.txt") == hashlib.sha256(b"top").hexdigest()
+    assert (tree.on_disk("a") / "b" / "ü file.txt").read_bytes() == b"inside\r\n"
+    assert tree.on_disk("top.txt").read_bytes() == b"top"
+
+
+@pytest.mark.parametrize("path", ["nothing", "a/nothing"])
+def test_a_missing_file_is_named(tree: Tree, path: str) -> None:
+    for call in (tree.read, tree.on_disk, tree.sha256):
+        with pytest.raises(InputError, match="does not exist"):
+            call(path)
+
+
+@pytest.mark.parametrize("path", ["../secret", "a/../../secret", "/etc/passwd", "a\nb", "a\0b"])
+def test_no_path_leaves_the_tree(tree: Tree, path: str) -> None:
+    # The attack: a config field that names a file of the runner.
+    with pytest.raises(InputError):
+        tree.read(path)
+
+
+def test_a_large_file_is_not_read(tree: Tree) -> None:
+    with pytest.raises(InputError, match="3 bytes, more than the 2"):
+        tree.read("top.txt", limit=2)
+
+
+def test_symbolic_links_are_refused(repository: Path) -> None:
+    # The attack: a link in the pull request that points at the runner's credentials.
+    secret = repository.parent / "secret"
+    secret.write_text("token")
+    (repository / "link.txt").symlink_to(secret)
+    (repository / "dir").symlink_to(repository.parent)
+    git(repository, "add", "-A")
+    git(repository, "commit", "-qm", "links")
+    for found in (WorkTree(repository), GitTree(repository, resolve_commit(repository, "HEAD"))):
+        for path in ("link.txt", "dir"):
+            with pytest.raises(InputError, match="symbolic link"):
+                found.read(path)
+        with pytest.raises(InputError, match="symbolic link"):
+            found.files()
+    with pytest.raises(InputError, match="symbolic link"):
+        WorkTree(repository).read("dir/secret")
+
+
+def test_a_submodule_is_refused(repository: Path) -> None:
+    head = resolve_commit(repository, "HEAD")
+    git(repository, "update-index", "--add", "--cacheinfo", f"160000,{head},sub")
+    git(repository, "commit", "-qm", "sub")
+    with pytest.raises(InputError, match="submodule"):
+        GitTree(repository, resolve_commit(repository, "HEAD")).read("sub")
+
+
+def test_lfs_pointers_are_recognised_and_followed_by_digest(repository: Path) -> None:
+    content = b"heavy"
+    oid = hashlib.sha256(content).hexdigest()
+    (repository / "w.safetensors").write_text(POINTER.format(oid=oid))
+    git(repository, "add", "-A")
+    git(repository, "commit", "-qm", "pointer")
+    work = WorkTree(repository)
+    commit = GitTree(repository, resolve_commit(repository, "HEAD"))
+
+    assert work.sha256("w.safetensors") == commit.sha256("w.safetensors") == oid
+    with pytest.raises(InputError, match="Git LFS pointer") as caught:
+        commit.read("w.safetensors")
+    assert "git lfs fetch" in (caught.value.fix or "")
+    for call in (work.read, work.on_disk):
+        with pytest.raises(InputError, match="Git LFS pointer"):
+            call("w.safetensors")
+
+    # Another file under the same name must not pass for the object.
+    (repository / "w.safetensors").write_bytes(b"other")
+    with pytest.raises(InputError, match="Git LFS pointer"):
+        commit.read("w.safetensors")
+    (repository / "w.safetensors").write_bytes(content)
+    assert commit.read("w.safetensors") == content
+    assert commit.on_disk("w.safetensors").read_bytes() == content
+    with pytest.raises(InputError, match="more than the"):
+        commit.read("w.safetensors", limit=2)
+
+    (repository / "w.safetensors").unlink()
+    store = repository / ".git" / "lfs" / "objects" / oid[:2] / oid[2:4] / oid
+    store.parent.mkdir(parents=True)
+    store.write_bytes(content)
+    assert commit.read("w.safetensors") == content
+
+
+def test_an_oid_must_be_one() -> None:
+    assert lfs_oid(POINTER.format(oid="a" * 64).encode()) == "a" * 64
+    assert lfs_oid(POINTER.format(oid="A" * 64).encode()) is None
+    assert lfs_oid(b"version https://git-lfs") is None
+
+
+def test_a_file_that_changes_while_it_is_hashed_is_an_error(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import adapterbot.tree as module
+
+    def hash_and_change(path: Path) -> str:
+        path.write_bytes(b"different now")
+        return "0" * 64
+
+    monkeypatch.setattr(module, "file_sha256", hash_and_change)
+    with pytest.raises(InputError, match="changed while"):
+        WorkTree(repository).sha256("top.txt")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_an_unreadable_file_is_bad_input(repository: Path) -> None:
+    (repository / "top.txt").chmod(0)
+    for call in (WorkTree(repository).read, WorkTree(repository).sha256):
+        with pytest.raises(InputError, match="cannot be read"):
+            call("top.txt")
+
+
+@pytest.mark.parametrize("ref", ["", "--help", "nowhere", "f" * 40])
+def test_a_ref_that_is_none(repository: Path, ref: str) -> None:
+    # A ref that begins with "-" would be an option of git.
+    with pytest.raises(InputError):
+        resolve_commit(repository, ref)
+
+
+def test_a_shallow_clone_fetches_the_commit_it_lacks(repository: Path, tmp_path: Path) -> None:
+    first = resolve_commit(repository, "HEAD")
+    (repository / "top.txt").write_text("two")
+    git(repository, "commit", "-qam", "two")
+    clone = tmp_path / "clone"
+    git(tmp_path, "clone", "-q", "--depth=1", f"file://{repository}", str(clone))
+    assert resolve_commit(clone, first) == first
+    assert GitTree(clone, first).read("top.txt") == b"top"
+
+
+def test_outside_a_checkout(tmp_path: Path, repository: Path) -> None:
+    with pytest.raises(InputError, match="not inside a Git checkout"):
+        repository_root(tmp_path)
+    assert repository_root(repository / "a") == repository
+
+
+def test_paths_are_normalised() -> None:
+    assert normalise("./a/./b/../c") == "a/c"
+    assert normalise(".") == ""
+    assert join("evals", "../data/x.jsonl") == "data/x.jsonl"
+    assert join("", "x") == "x"
+    with pytest.raises(InputError):
+        join("evals", "/etc/passwd")
