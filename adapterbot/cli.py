@@ -48,6 +48,10 @@ Adapter = Annotated[
     str | None,
     typer.Option(envvar="ADAPTERBOT_ADAPTER", help="Adapter directory, from the repository root."),
 ]
+Config = Annotated[
+    str | None,
+    typer.Option(envvar="ADAPTERBOT_CONFIG", help="adapterbot.yaml; at the root or in `.github/`."),
+]
 SoupYaml = Annotated[Path, typer.Option("--config", "-c", help="The training config.")]
 
 
@@ -102,6 +106,7 @@ def gate(
         str | None,
         typer.Option(envvar="ADAPTERBOT_HEAD", help="Ref to judge; the files as they lie on disk."),
     ] = None,
+    config: Config = None,
     adapter: Adapter = None,
     suite: Suite = None,
     baseline: Annotated[
@@ -133,6 +138,7 @@ def gate(
     Exit codes: 0 clean, 1 we failed, 2 bad input, 3 a finding.
     """
     from adapterbot.commands import gate as command
+    from adapterbot.commands.publish import exit_code
     from adapterbot.errors import InputError
 
     if publish not in ("comment", "none"):
@@ -143,6 +149,7 @@ def gate(
         command.GateOptions(
             base=base,
             head=head,
+            config=config,
             adapter=adapter,
             suite=suite,
             baseline=baseline,
@@ -157,7 +164,7 @@ def gate(
         fix = f" ({problem.fix})" if problem.fix else ""
         _say(f"error: {where + ': ' if where else ''}{problem.message}{fix}")
     _show(written, as_json)
-    _exit(command.exit_code(written.report))
+    _exit(exit_code(written.report))
 
 
 @app.command()
@@ -169,13 +176,12 @@ def bisect(
             help="Checkpoint directories, oldest first, or one pattern such as 'checkpoints/*'.",
         ),
     ] = None,
+    config: Config = None,
     adapter: Adapter = None,
     suite: Suite = None,
     metric: Annotated[
         str | None,
-        typer.Option(
-            envvar="ADAPTERBOT_METRIC", help="Task to search with; whatever regressed."
-        ),
+        typer.Option(envvar="ADAPTERBOT_METRIC", help="Task to search with; whatever regressed."),
     ] = None,
     device: Device = None,
     out: Out = None,
@@ -192,6 +198,7 @@ def bisect(
     written = command.run(
         command.BisectOptions(
             checkpoints=tuple(checkpoints or ()),
+            config=config,
             adapter=adapter,
             suite=suite,
             metric=metric,
@@ -199,6 +206,27 @@ def bisect(
             out=out,
         )
     )
+    _show(written, as_json)
+    _exit(command.exit_code(written.report))
+
+
+@app.command()
+def publish(
+    report: Annotated[
+        Path, typer.Option(envvar="ADAPTERBOT_REPORT", help="The report.json of a gate.")
+    ] = Path("report.json"),
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """Post the report that another job made: that job needs no token, this one no torch.
+
+        adapterbot publish --report report.json
+
+    Exit codes: as `gate`, from the verdict in the report.
+    """
+    from adapterbot.commands import publish as command
+
+    written = command.run(report, out)
     _show(written, as_json)
     _exit(command.exit_code(written.report))
 
@@ -212,10 +240,10 @@ def demo(
 ) -> None:
     """Gate a bad pull request in a repository made on the spot. No account, no GPU, no network.
 
-        adapterbot demo
+    adapterbot demo
     """
     from adapterbot.commands import demo as command
-    from adapterbot.commands.gate import exit_code
+    from adapterbot.commands.publish import exit_code
 
     written = command.run(directory, _say)
     _show(written, as_json)
@@ -256,7 +284,7 @@ def lock_write(
 ) -> None:
     """Pin what a training config names: base model, data and soup-env.lock.
 
-        adapterbot lock write --config soup.yaml -o soup.lock
+    adapterbot lock write --config soup.yaml -o soup.lock
     """
     from adapterbot.commands import lock as command
 
@@ -271,7 +299,7 @@ def lock_show(
 ) -> None:
     """Print a lock, its closure verified.
 
-        adapterbot lock show soup.lock
+    adapterbot lock show soup.lock
     """
     from adapterbot.commands import lock as command
 
@@ -321,7 +349,7 @@ def env_lock(
 ) -> None:
     """Write soup-env.lock: every package that is installed beside this Python.
 
-        adapterbot env lock -o soup-env.lock
+    adapterbot env lock -o soup-env.lock
     """
     import json
 

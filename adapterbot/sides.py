@@ -33,17 +33,21 @@ class Overrides:
     archive: str | None = None
 
 
-def sides(base: Tree, head: Tree) -> Sides:
+def sides(base: Tree, head: Tree, config_path: str | None = None) -> Sides:
     """Read the policy from the base ref, and note what the head would change about it.
 
+    Args:
+        config_path: where adapterbot.yaml is, when it is in neither of its usual places.
+
     Raises:
-        InputError: the config at the base ref is broken.
+        InputError: the config at the base ref is broken, or the one that was named is not there.
     """
-    found = next((name for name in CONFIG_FILES if base.has(name)), None)
+    names = (config_path,) if config_path else CONFIG_FILES
+    found = next((name for name in names if base.has(name)), config_path)
     config = load(base.read(found), found) if found else None
     notes = [
         f"{name} is {how_changed(base, head, name)} here; the version on the base branch was used"
-        for name in CONFIG_FILES
+        for name in names
         if content(base, name) != content(head, name)
     ]
     return Sides(base, head, config, tuple(notes))

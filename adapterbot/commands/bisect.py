@@ -31,6 +31,7 @@ class BisectOptions:
 
     checkpoints: tuple[str, ...] = ()
     adapter: str | None = None
+    config: str | None = None
     suite: str | None = None
     metric: str | None = None
     device: str | None = None
@@ -50,7 +51,7 @@ def run(options: BisectOptions, environment: Mapping[str, str] = os.environ) -> 
     inputs, source = _dispatch(environment)
     root = places.checkout()
     tree = WorkTree(root)
-    where = sides(tree, tree)
+    where = sides(tree, tree, options.config)
     adapter = _adapter(where, options.adapter or inputs.adapter)
     patterns = options.checkpoints or tuple(inputs.checkpoints.split())
     if not patterns and adapter.archive:

@@ -10,19 +10,23 @@ from pathlib import Path
 
 from adapterbot import __version__, pipeline
 from adapterbot.commands import place as places
-from adapterbot.commands.publish import Written, announce, publish_comments, write
+from adapterbot.commands.publish import (
+    UNKNOWN_KEY,
+    Written,
+    announce,
+    publish_comments,
+    write,
+)
 from adapterbot.commands.evaluator import evaluator_for
 from adapterbot.config import AdapterConfig
 from adapterbot.console import listener_for
 from adapterbot.context import Activity, Context
-from adapterbot.errors import AdapterbotError, ExitCode, InputError, OurFailure
+from adapterbot.errors import AdapterbotError, InputError, OurFailure
 from adapterbot.pipeline import Services
 from adapterbot.records import Report, Source
 from adapterbot.sides import Overrides, Sides, select, sides
 from adapterbot.stages import Listener
 from adapterbot.tree import Tree, WorkTree
-
-UNKNOWN_KEY = "gate"
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,7 @@ class GateOptions:
 
     base: str | None = None
     head: str | None = None
+    config: str | None = None
     adapter: str | None = None
     suite: str | None = None
     baseline: str | None = None
@@ -62,7 +67,9 @@ def run(options: GateOptions, environment: Mapping[str, str] = os.environ) -> Wr
     failed: AdapterbotError | None = None
     if context and options.comment:
         try:
-            comments = publish_comments(written.report, context, environment)
+            comments = publish_comments(
+                written.report, context, environment, alone=options.adapter is None
+            )
         except AdapterbotError as error:
             failed = error
     announce(written, comments, environment)
@@ -78,16 +85,6 @@ def _is_by_hand(options: GateOptions, environment: Mapping[str, str]) -> bool:
     return not on_runner and not environment.get("GITHUB_EVENT_PATH")
 
 
-def exit_code(report: Report) -> ExitCode:
-    """Our failures before bad input before findings: a failure is never reported as a finding."""
-    kinds = {problem.kind for problem in report.problems}
-    if "failure" in kinds:
-        return ExitCode.FAILURE
-    if "bad_input" in kinds:
-        return ExitCode.BAD_INPUT
-    return ExitCode.FINDING if report.fails else ExitCode.CLEAN
-
-
 def _judged(options: GateOptions, listener: Listener, context: Context | None) -> Written:
     """The report, whatever happens: what stops the gate becomes its content."""
     source = context.source() if context else Source()
@@ -100,7 +97,7 @@ def _judged(options: GateOptions, listener: Listener, context: Context | None) -
             else places.by_hand(root, options.base, options.head)
         )
         source = place.context.source()
-        where = sides(place.base, place.head)
+        where = sides(place.base, place.head, options.config)
         _refuse_fork(where, place.context)
         suite, suite_tree = _suite(options, place)
         services = Services(evaluator_for(options.device), listener, suite_tree)
@@ -128,15 +125,12 @@ def _judged(options: GateOptions, listener: Listener, context: Context | None) -
     return write(report, places.out_directory(options.out, root))
 
 
-def _stopped(
-    adapters: Sequence[AdapterConfig], source: Source, error: AdapterbotError
-) -> Report:
+def _stopped(adapters: Sequence[AdapterConfig], source: Source, error: AdapterbotError) -> Report:
     sections = [pipeline.not_judged(adapter.key, adapter.path, error) for adapter in adapters]
     return Report(
         tool=f"adapterbot {__version__}",
         source=source,
-        adapters=tuple(sections)
-        or (pipeline.not_judged(UNKNOWN_KEY, "the pull request", error),),
+        adapters=tuple(sections) or (pipeline.not_judged(UNKNOWN_KEY, "the pull request", error),),
     )
 
 

@@ -63,7 +63,9 @@ def check(path: Path, config: Path) -> LockResult:
     tree, name = _tree_of(config)
     lock_tree, lock_name = _tree_of(path)
     if not lock_tree.has(lock_name):
-        raise InputError("does not exist", file=str(path), fix="write it with `adapterbot lock write`")
+        raise InputError(
+            "does not exist", file=str(path), fix="write it with `adapterbot lock write`"
+        )
     if lock_tree != tree:
         raise InputError(
             "lies in another repository than the config", file=str(path), fix="keep them together"

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import os
+import sys
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from adapterbot import atomic, render
+from adapterbot.commands import place as places
 from adapterbot.context import Context
-from adapterbot.errors import InputError
+from adapterbot.errors import ExitCode, InputError
 from adapterbot.gh import workflow
-from adapterbot.records import AdapterReport, LockStatus, Report
+from adapterbot.records import AdapterReport, LockStatus, Outcome, Report, Verdict
+
+MAX_REPORT_BYTES = 16 * 1024 * 1024
+UNKNOWN_KEY = "gate"
+"""The key of a comment about a gate that stopped before it knew which adapters there are."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +59,25 @@ def write(report: Report, directory: Path) -> Written:
     return written
 
 
+def exit_code(report: Report) -> ExitCode:
+    """Our failures before bad input before findings: a failure is never reported as a finding."""
+    kinds = {problem.kind for problem in report.problems}
+    if "failure" in kinds:
+        return ExitCode.FAILURE
+    if "bad_input" in kinds:
+        return ExitCode.BAD_INPUT
+    return ExitCode.FINDING if report.fails else ExitCode.CLEAN
+
+
 def publish_comments(
-    report: Report, context: Context, environment: Mapping[str, str]
+    report: Report, context: Context, environment: Mapping[str, str], *, alone: bool
 ) -> dict[str, str]:
     """One sticky comment per adapter; key → URL. Nothing where there is no pull request.
+
+    Args:
+        alone: whether this report speaks for every adapter of the pull request. Then our older
+            comments on adapters that it does not mention are brought up to date too; a leg of a
+            matrix, which gates one adapter by name, leaves those of the other legs alone.
 
     Raises:
         AdapterbotError: the token, its permissions, or GitHub.
@@ -68,20 +92,90 @@ def publish_comments(
             fix="pass `token: ${{ github.token }}`, or `publish: none`",
         )
     from adapterbot.gh.client import connect
-    from adapterbot.gh.comments import settle_comments
+    from adapterbot.gh.comments import our_keys, settle_comments
 
-    bodies = {adapter.key: render.comment(report, adapter) for adapter in report.adapters}
-    return settle_comments(
-        connect(token, context.api_url),
-        context.repository,
-        context.pull_request,
-        bodies,
+    client = connect(token, context.api_url)
+    repository, number = context.repository, context.pull_request
+    sections = list(report.adapters)
+    if alone:
+        older = our_keys(client, repository, number)
+        sections = _with_older(sections, older)
+    bodies = {section.key: render.comment(report, section) for section in sections}
+    return settle_comments(client, repository, number, bodies)
+
+
+def _with_older(sections: list[AdapterReport], older: Collection[str]) -> list[AdapterReport]:
+    """Sections for our older comments too, so that none of them goes on saying what no longer holds.
+
+    When the gate stopped before it knew the adapters, every older comment says why.
+    """
+    missing = sorted(set(older) - {section.key for section in sections} - {UNKNOWN_KEY})
+    stopped = next((section for section in sections if section.key == UNKNOWN_KEY), None)
+    if stopped:
+        speaking = [stopped.model_copy(update={"key": key}) for key in missing]
+        return speaking or sections
+    unchanged = Verdict(
+        outcome=Outcome.PASSED,
+        fails=False,
+        reasons=("this pull request no longer changes the adapter",),
     )
+    if UNKNOWN_KEY in older:
+        missing.append(UNKNOWN_KEY)
+    return sections + [AdapterReport(key=key, adapter=key, verdict=unchanged) for key in missing]
 
 
-def announce(
-    written: Written, comments: Mapping[str, str], environment: Mapping[str, str]
-) -> None:
+def run(
+    report_path: Path, out: Path | None, environment: Mapping[str, str] = os.environ
+) -> Written:
+    """Post a report that another job made for the very commit that this event is about.
+
+    The report is a stranger's: it is bounded, validated and rendered as inert text, and what it
+    says of its own origin is only compared with the event, never used to find the pull request.
+
+    Raises:
+        AdapterbotError: it is no report, it is another commit's, or GitHub refused.
+    """
+    context = places.read_event(environment)
+    report = read_report(report_path)
+    for field in ("repository", "pull_request", "head_sha"):
+        said, known = getattr(report.source, field), getattr(context, field)
+        if said != known:
+            raise InputError(
+                f"is {said!r}, but this event is about {known!r}",
+                file=str(report_path),
+                field=f"source.{field}",
+                fix="publish the report that the gate made for this very commit",
+            )
+    written = write(report, out or Path(environment.get("RUNNER_TEMP") or ".adapterbot"))
+    comments = publish_comments(report, context, environment, alone=False)
+    announce(written, comments, environment)
+    return written
+
+
+def read_report(path: Path) -> Report:
+    """Read report.json, bounded and validated.
+
+    Raises:
+        InputError: missing, too large, or not what our schema says.
+    """
+    fix = "pass the report.json that `adapterbot gate` wrote"
+    try:
+        if path.stat().st_size > MAX_REPORT_BYTES:
+            raise InputError(f"is larger than {MAX_REPORT_BYTES:,} bytes", file=str(path), fix=fix)
+        return Report.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise InputError("cannot be read", file=str(path), fix=fix) from error
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise InputError(
+            first["msg"].lower(),
+            file=str(path),
+            field=".".join(str(part) for part in first["loc"]) or None,
+            fix=fix,
+        ) from error
+
+
+def announce(written: Written, comments: Mapping[str, str], environment: Mapping[str, str]) -> None:
     """Outputs, job summary and annotations, where a runner reads them."""
     report = written.report
     if environment.get("GITHUB_STEP_SUMMARY"):
@@ -93,10 +187,8 @@ def announce(
             {**outputs(report, comments), "report-path": str(written.report_path)},
         )
     if environment.get("GITHUB_ACTIONS") == "true":
-        import sys
-
         for adapter in report.adapters:
-            for line in annotations(adapter):
+            for line in annotated(adapter):
                 print(line, file=sys.stderr, flush=True)
 
 
@@ -120,7 +212,7 @@ def outputs(report: Report, comments: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def annotations(adapter: AdapterReport) -> Iterator[str]:
+def annotated(adapter: AdapterReport) -> Iterator[str]:
     """Workflow commands that put a finding on the line it is about."""
     if adapter.problem:
         message = adapter.problem.message

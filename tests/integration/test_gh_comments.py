@@ -1,0 +1,472 @@
+"""The sticky comment, over HTTP, against a GitHub that fails, races and is judged by its own
+description. Each test says which attack or accident it stops."""
+
+import random
+import traceback
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from threading import Barrier, Lock
+
+import pytest
+from _pytest.mark import ParameterSet
+
+from adapterbot.errors import GitHubFailure, InputError, OurFailure
+from adapterbot.gh.client import Client, Patience, connect
+from adapterbot.gh.comments import (
+    CommentAction,
+    CommentOutcome,
+    our_keys,
+    settle_comments,
+    upsert_comment,
+)
+from adapterbot.marker import key_of, marker
+from tests.github_server import Fault, GitHubServer
+
+REPO, PULL, KEY = "octo/adapters", 7, "dates"
+ACTIONS = "github-actions[bot]"
+COMMENTS = rf"/issues/{PULL}/comments$"
+
+
+@pytest.fixture
+def server() -> Iterator[GitHubServer]:
+    with GitHubServer() as server:
+        server.add_token("t0ken")
+        server.add_pull(REPO, PULL)
+        yield server
+        assert server.violations == []
+
+
+def client(server: GitHubServer, token: str = "t0ken", **changes) -> Client:
+    return connect(token, server.url, patience=Patience(first_wait=0.01), **changes)
+
+
+def body(text: str, key: str = KEY) -> str:
+    return f"{marker(key)}\n{text}\n"
+
+
+def upsert(server: GitHubServer, text: str, key: str = KEY, **changes) -> CommentOutcome:
+    return upsert_comment(client(server, **changes), REPO, PULL, key, body(text, key))
+
+
+def texts(server: GitHubServer) -> list[str]:
+    return [comment.body for comment in server.comments(REPO, PULL)]
+
+
+# ---------------------------------------------------------------- one comment that stays
+
+
+def test_created_then_unchanged_then_updated(server):
+    first = upsert(server, "regressed")
+    again = upsert(server, "regressed")
+    fixed = upsert(server, "passed")
+    assert [first.action, again.action, fixed.action] == list(
+        map(CommentAction, ("created", "unchanged", "updated"))
+    )
+    assert first.url == again.url == fixed.url
+    assert first.url.startswith(f"{server.url}/{REPO}/pull/{PULL}#issuecomment-")
+    assert texts(server) == [body("passed")]
+    # Unchanged content costs no write, and so no notification and no "edited" mark.
+    assert len(server.sent("POST", COMMENTS)) == len(server.sent("PATCH")) == 1
+
+
+def test_no_request_is_sent_that_the_work_does_not_need(server):
+    upsert(server, "x")
+    sent = [(r.method, r.operation or r.path) for r in server.requests]
+    assert sent == [
+        ("POST", "/graphql"),
+        ("GET", "issues/list-comments"),
+        ("POST", "issues/create-comment"),
+        ("GET", "issues/list-comments"),
+    ]
+    assert all("per_page=100" in r.query for r in server.sent("GET"))
+
+
+def test_each_adapter_key_has_its_own_comment(server):
+    upsert(server, "a", key="dates")
+    upsert(server, "b", key="dates.v2")
+    upsert(server, "c", key="dates")
+    assert texts(server) == [body("c", "dates"), body("b", "dates.v2")]
+
+
+def test_several_keys_are_settled_in_one_go_and_the_account_is_asked_for_once(server):
+    bodies = {key: body(key, key) for key in ("dates", "names")}
+    urls = settle_comments(client(server), REPO, PULL, bodies)
+    assert list(urls) == ["dates", "names"]
+    assert texts(server) == list(bodies.values())
+    assert len(server.sent("POST", "graphql")) == 1
+
+
+def test_our_keys_are_those_of_our_own_comments(server: GitHubServer) -> None:
+    # The attack: a stranger pastes a marker, so that the gate edits or counts their comment.
+    settle_comments(client(server), REPO, PULL, {k: body(k, k) for k in ("a", "b")})
+    server.add_comment(REPO, PULL, f"{marker('c')}\nforged", author="stranger")
+    assert our_keys(client(server), REPO, PULL) == {"a", "b"}
+
+
+@pytest.mark.parametrize("ending", ["\r\n", "\r"], ids=["crlf", "cr"])
+def test_line_ends_that_github_rewrote_do_not_cause_an_edit_at_every_run(server, ending):
+    stored = body("one\ntwo").rstrip().replace("\n", ending)
+    server.add_comment(REPO, PULL, stored, author=ACTIONS)
+    assert upsert(server, "one\ntwo").action == CommentAction.UNCHANGED
+    assert texts(server) == [stored]
+
+
+def test_the_comment_is_found_behind_three_pages_of_others(server):
+    for index in range(230):
+        server.add_comment(REPO, PULL, f"comment {index}", author="alice")
+    ours = server.add_comment(REPO, PULL, body("old"), author=ACTIONS)
+    for index in range(30):
+        server.add_comment(REPO, PULL, f"later {index}", author="bob")
+    assert upsert(server, "new").action == CommentAction.UPDATED
+    assert server.world.all_comments[ours.id].body == body("new")
+    assert len(server.sent("GET", COMMENTS)) == 3
+
+
+def test_a_body_without_its_marker_is_never_posted_since_it_could_not_be_found_again(server):
+    with pytest.raises(OurFailure, match="does not begin with its marker"):
+        upsert_comment(client(server), REPO, PULL, KEY, "no marker")
+    with pytest.raises(OurFailure, match="does not begin with its marker"):
+        upsert_comment(client(server), REPO, PULL, KEY, body("x", "other"))
+    assert server.requests == []
+
+
+# ---------------------------------------------------------------- whose comment it is
+
+
+def test_attack_marker_pasted_by_another_user_is_not_taken_for_ours(server):
+    # mallory pastes our marker first: editing her comment would fail, trusting it would mislead.
+    forged = server.add_comment(REPO, PULL, body("all green!"), author="mallory")
+    assert upsert(server, "regressed").action == CommentAction.CREATED
+    assert texts(server) == [forged.body, body("regressed")]
+
+
+def test_attack_marker_of_another_bot_or_of_a_person_named_like_ours_is_ignored(server):
+    # GraphQL may call us "github-actions": a person can own that name, and is not us.
+    server.add_token("ghs_short", ACTIONS, viewer="github-actions")
+    server.add_comment(REPO, PULL, body("all green!"), author="github-actions")
+    server.add_comment(REPO, PULL, body("all green!"), author="other-app[bot]")
+    assert upsert(server, "x", token="ghs_short").action == CommentAction.CREATED
+    assert upsert(server, "y", token="ghs_short").action == CommentAction.UPDATED
+    assert len(texts(server)) == 3
+
+
+def test_an_app_token_of_unknown_kind_finds_its_own_comment(server):
+    server.add_token("jwt", "our-app[bot]", viewer="our-app")
+    assert upsert(server, "x", token="jwt").action == CommentAction.CREATED
+    assert upsert(server, "y", token="jwt").action == CommentAction.UPDATED
+    assert texts(server) == [body("y")]
+
+
+def test_the_comment_of_a_deleted_account_is_nobodys(server):
+    server.add_comment(REPO, PULL, body("old"), author="")
+    assert upsert(server, "x").action == CommentAction.CREATED
+
+
+def test_attack_marker_below_the_first_line_is_ignored(server):
+    # A reply by our own account, or another workflow's comment, that quotes the marker.
+    server.add_comment(REPO, PULL, f"> quoted\n{marker(KEY)}\nold", author=ACTIONS)
+    assert upsert(server, "new").action == CommentAction.CREATED
+    assert len(texts(server)) == 2
+
+
+def test_a_personal_token_finds_its_own_comment(server):
+    server.add_token("pat", "alice")
+    server.add_comment(REPO, PULL, body("by the bot"), author=ACTIONS)
+    assert upsert(server, "a", token="pat").action == CommentAction.CREATED
+    assert upsert(server, "b", token="pat").action == CommentAction.UPDATED
+    assert texts(server) == [body("by the bot"), body("b")]
+
+
+def test_enterprise_server_prefix_reaches_rest_and_graphql():
+    with GitHubServer(prefix="/api/v3") as server:
+        server.add_token("t0ken")
+        server.add_pull(REPO, PULL)
+        assert upsert(server, "a").action == CommentAction.CREATED
+        assert upsert(server, "b").action == CommentAction.UPDATED
+        assert [r.path for r in server.sent("POST", "graphql")] == ["/api/graphql"] * 2
+        assert server.violations == []
+
+
+# ---------------------------------------------------------------- races
+
+
+@pytest.mark.parametrize("same", [True, False], ids=["same-text", "own-text"])
+def test_eight_racing_jobs_leave_exactly_one_comment(server, same):
+    everyone_looked = Barrier(8)
+
+    def hold_back(method: str, path: str) -> None:
+        # No job posts before all of them have looked and found nothing.
+        if method == "POST" and path.endswith("/comments"):
+            everyone_looked.wait(timeout=10)
+
+    def job(index: int) -> CommentOutcome:
+        text = body("x" if same else f"job {index}")
+        return upsert_comment(client(server), REPO, PULL, KEY, text)
+
+    server.chaos = hold_back
+    with ThreadPoolExecutor(8) as pool:
+        outcomes = list(pool.map(job, range(8)))
+    assert len(server.sent("POST", COMMENTS)) == 8
+    (left,) = server.comments(REPO, PULL)
+    assert left.body in {body("x")} | {body(f"job {index}") for index in range(8)}
+    assert all(outcome.url.endswith(f"-{left.id}") for outcome in outcomes)
+
+
+def test_of_racing_creators_the_lowest_id_stays_with_the_newest_text(server):
+    # Another job's comment appears between our look and our post.
+    def other_job(method: str, path: str) -> None:
+        if method == "POST" and path.endswith("/comments") and not texts(server):
+            server.add_comment(REPO, PULL, body("older commit"), author=ACTIONS)
+
+    server.chaos = other_job
+    upsert(server, "newer commit")
+    assert texts(server) == [body("newer commit")]
+
+
+def test_duplicates_from_an_earlier_accident_are_tidied(server):
+    for text in ("one", "two", "three"):
+        server.add_comment(REPO, PULL, body(text), author=ACTIONS)
+    assert upsert(server, "four").action == CommentAction.UPDATED
+    assert texts(server) == [body("four")]
+    assert upsert(server, "four").action == CommentAction.UNCHANGED
+
+
+def test_a_comment_deleted_while_we_edit_it_is_posted_anew(server):
+    ours = server.add_comment(REPO, PULL, body("old"), author=ACTIONS)
+    server.chaos = lambda method, _: (
+        server.world.all_comments.pop(ours.id, None) and None if method == "PATCH" else None
+    )
+    assert upsert(server, "new").action == CommentAction.CREATED
+    assert texts(server) == [body("new")]
+
+
+# ---------------------------------------------------------------- GitHub fails
+
+
+def faults(**where) -> list[ParameterSet]:
+    return [
+        pytest.param(Fault(**where, status=502), id="502-before"),
+        pytest.param(Fault(**where, status=502, after_write=True), id="502-after"),
+        pytest.param(Fault(**where, reset=True), id="reset-before"),
+        pytest.param(Fault(**where, reset=True, after_write=True), id="reset-after"),
+        pytest.param(Fault(**where, truncate=True), id="cut-short"),
+    ]
+
+
+@pytest.mark.parametrize("fault", faults(method="POST", path=COMMENTS))
+def test_a_post_without_a_clear_answer_leaves_one_comment(server, fault):
+    # PyGithub's own retry posts again after a 502 that followed the write: two comments.
+    server.inject(fault)
+    assert upsert(server, "x").action == CommentAction.CREATED
+    assert texts(server) == [body("x")]
+    assert fault.times == 0
+
+
+def test_a_post_is_never_sent_again_before_looking(server):
+    server.inject(Fault("POST", COMMENTS, status=502))
+    upsert(server, "x")
+    methods = [r.method for r in server.requests if r.path.endswith("/comments")]
+    assert methods == ["GET", "POST", "GET", "POST", "GET"]
+
+
+@pytest.mark.parametrize("fault", faults(method="PATCH"))
+def test_an_update_is_repeated_and_not_lost(server, fault):
+    # PyGithub's own retry never repeats PATCH: one 502 leaves a stale green comment.
+    server.add_comment(REPO, PULL, body("passed"), author=ACTIONS)
+    server.inject(fault)
+    assert upsert(server, "regressed").action == CommentAction.UPDATED
+    assert texts(server) == [body("regressed")]
+    assert len(server.sent("PATCH")) == 2
+
+
+@pytest.mark.parametrize("fault", faults(method="DELETE"))
+def test_a_deletion_is_repeated_and_a_404_means_done(server, fault):
+    for text in ("x", "x"):
+        server.add_comment(REPO, PULL, body(text), author=ACTIONS)
+    server.inject(fault)
+    upsert(server, "x")
+    assert texts(server) == [body("x")]
+
+
+@pytest.mark.parametrize("fault", [*faults(method="GET"), *faults(method="POST", path="graphql")])
+def test_a_failed_read_is_repeated(server, fault):
+    server.inject(fault)
+    assert upsert(server, "x").action == CommentAction.CREATED
+    assert texts(server) == [body("x")]
+
+
+def test_a_post_that_timed_out_after_the_write_leaves_one_comment(server):
+    server.inject(Fault("POST", COMMENTS, delay=5))
+    assert upsert(server, "x", timeout=1).action == CommentAction.CREATED
+    assert texts(server) == [body("x")]
+    assert len(server.sent("POST", COMMENTS)) == 1
+
+
+def test_a_github_that_stays_down_is_our_failure_in_one_line(server):
+    server.inject(Fault("GET", status=503, times=99))
+    with pytest.raises(GitHubFailure, match=r"listing the comments of octo/adapters#7: status 503"):
+        upsert(server, "x")
+    assert len(server.sent("GET")) == 5
+
+
+def test_a_post_that_fails_every_time_ends(server):
+    server.inject(Fault("POST", COMMENTS, status=500, times=99))
+    with pytest.raises(GitHubFailure, match=r"posting a comment on octo/adapters#7"):
+        upsert(server, "x")
+    assert len(server.sent("POST", COMMENTS)) == 5
+
+
+def test_no_server_at_all():
+    with GitHubServer() as server:
+        url = server.url
+    with pytest.raises(GitHubFailure, match="did not answer while asking who the token belongs to"):
+        connect("t0ken", url, patience=Patience(first_wait=0.001)).login  # noqa: B018
+
+
+def test_racing_jobs_under_random_faults_converge_in_every_round(server):
+    """Every sixth request fails in some way; the seed makes a failure repeatable in kind."""
+    dice = random.Random(7)
+    lock = Lock()
+
+    def chaos(method: str, path: str) -> Fault | None:
+        with lock:
+            return dice.choice(
+                [
+                    Fault(status=502),
+                    Fault(status=502, after_write=True),
+                    Fault(reset=True),
+                    Fault(reset=True, after_write=True),
+                    Fault(truncate=True),
+                    Fault(status=429, headers={"Retry-After": "0"}),
+                    *[None] * 30,
+                ]
+            )
+
+    server.chaos = chaos
+    patience = Patience(attempts=9, first_wait=0.001)
+
+    def job(key: str) -> str:
+        mine = connect("t0ken", server.url, patience=patience)
+        return upsert_comment(mine, REPO, PULL, key, body(f"round {key}", key)).url
+
+    for number in range(10):
+        key = f"round-{number}"
+        with ThreadPoolExecutor(4) as pool:
+            urls = set(pool.map(job, [key] * 4))
+        (left,) = (c for c in server.comments(REPO, PULL) if key_of(c.body) == key)
+        assert left.body == body(f"round {key}", key)
+        assert urls == {f"{server.url}/{REPO}/pull/{PULL}#issuecomment-{left.id}"}
+    assert sum(r.fault is not None for r in server.requests) > 15
+
+
+# ---------------------------------------------------------------- rate limits
+
+
+def limited(server: GitHubServer) -> tuple[Client, list[float]]:
+    waits: list[float] = []
+    patience = Patience(first_wait=0.01, sleep=waits.append)
+    return connect("t0ken", server.url, patience=patience), waits
+
+
+SECONDARY = "You have exceeded a secondary rate limit. Please wait a few minutes."
+
+
+@pytest.mark.parametrize(
+    ("fault", "least"),
+    [
+        (Fault(status=403, message=SECONDARY, headers={"Retry-After": "7"}), 7),
+        (Fault(status=429, message="Too many", headers={"Retry-After": "3"}), 3),
+        (Fault(status=429, message="Too many"), 60),
+        (Fault(status=403, message=SECONDARY), 60),
+    ],
+    ids=["403-retry-after", "429-retry-after", "429-bare", "403-bare"],
+)
+@pytest.mark.parametrize("method", ["GET", "POST", "PATCH"])
+def test_a_rate_limit_is_waited_for_as_long_as_github_asks(server, fault, least, method):
+    if method == "PATCH":
+        server.add_comment(REPO, PULL, body("old"), author=ACTIONS)
+    where = COMMENTS if method == "POST" else ""
+    server.inject(
+        Fault(method, where, fault.status, message=fault.message, headers=dict(fault.headers))
+    )
+    mine, waits = limited(server)
+    upsert_comment(mine, REPO, PULL, KEY, body("x"))
+    assert texts(server) == [body("x")]
+    (wait,) = waits
+    assert least < wait < least + 1
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "least", "most"),
+    [(format_datetime(datetime.now(UTC) + timedelta(seconds=100)), 60, 101), ("soon", 60, 61)],
+    ids=["date", "nonsense"],
+)
+def test_retry_after_may_be_a_date_or_nonsense(server, retry_after, least, most):
+    headers = {"Retry-After": retry_after}
+    server.inject(Fault("GET", status=403, message=SECONDARY, headers=headers))
+    mine, waits = limited(server)
+    upsert_comment(mine, REPO, PULL, KEY, body("x"))
+    (wait,) = waits
+    assert least < wait < most
+
+
+def test_a_primary_limit_that_resets_in_an_hour_is_an_error_now(server):
+    # A GPU runner that sleeps for an hour costs more than a failed job.
+    headers = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "99999999999"}
+    server.inject(Fault("GET", status=403, message="API rate limit exceeded", headers=headers))
+    mine, waits = limited(server)
+    with pytest.raises(GitHubFailure, match="rate limit was reached while listing"):
+        upsert_comment(mine, REPO, PULL, KEY, body("x"))
+    assert waits == []
+
+
+# ---------------------------------------------------------------- GitHub refuses
+
+
+def test_a_missing_permission_names_the_line_to_add(server):
+    server.add_token("reader", read_only=True)
+    with pytest.raises(InputError) as caught:
+        upsert(server, "x", token="reader")
+    assert "Resource not accessible by integration" in caught.value.message
+    assert caught.value.fix is not None
+    assert "`permissions: pull-requests: write`" in caught.value.fix
+    assert "fork" in caught.value.fix
+    assert len(server.sent("POST", COMMENTS)) == 1  # a refusal is not repeated
+
+
+def test_a_bad_token_is_named_and_never_shown(server):
+    token = "-".join(("ghs", "secret"))
+    mine = client(server, token)
+    with pytest.raises(InputError, match="refused the token") as caught:
+        upsert_comment(mine, REPO, PULL, KEY, body("x"))
+    assert token not in "".join(traceback.format_exception(caught.value))
+    assert token not in repr(mine)
+    assert len(server.requests) == 1
+
+
+def test_a_pull_request_that_does_not_exist(server):
+    with pytest.raises(InputError, match=r"octo/adapters#8: Not Found"):
+        upsert_comment(client(server), REPO, 8, KEY, body("x"))
+
+
+def test_a_locked_conversation_and_a_body_too_long_say_what_github_said(server):
+    with pytest.raises(GitHubFailure, match="too long"):
+        upsert(server, "x" * 65536)
+    server.world.pulls[REPO, PULL].locked = True
+    with pytest.raises(GitHubFailure, match="issue is locked"):
+        upsert(server, "x")
+    assert texts(server) == []
+
+
+@pytest.mark.parametrize("token", ["", "  \n"])
+def test_no_token(token):
+    with pytest.raises(InputError, match="no GitHub token"):
+        connect(token, "https://api.github.com")
+
+
+@pytest.mark.parametrize("url", ["", "api.github.com", "ftp://x", "http://"])
+def test_an_address_that_is_none(url):
+    with pytest.raises(InputError, match="is not an API address"):
+        connect("t0ken", url)
