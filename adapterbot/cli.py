@@ -56,12 +56,12 @@ SoupYaml = Annotated[Path, typer.Option("--config", "-c", help="The training con
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    typer.echo(text, err=True)
 
 
 def _version(asked: bool) -> None:
     if asked:
-        print(f"adapterbot {__version__}")
+        typer.echo(f"adapterbot {__version__}")
         raise typer.Exit
 
 
@@ -264,12 +264,12 @@ def doctor(as_json: Json = False) -> None:
     if as_json:
         import json
 
-        print(json.dumps([finding.model_dump() for finding in findings], indent=2))
+        typer.echo(json.dumps([finding.model_dump() for finding in findings], indent=2))
     else:
         for finding in findings:
             mark = "ok" if finding.ok else "missing" if finding.required else "note"
             fix = f"  → {finding.fix}" if finding.fix else ""
-            print(f"{mark:<8}{finding.what:<14}{finding.found}{fix}")
+            typer.echo(f"{mark:<8}{finding.what:<14}{finding.found}{fix}")
     lacking = any(finding.required and not finding.ok for finding in findings)
     _exit(ExitCode.FINDING if lacking else ExitCode.CLEAN)
 
@@ -289,7 +289,9 @@ def lock_write(
     from adapterbot.commands import lock as command
 
     made = command.write(config, output)
-    print(made.model_dump_json(indent=2) if as_json else f"{output}  closure {made.closure_sha}")
+    typer.echo(
+        made.model_dump_json(indent=2) if as_json else f"{output}  closure {made.closure_sha}"
+    )
 
 
 @lock_app.command("show")
@@ -305,10 +307,10 @@ def lock_show(
 
     lock = command.read(path)
     if as_json:
-        print(lock.model_dump_json(indent=2))
+        typer.echo(lock.model_dump_json(indent=2))
         return
     for name, value in lock.model_dump().items():
-        print(f"{name:<16}{value}")
+        typer.echo(f"{name:<16}{value}")
     _say("the closure is the one of these three hashes")
 
 
@@ -329,12 +331,12 @@ def lock_check(
 
     result = command.check(path, config)
     if as_json:
-        print(result.model_dump_json(indent=2))
+        typer.echo(result.model_dump_json(indent=2))
     else:
         for part in result.parts:
             tail = "" if part.ok else f"  locked {part.locked[:12]} now {part.now[:12]}"
             why = f"  {part.explanation}" if part.explanation else ""
-            print(f"{'ok' if part.ok else 'drift':<7}{part.part:<16}{tail}{why}")
+            typer.echo(f"{'ok' if part.ok else 'drift':<7}{part.part:<16}{tail}{why}")
         if result.note:
             _say(result.note)
     _exit(ExitCode.CLEAN if result.status is LockStatus.OK else ExitCode.FINDING)
@@ -356,7 +358,9 @@ def env_lock(
     from adapterbot.commands import lock as command
 
     found = command.write_environment(output)
-    print(json.dumps({"path": str(output), "env_hash": found}) if as_json else f"{output}  {found}")
+    typer.echo(
+        json.dumps({"path": str(output), "env_hash": found}) if as_json else f"{output}  {found}"
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

@@ -58,7 +58,7 @@ class Policy(Record):
     alpha: Annotated[Probability, Field(gt=0, lt=0.5)] = 0.05
     on_drift: OnDrift = OnDrift.FAIL
     fail_on: tuple[FailOn, ...] = (FailOn.REGRESSED,)
-    metrics: dict[str, MetricRule] = {}
+    metrics: dict[str, MetricRule] = Field(default_factory=dict)
 
 
 class AdapterConfig(Record):

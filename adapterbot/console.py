@@ -26,7 +26,11 @@ class PlainListener:
 
     def write(self, line: str) -> None:
         """One line, in which nothing can be taken for a workflow command."""
-        print(workflow.harmless(line), file=self._stream, flush=True)
+        self._command(workflow.harmless(line))
+
+    def _command(self, line: str) -> None:
+        self._stream.write(f"{line}\n")
+        self._stream.flush()
 
     def opened(self, stage: str) -> None:
         self._started[stage] = self._last_line = time.monotonic()
@@ -51,11 +55,11 @@ class GroupListener(PlainListener):
 
     def opened(self, stage: str) -> None:
         super().opened(stage)
-        print(workflow.group(stage), file=self._stream, flush=True)
+        self._command(workflow.group(stage))
 
     def closed(self, stage: str, seconds: float) -> None:
         super().closed(stage, seconds)
-        print(workflow.ENDGROUP, file=self._stream, flush=True)
+        self._command(workflow.ENDGROUP)
 
 
 class BarListener:
@@ -89,6 +93,7 @@ class BarListener:
         self._console.print(f"{stage:<10} {seconds:6.1f} s", style="dim", markup=False)
 
     def advanced(self, stage: str, done: int, total: int) -> None:
+        del stage  # the bar's own label says it
         if self._progress is not None and self._task is not None:
             self._progress.update(self._task, completed=done, total=total)
 

@@ -162,9 +162,7 @@ def from_event(name: str, payload: object, environment: Mapping[str, str]) -> Co
     )
 
 
-def by_hand(
-    base_sha: str | None, head_sha: str | None, environment: Mapping[str, str]
-) -> Context:
+def by_hand(base_sha: str | None, head_sha: str | None, environment: Mapping[str, str]) -> Context:
     """The Context of a gate that a person started in a checkout."""
     return Context.model_validate(
         {

@@ -15,8 +15,8 @@ from adapterbot.errors import InputError, OurFailure
 from adapterbot.tree import (
     TEXT_LIMIT,
     file_sha256,
-    link_refused,
     lfs_oid,
+    link_refused,
     missing,
     normalise,
     too_large,
@@ -162,7 +162,9 @@ def git(repository: Path, *arguments: str) -> bytes:
         raise OurFailure("git was not found", fix="install git on this machine") from error
     if done.returncode != 0:
         reason = done.stderr.decode(errors="replace").strip().splitlines()
-        raise OurFailure(f"git {arguments[0]} failed: {reason[-1] if reason else 'no reason given'}")
+        raise OurFailure(
+            f"git {arguments[0]} failed: {reason[-1] if reason else 'no reason given'}"
+        )
     return done.stdout
 
 
@@ -190,7 +192,9 @@ def resolve_commit(repository: Path, ref: str) -> str:
         raise InputError("is not a ref", file=repr(ref), fix="name a branch, tag or commit")
     for attempt in ("local", "fetched"):
         try:
-            found = git(repository, "rev-parse", "--verify", "--end-of-options", f"{ref}^{{commit}}")
+            found = git(
+                repository, "rev-parse", "--verify", "--end-of-options", f"{ref}^{{commit}}"
+            )
             return found.decode().strip()
         except OurFailure:
             if attempt == "fetched" or not re.fullmatch(r"[0-9a-f]{40}", ref):

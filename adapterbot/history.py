@@ -5,21 +5,22 @@ The gate and the bisect that a person starts by hand share everything here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from adapterbot import bisect, delta, verdict
 from adapterbot.bisect import Answer, Checkpoint
-from adapterbot.errors import InputError
 from adapterbot.config import AdapterConfig
+from adapterbot.errors import InputError
 from adapterbot.eval.suite import Suite, Task
 from adapterbot.records import (
     AdapterRef,
     AdapterReport,
     BisectResult,
     BisectVerdict,
+    Direction,
     EvalStats,
     MetricVerdict,
     Standing,
@@ -41,7 +42,7 @@ class Evaluator(Protocol):
         drafts: Sequence[TaskResult] | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> tuple[TaskResult, ...]:
-        """Every task's samples, scored; `drafts` are another adapter's results on the same tasks."""
+        """Every task's samples, scored; `drafts` are another adapter's results on them."""
 
     def stats(self) -> EvalStats:
         """What it has done since it was made."""
@@ -121,16 +122,27 @@ def find_break(
 def nearer_end(
     regression: Regression, results: Sequence[TaskResult]
 ) -> tuple[Answer, str]:
-    """Good or bad, with the mean score on each regressed task."""
+    """Good or bad, with the mean score on each regressed task.
+
+    One mean per task is all that a probe needs, so nothing is resampled here.
+    """
+    good = {result.task: result for result in regression.good}
     shown: list[str] = []
     worst = Answer.GOOD
-    for found in delta.compare_all(regression.good, results):
-        if found.slice is not None:
-            continue
-        if found.harm is None or found.candidate is None:
-            return Answer.SKIPPED, f"{found.task}: {found.note or found.outcome}"
-        shown.append(f"{found.task} {found.candidate:.3g}")
-        if found.harm > regression.harms[found.task] / 2:
+    for result in results:
+        before = {sample.sample_id: sample.score for sample in good[result.task].samples}
+        pairs = [
+            (score, sample.score)
+            for sample in result.samples
+            if sample.score is not None
+            and (score := before.get(sample.sample_id)) is not None
+        ]
+        if not pairs:
+            return Answer.SKIPPED, f"{result.task}: no sample could be scored"
+        change = sum(after - score for score, after in pairs) / len(pairs)
+        harm = -change if result.direction is Direction.HIGHER else change
+        shown.append(f"{result.task} {sum(after for _, after in pairs) / len(pairs):.3g}")
+        if harm > regression.harms[result.task] / 2:
             worst = Answer.BAD
     return worst, ", ".join(shown)
 
@@ -177,7 +189,7 @@ def search(
         )
     policies = verdict.policies(tasks, adapter.policy.metrics)
     metrics, outcome = verdict.judge(
-        delta.compare_all(good, bad, policies), policies, alpha=adapter.policy.alpha
+        delta.compare_all(good, bad), policies, alpha=adapter.policy.alpha
     )
     regression = Regression.of(tasks, metrics, good, bad)
     if regression.harms:

@@ -46,16 +46,24 @@ EvaluatorFor = Callable[[str | Path], Evaluator]
 
 @dataclass
 class Services:
-    """The outside world of the gate."""
+    """The outside world of the gate.
 
-    evaluator_for: EvaluatorFor
+    Attributes:
+        engine: imports what evaluating takes (seconds, so it is called late and timed by itself).
+        listener: is told how far we are.
+        suite_tree: the files that a suite lies among which was named by hand.
+    """
+
+    engine: Callable[[], EvaluatorFor]
     listener: Listener
-    suite_tree: Tree | None = None  # where --suite was named by hand: the files it lies among
+    suite_tree: Tree | None = None
     _evaluators: dict[str, Evaluator] = field(default_factory=dict)
 
-    def evaluator(self, base: str | Path) -> Evaluator:
+    def evaluator(self, base: str | Path, make: EvaluatorFor) -> Evaluator:
         """The evaluator of a base model, made once: several adapters share one load."""
-        return self._evaluators.setdefault(str(base), self.evaluator_for(base))
+        if str(base) not in self._evaluators:
+            self._evaluators[str(base)] = make(base)
+        return self._evaluators[str(base)]
 
 
 # ---------------------------------------------------------------- the gate
@@ -117,26 +125,28 @@ def judge_adapter(where: Sides, adapter: AdapterConfig, services: Services) -> A
         suite = _suite(where, adapter, services)
         training = load_training(where.head, adapter.config)
         location = base_location(training, where.head, where.allowed_base)
-        base: str | Path = training.base if location is None else (
-            where.head.on_disk(location) if isinstance(location, str) else location
+        base: str | Path = (
+            training.base
+            if location is None
+            else (where.head.on_disk(location) if isinstance(location, str) else location)
         )
         candidate = _adapter(where.head, adapter.path, base)
         baseline, notes = _baseline(where, adapter, base)
+    with stages("import"):
+        make = services.engine()
     with stages("load"):
-        evaluator = services.evaluator(base)
+        evaluator = services.evaluator(base, make)
     with stages("evaluate") as progress:
         before, after = _evaluate(evaluator, suite, baseline.files, candidate.files, progress)
     with stages("decide"):
         policies = verdict.policies(suite.tasks, adapter.policy.metrics)
         metrics, outcome = verdict.judge(
-            delta.compare_all(before, after, policies),
+            delta.compare_all(before, after),
             policies,
             alpha=adapter.policy.alpha,
             fail_on=adapter.policy.fail_on,
         )
-        outcome = verdict.with_lock(
-            outcome, locked, fails=adapter.policy.on_drift is OnDrift.FAIL
-        )
+        outcome = verdict.with_lock(outcome, locked, fails=adapter.policy.on_drift is OnDrift.FAIL)
         changed = differing_samples(before, after)
     found: BisectResult | None = None
     if adapter.archive and any(m.standing is Standing.REGRESSED for m in metrics):
@@ -161,7 +171,7 @@ def judge_adapter(where: Sides, adapter: AdapterConfig, services: Services) -> A
         samples=changed[:MAX_SHOWN_SAMPLES],
         samples_changed=len(changed),
         bisect=found,
-        notes=(*where.notes, *_suite_notes(where, adapter, suite), *notes),
+        notes=(*where.notes, *_suite_notes(where, suite), *notes),
         eval=evaluator.stats(),
         stages=tuple(stages.finished),
     )
@@ -178,7 +188,7 @@ def _suite(where: Sides, adapter: AdapterConfig, services: Services) -> Suite:
     return load_suite(tree, adapter.suite)
 
 
-def _suite_notes(where: Sides, adapter: AdapterConfig, suite: Suite) -> tuple[str, ...]:
+def _suite_notes(where: Sides, suite: Suite) -> tuple[str, ...]:
     changed = [
         name
         for name in suite.files

@@ -77,4 +77,6 @@ class Bisection:
     @property
     def first_bad(self) -> range:
         """Every index at which it can have broken; empty when all are good."""
-        return range(self.good + 1, min(self.bad, self.n - 1) + 1) if self.bad < self.n else range(0)
+        return (
+            range(self.good + 1, min(self.bad, self.n - 1) + 1) if self.bad < self.n else range(0)
+        )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from adapterbot import __version__, bisect
 from adapterbot.commands import place as places
-from adapterbot.commands.evaluator import evaluator_for
+from adapterbot.commands.evaluator import engine
 from adapterbot.commands.publish import Written, announce, write
 from adapterbot.config import AdapterConfig, discover, for_adapter
 from adapterbot.console import listener_for
@@ -67,8 +67,10 @@ def run(options: BisectOptions, environment: Mapping[str, str] = os.environ) -> 
         checkpoints = bisect.find_checkpoints(tree, patterns)
         suite = load_suite(tree, options.suite or adapter.suite)
         base = _base(tree, where, adapter)
+    with stages("import"):
+        make = engine(options.device)()
     with stages("load"):
-        evaluator = evaluator_for(options.device)(base)
+        evaluator = make(base)
     report = search(
         tree,
         adapter,

@@ -82,7 +82,7 @@ def _commit(directory: Path, message: str) -> None:
 
 
 def _git(directory: Path, *arguments: str) -> None:
-    # The demo must not depend on who the user is to Git, nor sign with their key or run their hooks.
+    # Whoever the user is to Git, and without their signing key and hooks.
     identity = ("-c", "user.name=adapterbot demo", "-c", "user.email=demo@example.invalid")
     quiet = ("-c", "commit.gpgsign=false", "-c", "core.hooksPath=/dev/null")
     try:

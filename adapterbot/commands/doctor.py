@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from importlib import metadata
+from pathlib import Path
 
 from adapterbot.records import Line, Record
 
@@ -94,7 +94,7 @@ def _accelerator() -> Finding:
 
 
 def _disk() -> Finding:
-    free = shutil.disk_usage(os.getcwd()).free / 2**30
+    free = shutil.disk_usage(Path.cwd()).free / 2**30
     ok = free >= NEEDED_DISK_GIB
     return Finding(
         what="disk",

@@ -2,27 +2,86 @@
 
 from __future__ import annotations
 
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from adapterbot.errors import OurFailure
-from adapterbot.history import Evaluator
+from adapterbot.eval.suite import Task
 from adapterbot.pipeline import EvaluatorFor
+from adapterbot.records import EvalStats, TaskResult
+
+if TYPE_CHECKING:
+    from adapterbot.eval.engine import Engine
 
 
-def evaluator_for(device: str | None) -> EvaluatorFor:
-    """Makes engines on one device.
+class LocalEvaluator:
+    """An engine of this process, and what it has cost so far."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._seconds = 0.0
+
+    def evaluate(
+        self,
+        tasks: Sequence[Task],
+        adapter: Path | None,
+        *,
+        drafts: Sequence[TaskResult] | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> tuple[TaskResult, ...]:
+        """As `Engine.evaluate`."""
+        started = time.monotonic()
+        try:
+            return self._engine.evaluate(tasks, adapter, drafts=drafts, progress=progress)
+        finally:
+            self._seconds += time.monotonic() - started
+
+    def stats(self) -> EvalStats:
+        """Device, precision, samples and seconds."""
+        return EvalStats(
+            device=self._engine.base.device_name,
+            dtype=str(self._engine.base.dtype).removeprefix("torch."),
+            samples=self._engine.asked,
+            cached=self._engine.cached,
+            seconds=round(self._seconds, 3),
+        )
+
+
+def cache_directory(environment: Mapping[str, str]) -> Path:
+    """Where scores are kept between runs: on a self-hosted runner, beside its other tools.
+
+    The folder must outlive the job, and must not lie in the workspace that a pull request fills.
+    """
+    if given := environment.get("ADAPTERBOT_CACHE"):
+        return Path(given)
+    if tools := environment.get("RUNNER_TOOL_CACHE"):
+        return Path(tools) / "adapterbot" / "scores"
+    home = environment.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(home) / "adapterbot" / "scores"
+
+
+def engine(
+    device: str | None, environment: Mapping[str, str] = os.environ
+) -> Callable[[], EvaluatorFor]:
+    """What imports the engine and makes evaluators on one device.
 
     The function that is returned raises OurFailure when the packages it needs are not installed.
     """
 
-    def make(base: str | Path) -> Evaluator:
+    def imported() -> EvaluatorFor:
         try:
-            from adapterbot.eval.engine import Engine, EngineSettings
+            from adapterbot.eval.cache import ScoreCache
+            from adapterbot.eval.engine import Engine
+            from adapterbot.eval.settings import EngineSettings
         except ModuleNotFoundError as error:
             raise OurFailure(
-                f"{error.name} is not installed",
-                fix="pip install 'adapterbot[eval]'",
+                f"{error.name} is not installed", fix="pip install 'adapterbot[eval]'"
             ) from error
-        return Engine(base, EngineSettings(device=device or "auto"))
+        settings = EngineSettings(device=device or "auto")
+        cache = ScoreCache(cache_directory(environment))
+        return lambda base: LocalEvaluator(Engine(base, settings, cache=cache))
 
-    return make
+    return imported

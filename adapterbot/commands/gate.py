@@ -10,6 +10,7 @@ from pathlib import Path
 
 from adapterbot import __version__, pipeline
 from adapterbot.commands import place as places
+from adapterbot.commands.evaluator import engine
 from adapterbot.commands.publish import (
     UNKNOWN_KEY,
     Written,
@@ -17,7 +18,6 @@ from adapterbot.commands.publish import (
     publish_comments,
     write,
 )
-from adapterbot.commands.evaluator import evaluator_for
 from adapterbot.config import AdapterConfig
 from adapterbot.console import listener_for
 from adapterbot.context import Activity, Context
@@ -25,7 +25,7 @@ from adapterbot.errors import AdapterbotError, InputError, OurFailure
 from adapterbot.pipeline import Services
 from adapterbot.records import Report, Source
 from adapterbot.sides import Overrides, Sides, select, sides
-from adapterbot.stages import Listener
+from adapterbot.stages import Listener, Stages
 from adapterbot.tree import Tree, WorkTree
 
 
@@ -67,9 +67,10 @@ def run(options: GateOptions, environment: Mapping[str, str] = os.environ) -> Wr
     failed: AdapterbotError | None = None
     if context and options.comment:
         try:
-            comments = publish_comments(
-                written.report, context, environment, alone=options.adapter is None
-            )
+            with Stages(listener)("post"):
+                comments = publish_comments(
+                    written.report, context, environment, alone=options.adapter is None
+                )
         except AdapterbotError as error:
             failed = error
     announce(written, comments, environment)
@@ -100,7 +101,7 @@ def _judged(options: GateOptions, listener: Listener, context: Context | None) -
         where = sides(place.base, place.head, options.config)
         _refuse_fork(where, place.context)
         suite, suite_tree = _suite(options, place)
-        services = Services(evaluator_for(options.device), listener, suite_tree)
+        services = Services(engine(options.device), listener, suite_tree)
         adapters = select(
             where,
             Overrides(
@@ -115,14 +116,15 @@ def _judged(options: GateOptions, listener: Listener, context: Context | None) -
         report = pipeline.gate(where, adapters, services, source)
     except AdapterbotError as error:
         report = _stopped(adapters, source, error)
-    except Exception as error:  # the outermost edge: a bug of ours must not leave a stale green
+    except Exception as error:  # noqa: BLE001 the outermost edge: no bug may leave a stale green
         traceback.print_exc()
         failure = OurFailure(
             f"adapterbot stopped with {type(error).__name__}",
             fix="see the job's log, and open an issue with it",
         )
         report = _stopped(adapters, source, failure)
-    return write(report, places.out_directory(options.out, root))
+    with Stages(listener)("render"):
+        return write(report, places.out_directory(options.out, root))
 
 
 def _stopped(adapters: Sequence[AdapterConfig], source: Source, error: AdapterbotError) -> Report:

@@ -80,7 +80,13 @@ def from_context(root: Path, context: Context) -> Place:
     Raises:
         InputError: one of them is not in this checkout and cannot be fetched.
     """
-    assert context.base_sha and context.head_sha, "only gated events get here"
+    if context.base_sha is None or context.head_sha is None:
+        raise InputError(
+            "names no two commits to compare",
+            file="workflow",
+            field=f"on: {context.event}",
+            fix="use `on: pull_request` or `on: merge_group`",
+        )
     return Place(
         root=root,
         context=context,

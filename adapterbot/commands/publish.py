@@ -105,7 +105,7 @@ def publish_comments(
 
 
 def _with_older(sections: list[AdapterReport], older: Collection[str]) -> list[AdapterReport]:
-    """Sections for our older comments too, so that none of them goes on saying what no longer holds.
+    """Sections for our older comments too, so that none goes on saying what no longer holds.
 
     When the gate stopped before it knew the adapters, every older comment says why.
     """
@@ -189,7 +189,7 @@ def announce(written: Written, comments: Mapping[str, str], environment: Mapping
     if environment.get("GITHUB_ACTIONS") == "true":
         for adapter in report.adapters:
             for line in annotated(adapter):
-                print(line, file=sys.stderr, flush=True)
+                sys.stderr.write(f"{line}\n")
 
 
 def outputs(report: Report, comments: Mapping[str, str]) -> dict[str, str]:

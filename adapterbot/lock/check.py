@@ -19,7 +19,7 @@ _UNKNOWN = "the files are not the ones that were locked"
 
 @dataclass(frozen=True)
 class Pinned:
-    """What a lock would say of these files now. `env_hash` is None when no soup-env.lock is there."""
+    """What a lock would say of these files now; `env_hash` is None without a soup-env.lock."""
 
     training: TrainingConfig
     base: Mapping[str, str]

@@ -111,7 +111,9 @@ def explain(old: EnvLock, new: EnvLock) -> tuple[str, ...]:
         )
         if left != right
     ]
-    for name in sorted(before.keys() | after.keys()):
-        if before.get(name) != after.get(name):
-            changes.append(f"{name} {before.get(name, 'absent')} → {after.get(name, 'absent')}")
+    changes += [
+        f"{name} {before.get(name, 'absent')} → {after.get(name, 'absent')}"
+        for name in sorted(before.keys() | after.keys())
+        if before.get(name) != after.get(name)
+    ]
     return tuple(changes)

@@ -27,8 +27,8 @@ def hub_files(training: TrainingConfig) -> dict[str, str]:
     try:
         from huggingface_hub import HfApi, hf_hub_download
         from huggingface_hub.errors import (
-            HFValidationError,
             HfHubHTTPError,
+            HFValidationError,
             LocalEntryNotFoundError,
             RepositoryNotFoundError,
             RevisionNotFoundError,
@@ -67,7 +67,9 @@ def hub_files(training: TrainingConfig) -> dict[str, str]:
         ) from error
     if "config.json" not in found:
         raise InputError(
-            f"{training.base!r} holds no config.json", file=training.path, field=where,
+            f"{training.base!r} holds no config.json",
+            file=training.path,
+            field=where,
             fix="name a transformers model",
         )
     return found

@@ -1,0 +1,222 @@
+"""Paired results become deltas: same samples, both adapters, one difference per sample.
+
+`compare` and `compare_corpus` take bare arrays, for those who script it; `compare_results` and
+`compare_all` take what an evaluation returns and pair it by sample id. Pure: equal content gives
+equal digits, whatever the order of rows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+from numpy.typing import ArrayLike
+
+from adapterbot.errors import InputError
+from adapterbot.paired import LEVEL, RESAMPLES, Metric, Paired, pair, pair_corpus
+from adapterbot.records import Direction, MetricDelta, SampleScore, ScoreKind, TaskResult, Unit
+from adapterbot.stats.corpus import Aggregate
+
+__all__ = ["Paired", "compare", "compare_all", "compare_corpus", "compare_results"]
+
+
+def compare(
+    baseline: ArrayLike,
+    candidate: ArrayLike,
+    *,
+    direction: Direction | str,
+    margin: float,
+    clusters: Sequence[Hashable] | None = None,
+    kind: ScoreKind | str | None = None,
+    level: float = LEVEL,
+    task: str = "metric",
+    slice: str | None = None,  # noqa: A002 - the record's field
+    scorer: str = "score",
+    unit: Unit | str = Unit.FRACTION,
+    resamples: int = RESAMPLES,
+) -> MetricDelta:
+    """Compare the scores of two adapters on the same samples.
+
+    Args:
+        baseline: one score per sample, NaN where there is none; shape (n,).
+        candidate: the same of the candidate, in the same order.
+        direction: whether `higher` or `lower` scores are better.
+        margin: the harm that is tolerated, in the metric's units; sets `samples_needed`.
+        clusters: a label per sample; samples with one label are not independent.
+        kind: `binary` insists on 0/1 scores; None means binary exactly if all are 0 or 1.
+        level: of the two-sided interval of the change; 1 − level is the level of `harm_low`,
+            `harm_high` and `min_detectable`, each one-sided and not adjusted for other metrics.
+        resamples: bootstrap resamples, and random sign patterns.
+
+    Raises:
+        InputError: the arrays do not pair up, or the scores contradict `kind`.
+    """
+    metric = Metric(
+        task=task,
+        direction=Direction(direction),
+        unit=Unit(unit),
+        scorer=scorer,
+        slice=slice,
+        kind=None if kind is None else ScoreKind(kind),
+    )
+    found = pair(metric, baseline, candidate, clusters=clusters, level=level, resamples=resamples)
+    return _against(found, margin, 1 - level)
+
+
+def compare_corpus(
+    baseline: ArrayLike,
+    candidate: ArrayLike,
+    aggregate: Aggregate,
+    *,
+    direction: Direction | str,
+    margin: float,
+    clusters: Sequence[Hashable] | None = None,
+    level: float = LEVEL,
+    task: str = "metric",
+    scorer: str = "score",
+    unit: Unit | str = Unit.FRACTION,
+    resamples: int = RESAMPLES,
+) -> MetricDelta:
+    """`compare` for a metric of the whole corpus.
+
+    Args:
+        baseline: additive statistics per sample, shape (n, k); a row with a NaN has none.
+        candidate: the same of the candidate, in the same order.
+        aggregate: the metric of corpora from their summed statistics, (…, k) to (…).
+
+    Raises:
+        InputError: the arrays do not pair up.
+    """
+    metric = Metric(task=task, direction=Direction(direction), unit=Unit(unit), scorer=scorer)
+    found = pair_corpus(
+        metric, baseline, candidate, aggregate, clusters=clusters, level=level, resamples=resamples
+    )
+    return _against(found, margin, 1 - level)
+
+
+def _against(found: Paired, margin: float, alpha: float) -> MetricDelta:
+    """The delta, with the samples it would take where neither bound settles it."""
+    low, high = found.bounds(alpha) or (math.inf, -math.inf)
+    if low > 0 or high < margin:
+        return found.delta
+    needed = found.samples_to_settle(
+        margin=margin, least_effect=0.0, alpha=alpha, alpha_worse=alpha
+    )
+    return found.delta.model_copy(update={"samples_needed": needed})
+
+
+# ---------------------------------------------------------------- results of an evaluation
+
+
+def compare_results(
+    baseline: TaskResult,
+    candidate: TaskResult,
+    *,
+    level: float = LEVEL,
+    resamples: int = RESAMPLES,
+) -> tuple[MetricDelta, ...]:
+    """One task under both adapters: overall, then each slice by name.
+
+    Raises:
+        InputError: the results are not of the same task.
+    """
+    paired = compare_all([baseline], [candidate], level=level, resamples=resamples)
+    return tuple(found.delta for found in paired)
+
+
+def compare_all(
+    baseline: Sequence[TaskResult],
+    candidate: Sequence[TaskResult],
+    *,
+    level: float = LEVEL,
+    resamples: int = RESAMPLES,
+) -> tuple[Paired, ...]:
+    """Every task of a suite under both adapters, for `verdict.judge`.
+
+    Raises:
+        InputError: the two sides are not results of the same tasks.
+    """
+    after = {result.task: result for result in candidate}
+    if sorted(result.task for result in baseline) != sorted(result.task for result in candidate):
+        raise InputError("baseline and candidate were not evaluated on the same tasks")
+    return tuple(
+        found
+        for result in baseline
+        for found in _task(result, after[result.task], level=level, resamples=resamples)
+    )
+
+
+def _task(
+    baseline: TaskResult, candidate: TaskResult, *, level: float, resamples: int
+) -> list[Paired]:
+    described = [(r.scorer, r.direction, r.kind, r.unit) for r in (baseline, candidate)]
+    if described[0] != described[1]:
+        raise InputError(
+            "baseline and candidate were scored in different ways", field=baseline.task
+        )
+    rows = _rows(baseline, candidate)
+    slices = sorted({row.slice for row in rows if row.slice is not None})
+    found = []
+    for name in (None, *slices):
+        chosen = [row for row in rows if name is None or row.slice == name]
+        metric = Metric(
+            task=baseline.task,
+            direction=baseline.direction,
+            unit=baseline.unit,
+            scorer=baseline.scorer,
+            slice=name,
+            kind=baseline.kind,
+        )
+        found.append(
+            pair(
+                metric,
+                [row.baseline for row in chosen],
+                [row.candidate for row in chosen],
+                clusters=[row.cluster for row in chosen],
+                level=level,
+                resamples=resamples,
+            )
+        )
+    return found
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One sample under both adapters; NaN stands for no score."""
+
+    baseline: float
+    candidate: float
+    slice: str | None
+    cluster: Hashable
+
+
+def _rows(baseline: TaskResult, candidate: TaskResult) -> list[_Row]:
+    """Samples of either side, by id. One that a side lacks is a row without a score there."""
+    sides = [_by_id(baseline), _by_id(candidate)]
+    rows = []
+    for sample_id in sorted(sides[0].keys() | sides[1].keys()):
+        left, right = (side.get(sample_id) for side in sides)
+        known = left or right
+        assert known is not None  # noqa: S101 - the id comes from one of the two
+        rows.append(
+            _Row(
+                baseline=_score(left),
+                candidate=_score(right),
+                slice=known.slice,
+                # A sample without a cluster is one of its own.
+                cluster=("cluster", known.cluster) if known.cluster else ("sample", sample_id),
+            )
+        )
+    return rows
+
+
+def _by_id(result: TaskResult) -> dict[str, SampleScore]:
+    samples = {sample.sample_id: sample for sample in result.samples}
+    if len(samples) != len(result.samples):
+        raise InputError("two samples have the same id", field=result.task)
+    return samples
+
+
+def _score(sample: SampleScore | None) -> float:
+    return math.nan if sample is None or sample.score is None else sample.score

@@ -1,0 +1,168 @@
+"""The base model: loaded once per job, never trusted to run code of its own. (torch)"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from adapterbot.errors import InputError
+from adapterbot.eval.settings import EngineSettings
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_BLOB = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """A loaded base model with its tokenizer.
+
+    Attributes:
+        name: how it was named.
+        digest: SHA-256 of the files it came from.
+        eos: token ids that end an answer.
+        pad: the id that fills short rows; it is masked, so any id will do.
+        context: how many positions the model has, None for no limit known.
+    """
+
+    name: str
+    digest: str
+    model: Any
+    tokenizer: Any
+    device: torch.device
+    dtype: torch.dtype
+    eos: frozenset[int]
+    pad: int
+    context: int | None
+
+    @property
+    def device_name(self) -> str:
+        """What a reader calls the device."""
+        if self.device.type == "cuda":
+            return str(torch.cuda.get_device_name(self.device))
+        return f"{self.device.type}, {torch.get_num_threads()} threads"
+
+
+def load_base(base: Path | str, settings: EngineSettings) -> BaseModel:
+    """Loads a causal language model and its tokenizer from a directory or from the Hub's name.
+
+    Raises:
+        InputError: there is none, it has no safetensors weights, or it wants to run its own code.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
+
+    name = str(base)
+    device = _device(settings.device)
+    dtype = _dtype(settings.dtype, device)
+    if settings.deterministic:
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    bars = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_pretrained(
+            name,
+            dtype=dtype,
+            trust_remote_code=False,
+            use_safetensors=True,
+            **(
+                {"attn_implementation": settings.attn_implementation}
+                if settings.attn_implementation
+                else {}
+            ),
+        )
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()
+        raise InputError(
+            f"cannot be loaded as a causal language model: {reason[0] if reason else error!r}",
+            file=name,
+            field="base",
+            fix="name a directory with config.json, tokenizer and safetensors weights",
+        ) from error
+    finally:
+        if bars:
+            logging.enable_progress_bar()
+    model.to(device).eval().requires_grad_(requires_grad=False)
+    eos = _eos(model, tokenizer)
+    return BaseModel(
+        name=name,
+        digest=base_digest(_directory(name, model)),
+        model=model,
+        tokenizer=tokenizer,
+        device=device,
+        dtype=dtype,
+        eos=eos,
+        pad=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(eos, default=0),
+        context=_context(model),
+    )
+
+
+def base_digest(directory: Path) -> str:
+    """SHA-256 over names and contents of the files that decide what the base model says."""
+    whole = hashlib.sha256()
+    for file in _files(directory):
+        whole.update(f"{file.name}\0{_file_digest(file)}\n".encode())
+    return whole.hexdigest()
+
+
+def _files(directory: Path) -> Iterator[Path]:
+    for file in sorted(directory.iterdir()):
+        if file.is_file() and file.suffix in {".safetensors", ".json", ".model", ".jinja", ".txt"}:
+            yield file
+
+
+def _file_digest(file: Path) -> str:
+    # The Hub's cache names a large file after its own SHA-256: no need to read 16 GB again.
+    target = file.resolve()
+    if file.is_symlink() and target.parent.name == "blobs" and _BLOB.fullmatch(target.name):
+        return target.name
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _directory(name: str, model: Any) -> Path:
+    local = Path(name)
+    if local.is_dir():
+        return local
+    from transformers.utils import cached_file
+
+    config = cached_file(name, "config.json", _commit_hash=model.config._commit_hash)  # noqa: SLF001
+    return Path(str(config)).parent
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise InputError(
+            "is asked for, but there is no CUDA device here", field="device", fix="use cpu"
+        )
+    return torch.device(name)
+
+
+def _dtype(name: str, device: torch.device) -> torch.dtype:
+    if name == "auto":
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    return _DTYPES[name]
+
+
+def _eos(model: Any, tokenizer: Any) -> frozenset[int]:
+    """The ids that transformers' own `generate` would stop at."""
+    found = model.generation_config.eos_token_id
+    if found is None:
+        found = tokenizer.eos_token_id
+    if found is None:
+        return frozenset()
+    return frozenset(found) if isinstance(found, list) else frozenset({int(found)})
+
+
+def _context(model: Any) -> int | None:
+    text = model.config.get_text_config()
+    found = getattr(text, "max_position_embeddings", None)
+    return int(found) if found else None

@@ -1,0 +1,272 @@
+"""Rows of a data file become samples: the prompt by key or template, an id, slices, clusters.
+
+Everything that makes a row unusable is said here, with its file and line, before a model loads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+from pydantic import JsonValue, ValidationError
+
+from adapterbot.errors import InputError
+from adapterbot.eval.answers import Message, Request, Sample
+from adapterbot.eval.data import LINE_LIMIT, Row
+from adapterbot.eval.scorers.base import Scorer
+from adapterbot.eval.suite_file import TaskSpec
+from adapterbot.yamlfile import Path
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+NAME_LIMIT = 200
+SLICE_LIMIT = 100
+_ID_DIGITS = 12
+
+
+def digest(value: JsonValue) -> str:
+    """SHA-256 of canonical JSON: sorted keys, no spaces, UTF-8."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def as_text(value: JsonValue) -> str:
+    """Text as it is, nothing as "", everything else as JSON."""
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A task as written, the rows it is about, and where in the suite it stands.
+
+    `margin` is what its format means by none given; `threshold` the least mean it demands.
+    """
+
+    spec: TaskSpec
+    rows: tuple[Row, ...]
+    at: Path = ()
+    margin: float = 0.02
+    threshold: float | None = None
+
+
+def build_samples(plan: Plan, scorer: Scorer, *, file: str, field: str) -> tuple[Sample, ...]:
+    """The samples of one task, in file order, cut to the task's `limit`.
+
+    A row without an `id` is named by its content, so that its name survives edits elsewhere in
+    the file; the same content again gets `.2`, `.3`, …
+
+    Args:
+        file: the suite, and `field`: the task in it, for errors about the task as a whole.
+
+    Raises:
+        InputError: naming the row, or the task's field.
+    """
+    spec, rows = plan.spec, plan.rows
+    render = _renderer(spec.template, file, f"{field}.template") if spec.template else None
+    slices = spec.slice
+    if slices is None:
+        slices = ("category",) if any("category" in row.values for row in rows) else ()
+    contents = [digest(dict(row.values)) for row in rows]
+    copies: Counter[str] = Counter()
+    seen: dict[str, Row] = {}
+    samples: list[Sample] = []
+    for row, content in zip(rows, contents, strict=True):
+        values = _named(spec, row)
+        copies[content] += 1
+        name = _row_id(row, values, content, copies[content])
+        if name in seen:
+            first = seen[name]
+            raise row.error(
+                f"repeats the id {name!r} of {first.file} line {first.line}",
+                fix="make ids unique, or leave them out",
+            )
+        seen[name] = row
+        samples.append(_sample(spec, row, values, name, slices, scorer.request, render))
+        complaint = scorer.check(samples[-1])
+        if complaint:
+            raise row.error(
+                f"{complaint} (scorer {scorer.name})", fix="correct the row, or use another scorer"
+            )
+    kept = _limited(samples, contents, spec.limit)
+    if len({sample.slice for sample in kept}) > SLICE_LIMIT:
+        raise InputError(
+            f"makes more than {SLICE_LIMIT} slices",
+            file=file,
+            field=f"{field}.slice",
+            fix="choose a key with few values, or write `slice: []`",
+        )
+    return kept
+
+
+def _limited(
+    samples: Sequence[Sample], contents: Sequence[str], limit: int | None
+) -> tuple[Sample, ...]:
+    """The `limit` samples with the smallest digests: no function of how the file is sorted."""
+    if limit is None or limit >= len(samples):
+        return tuple(samples)
+    chosen = sorted(range(len(samples)), key=lambda index: (contents[index], index))[:limit]
+    return tuple(samples[index] for index in sorted(chosen))
+
+
+def _named(spec: TaskSpec, row: Row) -> Mapping[str, JsonValue]:
+    values = dict(row.values)
+    for name, key in spec.fields.items():
+        values[name] = _value(row, key, f"fields.{name}")
+    return values
+
+
+def _value(row: Row, key: str, why: str) -> JsonValue:
+    if key not in row.values:
+        raise row.error(
+            f"has no {key!r}, which the suite asks for ({why}){_hint(key, row.values)}",
+            fix="add it to the row, or correct the suite",
+        )
+    return row.values[key]
+
+
+def _hint(key: str, values: Mapping[str, JsonValue]) -> str:
+    close = get_close_matches(key, list(values), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _row_id(row: Row, values: Mapping[str, JsonValue], content: str, copy: int) -> str:
+    given = values.get("id")
+    if given is None:
+        return content[:_ID_DIGITS] + (f".{copy}" if copy > 1 else "")
+    name = as_text(given)
+    if isinstance(given, bool) or not isinstance(given, str | int) or not name:
+        raise row.error("has an `id` that is neither text nor a whole number", fix="correct it")
+    if len(name) > NAME_LIMIT:
+        raise row.error(f"has an `id` of more than {NAME_LIMIT} characters", fix="shorten it")
+    return name
+
+
+def _sample(
+    spec: TaskSpec,
+    row: Row,
+    values: Mapping[str, JsonValue],
+    name: str,
+    slices: Sequence[str],
+    request: Request,
+    render: Callable[[Row, Mapping[str, JsonValue]], str] | None,
+) -> Sample:
+    messages = None
+    expected = as_text(values.get("expected"))
+    if render is not None:
+        prompt = render(row, values)
+    elif values.get("messages") is not None:
+        messages = _messages(row, values["messages"])
+        prompt = _readable(messages)
+    else:
+        prompt = as_text(values.get("prompt"))
+    if request is Request.LIKELIHOOD:
+        if not expected and "text" in values:
+            prompt, expected = "", as_text(values["text"])
+        if not expected:
+            raise row.error("has neither `text` nor `expected`", fix="put the text in `text`")
+    elif not prompt:
+        raise row.error(
+            f"has no `prompt`{_hint('prompt', row.values)}",
+            fix="add it, or name its key with `fields: {prompt: …}` or a `template`",
+        )
+    labels = [as_text(values.get(key)) for key in slices]
+    label = " / ".join(text or "–" for text in labels) if any(labels) else None
+    cluster = as_text(_value(row, spec.cluster, "cluster")) if spec.cluster else None
+    for what, text in (("slice", label), ("cluster", cluster)):
+        if text is not None and not 0 < len(text) <= NAME_LIMIT:
+            raise row.error(
+                f"has a {what} of {len(text)} characters, not 1 to {NAME_LIMIT}", fix="shorten it"
+            )
+    return Sample(
+        id=name,
+        prompt=prompt,
+        messages=messages,
+        expected=expected,
+        choices=_choices(row, values.get("choices")),
+        slice=label,
+        cluster=cluster,
+        fields=values,
+    )
+
+
+def _messages(row: Row, given: JsonValue) -> tuple[Message, ...]:
+    fix = 'write [{"role": "user", "content": "…"}]'
+    if not isinstance(given, list) or not given:
+        raise row.error("has `messages` that are not a list of messages", fix=fix)
+    try:
+        return tuple(Message.model_validate(item) for item in given)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise row.error(
+            f"has a message that is not role and content: {first['loc'][0] if first['loc'] else ''}"
+            f" {first['msg'].lower()}",
+            fix=fix,
+        ) from error
+
+
+def _readable(messages: Sequence[Message]) -> str:
+    if len(messages) == 1:
+        return messages[0].content
+    return "\n".join(f"{message.role}: {message.content}" for message in messages)
+
+
+def _choices(row: Row, given: JsonValue) -> tuple[str, ...]:
+    if given is None:
+        return ()
+    if not isinstance(given, list):
+        raise row.error("has `choices` that are not a list", fix='write ["…", "…"]')
+    return tuple(as_text(choice) for choice in given)
+
+
+def _renderer(
+    template: str, file: str, field: str
+) -> Callable[[Row, Mapping[str, JsonValue]], str]:
+    """The template as a function of a row; a name the row lacks is an error, not "".
+
+    It sees the row's keys, and the whole row as `row` for keys that are no identifiers.
+    """
+    from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    environment = ImmutableSandboxedEnvironment(
+        undefined=StrictUndefined, keep_trailing_newline=True
+    )
+    try:
+        compiled: Template = environment.from_string(template)
+    except TemplateSyntaxError as error:
+        raise InputError(
+            f"is not a Jinja template: {error.message}", file=file, field=field, fix="correct it"
+        ) from error
+
+    def render(row: Row, values: Mapping[str, JsonValue]) -> str:
+        try:
+            prompt = compiled.render({"row": values, **values})
+        except (
+            TemplateError,
+            ArithmeticError,
+            AttributeError,
+            LookupError,
+            MemoryError,
+            RecursionError,
+            TypeError,
+            ValueError,
+        ) as error:
+            raise row.error(
+                f"does not fit the suite's template ({field}): {error}",
+                fix="add what the template names, or correct the template",
+            ) from error
+        if len(prompt) > LINE_LIMIT:
+            raise row.error(
+                f"makes a prompt of {len(prompt):,} characters ({field})", fix="shorten it"
+            )
+        return prompt
+
+    return render

@@ -1,0 +1,136 @@
+"""Programs that a suite names: argv without a shell, an environment without secrets, a time
+limit, bounded output, and nothing of their process group left behind."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+OUTPUT_LIMIT = 64 * 1024
+_KEPT = ("PATH", "LANG", "LC_ALL", "TZ")
+_POLL = 0.05  # seconds; only matters when a grandchild keeps a pipe open
+
+
+class ProcessTimeout(Exception):
+    """The program did not end, or did not reply, in time."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How a program ended: its exit status (negative: a signal) and what it wrote."""
+
+    status: int
+    output: bytes
+    errors: bytes
+
+
+def environment(home: Path) -> dict[str, str]:
+    """What a program may know of ours: where programs lie, and the language. No token, no
+    `GITHUB_*` command file; HOME and the temporary directory are its own."""
+    kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+    return {**kept, "HOME": str(home), "TMPDIR": str(home), "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def start(
+    argv: Sequence[str],
+    *,
+    directory: Path,
+    env: Mapping[str, str],
+    stdin: int,
+    stderr: int = subprocess.PIPE,
+) -> subprocess.Popen[bytes]:
+    """Start a program as the leader of a process group of its own, its output piped.
+
+    Raises:
+        OSError: it cannot be started.
+    """
+    return subprocess.Popen(
+        argv,
+        cwd=directory,
+        env=dict(env),
+        stdin=stdin,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        start_new_session=True,
+    )
+
+
+def descriptor(pipe: IO[bytes] | None) -> int:
+    """The number of a pipe that `start` was asked for."""
+    if pipe is None:
+        raise ValueError("the program was started without this pipe")
+    return pipe.fileno()
+
+
+def end(process: subprocess.Popen[bytes]) -> int:
+    """Kill whatever is left of the group, then reap the leader; returns its status.
+
+    In this order: while the leader is not reaped, its number cannot belong to another group.
+    """
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    status = process.wait()
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        if pipe is not None:
+            pipe.close()
+    return status
+
+
+def has_ended(process: subprocess.Popen[bytes]) -> bool:
+    """Whether the leader has exited; it stays unreaped."""
+    return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def run(
+    argv: Sequence[str], *, directory: Path, env: Mapping[str, str], stdin: bytes, seconds: float
+) -> Finished:
+    """Run a program to its end. Output beyond 64 KiB (each of stdout and stderr) is dropped.
+
+    Raises:
+        ProcessTimeout: still running after `seconds`; it has been killed.
+        OSError: it cannot be started.
+    """
+    deadline = time.monotonic() + seconds
+    with tempfile.TemporaryFile() as question:
+        # A file, not a pipe: a program that never reads cannot block us.
+        question.write(stdin)
+        question.seek(0)
+        process = start(argv, directory=directory, env=env, stdin=question.fileno())
+    try:
+        output, errors = _drain(process, deadline)
+    finally:
+        status = end(process)
+    return Finished(status, output, errors)
+
+
+def _drain(process: subprocess.Popen[bytes], deadline: float) -> tuple[bytes, bytes]:
+    """Read both pipes until the leader has exited and there is nothing more to read."""
+    written = {descriptor(process.stdout): bytearray(), descriptor(process.stderr): bytearray()}
+    with selectors.DefaultSelector() as selector:
+        for pipe in written:
+            os.set_blocking(pipe, False)
+            selector.register(pipe, selectors.EVENT_READ)
+        while True:
+            over = has_ended(process)
+            left = deadline - time.monotonic()
+            if left <= 0 and not over:
+                raise ProcessTimeout
+            ready = selector.select(0 if over else min(left, _POLL))
+            for key, _ in ready:
+                chunk = os.read(key.fd, OUTPUT_LIMIT)
+                if not chunk:
+                    selector.unregister(key.fd)
+                room = OUTPUT_LIMIT - len(written[key.fd])
+                written[key.fd] += chunk[:room]
+            if over and (not ready or left <= 0):
+                output, errors = written.values()
+                return bytes(output), bytes(errors)

@@ -1,0 +1,71 @@
+"""JSON as the standard has it, read from people and models we do not know."""
+
+from __future__ import annotations
+
+import json
+import math
+
+from pydantic import JsonValue
+
+
+def parse_json(text: str) -> JsonValue:
+    """Strict JSON: no NaN, no number beyond a float, no key twice, no half of a surrogate pair.
+
+    Raises:
+        ValueError: saying what is wrong, in one line.
+    """
+    try:
+        value: JsonValue = json.loads(
+            text, object_pairs_hook=_unique, parse_constant=_not_json, parse_float=_finite
+        )
+        if "\\u" in text:
+            json.dumps(value, ensure_ascii=False).encode()
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    except UnicodeEncodeError as error:
+        raise ValueError("it holds half of a surrogate pair") from error
+    return value
+
+
+def same_json(left: JsonValue, right: JsonValue) -> bool:
+    """Equality as JSON has it: `true` is not 1, but 1 is 1.0.
+
+    A work list instead of recursion: how deep the values go is a model's choice.
+    """
+    pending = [(left, right)]
+    while pending:
+        a, b = pending.pop()
+        if isinstance(a, bool) or isinstance(b, bool):
+            if a is not b:
+                return False
+        elif isinstance(a, dict) and isinstance(b, dict):
+            if a.keys() != b.keys():
+                return False
+            pending.extend((a[key], b[key]) for key in a)
+        elif isinstance(a, list) and isinstance(b, list):
+            if len(a) != len(b):
+                return False
+            pending.extend(zip(a, b, strict=True))
+        elif a != b:
+            return False
+    return True
+
+
+def _unique(pairs: list[tuple[str, JsonValue]]) -> dict[str, JsonValue]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        doubled = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {doubled[:100]!r} is there twice")
+    return found
+
+
+def _not_json(constant: str) -> float:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _finite(literal: str) -> float:
+    value = float(literal)
+    if math.isinf(value):
+        raise ValueError(f"{literal[:20]} is too large")
+    return value

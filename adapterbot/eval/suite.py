@@ -1,0 +1,232 @@
+"""A suite: the tasks that an adapter is judged by, read from a tree and checked in full.
+
+`load_suite` is the way in. It reads our YAML and Soup's two formats, takes in every file that a
+task names, and hands out frozen tasks that need nothing else. Torch-free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path as PathOnDisk
+from pathlib import PurePosixPath
+
+from pydantic import JsonValue
+
+from adapterbot.errors import InputError
+from adapterbot.eval import scorers, suite_soup
+from adapterbot.eval.answers import (
+    Answer,
+    GenerationSettings,
+    Message,
+    Request,
+    Sample,
+    Scored,
+)
+from adapterbot.eval.data import Row, read_rows
+from adapterbot.eval.samples import Plan, build_samples, digest
+from adapterbot.eval.scorers.base import Files
+from adapterbot.eval.suite_file import SuiteSpec, field_name, json_schema, problem
+from adapterbot.records import Digest, Direction, Finite, Name, Record, ScoreKind, Unit
+from adapterbot.tree import TEXT_LIMIT, Tree, join, normalise
+from adapterbot.yamlfile import Path, YamlFile, parse, validate
+
+__all__ = [
+    "Answer",
+    "GenerationSettings",
+    "Message",
+    "Request",
+    "Sample",
+    "Scored",
+    "Suite",
+    "Task",
+    "json_schema",
+    "load_suite",
+]
+
+YAML_LIMIT = 256 * 1024
+# Raised when the same content would be asked or scored in another way: old caches then miss.
+DIGEST_VERSION = 1
+
+
+class Task(Record):
+    """One metric: what is asked, and how the answers become scores.
+
+    `margin` and `least_effect` are in the metric's unit. `threshold` is the least mean that a
+    Soup gate demands of the candidate, None in suites of ours. `digest` covers what decides the
+    scores (data, scorer, options, template, generation) and not what is made of them (margin,
+    weight, gated, threshold), so that results stay cached when the policy changes.
+    """
+
+    name: Name
+    scorer: Name
+    scorer_options: Mapping[str, JsonValue] = {}
+    direction: Direction
+    kind: ScoreKind
+    unit: Unit
+    margin: Finite
+    least_effect: Finite = 0.0
+    threshold: Finite | None = None
+    gated: bool
+    weight: Finite = 1.0
+    generation: GenerationSettings
+    request: Request
+    samples: tuple[Sample, ...]
+    digest: Digest
+
+
+class Suite(Record):
+    """Every task, in the order of the file. `files` are all that were read for it; `digest` covers
+    the policy too."""
+
+    path: str
+    files: tuple[str, ...]
+    tasks: tuple[Task, ...]
+    digest: Digest
+
+
+def load_suite(tree: Tree, path: str) -> Suite:
+    """Read a suite and all the data it names.
+
+    Args:
+        tree: where to read; the gate passes the base ref, never the pull request.
+        path: our YAML, Soup's gate YAML, or a JSONL file of Soup's.
+
+    Raises:
+        InputError: naming the file, the field or line, and the fix.
+    """
+    path = normalise(path)
+    read = _Recorded(tree)
+    tasks = _tasks(read, path)
+    policy: list[JsonValue] = [
+        task.model_dump(mode="json", exclude={"samples", "scorer_options"}) for task in tasks
+    ]
+    return Suite(path=path, files=tuple(sorted(read.paths)), tasks=tasks, digest=digest(policy))
+
+
+def _tasks(tree: Tree, path: str) -> tuple[Task, ...]:
+    if PurePosixPath(path).suffix.lower() in (".jsonl", ".ndjson"):
+        rows = read_rows(tree, path)
+        plans = suite_soup.plan_rows(PurePosixPath(path).stem, rows)
+        return tuple(_build(plan, YamlFile(path, None, {}), tree) for plan in plans)
+    file = parse(tree.read(path, limit=YAML_LIMIT), path)
+    if not isinstance(file.content, dict):
+        raise InputError(
+            "is empty or not a mapping", file=path, fix="write `version: 1` and a list of `tasks`"
+        )
+    if suite_soup.is_gate(file.content):
+        plans = suite_soup.plan_gate(tree, file)
+    else:
+        plans = _plan(tree, file)
+    return tuple(_build(plan, file, tree) for plan in plans)
+
+
+class _Recorded:
+    """A tree that remembers which of its files were read."""
+
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+        self.paths: set[str] = set()
+
+    @property
+    def label(self) -> str:
+        return self._tree.label
+
+    def has(self, path: str) -> bool:
+        return self._tree.has(path)
+
+    def files(self, directory: str = "") -> tuple[str, ...]:
+        return self._tree.files(directory)
+
+    def read(self, path: str, *, limit: int = TEXT_LIMIT) -> bytes:
+        content = self._tree.read(path, limit=limit)
+        self.paths.add(normalise(path))
+        return content
+
+    def sha256(self, path: str) -> str:
+        return self._tree.sha256(path)
+
+    def on_disk(self, path: str) -> PathOnDisk:
+        self.paths.update(self._tree.files(path))
+        return self._tree.on_disk(path)
+
+
+def _plan(tree: Tree, file: YamlFile) -> list[Plan]:
+    spec = validate(SuiteSpec, file, file.content)
+    cache: dict[str, tuple[Row, ...]] = {}
+    plans = []
+    for index, task in enumerate(spec.tasks):
+        at: Path = ("tasks", index)
+        merged = task.over(spec.defaults)
+        if not merged.data:
+            raise problem(file, (*at, "data"), "is missing", "name the task's data file")
+        rows: list[Row] = []
+        for name in merged.data:
+            where = join(_directory(file.name), name, field=field_name(file, (*at, "data")))
+            if where not in cache:
+                cache[where] = read_rows(tree, where)
+            rows.extend(cache[where])
+        plans.append(Plan(merged, tuple(rows), at))
+    return plans
+
+
+def _build(plan: Plan, file: YamlFile, tree: Tree) -> Task:
+    spec = plan.spec
+    at: Path = (*plan.at, "scorer")
+    if spec.scorer is None:
+        raise problem(file, at, "is missing", f"name one of {', '.join(scorers.names())}")
+    options = {key: value for key, value in spec.scorer.items() if key != "name"}
+    name = str(spec.scorer["name"])
+    kind = scorers.scorer_class(name, file=file.name, field=field_name(file, at))
+    for option in sorted(kind.derived & options.keys()):
+        raise problem(file, (*at, option), "is filled in by adapterbot", "remove it")
+    options = dict(kind.resolve(options, Files(tree, _directory(file.name))))
+    scorer = scorers.get(name, options, file=file, at=at)
+    gated = not scorer.informative if spec.gated is None else spec.gated
+    field = field_name(file, plan.at) or file.name
+    samples = build_samples(plan, scorer, file=file.name, field=field)
+    content: dict[str, JsonValue] = {
+        "version": DIGEST_VERSION,
+        "scorer": name,
+        "options": dict(scorer.identity()),
+        "request": scorer.request.value,
+        "template": spec.template,
+        "generation": spec.generation.model_dump(mode="json"),
+        "samples": [sample.model_dump(mode="json") for sample in samples],
+    }
+    return Task(
+        name=spec.name,
+        scorer=name,
+        scorer_options=options,
+        direction=spec.direction or scorer.direction,
+        kind=scorer.kind,
+        unit=scorer.unit,
+        margin=_margin(plan, scorer, gated, file),
+        least_effect=spec.least_effect,
+        threshold=plan.threshold,
+        gated=gated,
+        weight=spec.weight,
+        generation=spec.generation,
+        request=scorer.request,
+        samples=samples,
+        digest=digest(content),
+    )
+
+
+def _margin(plan: Plan, scorer: scorers.Scorer, gated: bool, file: YamlFile) -> float:
+    if plan.spec.margin is not None:
+        return plan.spec.margin
+    if scorer.unit is Unit.FRACTION:
+        return plan.margin
+    if gated:
+        raise problem(
+            file,
+            (*plan.at, "margin"),
+            f"is missing, and nothing suggests one for {scorer.name}",
+            "write the largest harm you accept, in the metric's own unit",
+        )
+    return 0.0
+
+
+def _directory(path: str) -> str:
+    parent = PurePosixPath(path).parent.as_posix()
+    return "" if parent == "." else parent

@@ -1,0 +1,149 @@
+"""The shape of a suite's YAML, version 1: what may be written, and the JSON Schema that says so.
+
+Only the shape. What a task means once its data is read is `suite`'s affair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal, Self
+
+from pydantic import BeforeValidator, Field, JsonValue, WithJsonSchema, model_validator
+
+from adapterbot.errors import InputError
+from adapterbot.eval import scorers
+from adapterbot.eval.answers import GenerationSettings
+from adapterbot.records import Direction, Finite, Line, Name, Record
+from adapterbot.yamlfile import Path, YamlFile
+
+FilePath = Annotated[str, Field(min_length=1, max_length=1000)]
+Key = Annotated[str, Field(min_length=1, max_length=200)]
+NotNegative = Annotated[Finite, Field(ge=0)]
+
+
+def _one_or_more(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+def _text_or_list(description: str) -> WithJsonSchema:
+    text = {"type": "string", "minLength": 1}
+    return WithJsonSchema(
+        {"anyOf": [text, {"type": "array", "items": text}], "description": description}
+    )
+
+
+class TaskDefaults(Record):
+    """What a task may say, and what `defaults` may say for all of them.
+
+    data: JSONL, CSV or Parquet files, relative to the suite's own file.
+    scorer: a name, or a name with options.
+    direction: which way is better, where the scorer's own idea of it is not yours.
+    margin: the largest harm that is still acceptable, in the metric's unit (0.02 is 2 points of
+        a metric that is shown in percent). Needed where the metric is not a fraction.
+    least_effect: a harm smaller than this is no regression, however significant.
+    gated: whether a regression of this metric fails the gate.
+    weight: how much the task counts where tasks are averaged.
+    limit: at most so many samples, chosen by their content, so always the same ones.
+    cluster: the row key whose equal values mark samples that belong together (one document).
+    slice: the row keys to report on apart; `category` where rows have it; [] for none.
+    template: a Jinja template over a row's keys that makes the prompt.
+    fields: which row key holds what: {prompt: question, expected: answer}.
+    """
+
+    data: (
+        Annotated[tuple[FilePath, ...], BeforeValidator(_one_or_more), _text_or_list("data files")]
+        | None
+    ) = None
+    scorer: Annotated[dict[str, JsonValue], BeforeValidator(scorers.split_spec)] | None = None
+    direction: Direction | None = None
+    margin: NotNegative | None = None
+    least_effect: NotNegative = 0.0
+    gated: bool | None = None
+    weight: Annotated[Finite, Field(gt=0)] = 1.0
+    generation: GenerationSettings = GenerationSettings()
+    limit: Annotated[int, Field(ge=1)] | None = None
+    cluster: Key | None = None
+    slice: (
+        Annotated[tuple[Key, ...], BeforeValidator(_one_or_more), _text_or_list("row keys")] | None
+    ) = None
+    template: Annotated[str, Field(min_length=1, max_length=32_768)] | None = None
+    fields: Mapping[Literal["prompt", "messages", "expected", "choices", "text", "id"], Key] = {}
+
+
+class TaskSpec(TaskDefaults):
+    """One task as written."""
+
+    name: Name
+
+    def over(self, defaults: TaskDefaults) -> Self:
+        """This task, with what it leaves out taken from `defaults`."""
+        inherited = {
+            name: getattr(defaults, name)
+            for name in defaults.model_fields_set - self.model_fields_set
+        }
+        own = self.generation
+        inherited["generation"] = defaults.generation.model_copy(
+            update={name: getattr(own, name) for name in own.model_fields_set}
+        )
+        return self.model_copy(update=inherited)
+
+
+class SuiteSpec(Record):
+    """A suite as written."""
+
+    version: Literal[1]
+    description: Line = ""
+    defaults: TaskDefaults = TaskDefaults()
+    tasks: Annotated[tuple[TaskSpec, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Self:
+        names = [task.name for task in self.tasks]
+        doubled = sorted({name for name in names if names.count(name) > 1})
+        if doubled:
+            raise ValueError(f"two tasks are named {doubled[0]!r}; give each its own name")
+        return self
+
+
+def field_name(file: YamlFile, at: Path) -> str:
+    """How an error names a field of a suite: its path, and its line."""
+    name = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in at).lstrip(".")
+    line = file.line(*at)
+    return f"{name} (line {line})" if line else name
+
+
+def problem(file: YamlFile, at: Path, message: str, fix: str) -> InputError:
+    """An error about one field of a suite."""
+    return InputError(message, file=file.name, field=field_name(file, at), fix=fix)
+
+
+def json_schema() -> dict[str, JsonValue]:
+    """The JSON Schema (2020-12) of a suite, scorers and their options included."""
+    schema = SuiteSpec.model_json_schema()
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["title"] = "adapterbot evaluation suite"
+    definitions = schema["$defs"]
+    options: list[JsonValue] = []
+    for name in scorers.names():
+        kind = scorers.scorer_class(name)
+        scorer = kind.model_json_schema()
+        definitions.update(scorer.pop("$defs", {}))
+        options_of = {
+            field: shape
+            for field, shape in scorer.get("properties", {}).items()
+            if field not in kind.derived
+        }
+        scorer["properties"] = {"name": {"const": name}, **options_of}
+        scorer["required"] = ["name", *scorer.get("required", [])]
+        definitions[f"scorer_{name}"] = scorer
+        options.append({"$ref": f"#/$defs/scorer_{name}"})
+    definitions["Scorer"] = {
+        "anyOf": [
+            {"enum": list(scorers.names())},
+            {"type": "string", "pattern": "^(python|command):"},
+            *options,
+        ]
+    }
+    for spec in ("TaskSpec", "TaskDefaults"):
+        definitions[spec]["properties"]["scorer"] = {"$ref": "#/$defs/Scorer"}
+    return schema

@@ -1,0 +1,133 @@
+"""Numbers as a reader wants them: percent and points, a true minus sign, never NaN or -0.0.
+
+Everything returned here is made of digits and our own words, so it is inert by construction.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from decimal import Decimal
+
+from adapterbot.inert import NONE, Inert
+from adapterbot.records import Direction, Interval, MetricDelta, Unit
+
+_MINUS = "−"
+_THIN = "\N{NARROW NO-BREAK SPACE}"
+_NBSP = "\N{NO-BREAK SPACE}"
+_HUGE = Decimal(10) ** 7
+
+
+def _digits(value: Decimal, decimals: int) -> str:
+    """Unsigned fixed notation, scientific where that would be a wall of digits."""
+    if abs(value) >= _HUGE:
+        return f"{abs(value):.2e}".replace("e+", "e").replace("e", "·10^")
+    return f"{abs(value):.{decimals}f}"
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How the figures of one row are written, so that they line up with each other."""
+
+    unit: Unit
+    decimals: int
+
+    @classmethod
+    def of(cls, delta: MetricDelta) -> Scale:
+        """Percent get one decimal; other numbers about four significant digits of the largest.
+
+        A change that would vanish at that precision gets two digits of its own, within reason.
+        """
+        if delta.unit is Unit.FRACTION:
+            return cls(Unit.FRACTION, 1)
+        size = max((abs(v) for v in (delta.baseline, delta.candidate) if v), default=1.0)
+        decimals = 3 - math.floor(math.log10(size))
+        if delta.change:
+            decimals = max(decimals, min(1 - math.floor(math.log10(abs(delta.change))), 5))
+        return cls(Unit.NUMBER, min(max(decimals, 0), 6))
+
+    def _scaled(self, value: float) -> Decimal:
+        # Decimal, because a float near its upper end times 100 is infinite.
+        return Decimal(value) * (100 if self.unit is Unit.FRACTION else 1)
+
+    def _written(self, value: float, *, plus: str = "") -> str:
+        scaled = self._scaled(value)
+        digits = _digits(scaled, self.decimals)
+        if not digits.strip("0."):
+            return digits  # rounded to zero: without a sign
+        return (_MINUS if scaled < 0 else plus) + digits
+
+    def level(self, value: float | None) -> Inert:
+        """A score: `92.5 %` or `1.234`."""
+        if value is None:
+            return NONE
+        percent = f"{_THIN}%" if self.unit is Unit.FRACTION else ""
+        return Inert(self._written(value) + percent)
+
+    def _points(self) -> str:
+        return f"{_THIN}pts" if self.unit is Unit.FRACTION else ""
+
+    def change(self, value: float | None) -> Inert:
+        """A signed difference: `−45.0 pts` or `+0.12`."""
+        if value is None:
+            return NONE
+        written = self._written(value, plus="+")
+        if value and not written.strip("0."):
+            return Inert(f"≈{_THIN}0{self._points()}")
+        return Inert(written + self._points())
+
+    def interval(self, interval: Interval | None) -> Inert:
+        """`[−53.1, −36.4]`, in the unit of the change beside it."""
+        if interval is None:
+            return NONE
+        low, high = (self._written(v, plus="+") for v in (interval.low, interval.high))
+        return Inert(f"[{low},{_NBSP}{high}]")
+
+    def detectable(self, value: float | None, direction: Direction) -> Inert:
+        """The smallest harm the suite could have seen, in the direction in which it hurts."""
+        if value is None:
+            return NONE
+        size = self._written(abs(value)) + self._points()
+        return Inert(size if direction is Direction.HIGHER else f"rise of{_NBSP}{size}")
+
+
+def share(value: float | None) -> Inert:
+    """A probability or a share as percent; `100 %` and `0 %` are kept for certainty."""
+    if value is None:
+        return NONE
+    if 0.99 < value < 1:
+        return Inert(f">{_THIN}99{_THIN}%")
+    if 0 < value < 0.01:
+        return Inert(f"<{_THIN}1{_THIN}%")
+    return Inert(f"{value * 100:.0f}{_THIN}%")
+
+
+def p_value(value: float | None) -> Inert:
+    """Three decimals, and no claim beyond them."""
+    if value is None:
+        return NONE
+    return Inert("<0.001" if value < 0.001 else f"{value:.3f}")
+
+
+def score(value: float | None) -> Inert:
+    """One sample's score: a tick, a cross, or the number."""
+    if value is None:
+        return Inert("not scored")
+    if value in (0.0, 1.0):
+        return Inert("✓" if value else "✗")
+    return Inert(f"{value:.3g}".replace("-", _MINUS))
+
+
+def duration(seconds: float) -> Inert:
+    """`3.4 s`, `2 min 5 s`, `1 h 2 min`."""
+    if seconds < 59.95:
+        return Inert(f"{seconds:.1f}{_THIN}s")
+    whole = round(seconds)
+    if whole < 3600:
+        return Inert(f"{whole // 60}{_THIN}min {whole % 60}{_THIN}s")
+    return Inert(f"{whole // 3600}{_THIN}h {whole % 3600 // 60}{_THIN}min")
+
+
+def count(number: int, noun: str) -> Inert:
+    """`1 sample`, `12 samples`; `noun` is a literal of ours."""
+    return Inert(f"{number} {noun}" if number == 1 else f"{number} {noun}s")

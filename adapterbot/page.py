@@ -1,0 +1,313 @@
+"""What one adapter's section shows, and in which order it gives way when there is no room.
+
+A page is the report cut and sorted for a reader; how it looks is the templates' business, and
+strings are still untrusted here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TypeVar
+
+from adapterbot import figures
+from adapterbot.figures import Scale
+from adapterbot.inert import Inert
+from adapterbot.records import (
+    AdapterReport,
+    BisectVerdict,
+    Comparison,
+    Direction,
+    LockPart,
+    MetricVerdict,
+    Outcome,
+    Probe,
+    SampleDiff,
+    Standing,
+)
+
+# From this many metrics on, those that say nothing new are folded away.
+FOLD_FROM = 13
+MOST_REASONS = 5
+# A sample longer than this is shown as a block of its own instead of a table row.
+SHORT = 120
+# What a field of a sample shows, and what is left of it when room is scarce, and scarcer.
+SAMPLE_TEXT = (1500, 600, 250)
+DATA_TEXT, DATA_TEXT_SCARCE = 4000, 500
+
+# Keeps a symbol with its word in a narrow column.
+_NBSP = "\N{NO-BREAK SPACE}"
+HEADLINES = {
+    Outcome.PASSED: ("✅", "Passed"),
+    Outcome.REGRESSED: ("❌", "Regressed"),
+    Outcome.INCONCLUSIVE: ("⚠️", "Inconclusive"),
+    Outcome.DRIFT: ("⚠️", "Lock drift"),
+    Outcome.NOT_JUDGED: ("🚫", "Could not judge"),
+}
+_STANDINGS = {
+    Standing.REGRESSED: f"❌{_NBSP}regressed",
+    Standing.IMPROVED: f"✅{_NBSP}improved",
+    Standing.OK: f"✅{_NBSP}ok",
+    Standing.INCONCLUSIVE: f"⚠️{_NBSP}inconclusive",
+    Standing.NOT_JUDGED: f"🚫{_NBSP}not judged",
+    Standing.INFORMATIVE: "not gated",
+}
+_COMPARISONS = {
+    Comparison.IDENTICAL: "identical",
+    Comparison.EMPTY: "no samples",
+    Comparison.INCOMPLETE: "incomplete",
+}
+_QUIET = {Standing.OK, Standing.INFORMATIVE}
+_HEX_DIGEST = re.compile(r"(sha256:)?[0-9a-f]{32,128}")
+
+T = TypeVar("T")
+# One thing that can be left out: what it is and which one.
+Item = tuple[str, int]
+_COUNTED = {
+    "quiet": "unchanged metric",
+    "loud": "metric",
+    "sample": "sample",
+    "probe": "probe",
+    "note": "note",
+    "part": "lock part",
+}
+_SWITCHED = {
+    "decided": "how it was decided",
+    "clip": "parts of long samples",
+    "data": "parts of the data change",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the metrics table, figures already written out."""
+
+    task: str
+    slice: str | None
+    under_task: bool
+    lower_is_better: bool
+    regressed: bool
+    baseline: Inert
+    candidate: Inert
+    change: Inert
+    interval: Inert
+    detectable: Inert
+    margin: Inert
+    standing: Inert
+    verdict: MetricVerdict
+
+    @property
+    def why(self) -> str:
+        """The policy's reason and the comparison's note."""
+        return " ".join(part for part in (self.verdict.reason, self.verdict.delta.note) if part)
+
+
+@dataclass(frozen=True)
+class SampleGroup:
+    """Consecutive samples that are shown the same way: table rows, or one block each."""
+
+    short: bool
+    samples: tuple[SampleDiff, ...]
+
+
+@dataclass(frozen=True)
+class Page:
+    """One adapter, cut to size."""
+
+    adapter: AdapterReport
+    outcome: Outcome
+    symbol: Inert
+    word: Inert
+    reasons: tuple[str, ...]
+    more_reasons: int
+    rows: tuple[Row, ...]
+    quiet_rows: tuple[Row, ...]
+    interval_header: Inert
+    decided: bool
+    lock_parts: tuple[LockPart, ...]
+    lock_parts_ok: int
+    sample_groups: tuple[SampleGroup, ...]
+    sample_text: int
+    samples_shown: int
+    samples_changed: int
+    with_task: bool
+    probes: tuple[Probe, ...]
+    data_text: int
+    notes: tuple[str, ...]
+    cached_share: float | None
+    left_out: Inert | None
+
+
+def judged(adapter: AdapterReport) -> Outcome:
+    """The outcome to show: an adapter with a problem never looks judged, whatever else it says."""
+    return Outcome.NOT_JUDGED if adapter.problem else adapter.verdict.outcome
+
+
+def headline(adapter: AdapterReport) -> tuple[Inert, Inert]:
+    """One symbol and one word."""
+    symbol, word = HEADLINES[judged(adapter)]
+    return Inert(symbol), Inert(word)
+
+
+def give_way(adapter: AdapterReport) -> list[Item]:
+    """Everything that can be left out, least interesting first."""
+    by_harm = sorted(enumerate(adapter.metrics), key=lambda item: (_weight(item[1]), -item[0]))
+    metrics = [("quiet" if m.standing in _QUIET else "loud", i) for i, m in by_harm]
+    samples = range(len(adapter.samples) - 1, -1, -1)
+    probes = len(adapter.bisect.probes) if adapter.bisect else 0
+    parts = len(adapter.lock.parts) if adapter.lock else 0
+    return [
+        ("decided", 0),
+        # The tail of a long answer goes before a whole row does.
+        ("clip", 0),
+        *(item for item in metrics if item[0] == "quiet"),
+        ("clip", 1),
+        *(("probe", i) for i in range(probes - 1, -1, -1)),
+        ("data", 0),
+        *(("sample", i) for i in samples),
+        *(("note", i) for i in range(len(adapter.notes) - 1, -1, -1)),
+        *(("part", i) for i in range(parts - 1, -1, -1)),
+        *(item for item in metrics if item[0] == "loud"),
+    ]
+
+
+def _weight(metric: MetricVerdict) -> tuple[bool, float]:
+    """How much a reader would miss this row: regressions most, then by harm in margins."""
+    change = abs(metric.delta.change or 0.0)
+    return metric.standing is Standing.REGRESSED, change / (abs(metric.margin) or 1.0)
+
+
+def _texts(sample: SampleDiff) -> tuple[str, str, str, str]:
+    return sample.prompt, sample.expected, sample.baseline_output, sample.candidate_output
+
+
+def page(adapter: AdapterReport, left_out: Iterable[Item] = ()) -> Page:
+    """The page without the items in `left_out`."""
+    gone = frozenset(left_out)
+    metrics = _kept(("quiet", "loud"), adapter.metrics, gone)
+    fold = len(metrics) >= FOLD_FROM
+    samples = _kept(("sample",), adapter.samples, gone)
+    parts = adapter.lock.parts if adapter.lock else ()
+    symbol, word = headline(adapter)
+    stats = adapter.eval
+    return Page(
+        adapter=adapter,
+        outcome=judged(adapter),
+        symbol=symbol,
+        word=word,
+        reasons=adapter.verdict.reasons[:MOST_REASONS],
+        more_reasons=max(0, len(adapter.verdict.reasons) - MOST_REASONS),
+        rows=_rows([m for m in metrics if not fold or m.standing not in _QUIET]),
+        quiet_rows=_rows([m for m in metrics if fold and m.standing in _QUIET]),
+        interval_header=_interval_header(metrics),
+        decided=bool(metrics) and ("decided", 0) not in gone,
+        lock_parts=tuple(part for part in _kept(("part",), parts, gone) if not part.ok),
+        lock_parts_ok=sum(part.ok for part in parts),
+        sample_groups=_grouped(samples),
+        sample_text=_sample_text(gone),
+        samples_shown=len(samples),
+        samples_changed=max(adapter.samples_changed, len(adapter.samples)),
+        with_task=len({(sample.task, sample.slice) for sample in samples}) > 1,
+        probes=_kept(("probe",), adapter.bisect.probes if adapter.bisect else (), gone),
+        data_text=DATA_TEXT_SCARCE if ("data", 0) in gone else DATA_TEXT,
+        notes=_kept(("note",), adapter.notes, gone),
+        cached_share=min(stats.cached / stats.samples, 1.0) if stats and stats.samples else None,
+        left_out=_left_out(adapter, gone),
+    )
+
+
+def _kept(kinds: tuple[str, ...], items: Sequence[T], gone: frozenset[Item]) -> tuple[T, ...]:
+    return tuple(
+        item for i, item in enumerate(items) if not any((kind, i) in gone for kind in kinds)
+    )
+
+
+def _sample_text(gone: frozenset[Item]) -> int:
+    return SAMPLE_TEXT[sum(kind == "clip" for kind, _ in gone)]
+
+
+def _left_out(adapter: AdapterReport, gone: frozenset[Item]) -> Inert | None:
+    counts = Counter(kind for kind, _ in gone)
+    parts: list[str] = [
+        figures.count(counts[kind], noun) for kind, noun in _COUNTED.items() if counts[kind]
+    ]
+    something = {
+        "decided": bool(adapter.metrics),
+        "clip": any(len(t) > _sample_text(gone) for s in adapter.samples for t in _texts(s)),
+        "data": adapter.bisect is not None and len(adapter.bisect.data_change) > DATA_TEXT_SCARCE,
+    }
+    parts += [words for kind, words in _SWITCHED.items() if counts[kind] and something[kind]]
+    return Inert(", ".join(parts)) if parts else None
+
+
+def _grouped(samples: Sequence[SampleDiff]) -> tuple[SampleGroup, ...]:
+    """Consecutive samples of one layout, so that the order by harm is kept."""
+
+    def short(sample: SampleDiff) -> bool:
+        return all(len(text) <= SHORT and "\n" not in text for text in _texts(sample))
+
+    return tuple(SampleGroup(is_short, tuple(run)) for is_short, run in groupby(samples, short))
+
+
+def _interval_header(metrics: Sequence[MetricVerdict]) -> Inert:
+    levels = {m.delta.interval.level for m in metrics if m.delta.interval}
+    return Inert(f"{figures.share(levels.pop())} interval" if len(levels) == 1 else "Interval")
+
+
+def _rows(metrics: Sequence[MetricVerdict]) -> tuple[Row, ...]:
+    """Tasks in report order, each followed by its slices."""
+    tasks = list(dict.fromkeys(metric.delta.task for metric in metrics))
+    place = {task: i for i, task in enumerate(tasks)}
+    ordered = sorted(metrics, key=lambda m: (place[m.delta.task], m.delta.slice is not None))
+    whole = {m.delta.task for m in metrics if m.delta.slice is None}
+    return tuple(_row(metric, under_task=metric.delta.task in whole) for metric in ordered)
+
+
+def _row(metric: MetricVerdict, *, under_task: bool) -> Row:
+    delta = metric.delta
+    scale = Scale.of(delta)
+    return Row(
+        task=delta.task,
+        slice=delta.slice,
+        under_task=under_task and delta.slice is not None,
+        lower_is_better=delta.direction is Direction.LOWER,
+        regressed=metric.standing is Standing.REGRESSED,
+        baseline=scale.level(delta.baseline),
+        candidate=scale.level(delta.candidate),
+        change=scale.change(delta.change),
+        interval=scale.interval(delta.interval),
+        detectable=scale.detectable(delta.min_detectable, delta.direction),
+        margin=scale.detectable(metric.margin, Direction.HIGHER),
+        standing=_standing(metric),
+        verdict=metric,
+    )
+
+
+def _standing(metric: MetricVerdict) -> Inert:
+    delta = metric.delta
+    words = _STANDINGS[metric.standing]
+    if metric.standing is Standing.INCONCLUSIVE and delta.samples_needed:
+        return Inert(f"{words}, about {figures.count(delta.samples_needed, 'sample')} would settle")
+    if delta.outcome is Comparison.TOO_FEW:
+        return Inert(f"{words}: only {figures.count(delta.n, 'sample')}")
+    how = _COMPARISONS.get(delta.outcome)
+    return Inert(f"{words}: {how}" if how else words)
+
+
+def short_digest(value: str) -> str:
+    """A hexadecimal digest by its first twelve digits; anything else as it is."""
+    if not _HEX_DIGEST.fullmatch(value):
+        return value
+    return value.removeprefix("sha256:")[:12]
+
+
+def broke(adapter: AdapterReport) -> bool:
+    """Whether bisect has something to say under the headline."""
+    return adapter.bisect is not None and adapter.bisect.verdict in {
+        BisectVerdict.BROKEN_AT,
+        BisectVerdict.BROKEN_WITHIN,
+        BisectVerdict.ALL_BROKEN,
+    }

@@ -1,0 +1,329 @@
+"""Two aligned arrays become a delta, or the name of the reason why they cannot.
+
+Which test and which interval stand behind a delta is decided here and nowhere else:
+
+    0/1 scores, samples on their own    mid-p McNemar, Tango's score interval
+    other scores, or clusters           sign-flip permutation, bootstrap-t by cluster
+    corpus metrics                      swap permutation, BCa over sufficient statistics
+    equal on every sample               no test; at most about 3 in n would have differed
+
+The mathematics is in `stats`, pairing by sample id in `delta`, the decision in `verdict`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from adapterbot.errors import InputError
+from adapterbot.records import Comparison, Direction, Interval, MetricDelta, ScoreKind, Unit
+from adapterbot.stats.corpus import Aggregate, corpus_difference
+from adapterbot.stats.distributions import FloatArray, IntArray
+from adapterbot.stats.effect import Effect, decisive_bounds
+from adapterbot.stats.means import mean_difference
+from adapterbot.stats.planning import samples_to_settle
+from adapterbot.stats.proportions import PairedProportions
+
+FEWEST = 10
+"""Fewer independent units (samples, or clusters of them) than this decide nothing."""
+
+LEVEL = 0.95
+RESAMPLES = 10_000
+
+LARGEST = 1e150
+"""Scores from here on count as not finite: their squares are not."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What was measured. `kind` None asks the scores: binary if all are 0 or 1."""
+
+    task: str
+    direction: Direction
+    unit: Unit = Unit.FRACTION
+    scorer: str = "score"
+    slice: str | None = None
+    kind: ScoreKind | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Paired:
+    """A delta and what it can still be asked: bounds and power at any level.
+
+    `effect` is None where nothing can be estimated.
+    """
+
+    delta: MetricDelta
+    effect: Effect | None
+
+    def bounds(self, alpha: float) -> tuple[float, float] | None:
+        """One-sided bounds of the harm, in agreement with the test at the same `alpha`."""
+        return None if self.effect is None else decisive_bounds(self.effect, alpha)
+
+    def detectable(self, alpha: float) -> float | None:
+        """The least harm that a one-sided test at `alpha` finds with 80 % power."""
+        return None if self.effect is None else self.effect.detectable(alpha)
+
+    def samples_to_settle(
+        self, *, margin: float, least_effect: float, alpha: float, alpha_worse: float
+    ) -> int | None:
+        """About how many samples would settle it; see `stats.planning`."""
+        if self.effect is None:
+            return None
+        return samples_to_settle(
+            self.effect,
+            self.delta.n,
+            margin=margin,
+            least_effect=least_effect,
+            alpha=alpha,
+            alpha_worse=alpha_worse,
+        )
+
+
+def pair(
+    metric: Metric,
+    baseline: ArrayLike,
+    candidate: ArrayLike,
+    *,
+    clusters: Sequence[Hashable] | None = None,
+    level: float = LEVEL,
+    resamples: int = RESAMPLES,
+) -> Paired:
+    """Compare one score per sample; see `delta.compare`.
+
+    Raises:
+        InputError: the arrays do not pair up, or the scores contradict the metric's kind.
+    """
+    before, after = _array(baseline, 1), _array(candidate, 1)
+    labels = _labels(clusters, len(before), len(after))
+    complete = (np.abs(before) < LARGEST) & (np.abs(after) < LARGEST)
+    before, after = before[complete], after[complete]
+    labels = None if labels is None else _relabelled(labels[complete])
+    if metric.kind is None:
+        metric = replace(metric, kind=_kind(before, after))
+    elif metric.kind is ScoreKind.BINARY and _kind(before, after) is not ScoreKind.BINARY:
+        raise InputError(
+            "declared binary, but a score is neither 0 nor 1",
+            field=metric.task,
+            fix="declare its kind as continuous",
+        )
+    facts = _Facts(
+        metric=metric,
+        n=len(before),
+        units=len(before) if labels is None else int(labels.max(initial=-1)) + 1,
+        missing=int((~complete).sum()),
+        baseline=_mean(before),
+        candidate=_mean(after),
+        level=level,
+    )
+    if facts.n == 0:
+        return facts.described(None, change=None)
+    change = after - before
+    harm = -change if metric.direction is Direction.HIGHER else change
+    if not harm.any():
+        return facts.alike(1.0 if metric.unit is Unit.FRACTION else float(np.ptp(before)))
+    effect: Effect | None
+    if metric.kind is ScoreKind.BINARY and labels is None:
+        effect = PairedProportions(facts.n, int((harm > 0).sum()), int((harm < 0).sum()))
+    else:
+        effect = mean_difference(harm, labels, resamples=resamples)
+    return facts.described(effect, change=_mean(change))
+
+
+def pair_corpus(
+    metric: Metric,
+    baseline: ArrayLike,
+    candidate: ArrayLike,
+    aggregate: Aggregate,
+    *,
+    clusters: Sequence[Hashable] | None = None,
+    level: float = LEVEL,
+    resamples: int = RESAMPLES,
+) -> Paired:
+    """Compare a metric of the whole corpus; see `delta.compare_corpus`.
+
+    Raises:
+        InputError: the arrays do not pair up.
+    """
+    before, after = _array(baseline, 2), _array(candidate, 2)
+    if before.shape[1:] != after.shape[1:]:
+        raise InputError(
+            "baseline and candidate have different numbers of statistics", field=metric.task
+        )
+    labels = _labels(clusters, len(before), len(after))
+    complete = (np.abs(np.hstack([before, after])) < LARGEST).all(axis=1)
+    before, after = before[complete], after[complete]
+    labels = None if labels is None else _relabelled(labels[complete])
+    values = [_defined(aggregate, side) for side in (before, after)]
+    facts = _Facts(
+        metric=metric,
+        n=len(before),
+        units=len(before) if labels is None else int(labels.max(initial=-1)) + 1,
+        missing=int((~complete).sum()),
+        baseline=values[0],
+        candidate=values[1],
+        level=level,
+    )
+    if facts.n == 0 or values[0] is None or values[1] is None:
+        return facts.described(None, change=None)
+    if np.array_equal(before, after):
+        single = aggregate(before)
+        seen = single[np.isfinite(single)]
+        return facts.alike(1.0 if metric.unit is Unit.FRACTION else float(np.ptp(seen)))
+    effect = corpus_difference(
+        before,
+        after,
+        aggregate,
+        worse_when_higher=metric.direction is Direction.LOWER,
+        clusters=labels,
+        resamples=resamples,
+    )
+    return facts.described(effect, change=values[1] - values[0])
+
+
+# ---------------------------------------------------------------- from figures to a record
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What is known before anything is estimated."""
+
+    metric: Metric
+    n: int
+    units: int
+    missing: int
+    baseline: float | None
+    candidate: float | None
+    level: float
+
+    def alike(self, most: float) -> Paired:
+        """No pair differs; had one done so, then by at most `most`."""
+        effect = PairedProportions(self.units, 0, 0, scale=most) if most > 0 else None
+        return self.described(effect, change=0.0, alike=True)
+
+    def described(
+        self, effect: Effect | None, *, change: float | None, alike: bool = False
+    ) -> Paired:
+        """The record of what was found, with bounds at the unadjusted level."""
+        delta = MetricDelta(
+            task=self.metric.task,
+            slice=self.metric.slice,
+            scorer=self.metric.scorer,
+            direction=self.metric.direction,
+            unit=self.metric.unit,
+            outcome=self._outcome(change, alike),
+            n=self.n,
+            baseline=self.baseline,
+            candidate=self.candidate,
+            change=change,
+            note=self._note(effect, change, alike),
+        )
+        if alike:
+            delta = delta.model_copy(update={"p_worse": 1.0, "p_better": 1.0})
+        if effect is None:
+            return Paired(delta, None)
+        paired = Paired(delta, effect)
+        alpha = 1 - self.level
+        low, high = decisive_bounds(effect, alpha)
+        figures: dict[str, object] = {
+            "interval": self._interval(effect),
+            "p_worse": effect.p_worse,
+            "p_better": effect.p_better,
+            "harm_low": low,
+            "harm_high": high,
+            "min_detectable": effect.detectable(alpha),
+        }
+        if effect.deviation > 0 and change is not None:
+            figures["effect_size"] = change / effect.deviation
+        return Paired(paired.delta.model_copy(update=figures), effect)
+
+    def _interval(self, effect: Effect) -> Interval:
+        low, high = effect.bounds((1 - self.level) / 2)
+        if self.metric.direction is Direction.HIGHER:
+            low, high = -high, -low
+        return Interval(low=low, high=high, level=self.level)
+
+    def _outcome(self, change: float | None, alike: bool) -> Comparison:
+        if self.n == 0:
+            return Comparison.EMPTY
+        if self.missing or change is None:
+            return Comparison.INCOMPLETE
+        if self.units < FEWEST:
+            return Comparison.TOO_FEW
+        return Comparison.IDENTICAL if alike else Comparison.COMPARED
+
+    def _note(self, effect: Effect | None, change: float | None, alike: bool) -> str:
+        """What a reader must know to read the figures, in one line."""
+        total = self.n + self.missing
+        parts: list[str] = []
+        if self.missing:
+            parts.append(f"{self.missing} of {total} samples have no score on at least one side")
+        elif self.n == 0:
+            parts.append("no samples")
+        if self.n and change is None:
+            parts.append("the metric is not defined on these samples")
+        if self.n and self.units < FEWEST:
+            what = "samples" if self.units == self.n else "clusters of samples"
+            parts.append(f"only {self.units} {what}: at least {FEWEST} are needed")
+        if alike and effect is None:
+            parts.append("one and the same score everywhere: nothing can be told from it")
+        elif alike:
+            parts.append(f"no score differs on any of {self.n} samples")
+        elif effect is not None and effect.error == 0:
+            parts.append("every sample differs by exactly the same amount")
+        return "; ".join(parts)
+
+
+# ---------------------------------------------------------------- arrays
+
+
+def _array(scores: ArrayLike, dimensions: int) -> FloatArray:
+    array = np.asarray(scores, dtype=np.float64)
+    if array.size == 0 and dimensions == 2:
+        array = array.reshape(0, array.shape[-1] if array.ndim == 2 else 0)
+    if array.ndim != dimensions:
+        raise InputError(f"scores have {array.ndim} dimensions instead of {dimensions}")
+    return array
+
+
+def _labels(clusters: Sequence[Hashable] | None, baseline: int, candidate: int) -> IntArray | None:
+    """An integer per sample; which one does not matter, only which samples share it."""
+    if baseline != candidate:
+        raise InputError(
+            f"{baseline} baseline scores and {candidate} candidate scores do not pair up"
+        )
+    if clusters is None:
+        return None
+    if len(clusters) != baseline:
+        raise InputError(f"{len(clusters)} cluster labels for {baseline} samples")
+    numbers: dict[Hashable, int] = {}
+    return np.array([numbers.setdefault(c, len(numbers)) for c in clusters], dtype=np.int64)
+
+
+def _relabelled(labels: IntArray) -> IntArray | None:
+    """Labels 0…G − 1, or None where no two samples share one."""
+    names, numbers = np.unique(labels, return_inverse=True)
+    return None if len(names) == len(labels) else numbers.astype(np.int64)
+
+
+def _kind(before: FloatArray, after: FloatArray) -> ScoreKind:
+    """Binary exactly if every score is 0 or 1."""
+    binary = all(np.isin(side, (0.0, 1.0)).all() for side in (before, after))
+    return ScoreKind.BINARY if binary else ScoreKind.CONTINUOUS
+
+
+def _mean(values: FloatArray) -> float | None:
+    """Correctly rounded, so that no order of summation shows."""
+    return math.fsum(values) / len(values) if len(values) else None
+
+
+def _defined(aggregate: Aggregate, stats: FloatArray) -> float | None:
+    """The metric of a corpus, None where it has none."""
+    if len(stats) == 0:
+        return None
+    value = float(aggregate(np.array([math.fsum(column) for column in stats.T])))
+    return value if abs(value) < LARGEST else None

@@ -1,0 +1,208 @@
+"""The mean of paired differences of any score, over samples or over clusters of samples.
+
+The unit of all randomness is the cluster (a sample on its own without clusters): it is flipped
+and resampled whole. With S_g the summed harm of cluster g and N_g its samples, harm = ΣS / ΣN.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from adapterbot.stats.distributions import FloatArray, IntArray, student_quantile
+from adapterbot.stats.effect import detectable_by_t
+from adapterbot.stats.resampling import (
+    content_generator,
+    resampled_moments,
+    resampled_totals,
+    signed_sums,
+    tail_shares,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class MeanDifference:
+    """A mean harm with its sign-flip p-values and its bootstrap distribution.
+
+    `centre` and `error` are where the interval hangs: the estimate and its standard error, with
+    the pseudo-pair of `_Sums` where most units tie. `pivots` are the sorted bootstrap t* of
+    harm · `sign`, so that swapping the two sides mirrors every digit.
+    """
+
+    harm: float
+    deviation: float
+    centre: float
+    error: float
+    df: int
+    p_worse: float
+    p_better: float
+    sign: int
+    pivots: FloatArray
+
+    def bounds(self, alpha: float) -> tuple[float, float]:
+        """The wider of the bootstrap-t and the Student-t bound, on each side.
+
+        Bootstrap-t: P. Hall, "The Bootstrap and Edgeworth Expansion" (1992), §3.3. Alone it
+        follows skewness but is short for symmetric heavy tails (coverage of a 95 % interval at
+        n = 100, Student t₃: 93.5 %); Student's is the reverse (log-normal: 91.8 %). Their wider
+        ends cover 95–97 % on either. BCa covered 92.6 and 93.0 %.
+        """
+        student = student_quantile(1 - alpha, self.df)
+        above = max(_quantile_from_top(self.pivots, alpha), student)
+        below = max(_quantile_from_top(-self.pivots[::-1], alpha), student)
+        if self.sign < 0:
+            above, below = below, above
+        return self.centre - above * self.error, self.centre + below * self.error
+
+    @property
+    def largest(self) -> float | None:
+        return None
+
+    def detectable(self, alpha: float) -> float | None:
+        return detectable_by_t(self.error, self.df, alpha)
+
+
+def mean_difference(
+    harm: FloatArray, clusters: IntArray | None, *, resamples: int
+) -> MeanDifference | None:
+    """Estimate, test and interval of a mean harm.
+
+    Args:
+        harm: one paired difference per sample, not all zero.
+        clusters: an integer label per sample, None where every sample stands alone.
+
+    Returns:
+        None where there are fewer than two clusters: nothing is known of the error then.
+    """
+    scale = float(np.abs(harm).max())
+    totals, sizes = _units(harm / scale, clusters)
+    units = len(totals)
+    if units < 2:
+        return None
+    mean = math.fsum(totals) / math.fsum(sizes)
+    sign, symmetric = _orientation(totals, mean)
+    order = np.lexsort((sizes, sign * totals))
+    totals, sizes = sign * totals[order], sizes[order]
+    rng = content_generator(np.column_stack([totals, sizes]))
+    p_more, p_less = _sign_flip(totals, resamples, rng)
+    data = _Sums.of(totals, sizes)
+    pivots = data.pivots(totals, sizes, resamples, rng)
+    if symmetric:
+        pivots = np.sort(np.concatenate([pivots, -pivots]))
+    spread = math.sqrt(math.fsum((harm / scale - mean) ** 2) / (len(harm) - 1))
+    return MeanDifference(
+        harm=scale * mean,
+        deviation=scale * spread,
+        centre=scale * sign * data.mean,
+        error=scale * data.error,
+        df=units - 1,
+        p_worse=p_more if sign > 0 else p_less,
+        p_better=p_less if sign > 0 else p_more,
+        sign=sign,
+        pivots=pivots,
+    )
+
+
+def _units(harm: FloatArray, clusters: IntArray | None) -> tuple[FloatArray, FloatArray]:
+    """S_g and N_g; samples are summed in order of size, so the order of rows changes no digit."""
+    if clusters is None:
+        return harm, np.ones(len(harm))
+    order = np.lexsort((harm, clusters))
+    _, starts, sizes = np.unique(clusters[order], return_index=True, return_counts=True)
+    return np.add.reduceat(harm[order], starts), sizes.astype(np.float64)
+
+
+def _orientation(totals: FloatArray, mean: float) -> tuple[int, bool]:
+    """The sign that turns the data and their mirror image into the same data.
+
+    Also whether the data are their own mirror image, so that no sign can tell them apart.
+    """
+    if mean != 0:
+        return (-1 if mean < 0 else 1), False
+    skew = np.sort(totals) - np.sort(-totals)
+    leading = skew[skew != 0]
+    if len(leading) == 0:
+        return 1, True
+    return (-1 if leading[0] < 0 else 1), False
+
+
+def _sign_flip(totals: FloatArray, draws: int, rng: np.random.Generator) -> tuple[float, float]:
+    """P(Σ s·S ≥ ΣS) and P(Σ s·S ≤ ΣS) over random signs s (Fisher 1935, §21).
+
+    Exact whenever baseline and candidate could be swapped within a unit without anybody noticing.
+    Units without a difference have no sign and are left out.
+    """
+    sizes = np.sort(np.abs(totals[totals != 0]))[::-1]
+    null, exact = signed_sums(sizes[:, None], draws, rng)
+    return tail_shares(null[:, 0], math.fsum(totals), exact=exact)
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """What the interval needs to know of the data, and what it adds where most units tie.
+
+    If at least half of the units differ by exactly 0, the few others say little about the
+    largest that could have come, and many resamples would hold none of them. A pseudo-pair of
+    units, +s and −s at half weight each, with s the root mean square of the differing units, then
+    joins the data and every resample: the step from Wald's to Agresti and Min's interval for
+    0/1 scores, for scores of any size.
+    """
+
+    mean: float
+    error: float
+    extra: FloatArray  # what the pseudo-pair adds to Σe, ΣN, Σe², ΣeN, ΣN²
+    units: float
+
+    @classmethod
+    def of(cls, totals: FloatArray, sizes: FloatArray) -> _Sums:
+        units = float(len(totals))
+        differing = totals[totals != 0]
+        size, square = 0.0, 0.0
+        if 2 * len(differing) <= len(totals):
+            size = math.fsum(sizes) / units
+            # Units that cancel out inside differ by nothing: then the largest sample, which is 1.
+            square = math.fsum(differing**2) / len(differing) if len(differing) else 1.0
+            units += 1
+        mean = math.fsum(totals) / (math.fsum(sizes) + size)
+        shift = mean * size
+        extra = np.array([-shift, size, square + shift**2, -shift * size, size**2])
+        residuals = totals - mean * sizes
+        squares = math.fsum(residuals**2)
+        if squares < 1e-24 * units:  # a constant difference, but for the last bits
+            squares = 0.0
+        squares += float(extra[2])
+        total = math.fsum(sizes) + size
+        return cls(mean, math.sqrt(units / (units - 1) * squares) / total, extra, units)
+
+    def pivots(
+        self, totals: FloatArray, sizes: FloatArray, resamples: int, rng: np.random.Generator
+    ) -> FloatArray:
+        """t* = (m* − m) / SE* of every resample, sorted.
+
+        With e_g = S_g − m N_g: m* − m = Σe* / ΣN* and, G/(G − 1) apart,
+        SE*² = Σ(e* − (m* − m) N*)² / (ΣN*)². Resamples without spread have no t and are left out.
+        """
+        residuals = totals - self.mean * sizes
+        if (sizes == 1).all():
+            e, squares = resampled_moments(residuals, resamples, rng)
+            count = np.full(resamples, float(len(totals)))
+            sums = np.column_stack([e, count, squares, e, count])
+        else:
+            columns = [residuals, sizes, residuals**2, residuals * sizes, sizes**2]
+            sums = resampled_totals(np.column_stack(columns), resamples, rng)
+        e, n, squares, crossed, n_squares = (sums + self.extra).T
+        shift = e / n
+        spread = squares - 2 * shift * crossed + shift**2 * n_squares
+        usable = spread > 1e-12 * math.fsum(residuals**2)
+        error = np.sqrt(self.units / (self.units - 1) * spread[usable]) / n[usable]
+        return np.sort(shift[usable] / error)
+
+
+def _quantile_from_top(ordered: FloatArray, alpha: float) -> float:
+    """The (1 − α)-quantile as an order statistic: rank α (R + 1) from the top; −∞ of nothing."""
+    if len(ordered) == 0:
+        return -math.inf
+    rank = max(1, math.floor(alpha * (len(ordered) + 1)))
+    return float(ordered[-min(rank, len(ordered))])

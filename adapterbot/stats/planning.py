@@ -1,0 +1,59 @@
+"""How many samples would have settled what this suite left open."""
+
+from __future__ import annotations
+
+import math
+
+from adapterbot.stats.distributions import normal_quantile
+from adapterbot.stats.effect import POWER, Effect
+
+MOST = 10**9
+
+
+def samples_to_settle(
+    effect: Effect,
+    n: int,
+    *,
+    margin: float,
+    least_effect: float,
+    alpha: float,
+    alpha_worse: float,
+) -> int | None:
+    """About how many samples would settle the metric with a chance of `POWER`.
+
+    Every n has the form n₀ · ((z(1 − α) + z(POWER)) · SE / d)², where d is the distance between the
+    truth and what must be excluded. The truth is first taken to be 0, so d = M for "ok". If the
+    suite has that many samples already, the truth is rather what was seen: then the sooner of
+    "ok" (d = M − h) and "regressed" (d = h, where h ≥ the least effect).
+
+    Args:
+        n: the samples there are now.
+        margin: M, the harm that is still tolerated.
+        least_effect: harm below which nothing is called a regression.
+        alpha: level of the upper bound ("ok").
+        alpha_worse: level that Holm leaves for the lower bound ("regressed").
+
+    Returns:
+        More than `n`; None where no number of samples settles it (margin 0 and no harm).
+    """
+
+    def needed(distance: float, level: float) -> float:
+        if distance <= 0:
+            return math.inf
+        reach = (normal_quantile(1 - level) + normal_quantile(POWER)) * effect.error
+        return n * (reach / distance) ** 2
+
+    settled = max(needed(margin, alpha), _rule_of_three(effect.largest, margin, alpha))
+    if settled <= n or margin <= 0:
+        regressed = needed(effect.harm, alpha_worse) if effect.harm >= least_effect else math.inf
+        settled = min(needed(margin - effect.harm, alpha), regressed)
+    if not settled < MOST:
+        return None
+    return max(n + 1, math.ceil(settled))
+
+
+def _rule_of_three(largest: float | None, margin: float, alpha: float) -> float:
+    """Samples without which no upper bound is under M, however alike the sides: 1 − α^(1/n) < M."""
+    if largest is None or not 0 < margin < largest:
+        return 0.0
+    return math.log(alpha) / math.log1p(-margin / largest)

@@ -1,0 +1,40 @@
+"""Adapter weights: what a file claims (no torch), what it is, and how it goes under a base model.
+
+What needs torch is loaded on first use, so that `weights.header` and `weights.peft_dir` serve a
+lock check without it.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from adapterbot.weights.peft_dir import AdapterFiles, adapter_digest, check_base, read_adapter_dir
+
+if TYPE_CHECKING:
+    from adapterbot.weights.adapter import Adapter, load_adapter
+    from adapterbot.weights.attachment import Attachment, attach
+
+__all__ = [
+    "Adapter",
+    "AdapterFiles",
+    "Attachment",
+    "adapter_digest",
+    "attach",
+    "check_base",
+    "load_adapter",
+    "read_adapter_dir",
+]
+
+_NEEDS_TORCH = {
+    "Adapter": "adapterbot.weights.adapter",
+    "Attachment": "adapterbot.weights.attachment",
+    "attach": "adapterbot.weights.attachment",
+    "load_adapter": "adapterbot.weights.adapter",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _NEEDS_TORCH:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_NEEDS_TORCH[name]), name)

@@ -1,0 +1,156 @@
+"""Whether an adapter fits a model: its modules, shapes and whole parameters, or a named reason.
+
+PEFT leaves a targeted module without weights at its initial value and drops weights that no option
+names, both in silence. Here either is an error: what is judged must be what was trained. (torch)
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from adapterbot.errors import InputError
+from adapterbot.weights.adapter import Adapter
+from adapterbot.weights.matching import ALL_LINEAR, targeted
+from adapterbot.weights.options import LoraConfig
+from adapterbot.weights.site import features
+
+_OTHER_BASE = "evaluate it on the base model that it was trained on"
+_SAME_RUN = "push adapter_config.json and the weights of the same training run"
+
+
+def check_fit(model: nn.Module, adapter: Adapter) -> None:
+    """Refuses an adapter that was not trained on `model` as it is.
+
+    Raises:
+        InputError: a module or parameter is unknown to the model, has another shape or kind, is
+            named by the options but missing from the weights, or the other way round.
+    """
+    modules = dict(model.named_modules())
+    wanted = targeted_modules(model, adapter.config)
+    shown, config_shown = adapter.files.weights_shown, adapter.files.config_shown
+    for name, update in adapter.updates.items():
+        module = modules.get(name)
+        if module is None:
+            raise InputError(
+                "is not a module of the base model", file=shown, field=name, fix=_OTHER_BASE
+            )
+        if name not in wanted:
+            raise InputError(
+                f"does not name {name}, for which there are weights",
+                file=config_shown,
+                field="target_modules",
+                fix=_SAME_RUN,
+            )
+        shape = features(module)
+        if shape is None or isinstance(module, nn.Embedding) != update.embedding:
+            raise InputError(
+                f"is a {type(module).__name__} in the base model, which these factors do not fit",
+                file=shown,
+                field=name,
+                fix=_OTHER_BASE,
+            )
+        if shape != (update.a.shape[1], update.b.shape[0]):
+            raise InputError(
+                f"maps {update.a.shape[1]} to {update.b.shape[0]} features, in the base model"
+                f" {shape[0]} to {shape[1]}",
+                file=shown,
+                field=name,
+                fix=_OTHER_BASE,
+            )
+    missing = sorted(wanted - set(adapter.updates))
+    if missing:
+        raise InputError(
+            f"names {missing[0]}, for which there are no weights ({len(missing)} such modules)",
+            file=config_shown,
+            field="target_modules",
+            fix=_SAME_RUN,
+        )
+    _check_replaced(model, adapter)
+
+
+def targeted_modules(model: nn.Module, config: LoraConfig) -> set[str]:
+    """The modules of `model` that the options give a low-rank update, by PEFT's rules."""
+    targets = config.target_modules
+    if isinstance(targets, str) and targets.lower() == ALL_LINEAR:
+        head = _output_embeddings(model)
+        linear = {
+            name
+            for name, module in model.named_modules()
+            if features(module) and not isinstance(module, nn.Embedding) and module is not head
+        }
+        exact = config.model_copy(update={"target_modules": tuple(linear)})
+        return {name for name in linear if targeted(exact, name)}
+    return {name for name, _ in model.named_modules() if name and targeted(config, name)}
+
+
+def whole_modules(model: nn.Module, config: LoraConfig) -> set[str]:
+    """The modules that `modules_to_save` names; PEFT matches bare endings of the dotted name."""
+    endings = config.modules_to_save or ()
+    names = (name for name, _ in model.named_modules(remove_duplicate=False))
+    return {name for name in names if name and name.endswith(endings)}
+
+
+def _check_replaced(model: nn.Module, adapter: Adapter) -> None:
+    shown, config = adapter.files.weights_shown, adapter.config
+    state: dict[str, Tensor] = model.state_dict(keep_vars=True)
+    whole = whole_modules(model, config)
+    embeddings = _embedding_parameters(model, state)
+    for name, tensor in adapter.replaced.items():
+        if name not in state:
+            raise InputError(
+                "is not a parameter of the base model", file=shown, field=name, fix=_OTHER_BASE
+            )
+        announced = (
+            _inside(name, whole)
+            or name in embeddings
+            or (config.bias == "all" and name.endswith(".bias"))
+            or (config.bias == "lora_only" and name.removesuffix(".bias") in adapter.updates)
+        )
+        if not announced:
+            raise InputError(
+                "is saved whole, but neither bias nor modules_to_save names it",
+                file=shown,
+                field=name,
+                fix=_SAME_RUN,
+            )
+        if tensor.shape != state[name].shape:
+            resized = name in embeddings
+            raise InputError(
+                f"has shape {tuple(tensor.shape)}, in the base model {tuple(state[name].shape)}",
+                file=shown,
+                field=name,
+                fix="use the base model with the resized vocabulary" if resized else _OTHER_BASE,
+            )
+    absent = sorted(n for n in state if _inside(n, whole) and n not in adapter.replaced)
+    if absent:
+        raise InputError(
+            f"names a module whose {absent[0]} is not among the weights",
+            file=adapter.files.config_shown,
+            field="modules_to_save",
+            fix=_SAME_RUN,
+        )
+
+
+def _inside(parameter: str, modules: set[str]) -> bool:
+    return any(parameter.startswith(f"{module}.") for module in modules)
+
+
+def _output_embeddings(model: nn.Module) -> object:
+    found = getattr(model, "get_output_embeddings", None)
+    return found() if found else None
+
+
+def _embedding_parameters(model: nn.Module, state: dict[str, Tensor]) -> set[str]:
+    """Parameters of the input and output embeddings, which PEFT saves whole on its own accord."""
+    layers = [
+        getter()
+        for getter in (
+            getattr(model, "get_input_embeddings", None),
+            getattr(model, "get_output_embeddings", None),
+        )
+        if getter
+    ]
+    ours = {
+        id(parameter) for layer in layers if layer is not None for parameter in layer.parameters()
+    }
+    return {name for name, parameter in state.items() if id(parameter) in ours}

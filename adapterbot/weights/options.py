@@ -1,0 +1,264 @@
+"""adapter_config.json: every option of PEFT honoured, inert at inference, left to PEFT, or refused.
+
+No option is ignored in silence: a gate that evaluates something else than what the author trained
+is worse than none. Nothing here imports torch or PEFT; the names are those of PEFT 0.21's
+`LoraConfig` and `PeftConfig`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from adapterbot.errors import InputError
+
+Pattern = Annotated[str, Field(max_length=2000)]
+Rank = Annotated[int, Field(ge=1, le=65_536)]
+Alpha = Annotated[float, Field(allow_inf_nan=False, ge=-1e9, le=1e9)]
+Layer = Annotated[int, Field(ge=0, le=100_000)]
+
+# PEFT kinds besides LoRA that change linear layers only, and that PEFT loads from the two files of
+# the adapter alone. Prompt-learning kinds change the prompt and the cache; X-LoRA, Poly and others
+# name further files or programs in their options.
+_LEFT_TO_PEFT_KINDS = frozenset(
+    {"ADALORA", "BOFT", "HRA", "IA3", "LN_TUNING", "LOHA", "LOKR", "MISS", "OFT", "VBLORA", "VERA"}
+)
+
+# LoRA options that change the layer in a way which y = Wx + B(g ⊙ Ax) cannot express.
+_LEFT_TO_PEFT = frozenset(
+    {
+        "use_dora",
+        "lora_bias",
+        "trainable_token_indices",
+        "target_parameters",
+        "use_bdlora",
+        "velora_config",
+        "ensure_weight_tying",
+    }
+)
+
+# Options that matter for training only.
+_INERT = frozenset(
+    {
+        "auto_mapping",
+        "inference_mode",
+        "lora_dropout",
+        "peft_version",
+        "revision",
+        "runtime_config",
+        "loftq_config",
+        "eva_config",
+        "corda_config",
+        "lora_ga_config",
+        "megatron_core",
+        "qalora_group_size",
+    }
+)
+
+_REFUSED: Mapping[str, str] = {
+    "alora_invocation_tokens": "switches the adapter on in the middle of a prompt",
+    "arrow_config": "routes over other adapters, which this directory does not hold",
+    "kasa_config": "rewrites the base model's weights",
+    "layer_replication": "rewrites the base model's layers",
+    "megatron_config": "needs Megatron's parallel layers",
+    "monteclora_config": "draws its weights at random",
+    "use_qalora": "needs a GPTQ-quantised base",
+}
+
+# Initialisations that subtract their start from the base weights: the file alone is not the update.
+_REWRITES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
+_PLAIN_INITS = frozenset({"gaussian", "eva", "orthogonal", "mica"})
+
+
+class AdapterConfig(BaseModel):
+    """What every kind of PEFT adapter says of itself."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+
+    peft_type: Annotated[str, Field(max_length=100)]
+    base_model_name_or_path: Annotated[str, Field(max_length=2000)] | None = None
+    task_type: Annotated[str, Field(max_length=100)] | None = None
+
+
+class LoraConfig(AdapterConfig):
+    """The options of plain LoRA, as PEFT names them.
+
+    The update of one module is ΔW = s·B·A with s = α/r, or α/√r when `use_rslora`
+    (arXiv 2106.09685 §4.1, arXiv 2312.03732).
+    """
+
+    peft_type: Literal["LORA"]
+    r: Rank = 8
+    lora_alpha: Alpha = 8
+    use_rslora: bool = False
+    rank_pattern: dict[Pattern, Rank] = Field(default_factory=dict)
+    alpha_pattern: dict[Pattern, Alpha] = Field(default_factory=dict)
+    target_modules: tuple[Pattern, ...] | Pattern | None = None
+    exclude_modules: tuple[Pattern, ...] | Pattern | None = None
+    layers_to_transform: tuple[Layer, ...] | Layer | None = None
+    layers_pattern: tuple[Pattern, ...] | Pattern | None = None
+    modules_to_save: tuple[Pattern, ...] | None = None
+    bias: Literal["none", "all", "lora_only"] = "none"
+    # Recorded for completeness: the layout of the base weight is the module's own affair.
+    fan_in_fan_out: bool = False
+    init_lora_weights: bool | str = True
+
+    @field_validator(
+        "target_modules",
+        "exclude_modules",
+        "layers_to_transform",
+        "layers_pattern",
+        "modules_to_save",
+        mode="before",
+    )
+    @classmethod
+    def _list_is_tuple(cls, value: object) -> object:
+        return tuple(value) if isinstance(value, list) else value
+
+    @field_validator("rank_pattern", "alpha_pattern", mode="before")
+    @classmethod
+    def _none_is_empty(cls, value: object) -> object:
+        return {} if value is None else value
+
+    @field_validator("rank_pattern", "alpha_pattern")
+    @classmethod
+    def _keys_are_patterns(cls, value: dict[str, float]) -> dict[str, float]:
+        for pattern in value:
+            _compile(pattern)
+        return value
+
+    @field_validator("target_modules", "exclude_modules")
+    @classmethod
+    def _string_is_pattern(cls, value: tuple[str, ...] | str | None) -> object:
+        if isinstance(value, str):
+            _compile(value)
+        return value
+
+    @field_validator("modules_to_save", "layers_pattern")
+    @classmethod
+    def _each_is_pattern(cls, value: tuple[str, ...] | str | None) -> object:
+        for pattern in (value,) if isinstance(value, str) else value or ():
+            _compile(pattern)
+        return value
+
+    def rank(self, module: str) -> int:
+        """The rank r of `module`; the first pattern that matches the end of its name wins."""
+        return self.rank_pattern.get(_first_match(self.rank_pattern, module), self.r)
+
+    def scale(self, module: str) -> float:
+        """The factor s of `module`: α/r, or α/√r when `use_rslora`."""
+        rank = self.rank(module)
+        alpha = self.alpha_pattern.get(_first_match(self.alpha_pattern, module), self.lora_alpha)
+        return float(alpha / rank**0.5 if self.use_rslora else alpha / rank)
+
+
+def parse_config(text: bytes, *, shown: str) -> tuple[AdapterConfig, tuple[str, ...]]:
+    """An adapter_config.json, and the options for which PEFT itself is needed (mostly none).
+
+    Args:
+        text: the file's bytes.
+        shown: how errors name the file.
+
+    Raises:
+        InputError: not JSON, a wrong type, an unknown option, or one we refuse; with its name.
+    """
+    try:
+        raw = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(
+            "is not valid JSON", file=shown, fix="save the adapter again with `save_pretrained`"
+        ) from error
+    if not isinstance(raw, dict):
+        raise InputError("is not a JSON object", file=shown, fix="save the adapter again")
+    kind = raw.get("peft_type")
+    model = LoraConfig if kind == "LORA" else AdapterConfig
+    try:
+        config = model.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise InputError(
+            first["msg"].lower(),
+            file=shown,
+            field=".".join(str(part) for part in first["loc"]),
+            fix="correct the value, or save the adapter again with PEFT",
+        ) from error
+    if config.task_type not in (None, "CAUSAL_LM"):
+        raise InputError(
+            f"is {config.task_type}; only causal language models are evaluated",
+            file=shown,
+            field="task_type",
+            fix="train with task_type CAUSAL_LM",
+        )
+    if isinstance(config, LoraConfig):
+        return config, _check_lora(config, shown)
+    if config.peft_type not in _LEFT_TO_PEFT_KINDS:
+        raise InputError(
+            f"is {config.peft_type}, which is not supported",
+            file=shown,
+            field="peft_type",
+            fix="use LoRA, or one of " + ", ".join(sorted(_LEFT_TO_PEFT_KINDS)),
+        )
+    return config, ("peft_type",)
+
+
+def _check_lora(config: LoraConfig, shown: str) -> tuple[str, ...]:
+    left_to_peft = []
+    for option, value in (config.model_extra or {}).items():
+        # PEFT writes every option, so one that is off must not stand in the way.
+        if option in _INERT or not value:
+            continue
+        if option in _LEFT_TO_PEFT:
+            left_to_peft.append(option)
+            continue
+        raise InputError(
+            _REFUSED.get(option, "is an option that this version of adapterbot does not know"),
+            file=shown,
+            field=option,
+            fix="train without it" if option in _REFUSED else "update adapterbot, or remove it",
+        )
+    _check_init(config.init_lora_weights, shown)
+    if config.target_modules is None and "target_parameters" not in left_to_peft:
+        raise InputError(
+            "is missing",
+            file=shown,
+            field="target_modules",
+            fix="save the adapter with PEFT, which writes the modules it chose",
+        )
+    return tuple(left_to_peft)
+
+
+def _check_init(init: bool | str, shown: str) -> None:
+    if isinstance(init, bool) or init in _PLAIN_INITS:
+        return
+    if init.startswith(_REWRITES_BASE):
+        raise InputError(
+            f"is {init!r}, which rewrites the base weights: the file alone is not the update",
+            file=shown,
+            field="init_lora_weights",
+            fix="save with `path_initial_model_for_weight_conversion=...` to convert it to LoRA",
+        )
+    raise InputError(
+        f"is {init!r}, which this version of adapterbot does not know",
+        file=shown,
+        field="init_lora_weights",
+        fix="update adapterbot",
+    )
+
+
+def _compile(pattern: str) -> None:
+    try:
+        re.compile(pattern)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise ValueError(f"{pattern!r} is not a regular expression: {error}") from error
+
+
+def _first_match(patterns: Mapping[str, float], module: str) -> str:
+    """The pattern that PEFT's `get_pattern_key` picks for `module`, or `module` itself."""
+    for pattern in patterns:
+        if re.match(rf"(.*\.)?({pattern})$", module):
+            return pattern
+    return module

@@ -1,0 +1,318 @@
+"""A PEFT adapter directory: its two files read, checked against each other, and digested.
+
+No torch and no PEFT: what can be known from names, shapes and options is known here, before a
+GPU is touched. The tensors themselves are read by `weights.adapter`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from adapterbot.errors import InputError
+from adapterbot.weights.header import Header, TensorInfo, read_header
+from adapterbot.weights.options import AdapterConfig, LoraConfig, parse_config
+
+CONFIG_NAME = "adapter_config.json"
+WEIGHTS_NAME = "adapter_model.safetensors"
+_PICKLE_NAME = "adapter_model.bin"
+_CONFIG_LIMIT = 4 * 1024 * 1024
+_PREFIX = "base_model.model."
+_FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
+
+# The tensor names under which PEFT stores the two factors of one module.
+_FACTORS = {
+    ".lora_A.weight": ("A", False),
+    ".lora_B.weight": ("B", False),
+    ".lora_embedding_A": ("A", True),
+    ".lora_embedding_B": ("B", True),
+}
+
+
+@dataclass(frozen=True)
+class LowRankEntry:
+    """Where one module's factors lie: A (rank, in) and B (out, rank) by tensor name.
+
+    For an embedding, `in` is the vocabulary and `out` the width.
+    """
+
+    a: str
+    b: str
+    rank: int
+    in_features: int
+    out_features: int
+    embedding: bool
+
+
+@dataclass(frozen=True)
+class AdapterFiles:
+    """A directory that was found sound.
+
+    Attributes:
+        path: the directory.
+        shown: how errors name it.
+        config: the options; a `LoraConfig` exactly when the kind is LoRA.
+        header: the weights' checked header.
+        modules: module name in the base model → its low-rank update. Empty for other kinds.
+        replaced: parameter name in the base model → tensor name, for what was saved whole
+            (biases, modules_to_save, embeddings). Empty for other kinds.
+        left_to_peft: options for which PEFT itself must run; empty when the one equation will do.
+    """
+
+    path: Path
+    shown: str
+    config: AdapterConfig
+    header: Header
+    modules: Mapping[str, LowRankEntry]
+    replaced: Mapping[str, str]
+    left_to_peft: tuple[str, ...]
+
+    @property
+    def weights_path(self) -> Path:
+        """The safetensors file."""
+        return self.path / WEIGHTS_NAME
+
+    @property
+    def weights_shown(self) -> str:
+        """How errors name the safetensors file."""
+        return f"{self.shown}/{WEIGHTS_NAME}"
+
+    @property
+    def config_shown(self) -> str:
+        """How errors name the options file."""
+        return f"{self.shown}/{CONFIG_NAME}"
+
+
+def read_adapter_dir(path: Path | str, *, shown: str | None = None) -> AdapterFiles:
+    """The adapter in directory `path`, checked without loading a tensor.
+
+    Args:
+        path: a directory that holds adapter_config.json and adapter_model.safetensors.
+        shown: how errors name it (a repository path); `path` itself when not given.
+
+    Raises:
+        InputError: a file is missing, a link, a pickle, an LFS pointer or broken; an option is
+            unknown or refused; or the tensors are not those that the options announce.
+    """
+    directory = Path(path)
+    name = shown or str(path)
+    config_text = _read_config(directory, name)
+    config, left_to_peft = parse_config(config_text, shown=f"{name}/{CONFIG_NAME}")
+    header = read_header(_weights_file(directory, name), shown=f"{name}/{WEIGHTS_NAME}")
+    modules: Mapping[str, LowRankEntry] = {}
+    replaced: Mapping[str, str] = {}
+    if isinstance(config, LoraConfig) and not left_to_peft:
+        modules, replaced = _lora_layout(config, header, f"{name}/{WEIGHTS_NAME}")
+    return AdapterFiles(
+        path=directory,
+        shown=name,
+        config=config,
+        header=header,
+        modules=MappingProxyType(dict(modules)),
+        replaced=MappingProxyType(dict(replaced)),
+        left_to_peft=left_to_peft,
+    )
+
+
+def adapter_digest(path: Path | str) -> str:
+    """SHA-256 (64 hex digits) of what decides the adapter's behaviour: its options and weights.
+
+    Names and contents both go in, so that no two different directories share a digest; other files
+    of the directory (a README, a trainer's state) do not.
+
+    Raises:
+        InputError: a file is missing or is a link.
+    """
+    directory = Path(path)
+    _read_config(directory, str(path))
+    whole = hashlib.sha256()
+    for file in (directory / CONFIG_NAME, _weights_file(directory, str(path))):
+        with file.open("rb") as stream:
+            part = hashlib.file_digest(stream, "sha256").hexdigest()
+        whole.update(f"{file.name}\0{part}\n".encode())
+    return whole.hexdigest()
+
+
+def check_base(files: AdapterFiles, base: Path | str) -> None:
+    """Refuses an adapter that was trained on another base model, as far as files can tell.
+
+    Two Hub names are compared by name. A local base is compared by shape: every low-rank update
+    whose weight the base's own safetensors header lists must fit it. What the header names
+    differently is left to `weights.attachment`, which sees the real modules.
+
+    Args:
+        files: the adapter.
+        base: the base model's directory, or its name on the Hub.
+
+    Raises:
+        InputError: with the first module, or the name, that does not fit.
+    """
+    directory = Path(base)
+    if not directory.is_dir():
+        _check_base_name(files, str(base))
+        return
+    shapes = _base_shapes(directory)
+    for module, entry in files.modules.items():
+        weight = shapes.get(f"{module}.weight")
+        if weight is None or len(weight.shape) != 2:
+            continue
+        fits = {entry.in_features, entry.out_features} == set(weight.shape)
+        if not fits:
+            raise InputError(
+                f"was trained for a base with {entry.out_features} × {entry.in_features} here; "
+                f"{base} has {' × '.join(map(str, weight.shape))}",
+                file=files.weights_shown,
+                field=module,
+                fix="evaluate it on the base model that it was trained on",
+            )
+
+
+def _check_base_name(files: AdapterFiles, base: str) -> None:
+    trained_on = files.config.base_model_name_or_path
+    if trained_on is None or trained_on.casefold() == base.casefold():
+        return
+    # A path on the trainer's machine says nothing about which model it was.
+    if _is_hub_name(trained_on) and _is_hub_name(base):
+        raise InputError(
+            f"is {trained_on!r}, but the base model is {base!r}",
+            file=files.config_shown,
+            field="base_model_name_or_path",
+            fix="evaluate it on the base model that it was trained on",
+        )
+
+
+def _is_hub_name(name: str) -> bool:
+    return name.count("/") == 1 and not name.startswith((".", "/", "~"))
+
+
+def _base_shapes(directory: Path) -> dict[str, TensorInfo]:
+    shapes: dict[str, TensorInfo] = {}
+    for shard in sorted(directory.glob("*.safetensors")):
+        shapes.update(read_header(shard).tensors)
+    return shapes
+
+
+def _read_config(directory: Path, shown: str) -> bytes:
+    if not directory.is_dir():
+        raise InputError(
+            "is not a directory" if directory.exists() else "does not exist",
+            file=shown,
+            fix="name the adapter's directory",
+        )
+    file = directory / CONFIG_NAME
+    _refuse_link(file, f"{shown}/{CONFIG_NAME}")
+    if not file.is_file():
+        raise InputError(
+            f"is not a PEFT adapter: it holds no {CONFIG_NAME}",
+            file=shown,
+            fix="save the adapter there with `save_pretrained`",
+        )
+    if file.stat().st_size > _CONFIG_LIMIT:
+        raise InputError(
+            f"is larger than {_CONFIG_LIMIT:,} bytes",
+            file=f"{shown}/{CONFIG_NAME}",
+            fix="save the adapter again",
+        )
+    return file.read_bytes()
+
+
+def _weights_file(directory: Path, shown: str) -> Path:
+    file = directory / WEIGHTS_NAME
+    _refuse_link(file, f"{shown}/{WEIGHTS_NAME}")
+    if file.is_file():
+        return file
+    if (directory / _PICKLE_NAME).exists():
+        raise InputError(
+            "is a pickle, which can run code when it is loaded; it is never loaded here",
+            file=f"{shown}/{_PICKLE_NAME}",
+            fix="re-save it with `save_pretrained(..., safe_serialization=True)`",
+        )
+    raise InputError(
+        f"holds no {WEIGHTS_NAME}",
+        file=shown,
+        fix="commit the adapter's weights",
+    )
+
+
+def _refuse_link(file: Path, shown: str) -> None:
+    if file.is_symlink():
+        raise InputError("is a symbolic link", file=shown, fix="commit the file itself")
+
+
+def _lora_layout(
+    config: LoraConfig, header: Header, shown: str
+) -> tuple[dict[str, LowRankEntry], dict[str, str]]:
+    """Sorts the tensors into low-rank pairs by module, and parameters that were saved whole."""
+    factors: dict[str, dict[str, tuple[str, TensorInfo, bool]]] = {}
+    replaced: dict[str, str] = {}
+    for tensor, info in header.tensors.items():
+        if not tensor.startswith(_PREFIX):
+            raise InputError(
+                f"does not start with {_PREFIX!r}, as PEFT writes it",
+                file=shown,
+                field=tensor,
+                fix="save the adapter with PEFT's `save_pretrained`",
+            )
+        name = tensor.removeprefix(_PREFIX)
+        suffix = next((suffix for suffix in _FACTORS if name.endswith(suffix)), None)
+        if suffix is None:
+            replaced[_saved_parameter(name, tensor, shown)] = tensor
+            continue
+        side, embedding = _FACTORS[suffix]
+        if info.dtype not in _FLOATS or len(info.shape) != 2:
+            raise InputError(
+                f"is {info.dtype} with {len(info.shape)} dimensions; a factor is a float matrix",
+                file=shown,
+                field=tensor,
+                fix="save the adapter again from a full-precision model",
+            )
+        factors.setdefault(name.removesuffix(suffix), {})[side] = (tensor, info, embedding)
+    if not factors and not replaced:
+        raise InputError("holds no tensor", file=shown, fix="save the trained adapter")
+    modules = {module: _pair(config, module, sides, shown) for module, sides in factors.items()}
+    return modules, replaced
+
+
+def _saved_parameter(name: str, tensor: str, shown: str) -> str:
+    """The base parameter that a tensor replaces, from the name PEFT gave it."""
+    if ".lora_" in name:
+        raise InputError(
+            "is a LoRA tensor that no option of adapter_config.json announces",
+            file=shown,
+            field=tensor,
+            fix="save the adapter again, so that options and weights agree",
+        )
+    return name.replace(".base_layer.", ".")
+
+
+def _pair(
+    config: LoraConfig,
+    module: str,
+    sides: Mapping[str, tuple[str, TensorInfo, bool]],
+    shown: str,
+) -> LowRankEntry:
+    if set(sides) != {"A", "B"} or sides["A"][2] != sides["B"][2]:
+        raise InputError(
+            f"has only {_listed(sides)} of its two factors",
+            file=shown,
+            field=module,
+            fix="push the whole file",
+        )
+    (a, a_info, embedding), (b, b_info, _) = sides["A"], sides["B"]
+    rank = config.rank(module)
+    if a_info.shape[0] != rank or b_info.shape[1] != rank:
+        raise InputError(
+            f"has factors of shape {a_info.shape} and {b_info.shape}, but the options say rank"
+            f" {rank}",
+            file=shown,
+            field=module,
+            fix="push adapter_config.json and the weights of the same training run",
+        )
+    return LowRankEntry(a, b, rank, a_info.shape[1], b_info.shape[0], embedding)
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names))

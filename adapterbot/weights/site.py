@@ -1,0 +1,122 @@
+"""One module of a base model with low-rank factors on it: the equation that carries the house.
+
+    y = W x + b ⊙ ( B ( g ⊙ ( A x ) ) )                               (design.md §5)
+
+A site knows nothing of adapters or files. Whoever owns it hands it the factors that are live and
+their gains; with none live the module's own output passes through untouched, bit for bit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from adapterbot.errors import OurFailure
+
+
+@dataclass(frozen=True)
+class Live:
+    """What is live on a site.
+
+    Shapes: `a` (R, in) and `b` (out, R), on the module's device and in its compute dtype.
+
+    Attributes:
+        g: one factor for all ranks; or (R,), one per rank; or (rows, R), one per rank and batch
+            row; or (rows, tokens, R).
+        out_gain: the equation's b: None for ones; (out,); (rows, out); or (rows, tokens, out).
+    """
+
+    a: Tensor
+    b: Tensor
+    g: float | Tensor
+    out_gain: Tensor | None = None
+
+
+def features(module: nn.Module) -> tuple[int, int] | None:
+    """(in, out) of a module that can carry low-rank factors, None for one that cannot."""
+    if isinstance(module, nn.Linear):
+        return module.in_features, module.out_features
+    if isinstance(module, Conv1D):
+        return int(module.nx), int(module.nf)
+    if isinstance(module, nn.Embedding):
+        return module.num_embeddings, module.embedding_dim
+    return None
+
+
+class Site:
+    """Adds the live factors to the output of one `nn.Linear`, `Conv1D` or `nn.Embedding`.
+
+    The module itself is not replaced or renamed: a forward hook adds to its output, so that
+    `close` leaves the very same object behind.
+    """
+
+    def __init__(self, name: str, module: nn.Module) -> None:
+        self.name = name
+        self.module = module
+        self.live: Live | None = None
+        hook = self._add_embedded if isinstance(module, nn.Embedding) else self._add_projected
+        self._handle = module.register_forward_hook(hook)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the module's weight lies, and the factors must lie."""
+        return next(self.module.parameters()).device
+
+    def close(self) -> None:
+        """Takes the hook off."""
+        self._handle.remove()
+
+    def _add_projected(self, _: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
+        live = self.live
+        if live is None:
+            return None
+        u = F.linear(args[0].to(live.a.dtype), live.a)
+        return self._expand(live, u, output)
+
+    def _add_embedded(self, _: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
+        live = self.live
+        if live is None:
+            return None
+        # A x for a one-hot x is a column of A.
+        u = F.embedding(args[0], live.a.t())
+        # Gemma's embedding multiplies by √width inside the module; the update takes part in that.
+        scale = getattr(self.module, "embed_scale", None)
+        return self._expand(live, u if scale is None else u * scale, output)
+
+    def _expand(self, live: Live, u: Tensor, output: Tensor) -> Tensor:
+        """`output` + b ⊙ (B (g ⊙ u)); u (rows, …, R), output (rows, …, out)."""
+        alpha = 1.0
+        if isinstance(live.g, Tensor):
+            u = u * self._aligned(live.g, u)
+        else:
+            alpha = live.g
+        if live.out_gain is None and output.dtype == live.b.dtype:
+            # One kernel multiplies, scales and adds.
+            flat = output.reshape(-1, output.shape[-1])
+            return torch.addmm(flat, u.reshape(-1, u.shape[-1]), live.b.t(), alpha=alpha).view(
+                output.shape
+            )
+        update = F.linear(u, live.b) * alpha
+        if live.out_gain is not None:
+            update = update * self._aligned(live.out_gain, update)
+        return output + update.to(output.dtype)
+
+    def _aligned(self, gain: Tensor, values: Tensor) -> Tensor:
+        """`gain` shaped so that it multiplies `values` row by row and never broadcasts a row."""
+        if gain.dim() == 1 or gain.dim() == values.dim():
+            wanted = gain.shape[:-1]
+        else:
+            wanted = gain.shape[:1]
+            gain = gain.view(gain.shape[0], *[1] * (values.dim() - 2), gain.shape[1])
+        if tuple(values.shape[: len(wanted)]) != tuple(wanted):
+            raise OurFailure(
+                f"{self.name} sees {tuple(values.shape[:-1])} rows, but gains were set for"
+                f" {tuple(wanted)}: this model flattens its batch",
+                fix="evaluate one adapter at a time",
+            )
+        return gain

@@ -1,0 +1,144 @@
+"""Adapters that the one equation cannot express, put under the base by PEFT itself. (torch, PEFT)
+
+DoRA's norm, IA³'s rescaling, OFT's rotations and the like. Importing PEFT costs seconds, so only
+`attached_by_peft` does, and only for the adapters that need it.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from adapterbot.errors import InputError, OurFailure
+from adapterbot.weights.peft_dir import AdapterFiles
+
+_NAME = "adapter"
+
+
+def peft_version() -> str:
+    """The installed PEFT, on whose version results then depend; "" when there is none."""
+    try:
+        return version("peft")
+    except PackageNotFoundError:
+        return ""
+
+
+@contextmanager
+def attached_by_peft(model: nn.Module, files: AdapterFiles) -> Iterator[None]:
+    """The adapter under `model` inside; after it, the model's own modules and values again.
+
+    Raises:
+        InputError: PEFT does not know an option, cannot load the adapter, or finds weights missing.
+        OurFailure: PEFT is not installed.
+    """
+    try:
+        import peft
+    except ModuleNotFoundError as error:
+        raise OurFailure(
+            f"{files.config_shown} uses {files.left_to_peft[0]}, for which PEFT is needed",
+            fix="pip install 'adapterbot[peft]'",
+        ) from error
+    config = _config(peft, files)
+    before = _Snapshot(model, files)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            wrapped = _wrapped(peft, model, config, files)
+        wrapped.eval()
+        yield
+    finally:
+        before.restore()
+
+
+def _config(peft: Any, files: AdapterFiles) -> Any:
+    raw = json.loads((files.path / "adapter_config.json").read_bytes())
+    kind = peft.PEFT_TYPE_TO_CONFIG_MAPPING[raw["peft_type"]]
+    known = {field.name for field in fields(kind)}
+    # PEFT drops an option it does not know; an option that is off may be dropped.
+    unknown = sorted(name for name, value in raw.items() if value and name not in known)
+    if unknown:
+        raise InputError(
+            f"is an option that PEFT {peft.__version__} does not know",
+            file=files.config_shown,
+            field=unknown[0],
+            fix="update PEFT on the runner",
+        )
+    options = {name: value for name, value in raw.items() if name in known}
+    try:
+        return kind(**{**options, "inference_mode": True})
+    except (TypeError, ValueError, ImportError) as error:
+        raise _refused(error, files) from error
+
+
+def _wrapped(peft: Any, model: nn.Module, config: Any, files: AdapterFiles) -> Any:
+    try:
+        wrapped = peft.PeftModel(model, config, _NAME)
+        loaded = wrapped.load_adapter(str(files.path), _NAME, is_trainable=False)
+    except (AttributeError, ImportError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise _refused(error, files) from error
+    # VB-LoRA's one bank shows up under every module, and is saved once.
+    missing = [key for key in loaded.missing_keys if "vblora_vector_bank" not in key]
+    if missing:
+        raise InputError(
+            f"holds no weights for {missing[0]}",
+            file=files.weights_shown,
+            fix="push adapter_config.json and the weights of the same training run",
+        )
+    return wrapped
+
+
+def _refused(error: Exception, files: AdapterFiles) -> InputError:
+    lines = str(error).strip().splitlines()
+    return InputError(
+        f"cannot be loaded by PEFT: {lines[0] if lines else type(error).__name__}",
+        file=files.shown,
+        fix="check the adapter with PEFT on the base model that it was trained on",
+    )
+
+
+class _Snapshot:
+    """A model's modules, parameters and flags, and the values that loading would write over."""
+
+    def __init__(self, model: nn.Module, files: AdapterFiles) -> None:
+        self._model = model
+        self._children = [
+            (m, name, child) for m in model.modules() for name, child in m.named_children()
+        ]
+        self._parameters = [
+            (module, name, parameter, parameter.requires_grad)
+            for module in model.modules()
+            for name, parameter in module.named_parameters(recurse=False)
+        ]
+        self._training = [(module, module.training) for module in model.modules()]
+        own: dict[str, Tensor] = model.state_dict()
+        # PEFT writes biases and saved embeddings into the base's own tensors.
+        names = (
+            tensor.removeprefix("base_model.model.").replace(".base_layer.", ".")
+            for tensor in files.header.tensors
+        )
+        self._values = [(own[name], own[name].clone()) for name in names if name in own]
+
+    def restore(self) -> None:
+        """Everything as it was, down to the objects."""
+        for module, name, child in self._children:
+            if getattr(module, name) is not child:
+                setattr(module, name, child)
+        for module, name, parameter, requires_grad in self._parameters:
+            if getattr(module, name) is not parameter:
+                setattr(module, name, parameter)
+            parameter.requires_grad_(requires_grad)
+        with torch.no_grad():
+            for tensor, value in self._values:
+                tensor.copy_(value)
+        for module, training in self._training:
+            module.training = training
+        if hasattr(self._model, "peft_config"):
+            del self._model.peft_config

@@ -1,0 +1,45 @@
+"""A metric's standing in one line of plain text: what moved, how surely, against which margin."""
+
+from __future__ import annotations
+
+from adapterbot.records import MetricDelta, Standing, Unit
+
+_MINUS = "−"
+
+
+def reason(delta: MetricDelta, standing: Standing, margin: float) -> str:
+    """One line, such as `date_us −45.0 points [−53.1, −36.4], margin 5.0`."""
+    if standing is Standing.NOT_JUDGED:
+        return f"{delta.metric} was not judged: {delta.note or 'it could not be compared'}"
+    moved = f"{delta.metric} {_change(delta)}"
+    if standing is Standing.INFORMATIVE:
+        return moved
+    line = f"{moved}, margin {_figure(margin, delta.unit)}"
+    if standing is Standing.INCONCLUSIVE:
+        if delta.samples_needed is None:
+            return f"{line}: undecided"
+        return f"{line}: about {delta.samples_needed:,} samples would settle it, not {delta.n:,}"
+    return line
+
+
+def _change(delta: MetricDelta) -> str:
+    if delta.change is None:
+        return delta.note or "could not be compared"
+    unit = " points" if delta.unit is Unit.FRACTION else ""
+    line = _figure(delta.change, delta.unit, sign=True) + unit
+    if delta.interval is None:
+        return line
+    ends = (delta.interval.low, delta.interval.high)
+    low, high = (_figure(end, delta.unit, sign=True) for end in ends)
+    return f"{line} [{low}, {high}]"
+
+
+def _figure(value: float, unit: Unit, *, sign: bool = False) -> str:
+    """A fraction in points with one decimal, a number with three digits; a true minus sign."""
+    if unit is Unit.FRACTION:
+        digits = f"{abs(100 * value):.1f}"
+    else:
+        digits = f"{abs(value):.3g}"
+    if not float(digits):
+        return digits
+    return (_MINUS if value < 0 else "+" if sign else "") + digits
