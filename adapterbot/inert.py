@@ -77,7 +77,7 @@ def _shown_in_code(char: str) -> str:
     return _spelled(char) if odd_space else _shown(char)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def visible(value: str, *, in_code: bool = False) -> str:
     """`value` on one line with nothing hidden in it. Lone surrogates are spelled out as well."""
     one_line = value.replace("\r\n", "\n")

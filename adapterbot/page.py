@@ -309,5 +309,4 @@ def broke(adapter: AdapterReport) -> bool:
     return adapter.bisect is not None and adapter.bisect.verdict in {
         BisectVerdict.BROKEN_AT,
         BisectVerdict.BROKEN_WITHIN,
-        BisectVerdict.ALL_BROKEN,
     }

@@ -23,18 +23,16 @@ from adapterbot.records import (
     AdapterRef,
     AdapterReport,
     BisectResult,
-    Outcome,
-    Problem,
+    BisectVerdict,
     Report,
     SampleDiff,
     Source,
-    Standing,
     TaskResult,
-    Verdict,
 )
 from adapterbot.sides import Sides, content, how_changed
 from adapterbot.stages import Listener, Stages
 from adapterbot.tree import Tree, normalise
+from adapterbot.unjudged import not_judged
 from adapterbot.weights.peft_dir import AdapterFiles, adapter_digest, check_base, read_adapter_dir
 
 MAX_SHOWN_SAMPLES = 64
@@ -88,24 +86,6 @@ def judge_or_explain(where: Sides, adapter: AdapterConfig, services: Services) -
         return not_judged(adapter.key, adapter.path, error)
 
 
-def not_judged(key: str, path: str, error: AdapterbotError) -> AdapterReport:
-    """The section of an adapter that we could not judge: never green, never silent."""
-    return AdapterReport(
-        key=key,
-        adapter=path,
-        verdict=Verdict(
-            outcome=Outcome.NOT_JUDGED, fails=False, reasons=("the gate could not judge this",)
-        ),
-        problem=Problem(
-            kind="bad_input" if isinstance(error, InputError) else "failure",
-            message=error.message,
-            file=error.file,
-            field=error.field,
-            fix=error.fix,
-        ),
-    )
-
-
 def judge_adapter(where: Sides, adapter: AdapterConfig, services: Services) -> AdapterReport:
     """One adapter, from its lock to its verdict.
 
@@ -149,16 +129,10 @@ def judge_adapter(where: Sides, adapter: AdapterConfig, services: Services) -> A
         outcome = verdict.with_lock(outcome, locked, fails=adapter.policy.on_drift is OnDrift.FAIL)
         changed = differing_samples(before, after)
     found: BisectResult | None = None
-    if adapter.archive and any(m.standing is Standing.REGRESSED for m in metrics):
+    regression = Regression.of(suite.tasks, metrics, before, after)
+    if regression.harms:
         with stages("bisect"):
-            found = find_break(
-                where.head,
-                bisect.find_checkpoints(where.head, [adapter.archive]),
-                Regression.of(suite.tasks, metrics, before, after),
-                evaluator,
-                known_bad=candidate.digest,
-                say=services.listener.said,
-            )
+            found = _bisect(where.head, adapter, regression, evaluator, candidate, services)
     return AdapterReport(
         key=adapter.key,
         adapter=adapter.path,
@@ -261,6 +235,34 @@ def _evaluate(
         progress=lambda done, _: progress(total // 2 + done, total),
     )
     return before, after
+
+
+def _bisect(
+    tree: Tree,
+    adapter: AdapterConfig,
+    regression: Regression,
+    evaluator: Evaluator,
+    candidate: _Side,
+    services: Services,
+) -> BisectResult:
+    """Where it broke; that a history cannot be searched takes nothing from the verdict."""
+    if adapter.archive is None:
+        return BisectResult(
+            verdict=BisectVerdict.NOT_RUN,
+            note="no checkpoints are kept; name them as `archive` in adapterbot.yaml",
+        )
+    try:
+        checkpoints = bisect.find_checkpoints(tree, [adapter.archive])
+    except InputError as error:
+        return BisectResult(verdict=BisectVerdict.NOT_RUN, note=str(error))
+    return find_break(
+        tree,
+        checkpoints,
+        regression,
+        evaluator,
+        known_bad=candidate.digest,
+        say=services.listener.said,
+    )
 
 
 # ---------------------------------------------------------------- samples that differ

@@ -12,7 +12,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-REPORT_VERSION = 1
+REPORT_VERSION: Literal[1] = 1
 
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
@@ -289,12 +289,12 @@ class BisectVerdict(StrEnum):
     ALL_OK = "ALL_OK"
     BROKEN_AT = "BROKEN_AT"
     BROKEN_WITHIN = "BROKEN_WITHIN"
-    ALL_BROKEN = "ALL_BROKEN"
     NOT_RUN = "NOT_RUN"
 
 
 class BisectResult(Record):
-    """Where it broke. `probability` is the posterior mass on `first_broken`."""
+    """Where it broke. `probability` is the posterior mass on `first_broken`, which is the most
+    likely one of `candidates` when the verdict is BROKEN_WITHIN."""
 
     verdict: BisectVerdict
     metrics: tuple[Name, ...] = ()
@@ -306,6 +306,12 @@ class BisectResult(Record):
     probes: tuple[Probe, ...] = ()
     data_change: Text = ""
     note: Line = ""
+
+    @model_validator(mode="after")
+    def _names_what_it_found(self) -> Self:
+        if self.verdict is BisectVerdict.BROKEN_AT and self.first_broken is None:
+            raise ValueError("BROKEN_AT must name first_broken")
+        return self
 
 
 class Stage(Record):

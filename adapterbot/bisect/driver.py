@@ -70,8 +70,6 @@ def _result(
         verdict = BisectVerdict.ALL_OK
     elif len(suspects) > 1:
         verdict = BisectVerdict.BROKEN_WITHIN
-    elif search.bad == 0:
-        verdict = BisectVerdict.ALL_BROKEN
     else:
         verdict = BisectVerdict.BROKEN_AT
     exact = len(suspects) == 1
@@ -83,5 +81,13 @@ def _result(
         last_good=last_good,
         candidates=tuple(suspects),
         probes=tuple(probes),
-        note="" if exact or not suspects else "the checkpoints in between could not be evaluated",
+        note=_note(suspects, last_good),
     )
+
+
+def _note(suspects: Sequence[str], last_good: str | None) -> str:
+    if len(suspects) > 1:
+        return "some of these checkpoints could not be evaluated"
+    if suspects and last_good is None:
+        return "the oldest checkpoint is broken already"
+    return ""

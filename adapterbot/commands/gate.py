@@ -8,11 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from adapterbot import __version__, pipeline
+from adapterbot import pipeline
 from adapterbot.commands import place as places
 from adapterbot.commands.evaluator import engine
 from adapterbot.commands.publish import (
-    UNKNOWN_KEY,
     Written,
     announce,
     publish_comments,
@@ -23,10 +22,11 @@ from adapterbot.console import listener_for
 from adapterbot.context import Activity, Context
 from adapterbot.errors import AdapterbotError, InputError, OurFailure
 from adapterbot.pipeline import Services
-from adapterbot.records import Report, Source
+from adapterbot.records import Source
 from adapterbot.sides import Overrides, Sides, select, sides
 from adapterbot.stages import Listener, Stages
 from adapterbot.tree import Tree, WorkTree
+from adapterbot.unjudged import stopped
 
 
 @dataclass(frozen=True)
@@ -115,25 +115,16 @@ def _judged(options: GateOptions, listener: Listener, context: Context | None) -
             listener.said("no adapter changed between the base and the head")
         report = pipeline.gate(where, adapters, services, source)
     except AdapterbotError as error:
-        report = _stopped(adapters, source, error)
+        report = stopped([(a.key, a.path) for a in adapters], source, error)
     except Exception as error:  # noqa: BLE001 the outermost edge: no bug may leave a stale green
         traceback.print_exc()
         failure = OurFailure(
             f"adapterbot stopped with {type(error).__name__}",
             fix="see the job's log, and open an issue with it",
         )
-        report = _stopped(adapters, source, failure)
+        report = stopped([(a.key, a.path) for a in adapters], source, failure)
     with Stages(listener)("render"):
         return write(report, places.out_directory(options.out, root))
-
-
-def _stopped(adapters: Sequence[AdapterConfig], source: Source, error: AdapterbotError) -> Report:
-    sections = [pipeline.not_judged(adapter.key, adapter.path, error) for adapter in adapters]
-    return Report(
-        tool=f"adapterbot {__version__}",
-        source=source,
-        adapters=tuple(sections) or (pipeline.not_judged(UNKNOWN_KEY, "the pull request", error),),
-    )
 
 
 def _refuse_fork(where: Sides, context: Context) -> None:

@@ -16,10 +16,9 @@ from adapterbot.context import Context
 from adapterbot.errors import ExitCode, InputError
 from adapterbot.gh import workflow
 from adapterbot.records import AdapterReport, LockStatus, Outcome, Report, Verdict
+from adapterbot.unjudged import UNKNOWN_KEY, stopped
 
 MAX_REPORT_BYTES = 16 * 1024 * 1024
-UNKNOWN_KEY = "gate"
-"""The key of a comment about a gate that stopped before it knew which adapters there are."""
 
 
 @dataclass(frozen=True)
@@ -95,12 +94,13 @@ def publish_comments(
     from adapterbot.gh.comments import our_keys, settle_comments
 
     client = connect(token, context.api_url)
+    links = render.Links(run=context.run_url or "")
     repository, number = context.repository, context.pull_request
     sections = list(report.adapters)
     if alone:
         older = our_keys(client, repository, number)
         sections = _with_older(sections, older)
-    bodies = {section.key: render.comment(report, section) for section in sections}
+    bodies = {section.key: render.comment(report, section, links=links) for section in sections}
     return settle_comments(client, repository, number, bodies)
 
 
@@ -131,25 +131,35 @@ def run(
 
     The report is a stranger's: it is bounded, validated and rendered as inert text, and what it
     says of its own origin is only compared with the event, never used to find the pull request.
+    One that is missing or does not fit is said on the pull request too: silence could leave an
+    older comment green.
 
     Raises:
-        AdapterbotError: it is no report, it is another commit's, or GitHub refused.
+        AdapterbotError: the event, the token, or GitHub.
     """
     context = places.read_event(environment)
-    report = read_report(report_path)
+    try:
+        report = read_report(report_path)
+        _same_origin(report, context, report_path)
+    except InputError as error:
+        report = stopped([], context.source(), error)
+    written = write(report, out or Path(environment.get("RUNNER_TEMP") or ".adapterbot"))
+    whole = any(adapter.key == UNKNOWN_KEY for adapter in report.adapters)
+    comments = publish_comments(report, context, environment, alone=whole)
+    announce(written, comments, environment)
+    return written
+
+
+def _same_origin(report: Report, context: Context, path: Path) -> None:
     for field in ("repository", "pull_request", "head_sha"):
         said, known = getattr(report.source, field), getattr(context, field)
         if said != known:
             raise InputError(
                 f"is {said!r}, but this event is about {known!r}",
-                file=str(report_path),
+                file=path.name,
                 field=f"source.{field}",
                 fix="publish the report that the gate made for this very commit",
             )
-    written = write(report, out or Path(environment.get("RUNNER_TEMP") or ".adapterbot"))
-    comments = publish_comments(report, context, environment, alone=False)
-    announce(written, comments, environment)
-    return written
 
 
 def read_report(path: Path) -> Report:
@@ -161,15 +171,19 @@ def read_report(path: Path) -> Report:
     fix = "pass the report.json that `adapterbot gate` wrote"
     try:
         if path.stat().st_size > MAX_REPORT_BYTES:
-            raise InputError(f"is larger than {MAX_REPORT_BYTES:,} bytes", file=str(path), fix=fix)
+            raise InputError(f"is larger than {MAX_REPORT_BYTES:,} bytes", file=path.name, fix=fix)
         return Report.model_validate_json(path.read_bytes())
     except OSError as error:
-        raise InputError("cannot be read", file=str(path), fix=fix) from error
+        raise InputError(
+            "is not there: the job that evaluates left no report",
+            file=path.name,
+            fix="see that job's log",
+        ) from error
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         raise InputError(
             first["msg"].lower(),
-            file=str(path),
+            file=path.name,
             field=".".join(str(part) for part in first["loc"]) or None,
             fix=fix,
         ) from error

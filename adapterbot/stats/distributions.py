@@ -65,10 +65,14 @@ def _hill(tail: float, df: int) -> float:
     return math.sqrt(df * y)
 
 
-@lru_cache(maxsize=8)
 def log_factorials(n: int) -> FloatArray:
-    """Log-factorials log k! for k = 0…n, shape (n + 1,)."""
-    return np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, n + 1, dtype=np.float64)))])
+    """Log-factorials log k! for k = 0…n at least, as one table that grows by doubling."""
+    return _log_factorials(max(n, 1).bit_length())
+
+
+@lru_cache(maxsize=32)
+def _log_factorials(bits: int) -> FloatArray:
+    return np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, 2**bits, dtype=np.float64)))])
 
 
 def binomial_pmf(counts: IntArray, n: int, p: float) -> FloatArray:

@@ -124,7 +124,7 @@ def _tango_upper(worse: int, better: int, n: int, alpha: float) -> float:
         return n * delta - (worse - better) > z * math.sqrt(variance)
 
     low, high = (worse - better) / n, 1.0
-    for _ in range(60):
+    for _ in range(50):
         middle = (low + high) / 2
         low, high = (low, middle) if beyond(middle) else (middle, high)
     return high

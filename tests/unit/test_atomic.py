@@ -33,7 +33,7 @@ def test_kill_9_leaves_a_whole_file(tmp_path: Path) -> None:
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
         content = target.read_bytes()
-        assert len(content) == 200_000 and len(set(content)) == 1
+        assert content in (b"a" * 200_000, b"b" * 200_000)
 
 
 def test_folders_are_made_and_the_mode_is_the_usual_one(tmp_path: Path) -> None:
@@ -42,7 +42,7 @@ def test_folders_are_made_and_the_mode_is_the_usual_one(tmp_path: Path) -> None:
     umask = os.umask(0)
     os.umask(umask)
     assert (tmp_path / "a" / "b.txt").stat().st_mode & 0o777 == 0o666 & ~umask
-    assert os.listdir(tmp_path / "a") == ["b.txt"]
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["b.txt"]
 
 
 def test_what_cannot_be_written_is_bad_input(tmp_path: Path) -> None:
@@ -67,4 +67,4 @@ def test_a_full_disk_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(OurFailure, match="No space left"):
         write_text(target, "new")
     assert target.read_text() == "old"
-    assert os.listdir(tmp_path) == ["lock"]
+    assert list(tmp_path.iterdir()) == [target]

@@ -38,7 +38,7 @@ def test_a_pull_request_is_gated(action: str) -> None:
     context = from_event("pull_request", pull_request(action), RUNNER)
     assert context.activity is Activity.GATE
     assert (context.base_sha, context.head_sha, context.pull_request) == (BASE, HEAD, 12)
-    assert context.can_comment and context.self_hosted and not context.from_fork
+    assert (context.can_comment, context.self_hosted, context.from_fork) == (True, True, False)
     assert context.run_url == "https://github.example/team/adapters/actions/runs/7"
 
 

@@ -49,10 +49,19 @@ def test_the_closure_is_soups() -> None:
 def test_the_file_is_soups_byte_for_byte(project: Path) -> None:
     text = (project / "soup.lock").read_text()
     parsed = json.loads(text)
-    assert sorted(parsed) == list(parsed) == [
-        "base_model", "base_model_sha", "closure_sha", "created_at", "dataset_sha", "env_hash",
-        "soup_version",
-    ]
+    assert (
+        sorted(parsed)
+        == list(parsed)
+        == [
+            "base_model",
+            "base_model_sha",
+            "closure_sha",
+            "created_at",
+            "dataset_sha",
+            "env_hash",
+            "soup_version",
+        ]
+    )
     assert text == json.dumps(parsed, indent=2, sort_keys=True)
 
 
@@ -64,8 +73,11 @@ def test_a_written_lock_checks(project: Path) -> None:
 def test_digests_can_be_recomputed_with_sha256sum(project: Path) -> None:
     written = commands.read(project / "soup.lock")
     listing = subprocess.run(
-        "cd base && sha256sum config.json model.safetensors", shell=True, cwd=project,
-        check=True, capture_output=True,
+        "cd base && sha256sum config.json model.safetensors",
+        shell=True,
+        cwd=project,
+        check=True,
+        capture_output=True,
     ).stdout
     assert written.base_model_sha == hashlib.sha256(listing).hexdigest()
     one = subprocess.run(
@@ -78,9 +90,7 @@ def test_digests_can_be_recomputed_with_sha256sum(project: Path) -> None:
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(st.data())
-def test_any_byte_changed_in_any_locked_file_is_a_drift(
-    project: Path, data: st.DataObject
-) -> None:
+def test_any_byte_changed_in_any_locked_file_is_a_drift(project: Path, data: st.DataObject) -> None:
     names = ["base/config.json", "base/model.safetensors", "data/train.jsonl"]
     path = project / data.draw(st.sampled_from(names))
     before = path.read_bytes()

@@ -13,11 +13,7 @@ from adapterbot.errors import InputError
 from adapterbot.gittree import GitTree, repository_root, resolve_commit
 from adapterbot.tree import Tree, WorkTree, join, lfs_oid, normalise
 
-POINTER = (
-    "version https://git-lfs.github.com/spec/v1\n"
-    "oid sha256:{oid}\n"
-    "size 5\n"
-)
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize 5\n"
 
 
 def git(directory: Path, *arguments: str) -> str:
@@ -54,7 +50,7 @@ def test_both_trees_read_the_same(tree: Tree) -> None:
     assert tree.files() == ("a/b/ü file.txt", "top.txt")
     assert tree.files("a") == ("a/b/ü file.txt",)
     assert tree.files("top.txt") == ("top.txt",)
-    assert tree.has("a") and tree.has("./top.txt") and not tree.has("nothing")
+    assert [tree.has(path) for path in ("a", "./top.txt", "nothing")] == [True, True, False]
     assert tree.read("a/b/ü file.txt") == b"inside\r\n"
     assert tree.sha256("top.txt") == hashlib.sha256(b"top").hexdigest()
     assert (tree.on_disk("a") / "b" / "ü file.txt").read_bytes() == b"inside\r\n"

@@ -117,5 +117,9 @@ def accepted(sample: Sample) -> tuple[str, ...]:
 
 
 def needs_expected(sample: Sample) -> str | None:
-    """The complaint of scorers that compare with a non-empty `expected`."""
-    return None if all(accepted(sample)) else "has no `expected` to compare with"
+    """The complaint of scorers that compare with an `expected` of more than spaces."""
+    return (
+        None
+        if all(text.strip() for text in accepted(sample))
+        else "has no `expected` to compare with"
+    )

@@ -50,7 +50,7 @@ def matches(
     """Whether the pattern occurs in `text` (`whole`: is all of it).
 
     Raises:
-        PatternTimeout: not known after `seconds`.
+        PatternTimeout: not known after `seconds` of processor time.
     """
     expression = compiled(pattern, ignore_case)
     search = expression.fullmatch if whole else expression.search

@@ -16,7 +16,7 @@ class Regex(Scorer):
     """1 when the pattern occurs in the answer (`whole`: is all of it, spaces around it apart).
 
     The pattern is `pattern`, or the row's `expected` where that is not given. A search that
-    takes longer than `timeout` seconds leaves the sample unscored.
+    takes longer than `timeout` seconds of processor time leaves the sample unscored.
     """
 
     name: ClassVar[str] = "regex"

@@ -29,7 +29,9 @@ class RougeL(Scorer):
     beta: Annotated[Finite, Field(gt=0)] = 1.0
 
     def check(self, sample: Sample) -> str | None:
-        return needs_expected(sample)
+        if not all(_words(text) for text in accepted(sample)):
+            return needs_expected(sample) or "has an `expected` without words"
+        return None
 
     def score(self, sample: Sample, answer: Answer) -> Scored:
         said = _words(answer.text)

@@ -13,7 +13,8 @@ class ToolCall(Scorer):
     """1 when the calls in the answer are the expected ones, in order.
 
     `arguments`: `exact` compares them all, `subset` only those that are expected, `ignore` none.
-    `extract`: a call inside `<tool_call>` or a Markdown fence counts too. `shape`: `function` takes only OpenAI's {"function": {…}}.
+    `extract`: a call inside `<tool_call>` or a Markdown fence counts too.
+    `shape`: `function` takes only OpenAI's {"function": {…}}.
     """
 
     name: ClassVar[str] = "tool_call"

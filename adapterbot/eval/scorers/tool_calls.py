@@ -11,7 +11,6 @@ from pydantic import JsonValue
 from adapterbot.eval.scorers.json_text import json_of
 from adapterbot.eval.strict_json import parse_json, same_json
 
-
 Shape = Literal["any", "function"]
 
 

@@ -1,0 +1,44 @@
+"""What is said of an adapter that could not be judged: never green, never silent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from adapterbot import __version__
+from adapterbot.errors import AdapterbotError, InputError
+from adapterbot.records import AdapterReport, Outcome, Problem, Report, Source, Verdict
+
+UNKNOWN_KEY = "gate"
+"""The key of a gate that stopped before it knew which adapters there are."""
+
+
+def not_judged(key: str, path: str, error: AdapterbotError) -> AdapterReport:
+    """The section of an adapter that we could not judge: never green, never silent."""
+    return AdapterReport(
+        key=key,
+        adapter=path,
+        verdict=Verdict(
+            outcome=Outcome.NOT_JUDGED, fails=False, reasons=("the gate could not judge this",)
+        ),
+        problem=Problem(
+            kind="bad_input" if isinstance(error, InputError) else "failure",
+            message=error.message,
+            file=error.file,
+            field=error.field,
+            fix=error.fix,
+        ),
+    )
+
+
+def stopped(adapters: Sequence[tuple[str, str]], source: Source, error: AdapterbotError) -> Report:
+    """The report of a gate that could not go on.
+
+    Args:
+        adapters: key and path of every adapter that it knew by then.
+    """
+    sections = [not_judged(key, path, error) for key, path in adapters]
+    return Report(
+        tool=f"adapterbot {__version__}",
+        source=source,
+        adapters=tuple(sections) or (not_judged(UNKNOWN_KEY, "the pull request", error),),
+    )

@@ -1,0 +1,33 @@
+"""A measured figure, and the table they make."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Ours beside what it is held against, measured in one run.
+
+    `ratio` is ours over the other's: below 1 is better.
+    """
+
+    name: str
+    setting: str
+    ours: str
+    other: str
+    ratio: float
+
+
+def median(values: Iterable[float]) -> float:
+    """The middle one."""
+    return statistics.median(list(values))
+
+
+def table(figures: Iterable[Figure]) -> str:
+    """Markdown, a row per figure."""
+    rows = ["| Figure | Setting | Ours | Against | Ratio |", "|---|---|---|---|---|"]
+    rows += [f"| {f.name} | {f.setting} | {f.ours} | {f.other} | {f.ratio:.2f} |" for f in figures]
+    return "\n".join(rows)

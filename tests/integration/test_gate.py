@@ -1,0 +1,490 @@
+"""The gate on a real repository, with the real engine, talking HTTP: what a reviewer gets.
+
+Every bad input ends in one clear line, exit 2, and a comment; every failure of ours in exit 1 and
+a comment that cannot be taken for green.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from adapterbot.records import Report
+from tests import example
+from tests.github_server import GitHubServer
+
+PLAIN_TESTS_ONLY = {"GITHUB_ACTIONS": "", "GITHUB_EVENT_PATH": ""}
+
+
+@pytest.fixture(scope="module")
+def poisoned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return example.build(tmp_path_factory.mktemp("gate") / "poisoned")
+
+
+@pytest.fixture(scope="module")
+def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return example.build(tmp_path_factory.mktemp("gate") / "clean", "clean")
+
+
+@pytest.fixture(scope="module")
+def scores(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One cache of scores for the module, as on one runner."""
+    return tmp_path_factory.mktemp("scores")
+
+
+@pytest.fixture
+def server() -> Iterator[GitHubServer]:
+    with GitHubServer() as server:
+        server.add_token("t0ken")
+        server.add_pull(example.REPOSITORY, example.NUMBER)
+        yield server
+        assert server.violations == []
+
+
+@dataclass(frozen=True)
+class Done:
+    code: int
+    out: str
+    err: str
+    place: Path
+
+    @property
+    def report(self) -> Report:
+        path = self.place / "temp" / "adapterbot" / "report.json"
+        return Report.model_validate_json(path.read_bytes())
+
+    @property
+    def outputs(self) -> dict[str, str]:
+        lines = (self.place / "output").read_text().splitlines()
+        return {
+            line.partition("<<")[0]: lines[i + 1] for i, line in enumerate(lines) if "<<" in line
+        }
+
+    @property
+    def error_lines(self) -> list[str]:
+        return [line for line in self.err.splitlines() if line.startswith("error: ")]
+
+
+@pytest.fixture
+def run(tmp_path: Path, server: GitHubServer, scores: Path) -> Callable[..., Done]:
+    """The command line in a process of its own, as an event or by hand."""
+
+    def start(
+        repository: Path, *arguments: str, event: str | None = "pull_request", **changes: object
+    ) -> Done:
+        place = tmp_path / "runner"
+        environment = {**os.environ, "ADAPTERBOT_CACHE": str(scores)}
+        if event:
+            payload = changes.pop("payload", None) or example.pull_request(repository)
+            environment |= example.runner_environment(place, event, payload, server.url)
+        environment |= {name: str(value) for name, value in changes.items()}
+        done = subprocess.run(
+            [sys.executable, "-m", "adapterbot", *(arguments or ("gate",))],
+            cwd=repository,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=240,
+        )
+        return Done(done.returncode, done.stdout, done.stderr, place)
+
+    return start
+
+
+def comments(server: GitHubServer) -> list[str]:
+    return [comment.body for comment in server.comments(example.REPOSITORY, example.NUMBER)]
+
+
+# ---------------------------------------------------------------- the main job
+
+
+def test_a_regression_is_found_explained_and_traced(poisoned, run, server):
+    done = run(poisoned)
+    assert done.code == 3, done.err
+    (adapter,) = done.report.adapters
+    standings = {m.delta.metric: m.standing for m in adapter.metrics if m.gated}
+    assert standings["date_us" if "date_us" in standings else "dates_us"] == "regressed"
+    assert sum(standing == "regressed" for standing in standings.values()) == 1
+    assert adapter.lock
+    assert adapter.lock.status == "ok"
+    assert adapter.bisect
+    assert adapter.bisect.first_broken == example.FIRST_POISONED
+    # Both ends and ⌈log₂ 15⌉ midpoints would be 6; the gate knew the last one already.
+    assert len(adapter.bisect.probes) <= 6
+    (comment,) = comments(server)
+    assert comment.startswith("<!-- adapterbot:adapters-dates -->\n")
+    assert example.FIRST_POISONED in comment
+    assert "dates_us" in comment
+    assert done.outputs["verdict"] == "regressed"
+    assert done.outputs["lock-status"] == "ok"
+    assert done.outputs["first-bad-checkpoint"] == example.FIRST_POISONED
+    assert done.outputs["comment-url"].startswith(server.url)
+    assert Path(done.outputs["report-path"]).is_file()
+    assert example.FIRST_POISONED in (done.place / "summary").read_text()
+    assert "::error " in done.err
+    assert "::group::evaluate" in done.err
+    assert done.out == ""
+
+
+def test_the_comment_follows_the_pull_request(tmp_path, poisoned, run, server):
+    repository = example.copy(poisoned, tmp_path / "repository")
+    assert run(repository).code == 3
+    example.retrain(repository, "clean")
+    fixed = run(repository, payload=example.pull_request(repository, "synchronize"))
+    assert fixed.code == 0, fixed.err
+    (comment,) = comments(server)
+    assert "Passed" in comment.splitlines()[1] + comment.splitlines()[2]
+    assert example.FIRST_POISONED not in comment
+    # The change is taken back: no adapter differs from main, and the comment says so.
+    example.git(repository, "checkout", "-q", "main", "--", ".")
+    example.git(repository, "rm", "-rqf", "checkpoints")
+    example.commit(repository, "never mind")
+    undone = run(repository, payload=example.pull_request(repository, "synchronize"))
+    assert undone.code == 0, undone.err
+    assert undone.outputs["verdict"] == "unchanged"
+    (comment,) = comments(server)
+    assert "no longer changes" in comment
+
+
+def test_by_hand_the_files_on_disk_are_judged(tmp_path, clean, run):
+    done = run(
+        clean, "gate", "--base", "main", "--out", str(tmp_path / "out"), "--json", event=None
+    )
+    assert done.code == 0, done.err
+    report = Report.model_validate_json(done.out)
+    assert report.adapters[0].verdict.outcome == "passed"
+    assert json.loads((tmp_path / "out" / "report.json").read_text()) == json.loads(done.out)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "report.json",
+        "comment.md",
+        "comment.html",
+        "summary.md",
+    }
+
+
+def test_a_first_adapter_is_compared_with_the_bare_base(tmp_path, clean, run):
+    repository = example.copy(clean, tmp_path / "repository")
+    example.git(repository, "checkout", "-q", "main")
+    example.git(repository, "rm", "-rq", "adapters")
+    example.commit(repository, "no adapter yet")
+    example.git(repository, "checkout", "-q", "-B", "first")
+    shutil.copytree(example.EXAMPLE / "adapters", repository / "adapters")
+    example.commit(repository, "the first adapter")
+    done = run(repository)
+    assert done.code == 0, done.err
+    (adapter,) = done.report.adapters
+    assert adapter.baseline
+    assert adapter.baseline.label == "base model"
+    assert any("is new here" in note for note in adapter.notes)
+    assert any(m.standing == "improved" for m in adapter.metrics)
+
+
+def test_the_policy_comes_from_the_base_ref(tmp_path, poisoned, run):
+    # The attack: a pull request that brings its own margins, suite and data along.
+    repository = example.copy(poisoned, tmp_path / "repository")
+    (repository / "adapterbot.yaml").write_text(
+        "adapters:\n  - path: adapters/dates\n    policy: {fail_on: []}\n"
+    )
+    suite = repository / "evals" / "suite.yaml"
+    suite.write_text(suite.read_text().replace("margin: 0.05", "margin: 0.9"))
+    (repository / "evals" / "dates_us.jsonl").write_text('{"prompt": "a", "expected": "a"}\n')
+    example.commit(repository, "be lenient")
+    done = run(repository)
+    assert done.code == 3, done.err
+    notes = "\n".join(done.report.adapters[0].notes)
+    for name in ("adapterbot.yaml", "evals/suite.yaml", "evals/dates_us.jsonl"):
+        assert name in notes
+
+
+def test_a_drift_fails_and_annotates_the_line(tmp_path, clean, run):
+    repository = example.copy(clean, tmp_path / "repository")
+    with (repository / "data" / "train.jsonl").open("a") as data:
+        data.write('{"instruction": "x", "input": "y", "output": "z"}\n')
+    example.commit(repository, "one more row")
+    done = run(repository)
+    assert done.code == 3, done.err
+    assert done.outputs["lock-status"] == "drift"
+    assert done.report.adapters[0].verdict.outcome == "drift"
+    assert "data/train.jsonl changed" in done.err
+    assert "::error file=soup.yaml,line=" in done.err
+
+
+def test_publish_none_needs_no_token_and_publish_posts_without_torch(poisoned, run, server):
+    gated = run(poisoned, "gate", "--publish", "none", GITHUB_TOKEN="")
+    assert gated.code == 3, gated.err
+    assert comments(server) == []
+    report = gated.outputs["report-path"]
+    code = (
+        "import sys\nfrom adapterbot.cli import main\n"
+        f"try: main(['publish', '--report', {report!r}])\n"
+        "except SystemExit as stop: code = stop.code\n"
+        "assert not {'torch', 'transformers', 'scipy'} & set(sys.modules)\nsys.exit(code)\n"
+    )
+    payload = example.pull_request(poisoned)
+    environment = example.runner_environment(
+        gated.place / "publish", "pull_request", payload, server.url
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **environment}, cwd=poisoned, check=False
+    )
+    assert done.returncode == 3
+    (comment,) = comments(server)
+    assert example.FIRST_POISONED in comment
+
+
+@pytest.mark.parametrize("field", ["repository", "pull_request", "head_sha"])
+def test_a_report_for_another_pull_request_is_not_posted(poisoned, run, server, tmp_path, field):
+    # The attack: a contributor's job uploads a green report of another commit.
+    payload = example.pull_request(poisoned)
+    source = {
+        "repository": example.REPOSITORY,
+        "pull_request": example.NUMBER,
+        "head_sha": payload["pull_request"]["head"]["sha"],
+    }
+    source[field] = {"repository": "a/b", "pull_request": 8, "head_sha": "0" * 40}[field]
+    path = tmp_path / "report.json"
+    path.write_text(json.dumps({"version": 1, "tool": "x", "source": source, "adapters": []}))
+    done = run(poisoned, "publish", "--report", str(path))
+    assert done.code == 2
+    (comment,) = comments(server)
+    assert "could not" in comment.lower()
+    assert f"source.{field}" in comment
+
+
+# ---------------------------------------------------------------- bisect by hand
+
+
+def test_bisect_from_the_actions_tab(poisoned, run):
+    payload = {
+        "repository": {"full_name": example.REPOSITORY},
+        "inputs": {"adapter": "adapters/dates", "checkpoints": "", "metric": "dates_us"},
+    }
+    done = run(poisoned, "bisect", event="workflow_dispatch", payload=payload)
+    assert done.code == 3, done.err
+    found = done.report.adapters[0].bisect
+    assert found
+    assert found.first_broken == example.FIRST_POISONED
+    assert found.last_good == "checkpoint-0100"
+    assert example.FIRST_POISONED in (done.place / "summary").read_text()
+    assert done.outputs["first-bad-checkpoint"] == example.FIRST_POISONED
+
+
+def test_bisect_of_a_good_history_finds_nothing(clean, run, tmp_path):
+    done = run(clean, "bisect", "checkpoints/*", "--out", str(tmp_path / "out"), event=None)
+    assert done.code == 0, done.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["checkpoints/checkpoint-0010"], "a search needs two"),
+        (["nowhere/*"], "nowhere/*: checkpoints: matches no adapter directory"),
+        (["checkpoints/*", "--metric", "date"], "the suite has no task 'date'"),
+        (["checkpoints/*", "checkpoints/checkpoint-0010"], "is named twice"),
+        (["checkpoints/*", "--adapter", "/etc"], "path is absolute"),
+    ],
+)
+def test_bad_input_to_bisect(clean, run, arguments, says):
+    done = run(clean, "bisect", *arguments, event=None)
+    assert done.code == 2
+    (line,) = done.error_lines
+    assert says in line
+
+
+# ---------------------------------------------------------------- bad input
+
+
+def _pickle(adapter: Path) -> None:
+    weights = adapter / "adapter_model.safetensors"
+    weights.write_bytes(pickle.dumps({"a": 1}))
+
+
+def _only_bin(adapter: Path) -> None:
+    (adapter / "adapter_model.safetensors").rename(adapter / "adapter_model.bin")
+
+
+def _pointer(adapter: Path) -> None:
+    (adapter / "adapter_model.safetensors").write_text(
+        f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 9\n"
+    )
+
+
+def _missing(adapter: Path) -> None:
+    shutil.rmtree(adapter)
+
+
+def _link(adapter: Path) -> None:
+    (adapter / "adapter_config.json").unlink()
+    (adapter / "adapter_config.json").symlink_to("/etc/passwd")
+
+
+def _other_base(adapter: Path) -> None:
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    path = adapter / "adapter_model.safetensors"
+    tensors = load_file(path)
+    wide = {
+        name: torch.zeros(tensor.shape[0], tensor.shape[1] * 2) if "lora_A" in name else tensor
+        for name, tensor in tensors.items()
+    }
+    save_file(wide, path, metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("harm", "says"),
+    [
+        (_pickle, "pickle"),
+        (_only_bin, "adapter_model.safetensors"),
+        (_pointer, "Git LFS pointer"),
+        (_link, "symbolic link"),
+        (_other_base, "base"),
+    ],
+)
+def test_an_adapter_we_cannot_use_is_one_line_and_a_comment(
+    tmp_path, clean, run, server, harm, says
+):
+    repository = example.copy(clean, tmp_path / "repository")
+    harm(repository / "adapters" / "dates")
+    example.commit(repository, "harm")
+    done = run(repository)
+    assert done.code == 2, done.err
+    (line,) = done.error_lines
+    assert says in line
+    assert "adapters/dates" in line
+    assert line.endswith(")"), "every error says what to do next"
+    assert "Traceback" not in done.err
+    (comment,) = comments(server)
+    assert "could not" in comment.lower()
+    assert "✅" not in comment
+    assert done.outputs["verdict"] == "not_judged"
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "says"),
+    [
+        ("evals/suite.yaml", "version: 1\ntasks: []\n", "evals/suite.yaml"),
+        ("evals/suite.yaml", "tasks: [\n", "is not YAML"),
+        ("evals/suite.yaml", None, "suite is read from the base branch only"),
+        ("evals/dates_us.jsonl", "", "evals/dates_us.jsonl"),
+        ("adapterbot.yaml", "adapters: {", "is not YAML"),
+        ("adapterbot.yaml", "version: 1\nadapters:\n  - pth: x\n", "did you mean 'path'?"),
+        ("soup.yaml", "base: [\n", "soup.yaml"),
+        ("soup.lock", "{", "soup.lock"),
+    ],
+)
+def test_a_broken_file_names_itself_and_its_line(tmp_path, clean, run, server, path, content, says):
+    repository = example.copy(clean, tmp_path / "repository")
+    branch = example.git(repository, "branch", "--show-current")
+    head_decides = path in {"soup.yaml", "soup.lock"}
+    if not head_decides:
+        example.git(repository, "checkout", "-q", "main")
+    if content is None:
+        (repository / path).unlink()
+    else:
+        (repository / path).write_text(content)
+    example.commit(repository, "break it")
+    if not head_decides:
+        example.git(repository, "checkout", "-q", branch)
+    done = run(repository)
+    assert done.code == 2, done.err
+    (line,) = done.error_lines
+    assert says in line
+    assert "Traceback" not in done.err
+    (comment,) = comments(server)
+    assert "could not" in comment.lower()
+
+
+def test_a_missing_adapter(tmp_path, clean, run, server):
+    repository = example.copy(clean, tmp_path / "repository")
+    _missing(repository / "adapters" / "dates")
+    example.commit(repository, "remove it")
+    done = run(repository)
+    assert done.code == 2
+    assert "holds no adapter" in done.error_lines[0]
+    assert len(comments(server)) == 1
+
+
+def test_older_comments_do_not_stay_green_when_the_gate_stops_early(tmp_path, clean, run, server):
+    repository = example.copy(clean, tmp_path / "repository")
+    assert run(repository).code == 0
+    _missing(repository / "adapters" / "dates")
+    example.commit(repository, "remove it")
+    assert run(repository, payload=example.pull_request(repository, "synchronize")).code == 2
+    (comment,) = comments(server)
+    assert "✅" not in comment
+
+
+@pytest.mark.parametrize(
+    ("event", "payload", "says"),
+    [
+        ("push", {}, "we do not know what to do on the event 'push'"),
+        ("pull_request_target", {}, "use `on: pull_request`"),
+        ("pull_request", {"action": "opened"}, "pull_request"),
+    ],
+)
+def test_an_event_that_is_none_of_ours(clean, run, event, payload, says):
+    done = run(clean, event=event, payload=payload)
+    assert done.code == 2
+    (line,) = done.error_lines
+    assert says in line
+
+
+def test_no_event_on_a_runner(clean, run):
+    done = run(clean, event=None, GITHUB_ACTIONS="true")
+    assert done.code == 2
+    assert "there is no event to work on" in done.error_lines[0]
+
+
+def test_a_fork_is_refused_on_a_self_hosted_runner(clean, run):
+    # The attack: a stranger's pull request gets a GPU and a machine that keeps state.
+    done = run(clean, payload=example.pull_request(clean, head_repository="stranger/adapters"))
+    assert done.code == 2
+    assert "fork does not run on a self-hosted runner" in done.error_lines[0]
+
+
+def test_outside_a_checkout(tmp_path, run):
+    (tmp_path / "nowhere").mkdir()
+    done = run(tmp_path / "nowhere", "gate", "--base", "main", event=None)
+    assert done.code == 2
+    assert "not inside a Git checkout" in done.error_lines[0]
+
+
+# ---------------------------------------------------------------- failures of ours
+
+
+def test_a_crash_of_ours_says_so_and_is_never_a_finding(tmp_path, clean, run, server):
+    repository = example.copy(clean, tmp_path / "repository")
+    assert run(repository).code == 0
+    # A broken installation of torch: the import raises what nobody foresaw.
+    broken = tmp_path / "broken" / "torch"
+    broken.mkdir(parents=True)
+    (broken / "__init__.py").write_text("raise RuntimeError('no kernel image')\n")
+    done = run(repository, ADAPTERBOT_CACHE=tmp_path / "other", PYTHONPATH=broken.parent)
+    assert done.code == 1, done.err
+    assert "Traceback" in done.err
+    (comment,) = comments(server)
+    assert "✅" not in comment
+    assert "RuntimeError" in comment
+
+
+def test_github_that_does_not_answer_is_our_failure_and_the_report_is_there(clean, run):
+    done = run(clean, GITHUB_API_URL="http://127.0.0.1:9")
+    assert done.code == 1
+    assert done.report.adapters[0].verdict.outcome == "passed"
+
+
+def test_no_token_is_bad_input_with_the_line_to_add(clean, run):
+    done = run(clean, GITHUB_TOKEN="")
+    assert done.code == 2
+    assert "github.token" in done.error_lines[0]

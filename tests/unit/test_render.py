@@ -1,0 +1,265 @@
+"""Whole documents against the golden files, and what the renderer promises of every one.
+
+`UPDATE_GOLDEN=1 pytest tests/unit/test_render.py` rewrites tests/golden/; look at what changed.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import re
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from adapterbot import render
+from adapterbot.marker import key_of
+from adapterbot.records import (
+    BisectResult,
+    Outcome,
+    Problem,
+    Report,
+)
+from adapterbot.render import Links
+from tests.golden.reports import HEAD, REPORTS, adapter, metric, report, sample
+
+GOLDEN = Path(__file__).parent.parent / "golden"
+LINKS = Links(
+    run="https://github.com/acme/adapters/actions/runs/1",
+    summary="https://github.com/acme/adapters/actions/runs/1#summary",
+    report="https://github.com/acme/adapters/actions/runs/1/artifacts/2",
+)
+LIMITS = {"oversize": 9_000}
+
+
+def check(name: str, text: str) -> None:
+    path = GOLDEN / name
+    if os.environ.get("UPDATE_GOLDEN"):
+        path.write_text(text, "utf-8", newline="")
+    assert path.read_bytes().decode() == text
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_golden_comment(name: str) -> None:
+    check(f"{name}.json", render.json_text(REPORTS[name]()))
+    told = Report.model_validate_json((GOLDEN / f"{name}.json").read_text("utf-8"))
+    limit = LIMITS.get(name, render.COMMENT_LIMIT)
+    body = render.comment(told, told.adapters[0], links=LINKS, limit=limit)
+    check(f"{name}.md", body)
+    assert key_of(body) == told.adapters[0].key
+    assert len(body.encode()) <= limit
+    assert body == render.comment(told, told.adapters[0], links=LINKS, limit=limit)
+
+
+def test_golden_summary() -> None:
+    check("several.summary.md", render.summary(REPORTS["several"](), links=LINKS))
+
+
+@pytest.mark.parametrize("name", ["regressed", "hostile", "bad_input"])
+def test_golden_html(name: str) -> None:
+    check(f"{name}.html", render.html(REPORTS[name]()))
+
+
+def test_golden_progress_and_failure() -> None:
+    check(
+        "progress.md",
+        render.progress(
+            "dates",
+            "adapters/dates",
+            0.4,
+            detail="baseline, 160 of 400 samples",
+            head_sha=HEAD,
+            links=LINKS,
+        ),
+    )
+    problem = Problem(
+        kind="failure", message="the job was cancelled (SIGTERM)", fix="push again or re-run"
+    )
+    check(
+        "failure.md",
+        render.failure("dates", "adapters/dates", problem, head_sha=HEAD, links=LINKS),
+    )
+
+
+# ---------------------------------------------------------------- the byte budget
+
+
+def crowded(metrics: int, samples: int, text: str) -> Report:
+    base = REPORTS["regressed"]().adapters[0]
+    long = [
+        sample(i, text, text, text, text, task="t", slice=None, sample_id=f"s{i}")
+        for i in range(samples)
+    ]
+    rows = [metric(f"task {i}", 0.9, 0.9 + i / 1e6) for i in range(metrics)]
+    return report(
+        base.model_copy(
+            update={
+                "metrics": (*base.metrics, *rows),
+                "samples": tuple(long),
+                "notes": ("a note " * 100,) * 50,
+            }
+        )
+    )
+
+
+@pytest.mark.parametrize("limit", [400, 1_000, 3_000, 10_000, 65_000])
+@pytest.mark.parametrize("text", ["plain words ", "\u202e|`@acme\n", "日本語のプロンプト"])
+def test_every_limit_is_kept(limit: int, text: str) -> None:
+    full = crowded(3000, 80, text * 300)
+    body = render.comment(full, full.adapters[0], links=LINKS, limit=limit)
+    assert len(body.encode()) <= limit
+    assert "❌" in body
+    assert "Left out to fit" in body or "more to say than fits" in body
+    if limit == 65_000:
+        assert len(body.encode()) > 40_000  # what fits is shown
+        assert "−45.0" in body
+
+
+def test_what_is_most_interesting_stays_longest() -> None:
+    full = crowded(30, 12, "x" * 3000)
+    sizes = {}
+    for limit in (200_000, 30_000, 14_000, 9_000, 5_000, 2_000):
+        body = render.comment(full, full.adapters[0], limit=limit)
+        sizes[limit] = (
+            "How each metric was decided" in body,
+            "`task 7`" in body,
+            "checkpoint-0080" in body,
+            "`s0`" in body,
+            "−45.0\u202fpts" in body,
+            "Broke at" in body,
+        )
+    assert sorted(sizes.values(), reverse=True) == list(sizes.values())
+    assert sizes[200_000] == (True,) * 6
+    assert sizes[2_000][-1]
+
+
+def test_a_limit_without_room_for_a_headline_is_refused() -> None:
+    full = REPORTS["passed"]()
+    with pytest.raises(ValueError, match="no comment fits"):
+        render.comment(full, full.adapters[0], limit=60)
+
+
+def test_nothing_is_left_out_when_there_is_room() -> None:
+    for name in REPORTS.keys() - {"oversize"}:
+        assert "Left out" not in (GOLDEN / f"{name}.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize(("limit", "sections"), [(1_000_000, 40), (60_000, 40), (6_000, 0)])
+def test_a_summary_shares_its_budget(limit: int, sections: int) -> None:
+    base = crowded(60, 12, "words " * 300).adapters[0]
+    many = report(*(base.model_copy(update={"key": f"a{i}"}) for i in range(40)))
+    text = render.summary(many, links=LINKS, limit=limit)
+    assert len(text.encode()) <= limit
+    assert text.count("## ❌ Regressed") == sections
+    assert ("Left out to fit: 40 adapters." in text) == (sections == 0)
+
+
+def test_a_hostile_report_is_cut_in_time() -> None:
+    full = crowded(20_000, 300, "```" * 1000)
+    start = time.perf_counter()
+    render.comment(full, full.adapters[0])
+    assert time.perf_counter() - start < 30
+
+
+# ---------------------------------------------------------------- what a reader is told
+
+
+@pytest.mark.parametrize("outcome", list(Outcome))
+@pytest.mark.parametrize("kind", ["bad_input", "failure"])
+def test_a_problem_never_looks_judged(
+    outcome: Outcome, kind: Literal["bad_input", "failure"]
+) -> None:
+    problem = Problem(kind=kind, message="it broke", file="a.yaml", field="x", fix="mend it")
+    told = report(adapter(outcome, "all is well", problem=problem))
+    for text in (
+        render.comment(told, told.adapters[0]),
+        render.summary(told),
+        render.html(told),
+        render.failure("dates", "dates", problem),
+    ):
+        assert "🚫" in text
+        assert "✅" not in text
+        for part in ("it broke", "a.yaml", "mend it"):
+            assert part in text
+
+
+def test_many_metrics_are_folded() -> None:
+    told = crowded(20, 1, "a")
+    body = render.comment(told, told.adapters[0])
+    head, _, folded = body.partition("none worse</summary>")
+    assert "23 more metrics" in head
+    assert "❌\u00a0regressed" in head
+    assert "`task 7`" not in head
+    assert "`task 7`" in folded
+
+
+def test_a_slice_without_its_task_names_both() -> None:
+    told = report(adapter(Outcome.PASSED, metrics=(metric("dates", 0.5, 0.5, part="us"),)))
+    assert "| `dates` `us` |" in render.comment(told, told.adapters[0])
+
+
+@pytest.mark.parametrize(
+    ("bisect", "words"),
+    [
+        ({"verdict": "ALL_OK", "checkpoints": 16}, "no broken checkpoint among 16"),
+        ({"verdict": "NOT_RUN", "note": "no archive"}, "Bisect did not run: no archive."),
+        ({"verdict": "NOT_RUN"}, "Bisect did not run."),
+        ({"verdict": "BROKEN_AT", "first_broken": "c-10"}, "**Broke at `c-10`**."),
+        ({"verdict": "BROKEN_AT"}, "**Broke at –**."),
+        (
+            {
+                "verdict": "BROKEN_WITHIN",
+                "first_broken": "c-1",
+                "last_good": "c-0",
+                "candidates": [f"c-{i}" for i in range(1, 12)],
+                "probability": 0.4,
+                "note": "stopped by its time limit",
+            },
+            (
+                "**Broke within 11 checkpoints** (most likely `c-1`, 40\u202f%):\n"
+                "`c-1`, `c-2`, `c-3`, `c-4`, `c-5`, `c-6`, `c-7`, `c-8` and 3 more; "
+                "last good checkpoint `c-0`.\nstopped by its time limit\n"
+            ),
+        ),
+    ],
+)
+def test_bisect_in_words(bisect: dict[str, Any], words: str) -> None:
+    told = report(adapter(Outcome.REGRESSED, bisect=BisectResult.model_validate(bisect)))
+    assert words in render.comment(told, told.adapters[0])
+    assert "None" not in render.html(told)
+
+
+def test_progress_without_a_figure() -> None:
+    body = render.progress("dates", "dates")
+    assert "%" not in body
+    assert "✅" not in body
+    assert render.progress("dates", "dates", 7.0) == render.progress("dates", "dates", 1.0)
+
+
+def test_json_reads_back() -> None:
+    for make in REPORTS.values():
+        text = render.json_text(make())
+        assert text.endswith("}\n")
+        assert Report.model_validate_json(text) == make()
+
+
+def test_html_is_self_contained() -> None:
+    page = render.html(REPORTS["hostile"]())
+    style = re.search(r"<style>(.*?)</style>", page, re.DOTALL)
+    assert style is not None
+    digest = base64.b64encode(hashlib.sha256(style[1].encode()).digest()).decode()
+    assert f"default-src 'none'; style-src 'sha256-{digest}'" in page
+    assert not re.search(r"<[^>]*\s(src|href|style|on\w+)=", page)
+    assert "url(" not in style[1]
+    assert "@import" not in style[1]
+
+
+def test_links_come_from_the_trusted_side_only() -> None:
+    told = REPORTS["passed"]()
+    told = told.model_copy(
+        update={"source": told.source.model_copy(update={"run_url": "https://evil.example/"})}
+    )
+    assert "evil" not in render.comment(told, told.adapters[0])

@@ -1,0 +1,245 @@
+"""The action's environment: complete or absent, whoever builds and whenever somebody is killed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from scripts import setup_env
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "scripts" / "setup_env.py"
+
+
+@pytest.fixture
+def wheels(tmp_path: Path) -> Path:
+    """A folder for pip to install from, with one package in it: no test here uses a network."""
+    folder = tmp_path / "wheels"
+    folder.mkdir()
+    info = "tinydep-1.0.dist-info"
+    with zipfile.ZipFile(folder / "tinydep-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("tinydep.py", "ANSWER = 42\n")
+        wheel.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: tinydep\nVersion: 1.0\n")
+        tags = "Root-Is-Purelib: true\nTag: py3-none-any\n"
+        wheel.writestr(f"{info}/WHEEL", f"Wheel-Version: 1.0\n{tags}")
+        wheel.writestr(f"{info}/RECORD", "")
+    return folder
+
+
+@pytest.fixture
+def action(tmp_path: Path) -> Path:
+    """An action with one tiny requirement."""
+    folder = tmp_path / "action"
+    (folder / "scripts").mkdir(parents=True)
+    shutil.copy(SCRIPT, folder / "scripts")
+    (folder / "pyproject.toml").write_text(
+        '[project]\ndependencies = ["tinydep"]\n[project.optional-dependencies]\neval = ["torch"]\n'
+    )
+    (folder / "constraints.txt").write_text("tinydep==1.0\n")
+    return folder
+
+
+@pytest.fixture
+def environ(tmp_path: Path, wheels: Path) -> dict[str, str]:
+    (tmp_path / "workspace").mkdir()
+    return {
+        "PATH": os.environ["PATH"],
+        "RUNNER_TOOL_CACHE": str(tmp_path / "tools"),
+        "GITHUB_WORKSPACE": str(tmp_path / "workspace"),
+        "GITHUB_OUTPUT": str(tmp_path / "output"),
+        "ADAPTERBOT_COMMAND": "publish",
+        "PIP_NO_INDEX": "1",
+        "PIP_FIND_LINKS": str(wheels),
+    }
+
+
+def start(action: Path, environ: dict[str, str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-I", str(action / "scripts" / "setup_env.py")],
+        env=environ,
+        cwd=environ["GITHUB_WORKSPACE"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
+    log, _ = process.communicate(timeout=120)
+    return process.returncode, log
+
+
+def built(environ: dict[str, str]) -> list[Path]:
+    return sorted(Path(environ["RUNNER_TOOL_CACHE"], "adapterbot").glob("py*"))
+
+
+def leftovers(environ: dict[str, str]) -> list[Path]:
+    return sorted(Path(environ["RUNNER_TOOL_CACHE"], "adapterbot").glob(".build-*"))
+
+
+def answer(environment: Path) -> str:
+    code = "import tinydep; print(tinydep.ANSWER)"
+    command = [str(environment / "bin" / "python"), "-I", "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_builds_once_and_is_then_only_found(action, environ):
+    folder = Path(environ["RUNNER_TOOL_CACHE"], "adapterbot")
+    unused, recent = folder / "other-unused", folder / "other-recent"
+    for other in (unused, recent):
+        other.mkdir(parents=True)
+    os.utime(unused, (0, time.time() - 31 * 24 * 3600))
+
+    code, log = finish(start(action, environ))
+    assert code == 0, log
+    # A new environment is the moment at which those go that no job has used for a month.
+    assert [unused.exists(), recent.exists()] == [False, True]
+    [environment] = built(environ)
+    assert answer(environment) == "42"
+    output = Path(environ["GITHUB_OUTPUT"]).read_text()
+    assert output == f"python={environment}/bin/python\n"
+
+    # Nothing to install from any more: the second job can only have found the first one's.
+    began = time.monotonic()
+    code, log = finish(start(action, {**environ, "PATH": "/nowhere"}))
+    assert code == 0, log
+    assert time.monotonic() - began < 2
+    assert built(environ) == [environment]
+    assert leftovers(environ) == []
+
+
+def test_a_pull_request_is_not_imported(action, environ):
+    """Files with the names of modules that Python and pip import, in the working directory."""
+    workspace = Path(environ["GITHUB_WORKSPACE"])
+    for name in ("sitecustomize", "usercustomize", "tomllib", "json", "pip", "tinydep"):
+        (workspace / f"{name}.py").write_text("raise SystemExit('the pull request ran')\n")
+    code, log = finish(start(action, {**environ, "PYTHONPATH": str(workspace)}))
+    assert code == 0, log
+    assert answer(built(environ)[0]) == "42"
+
+
+def test_two_jobs_at_once_share_one_environment(action, environ):
+    jobs = [start(action, environ), start(action, environ)]
+    results = [finish(job) for job in jobs]
+    assert [code for code, _ in results] == [0, 0], results
+    assert len(built(environ)) == 1
+    assert answer(built(environ)[0]) == "42"
+    assert leftovers(environ) == []
+    lines = Path(environ["GITHUB_OUTPUT"]).read_text().splitlines()
+    assert len(set(lines)) == 1
+
+
+def test_killed_while_building_leaves_nothing_at_the_final_name(action, environ):
+    process = start(action, environ)
+    deadline = time.monotonic() + 60
+    while not leftovers(environ):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    time.sleep(0.3)  # inside `python -m venv`
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert built(environ) == []
+    assert leftovers(environ) != []
+
+    code, log = finish(start(action, environ))
+    assert code == 0, log
+    assert answer(built(environ)[0]) == "42"
+    assert leftovers(environ) == []
+
+
+def test_without_locks_the_loser_of_a_race_uses_the_winner(action, environ, tmp_path, monkeypatch):
+    """Two builders that do not see each other: the second rename finds the place taken."""
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    want = setup_env.wanted(action, "publish", "", environ)
+    folder = setup_env.cache_folder(environ)
+    place = folder / want.key
+    rename = Path.rename
+
+    def overtaken(self: Path, target: Path) -> Path:
+        if target == place and not place.exists():
+            shutil.copytree(self, place, symlinks=True)
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", overtaken)
+    setup_env.build(want, place)
+    assert answer(place) == "42"
+    assert leftovers(environ) == []
+
+
+def test_an_environment_whose_python_has_gone_is_built_anew(action, environ):
+    want = setup_env.wanted(action, "publish", "", environ)
+    environment = Path(environ["RUNNER_TOOL_CACHE"], "adapterbot", want.key)
+    (environment / "bin").mkdir(parents=True)
+    (environment / "bin" / "python").symlink_to("/nowhere/python")
+    code, log = finish(start(action, environ))
+    assert code == 0, log
+    assert answer(environment) == "42"
+    assert leftovers(environ) == []
+
+
+def test_pip_that_fails_is_our_failure_and_leaves_nothing(action, environ):
+    (action / "constraints.txt").write_text("tinydep==2.0\n")
+    code, log = finish(start(action, environ))
+    assert code == 1
+    assert "::error title=adapterbot::the Python environment could not be made" in log
+    assert built(environ) == []
+    assert leftovers(environ) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"RUNNER_TOOL_CACHE": ""}, "RUNNER_TOOL_CACHE is not set"),
+        ({"RUNNER_TOOL_CACHE": "."}, "lies inside the workspace"),
+        ({"ADAPTERBOT_EXTRAS": "evil"}, "'evil' is unknown; use some of eval"),
+        ({"ADAPTERBOT_PYTHON": sys.executable}, "input python: tinydep not installed there"),
+    ],
+)
+def test_bad_input_is_one_clear_line_and_exit_code_2(action, environ, change, message):
+    code, log = finish(start(action, {**environ, **change}))
+    assert code == 2, log
+    assert message in log
+    assert not Path(environ["GITHUB_OUTPUT"]).exists()
+
+
+def test_a_named_python_is_used_as_it_is(environ):
+    named = {**environ, "ADAPTERBOT_PYTHON": sys.executable, "RUNNER_TOOL_CACHE": ""}
+    code, log = finish(start(ROOT, named))
+    assert code == 0, log
+    assert Path(environ["GITHUB_OUTPUT"]).read_text() == f"python={sys.executable}\n"
+
+
+def test_what_makes_environments_differ_is_in_the_key(action):
+    keys = {
+        setup_env.wanted(action, command, extras, {"PIP_FIND_LINKS": links}).key
+        for command, extras, links in [
+            ("publish", "", ""),
+            ("gate", "", ""),
+            ("publish", "", "/other"),
+        ]
+    }
+    assert len(keys) == 3
+    same = [setup_env.wanted(action, *args, {}).key for args in [("gate", ""), ("publish", "eval")]]
+    assert same[0] == same[1]
+    (action / "constraints.txt").write_text("tinydep==1.1\n")
+    assert setup_env.wanted(action, "gate", "", {}).key != same[0]
+
+
+def test_the_real_requirements_are_all_pinned():
+    for command in ("publish", "gate"):
+        want = setup_env.wanted(ROOT, command, "", {})
+        pinned = {line.partition("==")[0].lower() for line in want.constraints.splitlines()}
+        for requirement in want.requirements:
+            assert requirement.partition(">=")[0].lower() in pinned
+    publish = setup_env.wanted(ROOT, "publish", "", {})
+    assert not any(requirement.startswith("torch") for requirement in publish.requirements)
