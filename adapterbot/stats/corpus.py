@@ -19,7 +19,7 @@ from adapterbot.stats.distributions import (
     normal_quantile,
     student_quantile,
 )
-from adapterbot.stats.effect import detectable_by_t
+from adapterbot.stats.effect import POWER
 from adapterbot.stats.resampling import (
     content_generator,
     resampled_totals,
@@ -77,7 +77,11 @@ class CorpusDifference:
         return None
 
     def detectable(self, alpha: float) -> float | None:
-        return detectable_by_t(self.error, self.df, alpha)
+        """(t(1 − α) + t(POWER)) · SE: normal theory. None where nothing ever varies."""
+        if self.error == 0:
+            return None
+        reach = student_quantile(1 - alpha, self.df) + student_quantile(POWER, self.df)
+        return reach * self.error
 
     def mirrored(self) -> CorpusDifference:
         """The same with the sides swapped."""

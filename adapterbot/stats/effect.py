@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from adapterbot.stats.distributions import student_quantile
-
 POWER = 0.8
 """The power at which a detectable harm and a number of samples are quoted."""
 
@@ -62,10 +60,3 @@ def decisive_bounds(effect: Effect, alpha: float) -> tuple[float, float]:
     if effect.p_better > alpha:
         high = max(high, 0.0)
     return low, high
-
-
-def detectable_by_t(error: float, df: int, alpha: float) -> float | None:
-    """(t(1 − α) + t(POWER)) · SE: normal theory. None where every difference was the same."""
-    if error == 0:
-        return None
-    return (student_quantile(1 - alpha, df) + student_quantile(POWER, df)) * error

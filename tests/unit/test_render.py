@@ -208,7 +208,6 @@ def test_a_slice_without_its_task_names_both() -> None:
         ({"verdict": "NOT_RUN", "note": "no archive"}, "Bisect did not run: no archive."),
         ({"verdict": "NOT_RUN"}, "Bisect did not run."),
         ({"verdict": "BROKEN_AT", "first_broken": "c-10"}, "**Broke at `c-10`**."),
-        ({"verdict": "BROKEN_AT"}, "**Broke at –**."),
         (
             {
                 "verdict": "BROKEN_WITHIN",

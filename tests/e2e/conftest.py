@@ -1,0 +1,15 @@
+"""End-to-end tests: the action as a user's repository meets it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e import act
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _action_tree() -> Iterator[None]:
+    yield
+    act.remove_action_tree()

@@ -1,0 +1,276 @@
+"""The action's own machinery under the real runner engine: environment, inputs, outputs, exit
+codes, isolation. Uses a command line of three lines in the place of adapterbot.cli, so that a
+failure here is the action's and not the gate's."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import textwrap
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.act import ROOT, TOKEN, run_act
+
+GATE = ROOT / "docs" / "examples" / "adapter-gate.yml"
+API = "http://127.0.0.1:9"  # nobody listens there: these runs talk to no server
+
+CLI = """
+import json, os, sys
+def main(argv):
+    seen = {k: v for k, v in os.environ.items() if k.startswith(("ADAPTERBOT_", "GITHUB_API"))}
+    seen |= {"argv": argv, "cwd": os.getcwd(), "isolated": sys.flags.isolated,
+             "utf8": sys.flags.utf8_mode, "token": os.environ["GITHUB_TOKEN"][::-1]}
+    print("seen", json.dumps(seen))
+    with open(os.environ["GITHUB_OUTPUT"], "a") as f:
+        for name in ("verdict", "lock-status", "first-bad-checkpoint", "comment-url",
+                     "report-path"):
+            print(f"{name}=a {name}", file=f)
+    with open(os.environ["GITHUB_STEP_SUMMARY"], "a") as f:
+        print("# regressed", file=f)
+    print("::error file=adapters/dates,line=2,title=adapterbot::it broke")
+    sys.exit(3 if os.environ["ADAPTERBOT_ADAPTER"] == "bad" else 0)
+"""
+
+
+def git(repository: Path, *arguments: str) -> str:
+    identity = ["-c", "user.name=e2e", "-c", "user.email=e2e@example.invalid"]
+    command = ["git", "-C", str(repository), *identity, *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.fixture
+def action(tmp_path: Path) -> Path:
+    """The action as it is, with another command line inside."""
+    folder = tmp_path / "action"
+    (folder / "adapterbot").mkdir(parents=True)
+    (folder / "adapterbot" / "__init__.py").touch()
+    (folder / "adapterbot" / "cli.py").write_text(CLI)
+    shutil.copytree(ROOT / "scripts", folder / "scripts")
+    for name in ("action.yml", "entrypoint.py", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, folder)
+    return folder
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A user's repository whose workflow is the one in the README, on a pull request's branch."""
+    folder = tmp_path / "adapters"
+    (folder / ".github" / "workflows").mkdir(parents=True)
+    shutil.copy(GATE, folder / ".github" / "workflows")
+    git(folder.parent, "init", "--quiet", "--initial-branch=main", folder.name)
+    commit(folder, "base")
+    git(folder, "switch", "--quiet", "--create", "better-dates")
+    return folder
+
+
+def commit(repository: Path, message: str) -> None:
+    git(repository, "add", "--all")
+    git(repository, "commit", "--quiet", "--allow-empty", f"--message={message}")
+
+
+def workflow(repository: Path, text: str) -> None:
+    """Replace the workflow by another one."""
+    path = repository / ".github" / "workflows" / GATE.name
+    path.write_text(textwrap.dedent(text))
+    commit(repository, "another workflow")
+
+
+def opened(repository: Path, head_repository: str = "acme/adapters") -> dict:
+    return {
+        "action": "opened",
+        "number": 7,
+        "repository": {"full_name": "acme/adapters"},
+        "pull_request": {
+            "number": 7,
+            "head": {
+                "ref": "better-dates",
+                "sha": git(repository, "rev-parse", "HEAD"),
+                "repo": {"full_name": head_repository},
+            },
+            "base": {"ref": "main", "sha": git(repository, "rev-parse", "main")},
+        },
+    }
+
+
+def test_the_workflow_of_the_readme_runs_the_command_line(repository, action):
+    run = run_act(repository, "pull_request", opened(repository), API, action=action)
+    assert run.exit_code == 0, run
+    assert run.jobs == {"gate": "success"}
+    assert '"argv": ["gate"]' in run.log
+    assert '"isolated": 1' in run.log
+    assert '"utf8": 1' in run.log
+    assert f'"GITHUB_API_URL": "{API}"' in run.log
+    assert f'"token": "{TOKEN[::-1]}"' in run.log
+    assert TOKEN not in run.log
+    assert run.summary == "# regressed\n"
+    assert [(a.level, a.file, a.line, a.message) for a in run.annotations] == [
+        ("error", "adapters/dates", "2", "it broke")
+    ]
+
+
+def test_a_pull_request_from_a_fork_does_not_reach_the_runner(repository, action):
+    payload = opened(repository, head_repository="stranger/adapters")
+    run = run_act(repository, "pull_request", payload, API, action=action)
+    assert run.exit_code == 0, run
+    assert run.results == {}
+
+
+def test_inputs_arrive_as_values_and_never_as_shell_text(repository, action):
+    hostile = "a b'\"$(touch owned)`touch owned`; touch owned #"
+    workflow(
+        repository,
+        """
+        on:
+          workflow_dispatch:
+            inputs:
+              adapter: {type: string}
+        jobs:
+          gate:
+            runs-on: [self-hosted, gpu]
+            steps:
+              - uses: actions/checkout@v6
+              - uses: org/adapter-action@v1
+                with:
+                  command: bisect
+                  adapter: ${{ inputs.adapter }}
+                  metric: ${{ inputs.adapter }}
+                  python: python3
+              - run: test ! -e owned
+        """,
+    )
+    run = run_act(
+        repository,
+        "workflow_dispatch",
+        {"repository": {"full_name": "acme/adapters"}},
+        API,
+        {"adapter": hostile},
+        action=action,
+    )
+    assert run.exit_code == 0, run
+    assert '"argv": ["bisect"]' in run.log
+    quoted = hostile.replace("\\", "\\\\").replace('"', '\\"')
+    assert f'"ADAPTERBOT_ADAPTER": "{quoted}"' in run.log
+
+
+def test_a_finding_fails_the_job_with_its_exit_code_and_still_has_outputs(repository, action):
+    workflow(
+        repository,
+        """
+        on: pull_request
+        jobs:
+          gate:
+            runs-on: [self-hosted, gpu]
+            steps:
+              - uses: actions/checkout@v6
+              - uses: org/adapter-action@v1
+                id: gate
+                with: {adapter: bad}
+              - if: always()
+                env:
+                  SEEN: ${{ toJSON(steps.gate.outputs) }}
+                run: echo "$SEEN"
+        """,
+    )
+    run = run_act(repository, "pull_request", opened(repository), API, action=action)
+    assert run.exit_code == 1, run
+    assert run.jobs == {"gate": "failure"}
+    assert run.step_exit_codes["gate/run"] == 3
+    assert run.outputs["gate"] == {
+        name: f"a {name}"
+        for name in (
+            "verdict",
+            "lock-status",
+            "first-bad-checkpoint",
+            "comment-url",
+            "report-path",
+        )
+    }
+    assert '"first-bad-checkpoint": "a first-bad-checkpoint"' in run.log
+
+
+def test_nothing_in_the_pull_request_is_imported(repository, action):
+    """Files named like what Python, the action and torch import, and a .env, in the checkout."""
+    names = (
+        "sitecustomize",
+        "usercustomize",
+        "adapterbot",
+        "torch",
+        "json",
+        "encodings",
+        "tomllib",
+    )
+    for name in names:
+        (repository / f"{name}.py").write_text("raise SystemExit('the pull request ran')\n")
+    (repository / ".env").write_text("ADAPTERBOT_COMMAND=publish\nPYTHONPATH=.\n")
+    commit(repository, "hostile files")
+    run = run_act(
+        repository,
+        "pull_request",
+        opened(repository),
+        API,
+        action=action,
+        environ={"PYTHONPATH": "."},
+    )
+    assert run.exit_code == 0, run
+    assert '"argv": ["gate"]' in run.log
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ("command: serve", "::error title=adapterbot::input command: use gate, bisect or publish"),
+        ("python: /nowhere/python", "/nowhere/python is not a Python that runs"),
+        ("extras: everything", "input extras: 'everything' is unknown; use some of eval"),
+    ],
+)
+def test_bad_inputs_are_one_clear_line_and_exit_code_2(repository, action, inputs, message):
+    workflow(
+        repository,
+        f"""
+        on: pull_request
+        jobs:
+          gate:
+            runs-on: [self-hosted, gpu]
+            steps:
+              - uses: actions/checkout@v6
+              - uses: org/adapter-action@v1
+                id: gate
+                with: {{{inputs}}}
+        """,
+    )
+    run = run_act(repository, "pull_request", opened(repository), API, action=action)
+    assert set(run.step_exit_codes.values()) == {2}, run
+    assert message in run.log
+
+
+def test_a_cold_runner_builds_its_environment_outside_the_workspace(repository, action, tmp_path):
+    (action / "pyproject.toml").write_text(
+        '[project]\ndependencies = ["tinydep"]\n[project.optional-dependencies]\neval = []\n'
+    )
+    (action / "constraints.txt").write_text("tinydep==1.0\n")
+    cli = "import tinydep, sys\ndef main(argv): print('built', sys.prefix, tinydep.ANSWER)\n"
+    (action / "adapterbot" / "cli.py").write_text(cli)
+    info = "tinydep-1.0.dist-info"
+    with zipfile.ZipFile(tmp_path / "tinydep-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("tinydep.py", "ANSWER = 42\n")
+        wheel.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: tinydep\nVersion: 1.0\n")
+        tags = "Root-Is-Purelib: true\nTag: py3-none-any\n"
+        wheel.writestr(f"{info}/WHEEL", f"Wheel-Version: 1.0\n{tags}")
+        wheel.writestr(f"{info}/RECORD", "")
+    run = run_act(
+        repository,
+        "pull_request",
+        opened(repository),
+        API,
+        action=action,
+        environ={"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path)},
+        tool_cache_is_warm=False,
+    )
+    assert run.exit_code == 0, run
+    [line] = [line for line in run.log.splitlines() if line.startswith("built ")]
+    _, prefix, answer = line.split()
+    assert answer == "42"
+    assert "/tool_cache/adapterbot/py3." in prefix
