@@ -15,6 +15,7 @@ from adapterbot.errors import InputError, OurFailure
 from adapterbot.tree import (
     TEXT_LIMIT,
     file_sha256,
+    is_hidden,
     lfs_oid,
     link_refused,
     missing,
@@ -59,7 +60,18 @@ class GitTree:
 
     def has(self, path: str) -> bool:
         path = normalise(path)
-        return path in self._entries or any(name.startswith(f"{path}/") for name in self._entries)
+        prefix = f"{path}/" if path else ""
+        return path in self._entries or any(name.startswith(prefix) for name in self._entries)
+
+    def survey(self) -> tuple[str, ...]:
+        return tuple(
+            sorted(
+                name
+                for name, entry in self._entries.items()
+                if entry.mode not in (_SYMLINK_MODE, _SUBMODULE_MODE)
+                and not any(is_hidden(folder) for folder in name.split("/")[:-1])
+            )
+        )
 
     def files(self, directory: str = "") -> tuple[str, ...]:
         directory = normalise(directory)

@@ -247,7 +247,8 @@ def _grouped(samples: Sequence[SampleDiff]) -> tuple[SampleGroup, ...]:
     """Consecutive samples of one layout, so that the order by harm is kept."""
 
     def short(sample: SampleDiff) -> bool:
-        return all(len(text) <= SHORT and "\n" not in text for text in _texts(sample))
+        # A line end or two read well in a cell; a paragraph does not.
+        return all(len(text) <= SHORT and text.count("\n") <= 2 for text in _texts(sample))
 
     return tuple(SampleGroup(is_short, tuple(run)) for is_short, run in groupby(samples, short))
 

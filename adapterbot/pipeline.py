@@ -8,7 +8,7 @@ clocks, listeners) is handed in; what it decides with comes from the base ref on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from adapterbot.records import (
     Report,
     SampleDiff,
     Source,
+    Standing,
     TaskResult,
 )
 from adapterbot.sides import Sides, content, how_changed
@@ -35,7 +36,7 @@ from adapterbot.tree import Tree, normalise
 from adapterbot.unjudged import not_judged
 from adapterbot.weights.peft_dir import AdapterFiles, adapter_digest, check_base, read_adapter_dir
 
-MAX_SHOWN_SAMPLES = 64
+MAX_SHOWN_SAMPLES = 24
 
 
 EvaluatorFor = Callable[[str | Path], Evaluator]
@@ -127,7 +128,8 @@ def judge_adapter(where: Sides, adapter: AdapterConfig, services: Services) -> A
             fail_on=adapter.policy.fail_on,
         )
         outcome = verdict.with_lock(outcome, locked, fails=adapter.policy.on_drift is OnDrift.FAIL)
-        changed = differing_samples(before, after)
+        broken = {m.delta.task for m in metrics if m.standing is Standing.REGRESSED}
+        changed = differing_samples(before, after, first=broken)
     found: BisectResult | None = None
     regression = Regression.of(suite.tasks, metrics, before, after)
     if regression.harms:
@@ -269,10 +271,11 @@ def _bisect(
 
 
 def differing_samples(
-    before: Sequence[TaskResult], after: Sequence[TaskResult]
+    before: Sequence[TaskResult], after: Sequence[TaskResult], *, first: Collection[str] = ()
 ) -> tuple[SampleDiff, ...]:
-    """Samples whose answer or score changed, the most harmful first, then in suite order."""
-    found: list[tuple[float, int, SampleDiff]] = []
+    """Samples whose answer or score changed: those of the tasks in `first`, then the most harmful,
+    then in suite order."""
+    found: list[tuple[bool, float, int, SampleDiff]] = []
     for left, right in zip(before, after, strict=True):
         baseline = {sample.sample_id: sample for sample in left.samples}
         for sample in right.samples:
@@ -295,5 +298,5 @@ def differing_samples(
                 candidate_score=sample.score,
                 harm=harm,
             )
-            found.append((-(harm or 0.0), len(found), diff))
-    return tuple(diff for _, _, diff in sorted(found, key=lambda item: item[:2]))
+            found.append((left.task not in first, -(harm or 0.0), len(found), diff))
+    return tuple(diff for *_, diff in sorted(found, key=lambda item: item[:3]))

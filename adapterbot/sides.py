@@ -71,7 +71,7 @@ def select(where: Sides, overrides: Overrides) -> tuple[AdapterConfig, ...]:
     Raises:
         InputError: there is none to choose from, or several and no config.
     """
-    files = where.head.files()
+    files = where.head.survey()
     if overrides.adapter:
         chosen = [for_adapter(where.config, overrides.adapter, files)]
     else:

@@ -17,6 +17,7 @@ from typing import Protocol
 from adapterbot.errors import InputError
 
 TEXT_LIMIT = 16 * 1024 * 1024
+_INSTALLED = frozenset({"node_modules", "site-packages", "venv", "__pycache__"})
 _LFS_HEADER = b"version https://git-lfs.github.com/spec/v1\n"
 _LFS_OID = re.compile(rb"^oid sha256:([0-9a-f]{64})$", re.MULTILINE)
 
@@ -30,6 +31,10 @@ class Tree(Protocol):
 
     def has(self, path: str) -> bool:
         """Whether `path` is a file, or a directory that holds at least one."""
+
+    def survey(self) -> tuple[str, ...]:
+        """Every regular file that a search may find, sorted: links are left out, not refused, and
+        so are hidden folders (`.git`, `.venv`) and installed packages."""
 
     def files(self, directory: str = "") -> tuple[str, ...]:
         """Every file below `directory`, sorted.
@@ -98,6 +103,11 @@ def join(directory: str, path: str, *, field: str | None = None) -> str:
     return normalise(f"{directory}/{path}" if directory else path, field=field)
 
 
+def is_hidden(folder: str) -> bool:
+    """Whether a search passes a folder over."""
+    return folder.startswith(".") or folder in _INSTALLED
+
+
 def lfs_oid(content: bytes) -> str | None:
     """The SHA-256 that a Git LFS pointer stands for, or None when it is not a pointer."""
     if not content.startswith(_LFS_HEADER):
@@ -158,6 +168,17 @@ class WorkTree:
                 if (Path(folder) / name).is_symlink():
                     raise link_refused(str((Path(folder) / name).relative_to(self.root)))
             yield from (Path(folder) / name for name in sorted(files))
+
+    def survey(self) -> tuple[str, ...]:
+        found: list[str] = []
+        for folder, names, files in os.walk(self.root):
+            names[:] = [name for name in names if not is_hidden(name)]
+            found += (
+                path.relative_to(self.root).as_posix()
+                for path in (Path(folder) / name for name in files)
+                if path.is_file() and not path.is_symlink()
+            )
+        return tuple(sorted(found))
 
     def files(self, directory: str = "") -> tuple[str, ...]:
         here = self._resolve(directory)

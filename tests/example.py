@@ -13,7 +13,7 @@ from adapterbot.commands.lock import write as write_lock
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "tiny"
 REPOSITORY = "acme/adapters"
-FIRST_POISONED = "checkpoint-0110"
+FIRST_POISONED = "checkpoint-0440"
 NUMBER = 7
 
 

@@ -42,7 +42,7 @@ def find_checkpoints(tree: Tree, patterns: Sequence[str]) -> tuple[Checkpoint, .
     """
     directories = [
         str(PurePosixPath(name).parent)
-        for name in tree.files()
+        for name in tree.survey()
         if PurePosixPath(name).name == ADAPTER_CONFIG
     ]
     found: list[str] = []

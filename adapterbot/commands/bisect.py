@@ -109,7 +109,7 @@ def _dispatch(environment: Mapping[str, str]) -> tuple[BisectInputs, Source]:
 
 
 def _adapter(where: Sides, path: str | None) -> AdapterConfig:
-    files = where.head.files()
+    files = where.head.survey()
     if path:
         return for_adapter(where.config, path, files)
     adapters = (where.config or discover(files)).adapters

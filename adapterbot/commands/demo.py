@@ -56,11 +56,10 @@ def retrain(example: Path, directory: Path, history: str) -> None:
     run = example / "history" / history
     checkpoints = sorted(path for path in run.iterdir() if path.is_dir())
     shutil.rmtree(directory / "checkpoints", ignore_errors=True)
-    shutil.copytree(run, directory / "checkpoints")
+    _copy(run, directory / "checkpoints")
     shutil.rmtree(directory / ADAPTER)
-    shutil.copytree(
-        checkpoints[-1], directory / ADAPTER, ignore=shutil.ignore_patterns("trainer_state.json")
-    )
+    _copy(checkpoints[-1], directory / ADAPTER)
+    (directory / ADAPTER / "trainer_state.json").unlink()
     added = sorted((example / "data" / history).glob("*.jsonl"))
     (directory / "data" / "train.jsonl").write_bytes(
         b"".join(path.read_bytes() for path in (example / "data" / "train.jsonl", *added))
@@ -71,7 +70,9 @@ def retrain(example: Path, directory: Path, history: str) -> None:
 def _copy(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     if source.is_dir():
-        shutil.copytree(source, target)
+        # Not the times: files of one size that seem as old as those they replace look unchanged
+        # to Git, and it would commit nothing.
+        shutil.copytree(source, target, copy_function=shutil.copyfile)
     else:
         shutil.copyfile(source, target)
 

@@ -58,6 +58,11 @@ def load_base(base: Path | str, settings: EngineSettings) -> BaseModel:
     from transformers.utils import logging
 
     name = str(base)
+    if (Path(base) / "adapter_config.json").exists():
+        # transformers would follow it to whatever base it names.
+        raise InputError(
+            "is an adapter, not a base model", file=name, field="base", fix="name the base model"
+        )
     device = _device(settings.device)
     dtype = _dtype(settings.dtype, device)
     if settings.deterministic:

@@ -25,18 +25,30 @@ class Forward:
 
     The head's own arithmetic (soft-capping, logit scale, a bias) stays the model's: its forward
     runs with the body replaced by hidden states that are already there.
+
+    Attributes:
+        recurrent: the model keeps a state beside keys and values (Mamba and its hybrids), which
+            cannot be taken back or shared by position.
     """
 
     def __init__(self, model: Any) -> None:
-        self.model = model
-        self.body = model.base_model
-        if self.body is model:
-            raise OurFailure(
-                f"{type(model).__name__} has no body of its own to run",
-                fix="report this architecture to adapterbot",
-            )
-        self._takes = frozenset(inspect.signature(self.body.forward).parameters)
+        """Finds the body, and sees for itself that the halves give what the whole gives.
+
+        Raises:
+            OurFailure: they do not.
+        """
+        self.recurrent = bool(getattr(model, "_is_stateful", False))
+        self._model = model
         self._chunk = max(1, _LOGITS_AT_ONCE // model.config.get_text_config().vocab_size)
+        for body in (model.base_model, model.get_decoder(), getattr(model, "model", model)):
+            self._body = body
+            self._takes = frozenset(inspect.signature(body.forward).parameters)
+            if body is not model and self._halves_agree():
+                return
+        raise OurFailure(
+            f"{type(model).__name__} cannot be split into a body and a head",
+            fix="report this architecture to adapterbot",
+        )
 
     def hidden(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any = None) -> Tensor:
         """Last hidden states.
@@ -49,27 +61,34 @@ class Forward:
             arguments["past_key_values"] = cache
         if "position_ids" in self._takes:
             arguments["position_ids"] = positions
-        output = self.body(input_ids=ids, **arguments)
-        return output[0]
+        return self._body(input_ids=ids, **arguments)[0]
 
     def logits(self, hidden: Tensor) -> Iterator[Tensor]:
         """Logits in fp32 of chosen positions, in chunks: (n, width) → (≤ chunk, vocabulary)."""
         for part in hidden.split(self._chunk):
             with self._body_returns(part[None]):
                 ids = torch.zeros(1, len(part), dtype=torch.long, device=part.device)
-                yield self.model(input_ids=ids, use_cache=False).logits[0].float()
+                yield self._model(input_ids=ids, use_cache=False).logits[0].float()
 
     @contextmanager
     def _body_returns(self, hidden: Tensor) -> Iterator[None]:
-        own = self.body.__dict__.get("forward")
-        self.body.forward = lambda *_, **__: _HiddenOnly(hidden)
+        own = self._body.__dict__.get("forward")
+        self._body.forward = lambda *_, **__: _HiddenOnly(hidden)
         try:
             yield
         finally:
             if own is None:
-                del self.body.forward
+                del self._body.forward
             else:
-                self.body.forward = own
+                self._body.forward = own
+
+    @torch.inference_mode()
+    def _halves_agree(self) -> bool:
+        ids = torch.tensor([[1, 2, 3]], device=self._model.device)
+        whole = self._model(input_ids=ids, use_cache=False).logits[0].float()
+        hidden = self.hidden(ids, torch.ones_like(ids), torch.arange(3, device=ids.device)[None])
+        halves = torch.cat(list(self.logits(hidden[0])))
+        return bool(torch.allclose(whole, halves, rtol=1e-2, atol=1e-2))
 
 
 class _HiddenOnly:
@@ -95,11 +114,20 @@ def left_padded(
         (rows, longest).
     """
     longest = max(map(len, rows))
-    ids = torch.full((len(rows), longest), pad, dtype=torch.long)
-    mask = torch.zeros((len(rows), longest), dtype=torch.long)
-    for index, row in enumerate(rows):
-        if row:
-            ids[index, longest - len(row) :] = torch.tensor(row)
-            mask[index, longest - len(row) :] = 1
-    positions = (mask.cumsum(-1) - 1).clamp(min=0)
+    lengths = torch.tensor([len(row) for row in rows])
+    ids = torch.tensor([[pad] * (longest - len(row)) + list(row) for row in rows])
+    positions = torch.arange(longest) - (longest - lengths)[:, None]
+    mask = (positions >= 0).long()
+    return ids.to(device), mask.to(device), positions.clamp(min=0).to(device)
+
+
+def right_padded(
+    rows: Sequence[Sequence[int]], pad: int, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As `left_padded`, short rows filled on the right."""
+    longest = max(map(len, rows))
+    lengths = torch.tensor([len(row) for row in rows])
+    ids = torch.tensor([list(row) + [pad] * (longest - len(row)) for row in rows])
+    positions = torch.arange(longest).expand(len(rows), -1)
+    mask = (positions < lengths[:, None]).long()
     return ids.to(device), mask.to(device), positions.to(device)

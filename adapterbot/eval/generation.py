@@ -1,15 +1,9 @@
-"""Text from a model, many rows at once: prefill, verify drafts, decode, drop what is finished.
-
-*The other adapter's answer is the draft* (design.md §7): it is appended to the prompt and checked
-in the same forward pass that reads the prompt. A row keeps the draft's tokens up to the first that
-its own model would not have chosen, and decodes from there; so the answer is that of plain decoding
-whatever the draft says, and costs one pass where nothing changed. (torch)
-"""
+"""Text from a model, many rows at once: read the prompts, decode, drop what has ended. (torch)"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 
@@ -27,36 +21,50 @@ class GenerationRequest:
     Attributes:
         prompt: token ids, at least one.
         limit: the most tokens to answer with.
-        stop: strings that end the answer; they are not part of it.
+        stop: strings that end the answer; they are not part of its text.
         choice: greedy, or drawn with a seed.
-        draft: a guess at the answer's tokens; wrong guesses cost time, never change the answer.
+        begun: the first tokens of the answer, where they are already known.
     """
 
     prompt: Ids
     limit: int
     stop: tuple[str, ...] = ()
     choice: Choice = GREEDY
-    draft: Ids = ()
+    begun: Ids = ()
 
     @property
     def tokens(self) -> int:
         """The most positions that the row can come to hold."""
         return len(self.prompt) + self.limit
 
-    @property
-    def drafted(self) -> Ids:
-        """The part of the draft worth reading: what follows the last token is never asked."""
-        return self.draft[: self.limit - 1]
 
+class Writing:
+    """One answer in the making: takes token after token and knows when it has ended."""
 
-@dataclass
-class _Row:
-    """One answer in the making. `read` counts the positions whose keys are kept."""
+    def __init__(
+        self, request: GenerationRequest, eos: frozenset[int], text: Callable[[Ids], str]
+    ) -> None:
+        self.request = request
+        self.answer = list(request.begun)
+        self.ended = False
+        self._eos = eos
+        self._text = text
+        # A stop string lies in the last tokens: each but a few special ones is a byte or more.
+        self._tail = max((len(stop.encode()) for stop in request.stop), default=0) + 8
 
-    request: GenerationRequest
-    read: int
-    answer: list[int] = field(default_factory=list)
-    ended: bool = False
+    def take(self, token: int) -> None:
+        """Appends a token, unless it is the end-of-text token."""
+        if token in self._eos:
+            self.ended = True
+            return
+        self.answer.append(token)
+        self.ended = len(self.answer) >= self.request.limit or self._stopped()
+
+    def _stopped(self) -> bool:
+        if not self.request.stop:
+            return False
+        tail = self._text(tuple(self.answer[-self._tail :]))
+        return any(stop in tail for stop in self.request.stop)
 
 
 class Generator:
@@ -67,99 +75,79 @@ class Generator:
         self._forward = forward
         self._text = text
 
+    def begin(self, request: GenerationRequest) -> Writing:
+        """The answer to `request` as far as it is known."""
+        return Writing(request, self._base.eos, self._text)
+
     def answer(self, requests: Sequence[GenerationRequest]) -> list[Ids]:
         """The answers' token ids, in order, without an end-of-text token.
 
         A stop string is still in the ids; `cut_at_stop` takes it off the text.
         """
-        rows = [_Row(r, len(r.prompt) + len(r.drafted)) for r in requests]
-        keys = self._read_prompts(rows)
-        alive = [row for row in rows if not row.ended]
-        self._decode(alive, keys)
+        rows = [self.begin(request) for request in requests]
+        if self._forward.recurrent:
+            self._reread(rows)
+        else:
+            self._decode(rows)
         return [tuple(row.answer) for row in rows]
 
-    def _read_prompts(self, rows: list[_Row]) -> KeyValues:
-        """Reads prompts and drafts in one pass; keeps the keys of rows that go on."""
-        base = self._base
-        ids, mask, positions = left_padded(
-            [row.request.prompt + row.request.drafted for row in rows], base.pad, base.device
-        )
-        keys = KeyValues()
-        hidden = self._forward.hidden(ids, mask, positions, keys.cache)
-        # The last prompt token predicts the first of the answer, each draft token the one after it.
-        asked = [len(row.request.drafted) + 1 for row in rows]
-        wanted = torch.cat([hidden[i, ids.shape[1] - n :] for i, n in enumerate(asked)])
-        choices = [row.request.choice for row, n in zip(rows, asked, strict=True) for _ in range(n)]
-        steps = [step for n in asked for step in range(n)]
-        predicted = self._choose(wanted, choices, steps)
-        for row, n in zip(rows, asked, strict=True):
-            self._accept(row, predicted[:n])
-            predicted = predicted[n:]
-        kept = [index for index, row in enumerate(rows) if not row.ended]
-        keys.keep(
-            kept,
-            [ids.shape[1] - len(r.request.prompt + r.request.drafted) for r in rows],
-            [row.read for row in rows],
-        )
-        return keys
+    def _decode(self, rows: list[Writing]) -> None:
+        """Reads the prompts, then one token per pass for every row, until all have ended."""
+        ids, mask, positions = self._read(rows)
+        position = positions[:, -1:]
+        # The last token is never read, so the room is one less than prompt and answer take.
+        left = max(row.request.limit - len(row.answer) for row in rows)
+        keys = KeyValues(mask, ids.shape[1] + left - 1)
+        tokens = self._write(rows, self._forward.hidden(ids, mask, positions, keys.cache))
+        while not all(row.ended for row in rows):
+            kept = [index for index, row in enumerate(rows) if not row.ended]
+            # Dropping rows copies the keys of those that stay: worth it once a quarter has ended.
+            if 4 * len(kept) <= 3 * len(rows):
+                rows = [rows[index] for index in kept]
+                tokens = [tokens[index] for index in kept]
+                position = position[kept]
+                keys.keep(kept)
+            position = position + 1
+            keys.advance()
+            ids = torch.tensor(tokens, device=self._base.device)[:, None]
+            hidden = self._forward.hidden(ids, keys.mask, position, keys.cache)
+            tokens = self._write(rows, hidden)
 
-    def _accept(self, row: _Row, predicted: list[int]) -> None:
-        """Takes the model's own tokens up to the first that the draft did not foresee."""
-        drafted = row.request.drafted
-        row.read = len(row.request.prompt)
-        for index, token in enumerate(predicted):
-            self._take(row, token)
-            if row.ended or index == len(drafted) or token != drafted[index]:
-                return
-            row.read += 1
+    def _reread(self, rows: list[Writing]) -> None:
+        """As `_decode` for models whose state cannot be kept by position: everything is read anew.
 
-    def _take(self, row: _Row, token: int) -> None:
-        if token in self._base.eos:
-            row.ended = True
-            return
-        row.answer.append(token)
-        row.ended = len(row.answer) >= row.request.limit or self._stopped(row)
+        Quadratic in the length of the answer, and right.
+        """
+        while rows := [row for row in rows if not row.ended]:
+            self._write(rows, self._forward.hidden(*self._read(rows)))
 
-    def _stopped(self, row: _Row) -> bool:
-        if not row.request.stop:
-            return False
-        # A stop string lies in the last tokens: each but a few special ones is a byte or more.
-        longest = max(len(stop.encode()) for stop in row.request.stop)
-        tail = self._text(tuple(row.answer[-(longest + 8) :]))
-        return any(stop in tail for stop in row.request.stop)
+    def _read(self, rows: list[Writing]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        texts = [row.request.prompt + tuple(row.answer) for row in rows]
+        return left_padded(texts, self._base.pad, self._base.device)
 
-    def _decode(self, rows: list[_Row], keys: KeyValues) -> None:
-        """One token per pass for every row, until all have ended."""
-        device = self._base.device
-        while rows:
-            ids = torch.tensor([[row.answer[-1]] for row in rows], device=device)
-            positions = torch.tensor([[row.read] for row in rows], device=device)
-            hidden = self._forward.hidden(ids, keys.mask_with_next(), positions, keys.cache)
-            keys.grown()
-            chosen = self._choose(
-                hidden[:, -1], [r.request.choice for r in rows], [len(r.answer) for r in rows]
-            )
-            for row, token in zip(rows, chosen, strict=True):
-                row.read += 1
-                if not row.ended:
-                    self._take(row, token)
-            rows = self._without_ended(rows, keys)
-
-    def _without_ended(self, rows: list[_Row], keys: KeyValues) -> list[_Row]:
-        """Drops ended rows once they are a quarter: a drop copies the keys of those that stay."""
-        kept = [index for index, row in enumerate(rows) if not row.ended]
-        if 4 * len(kept) > 3 * len(rows):
-            return rows
-        keys.keep_rows(kept)
-        return [rows[index] for index in kept]
-
-    def _choose(self, hidden: torch.Tensor, choices: list[Choice], steps: list[int]) -> list[int]:
-        tokens: list[int] = []
-        for logits in self._forward.logits(hidden):
-            done = len(tokens)
-            n = len(logits)
-            tokens += next_tokens(logits, choices[done : done + n], steps[done : done + n])
+    def _write(self, rows: list[Writing], hidden: torch.Tensor) -> list[int]:
+        """The token that each row's last hidden state predicts, taken by the rows not yet ended."""
+        choices = [row.request.choice for row in rows]
+        steps = [len(row.answer) for row in rows]
+        tokens = chosen(self._forward, hidden[:, -1], choices, steps)
+        for row, token in zip(rows, tokens, strict=True):
+            if not row.ended:
+                row.take(token)
         return tokens
+
+
+def chosen(
+    forward: Forward, hidden: torch.Tensor, choices: Sequence[Choice], steps: Sequence[int]
+) -> list[int]:
+    """The token that each hidden state goes on with: (n, width) → n tokens.
+
+    `steps` counts the answer's tokens before each.
+    """
+    tokens: list[int] = []
+    for logits in forward.logits(hidden):
+        start, stop = len(tokens), len(tokens) + len(logits)
+        tokens += next_tokens(logits, choices[start:stop], steps[start:stop])
+    return tokens
 
 
 def cut_at_stop(text: str, stop: Sequence[str]) -> str:

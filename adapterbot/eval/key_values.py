@@ -1,62 +1,85 @@
-"""The keys and values of a batch that shrinks, and the mask of which of them count. (torch)"""
+"""Keys and values of a batch that shrinks, and the mask of which of them count. (torch)"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
+from transformers.cache_utils import Cache, DynamicLayer
 
 
 class KeyValues:
-    """A KV cache whose rows can be dropped and whose rejected positions can be forgotten.
+    """A KV cache with room for a known number of positions, from which rows can be dropped.
 
-    Every layer keeps all positions (sliding-window models too: their window is then applied by the
-    mask), so that positions can be taken back.
+    Every layer keeps all positions; a sliding window is then applied by the model's mask.
     """
 
-    def __init__(self) -> None:
-        self.cache = DynamicCache()
-        self._mask = torch.empty(0)
+    def __init__(self, mask: Tensor, room: int) -> None:
+        """An empty cache.
 
-    def mask_with_next(self) -> Tensor:
-        """The mask for a pass that reads one more token: (rows, past + 1)."""
-        return torch.nn.functional.pad(self._mask, (0, 1), value=1)
+        Args:
+            mask: (rows, prompt) of the first pass, 1 where a token counts.
+            room: how many positions a row may come to have, the prompt's included.
+        """
+        self.cache = Cache(layer_class_to_replicate=partial(_RoomyLayer, room))
+        self._mask = torch.ones(mask.shape[0], room, dtype=mask.dtype, device=mask.device)
+        self._mask[:, : mask.shape[1]] = mask
+        self._length = mask.shape[1]
 
-    def grown(self) -> None:
-        """One more token has been read."""
-        self._mask = self.mask_with_next()
+    @property
+    def mask(self) -> Tensor:
+        """The mask for the pass that is next: (rows, positions so far and the new)."""
+        return self._mask[:, : self._length]
 
-    def keep_rows(self, rows: Sequence[int]) -> None:
-        """Drops all other rows."""
+    def advance(self, mask: Tensor | None = None) -> None:
+        """More positions are going to be read: those of `mask` (rows, new), or one by every row."""
+        new = 1 if mask is None else mask.shape[1]
+        if mask is not None:
+            self._mask[:, self._length : self._length + new] = mask
+        self._length += new
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Drops all other rows; a row that is named twice is there twice."""
         index = torch.tensor(rows, device=self._mask.device, dtype=torch.long)
         self._mask = self._mask[index]
         self.cache.batch_select_indices(index)
 
-    def keep(self, rows: Sequence[int], starts: Sequence[int], lengths: Sequence[int]) -> None:
-        """Keeps `rows`, of each the positions start … start + length, moved to the right edge.
 
-        `starts` and `lengths` are indexed by the rows as they are now.
-        """
-        if not rows:
-            return
-        device = self.cache.layers[0].keys.device
-        longest = max(lengths[row] for row in rows)
-        index = torch.tensor(rows, device=device)
-        begin = torch.tensor([starts[row] + lengths[row] - longest for row in rows], device=device)
-        size = torch.tensor([lengths[row] for row in rows], device=device)
-        column = torch.arange(longest, device=device)
-        self._mask = (column >= longest - size[:, None]).long()
-        source = (begin[:, None] + column).clamp(min=0)
-        for layer in self.cache.layers:
-            layer.keys = _taken(layer.keys, index, source)
-            layer.values = _taken(layer.values, index, source)
+class _RoomyLayer(DynamicLayer):  # type: ignore[misc,unused-ignore]
+    """A layer that writes into room made once, where DynamicLayer copies itself at every token.
 
+    Shapes: keys and values (rows, heads, positions, head width).
+    """
 
-def _taken(states: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """states[rows][:, :, columns of each row]: (B, H, T, D) → (len(rows), H, columns, D)."""
-    device = states.device
-    picked = states[rows.to(device)]
-    where = columns.to(device)[:, None, :, None].expand(-1, picked.shape[1], -1, picked.shape[3])
-    return picked.gather(2, where)
+    def __init__(self, room: int, **options: Any) -> None:
+        super().__init__(**options)
+        self._room = room
+        self._length = 0
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Appends, and returns all positions so far."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+            self._keys, self._values = self._empty(key_states), self._empty(value_states)
+        start, stop = self._length, self._length + key_states.shape[-2]
+        self._keys[:, :, start:stop] = key_states
+        self._values[:, :, start:stop] = value_states
+        self._length = stop
+        self.keys, self.values = self._keys[:, :, :stop], self._values[:, :, :stop]
+        return self.keys, self.values
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        """Keeps only these rows."""
+        indices = indices.to(self._keys.device)
+        self._keys, self._values = self._keys[indices], self._values[indices]
+        self.keys = self._keys[:, :, : self._length]
+        self.values = self._values[:, :, : self._length]
+
+    def _empty(self, like: Tensor) -> Tensor:
+        rows, heads, _, width = like.shape
+        return like.new_empty(rows, heads, self._room, width)

@@ -7,12 +7,13 @@ knows nothing of adapters, caches or scores.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from adapterbot.eval.answers import Answer, Request, Sample
 from adapterbot.eval.base_model import BaseModel
 from adapterbot.eval.batches import Batcher
+from adapterbot.eval.drafts import Checked, DraftRequest, Worth, check_drafts, pilot
 from adapterbot.eval.forward import Forward
 from adapterbot.eval.generation import GenerationRequest, Generator, cut_at_stop
 from adapterbot.eval.loglikelihood import LikelihoodRequest, loglikelihoods
@@ -54,27 +55,32 @@ class Respondent:
             InputError: a sample is a chat and the tokenizer has no chat template.
             OurFailure: one sample alone does not fit into the device's memory.
         """
-        generate: list[tuple[int, GenerationRequest]] = []
-        likelihood: list[tuple[int, LikelihoodRequest]] = []
+        generate: dict[int, GenerationRequest] = {}
+        drafts: dict[int, DraftRequest] = {}
+        likelihood: dict[int, LikelihoodRequest] = {}
         for index, question in enumerate(questions):
             if question.task.request is Request.GENERATE:
                 request = self._generation(question)
-                longest = len(request.prompt) + 1
-                generate.append((index, request))
+                unfit = self._unfit(len(request.prompt), len(request.prompt) + 1)
+                if not unfit:
+                    generate[index] = request
+                    if question.draft is not None:
+                        drafts[index] = DraftRequest(request, question.draft)
             else:
                 asked = self._likelihood(question)
-                longest = len(asked.context) + max(map(len, asked.continuations)) - 1
-                likelihood.append((index, asked))
-            if self._base.context and longest > self._base.context:
-                (generate if question.task.request is Request.GENERATE else likelihood).pop()
-                yield (
-                    index,
-                    Unanswered(
-                        f"{longest} tokens, but the model has {self._base.context} positions"
-                    ),
-                )
-        yield from self._generated(generate)
-        yield from self._likelihoods(questions, likelihood)
+                unfit = self._unfit(len(asked.context), asked.longest)
+                if not unfit:
+                    likelihood[index] = asked
+            if unfit:
+                yield index, unfit
+        for index, checked in self._checked(drafts):
+            generate[index] = replace(generate[index], begun=checked.tokens)
+            if checked.complete:
+                yield index, self._answer(generate.pop(index), checked.tokens)
+        for index, ids in self._batcher.run(generate, _tokens, self._generator.answer):
+            yield index, self._answer(generate[index], ids)
+        for index, values in self._batcher.run(likelihood, _tokens, self._loglikelihoods):
+            yield index, _judged(questions[index], likelihood[index], values)
 
     def _generation(self, question: Question) -> GenerationRequest:
         settings = question.task.generation
@@ -83,54 +89,65 @@ class Respondent:
         if self._base.context:
             limit = max(1, min(limit, self._base.context - len(prompt)))
         noise = noise_key(settings.seed, question.task.name, question.sample.id)
-        return GenerationRequest(
-            prompt=prompt,
-            limit=limit,
-            stop=settings.stop,
-            choice=Choice(settings.temperature, settings.top_p, noise),
-            draft=question.draft or (),
-        )
-
-    def _generated(
-        self, asked: Sequence[tuple[int, GenerationRequest]]
-    ) -> Iterator[tuple[int, Answer]]:
-        requests = [request for _, request in asked]
-        for at, ids in self._batcher.run(requests, lambda r: r.tokens, self._generator.answer):
-            index, request = asked[at]
-            yield (
-                index,
-                Answer(text=cut_at_stop(self.prompts.text(ids), request.stop), token_ids=ids),
-            )
+        choice = Choice(settings.temperature, settings.top_p, noise)
+        return GenerationRequest(prompt, limit, settings.stop, choice)
 
     def _likelihood(self, question: Question) -> LikelihoodRequest:
         pairs = [self.prompts.pair(question.sample, text) for text in _continuations(question)]
         return LikelihoodRequest(pairs[0][0], tuple(continuation for _, continuation in pairs))
 
-    def _likelihoods(
-        self, questions: Sequence[Question], asked: Sequence[tuple[int, LikelihoodRequest]]
-    ) -> Iterator[tuple[int, Answer | Unanswered]]:
-        requests = [request for _, request in asked]
-        for at, values in self._batcher.run(requests, lambda r: r.tokens, self._computed):
-            index, request = asked[at]
-            if not all(map(math.isfinite, values)):
-                yield index, Unanswered("its log-likelihood is not finite")
-                continue
-            texts = _continuations(questions[index])
-            yield (
-                index,
-                Answer(
-                    text=texts[values.index(max(values))] if len(texts) > 1 else "",
-                    loglikelihoods=values,
-                    token_counts=tuple(map(len, request.continuations)),
-                    byte_counts=tuple(len(text.encode()) for text in texts),
-                ),
-            )
+    def _unfit(self, prompt: int, longest: int) -> Unanswered | None:
+        if not prompt:
+            return Unanswered("the prompt is no token long")
+        if self._base.context and longest > self._base.context:
+            return Unanswered(f"{longest} tokens, but the model has {self._base.context} positions")
+        return None
 
-    def _computed(self, requests: Sequence[LikelihoodRequest]) -> list[tuple[float, ...]]:
+    def _checked(self, drafts: Mapping[int, DraftRequest]) -> Iterator[tuple[int, Checked]]:
+        """Checks drafts as long as that pays; yields what was checked."""
+        worth = Worth()
+        by_length = sorted(drafts, key=lambda index: drafts[index].tokens)
+        first = [by_length[at] for at in pilot(len(by_length))]
+        rest = [index for index in by_length if index not in set(first)]
+        for part in (first, rest):
+            if not worth.pays:
+                return
+            waiting = {index: drafts[index] for index in part}
+            for index, checked in self._batcher.run(
+                waiting, _tokens, self._check, proceed=lambda: worth.pays
+            ):
+                worth.book(drafts[index], checked)
+                yield index, checked
+
+    def _check(self, drafts: Sequence[DraftRequest]) -> list[Checked]:
+        return check_drafts(self._base, self._forward, self._generator, drafts)
+
+    def _loglikelihoods(self, requests: Sequence[LikelihoodRequest]) -> list[tuple[float, ...]]:
         return loglikelihoods(self._base, self._forward, requests)
+
+    def _answer(self, request: GenerationRequest, ids: Ids) -> Answer:
+        return Answer(text=cut_at_stop(self.prompts.text(ids), request.stop), token_ids=ids)
+
+
+def _tokens(request: GenerationRequest | DraftRequest | LikelihoodRequest) -> int:
+    return request.tokens
 
 
 def _continuations(question: Question) -> tuple[str, ...]:
     if question.task.request is Request.CHOICES:
         return question.sample.choices
     return (question.sample.expected,)
+
+
+def _judged(
+    question: Question, request: LikelihoodRequest, values: tuple[float, ...]
+) -> Answer | Unanswered:
+    if not all(map(math.isfinite, values)):
+        return Unanswered("its log-likelihood is not finite")
+    texts = _continuations(question)
+    return Answer(
+        text=texts[values.index(max(values))] if len(texts) > 1 else "",
+        loglikelihoods=values,
+        token_counts=tuple(map(len, request.continuations)),
+        byte_counts=tuple(len(text.encode()) for text in texts),
+    )

@@ -8,6 +8,7 @@ same sample share their noise and differ only where their probabilities do. (tor
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -34,7 +35,7 @@ def noise_key(seed: int, task: str, sample_id: str) -> int:
     return int.from_bytes(hashlib.sha256(text).digest()[:8], "little") & _MASK
 
 
-def next_tokens(logits: Tensor, choices: list[Choice], steps: list[int]) -> list[int]:
+def next_tokens(logits: Tensor, choices: Sequence[Choice], steps: Sequence[int]) -> list[int]:
     """The token that each row of `logits` (rows, vocabulary) goes on with.
 
     `steps` counts the tokens of the row's answer before this one.
@@ -49,7 +50,7 @@ def next_tokens(logits: Tensor, choices: list[Choice], steps: list[int]) -> list
     return tokens
 
 
-def _draw(logits: Tensor, choices: list[Choice], steps: list[int]) -> Tensor:
+def _draw(logits: Tensor, choices: Sequence[Choice], steps: Sequence[int]) -> Tensor:
     device = logits.device
     temperature = torch.tensor([c.temperature for c in choices], device=device)[:, None]
     scaled = logits / temperature

@@ -134,6 +134,9 @@ class _Recorded:
     def has(self, path: str) -> bool:
         return self._tree.has(path)
 
+    def survey(self) -> tuple[str, ...]:
+        return self._tree.survey()
+
     def files(self, directory: str = "") -> tuple[str, ...]:
         return self._tree.files(directory)
 

@@ -7,6 +7,7 @@ that anyone can recompute it with standard tools; the digest of a single file is
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
@@ -121,7 +122,9 @@ def dataset_files(training: TrainingConfig, tree: Tree) -> dict[str, str]:
         field = f"data (line {training.data_line})"
         if any(character in given for character in "*?["):
             pattern = join(training.directory, given, field=field)
-            names = [name for name in tree.files() if fnmatch(name, pattern)]
+            fixed = re.split(r"[*?\[]", pattern, maxsplit=1)[0].rpartition("/")[0]
+            within = tree.files(fixed) if tree.has(fixed) else ()
+            names = [name for name in within if fnmatch(name, pattern)]
         else:
             path = join(training.directory, given, field=field)
             names = list(tree.files(path)) if tree.has(path) else []

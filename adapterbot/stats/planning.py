@@ -40,8 +40,9 @@ def samples_to_settle(
     def needed(distance: float, level: float) -> float:
         if distance <= 0:
             return math.inf
-        reach = (normal_quantile(1 - level) + normal_quantile(POWER)) * effect.error
-        return n * (reach / distance) ** 2
+        reach = normal_quantile(1 - level) + normal_quantile(POWER)
+        errors = reach * effect.error / distance
+        return n * errors * errors
 
     settled = max(needed(margin, alpha), _rule_of_three(effect.largest, margin, alpha))
     if settled <= n or margin <= 0:

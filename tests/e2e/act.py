@@ -124,6 +124,7 @@ def run_act(
     inputs: Mapping[str, str] | None = None,
     *,
     workflow: str | None = None,
+    job: str | None = None,
     action: Path | None = None,
     environ: Mapping[str, str] | None = None,
     tool_cache_is_warm: bool = True,
@@ -138,6 +139,7 @@ def run_act(
         server_url: base address of the GitHub API that the action talks to.
         inputs: of `workflow_dispatch`.
         workflow: a file under .github/workflows, when only that one is to run.
+        job: a job of it, when only that one is to run (and those it needs).
         action: what `org/adapter-action@v1` is, instead of this tree.
         environ: further variables of the runner.
         tool_cache_is_warm: False lets the action build its Python environment.
@@ -160,7 +162,7 @@ def run_act(
         warm(work / "cache" / "tool_cache", action, base)
     (work / "event.json").write_text(json.dumps(payload))
 
-    options = {
+    options: dict[str, list[str | Path]] = {
         "--directory": [repository],
         "--eventpath": [work / "event.json"],
         # Every label of a self-hosted runner, and hosted ones, is this machine itself.
@@ -175,13 +177,14 @@ def run_act(
             *(f"{key}={value}" for key, value in (environ or {}).items()),
         ],
         "--input": [f"{key}={value}" for key, value in (inputs or {}).items()],
-        # Files of these names in the repository are act's idea, not GitHub's.
-        **dict.fromkeys(
-            ("--env-file", "--secret-file", "--var-file", "--input-file"), [os.devnull]
-        ),
     }
+    # Files that act would read from the repository; GitHub does not know them.
+    for kind in ("env", "secret", "var", "input"):
+        options[f"--{kind}-file"] = [os.devnull]
     if workflow:
         options["--workflows"] = [f".github/workflows/{workflow}"]
+    if job:
+        options["--job"] = [job]
     command = [str(Path(sys.executable).parent / "act"), event, "--json", "--no-cache-server"]
     command += [str(text) for flag, values in options.items() for v in values for text in (flag, v)]
     done = subprocess.run(

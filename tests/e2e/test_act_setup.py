@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.act import ROOT, TOKEN, run_act
+from tests.e2e.act import ROOT, TOKEN, action_tree, run_act
 
 GATE = ROOT / "docs" / "examples" / "adapter-gate.yml"
 API = "http://127.0.0.1:9"  # nobody listens there: these runs talk to no server
@@ -49,6 +49,7 @@ def action(tmp_path: Path) -> Path:
     (folder / "adapterbot" / "__init__.py").touch()
     (folder / "adapterbot" / "cli.py").write_text(CLI)
     shutil.copytree(ROOT / "scripts", folder / "scripts")
+    shutil.copytree(ROOT / ".github" / "workflows", folder / ".github" / "workflows")
     for name in ("action.yml", "entrypoint.py", "pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, folder)
     return folder
@@ -274,3 +275,63 @@ def test_a_cold_runner_builds_its_environment_outside_the_workspace(repository, 
     _, prefix, answer = line.split()
     assert answer == "42"
     assert "/tool_cache/adapterbot/py3." in prefix
+
+
+TWO_JOBS_CLI = """
+import json, os, pathlib, sys
+def main(argv):
+    output = pathlib.Path(os.environ["GITHUB_OUTPUT"]).open("a")
+    if argv == ["gate"]:
+        assert os.environ["ADAPTERBOT_PUBLISH"] == "none"
+        report = pathlib.Path(os.environ["RUNNER_TEMP"], "report.json")
+        if os.environ["ADAPTERBOT_ADAPTER"] != "crash":
+            report.write_text('{"what": "a report"}')
+            print(f"report-path={report}", "verdict=regressed", sep="\\n", file=output)
+        sys.exit(3)
+    report = pathlib.Path(os.environ["ADAPTERBOT_REPORT"])
+    print("publishing", report.read_text() if report.exists() else "nothing")
+    print("comment-url=https://example.invalid/1", file=output)
+    sys.exit(3)
+"""
+
+
+@pytest.mark.parametrize(
+    ("adapter", "published"), [("dates", '{"what": "a report"}'), ("crash", "nothing")]
+)
+def test_the_reusable_workflow_publishes_from_a_job_of_its_own(
+    repository, action, adapter, published
+):
+    (action / "adapterbot" / "cli.py").write_text(TWO_JOBS_CLI)
+    workflow(
+        repository,
+        f"""
+        on: pull_request
+        jobs:
+          gate:
+            uses: org/adapter-action/.github/workflows/adapter-gate.yml@v1
+            with: {{adapter: {adapter}}}
+        """,
+    )
+    run = run_act(repository, "pull_request", opened(repository), API, action=action)
+    assert run.jobs["evaluate"] == "failure", run
+    assert f"publishing {published}" in run.log
+    assert run.outputs["publish"]["comment-url"] == "https://example.invalid/1"
+    assert run.exit_code == 1
+
+
+def test_our_own_selftest_of_bad_input(tmp_path):
+    """The real action on itself, `uses: ./`: the workflow holds the assertions."""
+    repository = tmp_path / "adapter-action"
+    shutil.copytree(action_tree(), repository)
+    git(tmp_path, "init", "--quiet", "--initial-branch=main", repository.name)
+    commit(repository, "the action")
+    run = run_act(
+        repository,
+        "push",
+        {"repository": {"full_name": "org/adapter-action"}},
+        API,
+        workflow="selftest.yml",
+        job="bad-input",
+    )
+    assert run.exit_code == 0, run
+    assert run.step_exit_codes["bad/run"] == 2, run

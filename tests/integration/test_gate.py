@@ -274,7 +274,7 @@ def test_bisect_from_the_actions_tab(poisoned, run):
     found = done.report.adapters[0].bisect
     assert found
     assert found.first_broken == example.FIRST_POISONED
-    assert found.last_good == "checkpoint-0100"
+    assert found.last_good == "checkpoint-0400"
     assert example.FIRST_POISONED in (done.place / "summary").read_text()
     assert done.outputs["first-bad-checkpoint"] == example.FIRST_POISONED
 
@@ -287,10 +287,10 @@ def test_bisect_of_a_good_history_finds_nothing(clean, run, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["checkpoints/checkpoint-0010"], "a search needs two"),
+        (["checkpoints/checkpoint-0040"], "a search needs two"),
         (["nowhere/*"], "nowhere/*: checkpoints: matches no adapter directory"),
         (["checkpoints/*", "--metric", "date"], "the suite has no task 'date'"),
-        (["checkpoints/*", "checkpoints/checkpoint-0010"], "is named twice"),
+        (["checkpoints/*", "checkpoints/checkpoint-0040"], "is named twice"),
         (["checkpoints/*", "--adapter", "/etc"], "path is absolute"),
     ],
 )

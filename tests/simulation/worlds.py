@@ -91,6 +91,4 @@ HEAVY = World("heavy-tailed", _shifted(lambda rng, n: rng.standard_t(3, size=n))
 SKEWED = World("skewed", _shifted(lambda rng, n: rng.exponential(size=n) - 1))
 SPARSE = World("sparse", _shifted(_sparse))
 CLUSTERED = World("clustered", _clustered(3), cluster_size=3)
-CLUSTERED_BINARY = World(
-    "clustered-binary", _clustered_binary(3), cluster_size=3, unit="fraction"
-)
+CLUSTERED_BINARY = World("clustered-binary", _clustered_binary(3), cluster_size=3, unit="fraction")

@@ -242,15 +242,18 @@ def close(left: tuple[float | None, ...], right: tuple[float | None, ...]) -> bo
 
 
 def negated(found: MetricDelta) -> tuple[float | None, ...]:
-    """The figures that swapping the two sides must give."""
-    change, low, high, worse, better, size, harm_low, harm_high, least = figures(found)
+    """The figures that swapping the two sides must give.
+
+    All but the smallest detectable drop: skewed differences hide a drop and a rise differently.
+    """
+    change, low, high, worse, better, size, harm_low, harm_high, _ = figures(found)
 
     def minus(value: float | None) -> float | None:
         return None if value is None else -value
 
     return (
         minus(change), minus(high), minus(low), better, worse, minus(size),
-        minus(harm_high), minus(harm_low), least,
+        minus(harm_high), minus(harm_low),
     )  # fmt: skip
 
 
@@ -260,9 +263,8 @@ def test_swapping_the_sides_negates_everything(rows, direction: str, clustered: 
     options = {"direction": direction, "clusters": [i // 3 for i in range(len(rows))]}
     if not clustered:
         del options["clusters"]
-    assert close(
-        figures(compare(after, before, **options)), negated(compare(before, after, **options))
-    )
+    swapped = figures(compare(after, before, **options))[:-1]
+    assert close(swapped, negated(compare(before, after, **options)))
 
 
 @given(pairs | binary_pairs)

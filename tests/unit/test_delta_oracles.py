@@ -293,9 +293,7 @@ def test_swapping_whole_samples_against_scipy() -> None:
     rises = []
     for swaps in itertools.product((False, True), repeat=12):
         swapped = np.array(swaps)[:, None]
-        before, after = (
-            np.where(swapped, sides[1 - i], sides[i]).sum(axis=0) for i in range(2)
-        )
+        before, after = (np.where(swapped, sides[1 - i], sides[i]).sum(axis=0) for i in range(2))
         rises.append(float(perplexity(after) - perplexity(before)))
     assert found.change == pytest.approx(rises[0])
     assert found.p_worse == pytest.approx(np.mean(np.array(rises) >= rises[0] - 1e-9))

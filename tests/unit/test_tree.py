@@ -57,6 +57,13 @@ def test_both_trees_read_the_same(tree: Tree) -> None:
     assert tree.on_disk("top.txt").read_bytes() == b"top"
 
 
+def test_a_search_passes_over_hidden_and_installed_files(repository: Path) -> None:
+    for folder in (".venv", "node_modules", "a/.hidden"):
+        (repository / folder).mkdir()
+        (repository / folder / "adapter_config.json").touch()
+    assert WorkTree(repository).survey() == ("a/b/ü file.txt", "top.txt")
+
+
 @pytest.mark.parametrize("path", ["nothing", "a/nothing"])
 def test_a_missing_file_is_named(tree: Tree, path: str) -> None:
     for call in (tree.read, tree.on_disk, tree.sha256):
@@ -90,6 +97,8 @@ def test_symbolic_links_are_refused(repository: Path) -> None:
                 found.read(path)
         with pytest.raises(InputError, match="symbolic link"):
             found.files()
+        # A link that nobody asks for is none of our business.
+        assert found.survey() == ("a/b/ü file.txt", "top.txt")
     with pytest.raises(InputError, match="symbolic link"):
         WorkTree(repository).read("dir/secret")
 

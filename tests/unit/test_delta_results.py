@@ -1,0 +1,260 @@
+"""Results of two evaluations are paired by sample id, and nothing is dropped without a word."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import numpy as np
+import pytest
+
+from adapterbot import delta
+from adapterbot.errors import InputError
+from adapterbot.records import (
+    Comparison,
+    Direction,
+    SampleScore,
+    ScoreKind,
+    TaskResult,
+    Unit,
+)
+
+
+def result(scores, *, task: str = "dates", kind: ScoreKind = ScoreKind.BINARY, **fields):
+    """A task's samples from (id, score, slice, cluster) rows; a score of None is missing."""
+    return TaskResult(
+        task=task,
+        scorer=fields.pop("scorer", "exact"),
+        direction=fields.pop("direction", Direction.HIGHER),
+        kind=kind,
+        samples=tuple(
+            SampleScore(
+                sample_id=name,
+                score=score,
+                missing="timed out" if score is None else None,
+                slice=part,
+                cluster=cluster,
+            )
+            for name, score, part, cluster in scores
+        ),
+        **fields,
+    )
+
+
+def rows(right: int, total: int = 40, *, clustered: bool = False):
+    parts = [
+        ("us" if i % 4 == 0 else "eu", f"d{i // 2}" if clustered else None) for i in range(total)
+    ]
+    return [(f"s{i:03}", float(i < right), *part) for i, part in enumerate(parts)]
+
+
+def test_overall_first_then_each_slice_by_name() -> None:
+    found = delta.compare_results(result(rows(36)), result(rows(20)))
+    assert [d.metric for d in found] == ["dates", "dates [eu]", "dates [us]"]
+    assert [d.n for d in found] == [40, 30, 10]
+    assert found[0].change == pytest.approx(-0.4)
+    assert (found[0].scorer, found[0].unit) == ("exact", Unit.FRACTION)
+
+
+def test_the_order_of_samples_changes_nothing() -> None:
+    left, right = rows(36), rows(20)
+    shuffled = random.Random(1).sample(right, len(right))
+    assert delta.compare_results(result(left), result(right)) == delta.compare_results(
+        result(left[::-1]), result(shuffled)
+    )
+
+
+def test_a_missing_score_makes_its_slice_and_the_whole_incomplete() -> None:
+    after = rows(20)
+    after[4] = ("s004", None, "us", None)
+    whole, eu, us = delta.compare_results(result(rows(36)), result(after))
+    assert whole.outcome is us.outcome is Comparison.INCOMPLETE
+    assert eu.outcome is Comparison.COMPARED
+    assert (whole.n, us.n) == (39, 9)
+    assert whole.note == "1 of 40 samples have no score on at least one side"
+    assert whole.change is not None
+
+
+@pytest.mark.parametrize("shorter", ["baseline", "candidate"])
+def test_a_sample_that_one_side_lacks_is_missing_not_dropped(shorter: str) -> None:
+    sides = [result(rows(36)), result(rows(20))]
+    index = 0 if shorter == "baseline" else 1
+    sides[index] = sides[index].model_copy(update={"samples": sides[index].samples[:-3]})
+    whole = delta.compare_results(*sides)[0]
+    assert whole.outcome is Comparison.INCOMPLETE
+    assert whole.n == 37
+    assert whole.note.startswith("3 of 40 samples")
+
+
+def test_clusters_are_kept_together() -> None:
+    loose, tight = (
+        delta.compare_results(
+            result(rows(36, clustered=clustered)), result(rows(20, clustered=clustered))
+        )[0]
+        for clustered in (False, True)
+    )
+    assert loose.change == tight.change
+    assert loose.p_worse is not None
+    assert tight.p_worse is not None
+    assert tight.p_worse > loose.p_worse
+
+
+def test_a_sample_id_is_not_mistaken_for_a_cluster() -> None:
+    samples = [(f"s{i}", float(i % 2), None, f"s{i + 1}" if i < 20 else None) for i in range(40)]
+    changed = [(name, 1 - score, part, cluster) for name, score, part, cluster in samples[:15]]
+    named = delta.compare_results(result(samples), result(changed + samples[15:]))[0]
+    plain = [(name, score, part, None) for name, score, part, _ in samples]
+    changed = [(name, 1 - score, part, None) for name, score, part, _ in samples[:15]]
+    assert named == delta.compare_results(result(plain), result(changed + plain[15:]))[0]
+
+
+def test_every_task_of_a_suite_in_the_order_of_the_baseline() -> None:
+    before = [result(rows(30), task=task) for task in ("b", "a")]
+    after = [result(rows(30), task=task) for task in ("a", "b")]
+    found = delta.compare_all(before, after)
+    assert [p.delta.metric for p in found] == ["b", "b [eu]", "b [us]", "a", "a [eu]", "a [us]"]
+    assert all(p.delta.outcome is Comparison.IDENTICAL for p in found)
+
+
+def test_different_tasks_are_refused() -> None:
+    with pytest.raises(InputError, match="not evaluated on the same tasks"):
+        delta.compare_all([result(rows(3))], [result(rows(3), task="other")])
+    with pytest.raises(InputError, match="not evaluated on the same tasks"):
+        delta.compare_all([result(rows(3))] * 2, [result(rows(3))])
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"direction": Direction.LOWER},
+        {"scorer": "contains"},
+        {"kind": ScoreKind.CONTINUOUS},
+        {"unit": Unit.NUMBER},
+    ],
+)
+def test_different_scoring_is_refused(other) -> None:
+    with pytest.raises(InputError, match="scored in different ways"):
+        delta.compare_results(result(rows(3)), result(rows(3), **other))
+
+
+def test_repeated_ids_are_refused() -> None:
+    twice = result([("s", 1.0, None, None)] * 2)
+    with pytest.raises(InputError, match="same id"):
+        delta.compare_results(twice, twice)
+
+
+def test_an_empty_task_has_its_name() -> None:
+    (found,) = delta.compare_results(result([]), result([]))
+    assert found.outcome is Comparison.EMPTY
+
+
+# ---------------------------------------------------------------- corpus metrics
+
+
+def perplexity(sums: np.ndarray) -> np.ndarray:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(np.exp(sums[..., 0] / sums[..., 1]))
+
+
+def statistics(n: int, seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    tokens = np.random.default_rng(99).integers(5, 40, size=n).astype(float)
+    return np.column_stack([tokens * rng.gamma(30, 0.05, size=n), tokens])
+
+
+def corpus(before, after, **options):
+    given = {"direction": "lower", "margin": 0.2, "unit": "number", "resamples": 300, **options}
+    return delta.compare_corpus(before, after, perplexity, **given)
+
+
+def test_a_corpus_metric_is_not_the_mean_of_its_samples() -> None:
+    before, after = statistics(60, 1), statistics(60, 2) * [1.1, 1.0]
+    found = corpus(before, after)
+    assert found.baseline == pytest.approx(perplexity(before.sum(axis=0)))
+    assert found.candidate == pytest.approx(perplexity(after.sum(axis=0)))
+    assert found.change == pytest.approx(found.candidate - found.baseline)
+    assert found.interval is not None
+    assert found.interval.low < found.change < found.interval.high
+    assert found.min_detectable is not None
+    assert found.p_worse is not None
+    assert found.p_worse < 0.05
+
+
+@pytest.mark.parametrize("clustered", [False, True])
+def test_swapping_the_sides_of_a_corpus_mirrors_every_digit(clustered: bool) -> None:
+    before, after = statistics(45, 1), statistics(45, 2)
+    labels = [i // 3 for i in range(45)] if clustered else None
+    left, right = corpus(before, after, clusters=labels), corpus(after, before, clusters=labels)
+    assert left.change == pytest.approx(-right.change)
+    assert (left.p_worse, left.p_better) == (right.p_better, right.p_worse)
+    assert left.interval is not None
+    assert right.interval is not None
+    assert left.interval.low == pytest.approx(-right.interval.high, rel=1e-12)
+    assert left.interval.high == pytest.approx(-right.interval.low, rel=1e-12)
+    other = corpus(before, after, clusters=labels, direction="higher")
+    assert other.interval == left.interval
+    assert (other.p_worse, other.harm_low) == (left.p_better, -left.harm_high)
+
+
+def test_order_of_rows_of_a_corpus_changes_no_digit() -> None:
+    before, after = statistics(45, 1), statistics(45, 2)
+    order = np.random.default_rng(0).permutation(45)
+    labels = np.arange(45) // 2
+    assert corpus(before, after) == corpus(before[order], after[order])
+    assert corpus(before, after, clusters=labels.tolist()) == corpus(
+        before[order], after[order], clusters=labels[order].tolist()
+    )
+
+
+def test_equal_corpora_are_bounded_by_the_range_of_their_samples() -> None:
+    before = statistics(50, 1)
+    found = corpus(before, before)
+    assert found.outcome is Comparison.IDENTICAL
+    assert found.harm_high == pytest.approx(np.ptp(perplexity(before)) * (1 - 0.05 ** (1 / 50)))
+    fraction = corpus(before, before, unit="fraction")
+    assert fraction.harm_high == pytest.approx(1 - 0.05 ** (1 / 50))
+
+
+def test_a_row_without_statistics_makes_a_corpus_incomplete() -> None:
+    before, after = statistics(50, 1), statistics(50, 2)
+    after[7, 0] = math.nan
+    found = corpus(before, after)
+    assert found.outcome is Comparison.INCOMPLETE
+    assert found.n == 49
+    assert found.change is not None
+
+
+def test_a_metric_without_a_value_is_incomplete_not_zero() -> None:
+    found = corpus(np.zeros((20, 2)), np.zeros((20, 2)))
+    assert found.outcome is Comparison.INCOMPLETE
+    assert (found.baseline, found.change, found.p_worse) == (None, None, None)
+    assert found.note == "the metric is not defined on these samples"
+
+
+def test_a_metric_that_hangs_on_one_sample_has_no_interval() -> None:
+    before, after = np.zeros((20, 2)), np.zeros((20, 2))
+    before[3], after[3] = [10, 5], [12, 5]
+    found = corpus(before, after)
+    assert found.change == pytest.approx(math.exp(12 / 5) - math.exp(2))
+    assert found.interval is None
+
+
+def test_an_empty_corpus_and_one_of_a_single_sample() -> None:
+    assert corpus([], []).outcome is Comparison.EMPTY
+    alone = corpus([[3.0, 1.0]], [[4.0, 1.0]])
+    assert alone.outcome is Comparison.TOO_FEW
+    assert (alone.interval, alone.p_worse) == (None, None)
+
+
+def test_a_corpus_that_shifts_as_one_has_an_interval_without_width() -> None:
+    before = np.column_stack([np.full(20, 3.0), np.full(20, 2.0)])
+    found = corpus(before, before + np.array([1.0, 0.0]))
+    assert found.interval is not None
+    assert found.interval.low == pytest.approx(found.interval.high)
+    assert found.min_detectable is None
+    assert found.note == "every sample differs by exactly the same amount"
+
+
+def test_tables_of_different_width_are_refused() -> None:
+    with pytest.raises(InputError, match="different numbers of statistics"):
+        corpus(np.ones((4, 2)), np.ones((4, 3)))
