@@ -69,7 +69,7 @@ def _draw(logits: Tensor, choices: Sequence[Choice], steps: Sequence[int]) -> Te
 
 def _nucleus(scaled: Tensor, top_p: Tensor) -> Tensor:
     """−∞ outside the smallest set of likeliest tokens with mass ≥ top_p (arXiv 1904.09751)."""
-    ordered, order = scaled.sort(-1, descending=True, stable=True)
+    ordered, order = scaled.sort(dim=-1, descending=True, stable=True)
     mass = ordered.softmax(-1).cumsum(-1)
     outside = mass - ordered.softmax(-1) >= top_p
     return scaled.masked_fill(torch.zeros_like(outside).scatter(-1, order, outside), -torch.inf)

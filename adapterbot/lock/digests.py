@@ -108,7 +108,7 @@ def base_files(training: TrainingConfig, tree: Tree, allowed: str | None) -> dic
         return model_files(tree, where)
     from adapterbot.lock.hub import hub_files
 
-    return hub_files(training)
+    return hub_files(training, is_model_file)
 
 
 def dataset_files(training: TrainingConfig, tree: Tree) -> dict[str, str]:

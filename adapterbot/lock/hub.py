@@ -7,21 +7,23 @@ fetched once and hashed, so that the result equals the digest of the same files 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.lock.training import TrainingConfig
 
 
-def hub_files(training: TrainingConfig) -> dict[str, str]:
-    """Path → SHA-256 of every model file of `base`, given as `org/name` or `org/name@revision`.
+def hub_files(training: TrainingConfig, wanted: Callable[[str], bool]) -> dict[str, str]:
+    """Path → SHA-256 of every file of `base` that is `wanted`.
+
+    Args:
+        training: its `base` is `org/name` or `org/name@revision`.
 
     Raises:
         InputError: the Hub has no such model or revision, or we may not see it.
         OurFailure: the Hub did not answer, or its client is not installed.
     """
-    from adapterbot.lock.digests import is_model_file
-
     name, _, revision = training.base.partition("@")
     where = f"base (line {training.base_line})"
     try:
@@ -44,7 +46,7 @@ def hub_files(training: TrainingConfig) -> dict[str, str]:
         info = HfApi().model_info(name, revision=revision or None, files_metadata=True)
         found: dict[str, str] = {}
         for file in info.siblings or ():
-            if not is_model_file(file.rfilename):
+            if not wanted(file.rfilename):
                 continue
             if file.lfs is not None:
                 found[file.rfilename] = file.lfs.sha256

@@ -1,0 +1,106 @@
+"""Batches hold what fits, and a run survives memory that ends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adapterbot.errors import OurFailure
+from adapterbot.eval.batches import Batcher
+from adapterbot.eval.drafts import Checked, DraftRequest, Worth, pilot
+from adapterbot.eval.generation import GenerationRequest, cut_at_stop
+
+
+def identity(batch: Sequence[int]) -> list[int]:
+    return list(batch)
+
+
+@given(
+    lengths=st.lists(st.integers(1, 50), max_size=40),
+    budget=st.integers(1, 200),
+)
+def test_every_request_once_and_within_the_budget(lengths: list[int], budget: int) -> None:
+    batches: list[list[int]] = []
+
+    def compute(batch: Sequence[int]) -> list[int]:
+        batches.append(list(batch))
+        return [2 * length for length in batch]
+
+    batcher = Batcher(budget, "cpu")
+    got = dict(batcher.run(dict(enumerate(lengths)), lambda length: length, compute))
+    assert got == {index: 2 * length for index, length in enumerate(lengths)}
+    assert all(len(b) == 1 or len(b) * max(b) <= budget for b in batches)
+    flat = [length for batch in batches for length in batch]
+    assert flat == sorted(lengths, reverse=True)
+
+
+def test_batches_halve_until_they_fit() -> None:
+    sizes = []
+
+    def compute(batch: Sequence[int]) -> list[int]:
+        sizes.append(len(batch))
+        if len(batch) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return list(batch)
+
+    batcher = Batcher(160, "cpu")
+    got = dict(batcher.run(dict.fromkeys(range(20), 10), lambda length: length, compute))
+    assert got == dict.fromkeys(range(20), 10)
+    assert sizes[:4] == [16, 8, 4, 2]
+    assert set(sizes[3:]) == {2}
+    assert batcher.budget == 20, "the lesson is kept for the next run"
+
+
+def test_one_sample_that_does_not_fit_is_our_failure() -> None:
+    def compute(batch: Sequence[int]) -> list[int]:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(OurFailure, match="too little memory for a single sample"):
+        list(Batcher(1000, "cpu").run({0: 10, 1: 10}, lambda length: length, compute))
+
+
+def test_a_run_ends_early_when_told() -> None:
+    seen: list[int] = []
+    for key, _ in Batcher(10, "cpu").run(
+        dict.fromkeys(range(5), 10), lambda n: n, identity, proceed=lambda: len(seen) < 2
+    ):
+        seen.append(key)
+    assert seen == [0, 1]
+
+
+def drafted(prompt: int, draft: int) -> DraftRequest:
+    return DraftRequest(GenerationRequest((1,) * prompt, limit=64), (2,) * draft)
+
+
+def test_drafts_that_hold_pay_and_drafts_that_do_not_do_not() -> None:
+    good, bad = Worth(), Worth()
+    assert good.pays
+    for _ in range(4):
+        good.book(drafted(50, 20), Checked((2,) * 21, complete=True))
+        bad.book(drafted(50, 20), Checked((3,), complete=False))
+    assert good.pays
+    assert not bad.pays
+
+
+def test_a_pilot_is_small_and_spread() -> None:
+    assert pilot(0) == []
+    assert pilot(3) == [0, 1, 2]
+    assert len(pilot(64)) == 4
+    assert pilot(64) == [8, 24, 40, 56]
+    assert len(pilot(1000)) == 50
+    assert all(0 <= index < 1000 for index in pilot(1000))
+
+
+def test_what_follows_the_last_asked_token_is_not_read() -> None:
+    assert DraftRequest(GenerationRequest((1,), limit=3), (5, 6, 7, 8)).guess == (5, 6)
+    assert DraftRequest(GenerationRequest((1,), limit=1), (5, 6)).guess == ()
+
+
+def test_text_ends_before_the_first_stop_string() -> None:
+    assert cut_at_stop("a b\nc", ("c", "\n")) == "a b"
+    assert cut_at_stop("a b", ("x",)) == "a b"
+    assert cut_at_stop("a b", ()) == "a b"
