@@ -21,8 +21,9 @@ from numpy.typing import ArrayLike
 
 from adapterbot.errors import InputError
 from adapterbot.records import Comparison, Direction, Interval, MetricDelta, ScoreKind, Unit
+from adapterbot.stats.alignment import LARGEST, Aligned, align, exact_mean
 from adapterbot.stats.corpus import Aggregate, corpus_difference
-from adapterbot.stats.distributions import FloatArray, IntArray
+from adapterbot.stats.distributions import FloatArray
 from adapterbot.stats.effect import Effect, decisive_bounds
 from adapterbot.stats.means import mean_difference
 from adapterbot.stats.planning import samples_to_settle
@@ -33,9 +34,6 @@ FEWEST = 10
 
 LEVEL = 0.95
 RESAMPLES = 10_000
-
-LARGEST = 1e150
-"""Scores from here on count as not finite: their squares are not."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +59,14 @@ class Paired:
     effect: Effect | None
 
     def bounds(self, alpha: float) -> tuple[float, float] | None:
-        """One-sided bounds of the harm, in agreement with the test at the same `alpha`."""
-        return None if self.effect is None else decisive_bounds(self.effect, alpha)
+        """One-sided bounds of the harm, in agreement with the test at the same `alpha`.
+
+        None where there is nothing to estimate, or so little that a bound is infinite.
+        """
+        if self.effect is None:
+            return None
+        found = decisive_bounds(self.effect, alpha)
+        return found if all(map(math.isfinite, found)) else None
 
     def detectable(self, alpha: float) -> float | None:
         """The least harm that a one-sided test at `alpha` finds with 80 % power."""
@@ -98,11 +102,8 @@ def pair(
     Raises:
         InputError: the arrays do not pair up, or the scores contradict the metric's kind.
     """
-    before, after = _array(baseline, 1), _array(candidate, 1)
-    labels = _labels(clusters, len(before), len(after))
-    complete = (np.abs(before) < LARGEST) & (np.abs(after) < LARGEST)
-    before, after = before[complete], after[complete]
-    labels = None if labels is None else _relabelled(labels[complete])
+    rows = align(baseline, candidate, clusters)
+    before, after = rows.baseline, rows.candidate
     if metric.kind is None:
         metric = replace(metric, kind=_kind(before, after))
     elif metric.kind is ScoreKind.BINARY and _kind(before, after) is not ScoreKind.BINARY:
@@ -111,15 +112,7 @@ def pair(
             field=metric.task,
             fix="declare its kind as continuous",
         )
-    facts = _Facts(
-        metric=metric,
-        n=len(before),
-        units=len(before) if labels is None else int(labels.max(initial=-1)) + 1,
-        missing=int((~complete).sum()),
-        baseline=_mean(before),
-        candidate=_mean(after),
-        level=level,
-    )
+    facts = Facts.of(metric, rows, exact_mean(before), exact_mean(after), level)
     if facts.n == 0:
         return facts.described(None, change=None)
     change = after - before
@@ -127,11 +120,11 @@ def pair(
     if not harm.any():
         return facts.alike(1.0 if metric.unit is Unit.FRACTION else float(np.ptp(before)))
     effect: Effect | None
-    if metric.kind is ScoreKind.BINARY and labels is None:
+    if metric.kind is ScoreKind.BINARY and rows.clusters is None:
         effect = PairedProportions(facts.n, int((harm > 0).sum()), int((harm < 0).sum()))
     else:
-        effect = mean_difference(harm, labels, resamples=resamples)
-    return facts.described(effect, change=_mean(change))
+        effect = mean_difference(harm, rows.clusters, resamples=resamples)
+    return facts.described(effect, change=exact_mean(change))
 
 
 def pair_corpus(
@@ -149,25 +142,10 @@ def pair_corpus(
     Raises:
         InputError: the arrays do not pair up.
     """
-    before, after = _array(baseline, 2), _array(candidate, 2)
-    if before.shape[1:] != after.shape[1:]:
-        raise InputError(
-            "baseline and candidate have different numbers of statistics", field=metric.task
-        )
-    labels = _labels(clusters, len(before), len(after))
-    complete = (np.abs(np.hstack([before, after])) < LARGEST).all(axis=1)
-    before, after = before[complete], after[complete]
-    labels = None if labels is None else _relabelled(labels[complete])
+    rows = align(baseline, candidate, clusters, dimensions=2)
+    before, after = rows.baseline, rows.candidate
     values = [_defined(aggregate, side) for side in (before, after)]
-    facts = _Facts(
-        metric=metric,
-        n=len(before),
-        units=len(before) if labels is None else int(labels.max(initial=-1)) + 1,
-        missing=int((~complete).sum()),
-        baseline=values[0],
-        candidate=values[1],
-        level=level,
-    )
+    facts = Facts.of(metric, rows, values[0], values[1], level)
     if facts.n == 0 or values[0] is None or values[1] is None:
         return facts.described(None, change=None)
     if np.array_equal(before, after):
@@ -179,7 +157,7 @@ def pair_corpus(
         after,
         aggregate,
         worse_when_higher=metric.direction is Direction.LOWER,
-        clusters=labels,
+        clusters=rows.clusters,
         resamples=resamples,
     )
     return facts.described(effect, change=values[1] - values[0])
@@ -189,7 +167,7 @@ def pair_corpus(
 
 
 @dataclass(frozen=True)
-class _Facts:
+class Facts:
     """What is known before anything is estimated."""
 
     metric: Metric
@@ -199,6 +177,26 @@ class _Facts:
     baseline: float | None
     candidate: float | None
     level: float
+
+    @classmethod
+    def of(
+        cls,
+        metric: Metric,
+        rows: Aligned,
+        baseline: float | None,
+        candidate: float | None,
+        level: float,
+    ) -> Facts:
+        """The facts of aligned arrays and the metric's value on either side."""
+        return cls(
+            metric=metric,
+            n=len(rows.baseline),
+            units=rows.units,
+            missing=rows.missing,
+            baseline=baseline,
+            candidate=candidate,
+            level=level,
+        )
 
     def alike(self, most: float) -> Paired:
         """No pair differs; had one done so, then by at most `most`."""
@@ -228,7 +226,7 @@ class _Facts:
             return Paired(delta, None)
         paired = Paired(delta, effect)
         alpha = 1 - self.level
-        low, high = decisive_bounds(effect, alpha)
+        low, high = paired.bounds(alpha) or (None, None)
         figures: dict[str, object] = {
             "interval": self._interval(effect),
             "p_worse": effect.p_worse,
@@ -239,10 +237,12 @@ class _Facts:
         }
         if effect.deviation > 0 and change is not None:
             figures["effect_size"] = change / effect.deviation
-        return Paired(paired.delta.model_copy(update=figures), effect)
+        return Paired(delta.model_copy(update=figures), effect)
 
-    def _interval(self, effect: Effect) -> Interval:
+    def _interval(self, effect: Effect) -> Interval | None:
         low, high = effect.bounds((1 - self.level) / 2)
+        if not (math.isfinite(low) and math.isfinite(high)):
+            return None
         if self.metric.direction is Direction.HIGHER:
             low, high = -high, -low
         return Interval(low=low, high=high, level=self.level)
@@ -278,47 +278,10 @@ class _Facts:
         return "; ".join(parts)
 
 
-# ---------------------------------------------------------------- arrays
-
-
-def _array(scores: ArrayLike, dimensions: int) -> FloatArray:
-    array = np.asarray(scores, dtype=np.float64)
-    if array.size == 0 and dimensions == 2:
-        array = array.reshape(0, array.shape[-1] if array.ndim == 2 else 0)
-    if array.ndim != dimensions:
-        raise InputError(f"scores have {array.ndim} dimensions instead of {dimensions}")
-    return array
-
-
-def _labels(clusters: Sequence[Hashable] | None, baseline: int, candidate: int) -> IntArray | None:
-    """An integer per sample; which one does not matter, only which samples share it."""
-    if baseline != candidate:
-        raise InputError(
-            f"{baseline} baseline scores and {candidate} candidate scores do not pair up"
-        )
-    if clusters is None:
-        return None
-    if len(clusters) != baseline:
-        raise InputError(f"{len(clusters)} cluster labels for {baseline} samples")
-    numbers: dict[Hashable, int] = {}
-    return np.array([numbers.setdefault(c, len(numbers)) for c in clusters], dtype=np.int64)
-
-
-def _relabelled(labels: IntArray) -> IntArray | None:
-    """Labels 0…G − 1, or None where no two samples share one."""
-    names, numbers = np.unique(labels, return_inverse=True)
-    return None if len(names) == len(labels) else numbers.astype(np.int64)
-
-
 def _kind(before: FloatArray, after: FloatArray) -> ScoreKind:
     """Binary exactly if every score is 0 or 1."""
     binary = all(np.isin(side, (0.0, 1.0)).all() for side in (before, after))
     return ScoreKind.BINARY if binary else ScoreKind.CONTINUOUS
-
-
-def _mean(values: FloatArray) -> float | None:
-    """Correctly rounded, so that no order of summation shows."""
-    return math.fsum(values) / len(values) if len(values) else None
 
 
 def _defined(aggregate: Aggregate, stats: FloatArray) -> float | None:

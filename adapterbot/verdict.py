@@ -239,10 +239,8 @@ def _surely(paired: Paired, step: Step | None, alpha: float) -> int:
     """+1 surely worse, −1 surely better, 0 neither, at the level that Holm leaves."""
     if step is None or step.adjusted > alpha:
         return 0
-    bounds = paired.bounds(step.level)
-    if bounds is None:
-        return 0
-    return int(bounds[0] > 0) - int(bounds[1] < 0)
+    low, high = paired.bounds(step.level) or (0.0, 0.0)
+    return int(low > 0) - int(high < 0)
 
 
 # ---------------------------------------------------------------- the adapter

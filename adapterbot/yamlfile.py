@@ -141,7 +141,9 @@ def validate(model: type[Model], file: YamlFile, content: object, at: Path = ())
 def _explain(
     error: ValidationError, model: type[BaseModel], file: YamlFile, at: Path
 ) -> InputError:
-    first = error.errors(include_url=False)[0]
+    errors = error.errors(include_url=False)
+    # A misspelt field is unknown and missing at once; the first says what to do about both.
+    first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
     path: Path = (*at, *first["loc"])
     field = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in path).lstrip(".")
     line = file.line(*path)

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+# Threads that spin while they wait starve each other on a shared runner: the example took 16 s
+# beside other jobs, 3 s with this. OpenMP reads it once, when torch is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 
@@ -65,7 +70,8 @@ def load_base(base: Path | str, settings: EngineSettings) -> BaseModel:
         )
     device = _device(settings.device)
     dtype = _dtype(settings.dtype, device)
-    if settings.deterministic:
+    if settings.deterministic and device.type == "cuda":
+        # On a CPU every kernel used here is deterministic, and the call imports torch's compiler.
         torch.use_deterministic_algorithms(True, warn_only=True)
     bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()

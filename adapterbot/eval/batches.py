@@ -73,7 +73,8 @@ class Batcher:
         compute: Callable[[Sequence[_Request]], Sequence[_Result]],
     ) -> Sequence[_Result] | None:
         try:
-            return compute(batch)
+            with torch.inference_mode():
+                return compute(batch)
         except torch.OutOfMemoryError as error:
             if len(batch) == 1:
                 raise OurFailure(

@@ -15,8 +15,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import torch
-
 from adapterbot.eval import scorers
 from adapterbot.eval.answers import Answer, Sample, Scored
 from adapterbot.eval.base_model import load_base
@@ -142,7 +140,6 @@ class Engine:
                 stack.enter_context(self._under(files, digest))
             unsaved: dict[int, list[CachedScore]] = {}
             stack.callback(self._store, keys, unsaved)
-            stack.enter_context(torch.inference_mode())
             for at, answer in self._respondent.answers(questions):
                 index, sample = waiting[at]
                 one = _scored(judges[index], sample, answer)

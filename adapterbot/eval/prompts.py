@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -21,60 +22,69 @@ class Prompts:
     @cached_property
     def prefix(self) -> Ids:
         """The special tokens that the tokenizer itself puts before a text, mostly one or none."""
-        plain = self._ids("a")
+        (plain,) = self._ids(["a"])
         special = tuple(self._tokenizer("a")["input_ids"])
         for start in range(len(special) - len(plain) + 1):
             if special[start : start + len(plain)] == plain:
                 return special[:start]
         return ()
 
-    def prompt(self, sample: Sample) -> Ids:
-        """What the model reads before it answers `sample`.
+    def prompts(self, samples: Sequence[Sample]) -> list[Ids]:
+        """What the model reads before it answers each sample.
 
         Raises:
-            InputError: the sample is a chat and the tokenizer has no chat template.
+            InputError: a sample is a chat and the tokenizer has no chat template.
         """
-        if sample.messages is None:
-            return self.prefix + self._ids(sample.prompt)
-        return self._ids(self._chat(sample))
+        texts = [self._context(sample) for sample in samples]
+        ids = self._ids([text for text, _ in texts])
+        return [prefix + own for (_, prefix), own in zip(texts, ids, strict=True)]
 
-    def pair(self, sample: Sample, continuation: str) -> tuple[Ids, Ids]:
-        """Context and continuation whose likelihood is asked.
+    def context_and_continuations(
+        self, sample: Sample, continuations: Sequence[str]
+    ) -> tuple[Ids, tuple[Ids, ...]]:
+        """What the model reads, and the continuations whose likelihood is asked.
 
-        The continuation gets the tokens that it has in running text, behind the context; spaces at
+        A continuation gets the tokens that it has in running text, behind the context; spaces at
         the context's end go with it, as lm-eval does (`TemplateLM._encode_pair`). With an empty
         context the first token is given by the prefix or, without one, by the end-of-text token.
 
         Raises:
-            InputError: as `prompt`.
+            InputError: as `prompts`.
         """
-        if sample.messages is None:
-            text, prefix = sample.prompt, self.prefix
-        else:
-            text, prefix = self._chat(sample), ()
+        text, prefix = self._context(sample)
         bare = text.rstrip()
-        context = self._ids(bare)
-        asked = self._ids(text + continuation)[len(context) :]
-        if not asked:
-            # The continuation melted into the context's last token: keep the two apart.
-            asked = self._ids(text[len(bare) :] + continuation)
+        spaces = text[len(bare) :]
+        context, *whole = self._ids(
+            [bare, *(text + continuation for continuation in continuations)]
+        )
+        # A continuation that melts into the context's last token is kept apart from it.
+        asked = tuple(
+            ids[len(context) :] or self._ids([spaces + continuation])[0]
+            for ids, continuation in zip(whole, continuations, strict=True)
+        )
         if not (prefix or context):
             end = self._tokenizer.eos_token_id
             prefix = (end,) if end is not None else ()
         return prefix + context, asked
 
-    def draft(self, text: str) -> Ids:
-        """Another adapter's answer as this tokenizer would write it."""
-        return self._ids(text)
+    def answer(self, text: str) -> Ids:
+        """An answer as this tokenizer would write it."""
+        return self._ids([text])[0]
 
     def text(self, ids: Ids) -> str:
         """Token ids as text, without special tokens."""
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
 
-    def _ids(self, text: str) -> Ids:
-        return tuple(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+    def _ids(self, texts: Sequence[str]) -> list[Ids]:
+        if not texts:
+            return []
+        found = self._tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+        return [tuple(ids) for ids in found]
 
-    def _chat(self, sample: Sample) -> str:
+    def _context(self, sample: Sample) -> tuple[str, Ids]:
+        """The text that the model reads, and the special tokens that go before it."""
+        if sample.messages is None:
+            return sample.prompt, self.prefix
         if not self._tokenizer.chat_template:
             raise InputError(
                 "has no chat template, which samples with `messages` need",
@@ -82,10 +92,9 @@ class Prompts:
                 field="chat_template",
                 fix="add one to the base's tokenizer, or write `prompt` instead of `messages`",
             )
-        messages = [message.model_dump() for message in sample.messages or ()]
+        messages = [message.model_dump() for message in sample.messages]
         # The template writes the beginning-of-text token itself.
-        return str(
-            self._tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=True
-            )
+        text = self._tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True
         )
+        return str(text), ()

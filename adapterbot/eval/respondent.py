@@ -7,7 +7,7 @@ knows nothing of adapters, caches or scores.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from adapterbot.eval.answers import Answer, Request, Sample
@@ -24,11 +24,11 @@ from adapterbot.eval.suite import Task
 
 @dataclass(frozen=True)
 class Question:
-    """One sample of one task, and what another adapter answered to it (None: not known)."""
+    """One sample of one task; and the tokens of another adapter's answer, made when asked for."""
 
     task: Task
     sample: Sample
-    draft: Ids | None = None
+    draft: Callable[[], Ids] | None = None
 
 
 @dataclass(frozen=True)
@@ -55,46 +55,55 @@ class Respondent:
             InputError: a sample is a chat and the tokenizer has no chat template.
             OurFailure: one sample alone does not fit into the device's memory.
         """
-        generate: dict[int, GenerationRequest] = {}
-        drafts: dict[int, DraftRequest] = {}
-        likelihood: dict[int, LikelihoodRequest] = {}
+        generate: dict[int, Question] = {}
+        likelihood: dict[int, Question] = {}
         for index, question in enumerate(questions):
-            if question.task.request is Request.GENERATE:
-                request = self._generation(question)
-                unfit = self._unfit(len(request.prompt), len(request.prompt) + 1)
-                if not unfit:
-                    generate[index] = request
-                    if question.draft is not None:
-                        drafts[index] = DraftRequest(request, question.draft)
-            else:
-                asked = self._likelihood(question)
-                unfit = self._unfit(len(asked.context), asked.longest)
-                if not unfit:
-                    likelihood[index] = asked
-            if unfit:
-                yield index, unfit
-        for index, checked in self._checked(drafts):
-            generate[index] = replace(generate[index], begun=checked.tokens)
-            if checked.complete:
-                yield index, self._answer(generate.pop(index), checked.tokens)
-        for index, ids in self._batcher.run(generate, _tokens, self._generator.answer):
-            yield index, self._answer(generate[index], ids)
-        for index, values in self._batcher.run(likelihood, _tokens, self._loglikelihoods):
-            yield index, _judged(questions[index], likelihood[index], values)
+            kind = generate if question.task.request is Request.GENERATE else likelihood
+            kind[index] = question
+        yield from self._generated(generate)
+        yield from self._weighed(likelihood)
 
-    def _generation(self, question: Question) -> GenerationRequest:
+    def _generated(
+        self, questions: Mapping[int, Question]
+    ) -> Iterator[tuple[int, Answer | Unanswered]]:
+        prompts = self.prompts.prompts([question.sample for question in questions.values()])
+        requests: dict[int, GenerationRequest] = {}
+        for (index, question), prompt in zip(questions.items(), prompts, strict=True):
+            if unfit := self._unfit(len(prompt), len(prompt) + 1):
+                yield index, unfit
+            else:
+                requests[index] = self._request(question, prompt)
+        drafts = {i: draft for i in requests if (draft := questions[i].draft) is not None}
+        for index, checked in self._checked(requests, drafts):
+            requests[index] = replace(requests[index], begun=checked.tokens)
+            if checked.complete:
+                yield index, self._answer(requests.pop(index), checked.tokens)
+        for index, ids in self._batcher.run(requests, _tokens, self._generator.answer):
+            yield index, self._answer(requests[index], ids)
+
+    def _weighed(
+        self, questions: Mapping[int, Question]
+    ) -> Iterator[tuple[int, Answer | Unanswered]]:
+        requests: dict[int, LikelihoodRequest] = {}
+        for index, question in questions.items():
+            request = LikelihoodRequest(
+                *self.prompts.context_and_continuations(question.sample, _continuations(question))
+            )
+            if unfit := self._unfit(len(request.context), request.longest):
+                yield index, unfit
+            else:
+                requests[index] = request
+        for index, values in self._batcher.run(requests, _tokens, self._loglikelihoods):
+            yield index, _judged(questions[index], requests[index], values)
+
+    def _request(self, question: Question, prompt: Ids) -> GenerationRequest:
         settings = question.task.generation
-        prompt = self.prompts.prompt(question.sample)
         limit = settings.max_new_tokens
         if self._base.context:
             limit = max(1, min(limit, self._base.context - len(prompt)))
         noise = noise_key(settings.seed, question.task.name, question.sample.id)
         choice = Choice(settings.temperature, settings.top_p, noise)
         return GenerationRequest(prompt, limit, settings.stop, choice)
-
-    def _likelihood(self, question: Question) -> LikelihoodRequest:
-        pairs = [self.prompts.pair(question.sample, text) for text in _continuations(question)]
-        return LikelihoodRequest(pairs[0][0], tuple(continuation for _, continuation in pairs))
 
     def _unfit(self, prompt: int, longest: int) -> Unanswered | None:
         if not prompt:
@@ -103,20 +112,22 @@ class Respondent:
             return Unanswered(f"{longest} tokens, but the model has {self._base.context} positions")
         return None
 
-    def _checked(self, drafts: Mapping[int, DraftRequest]) -> Iterator[tuple[int, Checked]]:
+    def _checked(
+        self, requests: Mapping[int, GenerationRequest], drafts: Mapping[int, Callable[[], Ids]]
+    ) -> Iterator[tuple[int, Checked]]:
         """Checks drafts as long as that pays; yields what was checked."""
         worth = Worth()
-        by_length = sorted(drafts, key=lambda index: drafts[index].tokens)
+        by_length = sorted(drafts, key=lambda index: len(requests[index].prompt))
         first = [by_length[at] for at in pilot(len(by_length))]
         rest = [index for index in by_length if index not in set(first)]
         for part in (first, rest):
             if not worth.pays:
                 return
-            waiting = {index: drafts[index] for index in part}
+            waiting = {index: DraftRequest(requests[index], drafts[index]()) for index in part}
             for index, checked in self._batcher.run(
                 waiting, _tokens, self._check, proceed=lambda: worth.pays
             ):
-                worth.book(drafts[index], checked)
+                worth.book(waiting[index], checked)
                 yield index, checked
 
     def _check(self, drafts: Sequence[DraftRequest]) -> list[Checked]:

@@ -78,7 +78,7 @@ def _log_factorials(bits: int) -> FloatArray:
 def binomial_pmf(counts: IntArray, n: int, p: float) -> FloatArray:
     """P(X = k) for X ~ Binomial(n, p) at every k of `counts`, 0 ≤ k ≤ n."""
     if p in (0.0, 1.0):
-        return (counts == round(n * p)).astype(np.float64)
+        return np.where(counts == round(n * p), 1.0, 0.0)
     logs = log_factorials(n)
     log_pmf = (
         logs[n]
@@ -87,4 +87,5 @@ def binomial_pmf(counts: IntArray, n: int, p: float) -> FloatArray:
         + counts * math.log(p)
         + (n - counts) * math.log1p(-p)
     )
-    return np.asarray(np.exp(log_pmf), dtype=np.float64)
+    pmf: FloatArray = np.exp(log_pmf)
+    return pmf

@@ -345,7 +345,7 @@ def _other_base(adapter: Path) -> None:
     ("harm", "says"),
     [
         (_pickle, "pickle"),
-        (_only_bin, "adapter_model.safetensors"),
+        (_only_bin, "adapter_model.bin: is a pickle"),
         (_pointer, "Git LFS pointer"),
         (_link, "symbolic link"),
         (_other_base, "base"),

@@ -257,6 +257,7 @@ def negated(found: MetricDelta) -> tuple[float | None, ...]:
     )  # fmt: skip
 
 
+@settings(deadline=None, max_examples=60)
 @given(pairs | binary_pairs, st.sampled_from(["higher", "lower"]), st.booleans())
 def test_swapping_the_sides_negates_everything(rows, direction: str, clustered: bool) -> None:
     before, after = zip(*rows, strict=True)
@@ -267,6 +268,7 @@ def test_swapping_the_sides_negates_everything(rows, direction: str, clustered: 
     assert close(swapped, negated(compare(before, after, **options)))
 
 
+@settings(deadline=None, max_examples=60)
 @given(pairs | binary_pairs)
 def test_turning_the_direction_turns_the_harm_and_leaves_the_change(rows) -> None:
     before, after = zip(*rows, strict=True)
@@ -276,6 +278,7 @@ def test_turning_the_direction_turns_the_harm_and_leaves_the_change(rows) -> Non
     assert higher.harm == (None if lower.harm is None else -lower.harm)
 
 
+@settings(deadline=None, max_examples=60)
 @given(pairs | binary_pairs, st.randoms(use_true_random=False), st.booleans())
 def test_no_order_of_rows_changes_a_digit(rows, random, clustered: bool) -> None:
     labelled = [(a, b, f"document-{i % 5}" if clustered else i) for i, (a, b) in enumerate(rows)]
@@ -287,6 +290,7 @@ def test_no_order_of_rows_changes_a_digit(rows, random, clustered: bool) -> None
     assert left == right
 
 
+@settings(deadline=None, max_examples=60)
 @given(pairs, st.booleans())
 def test_names_of_clusters_do_not_matter(rows, backwards: bool) -> None:
     before, after = zip(*rows, strict=True)
@@ -295,12 +299,14 @@ def test_names_of_clusters_do_not_matter(rows, backwards: bool) -> None:
     assert compare(before, after, clusters=labels) == compare(before, after, clusters=other)
 
 
+@settings(deadline=None, max_examples=60)
 @given(pairs)
 def test_clusters_of_one_are_no_clusters(rows) -> None:
     before, after = zip(*rows, strict=True)
     assert compare(before, after, clusters=range(len(rows))) == compare(before, after)
 
 
+@settings(deadline=None, max_examples=60)
 @given(pairs, st.sampled_from([0.1, 1.0, 1e3, -1e6 / 3]))
 def test_a_constant_on_both_sides_changes_nothing(rows, constant: float) -> None:
     before, after = (np.array(side) for side in zip(*rows, strict=True))
@@ -313,6 +319,7 @@ def test_a_constant_on_both_sides_changes_nothing(rows, constant: float) -> None
     )
 
 
+@settings(deadline=None, max_examples=60)
 @given(pairs, st.sampled_from([0.25, 3.0, 1e-3, 1e5, 1e100, 1e-100]))
 def test_another_unit_of_measurement_scales_every_figure(rows, factor: float) -> None:
     before, after = (np.array(side) for side in zip(*rows, strict=True))
@@ -330,6 +337,7 @@ def test_another_unit_of_measurement_scales_every_figure(rows, factor: float) ->
     )
 
 
+@settings(deadline=None, max_examples=60)
 @given(pairs | binary_pairs)
 def test_the_bounds_never_contradict_the_test(rows) -> None:
     found = compare(*zip(*rows, strict=True))
@@ -345,7 +353,7 @@ def test_the_bounds_never_contradict_the_test(rows) -> None:
     assert found.harm_high >= found.harm - 1e-12
 
 
-@settings(max_examples=30)
+@settings(deadline=None, max_examples=30)
 @given(st.lists(st.floats(allow_nan=True, allow_infinity=True), min_size=0, max_size=30), st.data())
 def test_any_floats_give_a_record_that_survives_json(values, data) -> None:
     others = data.draw(

@@ -1,0 +1,160 @@
+"""Stop evaluating as soon as the answer is clear, without paying for having looked.
+
+`Sequential` is told the scores of one chunk of samples after another and says when a metric is
+settled. It knows nothing of suites or engines. What it has seen goes to `verdict.judge` like any
+other delta; its p-values and bounds hold wherever one stopped (`stats.betting`). The price: a
+suite used up to its end finds a drop 1.4 × as large as a fixed comparison would with equal
+power. The gain: a drop of twice what the fixed comparison detects takes 30–45 % of the samples.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from adapterbot.errors import InputError
+from adapterbot.paired import FEWEST, LEVEL, Facts, Metric, Paired
+from adapterbot.records import Direction, Standing, Unit
+from adapterbot.stats.alignment import align, exact_mean
+from adapterbot.stats.betting import AnytimeDifference
+from adapterbot.stats.distributions import FloatArray
+
+__all__ = ["Sequential"]
+
+
+class Sequential:
+    """One metric, chunk by chunk.
+
+    Args:
+        metric: what is measured. Of unit `fraction`, scores must lie in 0…1, and the test is one
+            of the mean whatever their distribution; other scores are tested as by sign flips, for
+            differences that are symmetric if nothing changed.
+        margin: the harm that is tolerated.
+        alpha: level of the upper bound that makes a metric ok.
+        alpha_worse: level of the lower bound that makes it regressed; α over the number of gated
+            metrics, so that Holm in `verdict.judge` cannot disagree.
+        least_effect: harm below which nothing is called a regression.
+    """
+
+    def __init__(
+        self,
+        metric: Metric,
+        *,
+        margin: float,
+        alpha: float = 0.05,
+        alpha_worse: float | None = None,
+        least_effect: float = 0.0,
+    ) -> None:
+        self._metric = metric
+        self._margin = margin
+        self._alpha = alpha
+        self._alpha_worse = alpha if alpha_worse is None else alpha_worse
+        self._least_effect = least_effect
+        self._baseline: list[float] = []
+        self._candidate: list[float] = []
+        self._units: list[float] = []
+        self._ends: list[int] = []
+        self._missing = 0
+        self._clusters: set[Hashable] = set()
+
+    def update(
+        self,
+        baseline: ArrayLike,
+        candidate: ArrayLike,
+        *,
+        clusters: Sequence[Hashable] | None = None,
+    ) -> Standing | None:
+        """Take the scores of the next chunk of samples.
+
+        Args:
+            baseline: one score per sample, NaN where there is none.
+            candidate: the same of the candidate, in the same order.
+            clusters: a label per sample; a cluster must be complete within its chunk and counts
+                once, with its mean.
+
+        Returns:
+            `REGRESSED`, `OK`, `NOT_JUDGED` after a missing score, or None: go on.
+
+        Raises:
+            InputError: the chunk does not pair up, a cluster is continued, or a fraction does not
+                lie in 0…1.
+        """
+        before, after, labels, missing = align(baseline, candidate, clusters)
+        if self._bounded and any(((side < 0) | (side > 1)).any() for side in (before, after)):
+            raise InputError("a fraction must lie in 0…1", field=self._metric.task)
+        names = set(clusters or ())
+        if names & self._clusters:
+            raise InputError("a cluster is continued in another chunk", field=self._metric.task)
+        self._clusters |= names
+        self._missing += missing
+        self._baseline += before.tolist()
+        self._candidate += after.tolist()
+        harm = self._harm(before, after)
+        if labels is not None:
+            harm = np.bincount(labels, weights=harm) / np.bincount(labels)
+        if len(harm):
+            # Sorted, so that no order of rows inside a chunk shows in a sum.
+            self._units += np.sort(harm).tolist()
+            self._ends.append(len(self._units))
+        return self._settled()
+
+    def paired(self, *, level: float = LEVEL) -> Paired:
+        """Everything so far as a delta, for `verdict.judge`."""
+        before, after = np.array(self._baseline), np.array(self._candidate)
+        facts = Facts(
+            metric=self._metric,
+            n=len(before),
+            units=len(self._units),
+            missing=self._missing,
+            baseline=exact_mean(before),
+            candidate=exact_mean(after),
+            level=level,
+        )
+        if self._alike():
+            return facts.alike(self._most())
+        effect = self._anytime() if len(self._units) > 1 else None
+        return facts.described(effect, change=exact_mean(after - before))
+
+    @property
+    def _bounded(self) -> bool:
+        return self._metric.unit is Unit.FRACTION
+
+    def _harm(self, before: FloatArray, after: FloatArray) -> FloatArray:
+        change = after - before
+        return -change if self._metric.direction is Direction.HIGHER else change
+
+    def _alike(self) -> bool:
+        return len(self._baseline) > 0 and self._baseline == self._candidate
+
+    def _most(self) -> float:
+        """What one differing pair could have been worth, where none has differed."""
+        return 1.0 if self._bounded else max(self._baseline) - min(self._baseline)
+
+    def _anytime(self) -> AnytimeDifference:
+        harm = self._harm(np.array(self._baseline), np.array(self._candidate))
+        return AnytimeDifference(
+            units=np.array(self._units),
+            ends=tuple(self._ends),
+            bounded=self._bounded,
+            harm=math.fsum(harm) / len(harm),
+            deviation=float(harm.std(ddof=1)) if len(harm) > 1 else 0.0,
+        )
+
+    def _settled(self) -> Standing | None:
+        if self._missing:
+            return Standing.NOT_JUDGED
+        if len(self._units) < FEWEST:
+            return None
+        if self._alike():
+            # The rule of three may be looked at all along: it can fail at one look only, the first.
+            most = self._most()
+            bound = most * (1 - self._alpha ** (1 / len(self._units)))
+            return Standing.OK if 0 < bound < self._margin else None
+        found = self._anytime()
+        if found.p_worse <= self._alpha_worse and found.harm >= self._least_effect:
+            return Standing.REGRESSED
+        settled = found.evidence_below(self._margin) >= -math.log(self._alpha)
+        return Standing.OK if settled else None

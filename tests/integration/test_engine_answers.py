@@ -1,0 +1,409 @@
+"""The engine says what transformers and PEFT say, one sample at a time, whatever shares a batch."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import peft
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from adapterbot.eval.answers import Answer, Request, Sample
+from adapterbot.eval.base_model import load_base
+from adapterbot.eval.prompts import Prompts
+from adapterbot.eval.respondent import Question, Respondent, Unanswered
+from adapterbot.eval.settings import EngineSettings
+from adapterbot.eval.suite import Task
+from adapterbot.weights import attach, load_adapter, read_adapter_dir
+from adapterbot.weights.via_peft import attached_by_peft
+from tests import tiny_suite
+from tests.tiny_models import EOS, save_adapter, save_base, save_peft
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
+
+TASKS = (tiny_suite.generate(), tiny_suite.choices(), tiny_suite.likelihoods())
+
+# Each for a trap of its own.
+ARCHITECTURES: Mapping[str, dict[str, Any]] = {
+    "llama": {},
+    "gpt2": {},  # learned positions, Conv1D, tied head, no beginning-of-text token
+    "mistral": {"sliding_window": 8},  # a window narrower than the prompts
+    "gemma2": {"head_dim": 8, "sliding_window": 8, "final_logit_softcapping": 2.0},
+    "qwen2": {},  # biases
+    "cohere": {"logit_scale": 0.3},  # arithmetic behind the head
+    "granite": {"logits_scaling": 3.0, "embedding_multiplier": 2.0},
+    "mixtral": {"num_local_experts": 4, "num_experts_per_tok": 2},
+    "opt": {"ffn_dim": 64, "word_embed_proj_dim": 32},  # the head calls the decoder, not the model
+    "bloom": {"n_layer": 2, "n_head": 4},  # positions from the mask
+    "llama4_text": {
+        "head_dim": 8,
+        "num_local_experts": 2,
+        "attention_chunk_size": 8,
+        "intermediate_size_mlp": 64,
+    },
+    "mamba": {},  # a state instead of keys and values
+    "falcon_h1": {  # both
+        "mamba_d_ssm": 32,
+        "mamba_n_heads": 4,
+        "mamba_d_head": 8,
+        "mamba_n_groups": 1,
+        "mamba_d_state": 8,
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("bases")
+    return {
+        name: save_base(name, root / name, **options)
+        for name, options in ARCHITECTURES.items()
+        if name in ("llama", "gpt2")
+    }
+
+
+def respondent(base: Path, budget: int = 400) -> tuple[Respondent, Any]:
+    loaded = load_base(base, EngineSettings(dtype="float32", device="cpu"))
+    return Respondent(loaded, budget), loaded.model
+
+
+def ask(
+    one: Respondent, tasks: Sequence[Task], drafts: Mapping[str, Answer] | None = None
+) -> dict[str, Answer]:
+    """Every sample's answer by id; ids are unique over the tasks used here."""
+    questions = [
+        Question(task, sample, drafts[sample.id].token_ids if drafts else None)
+        for task in tasks
+        for sample in task.samples
+    ]
+    found = {}
+    with torch.inference_mode():
+        for index, answer in one.answers(questions):
+            assert isinstance(answer, Answer)
+            assert questions[index].sample.id not in found
+            found[questions[index].sample.id] = answer
+    assert len(found) == len(questions)
+    return found
+
+
+def naive_ids(model: Any, tokenizer: Any, prompt: str, **options: Any) -> tuple[int, ...]:
+    ids = tokenizer(prompt, return_tensors="pt")
+    with torch.no_grad():
+        written = model.generate(
+            input_ids=ids.input_ids,
+            attention_mask=ids.attention_mask,
+            do_sample=False,
+            **{"max_new_tokens": 12, **options},
+        )
+    return tuple(written[0, ids.input_ids.shape[1] :].tolist())
+
+
+def naive_text(model: Any, tokenizer: Any, prompt: str) -> str:
+    text: str = tokenizer.decode(
+        list(naive_ids(model, tokenizer, prompt)), skip_special_tokens=True
+    )
+    return text
+
+
+def naive_loglikelihood(model: Any, context: Sequence[int], continuation: Sequence[int]) -> float:
+    with torch.no_grad():
+        logits = model(torch.tensor([[*context, *continuation]])).logits[0].float().log_softmax(-1)
+    return float(
+        sum(logits[len(context) + i - 1, token].double() for i, token in enumerate(continuation))
+    )
+
+
+def assert_as_naive(answers: Mapping[str, Answer], model: Any, base: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    prompts = Prompts(tokenizer, "base")
+    for task in TASKS:
+        for sample in task.samples:
+            answer = answers[sample.id]
+            if task.request is Request.GENERATE:
+                assert answer.text == naive_text(model, tokenizer, sample.prompt)
+                continue
+            texts = sample.choices or (sample.expected,)
+            assert answer.byte_counts == tuple(len(text.encode()) for text in texts)
+            for text, value, count in zip(
+                texts, answer.loglikelihoods, answer.token_counts, strict=True
+            ):
+                context, continuation = prompts.pair(sample, text)
+                assert count == len(continuation)
+                assert value == pytest.approx(
+                    naive_loglikelihood(model, context, continuation), abs=1e-4
+                )
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_the_same_answers_as_transformers_one_by_one(name: str, tmp_path: Path) -> None:
+    base = save_base(name, tmp_path / name, **ARCHITECTURES[name])
+    one, _ = respondent(base)
+    answers = ask(one, TASKS)
+    model = AutoModelForCausalLM.from_pretrained(base).eval()
+    assert_as_naive(answers, model, base)
+    assert len({a.text for a in answers.values()}) > 5, "the test model babbles"
+    drafted = ask(one, TASKS, answers)
+    assert {k: v.token_ids for k, v in drafted.items()} == {
+        k: v.token_ids for k, v in answers.items()
+    }
+
+
+def test_end_of_text_ends_an_answer(bases: dict[str, Path]) -> None:
+    settings = EngineSettings(dtype="float32", device="cpu")
+    base = load_base(bases["llama"], settings)
+    free = ask(Respondent(base, 400), TASKS[:1])
+    # Tokens that come first in one answer and later in others, so that rows end at every length.
+    ends = {answer.token_ids[index % 12] for index, answer in enumerate(free.values())}
+    ended = ask(Respondent(replace(base, eos=frozenset(ends)), 400), TASKS[:1])
+    tokenizer = AutoTokenizer.from_pretrained(bases["llama"])
+    for sample in TASKS[0].samples:
+        want = naive_ids(base.model, tokenizer, sample.prompt, eos_token_id=list(ends))
+        assert ended[sample.id].token_ids == (want[:-1] if want[-1] in ends else want)
+    assert len({len(answer.token_ids) for answer in ended.values()}) > 3
+    assert min(len(answer.token_ids) for answer in ended.values()) == 0
+
+
+def test_eager_attention(bases: dict[str, Path]) -> None:
+    settings = EngineSettings(dtype="float32", device="cpu", attn_implementation="eager")
+    answers = ask(Respondent(load_base(bases["llama"], settings), 400), TASKS)
+    assert_as_naive(answers, AutoModelForCausalLM.from_pretrained(bases["llama"]), bases["llama"])
+
+
+QV = ["q_proj", "v_proj"]
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("llama", {"target_modules": QV, "use_rslora": True}),
+        ("llama", {"target_modules": "all-linear", "rank_pattern": {"q_proj": 2}}),
+        ("llama", {"target_modules": ["embed_tokens", "lm_head", "q_proj"]}),
+        ("llama", {"target_modules": QV, "modules_to_save": ["lm_head"]}),
+        ("gpt2", {"target_modules": ["c_attn", "wte"], "bias": "all"}),
+    ],
+)
+def test_the_same_answers_as_peft_one_by_one(
+    name: str, options: dict[str, Any], bases: dict[str, Path], tmp_path: Path
+) -> None:
+    directory = save_adapter(bases[name], tmp_path / "a", r=4, **options)
+    one, model = respondent(bases[name])
+    with attach(model, {"a": load_adapter(directory)}) as attachment, attachment.selected("a"):
+        answers = ask(one, TASKS)
+    reference = peft.PeftModel.from_pretrained(
+        AutoModelForCausalLM.from_pretrained(bases[name]), directory
+    ).eval()
+    assert_as_naive(answers, reference, bases[name])
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        peft.LoraConfig(r=4, target_modules=[*QV, "lm_head"], use_dora=True),
+        peft.IA3Config(target_modules=["q_proj", "down_proj"], feedforward_modules=["down_proj"]),
+        peft.LoraConfig(r=4, target_modules=QV, trainable_token_indices=[97, 98, 99]),
+    ],
+    ids=["dora", "ia3", "tokens"],
+)
+def test_the_same_answers_as_peft_where_peft_attaches(
+    config: Any, bases: dict[str, Path], tmp_path: Path
+) -> None:
+    base = bases["llama"]
+    config.task_type = "CAUSAL_LM"
+    fresh = AutoModelForCausalLM.from_pretrained(base)
+    directory = save_peft(peft.get_peft_model(fresh, config), tmp_path / "a")
+    one, model = respondent(base)
+    with attached_by_peft(model, read_adapter_dir(directory)):
+        answers = ask(one, TASKS)
+    reference = peft.PeftModel.from_pretrained(
+        AutoModelForCausalLM.from_pretrained(base), directory
+    ).eval()
+    assert_as_naive(answers, reference, base)
+
+
+def test_answers_do_not_depend_on_who_shares_the_batch(bases: dict[str, Path]) -> None:
+    one, _ = respondent(bases["llama"], 400)
+    want = ask(one, TASKS)
+    for budget in (1, 90, 100_000):
+        other, _ = respondent(bases["llama"], budget)
+        shuffled = [
+            task.model_copy(
+                update={
+                    "samples": tuple(
+                        random.Random(budget).sample(task.samples, k=len(task.samples))
+                    )
+                }
+            )
+            for task in reversed(TASKS)
+        ]
+        got = ask(other, shuffled)
+        for name, answer in want.items():
+            assert got[name].token_ids == answer.token_ids
+            assert got[name].loglikelihoods == pytest.approx(answer.loglikelihoods, abs=1e-4)
+
+
+DRAFTS = {
+    "none at all": lambda answer: (),
+    "right": lambda answer: answer,
+    "right and longer": lambda answer: (*answer, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13),
+    "too short": lambda answer: answer[: len(answer) // 2],
+    "wrong from the first": lambda answer: tuple((t + 1) % 250 for t in answer),
+    "wrong at the fourth": lambda answer: (*answer[:3], *((t + 1) % 250 for t in answer[3:])),
+    "with an end in it": lambda answer: (*answer[:2], EOS, *answer[2:]),
+}
+
+
+@pytest.mark.parametrize("kind", DRAFTS)
+@pytest.mark.parametrize(
+    "generation",
+    [
+        {},
+        {"max_new_tokens": 1},
+        {"stop": ("th", "\x11")},
+        {"temperature": 0.8, "top_p": 0.9, "seed": 3},
+    ],
+    ids=["greedy", "one token", "stop", "sampled"],
+)
+def test_drafts_never_change_an_answer(
+    kind: str, generation: dict[str, Any], bases: dict[str, Path]
+) -> None:
+    task = tiny_suite.generate(40, **generation)
+    one, _ = respondent(bases["llama"])
+    want = ask(one, [task])
+    drafts = {
+        name: replace(answer, token_ids=DRAFTS[kind](answer.token_ids))
+        for name, answer in want.items()
+    }
+    assert ask(one, [task], drafts) == want
+
+
+def test_drafts_that_hold_cost_one_pass(
+    bases: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = tiny_suite.generate(40)
+    one, model = respondent(bases["llama"], 100_000)
+    passes: list[int] = []
+    model.model.register_forward_pre_hook(lambda *_: passes.append(1))
+    want = ask(one, [task])
+    # The head's own passes leave the body out, and the hook with it is still called: two a step.
+    plain = len(passes)
+    passes.clear()
+    assert ask(one, [task], want) == want
+    assert len(passes) <= 2 * 2, "a pilot and the rest, each read once"
+    assert plain >= 12
+    passes.clear()
+    wrong = {
+        n: replace(a, token_ids=tuple((t + 1) % 250 for t in a.token_ids)) for n, a in want.items()
+    }
+    assert ask(one, [task], wrong) == want
+    assert len(passes) <= plain + 2, "drafts that fail are given up after the pilot"
+
+
+def test_stop_strings_end_the_text(bases: dict[str, Path]) -> None:
+    one, _ = respondent(bases["llama"])
+    free = ask(one, [tiny_suite.generate(24)])
+    letters = sorted({text[3] for a in free.values() if len(text := a.text) > 5})[:3]
+    stop = tuple(letters)
+    stopped = ask(one, [tiny_suite.generate(24, stop=stop)])
+    cut = 0
+    for name, answer in free.items():
+        first = min((at for s in stop if (at := answer.text.find(s)) >= 0), default=None)
+        assert stopped[name].text == (answer.text if first is None else answer.text[:first])
+        cut += first is not None
+        if first is not None:
+            assert len(stopped[name].token_ids) <= len(answer.token_ids)
+    assert cut > 3
+
+
+def test_sampling_is_seeded_and_paired(bases: dict[str, Path]) -> None:
+    one, _ = respondent(bases["llama"])
+    drawn = ask(one, [tiny_suite.generate(24, temperature=1.0, seed=1)])
+    again = ask(
+        respondent(bases["llama"], 50)[0], [tiny_suite.generate(24, temperature=1.0, seed=1)]
+    )
+    other = ask(one, [tiny_suite.generate(24, temperature=1.0, seed=2)])
+    assert drawn == again
+    assert sum(drawn[name].token_ids == other[name].token_ids for name in drawn) < 4
+
+
+def test_what_does_not_fit_the_model_has_no_answer(bases: dict[str, Path]) -> None:
+    one, _ = respondent(bases["gpt2"])
+    long, short = "x" * 200, "x" * 120
+    tasks = [
+        tiny_suite.task(
+            "g",
+            "exact",
+            Request.GENERATE,
+            (Sample(id="long", prompt=long), Sample(id="short", prompt=short)),
+            max_new_tokens=50,
+        ),
+        tiny_suite.task(
+            "l", "perplexity", Request.LIKELIHOOD, (Sample(id="text", prompt="", expected=long),)
+        ),
+    ]
+    questions = [Question(task, sample) for task in tasks for sample in task.samples]
+    found = dict(one.answers(questions))
+    assert found[0] == Unanswered("201 tokens, but the model has 128 positions")
+    assert found[2] == Unanswered("200 tokens, but the model has 128 positions")
+    assert isinstance(found[1], Answer)
+    assert len(found[1].token_ids) <= 8, "an answer ends where the positions do"
+
+
+def chat_tokenizer(base: Path) -> Any:
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer.chat_template = (
+        "{{ bos_token }}{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
+        "{% if add_generation_prompt %}[assistant]{% endif %}"
+    )
+    return tokenizer
+
+
+def test_chats_are_written_by_the_template(bases: dict[str, Path]) -> None:
+    tokenizer = chat_tokenizer(bases["llama"])
+    prompts = Prompts(tokenizer, "base")
+    sample = Sample(
+        id="a",
+        prompt="in the inn",
+        messages=({"role": "user", "content": "in the inn"},),  # type: ignore[arg-type]
+        expected="x",
+    )
+    want = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "in the inn"}],
+        add_generation_prompt=True,
+        tokenize=True,
+        return_dict=False,
+    )
+    assert prompts.prompt(sample) == tuple(want)
+    context, continuation = prompts.pair(sample, "x")
+    assert context == tuple(want)
+    assert continuation == tuple(tokenizer("x", add_special_tokens=False)["input_ids"])
+
+
+def test_seams_are_tokenised_as_lm_eval_does(bases: dict[str, Path]) -> None:
+    with_bos = Prompts(AutoTokenizer.from_pretrained(bases["llama"]), "base")
+    without = Prompts(AutoTokenizer.from_pretrained(bases["gpt2"]), "base")
+    bos, th, space_th = 256, 259, 261
+    assert with_bos.prefix == (bos,)
+    assert without.prefix == ()
+    # A space at the context's end belongs to the continuation, where it makes one token of " th".
+    context, continuation = with_bos.pair(Sample(id="a", prompt="a "), "th")
+    assert continuation == (space_th,)
+    assert with_bos.text(context) == "a"
+    # "t" + "h" would melt into one token: the two are kept apart.
+    context, continuation = with_bos.pair(Sample(id="a", prompt="t"), "h")
+    assert len(context) == 2
+    assert len(continuation) == 1
+    assert th not in context + continuation
+    # Nothing before the first token: the end-of-text token stands in for a beginning.
+    context, _ = without.pair(Sample(id="a", prompt=""), "a")
+    assert context == (EOS,)
+
+
+def test_bfloat16_runs(bases: dict[str, Path]) -> None:
+    settings = EngineSettings(dtype="bfloat16", device="cpu")
+    answers = ask(Respondent(load_base(bases["llama"], settings), 400), TASKS)
+    assert len(answers) == sum(len(task.samples) for task in TASKS)

@@ -1,0 +1,221 @@
+"""An engine evaluates adapters in turn on one base, remembers, resumes, and leaves no trace."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from adapterbot.errors import InputError
+from adapterbot.eval.answers import Request, Sample
+from adapterbot.eval.base_model import base_digest
+from adapterbot.eval.cache import ScoreCache
+from adapterbot.eval.engine import Engine
+from adapterbot.eval.settings import EngineSettings
+from adapterbot.records import TaskResult
+from tests import tiny_suite
+from tests.tiny_models import save_adapter, save_base
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
+
+TASKS = (tiny_suite.generate(), tiny_suite.choices(), tiny_suite.likelihoods())
+SETTINGS = EngineSettings(device="cpu", dtype="float32")
+TOTAL = sum(len(task.samples) for task in TASKS)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_base("llama", tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture(scope="module")
+def adapters(base: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    root = tmp_path_factory.mktemp("adapters")
+    made = [
+        save_adapter(base, root / str(seed), seed=seed, r=4, target_modules=["q_proj", "v_proj"])
+        for seed in range(4)
+    ]
+    made.append(save_adapter(base, root / "dora", r=4, target_modules=["q_proj"], use_dora=True))
+    return made
+
+
+def evaluate(engine: Engine, adapter: Path | None) -> tuple[TaskResult, ...]:
+    return engine.evaluate(TASKS, adapter)
+
+
+def test_results_are_in_suite_order_and_complete(base: Path, adapters: list[Path]) -> None:
+    seen: list[tuple[int, int]] = []
+    with Engine(base, SETTINGS) as engine:
+        results = engine.evaluate(
+            TASKS, adapters[0], progress=lambda done, total: seen.append((done, total))
+        )
+        assert engine.asked == TOTAL
+        assert engine.cached == 0
+    for task, result in zip(TASKS, results, strict=True):
+        assert (result.task, result.scorer) == (task.name, task.scorer)
+        assert [s.sample_id for s in result.samples] == [s.id for s in task.samples]
+        assert all(s.score is not None for s in result.samples)
+    assert seen[0] == (0, TOTAL)
+    assert seen[-1] == (TOTAL, TOTAL)
+    assert [done for done, _ in seen] == list(range(TOTAL + 1))
+    assert results[1].samples[0].output in TASKS[1].samples[0].choices
+
+
+def test_every_order_of_adapters_gives_the_same(base: Path, adapters: list[Path]) -> None:
+    wanted: dict[Path | None, tuple[TaskResult, ...]] = {}
+    for adapter in (None, *adapters):
+        with Engine(base, SETTINGS) as engine:
+            wanted[adapter] = evaluate(engine, adapter)
+    assert len(set(wanted.values())) == len(wanted)
+    with Engine(base, SETTINGS) as engine:
+        order = [adapters[0], None, adapters[1], adapters[4], adapters[2], adapters[0], adapters[3]]
+        last: tuple[TaskResult, ...] | None = None
+        for adapter in (*order, None, adapters[4], adapters[1]):
+            got = engine.evaluate(TASKS, adapter, drafts=last)
+            assert got == wanted[adapter]
+            last = got
+
+
+def test_the_base_is_left_as_it_was(base: Path, adapters: list[Path]) -> None:
+    engine = Engine(base, SETTINGS)
+    model = engine.base.model
+    ids = torch.arange(20)[None]
+    with torch.no_grad():
+        before = model(ids).logits
+        for adapter in adapters:
+            evaluate(engine, adapter)
+            assert torch.equal(model(ids).logits, before)
+    engine.close()
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_nothing_is_asked_twice(base: Path, adapters: list[Path], tmp_path: Path) -> None:
+    with ScoreCache(tmp_path) as cache, Engine(base, SETTINGS, cache=cache) as engine:
+        first = {adapter: evaluate(engine, adapter) for adapter in (None, *adapters)}
+        assert engine.cached == 0
+    with ScoreCache(tmp_path) as cache, Engine(base, SETTINGS, cache=cache) as engine:
+        forbid(engine)
+        for adapter in (None, *adapters):
+            assert evaluate(engine, adapter) == first[adapter]
+        assert engine.cached == engine.asked == TOTAL * (1 + len(adapters))
+
+
+def forbid(engine: Engine) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("the model was asked")
+
+    engine.base.model.model.register_forward_pre_hook(refuse)
+
+
+def test_only_what_changed_is_asked_again(base: Path, adapters: list[Path], tmp_path: Path) -> None:
+    with ScoreCache(tmp_path) as cache, Engine(base, SETTINGS, cache=cache) as engine:
+        evaluate(engine, adapters[0])
+        changed = (TASKS[0], tiny_suite.choices(seed=9), TASKS[2])
+        engine.evaluate(changed, adapters[0])
+        assert engine.cached == len(TASKS[0].samples) + len(TASKS[2].samples)
+    other = EngineSettings(device="cpu", dtype="float32", token_budget=77)
+    with ScoreCache(tmp_path) as cache, Engine(base, other, cache=cache) as engine:
+        evaluate(engine, adapters[0])
+        assert engine.cached == 0, "another batch composition is another measurement"
+
+
+def test_a_killed_run_resumes(base: Path, adapters: list[Path], tmp_path: Path) -> None:
+    class KilledError(Exception):
+        pass
+
+    def kill(done: int, total: int) -> None:
+        if done == 30:
+            raise KilledError
+
+    with Engine(base, SETTINGS) as engine:
+        want = evaluate(engine, adapters[0])
+    small = EngineSettings(device="cpu", dtype="float32", token_budget=100)
+    with (
+        ScoreCache(tmp_path) as cache,
+        Engine(base, small, cache=cache) as engine,
+        pytest.raises(KilledError),
+    ):
+        engine.evaluate(TASKS, adapters[0], progress=kill)
+    with ScoreCache(tmp_path) as cache, Engine(base, small, cache=cache) as engine:
+        got = evaluate(engine, adapters[0])
+        assert engine.cached == 30
+    assert [[s.output for s in r.samples] for r in got] == [
+        [s.output for s in r.samples] for r in want
+    ]
+
+
+def test_drafts_of_text_alone(base: Path, adapters: list[Path]) -> None:
+    with Engine(base, SETTINGS) as engine:
+        baseline = evaluate(engine, adapters[0])
+        want = evaluate(engine, adapters[1])
+    with Engine(base, SETTINGS) as engine:
+        assert engine.evaluate(TASKS, adapters[1], drafts=baseline) == want
+        assert engine.evaluate(TASKS, adapters[1], drafts=want) == want
+
+
+def test_a_sample_without_an_answer_says_why(base: Path) -> None:
+    task = tiny_suite.task(
+        "long", "exact", Request.GENERATE, (Sample(id="a", prompt="x" * 500, expected="y"),)
+    )
+    with Engine(base, SETTINGS) as engine:
+        (result,) = engine.evaluate([task], None)
+    assert result.samples[0].score is None
+    assert result.samples[0].missing == "502 tokens, but the model has 256 positions"
+
+
+def test_no_tasks_and_no_samples(base: Path) -> None:
+    empty = tiny_suite.task("empty", "exact", Request.GENERATE, ())
+    with Engine(base, SETTINGS) as engine:
+        assert engine.evaluate([], None) == ()
+        assert engine.evaluate([empty], None)[0].samples == ()
+
+
+def test_bad_adapters_and_bases_are_named(base: Path, adapters: list[Path], tmp_path: Path) -> None:
+    other = save_base("gpt2", tmp_path / "gpt2")
+    foreign = save_adapter(other, tmp_path / "foreign", r=4, target_modules=["c_attn"])
+    with Engine(base, SETTINGS) as engine:
+        for bad, says in ((foreign, "is not a module"), (tmp_path / "none", "does not exist")):
+            with pytest.raises(InputError, match=says):
+                evaluate(engine, bad)
+        evaluate(engine, adapters[0])
+    with pytest.raises(InputError, match="cannot be loaded as a causal language model"):
+        Engine(tmp_path / "nothing", SETTINGS)
+    with pytest.raises(InputError, match="is an adapter, not a base model"):
+        Engine(adapters[0], SETTINGS)
+    code = json.loads((base / "config.json").read_text())
+    hostile = save_base("llama", tmp_path / "hostile")
+    code |= {"model_type": "own", "auto_map": {"AutoModelForCausalLM": "own.Own"}}
+    (hostile / "config.json").write_text(json.dumps(code))
+    (hostile / "own.py").write_text("raise SystemExit('ran')")
+    with pytest.raises(InputError, match="cannot be loaded"):
+        Engine(hostile, SETTINGS)
+    pickled = save_base("llama", tmp_path / "pickled")
+    torch.save({}, pickled / "pytorch_model.bin")
+    (pickled / "model.safetensors").unlink()
+    with pytest.raises(InputError, match="cannot be loaded"):
+        Engine(pickled, SETTINGS)
+
+
+def test_the_base_digest_sees_weights_and_tokenizer(base: Path, tmp_path: Path) -> None:
+    same = save_base("llama", tmp_path / "same")
+    assert base_digest(same) == base_digest(base)
+    assert base_digest(save_base("llama", tmp_path / "other", seed=1)) != base_digest(base)
+    tokenizer = same / "tokenizer.json"
+    tokenizer.write_text(tokenizer.read_text() + "\n")
+    assert base_digest(same) != base_digest(base)
+
+
+def test_plain_lora_imports_no_peft(base: Path, adapters: list[Path]) -> None:
+    code = (
+        "import sys; from pathlib import Path; from tests import tiny_suite;"
+        "from adapterbot.eval.engine import Engine;"
+        f"engine = Engine({str(base)!r});"
+        f"engine.evaluate([tiny_suite.generate(3)], Path({str(adapters[0])!r}));"
+        "print('peft' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

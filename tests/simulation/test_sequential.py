@@ -1,0 +1,137 @@
+"""Stopping early: how often it is wrong, and what it saves, in worlds whose truth is known."""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+
+import numpy as np
+import pytest
+
+from adapterbot.paired import Metric, pair
+from adapterbot.records import Direction, Standing, Unit
+from adapterbot.sequential import Sequential
+from adapterbot.stats.betting import AnytimeDifference
+from tests.simulation.worlds import BINARY, FULL, GAUSSIAN, HEAVY, World
+
+LOOKS = 20
+ALPHA = 0.05
+RUNS = 6000 if FULL else 600
+SIZES = (100, 200, 1000)
+WORLDS = (BINARY, GAUSSIAN, HEAVY)
+
+
+def _overlap(rng: np.random.Generator, n: int, harm: float) -> tuple[np.ndarray, np.ndarray]:
+    """A quarter of the answers overlap a little more or less with what was expected."""
+    moved = np.where(rng.random(n) < 0.25, rng.uniform(-0.4, 0.4, n), 0.0)
+    return np.full(n, 0.5), 0.5 + np.clip(moved - harm, -0.5, 0.5)
+
+
+OVERLAP = World("overlap", _overlap, unit="fraction")
+
+
+def slack(share: float) -> float:
+    return 2.6 * math.sqrt(share * (1 - share) / RUNS)
+
+
+def run(world: World, rng: np.random.Generator, n: int, harm: float) -> AnytimeDifference:
+    baseline, candidate = world.draw(rng, n, harm)
+    ends = tuple(int(end) for end in np.linspace(n / LOOKS, n, LOOKS))
+    units = baseline - candidate
+    return AnytimeDifference(units, ends, world.unit == "fraction", float(units.mean()), 1.0)
+
+
+@cache
+def runs(world: World, n: int, harm: float) -> list[AnytimeDifference]:
+    rng = np.random.default_rng([n, round(1e6 * harm), *world.name.encode()])
+    return [run(world, rng, n, harm) for _ in range(RUNS)]
+
+
+@cache
+def detectable(world: World, n: int) -> float:
+    """What a fixed comparison of all n samples reports, on average."""
+    rng = np.random.default_rng([n, 1])
+    metric = Metric("m", Direction.HIGHER, Unit(world.unit))
+    reported = [
+        pair(metric, *world.draw(rng, n, 0.0), resamples=200).detectable(ALPHA) for _ in range(60)
+    ]
+    return float(np.mean([value for value in reported if value is not None]))
+
+
+def stopped_at(found: AnytimeDifference) -> int | None:
+    """The look at which "no harm" was first refuted."""
+    lost = found._path(found.units, 1.0) >= -math.log(ALPHA)
+    return int(lost.argmax()) + 1 if lost.any() else None
+
+
+@pytest.mark.parametrize("n", SIZES)
+@pytest.mark.parametrize("world", [*WORLDS, OVERLAP], ids=str)
+def test_false_alarms_under_twenty_looks(world: World, n: int) -> None:
+    alarms = sum(stopped_at(found) is not None for found in runs(world, n, 0.0)) / RUNS
+    print(f"{world} n={n}: {alarms:.3f}")
+    assert alarms <= ALPHA
+
+
+@pytest.mark.parametrize("n", SIZES)
+@pytest.mark.parametrize("world", WORLDS, ids=str)
+def test_false_passes_under_twenty_looks(world: World, n: int) -> None:
+    """The truth is exactly the margin."""
+    margin = 2 * detectable(world, n)
+    passes = sum(
+        found.evidence_below(margin) >= -math.log(ALPHA) for found in runs(world, n, margin)
+    )
+    print(f"{world} n={n}: {passes / RUNS:.3f}")
+    assert passes / RUNS <= ALPHA
+
+
+@pytest.mark.parametrize("n", SIZES)
+@pytest.mark.parametrize("world", WORLDS, ids=str)
+def test_samples_used_at_twice_the_detectable_drop(world: World, n: int) -> None:
+    stops = [stopped_at(found) for found in runs(world, n, 2 * detectable(world, n))]
+    used = float(np.mean([LOOKS if stop is None else stop for stop in stops])) / LOOKS
+    found = sum(stop is not None for stop in stops) / RUNS
+    print(f"{world} n={n}: {used:.2f} of the samples, {found:.3f} found")
+    assert used <= 0.5
+    assert found >= 0.95
+
+
+@pytest.mark.parametrize("n", SIZES)
+@pytest.mark.parametrize("world", WORLDS, ids=str)
+def test_samples_used_when_nothing_changed_and_the_margin_is_wide(world: World, n: int) -> None:
+    margin = 2 * detectable(world, n)
+    used = []
+    for found in runs(world, n, 0.0):
+        passed = found._path(margin - found.units, 1 - margin) >= -math.log(ALPHA)
+        used.append((int(passed.argmax()) + 1 if passed.any() else LOOKS) / LOOKS)
+    print(f"{world} n={n}: {np.mean(used):.2f} of the samples")
+    assert float(np.mean(used)) <= 0.55
+
+
+@pytest.mark.parametrize("n", [200, 1000])
+@pytest.mark.parametrize("world", WORLDS, ids=str)
+def test_power_at_the_drop_that_is_reported_as_detectable(world: World, n: int) -> None:
+    reported = [found.detectable(ALPHA) for found in runs(world, n, 0.0)[:200]]
+    harm = float(np.mean([value for value in reported if value is not None]))
+    power = sum(stopped_at(found) is not None for found in runs(world, n, harm)) / RUNS
+    print(f"{world} n={n}: {power:.3f} at {harm / detectable(world, n):.2f} of the fixed one")
+    assert 0.75 - slack(0.2) <= power <= 0.9
+
+
+@pytest.mark.parametrize("world", WORLDS, ids=str)
+def test_the_public_class_stops_where_the_bets_do(world: World) -> None:
+    rng = np.random.default_rng(5)
+    n, harm = 200, 1.5 * detectable(world, 200)
+    metric = Metric("m", Direction.HIGHER, Unit(world.unit))
+    for _ in range(20):
+        baseline, candidate = world.draw(rng, n, harm)
+        process = Sequential(metric, margin=10 * harm)
+        said = [
+            process.update(baseline[i : i + 10], candidate[i : i + 10]) for i in range(0, n, 10)
+        ]
+        ends = tuple(range(10, n + 1, 10))
+        units = baseline - candidate
+        ordered = np.concatenate([np.sort(units[i : i + 10]) for i in range(0, n, 10)])
+        found = AnytimeDifference(ordered, ends, world.unit == "fraction", float(units.mean()), 1.0)
+        stop = stopped_at(found)
+        first = next((i + 1 for i, s in enumerate(said) if s is Standing.REGRESSED), None)
+        assert first == stop
