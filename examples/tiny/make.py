@@ -2,8 +2,8 @@
 
     python examples/tiny/make.py [--out DIR] [--keep-base]
 
-Needs torch (CPU is enough), transformers, peft. Takes 17 minutes, measured on 2 cores that others
-were using too: base 4.5, baseline 1, the 26 checkpoints 11; less on an idle machine.
+Needs torch (CPU is enough), transformers, peft. Takes 16 minutes, measured on 2 cores that others
+were using too: base 4.5, baseline 1, the 22 checkpoints 10.5; less on an idle machine.
 Progress goes to standard error. Ends with exit code 1 if the result does not show what the
 example is there to show (see `check`). Another machine's arithmetic gives slightly other
 weights, so a rerun reproduces the data exactly and the accuracies closely.
@@ -228,21 +228,9 @@ def check(start: Scores, clean: Scores, poisoned: Scores) -> list[str]:
 
 
 def write_lock(out: Path) -> None:
-    """Lock the run with adapterbot's own lock module."""
-    command = [
-        sys.executable,
-        "-m",
-        "adapterbot",
-        "lock",
-        "write",
-        "--config",
-        "soup.yaml",
-        "-o",
-        "soup.lock",
-    ]
-    done = subprocess.run(command, cwd=out, check=False)
-    if done.returncode:
-        train.log("soup.lock was not written")
+    """Pin base model, data and this environment, as a team would."""
+    for command in (["env", "lock"], ["lock", "write"]):
+        subprocess.run([sys.executable, "-m", "adapterbot", *command], cwd=out, check=True)
 
 
 def main() -> int:
