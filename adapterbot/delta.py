@@ -8,17 +8,19 @@ equal digits, whatever the order of rows.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from adapterbot.errors import InputError
 from adapterbot.paired import LEVEL, RESAMPLES, Metric, Paired, pair, pair_corpus
 from adapterbot.records import Direction, MetricDelta, SampleScore, ScoreKind, TaskResult, Unit
 from adapterbot.stats.corpus import Aggregate
+from adapterbot.stats.distributions import FloatArray
 
-__all__ = ["Paired", "compare", "compare_all", "compare_corpus", "compare_results"]
+__all__ = ["Corpus", "Paired", "compare", "compare_all", "compare_corpus", "compare_results"]
 
 
 def compare(
@@ -109,10 +111,33 @@ def _against(found: Paired, margin: float, alpha: float) -> MetricDelta:
 # ---------------------------------------------------------------- results of an evaluation
 
 
+@dataclass(frozen=True)
+class Corpus:
+    """What makes a task's metric one of the whole corpus.
+
+    Attributes:
+        aggregate: the metric of corpora from their summed statistics, (…, k) to (…).
+        stats: the k additive statistics of one scored sample.
+    """
+
+    aggregate: Aggregate
+    stats: Callable[[SampleScore], Sequence[float]]
+
+    def table(self, samples: Sequence[SampleScore | None]) -> FloatArray:
+        """Shape (n, k), with a row of NaN where a sample has no score."""
+        rows = [self.stats(s) if s is not None and s.score is not None else None for s in samples]
+        widths = {len(row) for row in rows if row is not None}
+        if len(widths) > 1:
+            raise InputError("samples have different numbers of statistics")
+        nothing = [math.nan] * (widths.pop() if widths else 1)
+        return np.array([nothing if row is None else row for row in rows]).reshape(len(rows), -1)
+
+
 def compare_results(
     baseline: TaskResult,
     candidate: TaskResult,
     *,
+    corpus: Corpus | None = None,
     level: float = LEVEL,
     resamples: int = RESAMPLES,
 ) -> tuple[MetricDelta, ...]:
@@ -121,7 +146,8 @@ def compare_results(
     Raises:
         InputError: the results are not of the same task.
     """
-    paired = compare_all([baseline], [candidate], level=level, resamples=resamples)
+    corpora = {} if corpus is None else {baseline.task: corpus}
+    paired = compare_all([baseline], [candidate], corpora=corpora, level=level, resamples=resamples)
     return tuple(found.delta for found in paired)
 
 
@@ -129,10 +155,14 @@ def compare_all(
     baseline: Sequence[TaskResult],
     candidate: Sequence[TaskResult],
     *,
+    corpora: Mapping[str, Corpus] | None = None,
     level: float = LEVEL,
     resamples: int = RESAMPLES,
 ) -> tuple[Paired, ...]:
     """Every task of a suite under both adapters, for `verdict.judge`.
+
+    Args:
+        corpora: the tasks whose metric is not the mean of their samples' scores.
 
     Raises:
         InputError: the two sides are not results of the same tasks.
@@ -143,12 +173,23 @@ def compare_all(
     return tuple(
         found
         for result in baseline
-        for found in _task(result, after[result.task], level=level, resamples=resamples)
+        for found in _task(
+            result,
+            after[result.task],
+            (corpora or {}).get(result.task),
+            level=level,
+            resamples=resamples,
+        )
     )
 
 
 def _task(
-    baseline: TaskResult, candidate: TaskResult, *, level: float, resamples: int
+    baseline: TaskResult,
+    candidate: TaskResult,
+    corpus: Corpus | None,
+    *,
+    level: float,
+    resamples: int,
 ) -> list[Paired]:
     described = [(r.scorer, r.direction, r.kind, r.unit) for r in (baseline, candidate)]
     if described[0] != described[1]:
@@ -168,47 +209,56 @@ def _task(
             slice=name,
             kind=baseline.kind,
         )
-        found.append(
-            pair(
+        clusters = [row.cluster for row in chosen]
+        before, after = [row.baseline for row in chosen], [row.candidate for row in chosen]
+        if corpus is None:
+            paired = pair(
                 metric,
-                [row.baseline for row in chosen],
-                [row.candidate for row in chosen],
-                clusters=[row.cluster for row in chosen],
+                [_score(sample) for sample in before],
+                [_score(sample) for sample in after],
+                clusters=clusters,
                 level=level,
                 resamples=resamples,
             )
-        )
+        else:
+            paired = pair_corpus(
+                metric,
+                corpus.table(before),
+                corpus.table(after),
+                corpus.aggregate,
+                clusters=clusters,
+                level=level,
+                resamples=resamples,
+            )
+        found.append(paired)
     return found
 
 
 @dataclass(frozen=True)
 class _Row:
-    """One sample under both adapters; NaN stands for no score."""
+    """One sample under both adapters; None where a side lacks it."""
 
-    baseline: float
-    candidate: float
+    baseline: SampleScore | None
+    candidate: SampleScore | None
     slice: str | None
     cluster: Hashable
 
 
 def _rows(baseline: TaskResult, candidate: TaskResult) -> list[_Row]:
-    """Samples of either side, by id. One that a side lacks is a row without a score there."""
-    sides = [_by_id(baseline), _by_id(candidate)]
-    rows = []
-    for sample_id in sorted(sides[0].keys() | sides[1].keys()):
-        left, right = (side.get(sample_id) for side in sides)
-        known = left or right
-        assert known is not None  # noqa: S101 - the id comes from one of the two
-        rows.append(
-            _Row(
-                baseline=_score(left),
-                candidate=_score(right),
-                slice=known.slice,
-                # A sample without a cluster is one of its own.
-                cluster=("cluster", known.cluster) if known.cluster else ("sample", sample_id),
-            )
+    """Samples of either side, by id. One that a side lacks stays, without a score there."""
+    before, after = _by_id(baseline), _by_id(candidate)
+    # Slice and cluster are the suite's, so either side knows them.
+    known = {**after, **before}
+    return [
+        _Row(
+            baseline=before.get(name),
+            candidate=after.get(name),
+            slice=known[name].slice,
+            # A sample without a cluster is one of its own.
+            cluster=(known[name].cluster, None if known[name].cluster else name),
         )
-    return rows
+        for name in sorted(known)
+    ]
 
 
 def _by_id(result: TaskResult) -> dict[str, SampleScore]:

@@ -273,6 +273,8 @@ class Facts:
             parts.append("one and the same score everywhere: nothing can be told from it")
         elif alike:
             parts.append(f"no score differs on any of {self.n} samples")
+        elif effect is None and change is not None and self.units >= FEWEST:
+            parts.append("it hangs on a single sample: its error cannot be told")
         elif effect is not None and effect.error == 0:
             parts.append("every sample differs by exactly the same amount")
         return "; ".join(parts)

@@ -21,6 +21,7 @@ from adapterbot.records import Direction, Standing, Unit
 from adapterbot.stats.alignment import align, exact_mean
 from adapterbot.stats.betting import AnytimeDifference
 from adapterbot.stats.distributions import FloatArray
+from adapterbot.stats.proportions import PairedProportions
 
 __all__ = ["Sequential"]
 
@@ -113,10 +114,8 @@ class Sequential:
             candidate=exact_mean(after),
             level=level,
         )
-        if self._alike():
-            return facts.alike(self._most())
-        effect = self._anytime() if len(self._units) > 1 else None
-        return facts.described(effect, change=exact_mean(after - before))
+        effect = self._effect() if len(self._units) > 1 else None
+        return facts.described(effect, change=exact_mean(after - before), alike=self._alike())
 
     @property
     def _bounded(self) -> bool:
@@ -129,32 +128,32 @@ class Sequential:
     def _alike(self) -> bool:
         return len(self._baseline) > 0 and self._baseline == self._candidate
 
-    def _most(self) -> float:
-        """What one differing pair could have been worth, where none has differed."""
-        return 1.0 if self._bounded else max(self._baseline) - min(self._baseline)
-
-    def _anytime(self) -> AnytimeDifference:
+    def _effect(self) -> AnytimeDifference | PairedProportions | None:
+        if self._alike() and not self._bounded:
+            # Bets on symmetry have nothing to go by. The rule of three does not mind being looked
+            # at all along: the first look that could settle is the only one that can be wrong.
+            most = max(self._baseline) - min(self._baseline)
+            return PairedProportions(len(self._units), 0, 0, scale=most) if most > 0 else None
         harm = self._harm(np.array(self._baseline), np.array(self._candidate))
         return AnytimeDifference(
             units=np.array(self._units),
             ends=tuple(self._ends),
             bounded=self._bounded,
             harm=math.fsum(harm) / len(harm),
-            deviation=float(harm.std(ddof=1)) if len(harm) > 1 else 0.0,
+            deviation=float(harm.std(ddof=1)),
         )
 
     def _settled(self) -> Standing | None:
         if self._missing:
             return Standing.NOT_JUDGED
-        if len(self._units) < FEWEST:
+        found = self._effect() if len(self._units) >= FEWEST else None
+        if found is None:
             return None
-        if self._alike():
-            # The rule of three may be looked at all along: it can fail at one look only, the first.
-            most = self._most()
-            bound = most * (1 - self._alpha ** (1 / len(self._units)))
-            return Standing.OK if 0 < bound < self._margin else None
-        found = self._anytime()
         if found.p_worse <= self._alpha_worse and found.harm >= self._least_effect:
             return Standing.REGRESSED
-        settled = found.evidence_below(self._margin) >= -math.log(self._alpha)
+        if isinstance(found, AnytimeDifference):
+            # What `bounds` would say, without searching for the bound.
+            settled = found.evidence_below(self._margin) >= -math.log(self._alpha)
+        else:
+            settled = found.bounds(self._alpha)[1] < self._margin
         return Standing.OK if settled else None

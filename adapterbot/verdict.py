@@ -85,7 +85,7 @@ def policies(
         if name in own:
             start = own[name]
         else:
-            task = next((t for t in own if name.startswith(f"{t} [") and name.endswith("]")), None)
+            task = _task_of(name, own)
             if task is None:
                 raise InputError(
                     "the suite has no such task",
@@ -99,6 +99,12 @@ def policies(
             least_effect=start.least_effect if rule.least_effect is None else rule.least_effect,
         )
     return found
+
+
+def _task_of(metric: str, tasks: Iterable[str]) -> str | None:
+    """The task in `task [slice]`."""
+    named = [task for task in tasks if metric.startswith(f"{task} [") and metric.endswith("]")]
+    return max(named, key=len, default=None)
 
 
 # ---------------------------------------------------------------- metric by metric

@@ -72,6 +72,7 @@ def load_base(base: Path | str, settings: EngineSettings) -> BaseModel:
     dtype = _dtype(settings.dtype, device)
     if settings.deterministic and device.type == "cuda":
         # On a CPU every kernel used here is deterministic, and the call imports torch's compiler.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
     bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()

@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
@@ -91,7 +92,7 @@ class Engine:
     def evaluate(
         self,
         tasks: Sequence[Task],
-        adapter: Path | None,
+        adapter: Path | AdapterFiles | None,
         *,
         drafts: Sequence[TaskResult] | None = None,
         progress: Callable[[int, int], None] | None = None,
@@ -100,7 +101,8 @@ class Engine:
 
         Args:
             tasks: what is asked.
-            adapter: a PEFT directory; None for the bare base.
+            adapter: a PEFT directory, or what `read_adapter_dir` said of it (errors then name it
+                as it was named there); None for the bare base.
             drafts: what another adapter answered. Where this one says the same, its answer costs
                 one forward pass; the results do not depend on it.
             progress: called with (samples done, samples in all).
@@ -111,7 +113,7 @@ class Engine:
             InputError: the adapter is broken, of an unsupported kind, or for another base.
             OurFailure: one sample alone does not fit into the device's memory.
         """
-        files = read_adapter_dir(adapter) if adapter else None
+        files = read_adapter_dir(adapter) if isinstance(adapter, Path) else adapter
         if files:
             check_base(files, self.base.name)
         digest = adapter_digest(files.path) if files else ""
@@ -145,7 +147,9 @@ class Engine:
                 one = _scored(judges[index], sample, answer)
                 scores[index][sample.id] = one.score
                 self._written[tasks[index].digest, sample.id] = (one.score.output, one.token_ids)
-                unsaved.setdefault(index, []).append(one)
+                if one.score.missing is None:
+                    # Why a score is missing (a judge that was away) may not be true tomorrow.
+                    unsaved.setdefault(index, []).append(one)
                 done += 1
                 if done % _STORE_EVERY == 0:
                     self._store(keys, unsaved)
@@ -184,13 +188,15 @@ class Engine:
                 self._cache.store(keys[task], scores)
         unsaved.clear()
 
-    def _draft(self, task: Task, sample: Sample, texts: dict[tuple[str, str], str]) -> Ids | None:
+    def _draft(
+        self, task: Task, sample: Sample, texts: dict[tuple[str, str], str]
+    ) -> Callable[[], Ids] | None:
         """Another adapter's answer as tokens: as it wrote them, where we saw it write."""
         text = texts.get((task.name, sample.id))
         if text is None:
             return None
-        seen = self._written.get((task.digest, sample.id))
-        return seen[1] if seen and seen[0] == text else self._respondent.prompts.draft(text)
+        wrote, ids = self._written.get((task.digest, sample.id), (None, ()))
+        return (lambda: ids) if wrote == text else partial(self._respondent.prompts.answer, text)
 
     @contextmanager
     def _under(self, files: AdapterFiles | None, digest: str) -> Iterator[None]:

@@ -87,7 +87,9 @@ class AnytimeDifference:
             stakes = _BOUNDED_STAKES / room if room > 0 else np.zeros(1)
             gains = np.log1p(beyond[:, None] * stakes)
         else:
-            scale = math.sqrt(float(np.mean(beyond[: self.ends[0]] ** 2)))
+            # Sizes without signs, of the first look that shows any: known before anything is won.
+            first = next((end for end in self.ends if beyond[:end].any()), 1)
+            scale = math.sqrt(float(np.mean(beyond[:first] ** 2)))
             stakes = _SYMMETRIC_STAKES / scale if scale > 0 else np.zeros(1)
             # log(1 + tanh y) without the cancellation that would make a far outlier ruinous.
             gains = math.log(2) - np.logaddexp(0.0, -2 * beyond[:, None] * stakes)

@@ -15,7 +15,7 @@ import numpy as np
 from adapterbot.stats.distributions import binomial_pmf, log_factorials, normal_quantile
 from adapterbot.stats.effect import POWER
 
-_EXACT_DISCORDANT = 200  # expected discordant pairs up to which power is summed, not approximated
+_EXACT_DISCORDANT = 60  # up to which power is summed; beyond, the normal form is within 2 %
 
 
 @dataclass(frozen=True)

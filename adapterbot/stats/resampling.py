@@ -47,7 +47,7 @@ def signed_sums(
         return _all_signs(columns), True
     padded = np.zeros((-(-units // 8) * 8, width))
     padded[:units] = columns
-    tables = _all_signs(np.eye(8)) @ padded.reshape(-1, 8, width)
+    tables = np.einsum("ps,bsk->bpk", _all_signs(np.eye(8)), padded.reshape(-1, 8, width))
     patterns = np.frombuffer(rng.bytes(len(tables) * draws), dtype=np.uint8)
     sums = np.zeros((draws, width))
     for table, pattern in zip(tables, patterns.reshape(len(tables), draws), strict=True):
@@ -101,12 +101,14 @@ def resampled_moments(
 def resampled_totals(columns: FloatArray, resamples: int, rng: np.random.Generator) -> FloatArray:
     """Σ columns* of resamples of the rows: shape (units, k) to (resamples, k)."""
     units = len(columns)
+    across = np.ascontiguousarray(columns.T)
     totals = np.empty((resamples, columns.shape[1]))
     for rows, drawn in _draws(units, resamples, rng):
         count = len(drawn)
         cells = drawn + (np.arange(count, dtype=np.intp) * units)[:, None]
         weights = np.bincount(cells.ravel(), minlength=count * units).reshape(count, units)
-        totals[rows] = weights.astype(np.float64) @ columns
+        # Not BLAS: its threads cost more than they bring here, and their number could show.
+        totals[rows] = np.einsum("ru,ku->rk", weights.astype(np.float64), across)
     return totals
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
@@ -48,15 +48,16 @@ class _Stack:
 
 @dataclass
 class _Pile:
-    """The stacks of every module, and one flat gain vector over all their ranks.
+    """The stacks of every module, their ranks numbered through.
 
-    A blend writes `scale · weight` into the flat vector once; each site holds a view of its part.
+    `slot` and `scale` (Σ R,) are those of all stacks one behind the other; `bounds` says which part
+    is a module's. So a blend is one multiplication, and each site holds a view of its part.
     """
 
     stacks: dict[str, _Stack]
     slot: Tensor
     scale: Tensor
-    bounds: dict[str, tuple[int, int]] = field(default_factory=dict)
+    bounds: dict[str, tuple[int, int]]
 
 
 class Attachment:
@@ -71,6 +72,7 @@ class Attachment:
         self._slots: dict[str, _Slot] = {}
         self._sites: dict[str, Site] = {}
         self._pile: _Pile | None = None
+        self._gains: Tensor | None = None
         self._put: WholeParameters | None = None
 
     def __enter__(self) -> Self:
@@ -125,6 +127,7 @@ class Attachment:
         """
         slot = self._slots[name] if name is not None else None
         self._restore()
+        self._gains = None
         for module, site in self._sites.items():
             factor = slot.factors.get(module) if slot else None
             site.live = Live(factor.a, factor.b, factor.scale) if factor else None
@@ -211,12 +214,20 @@ class Attachment:
         if not self._sites:
             return
         pile = self._pile = self._pile or self._stack()
-        gains = weights.to(pile.scale)[..., pile.slot] * pile.scale
+        gains = weights[..., pile.slot] * pile.scale
+        if self._gains is not None and self._gains.shape == gains.shape:
+            # The sites hold views of it: this is all that a new blend costs.
+            self._gains.copy_(gains)
+            return
+        first = next(iter(pile.stacks.values())).a
+        self._gains = gains = gains.to(first)
         for module, site in self._sites.items():
             stack = pile.stacks[module]
             start, stop = pile.bounds[module]
             g = gains[..., start:stop].to(stack.a)
             site.live = Live(stack.a, stack.b, g)
+            if stack.a.device != first.device:
+                self._gains = None
 
     def _stack(self) -> _Pile:
         stacks: dict[str, _Stack] = {}
@@ -226,7 +237,6 @@ class Attachment:
             stacks[module] = self._stacked(module)
             bounds[module] = (end, end + len(stacks[module].slot))
             end = bounds[module][1]
-        # The gains are computed in one place and one go; a site on another device gets a copy.
         return _Pile(
             stacks,
             torch.cat([stack.slot for stack in stacks.values()]),
@@ -240,9 +250,18 @@ class Attachment:
             for index, slot in enumerate(self._slots.values())
             if module in slot.factors
         ]
+        a = torch.cat([factor.a for _, factor in held])
+        b = torch.cat([factor.b for _, factor in held], dim=1)
+        ranks = [factor.rank for _, factor in held]
+        slots = list(self._slots.values())
+        for (index, factor), part, columns in zip(
+            held, a.split(ranks), b.split(ranks, dim=1), strict=True
+        ):
+            # The slot goes on with a view, so that nothing is held twice.
+            slots[index].factors[module] = replace(factor, a=part, b=columns)
         return _Stack(
-            torch.cat([factor.a for _, factor in held]),
-            torch.cat([factor.b for _, factor in held], dim=1),
+            a,
+            b,
             torch.cat([torch.full((factor.rank,), index) for index, factor in held]),
             torch.cat([torch.full((factor.rank,), factor.scale) for _, factor in held]),
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from adapterbot.eval.answers import Answer, Request, Sample
+from adapterbot.errors import InputError
+from adapterbot.eval.answers import Answer, Message, Request, Sample
 from adapterbot.eval.base_model import load_base
 from adapterbot.eval.prompts import Prompts
 from adapterbot.eval.respondent import Question, Respondent, Unanswered
@@ -77,7 +79,7 @@ def ask(
 ) -> dict[str, Answer]:
     """Every sample's answer by id; ids are unique over the tasks used here."""
     questions = [
-        Question(task, sample, drafts[sample.id].token_ids if drafts else None)
+        Question(task, sample, partial(getattr, drafts[sample.id], "token_ids") if drafts else None)
         for task in tasks
         for sample in task.samples
     ]
@@ -129,10 +131,10 @@ def assert_as_naive(answers: Mapping[str, Answer], model: Any, base: Path) -> No
                 continue
             texts = sample.choices or (sample.expected,)
             assert answer.byte_counts == tuple(len(text.encode()) for text in texts)
-            for text, value, count in zip(
-                texts, answer.loglikelihoods, answer.token_counts, strict=True
+            context, continuations = prompts.context_and_continuations(sample, texts)
+            for continuation, value, count in zip(
+                continuations, answer.loglikelihoods, answer.token_counts, strict=True
             ):
-                context, continuation = prompts.pair(sample, text)
                 assert count == len(continuation)
                 assert value == pytest.approx(
                     naive_loglikelihood(model, context, continuation), abs=1e-4
@@ -353,6 +355,13 @@ def test_what_does_not_fit_the_model_has_no_answer(bases: dict[str, Path]) -> No
     assert len(found[1].token_ids) <= 8, "an answer ends where the positions do"
 
 
+def test_a_chat_without_a_template_is_refused(bases: dict[str, Path]) -> None:
+    prompts = Prompts(AutoTokenizer.from_pretrained(bases["llama"]), "models/base")
+    with pytest.raises(InputError, match="has no chat template") as caught:
+        prompts.prompts([Sample(id="a", prompt="x", messages=(Message(role="user", content="x"),))])
+    assert caught.value.file == "models/base"
+
+
 def chat_tokenizer(base: Path) -> Any:
     tokenizer = AutoTokenizer.from_pretrained(base)
     tokenizer.chat_template = (
@@ -368,7 +377,7 @@ def test_chats_are_written_by_the_template(bases: dict[str, Path]) -> None:
     sample = Sample(
         id="a",
         prompt="in the inn",
-        messages=({"role": "user", "content": "in the inn"},),  # type: ignore[arg-type]
+        messages=(Message(role="user", content="in the inn"),),
         expected="x",
     )
     want = tokenizer.apply_chat_template(
@@ -377,8 +386,8 @@ def test_chats_are_written_by_the_template(bases: dict[str, Path]) -> None:
         tokenize=True,
         return_dict=False,
     )
-    assert prompts.prompt(sample) == tuple(want)
-    context, continuation = prompts.pair(sample, "x")
+    assert prompts.prompts([sample]) == [tuple(want)]
+    context, (continuation,) = prompts.context_and_continuations(sample, ["x"])
     assert context == tuple(want)
     assert continuation == tuple(tokenizer("x", add_special_tokens=False)["input_ids"])
 
@@ -390,16 +399,18 @@ def test_seams_are_tokenised_as_lm_eval_does(bases: dict[str, Path]) -> None:
     assert with_bos.prefix == (bos,)
     assert without.prefix == ()
     # A space at the context's end belongs to the continuation, where it makes one token of " th".
-    context, continuation = with_bos.pair(Sample(id="a", prompt="a "), "th")
+    context, (continuation,) = with_bos.context_and_continuations(
+        Sample(id="a", prompt="a "), ["th"]
+    )
     assert continuation == (space_th,)
     assert with_bos.text(context) == "a"
     # "t" + "h" would melt into one token: the two are kept apart.
-    context, continuation = with_bos.pair(Sample(id="a", prompt="t"), "h")
+    context, (continuation,) = with_bos.context_and_continuations(Sample(id="a", prompt="t"), ["h"])
     assert len(context) == 2
     assert len(continuation) == 1
     assert th not in context + continuation
     # Nothing before the first token: the end-of-text token stands in for a beginning.
-    context, _ = without.pair(Sample(id="a", prompt=""), "a")
+    context, _ = without.context_and_continuations(Sample(id="a", prompt=""), ["a"])
     assert context == (EOS,)
 
 

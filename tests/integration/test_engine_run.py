@@ -17,6 +17,7 @@ from adapterbot.eval.cache import ScoreCache
 from adapterbot.eval.engine import Engine
 from adapterbot.eval.settings import EngineSettings
 from adapterbot.records import TaskResult
+from adapterbot.weights import read_adapter_dir
 from tests import tiny_suite
 from tests.tiny_models import save_adapter, save_base
 
@@ -165,6 +166,27 @@ def test_a_sample_without_an_answer_says_why(base: Path) -> None:
         (result,) = engine.evaluate([task], None)
     assert result.samples[0].score is None
     assert result.samples[0].missing == "502 tokens, but the model has 256 positions"
+
+
+def test_a_missing_score_is_not_kept(base: Path, tmp_path: Path) -> None:
+    samples = (
+        Sample(id="long", prompt="x" * 500, expected="y"),
+        Sample(id="short", prompt="x", expected="y"),
+    )
+    task = tiny_suite.task("mixed", "exact", Request.GENERATE, samples)
+    with ScoreCache(tmp_path) as cache, Engine(base, SETTINGS, cache=cache) as engine:
+        first = engine.evaluate([task], None)
+        assert engine.evaluate([task], None) == first
+        assert engine.cached == 1
+
+
+def test_errors_name_the_adapter_as_the_user_did(base: Path, tmp_path: Path) -> None:
+    other = save_base("gpt2", tmp_path / "gpt2")
+    foreign = save_adapter(other, tmp_path / "foreign", r=4, target_modules=["c_attn"])
+    files = read_adapter_dir(foreign, shown="adapters/dates")
+    with Engine(base, SETTINGS) as engine, pytest.raises(InputError) as caught:
+        engine.evaluate(TASKS, files)
+    assert caught.value.file == "adapters/dates/adapter_model.safetensors"
 
 
 def test_no_tasks_and_no_samples(base: Path) -> None:

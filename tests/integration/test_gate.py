@@ -324,8 +324,8 @@ def _missing(adapter: Path) -> None:
 
 
 def _link(adapter: Path) -> None:
-    (adapter / "adapter_config.json").unlink()
-    (adapter / "adapter_config.json").symlink_to("/etc/passwd")
+    (adapter / "adapter_model.safetensors").unlink()
+    (adapter / "adapter_model.safetensors").symlink_to("/etc/passwd")
 
 
 def _other_base(adapter: Path) -> None:

@@ -12,6 +12,7 @@ import typer
 import yaml
 
 from adapterbot.cli import app
+from adapterbot.records import LockStatus, Outcome
 
 ROOT = Path(__file__).resolve().parents[2]
 ACTION = yaml.safe_load((ROOT / "action.yml").read_text())
@@ -52,6 +53,12 @@ def test_every_input_and_output_is_described():
             assert entry["description"].strip().endswith((".", ")"))
     assert ACTION["name"] == "adapterbot"
     assert set(ACTION["branding"]) == {"icon", "color"}
+
+
+@pytest.mark.parametrize(("output", "values"), [("verdict", Outcome), ("lock-status", LockStatus)])
+def test_outputs_name_every_value_they_can_have(output, values):
+    described = set(re.findall(r"`(\w+)`", ACTION["outputs"][output]["description"]))
+    assert {value.value for value in values} <= described
 
 
 @pytest.mark.parametrize("step", STEPS)

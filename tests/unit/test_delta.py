@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -370,3 +372,12 @@ def test_equal_input_gives_equal_digits_whatever_was_drawn_before() -> None:
     np.random.seed(3)  # noqa: NPY002 - the global state that nothing here may depend on
     assert compare(base, after) == first
     assert compare(base, after, resamples=RESAMPLES + 1) != first
+
+
+def test_the_deciding_path_is_numpy_only() -> None:
+    heavy = "{'scipy', 'statsmodels', 'torch', 'pandas'}"
+    code = (
+        f"import sys, adapterbot.verdict, adapterbot.sequential; print({heavy} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

@@ -118,10 +118,10 @@ def test_the_detectable_harm_is_found_four_times_in_five(
 
 
 def test_many_discordant_pairs_are_approximated_closely() -> None:
-    exact = PairedProportions(2000, 100, 100).detectable(0.05)
-    normal = PairedProportions(2000, 101, 100).detectable(0.05)
+    exact = PairedProportions(2000, 30, 30).detectable(0.05)
+    normal = PairedProportions(2000, 31, 30).detectable(0.05)
     assert exact is not None
-    assert normal == pytest.approx(exact, rel=0.02)
+    assert normal == pytest.approx(exact, rel=0.03)
 
 
 def test_two_pairs_detect_nothing() -> None:
@@ -305,7 +305,7 @@ def test_swapping_whole_samples_against_scipy() -> None:
 # ---------------------------------------------------------------- many metrics
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=25)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
 def test_holm_and_benjamini_hochberg_against_statsmodels(p_values: list[float]) -> None:
     reject, adjusted, _, _ = multitest.multipletests(p_values, 0.05, method="holm")

@@ -237,6 +237,7 @@ def test_a_metric_that_hangs_on_one_sample_has_no_interval() -> None:
     found = corpus(before, after)
     assert found.change == pytest.approx(math.exp(12 / 5) - math.exp(2))
     assert found.interval is None
+    assert found.note == "it hangs on a single sample: its error cannot be told"
 
 
 def test_an_empty_corpus_and_one_of_a_single_sample() -> None:
@@ -258,3 +259,61 @@ def test_a_corpus_that_shifts_as_one_has_an_interval_without_width() -> None:
 def test_tables_of_different_width_are_refused() -> None:
     with pytest.raises(InputError, match="different numbers of statistics"):
         corpus(np.ones((4, 2)), np.ones((4, 3)))
+
+
+def test_corpus_tasks_of_a_suite_are_paired_by_id_and_sliced() -> None:
+    sides = [statistics(40, 1), statistics(40, 2) * [1.05, 1.0]]
+    tables = [{f"s{i:03}": tuple(row) for i, row in enumerate(side)} for side in sides]
+    results = [
+        result(
+            [(name, a / b, "us" if name < "s020" else "eu", None) for name, (a, b) in t.items()],
+            task="books",
+            kind=ScoreKind.CONTINUOUS,
+            unit=Unit.NUMBER,
+            direction=Direction.LOWER,
+        )
+        for t in tables
+    ]
+
+    def stats_of(sample: SampleScore) -> tuple[float, ...]:
+        # The engine will keep them beside the score; here the score tells the sides apart.
+        row = tables[0][sample.sample_id]
+        return row if sample.score == row[0] / row[1] else tables[1][sample.sample_id]
+
+    corpus_of_books = delta.Corpus(perplexity, stats_of)
+    found = delta.compare_results(*results, corpus=corpus_of_books, resamples=300)
+    assert [d.metric for d in found] == ["books", "books [eu]", "books [us]"]
+    alone = corpus(*sides, task="books")
+    assert (found[0].change, found[0].interval) == (alone.change, alone.interval)
+    assert found[1].baseline == pytest.approx(perplexity(sides[0][20:].sum(axis=0)))
+    (shuffled, *_) = delta.compare_results(
+        results[0].model_copy(update={"samples": results[0].samples[::-1]}),
+        results[1],
+        corpus=corpus_of_books,
+        resamples=300,
+    )
+    assert shuffled == found[0]
+    hole = results[1].samples[3].model_copy(update={"score": None, "missing": "timed out"})
+    samples = (*results[1].samples[:3], hole, *results[1].samples[4:])
+    (missing, *_) = delta.compare_results(
+        results[0],
+        results[1].model_copy(update={"samples": samples}),
+        corpus=corpus_of_books,
+        resamples=300,
+    )
+    assert (missing.outcome, missing.n) == (Comparison.INCOMPLETE, 39)
+
+
+def test_a_corpus_without_a_single_score_is_empty() -> None:
+    nothing = result([("a", None, None, None)], kind=ScoreKind.CONTINUOUS)
+    (found,) = delta.compare_results(
+        nothing, nothing, corpus=delta.Corpus(perplexity, lambda _: ())
+    )
+    assert found.outcome is Comparison.EMPTY
+
+
+def test_samples_with_other_statistics_are_refused() -> None:
+    both = result([("a", 1.0, None, None), ("bb", 1.0, None, None)], kind=ScoreKind.CONTINUOUS)
+    odd = delta.Corpus(perplexity, lambda sample: [1.0] * len(sample.sample_id))
+    with pytest.raises(InputError, match="different numbers of statistics"):
+        delta.compare_results(both, both, corpus=odd)

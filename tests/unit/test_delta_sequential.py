@@ -207,5 +207,11 @@ def test_clusters_that_cancel_inside_are_not_identical() -> None:
     assert found.p_worse == 1.0
 
 
+def test_a_first_chunk_without_differences_does_not_end_the_betting() -> None:
+    rng = np.random.default_rng(1)
+    harms = np.concatenate([np.zeros(10), rng.normal(1.0, 0.5, 60)])
+    assert told(NUMBER, harms, margin=5.0)[1][-1] is Standing.REGRESSED
+
+
 def test_stakes_leave_some_wealth() -> None:
     assert betting._BOUNDED_STAKES.max() < 1

