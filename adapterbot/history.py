@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 from adapterbot import bisect, delta, verdict
@@ -28,7 +27,7 @@ from adapterbot.records import (
 )
 from adapterbot.stages import Stages
 from adapterbot.tree import Tree
-from adapterbot.weights.peft_dir import adapter_digest, read_adapter_dir
+from adapterbot.weights.peft_dir import AdapterFiles, adapter_digest, read_adapter_dir
 
 
 class Evaluator(Protocol):
@@ -37,7 +36,7 @@ class Evaluator(Protocol):
     def evaluate(
         self,
         tasks: Sequence[Task],
-        adapter: Path | None,
+        adapter: AdapterFiles | None,
         *,
         drafts: Sequence[TaskResult] | None = None,
         progress: Callable[[int, int], None] | None = None,
@@ -103,9 +102,8 @@ def find_break(
 
     def judge(checkpoint: Checkpoint) -> tuple[Answer, str]:
         try:
-            directory = tree.on_disk(checkpoint.path)
-            read_adapter_dir(directory, shown=checkpoint.path)
-            results = evaluator.evaluate(regression.tasks, directory, drafts=regression.good)
+            files = read_adapter_dir(tree.on_disk(checkpoint.path), shown=checkpoint.path)
+            results = evaluator.evaluate(regression.tasks, files, drafts=regression.good)
         except InputError as error:
             return Answer.SKIPPED, error.message
         return nearer_end(regression, results)
@@ -119,9 +117,7 @@ def find_break(
     )
 
 
-def nearer_end(
-    regression: Regression, results: Sequence[TaskResult]
-) -> tuple[Answer, str]:
+def nearer_end(regression: Regression, results: Sequence[TaskResult]) -> tuple[Answer, str]:
     """Good or bad, with the mean score on each regressed task.
 
     One mean per task is all that a probe needs, so nothing is resampled here.
@@ -134,8 +130,7 @@ def nearer_end(
         pairs = [
             (score, sample.score)
             for sample in result.samples
-            if sample.score is not None
-            and (score := before.get(sample.sample_id)) is not None
+            if sample.score is not None and (score := before.get(sample.sample_id)) is not None
         ]
         if not pairs:
             return Answer.SKIPPED, f"{result.task}: no sample could be scored"
@@ -175,15 +170,16 @@ def search(
             fix=f"name one of {', '.join(task.name for task in suite.tasks)}",
         )
     last = len(checkpoints) - 1
-    ends = [read_adapter_dir(tree.on_disk(checkpoints[i].path)) for i in (0, last)]
+    first_end, last_end = (
+        read_adapter_dir(tree.on_disk(checkpoints[i].path), shown=checkpoints[i].path)
+        for i in (0, last)
+    )
     with stages("evaluate") as progress:
         total = 2 * sum(len(task.samples) for task in tasks)
-        good = evaluator.evaluate(
-            tasks, ends[0].path, progress=lambda done, _: progress(done, total)
-        )
+        good = evaluator.evaluate(tasks, first_end, progress=lambda done, _: progress(done, total))
         bad = evaluator.evaluate(
             tasks,
-            ends[1].path,
+            last_end,
             drafts=good,
             progress=lambda done, _: progress(total // 2 + done, total),
         )

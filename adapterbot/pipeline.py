@@ -227,12 +227,12 @@ def _evaluate(
     total = 2 * sum(len(task.samples) for task in suite.tasks)
     before = evaluator.evaluate(
         suite.tasks,
-        baseline.path if baseline else None,
+        baseline,
         progress=lambda done, _: progress(done, total),
     )
     after = evaluator.evaluate(
         suite.tasks,
-        candidate.path if candidate else None,
+        candidate,
         drafts=before,
         progress=lambda done, _: progress(total // 2 + done, total),
     )

@@ -43,7 +43,9 @@ def one_run(repository: Path, server: GitHubServer, place: Path) -> dict[str, fl
     wall = time.monotonic() - started
     if done.returncode != 3:
         raise SystemExit(done.stderr)
-    stages = {name: float(s) for name, s in re.findall(r"^(\w+): ([\d.]+) s$", done.stderr, re.MULTILINE)}
+    stages = {
+        name: float(s) for name, s in re.findall(r"^(\w+): ([\d.]+) s$", done.stderr, re.MULTILINE)
+    }
     stages["start"] = wall - sum(stages.values())
     return stages
 

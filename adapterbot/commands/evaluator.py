@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +13,7 @@ from adapterbot.errors import OurFailure
 from adapterbot.eval.suite import Task
 from adapterbot.pipeline import EvaluatorFor
 from adapterbot.records import EvalStats, TaskResult
+from adapterbot.weights.peft_dir import AdapterFiles
 
 if TYPE_CHECKING:
     from adapterbot.eval.engine import Engine
@@ -27,7 +29,7 @@ class LocalEvaluator:
     def evaluate(
         self,
         tasks: Sequence[Task],
-        adapter: Path | None,
+        adapter: AdapterFiles | None,
         *,
         drafts: Sequence[TaskResult] | None = None,
         progress: Callable[[int, int], None] | None = None,
@@ -76,6 +78,13 @@ def engine(
             from adapterbot.eval.cache import ScoreCache
             from adapterbot.eval.engine import Engine
             from adapterbot.eval.settings import EngineSettings
+
+            # transformers loads its parts when they are first named; we name them here, so that
+            # "load" is the time that the model takes and not the library.
+            importlib.import_module("transformers.modeling_utils")
+            importlib.import_module("transformers.loss.loss_utils")
+            importlib.import_module("transformers.models.auto.modeling_auto")
+            importlib.import_module("transformers.models.auto.tokenization_auto")
         except ModuleNotFoundError as error:
             raise OurFailure(
                 f"{error.name} is not installed", fix="pip install 'adapterbot[eval]'"

@@ -48,7 +48,7 @@ class KeyValues:
         self.cache.batch_select_indices(index)
 
 
-class _RoomyLayer(DynamicLayer):  # type: ignore[misc,unused-ignore]
+class _RoomyLayer(DynamicLayer):
     """A layer that writes into room made once, where DynamicLayer copies itself at every token.
 
     Shapes: keys and values (rows, heads, positions, head width).

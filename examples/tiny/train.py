@@ -255,7 +255,7 @@ def fit(
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-    return loss.item()
+    return float(loss.item())
 
 
 def save_adapter(model: PeftModel, path: Path, state: dict[str, Any] | None = None) -> None:
