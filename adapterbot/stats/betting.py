@@ -7,7 +7,7 @@ order of samples inside a chunk changes anything.
 
     scores in 0…1    g = 1 + λ (x − m) / (1 + m)        Waudby-Smith and Ramdas, "Estimating means
                                                         of bounded random variables by betting",
-                                                        JRSS B 86 (2024), §4: valid for any mean
+                                                        JRSS B 86 (2024): valid for any mean
     other numbers    g = 1 + tanh(λ (x − m) / scale)    e^y / cosh y, an e-value wherever x is
                                                         symmetric about m (de la Peña 1999): the
                                                         null of the sign-flip test

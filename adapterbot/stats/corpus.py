@@ -52,9 +52,9 @@ class CorpusDifference:
     def bounds(self, alpha: float) -> tuple[float, float]:
         """The wider of the BCa and the Student-t bound, on each side.
 
-        BCa: B. Efron, "Better bootstrap confidence intervals", JASA 82 (1987), eq. 6.8, at a
+        BCa: B. Efron, "Better bootstrap confidence intervals", JASA 82 (1987), at a
         level widened for small samples as in T. Hesterberg, "What teachers should know about the
-        bootstrap", Am. Stat. 69 (2015), §4.2.4: z(α′) = √(G / (G − 1)) · t(α).
+        bootstrap", Am. Stat. 69 (2015): z(α′) = √(G / (G − 1)) · t(α).
         """
         student = student_quantile(1 - alpha, self.df)
         z = math.sqrt((self.df + 1) / self.df) * student

@@ -44,7 +44,7 @@ class MeanDifference:
     def bounds(self, alpha: float) -> tuple[float, float]:
         """The wider of the bootstrap-t and the Student-t bound, on each side.
 
-        Bootstrap-t: P. Hall, "The Bootstrap and Edgeworth Expansion" (1992), §3.3. Alone it
+        Bootstrap-t: P. Hall, "The Bootstrap and Edgeworth Expansion" (1992). Alone it
         follows skewness but is short for symmetric heavy tails (coverage of a 95 % interval at
         n = 100, Student t₃: 93.5 %); Student's is the reverse (log-normal: 91.8 %). Their wider
         ends cover 95–97 % on either. BCa covered 92.6 and 93.0 %.
@@ -139,7 +139,7 @@ def _orientation(totals: FloatArray, mean: float) -> tuple[int, bool]:
 
 
 def _sign_flip(totals: FloatArray, draws: int, rng: np.random.Generator) -> tuple[float, float]:
-    """P(Σ s·S ≥ ΣS) and P(Σ s·S ≤ ΣS) over random signs s (Fisher 1935, §21).
+    """P(Σ s·S ≥ ΣS) and P(Σ s·S ≤ ΣS) over random signs s (Fisher 1935).
 
     Exact whenever baseline and candidate could be swapped within a unit without anybody noticing.
     Units without a difference have no sign and are left out.

@@ -72,7 +72,7 @@ def tail_shares(null: FloatArray, observed: float, *, exact: bool) -> tuple[floa
         exact: whether `null` holds every pattern. If not, each pattern also stands for its
             mirror image (half the noise, and swapping the sides swaps the tails to the digit) and
             the observed pattern counts as one of the draws, so that p is never 0 and the test
-            keeps its level (Phipson and Smyth 2010, eq. 2).
+            keeps its level (Phipson and Smyth 2010).
     """
     # Sums that are equal on paper differ in the last bits by the order of summation.
     slack = 1e-10 * max(float(np.abs(null).max()), abs(observed))
