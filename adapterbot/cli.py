@@ -5,9 +5,10 @@ Standard output carries the result only; everything that is said on the way goes
 
 from __future__ import annotations
 
+import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -140,6 +141,7 @@ def gate(
     from adapterbot.commands import gate as command
     from adapterbot.commands.publish import exit_code
     from adapterbot.errors import InputError
+    from adapterbot.gh import workflow
 
     if publish not in ("comment", "none"):
         raise InputError(
@@ -162,7 +164,7 @@ def gate(
     for problem in written.report.problems:
         where = ": ".join(part for part in (problem.file, problem.field) if part)
         fix = f" ({problem.fix})" if problem.fix else ""
-        _say(f"error: {where + ': ' if where else ''}{problem.message}{fix}")
+        _say(workflow.harmless(f"error: {where + ': ' if where else ''}{problem.message}{fix}"))
     _show(written, as_json)
     _exit(exit_code(written.report))
 
@@ -247,9 +249,10 @@ def demo(
 
     written = command.run(directory, _say)
     _show(written, as_json)
-    code = exit_code(written.report)
-    # A regression is what the demo is there to show: finding it is success.
-    _exit(ExitCode.CLEAN if code is ExitCode.FINDING else code)
+    # A regression is what the demo is there to show: finding where it broke is success.
+    if command.found_the_break(written.report):
+        _exit(ExitCode.CLEAN)
+    _exit(max(exit_code(written.report), ExitCode.FAILURE))
 
 
 @app.command()
@@ -262,8 +265,6 @@ def doctor(as_json: Json = False) -> None:
 
     findings = command.examine()
     if as_json:
-        import json
-
         typer.echo(json.dumps([finding.model_dump() for finding in findings], indent=2))
     else:
         for finding in findings:
@@ -353,8 +354,6 @@ def env_lock(
 
     adapterbot env lock -o soup-env.lock
     """
-    import json
-
     from adapterbot.commands import lock as command
 
     found = command.write_environment(output)
@@ -365,19 +364,29 @@ def env_lock(
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command and exit with its code."""
-    _run(lambda: app(args=list(arguments) if arguments is not None else None))
-    raise AssertionError("typer always exits")
-
-
-def _run(call: Callable[[], object]) -> None:
+    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        call()
+        app(args=given)
     except AdapterbotError as error:
-        _say(f"error: {error}")
+        _tell(error, as_json="--json" in given)
         sys.exit(int(error.exit_code))
     except KeyboardInterrupt:
         _say("interrupted")
-        sys.exit(130)
+        sys.exit(int(ExitCode.FAILURE))
+    raise AssertionError("typer always exits")
+
+
+def _tell(error: AdapterbotError, *, as_json: bool) -> None:
+    """An error as a person, a script and a runner read it."""
+    from adapterbot.commands.publish import problem_annotation
+    from adapterbot.gh import workflow
+    from adapterbot.unjudged import problem_of
+
+    _say(workflow.harmless(f"error: {error}"))
+    if as_json:
+        typer.echo(json.dumps({"error": problem_of(error).model_dump()}, indent=2))
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        _say(problem_annotation(problem_of(error), "adapterbot"))
 
 
 if __name__ == "__main__":

@@ -119,7 +119,7 @@ def load(content: bytes, name: str) -> Config:
         raise InputError(
             "must be a mapping with `version` and `adapters`",
             file=name,
-            fix="run `adapterbot gate` without it, or see docs/config.md",
+            fix="list the adapters under `adapters:`, each with its `path:`",
         )
     config = validate(Config, file, file.content)
     for index, adapter in enumerate(config.adapters):
@@ -139,11 +139,7 @@ def discover(files: Sequence[str]) -> Config:
     Raises:
         InputError: there is no adapter, or more than one.
     """
-    adapters = [
-        str(PurePosixPath(name).parent)
-        for name in files
-        if PurePosixPath(name).name == ADAPTER_CONFIG and not _CHECKPOINT.search(name)
-    ]
+    adapters = adapter_directories(files)
     if not adapters:
         raise InputError(
             f"holds no adapter (no {ADAPTER_CONFIG})",
@@ -158,6 +154,15 @@ def discover(files: Sequence[str]) -> Config:
             fix="list them in adapterbot.yaml, or name one with --adapter",
         )
     return Config(adapters=(_conventional(adapters[0], files),))
+
+
+def adapter_directories(files: Sequence[str]) -> list[str]:
+    """Every adapter directory among the files; checkpoints of a training run do not count."""
+    return [
+        str(PurePosixPath(name).parent)
+        for name in files
+        if PurePosixPath(name).name == ADAPTER_CONFIG and not _CHECKPOINT.search(name)
+    ]
 
 
 def for_adapter(config: Config | None, path: str, files: Sequence[str]) -> AdapterConfig:

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 SECONDS_BETWEEN_LINES = 5.0
 
 
+def harmless_lines(text: str) -> str:
+    """Text of several lines for a log, none of which can be taken for a workflow command."""
+    return "".join(f"{workflow.harmless(line)}\n" for line in text.splitlines())
+
+
 class PlainListener:
     """One line per stage, and one every few seconds while a stage goes on."""
 

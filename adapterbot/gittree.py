@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 import subprocess
 import tempfile
 from dataclasses import dataclass, field
@@ -186,12 +187,30 @@ def repository_root(start: Path) -> Path:
     Raises:
         InputError: it lies in none.
     """
+    if shutil.which("git") is None:
+        raise OurFailure("git was not found", fix="install git on this machine")
     try:
         return Path(git(start, "rev-parse", "--show-toplevel").decode().rstrip("\n"))
     except OurFailure as error:
+        if "dubious ownership" in error.message:
+            raise InputError(
+                "belongs to another user, so Git does not read it",
+                file=str(start),
+                fix=f"run `git config --global --add safe.directory {start}`",
+            ) from error
         raise InputError(
-            "is not inside a Git checkout", file=str(start), fix="run in your repository"
+            "is not inside a Git checkout",
+            file=str(start),
+            fix="run in your repository; in a workflow, use actions/checkout first",
         ) from error
+
+
+def merge_base(repository: Path, left: str, right: str) -> str | None:
+    """The commit from which two commits went separate ways; None where this clone cannot tell."""
+    try:
+        return git(repository, "merge-base", left, right).decode().strip() or None
+    except OurFailure:
+        return None
 
 
 def resolve_commit(repository: Path, ref: str) -> str:

@@ -5,14 +5,16 @@ The gate and the bisect that a person starts by hand share everything here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from adapterbot import bisect, delta, verdict
 from adapterbot.bisect import Answer, Checkpoint
 from adapterbot.config import AdapterConfig
 from adapterbot.errors import InputError
+from adapterbot.eval import scorers
+from adapterbot.eval.scorers.base import CorpusScorer
 from adapterbot.eval.suite import Suite, Task
 from adapterbot.records import (
     AdapterRef,
@@ -22,6 +24,7 @@ from adapterbot.records import (
     Direction,
     EvalStats,
     MetricVerdict,
+    Outcome,
     Standing,
     TaskResult,
 )
@@ -47,18 +50,21 @@ class Evaluator(Protocol):
         """What it has done since it was made."""
 
 
+Broken = tuple[str, str | None]
+"""A task, and the slice of it that broke; None is the whole task."""
+
+
 @dataclass(frozen=True)
 class Regression:
-    """What broke: the regressed tasks with the harm that the bad end shows on each.
+    """What broke: the regressed metrics with the harm that the bad end shows on each.
 
     A checkpoint counts as bad when it lies nearer to the bad end than to the good one on any of
     them; scores are not turned into pass or fail before that.
     """
 
     tasks: tuple[Task, ...]
-    harms: dict[str, float]
+    harms: Mapping[Broken, float]
     good: tuple[TaskResult, ...]
-    bad: tuple[TaskResult, ...]
 
     @classmethod
     def of(
@@ -66,20 +72,30 @@ class Regression:
         tasks: Sequence[Task],
         metrics: Sequence[MetricVerdict],
         good: Sequence[TaskResult],
-        bad: Sequence[TaskResult],
     ) -> Regression:
-        """The regressed metrics of a verdict."""
+        """The regressed metrics of a verdict. One that misses its threshold without being worse
+        than the good end has no history to search."""
         harms = {
-            m.delta.task: m.delta.harm
+            (m.delta.task, m.delta.slice): m.delta.harm
             for m in metrics
-            if m.standing is Standing.REGRESSED and m.delta.harm is not None
+            if m.standing is Standing.REGRESSED and m.delta.harm is not None and m.delta.harm > 0
         }
+        names = {task for task, _ in harms}
         return cls(
-            tasks=tuple(task for task in tasks if task.name in harms),
+            tasks=tuple(task for task in tasks if task.name in names),
             harms=harms,
-            good=tuple(result for result in good if result.task in harms),
-            bad=tuple(result for result in bad if result.task in harms),
+            good=tuple(result for result in good if result.task in names),
         )
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The broken metrics as a reader knows them."""
+        return tuple(sorted(_shown(broken) for broken in self.harms))
+
+
+def _shown(broken: Broken) -> str:
+    task, slice_ = broken
+    return task if slice_ is None else f"{task} [{slice_}]"
 
 
 def find_break(
@@ -95,8 +111,8 @@ def find_break(
     """Search the checkpoints of a run for the first that shows the regression.
 
     Args:
-        known_bad: digest of an adapter that was measured as bad; a checkpoint with the same
-            content is not evaluated again.
+        known_bad: digest of an adapter that was measured as bad; when the last checkpoint is that
+            very one, it is not evaluated again.
         known: answers by index that were measured already.
     """
 
@@ -110,36 +126,57 @@ def find_break(
 
     answers = dict(known or {})
     last = len(checkpoints) - 1
-    if known_bad and adapter_digest(tree.on_disk(checkpoints[last].path)) == known_bad:
+    if known_bad and _digest(tree, checkpoints[last]) == known_bad:
         answers[last] = (Answer.BAD, "the candidate itself, measured by the gate")
-    return bisect.run(
-        checkpoints, judge, metrics=sorted(regression.harms), known=answers, progress=say
-    )
+    return bisect.run(checkpoints, judge, metrics=regression.metrics, known=answers, progress=say)
+
+
+def _digest(tree: Tree, checkpoint: Checkpoint) -> str | None:
+    try:
+        return adapter_digest(tree.on_disk(checkpoint.path))
+    except InputError:
+        return None  # its probe will say why
 
 
 def nearer_end(regression: Regression, results: Sequence[TaskResult]) -> tuple[Answer, str]:
-    """Good or bad, with the mean score on each regressed task.
+    """Good or bad, with the mean score on each regressed metric.
 
-    One mean per task is all that a probe needs, so nothing is resampled here.
+    One mean per metric is all that a probe needs, so nothing is resampled here.
     """
     good = {result.task: result for result in regression.good}
+    found = {result.task: result for result in results}
     shown: list[str] = []
     worst = Answer.GOOD
-    for result in results:
-        before = {sample.sample_id: sample.score for sample in good[result.task].samples}
+    for broken, harm_of_bad_end in regression.harms.items():
+        task, slice_ = broken
+        result = found[task]
+        before = {sample.sample_id: sample.score for sample in good[task].samples}
         pairs = [
             (score, sample.score)
             for sample in result.samples
-            if sample.score is not None and (score := before.get(sample.sample_id)) is not None
+            if slice_ in (None, sample.slice)
+            and sample.score is not None
+            and (score := before.get(sample.sample_id)) is not None
         ]
         if not pairs:
-            return Answer.SKIPPED, f"{result.task}: no sample could be scored"
+            return Answer.SKIPPED, f"{_shown(broken)}: no sample could be scored"
         change = sum(after - score for score, after in pairs) / len(pairs)
         harm = -change if result.direction is Direction.HIGHER else change
-        shown.append(f"{result.task} {sum(after for _, after in pairs) / len(pairs):.3g}")
-        if harm > regression.harms[result.task] / 2:
+        shown.append(f"{_shown(broken)} {sum(after for _, after in pairs) / len(pairs):.3g}")
+        if harm > harm_of_bad_end / 2:
             worst = Answer.BAD
     return worst, ", ".join(shown)
+
+
+def corpora(tasks: Sequence[Task]) -> dict[str, delta.Corpus]:
+    """What `delta` needs to know of tasks whose metric is one of the whole corpus."""
+    found: dict[str, delta.Corpus] = {}
+    for task in tasks:
+        scorer = scorers.get(task.scorer, task.scorer_options)
+        if isinstance(scorer, CorpusScorer):
+            found[task.name] = delta.Corpus(scorer.aggregate, lambda sample: sample.stats)
+        scorer.close()
+    return found
 
 
 def search(
@@ -183,11 +220,13 @@ def search(
             drafts=good,
             progress=lambda done, _: progress(total // 2 + done, total),
         )
-    policies = verdict.policies(tasks, adapter.policy.metrics)
+    policies = verdict.policies(suite.tasks, adapter.policy.metrics)
+    if metric:  # asked for by name, so it decides, whatever the suite says
+        policies[metric] = replace(policies[metric], gated=True)
     metrics, outcome = verdict.judge(
-        delta.compare_all(good, bad), policies, alpha=adapter.policy.alpha
+        delta.compare_all(good, bad, corpora=corpora(tasks)), policies, alpha=adapter.policy.alpha
     )
-    regression = Regression.of(tasks, metrics, good, bad)
+    regression = Regression.of(tasks, metrics, good)
     if regression.harms:
         with stages("bisect"):
             found = find_break(
@@ -202,11 +241,14 @@ def search(
                 say=stages.listener.said,
             )
     else:
+        judged = outcome.outcome is not Outcome.NOT_JUDGED
         found = BisectResult(
-            verdict=BisectVerdict.ALL_OK,
+            verdict=BisectVerdict.ALL_OK if judged else BisectVerdict.NOT_RUN,
             metrics=tuple(task.name for task in tasks),
             checkpoints=len(checkpoints),
-            note="nothing regressed between the first and the last checkpoint",
+            note="no regression between the first and the last checkpoint is certain"
+            if judged
+            else "; ".join(outcome.reasons)[:1000],
         )
     return AdapterReport(
         key=adapter.key,

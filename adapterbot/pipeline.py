@@ -16,7 +16,7 @@ from adapterbot import __version__, bisect, delta, lock, verdict
 from adapterbot.config import AdapterConfig, OnDrift
 from adapterbot.errors import AdapterbotError, InputError
 from adapterbot.eval.suite import Suite, load_suite
-from adapterbot.history import Evaluator, Regression, find_break
+from adapterbot.history import Evaluator, Regression, corpora, find_break
 from adapterbot.lock.digests import base_location
 from adapterbot.lock.training import load_training
 from adapterbot.records import (
@@ -69,12 +69,18 @@ class Services:
 
 
 def gate(
-    where: Sides, adapters: Sequence[AdapterConfig], services: Services, source: Source
+    where: Sides,
+    adapters: Sequence[AdapterConfig],
+    services: Services,
+    source: Source,
+    *,
+    partial: bool = False,
 ) -> Report:
     """Judge every adapter; one that cannot be judged is reported, and the others go on."""
     return Report(
         tool=f"adapterbot {__version__}",
         source=source,
+        partial=partial,
         adapters=tuple(judge_or_explain(where, adapter, services) for adapter in adapters),
     )
 
@@ -122,7 +128,7 @@ def judge_adapter(where: Sides, adapter: AdapterConfig, services: Services) -> A
     with stages("decide"):
         policies = verdict.policies(suite.tasks, adapter.policy.metrics)
         metrics, outcome = verdict.judge(
-            delta.compare_all(before, after),
+            delta.compare_all(before, after, corpora=corpora(suite.tasks)),
             policies,
             alpha=adapter.policy.alpha,
             fail_on=adapter.policy.fail_on,
@@ -131,7 +137,7 @@ def judge_adapter(where: Sides, adapter: AdapterConfig, services: Services) -> A
         broken = {m.delta.task for m in metrics if m.standing is Standing.REGRESSED}
         changed = differing_samples(before, after, first=broken)
     found: BisectResult | None = None
-    regression = Regression.of(suite.tasks, metrics, before, after)
+    regression = Regression.of(suite.tasks, metrics, before)
     if regression.harms:
         with stages("bisect"):
             found = _bisect(where.head, adapter, regression, evaluator, candidate, services)
@@ -147,10 +153,16 @@ def judge_adapter(where: Sides, adapter: AdapterConfig, services: Services) -> A
         samples=changed[:MAX_SHOWN_SAMPLES],
         samples_changed=len(changed),
         bisect=found,
-        notes=(*where.notes, *_suite_notes(where, suite), *notes),
+        notes=(*where.notes, *_unlisted(where, adapter), *_suite_notes(where, suite), *notes),
         eval=evaluator.stats(),
         stages=tuple(stages.finished),
     )
+
+
+def _unlisted(where: Sides, adapter: AdapterConfig) -> tuple[str, ...]:
+    if where.config is None or adapter.key in {entry.key for entry in where.config.adapters}:
+        return ()
+    return ("not in adapterbot.yaml on the base branch, so judged by the default policy",)
 
 
 def _suite(where: Sides, adapter: AdapterConfig, services: Services) -> Suite:
@@ -168,10 +180,11 @@ def _suite_notes(where: Sides, suite: Suite) -> tuple[str, ...]:
     changed = [
         name
         for name in suite.files
-        if where.base.has(name) and content(where.base, name) != content(where.head, name)
+        if where.fork_point.has(name)
+        and content(where.fork_point, name) != content(where.head, name)
     ]
     return tuple(
-        f"{name} is {how_changed(where.base, where.head, name)} here; "
+        f"{name} is {how_changed(where.fork_point, where.head, name)} here; "
         "the version on the base branch was used"
         for name in changed
     )
@@ -189,14 +202,16 @@ class _Side:
         return self.ref.digest
 
 
-def _adapter(tree: Tree, path: str, base: str | Path) -> _Side:
+def _adapter(tree: Tree, path: str, base: str | Path, *, side: str = "") -> _Side:
     if not tree.has(path):
         raise InputError(
             f"does not exist in {tree.label}",
             file=path,
             fix="commit the adapter directory, or correct its path",
         )
-    files = read_adapter_dir(tree.on_disk(path), shown=path)
+    # The two sides have the same path; an error must say which of them it is about.
+    shown = f"{side} {path} @ {tree.label}" if side else path
+    files = read_adapter_dir(tree.on_disk(path), shown=shown)
     check_base(files, base)
     digest = adapter_digest(files.path)
     return _Side(AdapterRef(label=f"{path} @ {tree.label}", path=path, digest=digest), files)
@@ -210,11 +225,11 @@ def _baseline(
         return bare, ()
     if adapter.baseline != "base-ref":
         path = normalise(adapter.baseline, field="baseline")
-        return _adapter(where.base, path, base), ()
+        return _adapter(where.base, path, base, side="baseline"), ()
     if not where.base.has(adapter.path):
         note = f"{adapter.path} is new here, so it is compared with the bare base model"
         return bare, (note,)
-    return _adapter(where.base, adapter.path, base), ()
+    return _adapter(where.base, adapter.path, base, side="baseline"), ()
 
 
 def _evaluate(
@@ -254,17 +269,16 @@ def _bisect(
             note="no checkpoints are kept; name them as `archive` in adapterbot.yaml",
         )
     try:
-        checkpoints = bisect.find_checkpoints(tree, [adapter.archive])
-    except InputError as error:
-        return BisectResult(verdict=BisectVerdict.NOT_RUN, note=str(error))
-    return find_break(
-        tree,
-        checkpoints,
-        regression,
-        evaluator,
-        known_bad=candidate.digest,
-        say=services.listener.said,
-    )
+        return find_break(
+            tree,
+            bisect.find_checkpoints(tree, [adapter.archive]),
+            regression,
+            evaluator,
+            known_bad=candidate.digest,
+            say=services.listener.said,
+        )
+    except AdapterbotError as error:
+        return BisectResult(verdict=BisectVerdict.NOT_RUN, note=str(error)[:1000])
 
 
 # ---------------------------------------------------------------- samples that differ

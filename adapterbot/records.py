@@ -69,7 +69,10 @@ class Unit(StrEnum):
 
 
 class SampleScore(Record):
-    """One answer to one sample. `score` is None exactly when `missing` says why."""
+    """One answer to one sample. `score` is None exactly when `missing` says why.
+
+    `stats` are additive statistics, for metrics of a whole corpus (BLEU, perplexity).
+    """
 
     sample_id: Name
     score: Finite | None
@@ -79,6 +82,7 @@ class SampleScore(Record):
     output: Text = ""
     slice: Name | None = None
     cluster: Name | None = None
+    stats: Annotated[tuple[Finite, ...], Field(max_length=64)] = ()
 
     @model_validator(mode="after")
     def _scored_or_missing(self) -> Self:
@@ -380,6 +384,7 @@ class Report(Record):
     version: Literal[1] = REPORT_VERSION
     tool: Line
     source: Source
+    partial: bool = False  # one adapter was named, so nothing is said of the others
     adapters: tuple[AdapterReport, ...]
 
     @model_validator(mode="after")

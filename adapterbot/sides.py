@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from adapterbot.config import CONFIG_FILES, AdapterConfig, Config, discover, for_adapter, load
-from adapterbot.tree import Tree
+from adapterbot import lock
+from adapterbot.config import (
+    CONFIG_FILES,
+    AdapterConfig,
+    Config,
+    adapter_directories,
+    discover,
+    for_adapter,
+    load,
+)
+from adapterbot.errors import InputError
+from adapterbot.tree import Tree, normalise
 
 
 @dataclass(frozen=True)
 class Sides:
-    """The two trees of a comparison, and the policy that came with the first."""
+    """The two trees of a comparison, where they went separate ways, and the policy of the first.
+
+    A branch behind its base did not make the base's newer changes undone: what the head changes is
+    seen from `fork_point`, what it is compared with and judged by is at the tip of the base.
+    """
 
     base: Tree
     head: Tree
+    fork_point: Tree
     config: Config | None
     notes: tuple[str, ...] = ()
 
@@ -33,11 +49,14 @@ class Overrides:
     archive: str | None = None
 
 
-def sides(base: Tree, head: Tree, config_path: str | None = None) -> Sides:
+def sides(
+    base: Tree, head: Tree, config_path: str | None = None, fork_point: Tree | None = None
+) -> Sides:
     """Read the policy from the base ref, and note what the head would change about it.
 
     Args:
         config_path: where adapterbot.yaml is, when it is in neither of its usual places.
+        fork_point: where the two went separate ways; the base itself when that is not known.
 
     Raises:
         InputError: the config at the base ref is broken, or the one that was named is not there.
@@ -45,12 +64,13 @@ def sides(base: Tree, head: Tree, config_path: str | None = None) -> Sides:
     names = (config_path,) if config_path else CONFIG_FILES
     found = next((name for name in names if base.has(name)), config_path)
     config = load(base.read(found), found) if found else None
+    start = fork_point or base
     notes = [
-        f"{name} is {how_changed(base, head, name)} here; the version on the base branch was used"
+        f"{name} is {how_changed(start, head, name)} here; the version on the base branch was used"
         for name in names
-        if content(base, name) != content(head, name)
+        if content(start, name) != content(head, name)
     ]
-    return Sides(base, head, config, tuple(notes))
+    return Sides(base, head, start, config, tuple(notes))
 
 
 def content(tree: Tree, path: str) -> str | None:
@@ -77,6 +97,7 @@ def select(where: Sides, overrides: Overrides) -> tuple[AdapterConfig, ...]:
     else:
         config = where.config or discover(files)
         chosen = [adapter for adapter in config.adapters if _changed(where, adapter)]
+        chosen += _unlisted(where, config, files)
     update = {
         name: value
         for name, value in (
@@ -89,15 +110,40 @@ def select(where: Sides, overrides: Overrides) -> tuple[AdapterConfig, ...]:
     return tuple(adapter.model_copy(update=update) for adapter in chosen)
 
 
+def _unlisted(where: Sides, config: Config, files: Sequence[str]) -> list[AdapterConfig]:
+    """Adapters that the head adds and the config at the base does not list.
+
+    They are judged all the same, under the default policy: whoever adds one must not decide
+    whether it is looked at.
+    """
+    known = [normalise(adapter.path) for adapter in config.adapters]
+    return [
+        for_adapter(None, path, files)
+        for path in adapter_directories(files)
+        if path not in known and not where.fork_point.has(path)
+    ]
+
+
 def _changed(where: Sides, adapter: AdapterConfig) -> bool:
-    """Whether the head changes the adapter, or what it claims to be made from."""
+    """Whether the head changes the adapter, or what it is made from: configs, locks, data, base.
 
-    def digests(tree: Tree) -> dict[str, str]:
-        return {
-            name: tree.sha256(name)
-            for path in (adapter.path, adapter.config, adapter.lock)
-            if tree.has(path)
-            for name in tree.files(path)
-        }
+    What cannot be read counts as changed, so that judging it says why.
+    """
+    try:
+        return _made_from(where.fork_point, adapter, where) != _made_from(
+            where.head, adapter, where
+        )
+    except InputError:
+        return True
 
-    return digests(where.base) != digests(where.head)
+
+def _made_from(tree: Tree, adapter: AdapterConfig, where: Sides) -> dict[str, str]:
+    found = {
+        name: tree.sha256(name)
+        for path in (adapter.path, adapter.config, adapter.lock)
+        if tree.has(path)
+        for name in tree.files(path)
+    }
+    if tree.has(adapter.config):
+        found |= lock.files_in_tree(tree, adapter.config, allowed_base=where.allowed_base)
+    return found

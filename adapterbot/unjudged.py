@@ -8,8 +8,20 @@ from adapterbot import __version__
 from adapterbot.errors import AdapterbotError, InputError
 from adapterbot.records import AdapterReport, Outcome, Problem, Report, Source, Verdict
 
-UNKNOWN_KEY = "gate"
-"""The key of a gate that stopped before it knew which adapters there are."""
+UNKNOWN_KEY = "gate."
+"""The key of a gate that stopped before it knew which adapters there are. No path gives it: keys
+that come from paths end in a letter or digit."""
+
+
+def problem_of(error: AdapterbotError) -> Problem:
+    """An error as the record that reports carry."""
+    return Problem(
+        kind="bad_input" if isinstance(error, InputError) else "failure",
+        message=error.message,
+        file=error.file,
+        field=error.field,
+        fix=error.fix,
+    )
 
 
 def not_judged(key: str, path: str, error: AdapterbotError) -> AdapterReport:
@@ -20,17 +32,17 @@ def not_judged(key: str, path: str, error: AdapterbotError) -> AdapterReport:
         verdict=Verdict(
             outcome=Outcome.NOT_JUDGED, fails=False, reasons=("the gate could not judge this",)
         ),
-        problem=Problem(
-            kind="bad_input" if isinstance(error, InputError) else "failure",
-            message=error.message,
-            file=error.file,
-            field=error.field,
-            fix=error.fix,
-        ),
+        problem=problem_of(error),
     )
 
 
-def stopped(adapters: Sequence[tuple[str, str]], source: Source, error: AdapterbotError) -> Report:
+def stopped(
+    adapters: Sequence[tuple[str, str]],
+    source: Source,
+    error: AdapterbotError,
+    *,
+    partial: bool = False,
+) -> Report:
     """The report of a gate that could not go on.
 
     Args:
@@ -40,5 +52,6 @@ def stopped(adapters: Sequence[tuple[str, str]], source: Source, error: Adapterb
     return Report(
         tool=f"adapterbot {__version__}",
         source=source,
+        partial=partial,
         adapters=tuple(sections) or (not_judged(UNKNOWN_KEY, "the pull request", error),),
     )

@@ -3,7 +3,8 @@
 With h the harm (positive is worse), M the margin and m the least effect that matters, a gated
 metric is
 
-    regressed     if the lower bound of h is above 0 at the level that Holm leaves, and h ≥ m
+    regressed     if the lower bound of h is above 0 at the level that Holm leaves, and h ≥ m,
+                  or if its mean misses the threshold that the suite demands
     improved      if the upper bound is below 0 at the level that Holm leaves, and −h ≥ m
     ok            if the upper bound of h is below M
     inconclusive  otherwise
@@ -24,6 +25,7 @@ from adapterbot.errors import InputError
 from adapterbot.paired import Paired
 from adapterbot.records import (
     Comparison,
+    Direction,
     LockResult,
     LockStatus,
     MetricDelta,
@@ -49,11 +51,22 @@ class MetricPolicy:
         gated: whether it decides, or only informs.
         margin: M, the harm that is tolerated.
         least_effect: m, below which a harm is not called a regression however sure it is.
+        threshold: the worst mean that the candidate may have, whatever the baseline has (Soup's
+            gates name one).
     """
 
     gated: bool
     margin: float
     least_effect: float = 0.0
+    threshold: float | None = None
+
+    def misses(self, delta: MetricDelta) -> bool:
+        """Whether the candidate's mean is on the wrong side of the threshold."""
+        if self.threshold is None or delta.candidate is None:
+            return False
+        if delta.direction is Direction.HIGHER:
+            return delta.candidate < self.threshold
+        return delta.candidate > self.threshold
 
 
 class HasPolicy(Protocol):
@@ -67,6 +80,8 @@ class HasPolicy(Protocol):
     def margin(self) -> float: ...
     @property
     def least_effect(self) -> float: ...
+    @property
+    def threshold(self) -> float | None: ...
 
 
 def policies(
@@ -79,7 +94,10 @@ def policies(
     Raises:
         InputError: a rule names a task that the suite does not have.
     """
-    found = {task.name: MetricPolicy(task.gated, task.margin, task.least_effect) for task in tasks}
+    found = {
+        task.name: MetricPolicy(task.gated, task.margin, task.least_effect, task.threshold)
+        for task in tasks
+    }
     own = dict(found)
     for name, rule in rules.items():
         if name in own:
@@ -92,8 +110,9 @@ def policies(
                     field=f"policy.metrics.{name}",
                     fix=f"name one of {', '.join(sorted(own))}",
                 )
-            start = replace(own[task], gated=False)
-        found[name] = MetricPolicy(
+            start = replace(own[task], gated=False, threshold=None)
+        found[name] = replace(
+            start,
             gated=start.gated if rule.gated is None else rule.gated,
             margin=start.margin if rule.margin is None else rule.margin,
             least_effect=start.least_effect if rule.least_effect is None else rule.least_effect,
@@ -170,7 +189,7 @@ def _policy(delta: MetricDelta, rules: Mapping[str, MetricPolicy]) -> MetricPoli
         return rules[delta.metric]
     if delta.task not in rules:
         raise InputError("this task has no policy", field=delta.task)
-    return replace(rules[delta.task], gated=False)
+    return replace(rules[delta.task], gated=False, threshold=None)
 
 
 def _corrected(family: Sequence[_Judged], alpha: float) -> list[_Judged]:
@@ -220,7 +239,7 @@ def _verdict(metric: _Judged, *, alpha: float, gated: int, q_value: float | None
         gated=policy.gated,
         margin=policy.margin,
         least_effect=policy.least_effect,
-        reason=reason(delta, standing, policy.margin),
+        reason=reason(delta, standing, policy.margin, policy.threshold),
     )
 
 
@@ -230,6 +249,8 @@ def _standing(metric: _Judged, alpha: float) -> Standing:
         return Standing.INFORMATIVE
     if not metric.decides:
         return Standing.NOT_JUDGED
+    if policy.misses(paired.delta):
+        return Standing.REGRESSED
     harm = paired.delta.harm or 0.0
     if _surely(paired, metric.worse, alpha) > 0 and harm >= policy.least_effect:
         return Standing.REGRESSED

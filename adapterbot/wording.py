@@ -7,7 +7,9 @@ from adapterbot.records import MetricDelta, Standing, Unit
 _MINUS = "−"
 
 
-def reason(delta: MetricDelta, standing: Standing, margin: float) -> str:
+def reason(
+    delta: MetricDelta, standing: Standing, margin: float, threshold: float | None = None
+) -> str:
     """One line, such as `date_us −45.0 points [−53.1, −36.4], margin 5.0`."""
     if standing is Standing.NOT_JUDGED:
         return f"{delta.metric} was not judged: {delta.note or 'it could not be compared'}"
@@ -15,6 +17,8 @@ def reason(delta: MetricDelta, standing: Standing, margin: float) -> str:
     if standing is Standing.INFORMATIVE:
         return moved
     line = f"{moved}, margin {_figure(margin, delta.unit)}"
+    if standing is Standing.REGRESSED and threshold is not None:
+        line = f"{line}, threshold {_figure(threshold, delta.unit)}"
     if standing is Standing.INCONCLUSIVE:
         if delta.samples_needed is None:
             return f"{line}: undecided"

@@ -49,12 +49,14 @@ def find_checkpoints(tree: Tree, patterns: Sequence[str]) -> tuple[Checkpoint, .
     for pattern in patterns:
         wanted = normalise(pattern, field="checkpoints")
         matched = [path for path in directories if _matches(path, wanted)]
+        if not matched:  # a folder of checkpoints
+            matched = [path for path in directories if _matches(path, f"{wanted}/*")]
         if not matched:
             raise InputError(
                 f"matches no adapter directory in {tree.label}",
                 file=pattern,
                 field="checkpoints",
-                fix="name directories that hold adapter_config.json, or a pattern such as runs/*",
+                fix="name checkpoints, the folder that holds them, or a pattern such as runs/*",
             )
         doubled = sorted(set(matched) & set(found))
         if doubled:

@@ -67,7 +67,8 @@ def _result(
     suspects = [checkpoints[index].label for index in search.first_bad]
     last_good = checkpoints[search.good].label if search.good >= 0 else None
     if not suspects:
-        verdict = BisectVerdict.ALL_OK
+        whole = search.good == len(checkpoints) - 1
+        verdict = BisectVerdict.ALL_OK if whole else BisectVerdict.NOT_RUN
     elif len(suspects) > 1:
         verdict = BisectVerdict.BROKEN_WITHIN
     else:
@@ -81,11 +82,19 @@ def _result(
         last_good=last_good,
         candidates=tuple(suspects),
         probes=tuple(probes),
-        note=_note(suspects, last_good),
+        note=_note(suspects, last_good, probes, verdict),
     )
 
 
-def _note(suspects: Sequence[str], last_good: str | None) -> str:
+def _note(
+    suspects: Sequence[str],
+    last_good: str | None,
+    probes: Sequence[Probe],
+    verdict: BisectVerdict,
+) -> str:
+    if verdict is BisectVerdict.NOT_RUN:
+        reason = next((p.detail for p in probes if p.outcome is ProbeOutcome.SKIPPED), "")
+        return f"the newest checkpoints could not be evaluated: {reason}"[:1000]
     if len(suspects) > 1:
         return "some of these checkpoints could not be evaluated"
     if suspects and last_good is None:

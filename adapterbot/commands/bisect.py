@@ -10,10 +10,11 @@ from pathlib import Path
 from adapterbot import __version__, bisect
 from adapterbot.commands import place as places
 from adapterbot.commands.evaluator import engine
+from adapterbot.commands.place import PULL_REQUEST_EVENTS
 from adapterbot.commands.publish import Written, announce, write
 from adapterbot.config import AdapterConfig, discover, for_adapter
 from adapterbot.console import listener_for
-from adapterbot.context import Activity, BisectInputs
+from adapterbot.context import BisectInputs
 from adapterbot.errors import ExitCode, InputError
 from adapterbot.eval.suite import load_suite
 from adapterbot.history import search
@@ -68,7 +69,7 @@ def run(options: BisectOptions, environment: Mapping[str, str] = os.environ) -> 
         suite = load_suite(tree, options.suite or adapter.suite)
         base = _base(tree, where, adapter)
     with stages("import"):
-        make = engine(options.device)()
+        make = engine(options.device, environment)()
     with stages("load"):
         evaluator = make(base)
     report = search(
@@ -82,29 +83,33 @@ def run(options: BisectOptions, environment: Mapping[str, str] = os.environ) -> 
         base_model=load_training(tree, adapter.config).base,
     )
     whole = Report(tool=f"adapterbot {__version__}", source=source, adapters=(report,))
-    written = write(whole, places.out_directory(options.out, root))
+    written = write(whole, places.out_directory(options.out, environment))
     announce(written, {}, environment)
     return written
 
 
 def exit_code(report: Report) -> ExitCode:
-    """3 when a checkpoint, or a range of them, is broken; 0 when all are good."""
+    """3 when a checkpoint, or a range of them, is broken; 0 when all are good; 2 when the
+    checkpoints or the suite could not tell."""
     found = report.adapters[0].bisect
-    broken = found is not None and found.verdict is not BisectVerdict.ALL_OK
-    return ExitCode.FINDING if broken else ExitCode.CLEAN
+    if found is None or found.verdict is BisectVerdict.NOT_RUN:
+        return ExitCode.BAD_INPUT
+    return ExitCode.CLEAN if found.verdict is BisectVerdict.ALL_OK else ExitCode.FINDING
 
 
 def _dispatch(environment: Mapping[str, str]) -> tuple[BisectInputs, Source]:
     if not environment.get("GITHUB_EVENT_PATH"):
         return BisectInputs(), Source()
-    context = places.read_event(environment)
-    if context.activity is not Activity.BISECT:
+    if environment.get("GITHUB_EVENT_NAME") in PULL_REQUEST_EVENTS:
         raise InputError(
-            f"cannot start a bisect on {context.event}",
+            "a pull request does not start a bisect by itself",
             file="workflow",
-            field="on",
-            fix="use `on: workflow_dispatch`",
+            field=f"on: {environment['GITHUB_EVENT_NAME']}",
+            fix="use `command: gate`, which bisects what regressed, or `on: workflow_dispatch`",
         )
+    if environment.get("GITHUB_EVENT_NAME") != "workflow_dispatch":
+        return BisectInputs(), Source()  # called by another workflow, with inputs of its own
+    context = places.read_event(environment)
     return context.bisect, context.source()
 
 

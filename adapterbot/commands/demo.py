@@ -14,6 +14,7 @@ from adapterbot.commands import gate
 from adapterbot.commands.lock import write as write_lock
 from adapterbot.commands.publish import Written
 from adapterbot.errors import OurFailure
+from adapterbot.records import BisectVerdict, Report
 
 ADAPTER = "adapters/dates"
 BRANCH = "retrain-on-new-invoices"
@@ -107,6 +108,14 @@ def _inside(directory: Path) -> Iterator[None]:
         yield
     finally:
         os.chdir(before)
+
+
+def found_the_break(report: Report) -> bool:
+    """Whether the gate named the first checkpoint of the poisoned run."""
+    return any(
+        adapter.bisect is not None and adapter.bisect.verdict is BisectVerdict.BROKEN_AT
+        for adapter in report.adapters
+    )
 
 
 def run(directory: Path | None, say: Callable[[str], None]) -> Written:

@@ -64,10 +64,10 @@ def _package(name: str, fix: str, *, required: bool = True) -> Finding:
 def _accelerator() -> Finding:
     try:
         import torch
-    except ModuleNotFoundError:
+    except (ImportError, OSError) as error:
         return Finding(
             what="GPU",
-            found="unknown without torch",
+            found=f"unknown: torch does not load ({error})"[:300],
             ok=False,
             required=False,
             fix="pip install 'adapterbot[eval]'",

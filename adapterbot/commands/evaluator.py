@@ -89,9 +89,10 @@ def engine(
             # Hundreds of thousands of objects live until the end now. Left to the collector, they
             # are walked again and again, and cost most of a second when the process ends.
             gc.freeze()
-        except ModuleNotFoundError as error:
+        except (ImportError, OSError) as error:
             raise OurFailure(
-                f"{error.name} is not installed", fix="pip install 'adapterbot[eval]'"
+                f"the packages for evaluating do not load: {error}",
+                fix="pip install 'adapterbot[eval]'; `adapterbot doctor` tells more",
             ) from error
         settings = EngineSettings(device=device or "auto")
         cache = ScoreCache(cache_directory(environment))

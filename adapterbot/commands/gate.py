@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import os
+import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from adapterbot import pipeline
+from adapterbot import __version__, pipeline
 from adapterbot.commands import place as places
 from adapterbot.commands.evaluator import engine
+from adapterbot.commands.place import PULL_REQUEST_EVENTS
 from adapterbot.commands.publish import (
     Written,
     announce,
+    announce_start,
     publish_comments,
     write,
 )
-from adapterbot.config import AdapterConfig
-from adapterbot.console import listener_for
+from adapterbot.config import key_of
+from adapterbot.console import harmless_lines, listener_for
 from adapterbot.context import Activity, Context
 from adapterbot.errors import AdapterbotError, InputError, OurFailure
 from adapterbot.pipeline import Services
-from adapterbot.records import Source
+from adapterbot.records import Report, Source
 from adapterbot.sides import Overrides, Sides, select, sides
 from adapterbot.stages import Listener, Stages
 from adapterbot.tree import Tree, WorkTree
@@ -53,24 +56,27 @@ def run(options: GateOptions, environment: Mapping[str, str] = os.environ) -> Wr
     """
     listener = listener_for(environment)
     context = None if _is_by_hand(options, environment) else places.read_event(environment)
-    if context and context.activity is not Activity.GATE:
-        if context.activity is Activity.BISECT:
-            raise InputError(
-                "names no change to gate",
-                file="workflow",
-                field=f"on: {context.event}",
-                fix="set the input `command: bisect`, or use `on: pull_request`",
-            )
+    directory = places.out_directory(options.out, environment)
+    if context and context.activity is Activity.BISECT:
+        raise InputError(
+            "names no change to gate",
+            file="workflow",
+            field=f"on: {context.event}",
+            fix="set the input `command: bisect`, or use `on: pull_request`",
+        )
+    if context and context.activity is Activity.NOTHING:
         listener.said(f"nothing to do: {context.reason}")
-    written = _judged(options, listener, context)
+        nothing = Report(tool=f"adapterbot {__version__}", source=context.source(), adapters=())
+        written = write(nothing, directory)
+        announce(written, {}, environment)
+        return written
+    written = _judged(options, listener, context, environment, directory)
     comments: dict[str, str] = {}
     failed: AdapterbotError | None = None
     if context and options.comment:
         try:
             with Stages(listener)("post"):
-                comments = publish_comments(
-                    written.report, context, environment, alone=options.adapter is None
-                )
+                comments = publish_comments(written.report, context, environment)
         except AdapterbotError as error:
             failed = error
     announce(written, comments, environment)
@@ -80,51 +86,80 @@ def run(options: GateOptions, environment: Mapping[str, str] = os.environ) -> Wr
 
 
 def _is_by_hand(options: GateOptions, environment: Mapping[str, str]) -> bool:
+    """A pull request is one whatever else was asked for: naming refs must not take the comment,
+    the refusal of forks and the trusted suite away."""
+    if environment.get("GITHUB_EVENT_NAME") in PULL_REQUEST_EVENTS:
+        return False
     if options.base or options.head:
         return True
     on_runner = environment.get("GITHUB_ACTIONS") == "true"
     return not on_runner and not environment.get("GITHUB_EVENT_PATH")
 
 
-def _judged(options: GateOptions, listener: Listener, context: Context | None) -> Written:
+def _judged(
+    options: GateOptions,
+    listener: Listener,
+    context: Context | None,
+    environment: Mapping[str, str],
+    directory: Path,
+) -> Written:
     """The report, whatever happens: what stops the gate becomes its content."""
     source = context.source() if context else Source()
-    root = places.checkout()
-    adapters: Sequence[AdapterConfig] = ()
+    named = [(key_of(options.adapter), options.adapter)] if options.adapter else []
+    known: list[tuple[str, str]] = named
     try:
+        root = places.checkout()
         place = (
-            places.from_context(root, context)
+            places.from_context(root, context, options.base, options.head)
             if context
-            else places.by_hand(root, options.base, options.head)
+            else places.by_hand(root, options.base, options.head, environment)
         )
         source = place.context.source()
-        where = sides(place.base, place.head, options.config)
+        where = sides(place.base, place.head, options.config, place.fork_point)
         _refuse_fork(where, place.context)
         suite, suite_tree = _suite(options, place)
-        services = Services(engine(options.device), listener, suite_tree)
-        adapters = select(
-            where,
-            Overrides(
-                adapter=options.adapter,
-                suite=suite,
-                baseline=options.baseline,
-                archive=options.checkpoints,
-            ),
+        services = Services(engine(options.device, environment), listener, suite_tree)
+        overrides = Overrides(
+            adapter=options.adapter,
+            suite=suite,
+            baseline=options.baseline,
+            archive=options.checkpoints,
         )
+        adapters = select(where, overrides)
+        known = [(adapter.key, adapter.path) for adapter in adapters]
         if not adapters:
             listener.said("no adapter changed between the base and the head")
-        report = pipeline.gate(where, adapters, services, source)
+        elif context and options.comment:
+            _say_that_we_started(known, context, environment, listener)
+        report = pipeline.gate(where, adapters, services, source, partial=bool(named))
+        with Stages(listener)("render"):
+            return write(report, directory)
     except AdapterbotError as error:
-        report = stopped([(a.key, a.path) for a in adapters], source, error)
+        report = stopped(known, source, error, partial=bool(named))
     except Exception as error:  # noqa: BLE001 the outermost edge: no bug may leave a stale green
-        traceback.print_exc()
+        sys.stderr.write(harmless_lines(traceback.format_exc()))
         failure = OurFailure(
             f"adapterbot stopped with {type(error).__name__}",
             fix="see the job's log, and open an issue with it",
         )
-        report = stopped([(a.key, a.path) for a in adapters], source, failure)
-    with Stages(listener)("render"):
-        return write(report, places.out_directory(options.out, root))
+        report = stopped(known, source, failure, partial=bool(named))
+    return write(report, directory)
+
+
+def _say_that_we_started(
+    known: Sequence[tuple[str, str]],
+    context: Context,
+    environment: Mapping[str, str],
+    listener: Listener,
+) -> None:
+    """Before the long work: a job that is killed must not leave the last verdict standing.
+
+    That this fails is no reason to waste the evaluation; posting the result will say why.
+    """
+    try:
+        announce_start(known, context, environment)
+    except AdapterbotError as error:
+        listener.said(f"could not comment yet: {error}")
 
 
 def _refuse_fork(where: Sides, context: Context) -> None:

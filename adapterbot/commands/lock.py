@@ -31,7 +31,7 @@ def _tree_of(path: Path) -> tuple[Tree, str]:
     return WorkTree(root), path.relative_to(root).as_posix()
 
 
-def write(config: Path, output: Path, *, env_hash: str | None = None) -> Lock:
+def write(config: Path, output: Path) -> Lock:
     """Compute and write the lock of a training config.
 
     Raises:
@@ -39,7 +39,7 @@ def write(config: Path, output: Path, *, env_hash: str | None = None) -> Lock:
     """
     tree, name = _tree_of(config)
     pinned = lock.measure(tree, name, allowed_base=_own_base(tree, name))
-    made = lock.write(pinned, created_at=now(), version=__version__, env_hash=env_hash)
+    made = lock.write(pinned, created_at=now(), version=__version__)
     atomic.write_text(output, lock.dumps(made))
     return made
 

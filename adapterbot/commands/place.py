@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +10,10 @@ from pathlib import Path
 from adapterbot import context as contexts
 from adapterbot.context import Context
 from adapterbot.errors import InputError
-from adapterbot.gittree import GitTree, repository_root, resolve_commit
+from adapterbot.gittree import GitTree, merge_base, repository_root, resolve_commit
 from adapterbot.tree import Tree, WorkTree
 
+PULL_REQUEST_EVENTS = frozenset({"pull_request", "pull_request_target", "merge_group"})
 DEFAULT_BASES = ("origin/HEAD", "origin/main", "main", "origin/master", "master")
 
 
@@ -25,6 +25,7 @@ class Place:
     context: Context
     base: Tree
     head: Tree
+    fork_point: Tree
 
 
 def read_event(environment: Mapping[str, str]) -> Context:
@@ -47,7 +48,9 @@ def read_event(environment: Mapping[str, str]) -> Context:
     return contexts.from_event(name, payload, environment)
 
 
-def by_hand(root: Path, base: str | None, head: str | None) -> Place:
+def by_hand(
+    root: Path, base: str | None, head: str | None, environment: Mapping[str, str]
+) -> Place:
     """A comparison that a person asked for; without a head, the files as they lie on disk.
 
     Raises:
@@ -55,11 +58,14 @@ def by_hand(root: Path, base: str | None, head: str | None) -> Place:
     """
     base_sha = resolve_commit(root, base) if base else _default_base(root)
     head_sha = resolve_commit(root, head) if head else None
+    base_tree = GitTree(root, base_sha)
+    start = merge_base(root, base_sha, head_sha or "HEAD")
     return Place(
         root=root,
-        context=contexts.by_hand(base_sha, head_sha, os.environ),
-        base=GitTree(root, base_sha),
+        context=contexts.by_hand(base_sha, head_sha, environment),
+        base=base_tree,
         head=GitTree(root, head_sha) if head_sha else WorkTree(root),
+        fork_point=GitTree(root, start) if start else base_tree,
     )
 
 
@@ -74,24 +80,35 @@ def _default_base(root: Path) -> str:
     )
 
 
-def from_context(root: Path, context: Context) -> Place:
+def from_context(
+    root: Path, context: Context, base: str | None = None, head: str | None = None
+) -> Place:
     """The two commits of a pull request or merge group.
+
+    Args:
+        base: a ref that takes the place of the event's base.
+        head: likewise of its head.
 
     Raises:
         InputError: one of them is not in this checkout and cannot be fetched.
     """
-    if context.base_sha is None or context.head_sha is None:
+    left, right = base or context.base_sha, head or context.head_sha
+    if left is None or right is None:
         raise InputError(
             "names no two commits to compare",
             file="workflow",
             field=f"on: {context.event}",
             fix="use `on: pull_request` or `on: merge_group`",
         )
+    base_sha, head_sha = resolve_commit(root, left), resolve_commit(root, right)
+    base_tree = GitTree(root, base_sha)
+    start = merge_base(root, base_sha, head_sha)
     return Place(
         root=root,
-        context=context,
-        base=GitTree(root, resolve_commit(root, context.base_sha)),
-        head=GitTree(root, resolve_commit(root, context.head_sha)),
+        context=context.model_copy(update={"base_sha": base_sha, "head_sha": head_sha}),
+        base=base_tree,
+        head=GitTree(root, head_sha),
+        fork_point=GitTree(root, start) if start else base_tree,
     )
 
 
@@ -104,9 +121,9 @@ def checkout() -> Path:
     return repository_root(Path.cwd())
 
 
-def out_directory(given: Path | None, root: Path) -> Path:
+def out_directory(given: Path | None, environment: Mapping[str, str]) -> Path:
     """Where results go: as asked, the runner's temporary folder, or `.adapterbot/`."""
     if given:
         return given
-    temporary = os.environ.get("RUNNER_TEMP")
-    return Path(temporary) / "adapterbot" if temporary else root / ".adapterbot"
+    temporary = environment.get("RUNNER_TEMP")
+    return Path(temporary) / "adapterbot" if temporary else Path(".adapterbot").absolute()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
@@ -15,8 +17,19 @@ from adapterbot.commands import place as places
 from adapterbot.context import Context
 from adapterbot.errors import ExitCode, InputError
 from adapterbot.gh import workflow
-from adapterbot.records import AdapterReport, LockStatus, Outcome, Report, Verdict
+from adapterbot.records import (
+    AdapterReport,
+    Comparison,
+    LockStatus,
+    Outcome,
+    Problem,
+    Report,
+    Verdict,
+)
 from adapterbot.unjudged import UNKNOWN_KEY, stopped
+
+if TYPE_CHECKING:
+    from adapterbot.gh.client import Client
 
 MAX_REPORT_BYTES = 16 * 1024 * 1024
 
@@ -61,28 +74,34 @@ def write(report: Report, directory: Path) -> Written:
 def exit_code(report: Report) -> ExitCode:
     """Our failures before bad input before findings: a failure is never reported as a finding."""
     kinds = {problem.kind for problem in report.problems}
-    if "failure" in kinds:
+    silent = [
+        adapter
+        for adapter in report.adapters
+        if adapter.verdict.outcome is Outcome.NOT_JUDGED and adapter.problem is None
+    ]
+    # A suite too small to decide is the suite's fault; an answer that never came is ours.
+    ours = any(
+        m.gated and m.delta.outcome is Comparison.INCOMPLETE for a in silent for m in a.metrics
+    )
+    if "failure" in kinds or ours:
         return ExitCode.FAILURE
-    if "bad_input" in kinds:
+    if "bad_input" in kinds or silent:
         return ExitCode.BAD_INPUT
     return ExitCode.FINDING if report.fails else ExitCode.CLEAN
 
 
-def publish_comments(
-    report: Report, context: Context, environment: Mapping[str, str], *, alone: bool
-) -> dict[str, str]:
-    """One sticky comment per adapter; key → URL. Nothing where there is no pull request.
+@dataclass(frozen=True)
+class _Thread:
+    """The pull request that we comment on."""
 
-    Args:
-        alone: whether this report speaks for every adapter of the pull request. Then our older
-            comments on adapters that it does not mention are brought up to date too; a leg of a
-            matrix, which gates one adapter by name, leaves those of the other legs alone.
+    client: Client
+    repository: str
+    number: int
 
-    Raises:
-        AdapterbotError: the token, its permissions, or GitHub.
-    """
+
+def _thread(context: Context, environment: Mapping[str, str]) -> _Thread | None:
     if not (context.can_comment and context.repository and context.pull_request):
-        return {}
+        return None
     token = environment.get("GITHUB_TOKEN", "")
     if not token:
         raise InputError(
@@ -91,17 +110,56 @@ def publish_comments(
             fix="pass `token: ${{ github.token }}`, or `publish: none`",
         )
     from adapterbot.gh.client import connect
-    from adapterbot.gh.comments import our_keys, settle_comments
 
     client = connect(token, context.api_url)
+    return _Thread(client, context.repository, context.pull_request)
+
+
+def announce_start(
+    adapters: Sequence[tuple[str, str]], context: Context, environment: Mapping[str, str]
+) -> None:
+    """Say on every adapter's comment that the gate is at work, in place of what it said before.
+
+    Raises:
+        AdapterbotError: the token, its permissions, or GitHub.
+    """
+    thread = _thread(context, environment)
+    if thread is None:
+        return
+    from adapterbot.gh.comments import settle_comments
+
     links = render.Links(run=context.run_url or "")
-    repository, number = context.repository, context.pull_request
+    bodies = {
+        key: render.progress(key, path, head_sha=context.head_sha, links=links)
+        for key, path in adapters
+    }
+    settle_comments(thread.client, thread.repository, thread.number, bodies)
+
+
+def publish_comments(
+    report: Report, context: Context, environment: Mapping[str, str]
+) -> dict[str, str]:
+    """One sticky comment per adapter; key → URL. Nothing where there is no pull request.
+
+    A report that is not partial speaks for every adapter of the pull request, so our older comments
+    on adapters that it does not mention are brought up to date too. A leg of a matrix, which gates
+    one adapter by name, leaves those of the other legs alone.
+
+    Raises:
+        AdapterbotError: the token, its permissions, or GitHub.
+    """
+    thread = _thread(context, environment)
+    if thread is None:
+        return {}
+    from adapterbot.gh.comments import our_keys, settle_comments
+
+    links = render.Links(run=context.run_url or "")
     sections = list(report.adapters)
-    if alone:
-        older = our_keys(client, repository, number)
+    if not report.partial:
+        older = our_keys(thread.client, thread.repository, thread.number)
         sections = _with_older(sections, older)
     bodies = {section.key: render.comment(report, section, links=links) for section in sections}
-    return settle_comments(client, repository, number, bodies)
+    return settle_comments(thread.client, thread.repository, thread.number, bodies)
 
 
 def _with_older(sections: list[AdapterReport], older: Collection[str]) -> list[AdapterReport]:
@@ -109,19 +167,19 @@ def _with_older(sections: list[AdapterReport], older: Collection[str]) -> list[A
 
     When the gate stopped before it knew the adapters, every older comment says why.
     """
-    missing = sorted(set(older) - {section.key for section in sections} - {UNKNOWN_KEY})
     stopped = next((section for section in sections if section.key == UNKNOWN_KEY), None)
     if stopped:
-        speaking = [stopped.model_copy(update={"key": key}) for key in missing]
-        return speaking or sections
-    unchanged = Verdict(
-        outcome=Outcome.PASSED,
-        fails=False,
-        reasons=("this pull request no longer changes the adapter",),
-    )
-    if UNKNOWN_KEY in older:
-        missing.append(UNKNOWN_KEY)
-    return sections + [AdapterReport(key=key, adapter=key, verdict=unchanged) for key in missing]
+        keys = sorted(older) or [UNKNOWN_KEY]
+        return [stopped.model_copy(update={"key": key}) for key in keys]
+    missing = sorted(set(older) - {section.key for section in sections})
+    return sections + [AdapterReport(key=k, adapter=k, verdict=_unchanged(k)) for k in missing]
+
+
+def _unchanged(key: str) -> Verdict:
+    reason = "this pull request no longer changes the adapter"
+    if key == UNKNOWN_KEY:
+        reason = "the gate runs again; its findings are in the other comments, if there are any"
+    return Verdict(outcome=Outcome.PASSED, fails=False, reasons=(reason,))
 
 
 def run(
@@ -143,10 +201,12 @@ def run(
         _same_origin(report, context, report_path)
     except InputError as error:
         report = stopped([], context.source(), error)
-    written = write(report, out or Path(environment.get("RUNNER_TEMP") or ".adapterbot"))
-    whole = any(adapter.key == UNKNOWN_KEY for adapter in report.adapters)
-    comments = publish_comments(report, context, environment, alone=whole)
-    announce(written, comments, environment)
+    written = write(report, places.out_directory(out, environment))
+    comments: dict[str, str] = {}
+    try:
+        comments = publish_comments(report, context, environment)
+    finally:
+        announce(written, comments, environment)
     return written
 
 
@@ -207,52 +267,62 @@ def announce(written: Written, comments: Mapping[str, str], environment: Mapping
 
 
 def outputs(report: Report, comments: Mapping[str, str]) -> dict[str, str]:
-    """The action's outputs. With several adapters, the worst of them speaks."""
-    order = ("not_judged", "regressed", "drift", "inconclusive", "passed")
+    """The action's outputs. With several adapters, the worst of each is the one that is told."""
+    order = list(_WORST_FIRST)
     ranked = sorted(report.adapters, key=lambda adapter: order.index(adapter.verdict.outcome))
-    if not ranked:
-        return {
-            "verdict": "unchanged",
-            "lock-status": "",
-            "first-bad-checkpoint": "",
-            "comment-url": "",
-        }
-    worst = ranked[0]
+    locks = [adapter.lock.status for adapter in report.adapters if adapter.lock]
+    lock_order = [LockStatus.DRIFT, LockStatus.MISSING, LockStatus.OK]
+    broken = [a.bisect.first_broken for a in ranked if a.bisect and a.bisect.first_broken]
     return {
-        "verdict": worst.verdict.outcome.value,
-        "lock-status": worst.lock.status.value if worst.lock else "",
-        "first-bad-checkpoint": (worst.bisect.first_broken or "") if worst.bisect else "",
-        "comment-url": comments.get(worst.key, ""),
+        "verdict": ranked[0].verdict.outcome.value if ranked else "unchanged",
+        "lock-status": min(locks, key=lock_order.index).value if locks else "",
+        "first-bad-checkpoint": broken[0] if broken else "",
+        "comment-url": comments.get(ranked[0].key, "") if ranked else "",
     }
+
+
+_WORST_FIRST = (
+    Outcome.NOT_JUDGED,
+    Outcome.REGRESSED,
+    Outcome.DRIFT,
+    Outcome.INCONCLUSIVE,
+    Outcome.PASSED,
+)
 
 
 def annotated(adapter: AdapterReport) -> Iterator[str]:
     """Workflow commands that put a finding on the line it is about."""
     if adapter.problem:
-        message = adapter.problem.message
-        if adapter.problem.fix:
-            message = f"{message}. {adapter.problem.fix}"
-        yield workflow.annotation(
-            workflow.Level.ERROR,
-            message,
-            file=adapter.problem.file,
-            title=f"{adapter.adapter}: could not be judged",
-        )
+        yield problem_annotation(adapter.problem, f"{adapter.adapter}: could not be judged")
         return
+    level = workflow.Level.ERROR if adapter.verdict.fails else workflow.Level.WARNING
     if adapter.lock and adapter.lock.status is LockStatus.DRIFT:
         for part in adapter.lock.parts:
             if not part.ok:
                 yield workflow.annotation(
-                    workflow.Level.ERROR,
+                    level,
                     f"{part.part} drifted from {adapter.lock.path}: {part.explanation}",
                     file=part.file,
                     line=part.line,
                     title="lock drift",
                 )
-    if adapter.verdict.fails:
+    if adapter.verdict.outcome is not Outcome.PASSED:
         yield workflow.annotation(
-            workflow.Level.ERROR,
+            level,
             "; ".join(adapter.verdict.reasons),
             file=f"{adapter.adapter}/adapter_config.json",
             title=f"{adapter.adapter}: {adapter.verdict.outcome}",
         )
+
+
+def problem_annotation(problem: Problem, title: str) -> str:
+    """An error as an annotation, on its file and line where it names them."""
+    said = ": ".join(part for part in (problem.field, problem.message) if part)
+    line = re.search(r"\bline (\d+)", problem.field or "")
+    return workflow.annotation(
+        workflow.Level.ERROR,
+        f"{said}. {problem.fix}" if problem.fix else said,
+        file=problem.file,
+        line=int(line[1]) if line else None,
+        title=title,
+    )

@@ -244,6 +244,7 @@ def _scored(scorer: Scorer, sample: Sample, answer: Answer | Unanswered) -> Cach
             output=_clipped(text),
             slice=sample.slice,
             cluster=sample.cluster,
+            stats=scored.stats,
         ),
         ids,
     )

@@ -150,7 +150,7 @@ def connect(
     """
     if not token.strip():
         raise InputError(
-            "no GitHub token", fix="pass `github-token: ${{ github.token }}` or set GITHUB_TOKEN"
+            "no GitHub token", fix="pass `token: ${{ github.token }}` or set GITHUB_TOKEN"
         )
     address = urlsplit(api_url)
     if address.scheme not in {"http", "https"} or not address.hostname:

@@ -53,18 +53,18 @@ def measure(tree: Tree, config: str, *, allowed_base: str | None = None) -> Pinn
     )
 
 
-def write(pinned: Pinned, *, created_at: str, version: str, env_hash: str | None = None) -> Lock:
+def write(pinned: Pinned, *, created_at: str, version: str) -> Lock:
     """The lock of these files.
 
     Raises:
         InputError: there is no environment to pin.
     """
-    env = env_hash or pinned.env_hash
+    env = pinned.env_hash
     if env is None:
         raise InputError(
             "there is no environment to pin",
             file=join(pinned.training.directory, environment.DEFAULT_NAME),
-            fix="run `adapterbot env lock` first, or pass --env-hash",
+            fix="run `adapterbot env lock` first",
         )
     return Lock(
         base_model=pinned.training.base,
@@ -94,10 +94,14 @@ def check(
         InputError: the lock or the config is broken. Drift is a result, not an error.
     """
     if not tree.has(lock_path):
+        removed = before is not None and before.has(lock_path)
         return LockResult(
-            status=LockStatus.MISSING,
+            # Taking the lock away must not be a way around it.
+            status=LockStatus.DRIFT if removed else LockStatus.MISSING,
             path=lock_path,
-            note="no lock: the run cannot be reproduced from what was pushed",
+            note="the lock was removed here"
+            if removed
+            else "no lock: the run cannot be reproduced from what was pushed",
         )
     lock = loads(tree.read(lock_path, limit=MAX_LOCK_BYTES), lock_path)
     now = measure(tree, config, allowed_base=allowed_base)
@@ -123,12 +127,13 @@ def check(
             lambda: old.moved("dataset", now.dataset),
         ),
     ]
-    if now.env_hash is not None:
+    env_removed = now.env_hash is None and before is not None and before.has(env_path)
+    if now.env_hash is not None or env_removed:
         parts.append(
             _part(
                 "env_hash",
                 lock.env_hash,
-                now.env_hash,
+                now.env_hash or "removed here",
                 env_path,
                 1,
                 lambda: _env_moved(before, tree, env_path),
@@ -139,7 +144,7 @@ def check(
         path=lock_path,
         parts=tuple(parts),
         note=""
-        if now.env_hash is not None
+        if now.env_hash is not None or env_removed
         else f"environment not checked: {env_path} does not exist",
     )
 
@@ -202,6 +207,8 @@ def _listed(changes: Sequence[str]) -> str:
 
 
 def _env_moved(before: Tree | None, tree: Tree, path: str) -> str:
+    if not tree.has(path):
+        return f"{path} was removed here"
     if before is None or not before.has(path):
         return "the environment is not the one that was locked"
     try:

@@ -13,7 +13,8 @@ from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
 from adapterbot.errors import InputError
-from adapterbot.lock.training import TrainingConfig
+from adapterbot.lock.environment import DEFAULT_NAME
+from adapterbot.lock.training import TrainingConfig, load_training
 from adapterbot.tree import Tree, WorkTree, join, normalise
 
 # What transformers can read from a model directory; notes and pictures change nothing.
@@ -136,6 +137,24 @@ def dataset_files(training: TrainingConfig, tree: Tree) -> dict[str, str]:
                 fix="commit the data (Git LFS is fine), or correct the path",
             )
         found |= {normalise(name): tree.sha256(name) for name in names}
+    return found
+
+
+def files_in_tree(tree: Tree, config: str, *, allowed_base: str | None) -> dict[str, str]:
+    """Every file of this tree that a training run is made from, with its digest; a base model on
+    the Hub or elsewhere on this machine is left out.
+
+    Raises:
+        InputError: the config cannot be read, or names what is not there.
+    """
+    training = load_training(tree, config)
+    found = dataset_files(training, tree)
+    where = base_location(training, tree, allowed_base)
+    if isinstance(where, str):
+        found |= {f"{where}/{name}": sha for name, sha in model_files(tree, where).items()}
+    env = join(training.directory, DEFAULT_NAME)
+    if tree.has(env):
+        found[env] = tree.sha256(env)
     return found
 
 

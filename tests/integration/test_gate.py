@@ -113,7 +113,7 @@ def test_a_regression_is_found_explained_and_traced(poisoned, run, server):
     assert done.code == 3, done.err
     (adapter,) = done.report.adapters
     standings = {m.delta.metric: m.standing for m in adapter.metrics if m.gated}
-    assert standings["date_us" if "date_us" in standings else "dates_us"] == "regressed"
+    assert standings["dates_us"] == "regressed"
     assert sum(standing == "regressed" for standing in standings.values()) == 1
     assert adapter.lock
     assert adapter.lock.status == "ok"
@@ -217,6 +217,109 @@ def test_a_drift_fails_and_annotates_the_line(tmp_path, clean, run):
     assert done.report.adapters[0].verdict.outcome == "drift"
     assert "data/train.jsonl changed" in done.err
     assert "::error file=soup.yaml,line=" in done.err
+
+
+def test_a_closed_pull_request_asks_nothing_of_anybody(clean, run, server):
+    done = run(clean, payload=example.pull_request(clean, "closed"))
+    assert done.code == 0, done.err
+    assert done.outputs["verdict"] == "unchanged"
+    assert server.requests == []
+    assert "evaluate" not in done.err
+
+
+def test_a_merge_group_is_judged_without_a_comment(clean, run, server):
+    pull = example.pull_request(clean)["pull_request"]
+    payload = {
+        "action": "checks_requested",
+        "merge_group": {
+            "base_ref": "refs/heads/main",
+            "base_sha": pull["base"]["sha"],
+            "head_sha": pull["head"]["sha"],
+        },
+        "repository": {"full_name": example.REPOSITORY},
+    }
+    done = run(clean, event="merge_group", payload=payload)
+    assert done.code == 0, done.err
+    assert done.outputs["verdict"] == "passed"
+    assert comments(server) == []
+
+
+def test_a_branch_behind_main_is_not_blamed_for_what_main_did(tmp_path, clean, run, server):
+    repository = example.copy(clean, tmp_path / "repository")
+    example.git(repository, "checkout", "-q", "-b", "docs", "main~0")
+    (repository / "NOTES.md").write_text("words only")
+    example.commit(repository, "docs")
+    example.git(repository, "branch", "-qf", "main", "retrain-on-new-invoices")
+    done = run(repository)
+    assert done.code == 0, done.err
+    assert done.outputs["verdict"] == "unchanged"
+    assert comments(server) == []
+
+
+def test_taking_the_lock_away_is_a_drift(tmp_path, clean, run):
+    # The attack: what is not locked cannot drift.
+    for name in ("soup.lock", "soup-env.lock"):
+        repository = example.copy(clean, tmp_path / name)
+        (repository / name).unlink()
+        example.commit(repository, "no lock, no drift")
+        done = run(repository)
+        assert done.code == 3, done.err
+        assert done.outputs["lock-status"] == "drift"
+
+
+def test_a_change_of_the_data_alone_is_seen(tmp_path, clean, run):
+    repository = example.copy(clean, tmp_path / "repository")
+    example.git(repository, "checkout", "-q", "-b", "data", "main")
+    with (repository / "data" / "train.jsonl").open("a") as data:
+        data.write('{"instruction": "x", "input": "y", "output": "z"}\n')
+    example.commit(repository, "one more row")
+    done = run(repository)
+    assert done.code == 3, done.err
+    assert done.outputs["verdict"] == "drift"
+
+
+def test_an_adapter_that_the_config_does_not_list_is_judged_too(tmp_path, poisoned, run, server):
+    # The attack: a bad adapter under a new name, beside the one that is gated.
+    repository = example.copy(poisoned, tmp_path / "repository")
+    branch = example.git(repository, "branch", "--show-current")
+    example.git(repository, "checkout", "-q", "main")
+    (repository / "adapterbot.yaml").write_text(
+        "adapters:\n  - path: adapters/dates\n    key: dates\n    archive: checkpoints/*\n"
+    )
+    example.commit(repository, "configure")
+    example.git(repository, "checkout", "-q", branch)
+    example.git(repository, "rebase", "-q", "main")
+    shutil.copytree(repository / "adapters" / "dates", repository / "adapters" / "other")
+    example.commit(repository, "another one")
+    done = run(repository)
+    assert done.code == 3, done.err
+    dates, other = done.report.adapters
+    assert (dates.key, other.key) == ("dates", "adapters-other")
+    assert dates.bisect
+    assert dates.bisect.first_broken == example.FIRST_POISONED
+    assert any("default policy" in note for note in other.notes)
+    assert [other.baseline.label if other.baseline else ""] == ["base model"]
+    assert len(comments(server)) == 2
+    assert (done.place / "temp" / "adapterbot" / "comment-dates.md").is_file()
+
+
+def test_an_unreadable_history_takes_nothing_from_the_verdict(tmp_path, poisoned, run):
+    repository = example.copy(poisoned, tmp_path / "repository")
+    for adapter in (repository / "checkpoints").iterdir():
+        (adapter / "adapter_model.safetensors").write_bytes(b"")
+    example.commit(repository, "lose the history")
+    done = run(repository)
+    assert done.code == 3, done.err
+    (adapter,) = done.report.adapters
+    assert adapter.verdict.outcome == "regressed"
+    assert adapter.bisect
+    assert adapter.bisect.verdict == "NOT_RUN"
+
+
+def test_errors_are_json_where_json_was_asked_for(clean, run):
+    done = run(clean, "gate", "--publish", "maybe", "--json", event=None)
+    assert done.code == 2
+    assert json.loads(done.out)["error"]["kind"] == "bad_input"
 
 
 def test_publish_none_needs_no_token_and_publish_posts_without_torch(poisoned, run, server):

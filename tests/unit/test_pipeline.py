@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import pytest
 
-from adapterbot.bisect import Answer
+from adapterbot.bisect import Answer, Checkpoint, run
 from adapterbot.commands.publish import exit_code, outputs
 from adapterbot.errors import ExitCode, InputError, OurFailure
 from adapterbot.history import Regression, nearer_end
 from adapterbot.pipeline import differing_samples
 from adapterbot.records import (
     AdapterReport,
+    BisectVerdict,
     Direction,
     Outcome,
     Report,
@@ -21,7 +22,7 @@ from adapterbot.records import (
     TaskResult,
     Verdict,
 )
-from adapterbot.unjudged import not_judged, stopped
+from adapterbot.unjudged import UNKNOWN_KEY, not_judged, stopped
 
 
 def result(
@@ -76,9 +77,27 @@ def test_harm_is_oriented_and_a_missing_score_has_none() -> None:
 )
 def test_a_probe_is_bad_when_it_lies_nearer_to_the_bad_end(direction, scores, answer) -> None:
     good = result("a", [1.0, 1.0], direction)
-    bad = result("a", [0.0, 0.0] if direction is Direction.HIGHER else [2.0, 2.0], direction)
-    regression = Regression(tasks=(), harms={"a": 1.0}, good=(good,), bad=(bad,))
+    regression = Regression(tasks=(), harms={("a", None): 1.0}, good=(good,))
     assert nearer_end(regression, [result("a", scores, direction)])[0] is answer
+
+
+def test_a_broken_slice_is_followed_by_its_own_samples() -> None:
+    # A slice of 2 in 10 that breaks whole moves the mean of the task by far less than half of it.
+    def sliced(broken: bool) -> TaskResult:
+        samples = tuple(
+            SampleScore(
+                sample_id=f"s{i}",
+                score=0.0 if broken and i < 2 else 1.0,
+                slice="us" if i < 2 else "eu",
+            )
+            for i in range(10)
+        )
+        return result("a", []).model_copy(update={"samples": samples})
+
+    regression = Regression(tasks=(), harms={("a", "us"): 1.0}, good=(sliced(False),))
+    assert nearer_end(regression, [sliced(True)])[0] is Answer.BAD
+    assert nearer_end(regression, [sliced(False)])[0] is Answer.GOOD
+    assert regression.metrics == ("a [us]",)
 
 
 def section(key: str, outcome: Outcome, fails: bool = False) -> AdapterReport:
@@ -97,6 +116,7 @@ def report(*sections: AdapterReport) -> Report:
         ([], ExitCode.CLEAN),
         ([section("a", Outcome.PASSED)], ExitCode.CLEAN),
         ([section("a", Outcome.INCONCLUSIVE)], ExitCode.CLEAN),
+        ([section("a", Outcome.NOT_JUDGED)], ExitCode.BAD_INPUT),
         ([section("a", Outcome.REGRESSED, fails=True)], ExitCode.FINDING),
         (
             [section("a", Outcome.REGRESSED, fails=True), not_judged("b", "b", InputError("x"))],
@@ -123,8 +143,24 @@ def test_the_worst_adapter_speaks_in_the_outputs() -> None:
     assert outputs(report(), {})["verdict"] == "unchanged"
 
 
+def checkpoints(count: int) -> list[Checkpoint]:
+    return [Checkpoint(path=f"c/{i}", label=f"c{i}") for i in range(count)]
+
+
+def test_a_history_that_cannot_be_read_is_never_called_good() -> None:
+    found = run(checkpoints(8), lambda _: (Answer.SKIPPED, "is a pickle"), metrics=["a"])
+    assert found.verdict is BisectVerdict.NOT_RUN
+    assert "is a pickle" in found.note
+    only_last = run(
+        checkpoints(8),
+        lambda c: (Answer.SKIPPED, "gone") if c.label == "c7" else (Answer.GOOD, ""),
+        metrics=["a"],
+    )
+    assert only_last.verdict is BisectVerdict.NOT_RUN
+
+
 def test_what_stops_the_gate_is_said_of_every_adapter_it_knew() -> None:
     whole = stopped([("a", "adapters/a"), ("b", "adapters/b")], Source(), OurFailure("no GPU"))
     assert [adapter.key for adapter in whole.adapters] == ["a", "b"]
     assert {problem.message for problem in whole.problems} == {"no GPU"}
-    assert stopped([], Source(), OurFailure("x")).adapters[0].key == "gate"
+    assert stopped([], Source(), OurFailure("x")).adapters[0].key == UNKNOWN_KEY

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from adapterbot import verdict
 from adapterbot.config import MetricRule
+from adapterbot.delta import compare_all
 from adapterbot.errors import InputError
 from adapterbot.paired import Metric, Paired, pair
 from adapterbot.records import (
@@ -20,7 +21,10 @@ from adapterbot.records import (
     LockResult,
     LockStatus,
     Outcome,
+    SampleScore,
+    ScoreKind,
     Standing,
+    TaskResult,
     Unit,
     Verdict,
 )
@@ -246,9 +250,38 @@ def test_a_task_without_a_policy_is_refused() -> None:
         judge(binary(1, 1), rules={})
 
 
+@pytest.mark.parametrize(
+    ("direction", "threshold", "standing"),
+    [
+        ("higher", 0.9, Standing.REGRESSED),
+        ("higher", 0.4, Standing.OK),
+        ("lower", 0.4, Standing.REGRESSED),
+        ("lower", 0.9, Standing.OK),
+    ],
+)
+def test_a_mean_on_the_wrong_side_of_its_threshold_is_a_finding(
+    direction: str, threshold: float, standing: Standing
+) -> None:
+    # Soup's gates name the least score that is accepted, whatever the baseline has.
+    task = TaskResult(
+        task="a",
+        scorer="exact",
+        direction=Direction(direction),
+        kind=ScoreKind.BINARY,
+        samples=tuple(SampleScore(sample_id=str(i), score=float(i % 2)) for i in range(400)),
+    )
+    rules = {"a": MetricPolicy(gated=True, margin=0.05, threshold=threshold)}
+    (metric,), overall = verdict.judge(compare_all([task], [task]), rules)
+    assert metric.standing is standing
+    assert overall.fails == (standing is Standing.REGRESSED)
+    if overall.fails:
+        assert "threshold" in metric.reason
+
+
 class Task:
     def __init__(self, name: str, gated: bool = True) -> None:
         self.name, self.gated, self.margin, self.least_effect = name, gated, 0.05, 0.01
+        self.threshold: float | None = None
 
 
 def test_policies_are_the_suite_s_where_no_rule_differs() -> None:
