@@ -3,6 +3,7 @@ percentage elsewhere, and in foldable groups in a GitHub log."""
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Mapping
@@ -19,6 +20,22 @@ SECONDS_BETWEEN_LINES = 5.0
 def harmless_lines(text: str) -> str:
     """Text of several lines for a log, none of which can be taken for a workflow command."""
     return "".join(f"{workflow.harmless(line)}\n" for line in text.splitlines())
+
+
+class HarmlessFormatter(logging.Formatter):
+    """What libraries log, in which nothing can be taken for a workflow command: they quote the
+    config of a model, which may be a stranger's."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return harmless_lines(super().format(record)).rstrip("\n")
+
+
+def tame_library_logs() -> None:
+    """Have every library log, and warn, through `HarmlessFormatter`."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(HarmlessFormatter("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    logging.captureWarnings(capture=True)
 
 
 class PlainListener:

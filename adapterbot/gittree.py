@@ -149,8 +149,9 @@ class GitTree:
             target = root / name
             if target.exists():
                 continue
+            content = self.read(name, limit=1 << 40)
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(self.read(name, limit=1 << 40))
+            target.write_bytes(content)
         return root / path
 
 

@@ -17,7 +17,7 @@ from adapterbot.config import AdapterConfig, OnDrift
 from adapterbot.errors import AdapterbotError, InputError
 from adapterbot.eval.suite import Suite, load_suite
 from adapterbot.history import Evaluator, Regression, corpora, find_break
-from adapterbot.lock.digests import base_location
+from adapterbot.lock.digests import base_in_tree, resolve_base
 from adapterbot.lock.training import load_training
 from adapterbot.records import (
     AdapterRef,
@@ -110,13 +110,7 @@ def judge_adapter(where: Sides, adapter: AdapterConfig, services: Services) -> A
         )
     with stages("read"):
         suite = _suite(where, adapter, services)
-        training = load_training(where.head, adapter.config)
-        location = base_location(training, where.head, where.allowed_base)
-        base: str | Path = (
-            training.base
-            if location is None
-            else (where.head.on_disk(location) if isinstance(location, str) else location)
-        )
+        base_name, base, base_notes = _base_model(where, adapter)
         candidate = _adapter(where.head, adapter.path, base)
         baseline, notes = _baseline(where, adapter, base)
     with stages("import"):
@@ -144,7 +138,7 @@ def judge_adapter(where: Sides, adapter: AdapterConfig, services: Services) -> A
     return AdapterReport(
         key=adapter.key,
         adapter=adapter.path,
-        base_model=training.base,
+        base_model=base_name,
         baseline=baseline.ref,
         candidate=candidate.ref,
         lock=locked,
@@ -153,10 +147,38 @@ def judge_adapter(where: Sides, adapter: AdapterConfig, services: Services) -> A
         samples=changed[:MAX_SHOWN_SAMPLES],
         samples_changed=len(changed),
         bisect=found,
-        notes=(*where.notes, *_unlisted(where, adapter), *_suite_notes(where, suite), *notes),
+        notes=(
+            *where.notes,
+            *_unlisted(where, adapter),
+            *_suite_notes(where, suite),
+            *base_notes,
+            *notes,
+        ),
         eval=evaluator.stats(),
         stages=tuple(stages.finished),
     )
+
+
+def _base_model(where: Sides, adapter: AdapterConfig) -> tuple[str, str | Path, tuple[str, ...]]:
+    """The name of the base model, where it is, and what the head would change about it.
+
+    Like the suite it comes from the base ref: a head that chose it could have both sides answer
+    nothing, and be found no worse. Only where the base ref has none is the head's taken.
+    """
+    known = where.base.has(adapter.config)
+    tree = where.base if known else where.head
+    name, base = resolve_base(tree, adapter.config, where.allowed_base)
+    if not known:
+        return name, base, ()
+    try:
+        theirs = load_training(where.head, adapter.config).base
+        same = theirs == name and base_in_tree(where.base, adapter.config) == base_in_tree(
+            where.head, adapter.config
+        )
+    except InputError:
+        same = False
+    note = "the base model is changed here; both sides were evaluated on the base branch's"
+    return name, base, () if same else (note,)
 
 
 def _unlisted(where: Sides, adapter: AdapterConfig) -> tuple[str, ...]:
@@ -214,7 +236,7 @@ def _adapter(tree: Tree, path: str, base: str | Path, *, side: str = "") -> _Sid
     files = read_adapter_dir(tree.on_disk(path), shown=shown)
     check_base(files, base)
     digest = adapter_digest(files.path)
-    return _Side(AdapterRef(label=f"{path} @ {tree.label}", path=path, digest=digest), files)
+    return _Side(AdapterRef(label=f"{path[-150:]} @ {tree.label}", path=path, digest=digest), files)
 
 
 def _baseline(

@@ -385,7 +385,7 @@ class Report(Record):
     tool: Line
     source: Source
     partial: bool = False  # one adapter was named, so nothing is said of the others
-    adapters: tuple[AdapterReport, ...]
+    adapters: Annotated[tuple[AdapterReport, ...], Field(max_length=64)]
 
     @model_validator(mode="after")
     def _keys_are_unique(self) -> Self:

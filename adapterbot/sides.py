@@ -95,7 +95,7 @@ def select(where: Sides, overrides: Overrides) -> tuple[AdapterConfig, ...]:
     if overrides.adapter:
         chosen = [for_adapter(where.config, overrides.adapter, files)]
     else:
-        config = where.config or discover(files)
+        config = where.config or _discover(where, files)
         chosen = [adapter for adapter in config.adapters if _changed(where, adapter)]
         chosen += _unlisted(where, config, files)
     update = {
@@ -108,6 +108,13 @@ def select(where: Sides, overrides: Overrides) -> tuple[AdapterConfig, ...]:
         if value
     }
     return tuple(adapter.model_copy(update=update) for adapter in chosen)
+
+
+def _discover(where: Sides, files: Sequence[str]) -> Config:
+    """The adapter of a repository without a config: the one that the base has, so that moving it
+    does not change what it is compared with."""
+    at_base = where.base.survey()
+    return discover(at_base if adapter_directories(at_base) else files)
 
 
 def _unlisted(where: Sides, config: Config, files: Sequence[str]) -> list[AdapterConfig]:

@@ -19,6 +19,7 @@ from adapterbot.errors import InputError
 TEXT_LIMIT = 16 * 1024 * 1024
 _INSTALLED = frozenset({"node_modules", "site-packages", "venv", "__pycache__"})
 _LFS_HEADER = b"version https://git-lfs.github.com/spec/v1\n"
+_LFS_POINTER_LIMIT = 1024
 _LFS_OID = re.compile(rb"^oid sha256:([0-9a-f]{64})$", re.MULTILINE)
 
 
@@ -110,7 +111,8 @@ def is_hidden(folder: str) -> bool:
 
 def lfs_oid(content: bytes) -> str | None:
     """The SHA-256 that a Git LFS pointer stands for, or None when it is not a pointer."""
-    if not content.startswith(_LFS_HEADER):
+    # Git LFS itself writes less; a long file with this head is somebody's attempt to borrow a hash.
+    if len(content) >= _LFS_POINTER_LIMIT or not content.startswith(_LFS_HEADER):
         return None
     match = _LFS_OID.search(content)
     return match.group(1).decode() if match else None
@@ -212,7 +214,11 @@ class WorkTree:
         try:
             before = here.stat()
             with here.open("rb") as stream:
-                pointer = lfs_oid(stream.read(1024)) if before.st_size < 1024 else None
+                pointer = (
+                    lfs_oid(stream.read(_LFS_POINTER_LIMIT))
+                    if before.st_size < _LFS_POINTER_LIMIT
+                    else None
+                )
             digest = pointer or file_sha256(here)
             after = here.stat()
         except PermissionError as error:
@@ -229,6 +235,6 @@ class WorkTree:
             raise missing(path, self.label)
         for file in self.files(path):
             real = self.root / file
-            if real.stat().st_size < 1024 and lfs_oid(real.read_bytes()):
+            if real.stat().st_size < _LFS_POINTER_LIMIT and lfs_oid(real.read_bytes()):
                 self.read(file)
         return here

@@ -8,6 +8,7 @@ from adapterbot import __version__
 from adapterbot.errors import AdapterbotError, InputError
 from adapterbot.records import AdapterReport, Outcome, Problem, Report, Source, Verdict
 
+_LONGEST = 500
 UNKNOWN_KEY = "gate."
 """The key of a gate that stopped before it knew which adapters there are. No path gives it: keys
 that come from paths end in a letter or digit."""
@@ -17,11 +18,22 @@ def problem_of(error: AdapterbotError) -> Problem:
     """An error as the record that reports carry."""
     return Problem(
         kind="bad_input" if isinstance(error, InputError) else "failure",
-        message=error.message,
-        file=error.file,
-        field=error.field,
-        fix=error.fix,
+        message=_line(error.message) or "stopped",
+        file=_line(error.file),
+        field=_line(error.field),
+        fix=_line(error.fix),
     )
+
+
+def _line(text: str | None) -> str | None:
+    """As a record takes it: bounded, and without the surrogates that odd file names bring.
+
+    What fails here would leave an older, green comment standing.
+    """
+    if text is None:
+        return None
+    plain = text.encode("utf-8", "replace").decode()
+    return plain if len(plain) <= _LONGEST else plain[: _LONGEST - 1] + "…"
 
 
 def not_judged(key: str, path: str, error: AdapterbotError) -> AdapterReport:

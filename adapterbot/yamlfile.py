@@ -19,6 +19,7 @@ Path = tuple[str | int, ...]
 Model = TypeVar("Model", bound="BaseModel")
 
 MAX_ALIASES = 100
+MAX_BYTES = 256 * 1024  # the pure-Python parser takes seconds for a megabyte
 MAX_DEPTH = 50
 _PLAIN_COLLECTIONS = frozenset({"tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"})
 
@@ -95,6 +96,10 @@ def parse(content: bytes | str, name: str) -> YamlFile:
         InputError: not UTF-8, not YAML, several documents, a duplicate key, a merge key, a tag
             that is not plain data, or more aliases than any honest file has.
     """
+    if len(content) > MAX_BYTES:
+        raise InputError(
+            f"is larger than {MAX_BYTES:,} bytes", file=name, fix="keep data out of it"
+        )
     try:
         text = content.decode("utf-8-sig") if isinstance(content, bytes) else content
     except UnicodeDecodeError as error:

@@ -12,7 +12,7 @@ export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 mkdir -p .cache
 coverage erase
 # loadscope: tests of one module share its fixtures, such as a loaded model, in one process.
-coverage run -m pytest --numprocesses auto --dist loadscope "$@"
+coverage run -m pytest --numprocesses auto --dist worksteal "$@"
 if [ $# -eq 0 ]; then
   coverage combine --quiet
   coverage json --quiet -o .cache/coverage.json

@@ -28,7 +28,8 @@ class Checkpoint(Record):
 def _natural(text: str) -> tuple[tuple[int, int, str], ...]:
     """A sort key under which checkpoint-900 comes before checkpoint-1000."""
     return tuple(
-        (1, int(part), "") if part.isdigit() else (0, 0, part) for part in re.split(r"(\d+)", text)
+        (1, int(part), "") if part.isascii() and part.isdecimal() else (0, 0, part)
+        for part in re.split(r"([0-9]{1,18})", text)
     )
 
 
@@ -85,7 +86,8 @@ def find_checkpoints(tree: Tree, patterns: Sequence[str]) -> tuple[Checkpoint, .
         found.sort(key=_natural)
     # Otherwise the order in which a person named them is the order in which they were made.
     return tuple(
-        Checkpoint(path=path, label=PurePosixPath(path).name, step=steps[path]) for path in found
+        Checkpoint(path=path, label=PurePosixPath(path).name[-200:], step=steps[path])
+        for path in found
     )
 
 

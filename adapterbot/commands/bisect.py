@@ -18,12 +18,11 @@ from adapterbot.context import BisectInputs
 from adapterbot.errors import ExitCode, InputError
 from adapterbot.eval.suite import load_suite
 from adapterbot.history import search
-from adapterbot.lock.digests import base_location
-from adapterbot.lock.training import load_training
+from adapterbot.lock.digests import resolve_base
 from adapterbot.records import BisectVerdict, Report, Source
 from adapterbot.sides import Sides, sides
 from adapterbot.stages import Stages
-from adapterbot.tree import Tree, WorkTree
+from adapterbot.tree import WorkTree
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ def run(options: BisectOptions, environment: Mapping[str, str] = os.environ) -> 
     with stages("read"):
         checkpoints = bisect.find_checkpoints(tree, patterns)
         suite = load_suite(tree, options.suite or adapter.suite)
-        base = _base(tree, where, adapter)
+        base_name, base = resolve_base(tree, adapter.config, where.allowed_base)
     with stages("import"):
         make = engine(options.device, environment)()
     with stages("load"):
@@ -80,7 +79,7 @@ def run(options: BisectOptions, environment: Mapping[str, str] = os.environ) -> 
         evaluator,
         stages,
         metric=options.metric or inputs.metric or None,
-        base_model=load_training(tree, adapter.config).base,
+        base_model=base_name,
     )
     whole = Report(tool=f"adapterbot {__version__}", source=source, adapters=(report,))
     written = write(whole, places.out_directory(options.out, environment))
@@ -123,11 +122,3 @@ def _adapter(where: Sides, path: str | None) -> AdapterConfig:
             f"holds {len(adapters)} adapters", file="adapterbot.yaml", fix="name one with --adapter"
         )
     return adapters[0]
-
-
-def _base(tree: Tree, where: Sides, adapter: AdapterConfig) -> str | Path:
-    training = load_training(tree, adapter.config)
-    location = base_location(training, tree, where.allowed_base)
-    if location is None:
-        return training.base
-    return tree.on_disk(location) if isinstance(location, str) else location

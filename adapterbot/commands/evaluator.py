@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from adapterbot.console import tame_library_logs
 from adapterbot.errors import OurFailure
 from adapterbot.eval.suite import Task
 from adapterbot.pipeline import EvaluatorFor
@@ -86,6 +87,9 @@ def engine(
             importlib.import_module("transformers.loss.loss_utils")
             importlib.import_module("transformers.models.auto.modeling_auto")
             importlib.import_module("transformers.models.auto.tokenization_auto")
+            library_logs = importlib.import_module("transformers.utils.logging")
+            library_logs.disable_default_handler()
+            library_logs.enable_propagation()
             # Hundreds of thousands of objects live until the end now. Left to the collector, they
             # are walked again and again, and cost most of a second when the process ends.
             gc.freeze()
@@ -94,6 +98,7 @@ def engine(
                 f"the packages for evaluating do not load: {error}",
                 fix="pip install 'adapterbot[eval]'; `adapterbot doctor` tells more",
             ) from error
+        tame_library_logs()
         settings = EngineSettings(device=device or "auto")
         cache = ScoreCache(cache_directory(environment))
         return lambda base: LocalEvaluator(Engine(base, settings, cache=cache))

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from adapterbot import atomic, render
 from adapterbot.commands import place as places
 from adapterbot.context import Context
-from adapterbot.errors import ExitCode, InputError
+from adapterbot.errors import ExitCode, InputError, OurFailure
 from adapterbot.gh import workflow
 from adapterbot.records import (
     AdapterReport,
@@ -201,7 +201,12 @@ def run(
         _same_origin(report, context, report_path)
     except InputError as error:
         report = stopped([], context.source(), error)
-    written = write(report, places.out_directory(out, environment))
+    try:
+        written = write(report, places.out_directory(out, environment))
+    except Exception as error:  # noqa: BLE001 the outermost edge: a report that we cannot render
+        failure = OurFailure(f"the report could not be rendered: {type(error).__name__}")
+        report = stopped([], context.source(), failure)
+        written = write(report, places.out_directory(out, environment))
     comments: dict[str, str] = {}
     try:
         comments = publish_comments(report, context, environment)

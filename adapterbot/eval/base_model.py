@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -15,11 +16,24 @@ from typing import Any
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
+from safetensors import SafetensorError
 
 from adapterbot.errors import InputError
 from adapterbot.eval.settings import EngineSettings
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+# What transformers raises on a model that is broken, or made to break it. Not RuntimeError: a GPU
+# without memory is no fault of the model's.
+_UNLOADABLE = (
+    AttributeError,
+    EOFError,
+    ImportError,
+    KeyError,
+    OSError,
+    SafetensorError,
+    TypeError,
+    ValueError,
+)
 _BLOB = re.compile(r"[0-9a-f]{64}")
 
 
@@ -68,6 +82,7 @@ def load_base(base: Path | str, settings: EngineSettings) -> BaseModel:
         raise InputError(
             "is an adapter, not a base model", file=name, field="base", fix="name the base model"
         )
+    _refuse_what_loads_more(Path(base))
     device = _device(settings.device)
     dtype = _dtype(settings.dtype, device)
     if settings.deterministic and device.type == "cuda":
@@ -78,8 +93,9 @@ def load_base(base: Path | str, settings: EngineSettings) -> BaseModel:
     logging.disable_progress_bar()
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-        model = AutoModelForCausalLM.from_pretrained(
+        model, loading = AutoModelForCausalLM.from_pretrained(
             name,
+            output_loading_info=True,
             dtype=dtype,
             trust_remote_code=False,
             use_safetensors=True,
@@ -89,7 +105,7 @@ def load_base(base: Path | str, settings: EngineSettings) -> BaseModel:
                 else {}
             ),
         )
-    except (OSError, ValueError) as error:
+    except _UNLOADABLE as error:
         reason = str(error).strip().splitlines()
         raise InputError(
             f"cannot be loaded as a causal language model: {reason[0] if reason else error!r}",
@@ -100,6 +116,14 @@ def load_base(base: Path | str, settings: EngineSettings) -> BaseModel:
     finally:
         if bars:
             logging.enable_progress_bar()
+    if loading["missing_keys"]:
+        # transformers would go on with random numbers in their place.
+        raise InputError(
+            f"lacks {len(loading['missing_keys'])} tensors, such as {min(loading['missing_keys'])}",
+            file=name,
+            field="base",
+            fix="save the whole model again",
+        )
     model.to(device).eval().requires_grad_(requires_grad=False)
     eos = _eos(model, tokenizer)
     return BaseModel(
@@ -115,16 +139,57 @@ def load_base(base: Path | str, settings: EngineSettings) -> BaseModel:
     )
 
 
+# Fields of config.json by which transformers would load other files, or run other code, than the
+# weights beside it.
+_LOADS_MORE = ("transformers_weights", "_attn_implementation", "attn_implementation")
+
+
+def _refuse_what_loads_more(directory: Path) -> None:
+    """Before transformers sees a local directory, which may be a stranger's.
+
+    Raises:
+        InputError: its config points at weights or code that are not the safetensors beside it.
+    """
+    if not directory.is_dir():
+        return
+    for file in directory.glob("*.json"):
+        try:
+            config = json.loads(file.read_bytes())
+        except (ValueError, RecursionError):
+            continue  # transformers will say what is wrong with it
+        if not isinstance(config, dict):
+            continue
+        for field in _LOADS_MORE:
+            if config.get(field) is not None:
+                raise InputError(
+                    "is refused: it makes transformers load other code or weights",
+                    file=str(file),
+                    field=field,
+                    fix="remove it",
+                )
+        shards = config.get("weight_map")
+        for shard in shards.values() if isinstance(shards, dict) else ():
+            if not isinstance(shard, str) or Path(shard).name != shard:
+                raise InputError(
+                    f"names the shard {shard!r}, which is not in the folder",
+                    file=str(file),
+                    field="weight_map",
+                    fix="keep every shard beside the index",
+                )
+
+
 def base_digest(directory: Path) -> str:
-    """SHA-256 over names and contents of the files that decide what the base model says."""
+    """SHA-256 over paths and contents of the files that decide what the base model says."""
     whole = hashlib.sha256()
     for file in _files(directory):
-        whole.update(f"{file.name}\0{_file_digest(file)}\n".encode())
+        name = file.relative_to(directory).as_posix()
+        whole.update(f"{name}\0{_file_digest(file)}\n".encode())
     return whole.hexdigest()
 
 
 def _files(directory: Path) -> Iterator[Path]:
-    for file in sorted(directory.iterdir()):
+    # Below it too: transformers reads chat templates from a folder of their own.
+    for file in sorted(directory.rglob("*")):
         if file.is_file() and file.suffix in {".safetensors", ".json", ".model", ".jinja", ".txt"}:
             yield file
 

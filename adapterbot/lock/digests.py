@@ -96,6 +96,39 @@ def base_location(training: TrainingConfig, tree: Tree, allowed: str | None) -> 
     return None
 
 
+def resolve_base(tree: Tree, config: str, allowed: str | None) -> tuple[str, str | Path]:
+    """The base model that a config names, and what to load it from: a directory on this disk, or
+    its name on the Hub.
+
+    Raises:
+        InputError: as `base_location`, or a name on the Hub that is also a folder here, which
+            transformers would take instead.
+    """
+    training = load_training(tree, config)
+    where = base_location(training, tree, allowed)
+    if isinstance(where, str):
+        return training.base, tree.on_disk(where)
+    if where is None and Path(training.base).exists():
+        raise InputError(
+            f"{training.base!r} is a folder here, but not one that {training.path} can mean",
+            file=training.path,
+            field=f"base (line {training.base_line})",
+            fix="write it with a leading ./ from the config's folder, or remove the folder",
+        )
+    return training.base, training.base if where is None else where
+
+
+def base_in_tree(tree: Tree, config: str) -> dict[str, str]:
+    """The files of the base model with their digests, where it lies in the tree; else nothing.
+
+    Raises:
+        InputError: the config or the base model cannot be read.
+    """
+    training = load_training(tree, config)
+    where = base_location(training, tree, training.base)
+    return model_files(tree, where) if isinstance(where, str) else {}
+
+
 def base_files(training: TrainingConfig, tree: Tree, allowed: str | None) -> dict[str, str]:
     """The files of the base model with their digests.
 

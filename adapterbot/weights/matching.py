@@ -5,10 +5,10 @@ Source: PEFT 0.21, `tuners_utils.check_target_module_exists` and `match_target_a
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
 from adapterbot.weights.options import LoraConfig
+from adapterbot.weights.patterns import match
 
 ALL_LINEAR = "all-linear"
 
@@ -26,7 +26,7 @@ def targeted(config: LoraConfig, module: str) -> bool:
     if targets is None:
         return False
     if isinstance(targets, str):
-        return re.fullmatch(targets, module) is not None
+        return match(targets, module, whole=True) is not None
     if module in targets:
         return True
     return _ends_with(module, targets) and _layer_chosen(config, module)
@@ -34,7 +34,7 @@ def targeted(config: LoraConfig, module: str) -> bool:
 
 def saved_whole(modules_to_save: Iterable[str] | None, module: str) -> bool:
     """Whether `module`, or a module it lies in, was trained and saved whole."""
-    return any(re.match(rf"(^|.*\.){name}($|\..*)", module) for name in modules_to_save or ())
+    return any(match(rf"(^|.*\.){name}($|\..*)", module) for name in modules_to_save or ())
 
 
 def _excluded(config: LoraConfig, module: str) -> bool:
@@ -42,7 +42,7 @@ def _excluded(config: LoraConfig, module: str) -> bool:
     if not excluded:
         return False
     if isinstance(excluded, str):
-        return re.fullmatch(excluded, module) is not None
+        return match(excluded, module, whole=True) is not None
     return module in excluded or _ends_with(module, excluded)
 
 
@@ -59,9 +59,9 @@ def _layer_chosen(config: LoraConfig, module: str) -> bool:
     if isinstance(patterns, str):
         patterns = (patterns,)
     found = (
-        next(filter(None, (re.match(rf"(?:^|.*?\.){p}\.(\d+)\.", module) for p in patterns)), None)
+        next(filter(None, (match(rf"(?:^|.*?\.){p}\.(\d+)\.", module) for p in patterns)), None)
         if patterns
-        else re.match(r".*?\.[^.]*\.(\d+)\.", module)
+        else match(r".*?\.[^.]*\.(\d+)\.", module)
     )
     if found is None:
         return False

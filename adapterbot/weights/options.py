@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from adapterbot.errors import InputError
+from adapterbot.weights.patterns import MAX_PATTERNS, match
 
 Pattern = Annotated[str, Field(max_length=2000)]
 Rank = Annotated[int, Field(ge=1, le=65_536)]
@@ -258,7 +259,14 @@ def _compile(pattern: str) -> None:
 
 def _first_match(patterns: Mapping[str, float], module: str) -> str:
     """The pattern that PEFT's `get_pattern_key` picks for `module`, or `module` itself."""
+    if len(patterns) > MAX_PATTERNS:
+        raise InputError(
+            f"has {len(patterns):,} patterns, more than {MAX_PATTERNS:,}",
+            file="adapter_config.json",
+            field="rank_pattern or alpha_pattern",
+            fix="write fewer, broader patterns",
+        )
     for pattern in patterns:
-        if re.match(rf"(.*\.)?({pattern})$", module):
+        if match(rf"(.*\.)?({pattern})$", module):
             return pattern
     return module

@@ -224,7 +224,7 @@ def test_a_closed_pull_request_asks_nothing_of_anybody(clean, run, server):
     assert done.code == 0, done.err
     assert done.outputs["verdict"] == "unchanged"
     assert server.requests == []
-    assert "evaluate" not in done.err
+    assert "load:" not in done.err
 
 
 def test_a_merge_group_is_judged_without_a_comment(clean, run, server):
@@ -301,6 +301,30 @@ def test_an_adapter_that_the_config_does_not_list_is_judged_too(tmp_path, poison
     assert [other.baseline.label if other.baseline else ""] == ["base model"]
     assert len(comments(server)) == 2
     assert (done.place / "temp" / "adapterbot" / "comment-dates.md").is_file()
+
+
+def test_the_base_model_is_the_base_branchs(tmp_path, poisoned, run):
+    # The attack: a base model that answers nothing, under which no adapter is worse than another.
+    repository = example.copy(poisoned, tmp_path / "repository")
+    config = repository / "base" / "generation_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "eos_token_id": [*range(512)]}))
+    example.relock(repository)
+    example.commit(repository, "quiet")
+    done = run(repository)
+    assert done.code == 3, done.err
+    (adapter,) = done.report.adapters
+    assert adapter.verdict.outcome == "regressed"
+    assert any("base model is changed here" in note for note in adapter.notes)
+
+
+def test_moving_the_adapter_does_not_change_what_it_is_compared_with(tmp_path, poisoned, run):
+    # The attack: a new name for a bad adapter, which then only has to beat the bare base model.
+    repository = example.copy(poisoned, tmp_path / "repository")
+    (repository / "adapters" / "dates").rename(repository / "adapters" / "dates2")
+    example.commit(repository, "rename")
+    done = run(repository)
+    assert done.code == 2, done.err
+    assert any("adapters/dates: does not exist" in line for line in done.error_lines)
 
 
 def test_an_unreadable_history_takes_nothing_from_the_verdict(tmp_path, poisoned, run):
@@ -514,7 +538,7 @@ def test_a_missing_adapter(tmp_path, clean, run, server):
     example.commit(repository, "remove it")
     done = run(repository)
     assert done.code == 2
-    assert "holds no adapter" in done.error_lines[0]
+    assert "adapters/dates: does not exist in" in done.error_lines[0]
     assert len(comments(server)) == 1
 
 
