@@ -112,9 +112,12 @@ def select(where: Sides, overrides: Overrides) -> tuple[AdapterConfig, ...]:
 
 def _discover(where: Sides, files: Sequence[str]) -> Config:
     """The adapter of a repository without a config: the one that the base has, so that moving it
-    does not change what it is compared with."""
+    does not change what it is compared with. The checkpoints of a run are the head's own."""
     at_base = where.base.survey()
-    return discover(at_base if adapter_directories(at_base) else files)
+    found = discover(at_base if adapter_directories(at_base) else files)
+    (adapter,) = found.adapters
+    archive = for_adapter(None, adapter.path, files).archive
+    return found.model_copy(update={"adapters": (adapter.model_copy(update={"archive": archive}),)})
 
 
 def _unlisted(where: Sides, config: Config, files: Sequence[str]) -> list[AdapterConfig]:

@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
-# Unit and integration tests, side by side on the cores there are, then the branch coverage that
-# the pure modules owe. Arguments go to pytest: scripts/test.sh -k verdict runs some, and then
-# coverage is not asked about.
+# Unit and integration tests on the cores there are, and the branch coverage that the pure modules
+# owe to their own tests. Arguments go to pytest instead: scripts/test.sh -k verdict runs some.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PATH="$PWD/.venv/bin:$PATH"
@@ -9,12 +8,20 @@ PATH="$PWD/.venv/bin:$PATH"
 # torch would start a thread per core in every one of the processes.
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 
+# worksteal: keeps a module's tests, and so its fixtures, together until a process has nothing left.
+run=(-m pytest --numprocesses auto --dist worksteal)
+if [ $# -gt 0 ]; then
+  exec python "${run[@]}" "$@"
+fi
+
+# Two runs, since tracing makes the numerical loops of everything else several times slower.
+pure=(tests/unit/test_{config,context,delta,render,verdict}*.py)
+status=0
 mkdir -p .cache
 coverage erase
-# loadscope: tests of one module share its fixtures, such as a loaded model, in one process.
-coverage run -m pytest --numprocesses auto --dist worksteal "$@"
-if [ $# -eq 0 ]; then
-  coverage combine --quiet
-  coverage json --quiet -o .cache/coverage.json
-  python scripts/pure_coverage.py .cache/coverage.json
-fi
+coverage run "${run[@]}" "${pure[@]}" || status=1
+coverage combine --quiet
+coverage json --quiet -o .cache/coverage.json
+python scripts/pure_coverage.py .cache/coverage.json || status=1
+python "${run[@]}" "${pure[@]/#/--ignore=}" || status=1
+exit $status
