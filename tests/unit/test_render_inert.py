@@ -97,7 +97,7 @@ def full(variant: int) -> Report:
             sample(3, f(), f(), f(), f(), task=f(), slice=f(), sample_id=f()),
         ),
         bisect=BisectResult(
-            verdict=verdicts[variant % 5],
+            verdict=verdicts[variant % len(verdicts)],
             metrics=tuple(f() for _ in range(6)),
             checkpoints=16,
             first_broken=f(),
