@@ -11,9 +11,8 @@ from adapterbot.lock import load_training
 from adapterbot.tree import WorkTree
 
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text()
-SUITE, SOUP, CONFIG = re.findall(
-    r"```yaml\n((?:# evals|# soup|adapters:).*?)```", README, re.DOTALL
-)
+_BLOCK = re.compile(r"```yaml\n((?:# evals|# soup|adapters:).*?)```", re.DOTALL)
+SUITE, SOUP, CONFIG = _BLOCK.findall(README)
 
 
 def test_the_suite_loads(tmp_path: Path) -> None:
