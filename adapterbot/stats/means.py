@@ -21,6 +21,9 @@ from adapterbot.stats.resampling import (
     tail_shares,
 )
 
+_ROUNDING = 1e-12
+"""A spread below this, of differences of size one, is what arithmetic left over."""
+
 
 @dataclass(frozen=True, eq=False)
 class MeanDifference:
@@ -92,7 +95,7 @@ def mean_difference(
     if units < 2:
         return None
     mean = math.fsum(totals) / math.fsum(sizes)
-    sign, symmetric = _orientation(totals, mean)
+    sign, symmetric = _orientation(totals, sizes, mean)
     order = np.lexsort((sizes, sign * totals))
     totals, sizes = sign * totals[order], sizes[order]
     rng = content_generator(np.column_stack([totals, sizes]))
@@ -102,6 +105,8 @@ def mean_difference(
     if symmetric:
         pivots = np.sort(np.concatenate([pivots, -pivots]))
     spread = math.sqrt(math.fsum((harm / scale - mean) ** 2) / (len(harm) - 1))
+    if spread < _ROUNDING:  # equal differences, whose last bits alone are not
+        spread = 0.0
     return MeanDifference(
         harm=scale * mean,
         deviation=scale * spread,
@@ -124,14 +129,16 @@ def _units(harm: FloatArray, clusters: IntArray | None) -> tuple[FloatArray, Flo
     return np.add.reduceat(harm[order], starts), sizes.astype(np.float64)
 
 
-def _orientation(totals: FloatArray, mean: float) -> tuple[int, bool]:
+def _orientation(totals: FloatArray, sizes: FloatArray, mean: float) -> tuple[int, bool]:
     """The sign that turns the data and their mirror image into the same data.
 
     Also whether the data are their own mirror image, so that no sign can tell them apart.
     """
     if mean != 0:
         return (-1 if mean < 0 else 1), False
-    skew = np.sort(totals) - np.sort(-totals)
+    # Units by their totals, against the mirror image's: totals may balance where sizes do not.
+    own, mirrored = np.lexsort((sizes, totals)), np.lexsort((sizes, -totals))
+    skew = np.column_stack([totals[own] + totals[mirrored], sizes[own] - sizes[mirrored]]).ravel()
     leading = skew[skew != 0]
     if len(leading) == 0:
         return 1, True

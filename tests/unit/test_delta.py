@@ -328,15 +328,12 @@ def test_another_unit_of_measurement_scales_every_figure(rows, factor: float) ->
     options = {"kind": "continuous", "unit": "number"}
     left = compare(before, after, **options)
     right = compare(before * factor, after * factor, **options)
-    change, low, high, worse, better, size, harm_low, harm_high, least = figures(left)
-    expected = (
-        *(None if x is None else x * factor for x in (change, low, high)), worse, better, size,
-        *(None if x is None else x * factor for x in (harm_low, harm_high, least)),
+    change, low, high, worse, better, size, harm_low, harm_high, least = figures(right)
+    back = (
+        *(None if x is None else x / factor for x in (change, low, high)), worse, better, size,
+        *(None if x is None else x / factor for x in (harm_low, harm_high, least)),
     )  # fmt: skip
-    assert close(
-        tuple(None if x is None else x / factor for x in figures(right)),
-        tuple(None if x is None else x / factor for x in expected),
-    )
+    assert close(back, figures(left))
 
 
 @settings(deadline=None, max_examples=60)
