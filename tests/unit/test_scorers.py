@@ -263,7 +263,7 @@ def test_lcs_of_long_texts_is_fast():
     a, b = ([str(rng.randrange(500)) for _ in range(5000)] for _ in range(2))
     started = time.process_time()
     lcs_length(a, b)
-    assert time.process_time() - started < 0.5  # the table would take some 3 s
+    assert time.process_time() - started < 1.5  # the table would take some 3 s
 
 
 class TestCatastrophicPatterns:

@@ -109,10 +109,9 @@ def test_builds_once_and_is_then_only_found(action, environ):
     assert output == f"python={environment}/bin/python\n"
 
     # Nothing to install from any more: the second job can only have found the first one's.
-    began = time.monotonic()
     code, log = finish(start(action, {**environ, "PATH": "/nowhere"}))
     assert code == 0, log
-    assert time.monotonic() - began < 2
+
     assert built(environ) == [environment]
     assert leftovers(environ) == []
 
