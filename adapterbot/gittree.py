@@ -3,6 +3,7 @@ repository (hooks, filters, fsmonitor) is executed."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import re
@@ -110,9 +111,7 @@ class GitTree:
         return stored.read_bytes()
 
     def sha256(self, path: str) -> str:
-        path = normalise(path)
-        content = git(self.repository, "cat-file", "blob", self._entry(path).object_id)
-        return lfs_oid(content) or hashlib.sha256(content).hexdigest()
+        return _blob_sha256(self.repository, self._entry(normalise(path)).object_id)
 
     def _lfs_object(self, path: str, oid: str) -> Path:
         """The real bytes behind an LFS pointer, if this machine has them.
@@ -153,6 +152,13 @@ class GitTree:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(content)
         return root / path
+
+
+@functools.lru_cache(maxsize=65_536)
+def _blob_sha256(repository: Path, object_id: str) -> str:
+    # A blob never changes, and the two sides of a comparison share most of theirs.
+    content = git(repository, "cat-file", "blob", object_id)
+    return lfs_oid(content) or hashlib.sha256(content).hexdigest()
 
 
 def git(repository: Path, *arguments: str) -> bytes:

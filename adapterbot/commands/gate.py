@@ -157,7 +157,8 @@ def _say_that_we_started(
     That this fails is no reason to waste the evaluation; posting the result will say why.
     """
     try:
-        announce_start(known, context, environment)
+        with Stages(listener)("announce"):
+            announce_start(known, context, environment)
     except AdapterbotError as error:
         listener.said(f"could not comment yet: {error}")
 
