@@ -27,6 +27,7 @@ from adapterbot.tree import (
 
 _SYMLINK_MODE = "120000"
 _SUBMODULE_MODE = "160000"
+_SMALL = 256 * 1024
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,8 @@ class GitTree:
         entry = self._entry(path)
         if entry.size > limit:
             raise too_large(path, entry.size, limit)
-        content = git(self.repository, "cat-file", "blob", entry.object_id)
+        read = _small_blob if entry.size <= _SMALL else _blob
+        content = read(self.repository, entry.object_id)
         oid = lfs_oid(content)
         if oid is None:
             return content
@@ -154,10 +156,18 @@ class GitTree:
         return root / path
 
 
+def _blob(repository: Path, object_id: str) -> bytes:
+    return git(repository, "cat-file", "blob", object_id)
+
+
+# A blob never changes, and the two sides of a comparison share most of theirs: a process for each
+# is paid once.
+_small_blob = functools.lru_cache(maxsize=256)(_blob)
+
+
 @functools.lru_cache(maxsize=65_536)
 def _blob_sha256(repository: Path, object_id: str) -> str:
-    # A blob never changes, and the two sides of a comparison share most of theirs.
-    content = git(repository, "cat-file", "blob", object_id)
+    content = _blob(repository, object_id)
     return lfs_oid(content) or hashlib.sha256(content).hexdigest()
 
 

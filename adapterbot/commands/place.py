@@ -65,7 +65,7 @@ def by_hand(
         context=contexts.by_hand(base_sha, head_sha, environment),
         base=base_tree,
         head=GitTree(root, head_sha) if head_sha else WorkTree(root),
-        fork_point=GitTree(root, start) if start else base_tree,
+        fork_point=base_tree if start in (None, base_sha) else GitTree(root, start),
     )
 
 
@@ -108,7 +108,7 @@ def from_context(
         context=context.model_copy(update={"base_sha": base_sha, "head_sha": head_sha}),
         base=base_tree,
         head=GitTree(root, head_sha),
-        fork_point=GitTree(root, start) if start else base_tree,
+        fork_point=base_tree if start in (None, base_sha) else GitTree(root, start),
     )
 
 
