@@ -6,6 +6,7 @@ import os
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,6 +108,7 @@ def _judged(
     source = context.source() if context else Source()
     named = [(key_of(options.adapter), options.adapter)] if options.adapter else []
     known: list[tuple[str, str]] = named
+    started = ThreadPoolExecutor(max_workers=1)
     try:
         root = places.checkout()
         place = (
@@ -130,7 +132,8 @@ def _judged(
         if not adapters:
             listener.said("no adapter changed between the base and the head")
         elif context and options.comment:
-            _say_that_we_started(known, context, environment, listener)
+            # Beside the gate, which imports and loads meanwhile.
+            started.submit(_say_that_we_started, known, context, environment, listener)
         report = pipeline.gate(where, adapters, services, source, partial=bool(named))
         with Stages(listener)("render"):
             return write(report, directory)
@@ -143,6 +146,9 @@ def _judged(
             fix="see the job's log, and open an issue with it",
         )
         report = stopped(known, source, failure, partial=bool(named))
+    finally:
+        # The result must not be overtaken by the word that we began.
+        started.shutdown()
     return write(report, directory)
 
 
@@ -157,8 +163,7 @@ def _say_that_we_started(
     That this fails is no reason to waste the evaluation; posting the result will say why.
     """
     try:
-        with Stages(listener)("announce"):
-            announce_start(known, context, environment)
+        announce_start(known, context, environment)
     except AdapterbotError as error:
         listener.said(f"could not comment yet: {error}")
 
