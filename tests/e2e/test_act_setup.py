@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.act import ROOT, TOKEN, action_tree, run_act
+from tests.github_server import GitHubServer
 
 GATE = ROOT / "docs" / "examples" / "adapter-gate.yml"
 API = "http://127.0.0.1:9"  # nobody listens there: these runs talk to no server
@@ -325,13 +326,18 @@ def test_our_own_selftest_of_bad_input(tmp_path):
     shutil.copytree(action_tree(), repository)
     git(tmp_path, "init", "--quiet", "--initial-branch=main", repository.name)
     commit(repository, "the action")
-    run = run_act(
-        repository,
-        "push",
-        {"repository": {"full_name": "org/adapter-action"}},
-        API,
-        workflow="selftest.yml",
-        job="bad-input",
-    )
+    with GitHubServer() as server:
+        server.add_token(TOKEN)
+        server.add_pull("acme/adapters", 7)
+        run = run_act(
+            repository,
+            "pull_request",
+            opened(repository),
+            server.url,
+            workflow="selftest.yml",
+            job="bad-input",
+        )
+        (comment,) = server.comments("acme/adapters", 7)
+    assert "could not" in comment.body.lower()
     assert run.exit_code == 0, run
     assert run.step_exit_codes["bad/run"] == 2, run
