@@ -50,6 +50,25 @@ class Evaluator(Protocol):
         """What it has done since it was made."""
 
 
+def evaluate_both(
+    evaluator: Evaluator,
+    tasks: Sequence[Task],
+    baseline: AdapterFiles | None,
+    candidate: AdapterFiles | None,
+    progress: Callable[[int, int], None],
+) -> tuple[tuple[TaskResult, ...], tuple[TaskResult, ...]]:
+    """Two adapters on the same tasks, the first one's answers as drafts for the second."""
+    total = 2 * sum(len(task.samples) for task in tasks)
+    before = evaluator.evaluate(tasks, baseline, progress=lambda done, _: progress(done, total))
+    after = evaluator.evaluate(
+        tasks,
+        candidate,
+        drafts=before,
+        progress=lambda done, _: progress(total // 2 + done, total),
+    )
+    return before, after
+
+
 Broken = tuple[str, str | None]
 """A task, and the slice of it that broke; None is the whole task."""
 
@@ -212,14 +231,7 @@ def search(
         for i in (0, last)
     )
     with stages("evaluate") as progress:
-        total = 2 * sum(len(task.samples) for task in tasks)
-        good = evaluator.evaluate(tasks, first_end, progress=lambda done, _: progress(done, total))
-        bad = evaluator.evaluate(
-            tasks,
-            last_end,
-            drafts=good,
-            progress=lambda done, _: progress(total // 2 + done, total),
-        )
+        good, bad = evaluate_both(evaluator, tasks, first_end, last_end, progress)
     policies = verdict.policies(suite.tasks, adapter.policy.metrics)
     if metric:  # asked for by name, so it decides, whatever the suite says
         policies[metric] = replace(policies[metric], gated=True)

@@ -16,7 +16,7 @@ from adapterbot import __version__, bisect, delta, lock, verdict
 from adapterbot.config import AdapterConfig, OnDrift
 from adapterbot.errors import AdapterbotError, InputError
 from adapterbot.eval.suite import Suite, load_suite
-from adapterbot.history import Evaluator, Regression, corpora, find_break
+from adapterbot.history import Evaluator, Regression, corpora, evaluate_both, find_break
 from adapterbot.lock.digests import base_in_tree, resolve_base
 from adapterbot.lock.training import load_training
 from adapterbot.records import (
@@ -118,7 +118,9 @@ def judge_adapter(where: Sides, adapter: AdapterConfig, services: Services) -> A
     with stages("load"):
         evaluator = services.evaluator(base, make)
     with stages("evaluate") as progress:
-        before, after = _evaluate(evaluator, suite, baseline.files, candidate.files, progress)
+        before, after = evaluate_both(
+            evaluator, suite.tasks, baseline.files, candidate.files, progress
+        )
     with stages("decide"):
         policies = verdict.policies(suite.tasks, adapter.policy.metrics)
         metrics, outcome = verdict.judge(
@@ -252,28 +254,6 @@ def _baseline(
         note = f"{adapter.path} is new here, so it is compared with the bare base model"
         return bare, (note,)
     return _adapter(where.base, adapter.path, base, side="baseline"), ()
-
-
-def _evaluate(
-    evaluator: Evaluator,
-    suite: Suite,
-    baseline: AdapterFiles | None,
-    candidate: AdapterFiles | None,
-    progress: Callable[[int, int], None],
-) -> tuple[tuple[TaskResult, ...], tuple[TaskResult, ...]]:
-    total = 2 * sum(len(task.samples) for task in suite.tasks)
-    before = evaluator.evaluate(
-        suite.tasks,
-        baseline,
-        progress=lambda done, _: progress(done, total),
-    )
-    after = evaluator.evaluate(
-        suite.tasks,
-        candidate,
-        drafts=before,
-        progress=lambda done, _: progress(total // 2 + done, total),
-    )
-    return before, after
 
 
 def _bisect(
