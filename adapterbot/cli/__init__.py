@@ -1,0 +1,33 @@
+"""The command line: options in, exit codes out. Errors end here; nothing else maps them.
+
+One module per command, imported for its options only; what a command does lies in
+`adapterbot.commands` and is imported when it runs.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+# In the order in which the help shows them.
+from adapterbot.cli import bisect, demo, doctor, gate, lock, publish  # noqa: F401
+from adapterbot.cli.app import app
+from adapterbot.cli.output import say, tell
+from adapterbot.errors import AdapterbotError, ExitCode
+
+__all__ = ["app", "main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run a command and exit with its code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        app(args=given)
+    except AdapterbotError as error:
+        tell(error, as_json="--json" in given)
+        sys.exit(int(error.exit_code))
+    except KeyboardInterrupt:
+        say("interrupted")
+        sys.exit(int(ExitCode.FAILURE))
+    raise AssertionError("typer always exits")

@@ -1,0 +1,35 @@
+"""`adapterbot demo`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from adapterbot.cli.app import app
+from adapterbot.cli.options import Json
+from adapterbot.cli.output import leave, show
+from adapterbot.errors import ExitCode
+
+
+@app.command()
+def demo(
+    directory: Annotated[
+        Path | None, typer.Argument(help="Folder to build the repository in; a temporary one.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Gate a bad pull request in a repository made on the spot. No account, no GPU, no network.
+
+    adapterbot demo
+    """
+    from adapterbot.commands import demo as command
+    from adapterbot.commands.publish import exit_code
+
+    written = command.run(directory, say)
+    show(written, as_json)
+    # A regression is what the demo is there to show: finding where it broke is success.
+    if command.found_the_break(written.report):
+        leave(ExitCode.CLEAN)
+    leave(max(exit_code(written.report), ExitCode.FAILURE))

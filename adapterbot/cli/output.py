@@ -1,0 +1,59 @@
+"""What a command leaves behind: its result on standard output, words on standard error, a code.
+
+Standard output carries the result only; everything that is said on the way goes to standard error.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+import typer
+
+from adapterbot.errors import AdapterbotError, ExitCode
+
+if TYPE_CHECKING:
+    from adapterbot.commands.publish import Written
+
+
+def say(text: str) -> None:
+    """A line for the person who waits."""
+    typer.echo(text, err=True)
+
+
+def leave(code: ExitCode) -> NoReturn:
+    """End the command."""
+    raise typer.Exit(int(code))
+
+
+def show(written: Written, as_json: bool) -> None:
+    """The result on standard output: the report, or the comments as a reader would see them."""
+    if as_json:
+        sys.stdout.write(written.report_path.read_text(encoding="utf-8"))
+        return
+    # In a job's log the comment is one click away; model text has no business there.
+    if os.environ.get("GITHUB_ACTIONS") != "true":
+        from rich.console import Console
+        from rich.markdown import Markdown
+
+        console = Console()
+        for path in written.comment_paths:
+            console.print(Markdown(path.read_text(encoding="utf-8")))
+    say(f"comment  {', '.join(str(path) for path in written.comment_paths) or 'none'}")
+    say(f"report   {written.report_path}")
+    say(f"picture  {written.html_path}")
+
+
+def tell(error: AdapterbotError, *, as_json: bool) -> None:
+    """An error as a person, a script and a runner read it."""
+    from adapterbot.commands.publish import problem_annotation
+    from adapterbot.gh import workflow
+    from adapterbot.unjudged import problem_of
+
+    say(workflow.harmless(f"error: {error}"))
+    if as_json:
+        typer.echo(json.dumps({"error": problem_of(error).model_dump()}, indent=2))
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        say(problem_annotation(problem_of(error), "adapterbot"))

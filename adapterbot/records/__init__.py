@@ -1,0 +1,89 @@
+"""The values that flow through the gate: frozen, validated once, and the schema of report.json.
+
+A report crosses from a job that ran a stranger's weights into the job that holds the token, so
+every field is bounded here and nothing that parses can be inconsistent. No behaviour lives in
+this module beyond validation and the few properties that are true by definition.
+"""
+
+from adapterbot.records.base import (
+    CommitSha,
+    Count,
+    Digest,
+    Finite,
+    Line,
+    Name,
+    Probability,
+    Record,
+    Seconds,
+    Text,
+)
+from adapterbot.records.bisect import BisectResult, BisectVerdict, Probe, ProbeOutcome
+from adapterbot.records.deltas import (
+    Comparison,
+    Interval,
+    MetricDelta,
+    MetricVerdict,
+    Outcome,
+    Standing,
+    Verdict,
+)
+from adapterbot.records.lock import LockPart, LockResult, LockStatus
+from adapterbot.records.report import (
+    REPORT_VERSION,
+    AdapterReport,
+    EvalStats,
+    Problem,
+    Report,
+    Source,
+    Stage,
+)
+from adapterbot.records.scores import (
+    AdapterRef,
+    Direction,
+    SampleDiff,
+    SampleScore,
+    ScoreKind,
+    TaskResult,
+    Unit,
+)
+
+__all__ = [
+    "REPORT_VERSION",
+    "AdapterRef",
+    "AdapterReport",
+    "BisectResult",
+    "BisectVerdict",
+    "CommitSha",
+    "Comparison",
+    "Count",
+    "Digest",
+    "Direction",
+    "EvalStats",
+    "Finite",
+    "Interval",
+    "Line",
+    "LockPart",
+    "LockResult",
+    "LockStatus",
+    "MetricDelta",
+    "MetricVerdict",
+    "Name",
+    "Outcome",
+    "Probability",
+    "Probe",
+    "ProbeOutcome",
+    "Problem",
+    "Record",
+    "Report",
+    "SampleDiff",
+    "SampleScore",
+    "ScoreKind",
+    "Seconds",
+    "Source",
+    "Stage",
+    "Standing",
+    "TaskResult",
+    "Text",
+    "Unit",
+    "Verdict",
+]
