@@ -9,7 +9,7 @@ import typer
 
 from adapterbot.cli.app import app
 from adapterbot.cli.options import Json
-from adapterbot.cli.output import leave, show
+from adapterbot.cli.output import leave, say, show
 from adapterbot.errors import ExitCode
 
 
