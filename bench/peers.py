@@ -33,8 +33,16 @@ def environment(name: str, *requirements: str) -> Path:
     constraint = folder / "constraints.txt"
     constraint.write_text(f"{TORCH}\n", encoding="utf-8")
     subprocess.run(
-        [folder / "bin" / "python", "-m", "pip", "install", "--quiet", "-c", constraint]
-        + list(requirements),
+        [
+            folder / "bin" / "python",
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "-c",
+            constraint,
+            *requirements,
+        ],
         check=True,
         stdout=sys.stderr,
     )
