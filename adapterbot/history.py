@@ -15,7 +15,7 @@ from adapterbot.config import AdapterConfig
 from adapterbot.errors import InputError
 from adapterbot.eval import scorers
 from adapterbot.eval.scorers.base import CorpusScorer
-from adapterbot.eval.suite import Suite, Task
+from adapterbot.eval.suite import Selection, Suite, Task
 from adapterbot.records import (
     AdapterRef,
     AdapterReport,
@@ -42,9 +42,11 @@ class Evaluator(Protocol):
         adapter: AdapterFiles | None,
         *,
         drafts: Sequence[TaskResult] | None = None,
+        samples: Selection | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> tuple[TaskResult, ...]:
-        """Every task's samples, scored; `drafts` are another adapter's results on them."""
+        """Every task's samples, or those selected, scored; `drafts` are another adapter's results
+        on them."""
 
     def stats(self) -> EvalStats:
         """What it has done since it was made."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from adapterbot.console import tame_library_logs
 from adapterbot.errors import OurFailure
-from adapterbot.eval.suite import Task
+from adapterbot.eval.suite import Selection, Task
 from adapterbot.pipeline import EvaluatorFor
 from adapterbot.records import EvalStats, TaskResult
 from adapterbot.weights.peft_dir import AdapterFiles
@@ -34,12 +34,15 @@ class LocalEvaluator:
         adapter: AdapterFiles | None,
         *,
         drafts: Sequence[TaskResult] | None = None,
+        samples: Selection | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> tuple[TaskResult, ...]:
         """As `Engine.evaluate`."""
         started = time.monotonic()
         try:
-            return self._engine.evaluate(tasks, adapter, drafts=drafts, progress=progress)
+            return self._engine.evaluate(
+                tasks, adapter, drafts=drafts, samples=samples, progress=progress
+            )
         finally:
             self._seconds += time.monotonic() - started
 

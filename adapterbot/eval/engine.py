@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from importlib.metadata import version
@@ -24,7 +24,7 @@ from adapterbot.eval.prompts import Ids
 from adapterbot.eval.respondent import Question, Respondent, Unanswered
 from adapterbot.eval.scorers.base import Scorer
 from adapterbot.eval.settings import EngineSettings
-from adapterbot.eval.suite import Task
+from adapterbot.eval.suite import Selection, Task, selected
 from adapterbot.records import SampleScore, TaskResult
 from adapterbot.weights.adapter import load_adapter
 from adapterbot.weights.attachment import attach
@@ -95,6 +95,7 @@ class Engine:
         adapter: Path | AdapterFiles | None,
         *,
         drafts: Sequence[TaskResult] | None = None,
+        samples: Selection | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> tuple[TaskResult, ...]:
         """Every sample of every task, answered and scored under one adapter.
@@ -105,9 +106,11 @@ class Engine:
                 as it was named there); None for the bare base.
             drafts: what another adapter answered. Where this one says the same, its answer costs
                 one forward pass; the results do not depend on it.
+            samples: the ids to ask of each task; a task that is not named is asked nothing. None
+                asks everything. The cache is the same, so no sample is ever answered twice.
             progress: called with (samples done, samples in all).
 
-        Returns: one result per task, samples in suite order.
+        Returns: one result per task, its samples in suite order.
 
         Raises:
             InputError: the adapter is broken, of an unsupported kind, or for another base.
@@ -119,13 +122,14 @@ class Engine:
         digest = adapter_digest(files.path) if files else ""
         keys = [self._key(task, files, digest) for task in tasks]
         scores = [self._stored(task, key) for task, key in zip(tasks, keys, strict=True)]
+        asked = [selected(task, samples) for task in tasks]
         waiting = [
             (index, sample)
-            for index, task in enumerate(tasks)
-            for sample in task.samples
+            for index, chosen in enumerate(asked)
+            for sample in chosen
             if sample.id not in scores[index]
         ]
-        total = sum(len(task.samples) for task in tasks)
+        total = sum(map(len, asked))
         done = total - len(waiting)
         self.asked += total
         self.cached += done
@@ -155,7 +159,10 @@ class Engine:
                     self._store(keys, unsaved)
                 if progress:
                     progress(done, total)
-        return tuple(_result(task, found) for task, found in zip(tasks, scores, strict=True))
+        return tuple(
+            _result(task, chosen, found)
+            for task, chosen, found in zip(tasks, asked, scores, strict=True)
+        )
 
     def _key(self, task: Task, files: AdapterFiles | None, adapter: str) -> CacheKey:
         settings = {
@@ -250,14 +257,14 @@ def _scored(scorer: Scorer, sample: Sample, answer: Answer | Unanswered) -> Cach
     )
 
 
-def _result(task: Task, found: dict[str, SampleScore]) -> TaskResult:
+def _result(task: Task, asked: Sequence[Sample], found: Mapping[str, SampleScore]) -> TaskResult:
     return TaskResult(
         task=task.name,
         scorer=task.scorer,
         direction=task.direction,
         kind=task.kind,
         unit=task.unit,
-        samples=tuple(found[sample.id] for sample in task.samples),
+        samples=tuple(found[sample.id] for sample in asked),
     )
 
 

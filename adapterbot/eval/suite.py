@@ -6,7 +6,7 @@ task names, and hands out frozen tasks that need nothing else. Torch-free.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path as PathOnDisk
 from pathlib import PurePosixPath
 
@@ -37,10 +37,12 @@ __all__ = [
     "Request",
     "Sample",
     "Scored",
+    "Selection",
     "Suite",
     "Task",
     "json_schema",
     "load_suite",
+    "selected",
 ]
 
 YAML_LIMIT = 256 * 1024
@@ -72,6 +74,18 @@ class Task(Record):
     request: Request
     samples: tuple[Sample, ...]
     digest: Digest
+
+
+Selection = Mapping[str, Collection[str]]
+"""Ids of samples by the name of their task; a task that is not named has none."""
+
+
+def selected(task: Task, samples: Selection | None) -> tuple[Sample, ...]:
+    """The samples of a task that a selection names, in suite order; all of them for None."""
+    if samples is None:
+        return task.samples
+    wanted = frozenset(samples.get(task.name, ()))
+    return tuple(sample for sample in task.samples if sample.id in wanted)
 
 
 class Suite(Record):

@@ -149,6 +149,24 @@ def test_a_killed_run_resumes(base: Path, adapters: list[Path], tmp_path: Path) 
     ]
 
 
+def test_a_selection_asks_only_what_it_names(
+    base: Path, adapters: list[Path], tmp_path: Path
+) -> None:
+    with Engine(base, SETTINGS) as engine:
+        whole = evaluate(engine, adapters[0])
+    wanted = {task.name: [s.id for s in task.samples[3:8]] for task in TASKS[:2]}
+    rest = {task.name: [s.id for s in task.samples] for task in TASKS}
+    with ScoreCache(tmp_path) as cache, Engine(base, SETTINGS, cache=cache) as engine:
+        some = engine.evaluate(TASKS, adapters[0], samples=wanted)
+        assert [[s.sample_id for s in r.samples] for r in some] == [*wanted.values(), []]
+        assert engine.asked == 10
+        every = engine.evaluate(TASKS, adapters[0], samples=rest)
+        assert engine.cached == 10, "a chunk is not asked again with the whole"
+    assert [[s.output for s in r.samples] for r in every] == [
+        [s.output for s in r.samples] for r in whole
+    ]
+
+
 def test_drafts_of_text_alone(base: Path, adapters: list[Path]) -> None:
     with Engine(base, SETTINGS) as engine:
         baseline = evaluate(engine, adapters[0])
