@@ -5,13 +5,17 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import io
 import os
 import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO, cast
 
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.tree import (
@@ -28,6 +32,7 @@ from adapterbot.tree import (
 _SYMLINK_MODE = "120000"
 _SUBMODULE_MODE = "160000"
 _SMALL = 256 * 1024
+_READING = ("git", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null")
 
 
 @dataclass(frozen=True)
@@ -112,6 +117,19 @@ class GitTree:
             raise too_large(path, stored.stat().st_size, limit)
         return stored.read_bytes()
 
+    @contextmanager
+    def open(self, path: str) -> Iterator[BinaryIO]:
+        path = normalise(path)
+        entry = self._entry(path)
+        if entry.size > _SMALL:
+            with _blob_stream(self.repository, entry.object_id) as stream:
+                yield stream
+            return
+        content = _small_blob(self.repository, entry.object_id)
+        oid = lfs_oid(content)
+        with self._lfs_object(path, oid).open("rb") if oid else io.BytesIO(content) as stream:
+            yield stream
+
     def sha256(self, path: str) -> str:
         return _blob_sha256(self.repository, self._entry(normalise(path)).object_id)
 
@@ -160,6 +178,21 @@ def _blob(repository: Path, object_id: str) -> bytes:
     return git(repository, "cat-file", "blob", object_id)
 
 
+@contextmanager
+def _blob_stream(repository: Path, object_id: str) -> Iterator[BinaryIO]:
+    command = [*_READING, "-C", str(repository), "cat-file", "blob", object_id]
+    # The pipe is closed on leaving: whoever stops early must not leave Git writing to nobody.
+    with (
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, env=_environment()
+        ) as process,
+        cast("BinaryIO", process.stdout) as stream,
+    ):
+        yield stream
+    if process.returncode > 0:
+        raise OurFailure(f"git cat-file failed with exit code {process.returncode}")
+
+
 # A blob never changes, and the two sides of a comparison share most of theirs: a process for each
 # is paid once.
 _small_blob = functools.lru_cache(maxsize=256)(_blob)
@@ -171,6 +204,10 @@ def _blob_sha256(repository: Path, object_id: str) -> str:
     return lfs_oid(content) or hashlib.sha256(content).hexdigest()
 
 
+def _environment() -> dict[str, str]:
+    return {**os.environ, "GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0"}
+
+
 def git(repository: Path, *arguments: str) -> bytes:
     """Standard output of a Git command that reads.
 
@@ -179,14 +216,13 @@ def git(repository: Path, *arguments: str) -> bytes:
     Raises:
         OurFailure: Git is not installed or the command failed.
     """
-    command = ["git", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null"]
     try:
         done = subprocess.run(
-            [*command, "-C", str(repository), *arguments],
+            [*_READING, "-C", str(repository), *arguments],
             capture_output=True,
             check=False,
             stdin=subprocess.DEVNULL,
-            env={**os.environ, "GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0"},
+            env=_environment(),
         )
     except FileNotFoundError as error:
         raise OurFailure("git was not found", fix="install git on this machine") from error

@@ -10,9 +10,10 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from adapterbot.errors import InputError
 
@@ -50,6 +51,13 @@ class Tree(Protocol):
         Raises:
             InputError: missing, a symbolic link, larger than `limit`, or an LFS pointer whose
                 object is not on this machine.
+        """
+
+    def open(self, path: str) -> AbstractContextManager[BinaryIO]:
+        """The bytes of one file of any size as a stream, which may not be seekable.
+
+        Raises:
+            InputError: as `read`, but for the limit.
         """
 
     def sha256(self, path: str) -> str:
@@ -132,6 +140,11 @@ def too_large(path: str, size: int, limit: int) -> InputError:
     )
 
 
+def unreadable(path: str) -> InputError:
+    """The error for a file that we may not read."""
+    return InputError("cannot be read", file=path, fix="make it readable")
+
+
 def link_refused(path: str) -> InputError:
     """The error for a symbolic link."""
     return InputError("is a symbolic link", file=path, fix="commit the file itself")
@@ -198,7 +211,7 @@ class WorkTree:
         try:
             content = here.read_bytes()
         except PermissionError as error:
-            raise InputError("cannot be read", file=path, fix="make it readable") from error
+            raise unreadable(path) from error
         if lfs_oid(content):
             raise InputError(
                 "is a Git LFS pointer, not the file itself",
@@ -206,6 +219,20 @@ class WorkTree:
                 fix="run `git lfs pull`, or set `lfs: true` in actions/checkout",
             )
         return content
+
+    @contextmanager
+    def open(self, path: str) -> Iterator[BinaryIO]:
+        here = self._resolve(path)
+        if not here.is_file():
+            raise missing(path, self.label)
+        if here.stat().st_size < _LFS_POINTER_LIMIT:
+            self.read(path)  # which refuses a pointer
+        try:
+            stream = here.open("rb")
+        except PermissionError as error:
+            raise unreadable(path) from error
+        with stream:
+            yield stream
 
     def sha256(self, path: str) -> str:
         here = self._resolve(path)
@@ -222,7 +249,7 @@ class WorkTree:
             digest = pointer or file_sha256(here)
             after = here.stat()
         except PermissionError as error:
-            raise InputError("cannot be read", file=path, fix="make it readable") from error
+            raise unreadable(path) from error
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
             raise InputError(
                 "changed while it was being read", file=path, fix="try again when it is still"

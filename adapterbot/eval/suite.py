@@ -7,8 +7,10 @@ task names, and hands out frozen tasks that need nothing else. Torch-free.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path as PathOnDisk
 from pathlib import PurePosixPath
+from typing import BinaryIO
 
 from pydantic import JsonValue
 
@@ -158,6 +160,10 @@ class _Recorded:
         content = self._tree.read(path, limit=limit)
         self.paths.add(normalise(path))
         return content
+
+    def open(self, path: str) -> AbstractContextManager[BinaryIO]:
+        self.paths.add(normalise(path))
+        return self._tree.open(path)
 
     def sha256(self, path: str) -> str:
         return self._tree.sha256(path)

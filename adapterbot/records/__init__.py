@@ -27,7 +27,14 @@ from adapterbot.records.deltas import (
     Standing,
     Verdict,
 )
-from adapterbot.records.lock import LockPart, LockResult, LockStatus
+from adapterbot.records.lock import (
+    DatasetDiff,
+    FileDiff,
+    LockPart,
+    LockResult,
+    LockStatus,
+    RowExample,
+)
 from adapterbot.records.report import (
     REPORT_VERSION,
     AdapterReport,
@@ -56,9 +63,11 @@ __all__ = [
     "CommitSha",
     "Comparison",
     "Count",
+    "DatasetDiff",
     "Digest",
     "Direction",
     "EvalStats",
+    "FileDiff",
     "Finite",
     "Interval",
     "Line",
@@ -75,6 +84,7 @@ __all__ = [
     "Problem",
     "Record",
     "Report",
+    "RowExample",
     "SampleDiff",
     "SampleScore",
     "ScoreKind",

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Annotated
 
-from adapterbot.records.base import Count, Line, Name, Record
+from pydantic import Field
+
+from adapterbot.records.base import Count, Line, Name, Record, Text
 
 
 class LockStatus(StrEnum):
@@ -34,3 +37,57 @@ class LockResult(Record):
     path: Line
     parts: tuple[LockPart, ...] = ()
     note: Line = ""
+
+
+class RowExample(Record):
+    """One row that differs, as text: `before` is None for an added row, `after` for a removed one.
+
+    `file` and `line` (1-based; for Parquet the number of the row) are where it stands now, or
+    where a removed row stood.
+    """
+
+    file: Line
+    line: Count
+    before: Text | None = None
+    after: Text | None = None
+
+
+class FileDiff(Record):
+    """The rows of one data file; `file` reads `old → new` where it was renamed."""
+
+    file: Line
+    rows_before: Count = 0
+    rows_after: Count = 0
+    added: Count = 0
+    removed: Count = 0
+    changed: Count = 0
+    reordered: bool = False
+
+
+class DatasetDiff(Record):
+    """What happened to the rows of a dataset, in total, and by file where anything did.
+
+    Every list is cut short at a bound; the counts are not.
+    """
+
+    added: Count = 0
+    removed: Count = 0
+    changed: Count = 0
+    files: Annotated[tuple[FileDiff, ...], Field(max_length=100)] = ()
+    added_rows: Annotated[tuple[RowExample, ...], Field(max_length=100)] = ()
+    removed_rows: Annotated[tuple[RowExample, ...], Field(max_length=100)] = ()
+    changed_rows: Annotated[tuple[RowExample, ...], Field(max_length=100)] = ()
+
+    @property
+    def summary(self) -> str:
+        """`+120 rows, −3 rows, 14 changed`."""
+        parts = [
+            f"{sign}{count:,} row{'' if count == 1 else 's'}"
+            for sign, count in (("+", self.added), ("−", self.removed))
+            if count
+        ]
+        if self.changed:
+            parts.append(f"{self.changed:,} changed")
+        if not parts and any(file.reordered for file in self.files):
+            return "the same rows in another order"
+        return ", ".join(parts) or "the same rows"

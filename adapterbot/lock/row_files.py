@@ -1,0 +1,184 @@
+"""Rows of training data as they are written, streamed from JSONL, JSON, CSV, Parquet or text.
+
+Only the reading, a row at a time; what makes two rows the same is for `rows`. Nothing here judges a
+row: one that is not JSON is its own text, so that two versions of any data can be compared.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import BinaryIO, NamedTuple
+
+from adapterbot.errors import InputError
+from adapterbot.tree import Tree
+
+ROW_LIMIT = 16 * 1024 * 1024
+DOCUMENT_LIMIT = 256 * 1024 * 1024
+_IN_MEMORY = 64 * 1024 * 1024
+
+
+class Row(NamedTuple):
+    """One row. `line` is 1-based; for Parquet and JSON it is the number of the row. `content` is
+    JSON text where the row is an object or a list, else the text itself."""
+
+    file: str
+    line: int
+    content: bytes
+
+
+@dataclass(frozen=True)
+class RowFile:
+    """The rows of one file, which may be gone through again and again.
+
+    `digest` is the SHA-256 of the file: two files that share it share every row.
+    """
+
+    name: str
+    digest: str
+    read: Callable[[], Iterator[Row]]
+
+    def __iter__(self) -> Iterator[Row]:
+        return self.read()
+
+
+Rows = Mapping[str, RowFile]
+"""The files of a dataset, by path."""
+
+
+def read_rows(tree: Tree, *paths: str) -> Rows:
+    """The data files at `paths` (files, or folders of them) in a tree, to be read when asked.
+
+    Raises:
+        InputError: a path does not exist, or a file is of a kind that has no rows.
+    """
+    found: dict[str, RowFile] = {}
+    for path in paths:
+        names = tree.files(path) if tree.has(path) else ()
+        if not names:
+            raise InputError(
+                f"does not exist in {tree.label}", file=path, fix="name the data of the run"
+            )
+        for name in names:
+            found[name] = _row_file(tree, name)
+    return found
+
+
+def _row_file(tree: Tree, name: str) -> RowFile:
+    reader = _READERS.get(PurePosixPath(name).suffix.lower())
+    if reader is None:
+        raise InputError(
+            f"is not a file whose rows we read ({', '.join(_READERS)})",
+            file=name,
+            fix="convert it to JSONL",
+        )
+
+    def read() -> Iterator[Row]:
+        with tree.open(name) as stream:
+            for line, content in reader(name, stream):
+                yield Row(name, line, content)
+
+    return RowFile(name, tree.sha256(name), read)
+
+
+def _lines(name: str, stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    number = 0
+    while line := stream.readline(ROW_LIMIT + 1):
+        number += 1
+        if len(line) > ROW_LIMIT:
+            raise InputError(
+                f"is longer than the {ROW_LIMIT:,} bytes we read",
+                file=name,
+                field=f"line {number}",
+                fix="write one row per line",
+            )
+        content = (line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line).strip()
+        if content:
+            yield number, content
+
+
+def _json(name: str, stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    content = stream.read(DOCUMENT_LIMIT + 1)
+    if len(content) > DOCUMENT_LIMIT:
+        raise InputError(
+            f"is larger than the {DOCUMENT_LIMIT:,} bytes we read", file=name, fix="use JSONL"
+        )
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise InputError("is not JSON", file=name, fix="use JSONL, a row per line") from error
+    for number, row in enumerate(found if isinstance(found, list) else [found], 1):
+        yield number, _dumped(row)
+
+
+def _csv(name: str, stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    text = io.TextIOWrapper(stream, "utf-8-sig", errors="backslashreplace", newline="")
+    reader = csv.reader(text)
+    header: list[str] | None = None
+    try:
+        for cells in reader:
+            if header is None:
+                header = cells
+            elif cells:
+                row: dict[str, object] = dict(zip(header, cells, strict=False))
+                if len(cells) > len(header):
+                    row[""] = cells[len(header) :]
+                yield reader.line_num, _dumped(row)
+    except csv.Error as error:
+        raise InputError(
+            f"is not CSV: {error}",
+            file=name,
+            field=f"line {reader.line_num}",
+            fix="quote the cell, or use JSONL",
+        ) from error
+    finally:
+        text.detach()  # the stream is its owner's to close
+
+
+def _parquet(name: str, stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    try:
+        import pyarrow as arrow
+        import pyarrow.parquet as parquet
+    except ModuleNotFoundError as error:
+        raise InputError(
+            "needs pyarrow to be read",
+            file=name,
+            fix="pip install 'adapterbot[parquet]', or convert it to JSONL",
+        ) from error
+    with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as spooled:
+        if not stream.seekable():
+            shutil.copyfileobj(stream, spooled)
+        number = 0
+        try:
+            for batch in parquet.ParquetFile(stream if stream.seekable() else spooled).iter_batches(
+                batch_size=1024
+            ):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield number, _dumped(row)
+        except (arrow.ArrowException, OSError) as error:
+            raise InputError("is not a Parquet file", file=name, fix="write it again") from error
+
+
+def _dumped(row: object) -> bytes:
+    if isinstance(row, str):
+        return row.encode("utf-8", "backslashreplace")
+    # What JSON has no word for (dates, bytes) is compared by how Python writes it.
+    text = json.dumps(row, sort_keys=True, ensure_ascii=False, default=repr)
+    return text.encode("utf-8", "backslashreplace")
+
+
+_READERS: Mapping[str, Callable[[str, BinaryIO], Iterator[tuple[int, bytes]]]] = {
+    ".jsonl": _lines,
+    ".ndjson": _lines,
+    ".json": _json,
+    ".csv": _csv,
+    ".parquet": _parquet,
+    ".txt": _lines,
+}

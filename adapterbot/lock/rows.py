@@ -1,0 +1,371 @@
+"""What happened to the rows of a dataset between two versions of it.
+
+Rows are compared by content, as a multiset: moving one is not a change. A row that is on one side
+only is *changed* rather than added and removed when it can be told which row of the other side it
+was: by a cell that no other row has (an id, a prompt), else by standing between the same rows.
+Nothing here reads a file; `row_files` does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, islice
+
+from adapterbot.errors import InputError
+from adapterbot.lock.row_files import Row, RowFile, Rows, read_rows
+from adapterbot.lock.schema import unique_object
+from adapterbot.records import DatasetDiff, FileDiff, RowExample
+
+__all__ = ["Rows", "dataset_diff", "read_rows"]
+
+EXAMPLES = 5
+EXAMPLE_CHARACTERS = 600
+MAX_ROWS = 5_000_000
+# Beyond these a dataset is another one, and pairing its rows up would explain nothing.
+MAX_PAIRED = 50_000
+MAX_LISTED = 100
+_CELLS = 64
+_DIGEST = 16  # bytes: no two rows of one dataset will meet
+_NEIGHBOURS = 20_000
+
+Cell = tuple[str, str]
+
+
+def dataset_diff(before: Rows, after: Rows, *, examples: int = EXAMPLES) -> DatasetDiff:
+    """The rows added, removed and changed between two versions of a dataset.
+
+    Files of the same name are compared with each other, and the files that only one side has with
+    the files that only the other side has, so that a renamed or resharded file is no news. Each
+    file that differs is read three times at most, never held.
+
+    Args:
+        before: as `read_rows` gives them.
+        after: likewise.
+        examples: at most so many rows are shown for each of added, removed and changed.
+
+    Raises:
+        InputError: a file cannot be read, or holds more rows than we can tell apart.
+    """
+    found = [_compare(old, new) for old, new in _counterparts(before, after)]
+    differing = [compared for compared in found if compared.differs]
+    return DatasetDiff(
+        added=sum(c.added for c in found),
+        removed=sum(c.removed for c in found),
+        changed=sum(len(c.changed_rows) for c in found),
+        files=tuple(c.record() for c in differing[:MAX_LISTED]),
+        added_rows=_first(
+            examples, (_example(row, None, row) for c in found for row in c.added_rows)
+        ),
+        removed_rows=_first(
+            examples, (_example(row, row, None) for c in found for row in c.removed_rows)
+        ),
+        changed_rows=_first(
+            examples, (_example(new, old, new) for c in found for old, new in c.changed_rows)
+        ),
+    )
+
+
+def _first(count: int, examples: Iterable[RowExample]) -> tuple[RowExample, ...]:
+    return tuple(islice(examples, min(count, MAX_LISTED)))
+
+
+def _example(here: Row, old: Row | None, new: Row | None) -> RowExample:
+    return RowExample(
+        file=here.file[-900:],
+        line=here.line,
+        before=old and _clipped(old),
+        after=new and _clipped(new),
+    )
+
+
+def _clipped(row: Row) -> str:
+    text = row.content[: 4 * EXAMPLE_CHARACTERS].decode("utf-8", "replace")
+    return text if len(text) <= EXAMPLE_CHARACTERS else text[: EXAMPLE_CHARACTERS - 1] + "…"
+
+
+# ---------------------------------------------------------------- which file with which
+
+
+def _counterparts(
+    before: Rows, after: Rows
+) -> Iterator[tuple[Sequence[RowFile], Sequence[RowFile]]]:
+    """The files to compare with each other; those that are the same on both sides are left out."""
+    old = {name: file for name, file in before.items() if name not in after}
+    new = {name: file for name, file in after.items() if name not in before}
+    for name in sorted(before.keys() & after.keys()):
+        if before[name].digest != after[name].digest:
+            yield [before[name]], [after[name]]
+    moved = {file.digest for file in old.values()} & {file.digest for file in new.values()}
+    left = [old[name] for name in sorted(old) if old[name].digest not in moved]
+    right = [new[name] for name in sorted(new) if new[name].digest not in moved]
+    if left or right:
+        yield left, right
+
+
+# ---------------------------------------------------------------- one comparison
+
+
+@dataclass
+class _Unmatched:
+    """The rows of one side that the other does not have; each with the row before it that both
+    have. Of a great many only the first are held."""
+
+    total: int = 0
+    rows: list[tuple[bytes, Row]] = field(default_factory=list)
+
+    def add(self, anchor: bytes, row: Row) -> None:
+        self.total += 1
+        if len(self.rows) < MAX_PAIRED:
+            self.rows.append((anchor, row))
+
+    @property
+    def overflows(self) -> bool:
+        return self.total > len(self.rows)
+
+
+@dataclass
+class _Compared:
+    """What became of the rows of some files that were compared with each other."""
+
+    name: str
+    rows_before: int
+    rows_after: int
+    added: int
+    removed: int
+    reordered: bool
+    added_rows: list[Row]
+    removed_rows: list[Row]
+    changed_rows: list[tuple[Row, Row]]
+
+    @property
+    def differs(self) -> bool:
+        return bool(self.added or self.removed or self.changed_rows or self.reordered)
+
+    def record(self) -> FileDiff:
+        return FileDiff(
+            file=self.name,
+            rows_before=self.rows_before,
+            rows_after=self.rows_after,
+            added=self.added,
+            removed=self.removed,
+            changed=len(self.changed_rows),
+            reordered=self.reordered,
+        )
+
+
+def _compare(old: Sequence[RowFile], new: Sequence[RowFile]) -> _Compared:
+    name = _named(old, new)
+    split = _split(name, old, new, _as_written)
+    if split.removed.overflows or split.added.overflows:
+        split = _split(name, old, new, _as_meant)
+    removed, added = split.removed, split.added
+    rewritten = bool(removed.total and added.total)
+    changed: list[tuple[Row, Row]] = []
+    if not (removed.overflows or added.overflows):
+        _match_by_meaning(removed, added)
+        changed = _pair_by_cells(removed, added, new)
+        changed += _pair_by_place(removed, added)
+        changed.sort(key=lambda pair: (pair[1].file, pair[1].line))
+    same = not (removed.total or added.total or changed)
+    if same and rewritten:
+        split = _split(name, old, new, _as_meant)
+    return _Compared(
+        name=name,
+        rows_before=split.rows_before,
+        rows_after=split.rows_after,
+        added=added.total,
+        removed=removed.total,
+        reordered=same and split.reordered,
+        added_rows=[row for _, row in added.rows],
+        removed_rows=[row for _, row in removed.rows],
+        changed_rows=changed,
+    )
+
+
+def _named(old: Sequence[RowFile], new: Sequence[RowFile]) -> str:
+    left, right = (
+        files[0].name if len(files) == 1 else f"{len(files)} files" for files in (old, new)
+    )
+    if not old or not new or left == right:
+        return (right if new else left)[-900:]
+    return f"{left[-900:]} → {right[-900:]}"
+
+
+# ---------------------------------------------------------------- rows that both sides have
+
+
+@dataclass
+class _Split:
+    rows_before: int
+    rows_after: int
+    removed: _Unmatched
+    added: _Unmatched
+    reordered: bool
+
+
+def _split(
+    name: str, old: Sequence[RowFile], new: Sequence[RowFile], key: Callable[[Row], bytes]
+) -> _Split:
+    """Take the rows that are on both sides out of the comparison, as often as they are on both."""
+    left, left_order = _counted(name, old, key)
+    rows_before, spare = left.total(), left.copy()
+    added, removed = _Unmatched(), _Unmatched()
+    anchor, rows_after = b"", 0
+    right_order = hashlib.blake2b(digest_size=_DIGEST)
+    for row in chain.from_iterable(new):
+        rows_after += 1
+        digest = key(row)
+        right_order.update(digest)
+        if spare[digest] > 0:
+            spare[digest] -= 1
+            anchor = digest
+        else:
+            added.add(anchor, row)
+    anchor = b""
+    for row in chain.from_iterable(old) if spare.total() else ():
+        digest = key(row)
+        if spare[digest] > 0:
+            spare[digest] -= 1
+            removed.add(anchor, row)
+        else:
+            anchor = digest
+    return _Split(rows_before, rows_after, removed, added, left_order != right_order.digest())
+
+
+def _counted(
+    name: str, files: Sequence[RowFile], key: Callable[[Row], bytes]
+) -> tuple[Counter[bytes], bytes]:
+    counted: Counter[bytes] = Counter()
+    order = hashlib.blake2b(digest_size=_DIGEST)
+    for number, row in enumerate(chain.from_iterable(files)):
+        if number >= MAX_ROWS:
+            raise InputError(
+                f"holds more than the {MAX_ROWS:,} rows that we compare", file=name, fix="split it"
+            )
+        digest = key(row)
+        counted[digest] += 1
+        order.update(digest)
+    return counted, order.digest()
+
+
+def _as_written(row: Row) -> bytes:
+    return hashlib.blake2b(row.content, digest_size=_DIGEST).digest()
+
+
+def _as_meant(row: Row) -> bytes:
+    return hashlib.blake2b(_canonical(_value(row)), digest_size=_DIGEST).digest()
+
+
+def _value(row: Row) -> object:
+    """The row as JSON, or its text when it is not (unambiguous) JSON."""
+    try:
+        return json.loads(row.content, object_pairs_hook=unique_object)
+    except (ValueError, RecursionError):
+        return row.content.decode("utf-8", "backslashreplace")
+
+
+def _canonical(value: object) -> bytes:
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return text.encode("utf-8", "backslashreplace")
+
+
+def _match_by_meaning(removed: _Unmatched, added: _Unmatched) -> None:
+    """Take out the rows that are only written differently: spaces, the order of keys."""
+    if not (removed.rows and added.rows):
+        return
+    left = Counter(_as_meant(row) for _, row in removed.rows)
+    both = left & Counter(_as_meant(row) for _, row in added.rows)
+    for side in (removed, added):
+        spare = both.copy()
+        kept = []
+        for anchor, row in side.rows:
+            digest = _as_meant(row)
+            if spare[digest] > 0:
+                spare[digest] -= 1
+            else:
+                kept.append((anchor, row))
+        side.rows, side.total = kept, len(kept)
+
+
+# ---------------------------------------------------------------- rows that became others
+
+
+def _pair_by_cells(
+    removed: _Unmatched, added: _Unmatched, new: Sequence[RowFile]
+) -> list[tuple[Row, Row]]:
+    """Pair the rows that share a cell which is in no other row: an id, a prompt."""
+    if not (removed.rows and added.rows):
+        return []
+    left = _owners(row for _, row in removed.rows)
+    right = _owners(row for _, row in added.rows)
+    telling = {cell for cell in left.keys() & right.keys() if left[cell] >= 0 <= right[cell]}
+    # A category that happens to be once on each side tells nothing; unchanged rows have it too.
+    ours = {(row.file, row.line) for _, row in added.rows}
+    for row in islice(chain.from_iterable(new), _NEIGHBOURS) if telling else ():
+        if (row.file, row.line) not in ours:
+            telling.difference_update(_cells(_value(row)))
+    votes = Counter((left[cell], right[cell]) for cell in telling)
+    pairs: dict[int, int] = {}
+    taken: set[int] = set()
+    for (i, j), _ in sorted(votes.items(), key=lambda item: (-item[1], item[0])):
+        if i not in pairs and j not in taken:
+            pairs[i] = j
+            taken.add(j)
+    return _take(removed, added, pairs)
+
+
+def _owners(rows: Iterable[Row]) -> dict[Cell, int]:
+    """Cell → the index of the row that alone has it, or −1 when several have."""
+    found: dict[Cell, int] = {}
+    for index, row in enumerate(rows):
+        for cell in _cells(_value(row)):
+            found[cell] = index if found.get(cell, index) == index else -1
+    return found
+
+
+def _cells(value: object) -> Iterator[Cell]:
+    """The leaves of a row, each with its path; of a row that has very many, the first."""
+    return islice(_leaves(value, ""), _CELLS)
+
+
+def _leaves(value: object, path: str) -> Iterator[Cell]:
+    if isinstance(value, dict):
+        for name in sorted(value):
+            yield from _leaves(value[name], f"{path}.{name}")
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _leaves(item, f"{path}[{index}]")
+    elif value not in (None, "", True, False):
+        yield path, str(value)
+
+
+def _pair_by_place(removed: _Unmatched, added: _Unmatched) -> list[tuple[Row, Row]]:
+    """Pair what stands between the same rows, where it is as many rows as before."""
+    left, right = _by_anchor(removed), _by_anchor(added)
+    pairs: dict[int, int] = {}
+    for anchor, rows in left.items():
+        if len(rows) == len(right.get(anchor, ())):
+            pairs.update(zip(rows, right[anchor], strict=True))
+    return _take(removed, added, pairs)
+
+
+def _by_anchor(side: _Unmatched) -> dict[bytes, list[int]]:
+    found: dict[bytes, list[int]] = defaultdict(list)
+    for index, (anchor, _) in enumerate(side.rows):
+        found[anchor].append(index)
+    return found
+
+
+def _take(
+    removed: _Unmatched, added: _Unmatched, pairs: Mapping[int, int]
+) -> list[tuple[Row, Row]]:
+    taken = [(removed.rows[i][1], added.rows[j][1]) for i, j in pairs.items()]
+    gone = set(pairs.values())
+    removed.rows = [entry for i, entry in enumerate(removed.rows) if i not in pairs]
+    added.rows = [entry for j, entry in enumerate(added.rows) if j not in gone]
+    removed.total, added.total = len(removed.rows), len(added.rows)
+    return taken

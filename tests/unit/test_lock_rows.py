@@ -1,0 +1,198 @@
+"""The dataset diff: rows as a multiset, whatever the format, and which row became which."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from adapterbot.errors import InputError
+from adapterbot.gittree import GitTree
+from adapterbot.lock import rows as rows_module
+from adapterbot.lock.rows import dataset_diff, read_rows
+from adapterbot.records import DatasetDiff
+from adapterbot.tree import WorkTree
+
+
+def jsonl(*rows: object) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def diff(folder: Path, before: dict[str, str], after: dict[str, str]) -> DatasetDiff:
+    sides = []
+    for side, files in (("before", before), ("after", after)):
+        (folder / side).mkdir(exist_ok=True, parents=True)
+        for name, text in files.items():
+            (folder / side / name).write_text(text)
+        sides.append(read_rows(WorkTree(folder / side), *files))
+    return dataset_diff(*sides)
+
+
+def counts(found: DatasetDiff) -> tuple[int, int, int]:
+    return found.added, found.removed, found.changed
+
+
+BASE = [{"prompt": f"question {i}", "answer": "yes", "category": "a"} for i in range(20)]
+
+
+def test_rows_are_added_removed_and_changed(tmp_path: Path) -> None:
+    now = [dict(row) for row in BASE[3:]]
+    now[5]["answer"] = "no"
+    now += [{"prompt": f"new {i}", "answer": "yes", "category": "a"} for i in range(120)]
+    found = diff(tmp_path, {"t.jsonl": jsonl(*BASE)}, {"t.jsonl": jsonl(*now)})
+    assert found.summary == "+120 rows, −3 rows, 1 changed"
+    (example,) = found.changed_rows
+    assert (example.file, example.line) == ("t.jsonl", 6)
+    assert json.loads(example.before)["answer"] == "yes"
+    assert json.loads(example.after)["answer"] == "no"
+    assert len(found.added_rows) == 5
+    assert [row.line for row in found.removed_rows] == [1, 2, 3]
+    (file,) = found.files
+    assert (file.rows_before, file.rows_after) == (20, 137)
+
+
+def test_a_shared_category_does_not_make_two_rows_one(tmp_path: Path) -> None:
+    now = [*BASE[1:], {"prompt": "other", "answer": "yes", "category": "a"}]
+    assert counts(diff(tmp_path, {"t.jsonl": jsonl(*BASE)}, {"t.jsonl": jsonl(*now)})) == (1, 1, 0)
+
+
+def test_a_row_of_one_text_is_known_by_its_place(tmp_path: Path) -> None:
+    before = "".join(f"sentence {i}\n" for i in range(9))
+    found = diff(tmp_path, {"t.txt": before}, {"t.txt": before.replace("sentence 4", "sentense 4")})
+    assert counts(found) == (0, 0, 1)
+    assert found.changed_rows[0].after == "sentense 4"
+
+
+def test_chat_rows_are_known_by_their_question(tmp_path: Path) -> None:
+    def chat(question: str, answer: str) -> object:
+        return {
+            "messages": [
+                {"role": "user", "content": question},
+                {"role": "assistant", "content": answer},
+            ]
+        }
+
+    before = [chat(f"q{i}", f"a{i}") for i in range(6)]
+    after = [chat("q9", "a9"), *before[:3], chat("q3", "other"), *before[5:]]
+    found = diff(tmp_path, {"t.jsonl": jsonl(*before)}, {"t.jsonl": jsonl(*after)})
+    assert counts(found) == (1, 1, 1)
+
+
+def test_what_is_only_written_differently_is_no_change(tmp_path: Path) -> None:
+    before = "".join(json.dumps(row) + "\n" for row in BASE)
+    after = "".join(json.dumps(row, sort_keys=True, separators=(",", ":")) + "\r\n" for row in BASE)
+    found = diff(tmp_path, {"t.jsonl": before}, {"t.jsonl": after})
+    assert counts(found) == (0, 0, 0)
+    assert found.summary == "the same rows"
+
+
+def test_another_order_is_said_and_counts_nothing(tmp_path: Path) -> None:
+    found = diff(tmp_path, {"t.jsonl": jsonl(*BASE)}, {"t.jsonl": jsonl(*BASE[::-1])})
+    assert found.summary == "the same rows in another order"
+
+
+def test_formats_compare_with_each_other(tmp_path: Path) -> None:
+    import pyarrow as arrow
+    import pyarrow.parquet as parquet
+
+    (tmp_path / "before").mkdir()
+    parquet.write_table(arrow.Table.from_pylist(BASE), tmp_path / "before" / "t.parquet")
+    csv = "prompt,answer,category\n" + "".join(f"question {i},yes,a\n" for i in range(20))
+    for name, text in {"t.csv": csv, "t.json": json.dumps(BASE)}.items():
+        (tmp_path / "before" / name).write_text(text)
+    (tmp_path / "after").mkdir()
+    (tmp_path / "after" / "t.jsonl").write_text(jsonl(*BASE[:-1]))
+    after = read_rows(WorkTree(tmp_path / "after"), "t.jsonl")
+    for name in ("t.parquet", "t.csv", "t.json"):
+        found = dataset_diff(read_rows(WorkTree(tmp_path / "before"), name), after)
+        assert counts(found) == (0, 1, 0), name
+        assert found.files[0].file == f"{name} → t.jsonl"
+
+
+def test_a_renamed_or_resharded_file_is_no_news(tmp_path: Path) -> None:
+    before = {"a.jsonl": jsonl(*BASE), "same.jsonl": jsonl(*BASE)}
+    after = {"moved.jsonl": jsonl(*BASE), "same.jsonl": jsonl(*BASE)}
+    assert diff(tmp_path / "1", before, after).files == ()
+    shards = {"b.jsonl": jsonl(*BASE[:8]), "c.jsonl": jsonl(*BASE[8:])}
+    assert counts(diff(tmp_path / "2", {"a.jsonl": jsonl(*BASE)}, shards)) == (0, 0, 0)
+
+
+def test_two_git_refs(tmp_path: Path) -> None:
+    def git(*arguments: str) -> str:
+        identity = ("-c", "user.name=a", "-c", "user.email=a@b")
+        return subprocess.run(
+            ["git", *identity, *arguments], cwd=tmp_path, check=True, capture_output=True, text=True
+        ).stdout.strip()
+
+    git("init", "-q")
+    big = [{"prompt": f"question {i}", "answer": "y" * 100} for i in range(4000)]
+    commits = []
+    for rows in (big, [*big[:-2], {"prompt": "new", "answer": "z"}]):
+        (tmp_path / "data").mkdir(exist_ok=True)
+        (tmp_path / "data" / "train.jsonl").write_text(jsonl(*rows))
+        git("add", "-A")
+        git("commit", "-qm", "data")
+        commits.append(GitTree(tmp_path, git("rev-parse", "HEAD")))
+    before, after = (read_rows(tree, "data") for tree in commits)
+    assert counts(dataset_diff(before, after)) == (1, 2, 0)
+    assert counts(dataset_diff(after, before)) == (2, 1, 0)
+
+
+def test_a_great_many_are_counted_and_not_paired(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows_module, "MAX_PAIRED", 10)
+    after = [{**row, "answer": "no"} for row in BASE]
+    files = {"t.jsonl": jsonl(*BASE)}
+    assert counts(diff(tmp_path / "1", files, {"t.jsonl": jsonl(*after)})) == (20, 20, 0)
+    compact = "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in BASE)
+    assert counts(diff(tmp_path / "2", files, {"t.jsonl": compact})) == (0, 0, 0)
+
+
+def test_hostile_rows_are_compared_as_text_or_refused_by_line(tmp_path: Path) -> None:
+    odd = b'{"a": 1, "a": 2}\n\xff\xfe\n' + b"[" * 5000 + b"\n\x00\n"
+    (tmp_path / "a.jsonl").write_bytes(odd)
+    (tmp_path / "b.jsonl").write_bytes(odd.replace(b'"a": 1', b'"a": 3'))
+    tree = WorkTree(tmp_path)
+    found = dataset_diff(read_rows(tree, "a.jsonl"), read_rows(tree, "b.jsonl"))
+    assert found.changed == 1  # a key given twice hides a value from `json.loads`
+    found.model_dump_json()
+    (tmp_path / "long.jsonl").write_bytes(b"x" * (17 << 20))
+    with pytest.raises(InputError, match="line 1"):
+        dataset_diff(read_rows(tree, "a.jsonl"), read_rows(tree, "long.jsonl"))
+    for name, content in {"n.csv": b'a\n"' + b"x" * 200_000, "n.parquet": b"PAR1"}.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(InputError, match=name):
+            dataset_diff({}, read_rows(tree, name))
+    (tmp_path / "x.bin").write_bytes(b"")
+    with pytest.raises(InputError, match="not a file whose rows"):
+        read_rows(tree, "x.bin")
+    with pytest.raises(InputError, match="does not exist"):
+        read_rows(tree, "nowhere")
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.integers(0, 9), max_size=25),
+    st.lists(st.integers(0, 9), max_size=25),
+    st.randoms(use_true_random=False),
+)
+def test_the_multisets_balance(
+    tmp_path_factory: pytest.TempPathFactory, old: list[int], new: list[int], order: random.Random
+) -> None:
+    """Independent reference: Counter arithmetic, where no cell can tell which row became which."""
+    folder = tmp_path_factory.mktemp("rows")
+    texts = [jsonl(*(f"row {i}" for i in side)) for side in (old, new)]
+    found = diff(folder, {"t.jsonl": texts[0]}, {"t.jsonl": texts[1]})
+    left, right = Counter(old), Counter(new)
+    assert found.added + found.changed == (right - left).total()
+    assert found.removed + found.changed == (left - right).total()
+    order.shuffle(new)
+    again = diff(folder, {"t.jsonl": texts[0]}, {"t.jsonl": jsonl(*(f"row {i}" for i in new))})
+    assert again.added + again.changed == (right - left).total()
