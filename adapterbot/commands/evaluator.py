@@ -5,56 +5,12 @@ from __future__ import annotations
 import gc
 import importlib
 import os
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from adapterbot.console import tame_library_logs
 from adapterbot.errors import OurFailure
-from adapterbot.eval.suite import Selection, Task
 from adapterbot.pipeline import EvaluatorFor
-from adapterbot.records import EvalStats, TaskResult
-from adapterbot.weights.peft_dir import AdapterFiles
-
-if TYPE_CHECKING:
-    from adapterbot.eval.engine import Engine
-
-
-class LocalEvaluator:
-    """An engine of this process, and what it has cost so far."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._seconds = 0.0
-
-    def evaluate(
-        self,
-        tasks: Sequence[Task],
-        adapter: AdapterFiles | None,
-        *,
-        drafts: Sequence[TaskResult] | None = None,
-        samples: Selection | None = None,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> tuple[TaskResult, ...]:
-        """As `Engine.evaluate`."""
-        started = time.monotonic()
-        try:
-            return self._engine.evaluate(
-                tasks, adapter, drafts=drafts, samples=samples, progress=progress
-            )
-        finally:
-            self._seconds += time.monotonic() - started
-
-    def stats(self) -> EvalStats:
-        """Device, precision, samples and seconds."""
-        return EvalStats(
-            device=self._engine.base.device_name,
-            dtype=str(self._engine.base.dtype).removeprefix("torch."),
-            samples=self._engine.asked,
-            cached=self._engine.cached,
-            seconds=round(self._seconds, 3),
-        )
 
 
 def cache_directory(environment: Mapping[str, str]) -> Path:
@@ -104,6 +60,6 @@ def engine(
         tame_library_logs()
         settings = EngineSettings(device=device or "auto")
         cache = ScoreCache(cache_directory(environment))
-        return lambda base: LocalEvaluator(Engine(base, settings, cache=cache))
+        return lambda base: Engine(base, settings, cache=cache)
 
     return imported

@@ -16,7 +16,7 @@ import torch
 from adapterbot.eval.base_model import BaseModel
 from adapterbot.eval.forward import Forward, left_padded
 from adapterbot.eval.generation import GenerationRequest, Generator, chosen
-from adapterbot.eval.prompts import Ids
+from adapterbot.eval.questions import Ids
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import torch
 from adapterbot.eval.base_model import BaseModel
 from adapterbot.eval.forward import Forward, left_padded
 from adapterbot.eval.key_values import KeyValues
-from adapterbot.eval.prompts import Ids
+from adapterbot.eval.questions import Ids
 from adapterbot.eval.sampling import GREEDY, Choice, next_tokens
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from adapterbot.eval.base_model import BaseModel
 from adapterbot.eval.forward import Forward, left_padded, right_padded
 from adapterbot.eval.key_values import KeyValues
-from adapterbot.eval.prompts import Ids
+from adapterbot.eval.questions import Ids
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,7 @@ from typing import Any
 
 from adapterbot.errors import InputError
 from adapterbot.eval.answers import Sample
-
-Ids = tuple[int, ...]
+from adapterbot.eval.questions import Ids
 
 
 class Prompts:

@@ -8,34 +8,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from adapterbot.eval.answers import Answer, Request, Sample
+from adapterbot.eval.answers import Answer, Request
 from adapterbot.eval.base_model import BaseModel
 from adapterbot.eval.batches import Batcher
 from adapterbot.eval.drafts import Checked, DraftRequest, Worth, check_drafts, pilot
 from adapterbot.eval.forward import Forward
 from adapterbot.eval.generation import GenerationRequest, Generator, cut_at_stop
 from adapterbot.eval.loglikelihood import LikelihoodRequest, loglikelihoods
-from adapterbot.eval.prompts import Ids, Prompts
+from adapterbot.eval.prompts import Prompts
+from adapterbot.eval.questions import Ids, Question, Unanswered
 from adapterbot.eval.sampling import Choice, noise_key
-from adapterbot.eval.suite import Task
-
-
-@dataclass(frozen=True)
-class Question:
-    """One sample of one task; and the tokens of another adapter's answer, made when asked for."""
-
-    task: Task
-    sample: Sample
-    draft: Callable[[], Ids] | None = None
-
-
-@dataclass(frozen=True)
-class Unanswered:
-    """Why a sample has no answer."""
-
-    reason: str
 
 
 class Respondent:

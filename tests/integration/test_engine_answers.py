@@ -18,7 +18,8 @@ from adapterbot.errors import InputError
 from adapterbot.eval.answers import Answer, Message, Request, Sample
 from adapterbot.eval.base_model import load_base
 from adapterbot.eval.prompts import Prompts
-from adapterbot.eval.respondent import Question, Respondent, Unanswered
+from adapterbot.eval.questions import Question, Unanswered
+from adapterbot.eval.respondent import Respondent
 from adapterbot.eval.settings import EngineSettings
 from adapterbot.eval.suite import Task
 from adapterbot.weights import attach, load_adapter, read_adapter_dir

@@ -1,0 +1,249 @@
+"""An evaluation: every task's samples asked, scored and remembered, whoever answers them.
+
+`Evaluation.evaluate` knows what is cached, which adapter must be under the base and what may serve
+as drafts. How an answer comes about is the `Model`'s; whether it is right is `scorers`'. No torch
+here.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from adapterbot.eval import scorers
+from adapterbot.eval.answers import Answer, Sample, Scored
+from adapterbot.eval.cache import CachedScore, CacheKey, ScoreCache
+from adapterbot.eval.questions import Ids, Model, Question, Unanswered
+from adapterbot.eval.scorers.base import Scorer
+from adapterbot.eval.suite import Selection, Task, selected
+from adapterbot.records import EvalStats, SampleScore, TaskResult
+from adapterbot.weights.peft_dir import AdapterFiles, adapter_digest, check_base, read_adapter_dir
+
+# Raised when the same base, adapter and task would be answered in another way: old caches miss.
+ALGORITHM = 1
+_STORE_EVERY = 64
+_TEXT_LIMIT = 32 * 1024
+
+
+class Evaluation:
+    """A model and what it takes to evaluate adapters with it; a context manager.
+
+    Attributes:
+        asked: how many samples `evaluate` was asked for so far.
+        cached: how many of them came from the cache.
+    """
+
+    def __init__(self, model: Model, *, cache: ScoreCache | None = None) -> None:
+        """
+        Args:
+            cache: where scores are kept between runs; without one nothing is.
+        """
+        self.asked = 0
+        self.cached = 0
+        self._model = model
+        self._cache = cache
+        self._seconds = 0.0
+        self._written: dict[tuple[str, str], tuple[str, Ids]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Takes every adapter off the base, and lets go of the model."""
+        self._model.close()
+
+    def stats(self) -> EvalStats:
+        """Device, precision, samples and seconds so far."""
+        return EvalStats(
+            device=self._model.device,
+            dtype=self._model.dtype,
+            samples=self.asked,
+            cached=self.cached,
+            seconds=round(self._seconds, 3),
+        )
+
+    def evaluate(
+        self,
+        tasks: Sequence[Task],
+        adapter: Path | AdapterFiles | None,
+        *,
+        drafts: Sequence[TaskResult] | None = None,
+        samples: Selection | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> tuple[TaskResult, ...]:
+        """Every sample of every task, answered and scored under one adapter.
+
+        Args:
+            tasks: what is asked.
+            adapter: a PEFT directory, or what `read_adapter_dir` said of it (errors then name it
+                as it was named there); None for the bare base.
+            drafts: what another adapter answered. Where this one says the same, its answer costs
+                one forward pass; the results do not depend on it.
+            samples: the ids to ask of each task; a task that is not named is asked nothing. None
+                asks everything. The cache is the same, so no sample is ever answered twice.
+            progress: called with (samples done, samples in all).
+
+        Returns: one result per task, its samples in suite order.
+
+        Raises:
+            InputError: the adapter is broken, of an unsupported kind, or for another base.
+            OurFailure: one sample alone does not fit into the device's memory.
+        """
+        started = time.monotonic()
+        try:
+            return self._evaluate(tasks, adapter, drafts, samples, progress)
+        finally:
+            self._seconds += time.monotonic() - started
+
+    def _evaluate(
+        self,
+        tasks: Sequence[Task],
+        adapter: Path | AdapterFiles | None,
+        drafts: Sequence[TaskResult] | None,
+        samples: Selection | None,
+        progress: Callable[[int, int], None] | None,
+    ) -> tuple[TaskResult, ...]:
+        files = read_adapter_dir(adapter) if isinstance(adapter, Path) else adapter
+        if files:
+            check_base(files, self._model.name)
+        digest = adapter_digest(files.path) if files else ""
+        keys = [self._key(task, files, digest) for task in tasks]
+        scores = [self._stored(task, key) for task, key in zip(tasks, keys, strict=True)]
+        asked = [selected(task, samples) for task in tasks]
+        waiting = [
+            (index, sample)
+            for index, chosen in enumerate(asked)
+            for sample in chosen
+            if sample.id not in scores[index]
+        ]
+        total = sum(map(len, asked))
+        done = total - len(waiting)
+        self.asked += total
+        self.cached += done
+        if progress:
+            progress(done, total)
+        texts = {(r.task, s.sample_id): s.output for r in drafts or () for s in r.samples}
+        questions = [
+            Question(tasks[index], sample, self._draft(tasks[index], sample, texts))
+            for index, sample in waiting
+        ]
+        with ExitStack() as stack:
+            judges = [stack.enter_context(_judge(task)) for task in tasks]
+            if questions:
+                stack.enter_context(self._model.under(files, digest))
+            unsaved: dict[int, list[CachedScore]] = {}
+            stack.callback(self._store, keys, unsaved)
+            for at, answer in self._model.answers(questions):
+                index, sample = waiting[at]
+                one = _scored(judges[index], sample, answer)
+                scores[index][sample.id] = one.score
+                self._written[tasks[index].digest, sample.id] = (one.score.output, one.token_ids)
+                if one.score.missing is None:
+                    # Why a score is missing (a judge that was away) may not be true tomorrow.
+                    unsaved.setdefault(index, []).append(one)
+                done += 1
+                if done % _STORE_EVERY == 0:
+                    self._store(keys, unsaved)
+                if progress:
+                    progress(done, total)
+        return tuple(
+            _result(task, chosen, found)
+            for task, chosen, found in zip(tasks, asked, scores, strict=True)
+        )
+
+    def _key(self, task: Task, files: AdapterFiles | None, adapter: str) -> CacheKey:
+        identity = self._model.identity(files)
+        return CacheKey(
+            base=identity.base,
+            adapter=adapter,
+            task=task.digest,
+            settings=json.dumps(dict(identity.settings), sort_keys=True),
+            versions=json.dumps(dict(identity.versions), sort_keys=True),
+            algorithm=ALGORITHM,
+        )
+
+    def _stored(self, task: Task, key: CacheKey) -> dict[str, SampleScore]:
+        """What the cache knows of one task, by sample id."""
+        stored = self._cache.load(key) if self._cache else {}
+        for sample, one in stored.items():
+            self._written[task.digest, sample] = (one.score.output, one.token_ids)
+        return {sample: one.score for sample, one in stored.items()}
+
+    def _store(self, keys: Sequence[CacheKey], unsaved: dict[int, list[CachedScore]]) -> None:
+        if self._cache:
+            for task, scores in unsaved.items():
+                self._cache.store(keys[task], scores)
+        unsaved.clear()
+
+    def _draft(
+        self, task: Task, sample: Sample, texts: dict[tuple[str, str], str]
+    ) -> Callable[[], Ids] | None:
+        """Another adapter's answer as tokens: as it wrote them, where we saw it write."""
+        text = texts.get((task.name, sample.id))
+        if text is None:
+            return None
+        wrote, ids = self._written.get((task.digest, sample.id), (None, ()))
+        return (lambda: ids) if wrote == text else partial(self._model.tokens, text)
+
+
+@contextmanager
+def _judge(task: Task) -> Iterator[Scorer]:
+    scorer = scorers.get(task.scorer, task.scorer_options)
+    try:
+        yield scorer
+    finally:
+        scorer.close()
+
+
+def _scored(scorer: Scorer, sample: Sample, answer: Answer | Unanswered) -> CachedScore:
+    ids: Ids
+    if isinstance(answer, Unanswered):
+        scored, text, ids = Scored(None, answer.reason), "", ()
+    else:
+        scored, text, ids = scorer.score(sample, answer), answer.text, answer.token_ids
+    if scored.score is not None and not math.isfinite(scored.score):
+        scored = Scored(None, f"{scorer.name} gave {scored.score}")
+    return CachedScore(
+        SampleScore(
+            sample_id=sample.id,
+            score=scored.score,
+            missing=scored.missing,
+            prompt=_clipped(sample.prompt),
+            expected=_clipped(sample.expected),
+            output=_clipped(text),
+            slice=sample.slice,
+            cluster=sample.cluster,
+            stats=scored.stats,
+        ),
+        ids,
+    )
+
+
+def _result(task: Task, asked: Sequence[Sample], found: Mapping[str, SampleScore]) -> TaskResult:
+    return TaskResult(
+        task=task.name,
+        scorer=task.scorer,
+        direction=task.direction,
+        kind=task.kind,
+        unit=task.unit,
+        samples=tuple(found[sample.id] for sample in asked),
+    )
+
+
+def _clipped(text: str) -> str:
+    return text if len(text) <= _TEXT_LIMIT else text[: _TEXT_LIMIT - 1] + "…"
