@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 from adapterbot.weights.peft_dir import AdapterFiles, adapter_digest, check_base, read_adapter_dir
 
 if TYPE_CHECKING:
-    from adapterbot.weights.adapter import Adapter, load_adapter
+    from adapterbot.weights.adapter import Adapter, load_adapter, open_adapter
     from adapterbot.weights.attachment import Attachment, attach
+    from adapterbot.weights.merging import merge_linear
+    from adapterbot.weights.saving import save_adapter
 
 __all__ = [
     "Adapter",
@@ -23,7 +25,10 @@ __all__ = [
     "attach",
     "check_base",
     "load_adapter",
+    "merge_linear",
+    "open_adapter",
     "read_adapter_dir",
+    "save_adapter",
 ]
 
 _NEEDS_TORCH = {
@@ -31,6 +36,9 @@ _NEEDS_TORCH = {
     "Attachment": "adapterbot.weights.attachment",
     "attach": "adapterbot.weights.attachment",
     "load_adapter": "adapterbot.weights.adapter",
+    "merge_linear": "adapterbot.weights.merging",
+    "open_adapter": "adapterbot.weights.adapter",
+    "save_adapter": "adapterbot.weights.saving",
 }
 
 

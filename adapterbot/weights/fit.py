@@ -41,7 +41,7 @@ def check_fit(model: nn.Module, adapter: Adapter) -> None:
                 field="target_modules",
                 fix=_SAME_RUN,
             )
-        shape = features(module)
+        shape = None if update.kernel else features(module)
         if shape is None or isinstance(module, nn.Embedding) != update.embedding:
             raise InputError(
                 f"is a {type(module).__name__} in the base model, which these factors do not fit",

@@ -21,6 +21,8 @@ WEIGHTS_NAME = "adapter_model.safetensors"
 _PICKLE_NAME = "adapter_model.bin"
 _CONFIG_LIMIT = 4 * 1024 * 1024
 _PREFIX = "base_model.model."
+# Of the kernels of Conv1d, Conv2d and Conv3d, whose factors are matrices with a kernel each.
+_KERNEL_DIMENSIONS = 3
 _FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
 
 # The tensor names under which PEFT stores the two factors of one module.
@@ -36,7 +38,8 @@ _FACTORS = {
 class LowRankEntry:
     """Where one module's factors lie: A (rank, in) and B (out, rank) by tensor name.
 
-    For an embedding, `in` is the vocabulary and `out` the width.
+    For an embedding, `in` is the vocabulary and `out` the width. For a convolution A is
+    (rank, in, *kernel) and B (out, rank, 1, …).
     """
 
     a: str
@@ -45,6 +48,7 @@ class LowRankEntry:
     in_features: int
     out_features: int
     embedding: bool
+    kernel: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -170,6 +174,19 @@ def check_base(files: AdapterFiles, base: Path | str) -> None:
             )
 
 
+def check_same_base(one: AdapterFiles, other: AdapterFiles) -> None:
+    """Refuses two adapters that say they were trained on different models of the Hub.
+
+    A path on somebody's machine says nothing; two adapters whose shapes disagree are refused by
+    whoever puts them together.
+
+    Raises:
+        InputError: with both names.
+    """
+    if one.config.base_model_name_or_path:
+        _check_base_name(other, one.config.base_model_name_or_path)
+
+
 def _check_base_name(files: AdapterFiles, base: str) -> None:
     trained_on = files.config.base_model_name_or_path
     if trained_on is None or trained_on.casefold() == base.casefold():
@@ -262,7 +279,8 @@ def _lora_layout(
             replaced[_saved_parameter(name, tensor, shown)] = tensor
             continue
         side, embedding = _FACTORS[suffix]
-        if info.dtype not in _FLOATS or len(info.shape) != 2:
+        most = 2 if embedding else 2 + _KERNEL_DIMENSIONS
+        if info.dtype not in _FLOATS or not 2 <= len(info.shape) <= most:
             raise InputError(
                 f"is {info.dtype} with {len(info.shape)} dimensions; a factor is a float matrix",
                 file=shown,
@@ -311,7 +329,15 @@ def _pair(
             field=module,
             fix="push adapter_config.json and the weights of the same training run",
         )
-    return LowRankEntry(a, b, rank, a_info.shape[1], b_info.shape[0], embedding)
+    kernel = a_info.shape[2:]
+    if b_info.shape[2:] != (1,) * len(kernel):
+        raise InputError(
+            f"has factors of shape {a_info.shape} and {b_info.shape}; B must have a kernel of ones",
+            file=shown,
+            field=module,
+            fix="save the adapter with PEFT's `save_pretrained`",
+        )
+    return LowRankEntry(a, b, rank, a_info.shape[1], b_info.shape[0], embedding, kernel)
 
 
 def _listed(names: Iterable[str]) -> str:
