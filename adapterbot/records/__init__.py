@@ -35,6 +35,13 @@ from adapterbot.records.lock import (
     LockStatus,
     RowExample,
 )
+from adapterbot.records.pulls import (
+    AdapterPullRequest,
+    AdapterWeights,
+    EvalDelta,
+    SampleChange,
+    WeightsFile,
+)
 from adapterbot.records.report import (
     REPORT_VERSION,
     AdapterReport,
@@ -56,8 +63,10 @@ from adapterbot.records.scores import (
 
 __all__ = [
     "REPORT_VERSION",
+    "AdapterPullRequest",
     "AdapterRef",
     "AdapterReport",
+    "AdapterWeights",
     "BisectResult",
     "BisectVerdict",
     "CommitSha",
@@ -66,6 +75,7 @@ __all__ = [
     "DatasetDiff",
     "Digest",
     "Direction",
+    "EvalDelta",
     "EvalStats",
     "FileDiff",
     "Finite",
@@ -85,6 +95,7 @@ __all__ = [
     "Record",
     "Report",
     "RowExample",
+    "SampleChange",
     "SampleDiff",
     "SampleScore",
     "ScoreKind",
@@ -96,4 +107,5 @@ __all__ = [
     "Text",
     "Unit",
     "Verdict",
+    "WeightsFile",
 ]

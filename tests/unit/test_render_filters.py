@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from adapterbot import inert, render
+from adapterbot import inert, templating
 from adapterbot.inert import Inert
 from scripts.comment_picture import github_html
 from tests.golden.github_view import Page, assert_dead, fragments, hostile_text
@@ -108,7 +108,7 @@ def test_a_code_span_survives_every_run_of_backticks() -> None:
 
 
 def test_a_forgotten_filter_costs_looks_and_not_safety() -> None:
-    template = render._markdown().from_string("{{ x }} {{ x ~ y }} {{ none }}")
+    template = templating.markdown().from_string("{{ x }} {{ x ~ y }} {{ none }}")
     out = template.render(x="<b> @acme |", y=inert.code("z"), none=None)
     assert Page(github_html(out)).elements == [("p", []), "/p"]
     assert_dead(Page(github_html(out)).plain)
@@ -116,8 +116,8 @@ def test_a_forgotten_filter_costs_looks_and_not_safety() -> None:
 
 
 def test_no_filter_of_jinja_turns_the_escaping_off() -> None:
-    assert {"safe", "escape", "forceescape"}.isdisjoint(render._markdown().filters)
-    assert {"safe", "forceescape"}.isdisjoint(render._web().filters)
+    assert {"safe", "escape", "forceescape"}.isdisjoint(templating.markdown().filters)
+    assert {"safe", "forceescape"}.isdisjoint(templating.web().filters)
 
 
 @pytest.mark.parametrize(

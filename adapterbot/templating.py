@@ -1,0 +1,168 @@
+"""The two Jinja environments that every document of ours is filled in with, and the byte budget.
+
+Every string that a template prints is hostile. The Markdown environment therefore passes each value
+through `inert.text` unless a filter has made it inert already, so a forgotten filter costs looks
+and not safety; the HTML one escapes, and spells out what would be invisible.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from typing import Final, TypeVar
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from adapterbot import figures, inert
+from adapterbot.inert import Inert
+from adapterbot.page import broke, short_digest
+from adapterbot.records import SampleChange, SampleDiff
+
+LOADER: Final = PackageLoader("adapterbot")
+# No item is shorter than this in bytes, so that many of them is the most that can ever fit.
+_LEAST_ITEM = 40
+_MOST_ITEMS = 2000
+
+Item = TypeVar("Item")
+
+
+def filled(template: str, **values: object) -> str:
+    """A Markdown template with its values."""
+    return markdown().get_template(template).render(values)
+
+
+def size(text: str) -> int:
+    """UTF-8 bytes."""
+    return len(text.encode())
+
+
+def fitted(
+    order: Sequence[Item], without: Callable[[Iterable[Item]], str], limit: int
+) -> str | None:
+    """`without(order[:n])` for about the least n with which it fits; None when nothing helps.
+
+    Args:
+        order: what can be left out, least interesting first.
+        without: the document without these items; its size falls with every one of them.
+        limit: UTF-8 bytes.
+    """
+    least = max(0, len(order) - min(max(limit, 0) // _LEAST_ITEM, _MOST_ITEMS))
+    best = without(order[:least])
+    if size(best) <= limit:
+        return best
+    fits, best = len(order), without(order)
+    if size(best) > limit:
+        return None
+    while fits - least > 1:
+        middle = (least + fits) // 2
+        body = without(order[:middle])
+        if size(body) <= limit:
+            fits, best = middle, body
+        else:
+            least = middle
+    return best
+
+
+# ---------------------------------------------------------------- the environments
+
+
+def _inert_by_default(value: object) -> Inert:
+    if value is None:
+        return inert.NONE
+    return value if isinstance(value, Inert) else inert.text(value)
+
+
+def _difference(sample: SampleDiff | SampleChange, limit: int) -> Inert:
+    """One sample as a unified diff: what was asked and expected, then both answers."""
+    asked = [("prompt", sample.prompt)]
+    if isinstance(sample, SampleDiff):
+        asked.append(("expected", sample.expected))
+    content: list[str] = []
+    for title, said in asked:
+        content += [f"@@ {title} @@", *(f" {line}" for line in inert.lines(said, limit))]
+    content += [
+        "@@ baseline → candidate @@",
+        *(f"-{line}" for line in inert.lines(sample.baseline_output, limit)),
+        *(f"+{line}" for line in inert.lines(sample.candidate_output, limit)),
+    ]
+    return inert.fenced(content, "diff")
+
+
+def _place(where: tuple[str, int | None]) -> str:
+    """`file:line`, or the file alone."""
+    file, line = where
+    return file if line is None else f"{file}:{line}"
+
+
+def _short(sha: str) -> str:
+    return sha[:7]
+
+
+_FIGURES = {
+    "count": figures.count,
+    "duration": figures.duration,
+    "p_value": figures.p_value,
+    "score": figures.score,
+    "share": figures.share,
+    "digest": short_digest,
+    "length": len,
+    "place": _place,
+    "short": _short,
+}
+
+
+@cache
+def markdown() -> Environment:
+    """For Markdown that GitHub shows."""
+    env = Environment(
+        loader=LOADER,
+        # HTML escaping is not enough for Markdown; `finalize` does the whole work.
+        autoescape=False,  # noqa: S701
+        finalize=_inert_by_default,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    env.filters.clear()
+    env.filters.update(
+        _FIGURES,
+        block=inert.block,
+        cell=inert.cell,
+        code=inert.code,
+        difference=_difference,
+        link=inert.link,
+        text=inert.text,
+    )
+    env.tests["broke"] = broke
+    return env
+
+
+def _visible(value: object) -> object:
+    """For HTML: autoescape makes it inert, and what would be invisible is shown."""
+    if value is None:
+        return inert.NONE
+    if not isinstance(value, str) or isinstance(value, (Inert, Markup)):
+        return value
+    if not value:
+        return inert.EMPTY
+    return "\n".join(map(inert.visible, value.replace("\r\n", "\n").split("\n")))
+
+
+@cache
+def web() -> Environment:
+    """For the page of its own."""
+    env = Environment(
+        loader=LOADER,
+        autoescape=True,
+        finalize=_visible,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    env.filters.clear()
+    env.filters.update(_FIGURES)
+    env.tests["broke"] = broke
+    return env
