@@ -1,7 +1,9 @@
 """What the gate costs besides evaluating and importing torch, on the example.
 
-A whole run as on a runner: a process of its own, an event, a comment posted to a local server. The
-stages time themselves; what no stage covers (starting Python, reading the event) is "start".
+A whole run as on a runner: an environment with what the action installs and no more, a process of
+its own, an event, a comment posted to a local server. The stages time themselves; what no stage
+covers (starting Python, reading the event, ending) is "start". Of the stage "import" only torch's
+share, with what torch itself imports, is not counted: transformers and the rest are overhead.
 """
 
 from __future__ import annotations
@@ -9,31 +11,67 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 import tempfile
 import time
+import tomllib
 from pathlib import Path
 
+from bench import peers
 from bench.figures import Figure, median
 from tests import example
 from tests.github_server import GitHubServer
 
 RUNS = 3
 TARGET_SECONDS = 2.0
-NOT_OVERHEAD = ("import", "evaluate", "bisect")
+NOT_OVERHEAD = ("torch", "evaluate", "bisect")
+_IMPORT = re.compile(r"import time:\s+(\d+) \|\s+\d+ \| ( *)(\S+)")
 
 
-def one_run(repository: Path, server: GitHubServer, place: Path) -> dict[str, float]:
+def runner() -> Path:
+    """A Python with what the action installs for a gate."""
+    project = tomllib.loads((peers.ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["eval"]]
+    constraints = str(peers.ROOT / "constraints.txt")
+    return peers.environment("runner", "--constraint", constraints, *wanted) / "python"
+
+
+def torch_share(python: Path) -> float:
+    """How much of importing the engine is importing torch, between 0 and 1.
+
+    Python reports each module's own time after those that it imports, one level deeper.
+    """
+    code = "from adapterbot.commands.evaluator import engine; engine('cpu')()"
+    done = subprocess.run(
+        [python, "-X", "importtime", "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(peers.ROOT)},
+    )
+    rows = [match.groups() for match in map(_IMPORT.match, done.stderr.splitlines()) if match]
+    importers: list[str] = []
+    torch = rest = 0
+    for own, indent, name in reversed(rows):
+        importers[len(indent) // 2 :] = [name]
+        if any(importer.split(".")[0] == "torch" for importer in importers):
+            torch += int(own)
+        elif "adapterbot.eval.engine" in importers or name.startswith("transformers"):
+            rest += int(own)
+    return torch / (torch + rest)
+
+
+def one_run(python: Path, repository: Path, server: GitHubServer, place: Path) -> dict[str, float]:
     """Seconds by stage of one gate with a cold score cache."""
     payload = example.pull_request(repository)
     environment = {
         **os.environ,
         **example.runner_environment(place, "pull_request", payload, server.url),
         "ADAPTERBOT_CACHE": str(place / "scores"),
+        "PYTHONPATH": str(peers.ROOT),
     }
     started = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-m", "adapterbot", "gate"],
+        [python, "-m", "adapterbot", "gate"],
         cwd=repository,
         env=environment,
         capture_output=True,
@@ -56,8 +94,12 @@ def measure() -> list[Figure]:
         server.add_token("t0ken")
         server.add_pull(example.REPOSITORY, example.NUMBER)
         repository = example.build(Path(folder) / "repository")
-        runs = [one_run(repository, server, Path(folder) / str(i)) for i in range(RUNS)]
+        python = runner()
+        runs = [one_run(python, repository, server, Path(folder) / str(i)) for i in range(RUNS)]
+        share = median(torch_share(python) for _ in range(RUNS))
     split = {name: median(run.get(name, 0.0) for run in runs) for name in runs[0]}
+    split["torch"] = share * split["import"]
+    split["import"] -= split["torch"]
     overhead = sum(s for name, s in split.items() if name not in NOT_OVERHEAD)
     shown = ", ".join(f"{name} {seconds:.2f}" for name, seconds in split.items())
     return [

@@ -35,6 +35,9 @@ def engine(
     """
 
     def imported() -> EvaluatorFor:
+        # Hundreds of thousands of objects are made now that live until the end. Left to the
+        # collector they are walked again and again: a quarter of the time that importing takes.
+        gc.disable()
         try:
             from adapterbot.eval.cache import ScoreCache
             from adapterbot.eval.engine import Engine
@@ -49,14 +52,14 @@ def engine(
             library_logs = importlib.import_module("transformers.utils.logging")
             library_logs.disable_default_handler()
             library_logs.enable_propagation()
-            # Hundreds of thousands of objects live until the end now. Left to the collector, they
-            # are walked again and again, and cost most of a second when the process ends.
             gc.freeze()
         except (ImportError, OSError) as error:
             raise OurFailure(
                 f"the packages for evaluating do not load: {error}",
                 fix="pip install 'adapterbot[eval]'; `adapterbot doctor` tells more",
             ) from error
+        finally:
+            gc.enable()
         tame_library_logs()
         settings = EngineSettings(device=device or "auto")
         cache = ScoreCache(cache_directory(environment))
