@@ -6,18 +6,17 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
-import os
 import re
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 from adapterbot.errors import InputError, OurFailure
+from adapterbot.gitobjects import blob, blob_stream, git
 from adapterbot.tree import (
     TEXT_LIMIT,
     file_sha256,
@@ -32,7 +31,6 @@ from adapterbot.tree import (
 _SYMLINK_MODE = "120000"
 _SUBMODULE_MODE = "160000"
 _SMALL = 256 * 1024
-_READING = ("git", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null")
 
 
 @dataclass(frozen=True)
@@ -107,7 +105,7 @@ class GitTree:
         entry = self._entry(path)
         if entry.size > limit:
             raise too_large(path, entry.size, limit)
-        read = _small_blob if entry.size <= _SMALL else _blob
+        read = _small_blob if entry.size <= _SMALL else blob
         content = read(self.repository, entry.object_id)
         oid = lfs_oid(content)
         if oid is None:
@@ -122,7 +120,7 @@ class GitTree:
         path = normalise(path)
         entry = self._entry(path)
         if entry.size > _SMALL:
-            with _blob_stream(self.repository, entry.object_id) as stream:
+            with blob_stream(self.repository, entry.object_id) as stream:
                 yield stream
             return
         content = _small_blob(self.repository, entry.object_id)
@@ -174,64 +172,14 @@ class GitTree:
         return root / path
 
 
-def _blob(repository: Path, object_id: str) -> bytes:
-    return git(repository, "cat-file", "blob", object_id)
-
-
-@contextmanager
-def _blob_stream(repository: Path, object_id: str) -> Iterator[BinaryIO]:
-    command = [*_READING, "-C", str(repository), "cat-file", "blob", object_id]
-    # The pipe is closed on leaving: whoever stops early must not leave Git writing to nobody.
-    with (
-        subprocess.Popen(
-            command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, env=_environment()
-        ) as process,
-        cast("BinaryIO", process.stdout) as stream,
-    ):
-        yield stream
-    if process.returncode > 0:
-        raise OurFailure(f"git cat-file failed with exit code {process.returncode}")
-
-
-# A blob never changes, and the two sides of a comparison share most of theirs: a process for each
-# is paid once.
-_small_blob = functools.lru_cache(maxsize=256)(_blob)
+# A blob never changes, and the two sides of a comparison share most of theirs.
+_small_blob = functools.lru_cache(maxsize=256)(blob)
 
 
 @functools.lru_cache(maxsize=65_536)
 def _blob_sha256(repository: Path, object_id: str) -> str:
-    content = _blob(repository, object_id)
+    content = blob(repository, object_id)
     return lfs_oid(content) or hashlib.sha256(content).hexdigest()
-
-
-def _environment() -> dict[str, str]:
-    return {**os.environ, "GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0"}
-
-
-def git(repository: Path, *arguments: str) -> bytes:
-    """Standard output of a Git command that reads.
-
-    Repository-local configuration that could run a program (`core.fsmonitor`, hooks) is off.
-
-    Raises:
-        OurFailure: Git is not installed or the command failed.
-    """
-    try:
-        done = subprocess.run(
-            [*_READING, "-C", str(repository), *arguments],
-            capture_output=True,
-            check=False,
-            stdin=subprocess.DEVNULL,
-            env=_environment(),
-        )
-    except FileNotFoundError as error:
-        raise OurFailure("git was not found", fix="install git on this machine") from error
-    if done.returncode != 0:
-        reason = done.stderr.decode(errors="replace").strip().splitlines()
-        raise OurFailure(
-            f"git {arguments[0]} failed: {reason[-1] if reason else 'no reason given'}"
-        )
-    return done.stdout
 
 
 def repository_root(start: Path) -> Path:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from adapterbot.errors import InputError
+from adapterbot.errors import InputError, OurFailure
+from adapterbot.gitobjects import blob
 from adapterbot.gittree import GitTree, repository_root, resolve_commit
 from adapterbot.tree import Tree, WorkTree, join, lfs_oid, normalise
 
@@ -203,3 +206,42 @@ def test_paths_are_normalised() -> None:
     assert join("", "x") == "x"
     with pytest.raises(InputError):
         join("evals", "/etc/passwd")
+
+
+def test_blobs_come_from_one_process_that_survives_a_wrong_question(repository: Path) -> None:
+    """Names that are no blob, one with a newline included, must not shift later answers."""
+    names = {
+        path: git(repository, "rev-parse", f"HEAD:{path}") for path in ("top.txt", "a/b/ü file.txt")
+    }
+    wanted = {"top.txt": b"top", "a/b/ü file.txt": b"inside\r\n"}
+    tree_id = git(repository, "rev-parse", "HEAD^{tree}")
+    for wrong in ("0" * 40, tree_id, f"{names['top.txt']}\n{names['top.txt']}"):
+        with suppress(OurFailure):
+            blob(repository, wrong)
+        for path, object_id in names.items():
+            assert blob(repository, object_id) == wanted[path]
+    with pytest.raises(OurFailure, match="no blob"):
+        blob(repository, tree_id)
+
+
+def test_a_thousand_files_take_one_process(tmp_path: Path) -> None:
+    root = tmp_path / "many"
+    root.mkdir()
+    for i in range(1000):
+        (root / f"{i}.txt").write_text(f"row {i}\n" * (i % 50))
+    git(tmp_path, "init", "-q", "-b", "main", str(root))
+    git(root, "add", "-A")
+    git(root, "commit", "-qm", "many")
+    commit = GitTree(root, resolve_commit(root, "HEAD"))
+    started: list[str] = []
+    sys.addaudithook(
+        lambda event, arguments: (
+            started.append(str(arguments[1]))
+            if event == "subprocess.Popen" and str(root) in arguments[1]
+            else None
+        )
+    )
+    for name in commit.files():
+        assert commit.read(name) == (root / name).read_bytes()
+        assert commit.sha256(name) == hashlib.sha256((root / name).read_bytes()).hexdigest()
+    assert len(started) == 1
