@@ -285,7 +285,12 @@ def _overall(metrics: Sequence[MetricVerdict], fail_on: Collection[str]) -> Verd
     outcome = Outcome.PASSED
     reasons: list[str] = []
     for standing, meaning in _SEVERITY:
-        lines = [metric.reason for metric in metrics if metric.standing is standing]
+        lines = [
+            # That a metric was not judged is part of its reason already.
+            m.reason if standing is Standing.NOT_JUDGED else f"{standing.value}: {m.reason}"
+            for m in metrics
+            if m.standing is standing
+        ]
         if lines and not reasons:
             outcome = meaning
         reasons.extend(lines)

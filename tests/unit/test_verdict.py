@@ -316,7 +316,11 @@ def test_the_worst_standing_names_the_outcome() -> None:
     _, overall = judge(good, open_, gone, bad)
     assert overall.outcome is Outcome.REGRESSED
     assert overall.fails
-    assert [line.split()[0] for line in overall.reasons] == ["bad", "gone", "open"]
+    assert [line.split()[:2] for line in overall.reasons] == [
+        ["regressed:", "bad"],
+        ["gone", "was"],
+        ["inconclusive:", "open"],
+    ]
     assert judge(good, open_, gone)[1].outcome is Outcome.NOT_JUDGED
     assert judge(good, open_)[1].outcome is Outcome.INCONCLUSIVE
     assert judge(good)[1] == Verdict(
