@@ -37,6 +37,7 @@ from adapterbot.unjudged import not_judged
 from adapterbot.weights.peft_dir import AdapterFiles, adapter_digest, check_base, read_adapter_dir
 
 MAX_SHOWN_SAMPLES = 24
+MAX_SCAN_NOTES = 4
 
 
 EvaluatorFor = Callable[[str | Path], Evaluator]
@@ -117,6 +118,8 @@ def judge_adapter(where: Sides, adapter: AdapterConfig, services: Services) -> A
         make = services.engine()
     with stages("load"):
         evaluator = services.evaluator(base, make)
+    with stages("scan"):
+        looks = _scan_notes(candidate.files)
     with stages("evaluate") as progress:
         before, after = evaluate_both(
             evaluator, suite.tasks, baseline.files, candidate.files, progress
@@ -155,6 +158,7 @@ def judge_adapter(where: Sides, adapter: AdapterConfig, services: Services) -> A
             *_suite_notes(where, suite),
             *base_notes,
             *notes,
+            *looks,
         ),
         eval=evaluator.stats(),
         stages=tuple(stages.finished),
@@ -254,6 +258,30 @@ def _baseline(
         note = f"{adapter.path} is new here, so it is compared with the bare base model"
         return bare, (note,)
     return _adapter(where.base, adapter.path, base, side="baseline"), ()
+
+
+def _scan_notes(files: AdapterFiles | None) -> tuple[str, ...]:
+    """What a cheap look at the weights finds odd, before the samples are paid for.
+
+    Raises:
+        InputError: the weights cannot be used.
+    """
+    from adapterbot.weights.inspection import scan
+
+    if files is None:
+        return ()
+    found = scan(files)
+    for finding in found.findings:
+        if finding.kind == "not finite":
+            raise InputError(
+                "holds NaN or infinity",
+                file=files.weights_shown,
+                field=finding.where,
+                fix=finding.fix,
+            )
+    shown = [f"{one.kind}: {one.where}: {one.message}" for one in found.findings[:MAX_SCAN_NOTES]]
+    more = len(found.findings) - len(shown)
+    return (*shown, *([f"{more} more of its modules look odd: `adapterbot scan`"] if more else []))
 
 
 def _bisect(

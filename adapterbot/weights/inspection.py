@@ -1,0 +1,268 @@
+"""Adapters looked at without running them: how far apart two are, and whether one is sound.
+
+Everything is measured on ΔW, which decides what the model says: how an adapter splits it into A and
+B does not, and tells nothing (rescaled factors look like outliers, flipped signs like a change).
+(torch)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from statistics import median
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from adapterbot.errors import InputError
+from adapterbot.records.inspection import (
+    AdapterDiff,
+    ModuleDiff,
+    ScanFinding,
+    ScanReport,
+    Severity,
+    WholeDiff,
+)
+from adapterbot.weights.adapter import Adapter, LowRank, open_adapter
+from adapterbot.weights.lowrank import (
+    combined,
+    cosine,
+    effective_rank,
+    inner,
+    norm,
+    shape,
+    singular_values,
+)
+from adapterbot.weights.options import LoraConfig
+from adapterbot.weights.peft_dir import (
+    AdapterFiles,
+    adapter_digest,
+    check_base,
+    check_same_base,
+    read_adapter_dir,
+)
+
+# An outlier lies this many robust standard deviations from the median of its like on the log scale,
+# and is this many times as large: both, since a family of nearly equal modules has a tiny spread.
+_DEVIATIONS = 6.0
+_FACTOR = 4.0
+_FEWEST = 4
+_MAD_TO_SD = 1.4826
+
+
+def compare(a: Adapter, b: Adapter) -> AdapterDiff:
+    """Per module ‖ΔW_A − ΔW_B‖, the angle between them and their effective ranks.
+
+    No d × d matrix is formed. Adapters from `open_adapter` are read a layer at a time.
+
+    Raises:
+        InputError: they were trained on different base models.
+    """
+    check_same_base(a.files, b.files)
+    modules = []
+    products = 0.0
+    for name in {**dict.fromkeys(a.updates), **dict.fromkeys(b.updates)}:
+        left, right = a.updates.get(name), b.updates.get(name)
+        modules.append(_module(name, left, right, a, b))
+        products += inner(left, right) if left and right else 0.0
+    norm_a = math.hypot(*(module.norm_a for module in modules))
+    norm_b = math.hypot(*(module.norm_b for module in modules))
+    distance = math.hypot(*(module.distance for module in modules))
+    return AdapterDiff(
+        a=a.files.shown,
+        b=b.files.shown,
+        digest_a=adapter_digest(a.files.path),
+        digest_b=adapter_digest(b.files.path),
+        norm_a=norm_a,
+        norm_b=norm_b,
+        distance=distance,
+        relative=_over(distance, max(norm_a, norm_b)),
+        cosine=max(-1.0, min(1.0, products / (norm_a * norm_b))) if norm_a * norm_b else None,
+        modules=tuple(modules),
+        whole=tuple(_whole(a, b)),
+    )
+
+
+def _module(
+    name: str, left: LowRank | None, right: LowRank | None, a: Adapter, b: Adapter
+) -> ModuleDiff:
+    if left and right and (shape(left) != shape(right) or left.embedding != right.embedding):
+        raise InputError(
+            f"is {shape(left)} in {a.files.shown} and {shape(right)} in {b.files.shown}",
+            file=b.files.weights_shown,
+            field=name,
+            fix="compare adapters of the same base model",
+        )
+    terms = [(sign, update) for sign, update in ((1.0, left), (-1.0, right)) if update]
+    apart = singular_values(combined(terms, dtype=torch.float64))
+    norm_a, norm_b = (norm(update) if update else 0.0 for update in (left, right))
+    distance = float(apart.norm())
+    return ModuleDiff(
+        module=name,
+        rank_a=left.rank if left else 0,
+        rank_b=right.rank if right else 0,
+        norm_a=norm_a,
+        norm_b=norm_b,
+        distance=distance,
+        relative=_over(distance, max(norm_a, norm_b)),
+        cosine=cosine(left, right) if left and right else None,
+        effective_rank_a=effective_rank(singular_values(left)) if left else 0.0,
+        effective_rank_b=effective_rank(singular_values(right)) if right else 0.0,
+        effective_rank_difference=effective_rank(apart),
+    )
+
+
+def _whole(a: Adapter, b: Adapter) -> Iterator[WholeDiff]:
+    for name in {**dict.fromkeys(a.replaced), **dict.fromkeys(b.replaced)}:
+        left, right = a.replaced.get(name), b.replaced.get(name)
+        if left is None or right is None or left.shape != right.shape:
+            yield WholeDiff(parameter=name, distance=None, largest=None)
+            continue
+        apart = left.double() - right.double()
+        yield WholeDiff(
+            parameter=name,
+            distance=float(apart.norm()),
+            largest=float(apart.abs().max()) if apart.numel() else 0.0,
+        )
+
+
+def _over(distance: float, size: float) -> float:
+    return distance / size if size else 0.0
+
+
+def scan(path: Path | AdapterFiles, *, base: Path | str | None = None) -> ScanReport:
+    """What is wrong with an adapter, or looks it, as far as its files tell.
+
+    Fails: options or header that cannot be used, numbers that are not finite, a ΔW that is zero
+    everywhere, another base model. Warns: single dead modules, and modules whose ΔW has a largest
+    singular value or a norm far outside those of their like.
+
+    Args:
+        path: the adapter's directory, or what `read_adapter_dir` said of it.
+        base: the base model it must fit, a directory or a Hub name.
+
+    Raises:
+        InputError: there is no such directory.
+    """
+    shown = path.shown if isinstance(path, AdapterFiles) else str(path)
+    if isinstance(path, Path) and not path.is_dir():
+        raise InputError("is not a directory", file=shown, fix="name an adapter directory")
+    try:
+        files = path if isinstance(path, AdapterFiles) else read_adapter_dir(path)
+    except InputError as error:
+        return ScanReport(adapter=shown, findings=(_failed("unreadable", shown, error),))
+    findings: list[ScanFinding] = []
+    if base is not None:
+        try:
+            check_base(files, base)
+        except InputError as error:
+            findings.append(_failed("other base model", files.shown, error))
+    findings.extend(_not_finite(files))
+    sizes: dict[str, tuple[float, float]] = {}
+    if isinstance(files.config, LoraConfig) and not files.left_to_peft and not findings:
+        sizes = _sizes(open_adapter(files))
+        findings.extend(_dead(sizes, files))
+        findings.extend(_outliers(sizes))
+    return ScanReport(
+        adapter=shown,
+        digest=adapter_digest(files.path),
+        peft_type=files.config.peft_type,
+        base_model=files.config.base_model_name_or_path or "",
+        modules=len(files.modules),
+        parameters=files.header.parameters,
+        norm=math.hypot(*(size for _, size in sizes.values())),
+        findings=tuple(findings),
+    )
+
+
+def _failed(kind: str, where: str, error: InputError) -> ScanFinding:
+    return ScanFinding(
+        severity=Severity.FAIL,
+        kind=kind,
+        where=": ".join(filter(None, (error.file, error.field))) or where,
+        message=error.message,
+        fix=error.fix or "",
+    )
+
+
+def _not_finite(files: AdapterFiles) -> Iterator[ScanFinding]:
+    try:
+        with safe_open(files.weights_path, framework="pt", device="cpu") as stream:
+            for name in files.header.tensors:
+                tensor = stream.get_tensor(name)
+                if not tensor.is_floating_point():
+                    continue
+                nan, infinite = int(tensor.isnan().sum()), int(tensor.isinf().sum())
+                if nan or infinite:
+                    yield ScanFinding(
+                        severity=Severity.FAIL,
+                        kind="not finite",
+                        where=name,
+                        message=f"{nan} NaN and {infinite} infinite of {tensor.numel()} numbers",
+                        fix="this checkpoint diverged in training: choose an earlier one",
+                    )
+    except SafetensorError as error:
+        yield ScanFinding(
+            severity=Severity.FAIL,
+            kind="unreadable",
+            where=files.weights_shown,
+            message=str(error)[:500],
+            fix="push the whole file again",
+        )
+
+
+def _sizes(adapter: Adapter) -> dict[str, tuple[float, float]]:
+    """Module → (largest singular value, Frobenius norm) of its ΔW."""
+    found = {}
+    for module in adapter.updates:
+        values = singular_values(adapter.updates[module])
+        found[module] = (float(values[0]) if len(values) else 0.0, float(values.norm()))
+    return found
+
+
+def _dead(sizes: Mapping[str, tuple[float, float]], files: AdapterFiles) -> Iterator[ScanFinding]:
+    dead = [module for module, (_, size) in sizes.items() if not size]
+    if sizes and len(dead) == len(sizes) and not files.replaced:
+        yield ScanFinding(
+            severity=Severity.FAIL,
+            kind="dead",
+            where=files.shown,
+            message="ΔW is zero in every module: the adapter changes nothing",
+            fix="train it, and save it afterwards",
+        )
+        return
+    for module in dead:
+        yield ScanFinding(
+            severity=Severity.WARN,
+            kind="dead module",
+            where=module,
+            message="ΔW is zero: this module was never trained, or its gradient vanished",
+        )
+
+
+def _outliers(sizes: Mapping[str, tuple[float, float]]) -> Iterator[ScanFinding]:
+    """Modules far from their like: the same projection of other layers, where there are enough."""
+    families: dict[str, list[str]] = {}
+    for module, (_, size) in sizes.items():
+        if size:
+            families.setdefault(module.rpartition(".")[2], []).append(module)
+    rest = [module for members in families.values() for module in members]
+    for members in families.values():
+        like = members if len(members) >= _FEWEST else rest
+        if len(like) < _FEWEST:
+            continue
+        for index, what in enumerate(("largest singular value", "norm")):
+            logs = {module: math.log(sizes[module][index]) for module in like}
+            middle = median(logs.values())
+            spread = _MAD_TO_SD * median(abs(value - middle) for value in logs.values())
+            for module in members:
+                away = logs[module] - middle
+                if abs(away) > max(_DEVIATIONS * spread, math.log(_FACTOR)):
+                    yield ScanFinding(
+                        severity=Severity.WARN,
+                        kind="spectral outlier",
+                        where=module,
+                        message=f"ΔW's {what} is {math.exp(away):.3g} times the median of"
+                        f" {len(like)} modules like it",
+                    )

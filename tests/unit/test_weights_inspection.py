@@ -1,0 +1,153 @@
+"""Adapters looked at without running them, from the command line too."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from adapterbot.errors import InputError
+from adapterbot.records.inspection import Severity
+from adapterbot.weights import load_adapter
+from adapterbot.weights.inspection import compare, scan
+from tests.tiny_models import save_adapter, save_base
+
+EIGHT_LAYERS = {"num_hidden_layers": 8}
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_base("llama", tmp_path_factory.mktemp("base"), **EIGHT_LAYERS)
+
+
+@pytest.fixture
+def adapter(base: Path, tmp_path: Path) -> Path:
+    return save_adapter(base, tmp_path / "a", r=4, target_modules=["q_proj", "down_proj"])
+
+
+def edited(directory: Path, edit: Callable[[str, Tensor], Tensor]) -> Path:
+    """A copy with every tensor passed through `edit`."""
+    copy = directory.with_name("edited")
+    copy.mkdir()
+    (copy / "adapter_config.json").write_bytes((directory / "adapter_config.json").read_bytes())
+    tensors = load_file(directory / "adapter_model.safetensors")
+    save_file(
+        {name: edit(name, tensor) for name, tensor in tensors.items()},
+        copy / "adapter_model.safetensors",
+        metadata={"format": "pt"},
+    )
+    return copy
+
+
+def test_flipped_signs_are_no_difference(adapter: Path) -> None:
+    twin = edited(adapter, lambda _, tensor: -tensor)
+    found = compare(load_adapter(adapter), load_adapter(twin))
+    assert found.distance == 0.0
+    assert found.cosine == pytest.approx(1.0)
+    assert all(module.distance == 0.0 for module in found.modules)
+    assert found.digest_a != found.digest_b
+
+
+def test_distances_are_those_of_dense_matrices(base: Path, adapter: Path, tmp_path: Path) -> None:
+    other = save_adapter(base, tmp_path / "b", seed=2, r=2, target_modules=["q_proj", "v_proj"])
+    a, b = load_adapter(adapter), load_adapter(other)
+    found = compare(a, b)
+    total = 0.0
+    for module in found.modules:
+        x = a.delta_weight(module.module) if module.module in a.updates else torch.tensor(0.0)
+        y = b.delta_weight(module.module) if module.module in b.updates else torch.tensor(0.0)
+        apart = float((x.double() - y.double()).norm())
+        total += apart**2
+        assert module.distance == pytest.approx(apart, rel=1e-5)
+    assert found.distance == pytest.approx(total**0.5, rel=1e-5)
+    alone = next(m for m in found.modules if "v_proj" in m.module)
+    assert (alone.rank_a, alone.norm_a, alone.cosine, alone.relative) == (0, 0.0, None, 1.0)
+
+
+def test_a_sound_adapter_has_no_findings(adapter: Path, base: Path) -> None:
+    found = scan(adapter, base=base)
+    assert found.findings == ()
+    assert found.modules == 16
+    assert found.norm > 0
+
+
+def test_rescaled_factors_are_no_outlier(adapter: Path) -> None:
+    """Only ΔW counts: A a thousand times as large and B a thousandth is the same adapter."""
+    rescaled = edited(
+        adapter,
+        lambda name, t: t * (1000 if "lora_A" in name else 1 / 1000) if "layers.3" in name else t,
+    )
+    assert scan(rescaled).findings == ()
+
+
+def test_a_module_far_from_its_like_is_named(adapter: Path) -> None:
+    loud = edited(
+        adapter,
+        lambda name, t: t * 50 if "layers.3.self_attn.q_proj.lora_B" in name else t,
+    )
+    found = scan(loud)
+    assert {f.where for f in found.findings} == {"model.layers.3.self_attn.q_proj"}
+    assert all(f.severity is Severity.WARN for f in found.findings)
+    assert "times the median of 8 modules like it" in found.findings[0].message
+    assert not found.fails
+
+
+def test_dead_modules(adapter: Path) -> None:
+    one = edited(adapter, lambda n, t: t * 0 if "layers.3.mlp.down_proj.lora_B" in n else t)
+    (finding,) = scan(one).findings
+    assert (finding.severity, finding.where) == (Severity.WARN, "model.layers.3.mlp.down_proj")
+
+
+def test_an_adapter_that_does_nothing_fails(adapter: Path) -> None:
+    found = scan(edited(adapter, lambda n, t: t * 0 if "lora_B" in n else t))
+    assert found.fails
+    assert "the adapter changes nothing" in found.findings[0].message
+
+
+@pytest.mark.parametrize(("value", "words"), [("nan", "1 NaN"), ("-inf", "1 infinite")])
+def test_numbers_that_are_none(adapter: Path, value: str, words: str) -> None:
+    def edit(name: str, tensor: Tensor) -> Tensor:
+        if "layers.0.self_attn.q_proj.lora_A" in name:
+            tensor[0, 0] = float(value)
+        return tensor
+
+    found = scan(edited(adapter, edit))
+    assert found.fails
+    assert words in found.findings[0].message
+
+
+def test_another_base_fails(adapter: Path, tmp_path: Path) -> None:
+    wide = save_base("llama", tmp_path / "wide", hidden_size=64, **EIGHT_LAYERS)
+    found = scan(adapter, base=wide)
+    assert found.fails
+    assert found.findings[0].kind == "other base model"
+
+
+def test_kinds_that_are_left_to_peft_are_read_too(base: Path, tmp_path: Path) -> None:
+    dora = save_adapter(base, tmp_path / "dora", r=2, target_modules=["q_proj"], use_dora=True)
+    assert scan(dora).findings == ()
+    with pytest.raises(InputError, match="is not a directory"):
+        scan(tmp_path / "nowhere")
+
+
+def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "adapterbot", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_the_commands(adapter: Path) -> None:
+    twin = edited(adapter, lambda _, tensor: -tensor)
+    done = run("diff", adapter, twin, "--json")
+    assert (done.returncode, json.loads(done.stdout)["distance"]) == (0, 0.0)
+    weights = adapter / "adapter_model.safetensors"
+    weights.write_bytes(b"PK\x03\x04" + weights.read_bytes())
+    done = run("scan", adapter, "--json")
+    assert done.returncode == 3
+    assert json.loads(done.stdout)["findings"][0]["kind"] == "unreadable"
