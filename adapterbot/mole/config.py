@@ -1,0 +1,257 @@
+"""What a mixture of LoRAs is made of, as soup.yaml says it, checked before anything is loaded.
+
+Reads the seed's `training.mole` block and Soup's flat keys (`mole_task_adapters`, `mole_top_k`,
+`mole_temperature`). Torch-free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Annotated, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from adapterbot.errors import InputError
+from adapterbot.records import Record
+from adapterbot.yamlfile import Path, YamlFile, parse, validate
+
+TASK = "moe_lora_routing"
+MIN_EXPERTS, MAX_EXPERTS = 2, 64
+
+Experts = Annotated[int, Field(ge=MIN_EXPERTS, le=MAX_EXPERTS)]
+HiddenDim = Annotated[int, Field(ge=1, le=16_384)]
+Temperature = Annotated[float, Field(ge=1e-6, le=100.0, allow_inf_nan=False)]
+TopK = Annotated[int, Field(ge=1, le=MAX_EXPERTS)]
+Paths = Annotated[tuple[str, ...], Field(min_length=MIN_EXPERTS, max_length=MAX_EXPERTS)]
+
+
+class Router(StrEnum):
+    """Whether every decoder layer has a gate of its own, or all share one."""
+
+    PER_LAYER = "per-layer"
+    SHARED = "shared"
+
+
+class GateConfig(Record):
+    """The gate: p = softmax(G x / τ) over `num_task_adapters`, the `top_k` largest renormalised.
+
+    `hidden_dim` is the width of the base model, None where soup.yaml leaves it to the model.
+    """
+
+    num_task_adapters: Experts
+    hidden_dim: HiddenDim | None = None
+    temperature: Temperature = 1.0
+    top_k: TopK = 2
+    router: Router = Router.PER_LAYER
+
+    @model_validator(mode="after")
+    def _top_k_fits(self) -> Self:
+        if self.top_k > self.num_task_adapters:
+            raise ValueError(
+                f"top_k {self.top_k} exceeds num_task_adapters {self.num_task_adapters}"
+            )
+        return self
+
+
+class TrainingPlan(Record):
+    """How the gate is trained.
+
+    Attributes:
+        batch_size: rows of one forward pass.
+        gradient_accumulation_steps: passes for one step of the optimiser.
+        balance: weight of the load-balance loss, 0 for none.
+        eval_steps: optimiser steps between two evaluations and checkpoints.
+    """
+
+    epochs: Annotated[int, Field(ge=1, le=10_000)] = 3
+    lr: Annotated[float, Field(gt=0, le=1.0)] = 1e-3
+    batch_size: Annotated[int, Field(ge=1, le=4096)] = 16
+    gradient_accumulation_steps: Annotated[int, Field(ge=1, le=4096)] = 1
+    warmup_ratio: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    balance: Annotated[float, Field(ge=0.0, le=10.0)] = 0.01
+    eval_steps: Annotated[int, Field(ge=1)] = 50
+
+
+class MixtureConfig(Record):
+    """A mixture to train: base, experts in the gate's order, data, gate and training.
+
+    Paths are as soup.yaml writes them, relative to that file.
+    """
+
+    path: str
+    base: str
+    experts: Paths
+    train: tuple[str, ...]
+    validation: tuple[str, ...]
+    val_split: float
+    max_length: int
+    output: str
+    gate: GateConfig
+    training: TrainingPlan
+
+
+class _Mole(BaseModel):
+    """`training.mole`: the seed's four fields and ours."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    num_task_adapters: Experts | None = None
+    hidden_dim: HiddenDim | None = None
+    temperature: Temperature | None = None
+    top_k: TopK | None = None
+    router: Router = Router.PER_LAYER
+    adapters: Paths | None = None
+    balance: Annotated[float, Field(ge=0.0, le=10.0)] = 0.01
+
+
+class _Training(BaseModel):
+    # Soup's schema has hundreds of fields and belongs to Soup; these are the ones a gate needs.
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    mole: _Mole = _Mole()
+    mole_task_adapters: Paths | None = None
+    mole_top_k: TopK | None = None
+    mole_temperature: Temperature | None = None
+    epochs: Annotated[int, Field(ge=1, le=10_000)] = 3
+    lr: Annotated[float, Field(gt=0, le=1.0)] = 1e-3
+    batch_size: Annotated[int, Field(ge=1, le=4096)] | Literal["auto"] = 16
+    gradient_accumulation_steps: Annotated[int, Field(ge=1, le=4096)] = 1
+    warmup_ratio: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+    eval_steps: Annotated[int, Field(ge=1)] = 50
+    seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None
+
+
+class _Data(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    train: str | tuple[str, ...]
+    validation: str | tuple[str, ...] = ()
+    val_split: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
+    max_length: Annotated[int, Field(ge=2, le=1_048_576)] = 2048
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    base: Annotated[str, Field(min_length=1, max_length=512)]
+    task: str = ""
+    backend: str = "transformers"
+    data: _Data
+    training: _Training = _Training()
+    output: Annotated[str, Field(min_length=1, max_length=4096)] = "./output"
+
+
+def read_config(content: bytes, name: str) -> MixtureConfig:
+    """The mixture that a soup.yaml describes.
+
+    Args:
+        content: the file.
+        name: how errors call it.
+
+    Raises:
+        InputError: naming the field, its line and the fix.
+    """
+    file = parse(content, name)
+    if not isinstance(file.content, dict):
+        raise InputError("must be a mapping", file=name, fix=f"start with `task: {TASK}`")
+    found = validate(_File, file, file.content)
+    fail = _failing(file)
+    if found.task != TASK:
+        raise fail(("task",), f"is {found.task!r}, not {TASK!r}", f"write `task: {TASK}`")
+    if found.backend == "mlx":
+        raise fail(
+            ("backend",),
+            "is mlx, which has no per-token dispatch between adapters",
+            "use the transformers backend",
+        )
+    training, mole = found.training, found.training.mole
+    if training.batch_size == "auto":
+        raise fail(("training", "batch_size"), "is auto", "write a number: a gate needs little")
+    experts, at = _either(
+        fail,
+        (("training", "mole", "adapters"), mole.adapters),
+        (("training", "mole_task_adapters"), training.mole_task_adapters),
+    )
+    if experts is None:
+        raise fail(at, "is missing", "list the task adapters' directories, in the gate's order")
+    if len(set(experts)) != len(experts):
+        twice = next(path for path in experts if experts.count(path) > 1)
+        raise fail(at, f"names {twice!r} twice", "name every adapter once")
+    top_k, top_k_at = _either(
+        fail,
+        (("training", "mole", "top_k"), mole.top_k),
+        (("training", "mole_top_k"), training.mole_top_k),
+    )
+    temperature, _ = _either(
+        fail,
+        (("training", "mole", "temperature"), mole.temperature),
+        (("training", "mole_temperature"), training.mole_temperature),
+    )
+    if mole.num_task_adapters not in (None, len(experts)):
+        raise fail(
+            ("training", "mole", "num_task_adapters"),
+            f"is {mole.num_task_adapters}, but {len(experts)} adapters are listed",
+            "make the two agree",
+        )
+    if top_k is not None and top_k > len(experts):
+        raise fail(top_k_at, f"is {top_k}, but there are {len(experts)} adapters", "lower it")
+    return MixtureConfig(
+        path=name,
+        base=found.base,
+        experts=experts,
+        train=_listed(found.data.train),
+        validation=_listed(found.data.validation),
+        val_split=found.data.val_split,
+        max_length=found.data.max_length,
+        output=found.output,
+        gate=GateConfig(
+            num_task_adapters=len(experts),
+            hidden_dim=mole.hidden_dim,
+            temperature=1.0 if temperature is None else temperature,
+            top_k=min(2, len(experts)) if top_k is None else top_k,
+            router=mole.router,
+        ),
+        training=TrainingPlan(
+            epochs=training.epochs,
+            lr=training.lr,
+            batch_size=training.batch_size,
+            gradient_accumulation_steps=training.gradient_accumulation_steps,
+            warmup_ratio=training.warmup_ratio,
+            seed=training.seed or 0,
+            balance=mole.balance,
+            eval_steps=training.eval_steps,
+        ),
+    )
+
+
+_Value = TypeVar("_Value")
+_Fail = Callable[[Path, str, str], InputError]
+
+
+def _failing(file: YamlFile) -> _Fail:
+    def fail(at: Path, message: str, fix: str) -> InputError:
+        line = file.line(*at)
+        field = ".".join(map(str, at))
+        return InputError(
+            message, file=file.name, field=f"{field} (line {line})" if line else field, fix=fix
+        )
+
+    return fail
+
+
+def _either(
+    fail: _Fail, ours: tuple[Path, _Value | None], soups: tuple[Path, _Value | None]
+) -> tuple[_Value | None, Path]:
+    """The value of a field that has two spellings, and the one that was used."""
+    (at, value), (soups_at, soups_value) = ours, soups
+    if soups_value is None:
+        return value, at
+    if value is not None:
+        raise fail(soups_at, f"is given as {'.'.join(map(str, at))} too", "keep one of them")
+    return soups_value, soups_at
+
+
+def _listed(given: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (given,) if isinstance(given, str) else given

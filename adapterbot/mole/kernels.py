@@ -1,0 +1,198 @@
+"""One layer of a mixture: Σ_{k∈top-K} p_k s_k B_k A_k x for every token, by four ways. (torch)
+
+All give the same result and the same gradients; which is fastest depends on the shape, and
+`choose` says so from a measured table (`bench/mole.py` measures it again):
+
+* dense: every expert's update of every token, then weighted. N times the work; the plain reference.
+* concatenated: one GEMM with [A₁; …; A_N], the gate folded in between, one GEMM with [B₁ … B_N].
+  2·T·R·(in + out) with R = Σ rₖ: best while R is small against the width, and when decoding.
+* indexed: each expert's own tokens gathered, two small GEMMs, added back. The work of K experts
+  only, at the price of moving rows.
+* grouped: as indexed, but all experts' GEMMs in one call (`torch.nn.functional.grouped_mm`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class Way(StrEnum):
+    """How a layer's mixture is computed."""
+
+    DENSE = "dense"
+    CONCATENATED = "concatenated"
+    INDEXED = "indexed"
+    GROUPED = "grouped"
+
+
+@dataclass(frozen=True)
+class ExpertStack:
+    """The factors of one module, all experts' side by side.
+
+    Shapes: `a` (R, in), `b` (out, R) with R = Σ rₖ; `ranks` are the rₖ, 0 for an expert that
+    leaves the module alone, and `scales` the s_k; `owner` (R,) is the expert that each rank
+    belongs to.
+    """
+
+    a: Tensor
+    b: Tensor
+    ranks: tuple[int, ...]
+    scales: tuple[float, ...]
+    owner: Tensor
+
+    @property
+    def groupable(self) -> bool:
+        """Whether `grouped_mm` takes it: equal ranks, every row a multiple of 16 bytes."""
+        bytes_each = self.a.element_size()
+        sizes = (self.ranks[0], self.a.shape[1], len(self.b))
+        return len(set(self.ranks)) == 1 and all(size * bytes_each % 16 == 0 for size in sizes)
+
+    def of(self, expert: int) -> slice:
+        """The ranks of one expert."""
+        start = sum(self.ranks[:expert])
+        return slice(start, start + self.ranks[expert])
+
+
+@dataclass(frozen=True)
+class Routing:
+    """Which experts each token goes to.
+
+    What a layer's modules make of it is the same for most of them, and made once.
+
+    Shapes: `experts` (tokens, K) integer, `weights` (tokens, K), each row summing to 1.
+    """
+
+    experts: Tensor
+    weights: Tensor
+    _gains: dict[tuple[object, ...], Tensor] = field(default_factory=dict, repr=False)
+    _pairs: dict[int, Pairs] = field(default_factory=dict, repr=False)
+
+    def dense(self, n: int) -> Tensor:
+        """(tokens, N): the weight of every expert, 0 where it is not among the K."""
+        zeros = self.weights.new_zeros(len(self.weights), n)
+        return zeros.scatter(1, self.experts, self.weights)
+
+    def gains(self, stack: ExpertStack) -> Tensor:
+        """(tokens, R): p_k s_k of the expert that each rank belongs to, in the stack's dtype."""
+        key = (stack.ranks, stack.scales, stack.a.dtype, stack.a.device)
+        if key in self._gains:
+            return self._gains[key]
+        scales = self.weights.new_tensor(stack.scales)
+        made = (self.dense(len(stack.ranks)) * scales)[:, stack.owner].to(stack.a)
+        # Not where a gradient is wanted: a checkpointed layer is run twice, and must then do the
+        # second time what it did the first.
+        if not made.requires_grad:
+            self._gains[key] = made
+        return made
+
+    def pairs(self, n: int) -> Pairs:
+        """The (token, expert) pairs, sorted by expert."""
+        if n not in self._pairs:
+            flat = self.experts.reshape(-1)
+            order = flat.argsort(stable=True)
+            counts = torch.bincount(flat, minlength=n)
+            self._pairs[n] = Pairs(order // self.experts.shape[1], order, counts)
+        return self._pairs[n]
+
+    def pair_gains(self, stack: ExpertStack) -> Tensor:
+        """p_k s_k of every pair, in their order, (tokens · K, 1)."""
+        scaled = self.weights * self.weights.new_tensor(stack.scales)[self.experts]
+        return scaled.reshape(-1)[self.pairs(len(stack.ranks)).order][:, None].to(stack.a)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Token–expert pairs sorted by expert: each one's token, its place in the routing, and how many
+    each expert has."""
+
+    tokens: Tensor
+    order: Tensor
+    counts: Tensor
+
+
+def mixed(x: Tensor, stack: ExpertStack, routing: Routing, way: Way | None = None) -> Tensor:
+    """Σ_k p_k s_k B_k A_k x, (tokens, out).
+
+    Args:
+        x: (tokens, in), in the stack's dtype.
+        way: overrides `choose`; GROUPED falls back to INDEXED where the stack does not allow it.
+    """
+    n, k = len(stack.ranks), routing.experts.shape[1]
+    way = way or choose(len(x), n, max(stack.ranks), k, min(x.shape[1], len(stack.b)))
+    if way is Way.GROUPED and not stack.groupable:
+        way = Way.INDEXED
+    return _WAYS[way](x, stack, routing)
+
+
+def choose(tokens: int, n: int, rank: int, k: int, width: int) -> Way:
+    """The fastest way for a shape, from measurements on a CPU and on GPUs (docs/benchmarks.md).
+
+    Args:
+        tokens: rows of x.
+        n: experts.
+        rank: of the largest expert.
+        k: experts per token.
+        width: the smaller of in and out.
+    """
+    if tokens * k < DECODE_TOKENS or n * rank <= width // CONCATENATE_UP_TO:
+        return Way.CONCATENATED
+    return Way.INDEXED
+
+
+# Below this many (token, expert) pairs, finding and moving rows costs more than it saves.
+DECODE_TOKENS = 256
+# N·r up to width / this: two full GEMMs are cheaper than K experts' pieces.
+CONCATENATE_UP_TO = 8
+
+
+def _dense(x: Tensor, stack: ExpertStack, routing: Routing) -> Tensor:
+    weights = routing.dense(len(stack.ranks)) * routing.weights.new_tensor(stack.scales)
+    total = x.new_zeros(len(x), len(stack.b))
+    for expert in range(len(stack.ranks)):
+        ranks = stack.of(expert)
+        update = F.linear(F.linear(x, stack.a[ranks]), stack.b[:, ranks])
+        total = total + weights[:, expert, None].to(x.dtype) * update
+    return total
+
+
+def _concatenated(x: Tensor, stack: ExpertStack, routing: Routing) -> Tensor:
+    return F.linear(F.linear(x, stack.a) * routing.gains(stack), stack.b)
+
+
+def _indexed(x: Tensor, stack: ExpertStack, routing: Routing) -> Tensor:
+    pairs, gains = routing.pairs(len(stack.ranks)), routing.pair_gains(stack)
+    total = x.new_zeros(len(x), len(stack.b))
+    start = 0
+    for expert, count in enumerate(pairs.counts.tolist()):
+        ranks, mine = stack.of(expert), slice(start, start + count)
+        if count and stack.ranks[expert]:
+            rows = pairs.tokens[mine]
+            u = F.linear(x[rows], stack.a[ranks]) * gains[mine]
+            total = total.index_add(0, rows, F.linear(u, stack.b[:, ranks]))
+        start += count
+    return total
+
+
+def _grouped(x: Tensor, stack: ExpertStack, routing: Routing) -> Tensor:
+    n, rank = len(stack.ranks), stack.ranks[0]
+    pairs = routing.pairs(n)
+    ends = pairs.counts.cumsum(0).to(torch.int32)
+    a = stack.a.view(n, rank, -1).transpose(1, 2)
+    b = stack.b.view(len(stack.b), n, rank).permute(1, 2, 0)
+    u = F.grouped_mm(x[pairs.tokens], a, offs=ends) * routing.pair_gains(stack)
+    update = F.grouped_mm(u, b, offs=ends)
+    return x.new_zeros(len(x), len(stack.b)).index_add(0, pairs.tokens, update)
+
+
+_WAYS: dict[Way, Callable[[Tensor, ExpertStack, Routing], Tensor]] = {
+    Way.DENSE: _dense,
+    Way.CONCATENATED: _concatenated,
+    Way.INDEXED: _indexed,
+    Way.GROUPED: _grouped,
+}

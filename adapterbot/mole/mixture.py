@@ -1,0 +1,244 @@
+"""A mixture of LoRAs on a loaded model: one pass through the base, the KV cache on. (torch)
+
+Before each decoder layer the gate looks at every token's hidden state; inside the layer each
+adapted module adds Σ_{k∈top-K} p_k s_k B_k A_k x to its output. Routing depends on the token alone,
+so batches, left padding, prefill, decoding and `generate` need no care.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from adapterbot.errors import InputError, OurFailure
+from adapterbot.mole.config import GateConfig
+from adapterbot.mole.gate import Gate
+from adapterbot.mole.kernels import ExpertStack, Routing, Way, mixed
+from adapterbot.weights.adapter import Adapter
+from adapterbot.weights.attachment import compute_dtype
+from adapterbot.weights.fit import check_fit
+
+# `model.layers.3.self_attn.q_proj` lies in the decoder layer `model.layers.3`.
+_IN_LAYER = re.compile(r"(.*?\.(\d+))\.")
+
+
+@dataclass
+class Record:
+    """What the gate said during the passes that were recorded.
+
+    `probabilities[layer]` holds a (tokens, N) tensor per pass, before top-K; `routings` beside it.
+    Tokens are those of all rows one behind the other, padding included.
+    """
+
+    probabilities: dict[int, list[Tensor]] = field(default_factory=lambda: defaultdict(list))
+    routings: dict[int, list[Routing]] = field(default_factory=lambda: defaultdict(list))
+
+    def add(self, layer: int, probabilities: Tensor, routing: Routing) -> None:
+        """One layer's gate in one pass."""
+        self.probabilities[layer].append(probabilities)
+        self.routings[layer].append(routing)
+
+
+class Mixture:
+    """Frozen LoRAs and a gate, attached to a model; a context manager that detaches.
+
+    Attributes:
+        names: the experts, in the gate's order.
+        gate: the only part that can be trained.
+        way: overrides how layers are computed; None chooses by shape.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        experts: Mapping[str, Adapter],
+        config: GateConfig,
+        *,
+        seed: int = 0,
+    ) -> None:
+        """Attaches at once, with a fresh gate.
+
+        Raises:
+            InputError: an expert does not fit the model, replaces whole parameters, or reaches
+                outside the decoder layers; or the gate is made for another width or number.
+        """
+        if len(experts) != config.num_task_adapters:
+            raise InputError(
+                f"is {config.num_task_adapters}, but there are {len(experts)} experts",
+                field="num_task_adapters",
+                fix="make the two agree",
+            )
+        for adapter in experts.values():
+            check_fit(model, adapter)
+            _check_routable(adapter)
+        self.names = tuple(experts)
+        self.way: Way | None = None
+        self._model = model
+        self._layers = _layers(model, experts.values())
+        width = _width(model, config)
+        device = next(model.parameters()).device
+        self.gate = Gate(config, len(self._layers), width, seed=seed).to(device)
+        self._now: dict[int, Routing] = {}
+        self._record: Record | None = None
+        self._handles: list[Any] = []
+        self._attach(list(experts.values()))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.detach()
+
+    @property
+    def layers(self) -> int:
+        """How many decoder layers the experts touch."""
+        return len(self._layers)
+
+    def detach(self) -> None:
+        """Leaves the model as it was found. Twice is once."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    @contextmanager
+    def recording(self) -> Iterator[Record]:
+        """What the gate says in the passes inside."""
+        self._record = record = Record()
+        try:
+            yield record
+        finally:
+            self._record = None
+
+    @torch.inference_mode()
+    def route(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The weight of every expert for every token, after top-K.
+
+        Args:
+            ids: (rows, tokens).
+            mask: (rows, tokens), 1 where a token counts; all of them by default.
+
+        Returns: (layers, rows, tokens, N), fp32; rows of padding say nothing.
+        """
+        with self.recording() as record:
+            self._model(
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids) if mask is None else mask,
+                use_cache=False,
+            )
+        n = len(self.names)
+        found = [record.routings[layer][0].dense(n).view(*ids.shape, n) for layer in self._layers]
+        return torch.stack(found).float()
+
+    # ------------------------------------------------------------ hooks
+
+    def _attach(self, experts: Sequence[Adapter]) -> None:
+        dtype = compute_dtype(self._model)
+        by_layer: dict[int, list[str]] = {index: [] for index in self._layers}
+        for name in dict.fromkeys(name for adapter in experts for name in adapter.updates):
+            by_layer[_layer_of(name)[1]].append(name)
+        for place, (index, layer) in enumerate(self._layers.items()):
+            self._handles.append(
+                layer.register_forward_pre_hook(self._gating(place, index), with_kwargs=True)
+            )
+            for name in by_layer[index]:
+                module = self._model.get_submodule(name)
+                stack = _stacked(name, experts, module, dtype)
+                self._handles.append(module.register_forward_hook(self._adding(name, index, stack)))
+
+    def _gating(self, place: int, index: int) -> Any:
+        def gate(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            hidden = args[0] if args else kwargs["hidden_states"]
+            probabilities = self.gate.probabilities(place, hidden.reshape(-1, hidden.shape[-1]))
+            self._now[index] = self.gate.routing(probabilities)
+            if self._record is not None:
+                self._record.add(index, probabilities, self._now[index])
+
+        return gate
+
+    def _adding(self, name: str, index: int, stack: ExpertStack) -> Any:
+        def add(_: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+            x = args[0].reshape(-1, args[0].shape[-1]).to(stack.a.dtype)
+            routing = self._now[index]
+            if len(x) != len(routing.weights):
+                raise OurFailure(
+                    f"{name} sees {len(x)} tokens, its layer {len(routing.weights)}: this model"
+                    " sends tokens through its own experts",
+                    fix="use experts that adapt the attention only",
+                )
+            update = mixed(x, stack, routing, self.way)
+            return output + update.view(output.shape).to(output.dtype)
+
+        return add
+
+
+def _check_routable(adapter: Adapter) -> None:
+    shown = adapter.files.weights_shown
+    for name, update in adapter.updates.items():
+        if update.embedding or not _IN_LAYER.match(f"{name}."):
+            raise InputError(
+                "lies outside the decoder layers, where no gate looks",
+                file=shown,
+                field=name,
+                fix="train the expert with target_modules inside the layers",
+            )
+    if adapter.replaced:
+        raise InputError(
+            "replaces whole parameters, which cannot differ from token to token",
+            file=shown,
+            field=next(iter(adapter.replaced)),
+            fix="train the expert without bias and modules_to_save",
+        )
+
+
+def _layer_of(name: str) -> tuple[str, int]:
+    found = _IN_LAYER.match(f"{name}.")
+    assert found is not None, name  # noqa: S101 _check_routable has seen every name
+    return found[1], int(found[2])
+
+
+def _layers(model: nn.Module, experts: Any) -> dict[int, nn.Module]:
+    """The decoder layers that the experts touch, by index, in order."""
+    paths = {_layer_of(name) for adapter in experts for name in adapter.updates}
+    return {
+        index: model.get_submodule(path) for path, index in sorted(paths, key=lambda item: item[1])
+    }
+
+
+def _width(model: Any, config: GateConfig) -> int:
+    width = int(model.config.get_text_config().hidden_size)
+    if config.hidden_dim not in (None, width):
+        raise InputError(
+            f"is {config.hidden_dim}, but the base model is {width} wide",
+            field="training.mole.hidden_dim",
+            fix=f"write {width}, or leave it out",
+        )
+    return width
+
+
+def _stacked(
+    name: str, experts: Sequence[Adapter], module: nn.Module, dtype: torch.dtype
+) -> ExpertStack:
+    device = next(module.parameters()).device
+    held = [adapter.updates.get(name) for adapter in experts]
+    parts = [update for update in held if update is not None]
+    ranks = tuple(0 if update is None else update.rank for update in held)
+    return ExpertStack(
+        a=torch.cat([update.a for update in parts]).to(device, dtype),
+        b=torch.cat([update.b for update in parts], dim=1).to(device, dtype),
+        ranks=ranks,
+        scales=tuple(0.0 if update is None else update.scale for update in held),
+        owner=torch.repeat_interleave(torch.arange(len(ranks)), torch.tensor(ranks)).to(device),
+    )
