@@ -91,6 +91,56 @@ class Scale:
         return Inert(size if direction is Direction.HIGHER else f"rise of{_NBSP}{size}")
 
 
+@dataclass(frozen=True)
+class Compact:
+    """Figures as people write them by hand: `12.1%`, `7.4`, `+0.8`, without idle digits.
+
+    For a document that states figures; a table of measurements lines them up with `Scale`.
+    """
+
+    unit: Unit
+    decimals: int
+
+    @classmethod
+    def of(cls, unit: Unit, *values: float | None) -> Compact:
+        """One decimal for percent, else the digits that four significant ones need; more where the
+        difference would vanish."""
+        known = [value for value in values if value is not None]
+        decimals = 1 if unit is Unit.FRACTION else max(map(_needed, known), default=0)
+        size = abs(max(known, default=0.0) - min(known, default=0.0))
+        if size and math.isfinite(size):
+            percent = 2 if unit is Unit.FRACTION else 0
+            decimals = max(decimals, min(-math.floor(math.log10(size)) - percent, 6))
+        return cls(unit, decimals)
+
+    def level(self, value: float | None) -> Inert:
+        """`12.1%` or `7.4`; a dash for what was not measured."""
+        return NONE if value is None else Inert(self._written(value, ""))
+
+    def change(self, value: float | None) -> Inert:
+        """`−7.5%` or `+0.8`."""
+        return NONE if value is None else Inert(self._written(value, "+"))
+
+    def interval(self, interval: Interval | None) -> Inert:
+        """`[−9.1%, −5.9%]`."""
+        if interval is None:
+            return NONE
+        low, high = (self._written(value, "+") for value in (interval.low, interval.high))
+        return Inert(f"[{low},{_NBSP}{high}]")
+
+    def _written(self, value: float, plus: str) -> str:
+        scaled = Decimal(value) * (100 if self.unit is Unit.FRACTION else 1)
+        digits = _digits(scaled, self.decimals)
+        sign = "" if not digits.strip("0.") else _MINUS if scaled < 0 else plus
+        return f"{sign}{digits}{'%' if self.unit is Unit.FRACTION else ''}"
+
+
+def _needed(value: float) -> int:
+    """Decimals that four significant digits of `value` need."""
+    exponent = Decimal(f"{value:.4g}").normalize().as_tuple().exponent
+    return min(max(-exponent, 0), 6) if isinstance(exponent, int) else 0
+
+
 def share(value: float | None) -> Inert:
     """A probability or a share as percent; `100 %` and `0 %` are kept for certainty."""
     if value is None:

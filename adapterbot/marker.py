@@ -9,7 +9,9 @@ import re
 
 from adapterbot.errors import InputError
 
-_KEY = r"[a-z0-9][a-z0-9._-]{0,99}"
+# An adapter's own key, or one that begins with "pr:" for the document of its pull request: no
+# adapter's key can hold a colon, so neither is ever taken for the other.
+_KEY = r"(?:pr:)?[a-z0-9][a-z0-9._-]{0,99}"
 _LINE = re.compile(rf"<!-- adapterbot:({_KEY}) -->")
 
 
@@ -25,6 +27,16 @@ def marker(key: str) -> str:
             fix="use lowercase letters, digits, '.', '_' and '-', at most 100",
         )
     return f"<!-- adapterbot:{key} -->"
+
+
+def document_key(key: str) -> str:
+    """The key under which the pull request document of an adapter is found."""
+    return f"pr:{key}"
+
+
+def is_document_key(key: str) -> bool:
+    """Whether a key is the one of a document rather than of an adapter's gate."""
+    return key.startswith("pr:")
 
 
 def key_of(body: str) -> str | None:

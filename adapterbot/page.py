@@ -47,7 +47,7 @@ HEADLINES = {
     Outcome.DRIFT: ("⚠️", "Lock drift"),
     Outcome.NOT_JUDGED: ("🚫", "Could not judge"),
 }
-_STANDINGS = {
+STANDINGS = {
     Standing.REGRESSED: f"❌{_NBSP}regressed",
     Standing.IMPROVED: f"✅{_NBSP}improved",
     Standing.OK: f"✅{_NBSP}ok",
@@ -289,7 +289,7 @@ def _row(metric: MetricVerdict, *, under_task: bool) -> Row:
 
 def _standing(metric: MetricVerdict) -> Inert:
     delta = metric.delta
-    words = _STANDINGS[metric.standing]
+    words = STANDINGS[metric.standing]
     if metric.standing is Standing.INCONCLUSIVE and delta.samples_needed:
         return Inert(f"{words}, about {figures.count(delta.samples_needed, 'sample')} would settle")
     if delta.outcome is Comparison.TOO_FEW:

@@ -1,6 +1,7 @@
 """Writes the JSON Schemas of our file formats to docs/schemas/. `--check` compares only.
 
-They describe what others write or read: report.json, adapterbot.yaml and the eval suite. Point an
+They describe what others write or read: report.json, an adapter pull request, adapterbot.yaml
+and the eval suite. Point an
 editor at one with `# yaml-language-server: $schema=…`.
 """
 
@@ -13,7 +14,7 @@ from typing import Any
 
 from adapterbot.config import Config
 from adapterbot.eval.suite import json_schema as suite_schema
-from adapterbot.records import Report
+from adapterbot.records import AdapterPullRequest, Report
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "schemas"
 
@@ -22,6 +23,7 @@ def schemas() -> dict[str, dict[str, Any]]:
     """File name → schema."""
     return {
         "report-v1.schema.json": Report.model_json_schema(mode="serialization"),
+        "adapter-pr-v1.schema.json": AdapterPullRequest.model_json_schema(mode="serialization"),
         "config-v1.schema.json": Config.model_json_schema(),
         "suite-v1.schema.json": suite_schema(),
     }

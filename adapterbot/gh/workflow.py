@@ -1,8 +1,8 @@
 """What a job tells the runner: annotations, groups, outputs, the summary. No PyGithub here.
 
 The runner reads commands from standard output and error, so text that a model or a contributor
-wrote is a way in. It reaches a log through `harmless`, or as the escaped message of an
-annotation, and never as it is. The grammar is the runner's own:
+wrote is a way in. It reaches a log through `guarded` (blocks) or `harmless` (lines), or as
+the escaped message of an annotation, and never as it is. The grammar is the runner's own:
 github.com/actions/runner, src/Runner.Common/ActionCommand.cs and FileCommandManager.cs.
 """
 
@@ -66,6 +66,21 @@ def group(title: str) -> str:
 def mask(secret: str) -> str:
     """Ask the runner to star a value out of every log from here on."""
     return f"::add-mask::{escape_data(secret)}"
+
+
+def guarded(text: str, *, new_token: Callable[[], str] = lambda: secrets.token_hex(16)) -> str:
+    """Untrusted text between a stop-commands pair, for a log that should show it as it is.
+
+    The token is random, so the text cannot resume commands. Print the result in one write: what
+    another thread prints in between loses its commands too.
+
+    Raises:
+        OurFailure: when the token occurs in the text, which no random token does.
+    """
+    token = new_token()
+    if token.lower() in text.lower():
+        raise OurFailure("the text holds the stop-commands token")
+    return f"::stop-commands::{token}\n{text}\n::{token}::"
 
 
 def harmless(text: str) -> str:

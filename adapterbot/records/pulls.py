@@ -6,12 +6,14 @@ where something was not measured.
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, computed_field
+from pydantic import Field, computed_field
 
 from adapterbot.records.base import CommitSha, Count, Digest, Finite, Line, Record
 from adapterbot.records.deltas import Interval, Standing
+from adapterbot.records.lock import DatasetDiff
 from adapterbot.records.scores import Direction, Unit
 
 MAX_DELTAS = 64
@@ -39,16 +41,17 @@ class EvalDelta(Record):
     @computed_field  # type: ignore[prop-decorator]  # mypy knows no property below a decorator
     @property
     def delta(self) -> float | None:
-        """Candidate − baseline; None where one of them was not measured."""
+        """Candidate − baseline; None where one of them was not measured, or beyond a float."""
         if self.baseline is None or self.candidate is None:
             return None
-        return self.candidate - self.baseline
+        change = self.candidate - self.baseline
+        return change if math.isfinite(change) else None
 
 
 class SampleChange(Record):
     """One prompt and what both sides answered."""
 
-    prompt: Annotated[str, Field(min_length=1, max_length=MAX_SAMPLE_TEXT)]
+    prompt: SampleText
     baseline_output: SampleText = ""
     candidate_output: SampleText = ""
 
@@ -75,15 +78,12 @@ class AdapterWeights(Record):
 class AdapterPullRequest(Record):
     """The document: {base SHA, dataset diff, adapter weights, eval-delta, sample diffs}."""
 
-    # A computed field is in the schema as what a reader of the JSON will see.
-    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
-
     version: Literal[1] = 1
     tool: Line
     title: Annotated[str, Field(min_length=1, max_length=256)]
     base_sha: CommitSha
     adapter: AdapterWeights
-    dataset_diff: Annotated[str, Field(max_length=MAX_DATASET_DIFF)] = ""
+    dataset_diff: DatasetDiff | Annotated[str, Field(max_length=MAX_DATASET_DIFF)] | None = None
     deltas: Annotated[tuple[EvalDelta, ...], Field(max_length=MAX_DELTAS)] = ()
     samples: Annotated[tuple[SampleChange, ...], Field(max_length=MAX_SAMPLES)] = ()
     notes: Annotated[tuple[Line, ...], Field(max_length=64)] = ()

@@ -23,6 +23,7 @@ from adapterbot.gh.workflow import (
     annotation,
     append_summary,
     group,
+    guarded,
     harmless,
     mask,
     write_outputs,
@@ -141,6 +142,18 @@ def test_annotation_is_spelt_as_github_documents_it():
 def test_group_titles_and_masks_are_one_command(text):
     assert [c.name for c in runner(f"{group(text)}\n{ENDGROUP}")] == ["group", "endgroup"]
     assert [c.data for c in runner(mask(text))] == [text.translate(IGNORABLE)]
+
+
+@given(HOSTILE)
+@example("::stop-commands::x\n::x::\n::set-env name=PATH::/tmp")
+def test_model_output_in_a_guard_commands_nothing_and_commands_work_after_it(text):
+    log = f"{guarded(text)}\n{annotation(Level.NOTICE, 'after')}"
+    assert [c.name for c in runner(log)] == ["notice"]
+
+
+def test_a_guard_whose_token_the_text_holds_is_refused():
+    with pytest.raises(OurFailure, match="token"):
+        guarded("x\n::T0KEN::\n::error::", new_token=lambda: "t0ken")
 
 
 @given(HOSTILE)

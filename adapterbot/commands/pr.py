@@ -1,0 +1,130 @@
+"""`adapterbot pr`: an adapter pull request as a file, on standard output, or as a comment."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from adapterbot import atomic
+from adapterbot.config import key_of
+from adapterbot.errors import InputError
+from adapterbot.marker import document_key
+from adapterbot.pr import render as pages
+from adapterbot.pr.dataset import read_dataset_diff
+from adapterbot.pr.document import Evidence, checked_sha, checked_title, document
+from adapterbot.pr.inputs import read_deltas, read_samples
+from adapterbot.records import AdapterPullRequest
+
+if TYPE_CHECKING:
+    from adapterbot.gh.client import Client
+
+API_URL = "https://api.github.com"
+_TARGET = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]{0,99}/[A-Za-z0-9._-]{1,100})#([1-9][0-9]{0,9})")
+
+
+@dataclass(frozen=True)
+class EvidenceOptions:
+    """Where what is known of an adapter can be read; each may be missing.
+
+    Attributes:
+        eval: deltas: Soup's JSON, a report.json, or our own PR JSON.
+        samples: likewise.
+        dataset_diff: see `pr.dataset.read_dataset_diff`.
+        config: the training config whose data two refs are compared in.
+    """
+
+    eval: Path | None = None
+    samples: Path | None = None
+    dataset_diff: tuple[str, ...] = ()
+    config: str = "soup.yaml"
+
+    def read(self, adapter: str) -> Evidence:
+        """All of it.
+
+        Raises:
+            InputError: naming the file and field.
+        """
+        deltas, notes = read_deltas(self.eval, adapter) if self.eval else ((), ())
+        return Evidence(
+            deltas=deltas,
+            samples=read_samples(self.samples, adapter) if self.samples else (),
+            dataset_diff=read_dataset_diff(self.dataset_diff, self.config),
+            notes=notes,
+        )
+
+
+@dataclass(frozen=True)
+class PrOptions:
+    """What `adapterbot pr` was asked for."""
+
+    title: str
+    base_sha: str
+    adapter: Path
+    evidence: EvidenceOptions = field(default_factory=EvidenceOptions)
+    output: Path | None = None
+    format: Literal["markdown", "json"] = "markdown"
+    push: str | None = None
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """The document, as text in the format that was asked for, and where it went."""
+
+    pull: AdapterPullRequest
+    text: str
+    comment_url: str | None = None
+
+
+def run(options: PrOptions, environment: Mapping[str, str] = os.environ) -> Rendered:
+    """Write the document, and post it when asked; a second post updates the first.
+
+    Everything is read and checked before anything is written.
+
+    Raises:
+        AdapterbotError: an input, the token, or GitHub.
+    """
+    shown = options.adapter.as_posix()
+    target = _target(options.push) if options.push else None
+    client = connect(environment) if target else None
+    checked_title(options.title), checked_sha(options.base_sha)
+    pull = document(
+        options.title, options.base_sha, options.adapter, shown, options.evidence.read(shown)
+    )
+    text = pages.json_text(pull) if options.format == "json" else pages.markdown(pull)
+    if options.output:
+        atomic.write_text(options.output, text)
+    url = None
+    if client and target:
+        from adapterbot.gh.comments import upsert_comment
+
+        key = document_key(key_of(shown))
+        # A JSON blob is no comment, whatever the format of the file.
+        url = upsert_comment(client, *target, key, pages.body(pull, key, titled=True)).url
+    return Rendered(pull, text, url)
+
+
+def _target(push: str) -> tuple[str, int]:
+    match = _TARGET.fullmatch(push.strip())
+    if not match:
+        raise InputError(
+            f"{push[:120]!r} is not a pull request",
+            field="--push",
+            fix="write owner/repository#number",
+        )
+    return match[1], int(match[2])
+
+
+def connect(environment: Mapping[str, str]) -> Client:
+    """A client with the token of the environment.
+
+    Raises:
+        InputError: there is no token.
+    """
+    from adapterbot.gh.client import connect as open_client
+
+    token = environment.get("GITHUB_TOKEN") or environment.get("GH_TOKEN") or ""
+    return open_client(token, environment.get("GITHUB_API_URL") or API_URL)
