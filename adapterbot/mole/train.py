@@ -1,0 +1,202 @@
+"""Training a gate: base and experts frozen, the loss on answers only, experts kept in use. (torch)
+
+    loss = Σ −log p / (answer tokens of the step) + balance · (balance loss, mean over layers)
+
+The first term is divided by what the whole step holds, not by each pass's own tokens, so that
+splitting a step into passes (gradient accumulation) changes nothing but memory. The second is a
+product of means and is weighed by each pass's tokens. A run is a function of its seed: it can be
+killed at any moment and goes on from its last checkpoint as if nothing had been.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from adapterbot.errors import InputError, OurFailure
+from adapterbot.mole.config import TrainingPlan
+from adapterbot.mole.examples import Example, batches
+from adapterbot.mole.gate import balance_loss
+from adapterbot.mole.kernels import Routing
+from adapterbot.mole.mixture import Mixture
+from adapterbot.mole.training_state import TrainingState
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How the training stands after a step.
+
+    Attributes:
+        loss: mean −log p of an answer token, over the step.
+        balance: 1 for equal shares, up to the number of experts.
+        entropy: of the gate's probabilities, in nats; log N when it knows nothing.
+        validation: mean −log p on the held-out rows, where it was measured at this step.
+    """
+
+    step: int
+    steps: int
+    loss: float
+    balance: float
+    entropy: float
+    validation: float | None = None
+
+
+def fit(
+    model: Any,
+    mixture: Mixture,
+    train: Sequence[Example],
+    validation: Sequence[Example],
+    plan: TrainingPlan,
+    *,
+    pad: int,
+    place: Path,
+    fingerprint: str,
+    progress: Callable[[Progress], None],
+) -> float:
+    """Trains the gate in place and leaves it at its best step on the held-out rows.
+
+    Args:
+        model: the base, with `mixture` attached.
+        pad: the id that fills short rows.
+        place: where checkpoints are kept; one that is there already is gone on from.
+        fingerprint: of everything that decides the run; a checkpoint of another run is refused.
+        progress: told after every step of the optimiser.
+
+    Returns: mean −log p of an answer token on the held-out rows at that step; on the last training
+        step where none are held out.
+
+    Raises:
+        InputError: no row can be trained on, or `place` holds another run's checkpoint.
+        OurFailure: the loss stopped being finite.
+    """
+    train = [example for example in train if example.answer]
+    if not train:
+        raise InputError("holds no row to train on", field="data.train", fix="add rows")
+    model.eval().requires_grad_(requires_grad=False)
+    gate = mixture.gate.requires_grad_(requires_grad=True)
+    # Fixed learning rate and no decay: the gate is small and its optimum is no secret.
+    optimiser = torch.optim.Adam(gate.parameters(), lr=plan.lr)
+    state = TrainingState.restored(place, gate.weight, optimiser, fingerprint)
+    rows = plan.batch_size * plan.gradient_accumulation_steps
+    steps = plan.epochs * math.ceil(len(train) / rows)
+    for step, batch in _from(state.step, _schedule(len(train), rows, plan), steps):
+        for group in optimiser.param_groups:
+            group["lr"] = plan.lr * _warmth(step, steps, plan.warmup_ratio)
+        done = _step(model, mixture, [train[at] for at in batch], plan, pad, optimiser)
+        state.step = step + 1
+        measured = None
+        if state.step % plan.eval_steps == 0 or state.step == steps:
+            measured = evaluate(model, mixture, validation, plan.batch_size, pad=pad)
+            judged = done[0] if measured is None else measured
+            if judged <= state.best_loss:
+                state.best = gate.weight.detach().clone()
+                state.best_loss = judged
+            state.save(place, gate.weight, optimiser)
+        progress(Progress(state.step, steps, *done, measured))
+    with torch.no_grad():
+        gate.weight.copy_(state.best)
+    gate.requires_grad_(requires_grad=False)
+    return state.best_loss
+
+
+@torch.inference_mode()
+def evaluate(
+    model: Any, mixture: Mixture, examples: Sequence[Example], rows: int, *, pad: int
+) -> float | None:
+    """Mean −log p of an answer token; None without examples."""
+    del mixture  # attached; named so that nobody asks the bare base by mistake
+    total, count = 0.0, 0
+    by_length = sorted(examples, key=lambda example: example.length)
+    for start in range(0, len(by_length), rows):
+        part = by_length[start : start + rows]
+        total += float(_nll(model, part, pad)[0])
+        count += sum(len(example.answer) for example in part)
+    return total / count if count else None
+
+
+def _step(
+    model: Any,
+    mixture: Mixture,
+    examples: Sequence[Example],
+    plan: TrainingPlan,
+    pad: int,
+    optimiser: torch.optim.Optimizer,
+) -> tuple[float, float, float]:
+    """One step of the optimiser; its loss per token, balance and entropy."""
+    tokens = sum(len(example.answer) for example in examples)
+    positions = sum(example.length for example in examples)
+    optimiser.zero_grad(set_to_none=True)
+    loss = balance = entropy = 0.0
+    for start in range(0, len(examples), plan.batch_size):
+        part = examples[start : start + plan.batch_size]
+        with mixture.recording() as record:
+            nll, mask = _nll(model, part, pad)
+        evenness, spread = _gate_figures(record.probabilities, record.routings, mask)
+        share = sum(example.length for example in part) / positions
+        (nll / tokens + plan.balance * evenness * share).backward()
+        loss += float(nll.detach()) / tokens
+        balance += float(evenness.detach()) * share
+        entropy += float(spread) * share
+    if not math.isfinite(loss):
+        raise OurFailure(
+            "the loss is no longer finite", field="training.lr", fix="train with a smaller lr"
+        )
+    optimiser.step()
+    return loss, balance, entropy
+
+
+def _gate_figures(
+    probabilities: dict[int, list[Tensor]], routings: dict[int, list[Routing]], mask: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Balance loss and entropy over the real tokens, means over the layers."""
+    real = mask.reshape(-1).bool()
+    balance, entropy = [], []
+    for layer, (p,) in probabilities.items():
+        (routing,) = routings[layer]
+        kept = p[real]
+        balance.append(balance_loss(kept, Routing(routing.experts[real], routing.weights[real])))
+        entropy.append(-torch.xlogy(kept.detach(), kept.detach()).sum(-1).mean())
+    return torch.stack(balance).mean(), torch.stack(entropy).mean()
+
+
+def _nll(model: Any, examples: Sequence[Example], pad: int) -> tuple[Tensor, Tensor]:
+    """Σ −log p of the answers' tokens, and the mask of real positions (rows, longest)."""
+    longest = max(example.length for example in examples)
+    ids = torch.full((len(examples), longest), pad)
+    mask = torch.zeros(len(examples), longest, dtype=torch.long)
+    wanted = torch.full((len(examples), longest), -100)
+    for row, example in enumerate(examples):
+        content = torch.tensor(example.prompt + example.answer)
+        ids[row, : example.length] = content
+        mask[row, : example.length] = 1
+        wanted[row, len(example.prompt) : example.length] = content[len(example.prompt) :]
+    device = next(model.parameters()).device
+    ids, mask, wanted = ids.to(device), mask.to(device), wanted.to(device)
+    logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+    nll = torch.nn.functional.cross_entropy(
+        logits[:, :-1].flatten(0, 1).float(), wanted[:, 1:].flatten(), reduction="sum"
+    )
+    return nll, mask
+
+
+def _schedule(count: int, rows: int, plan: TrainingPlan) -> Iterator[list[int]]:
+    for epoch in range(plan.epochs):
+        yield from batches(count, rows, plan.seed, epoch)
+
+
+def _from(start: int, batches: Iterator[list[int]], steps: int) -> Iterator[tuple[int, list[int]]]:
+    for step, batch in enumerate(batches):
+        if start <= step < steps:
+            yield step, batch
+
+
+def _warmth(step: int, steps: int, ratio: float) -> float:
+    """Linear warm-up over the first `ratio` of the steps, then constant."""
+    warm = ratio * steps
+    return min(1.0, (step + 1) / warm) if warm else 1.0

@@ -1,0 +1,91 @@
+"""What a gate's training keeps on disk, so that a killed run goes on bit for bit. (torch)"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from adapterbot.atomic import write_bytes
+from adapterbot.errors import InputError
+
+STATE_NAME = "training.safetensors"
+_WEIGHT, _BEST, _MOMENT, _SQUARE = "gate.weight", "best.weight", "adam.m", "adam.v"
+
+
+@dataclass
+class TrainingState:
+    """Steps done, and the best gate so far with its loss on the held-out rows.
+
+    `fingerprint` stands for everything that decides the run.
+    """
+
+    fingerprint: str
+    best: Tensor
+    step: int = 0
+    best_loss: float = math.inf
+
+    @classmethod
+    def restored(
+        cls, place: Path, weight: nn.Parameter, optimiser: torch.optim.Adam, fingerprint: str
+    ) -> Self:
+        """The state in `place`, with gate and optimiser as they were; a fresh one if there is none.
+
+        Raises:
+            InputError: it is another run's, or cannot be read.
+        """
+        path = place / STATE_NAME
+        if not path.exists():
+            return cls(fingerprint, weight.detach().clone())
+        try:
+            with safe_open(path, framework="pt") as stream:
+                about = json.loads((stream.metadata() or {}).get("state", "{}"))
+                tensors = {
+                    name: stream.get_tensor(name).to(weight.device)
+                    for name in (_WEIGHT, _BEST, _MOMENT, _SQUARE)
+                }
+        except (SafetensorError, ValueError) as error:
+            raise InputError(
+                f"cannot be read: {error}", file=str(path), fix="remove it to train anew"
+            ) from error
+        if about.get("fingerprint") != fingerprint:
+            raise InputError(
+                "is of a run with another configuration, other data or other adapters",
+                file=str(path),
+                fix="remove it to train anew, or train into another output",
+            )
+        with torch.no_grad():
+            weight.copy_(tensors[_WEIGHT])
+        optimiser.state[weight] = {
+            "step": torch.tensor(float(about["step"])),
+            "exp_avg": tensors[_MOMENT],
+            "exp_avg_sq": tensors[_SQUARE],
+        }
+        return cls(fingerprint, tensors[_BEST], about["step"], about["best_loss"])
+
+    def save(self, place: Path, weight: nn.Parameter, optimiser: torch.optim.Adam) -> None:
+        """Writes the state, all of it or nothing.
+
+        Raises:
+            InputError, OurFailure: as `atomic.write_bytes`.
+        """
+        moments = optimiser.state[weight]
+        tensors = {
+            _WEIGHT: weight.detach(),
+            _BEST: self.best,
+            _MOMENT: moments["exp_avg"],
+            _SQUARE: moments["exp_avg_sq"],
+        }
+        about = {"fingerprint": self.fingerprint, "step": self.step, "best_loss": self.best_loss}
+        content = save(
+            {name: tensor.cpu().contiguous() for name, tensor in tensors.items()},
+            metadata={"state": json.dumps(about)},
+        )
+        write_bytes(place / STATE_NAME, content)

@@ -1,0 +1,71 @@
+"""soup.yaml of a mixture: the seed's block, Soup's flat keys, and every way to get them wrong."""
+
+from __future__ import annotations
+
+import pytest
+
+from adapterbot.errors import InputError
+from adapterbot.mole.config import read_config
+
+SEED = """\
+base: ./base
+task: moe_lora_routing
+data: {train: ./train.jsonl}
+training:
+  mole:
+    num_task_adapters: 3
+    hidden_dim: 4096
+    temperature: 1.0
+    top_k: 2
+  mole_task_adapters: [./a, ./b, ./c]
+"""
+
+
+def test_the_seeds_block() -> None:
+    found = read_config(SEED.encode(), "soup.yaml")
+    assert found.experts == ("./a", "./b", "./c")
+    assert found.gate.model_dump() == {
+        "num_task_adapters": 3,
+        "hidden_dim": 4096,
+        "temperature": 1.0,
+        "top_k": 2,
+        "router": "per-layer",
+    }
+
+
+def test_soups_flat_keys() -> None:
+    text = """\
+base: b
+task: moe_lora_routing
+data: {train: t.jsonl}
+training: {mole_task_adapters: [a, b], mole_top_k: 1, mole_temperature: 0.5, lr: 0.01}
+"""
+    found = read_config(text.encode(), "soup.yaml")
+    assert (found.gate.top_k, found.gate.temperature, found.gate.hidden_dim) == (1, 0.5, None)
+    assert found.training.lr == 0.01
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("task: moe_lora_routing", "task: sft", r"task \(line 2\): is 'sft'"),
+        ("task: moe", "backend: mlx\ntask: moe", r"backend \(line 2\): is mlx"),
+        ("top_k: 2", "top_k: 4", r"top_k \(line 9\): is 4, but there are 3"),
+        ("adapters: 3", "adapters: 1", r"num_task_adapters \(line 6\)"),
+        ("adapters: 3", "adapters: 65", r"num_task_adapters \(line 6\)"),
+        ("adapters: 3", "adapters: 4", r"is 4, but 3 adapters are listed"),
+        ("temperature: 1.0", "temperature: 0", r"temperature \(line 8\)"),
+        ("temperature: 1.0", "temperature: .nan", r"temperature \(line 8\)"),
+        ("hidden_dim: 4096", "hiden_dim: 4096", "did you mean 'hidden_dim'"),
+        ("[./a, ./b, ./c]", "[./a, ./b, ./a]", "names './a' twice"),
+        ("  mole_task_adapters: [./a, ./b, ./c]\n", "", "list the task adapters"),
+        ("[./a, ./b, ./c]", "[./a]", r"mole_task_adapters \(line 10\)"),
+        ("  mole_task", "  mole_top_k: 1\n  mole_task", "keep one of them"),
+        ("  mole_task", "  batch_size: auto\n  mole_task", "write a number"),
+    ],
+)
+def test_what_is_wrong_names_the_field_and_its_line(old: str, new: str, message: str) -> None:
+    assert old in SEED
+    with pytest.raises(InputError, match=message) as error:
+        read_config(SEED.replace(old, new).encode(), "soup.yaml")
+    assert error.value.fix

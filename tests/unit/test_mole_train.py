@@ -1,0 +1,189 @@
+"""Training a gate: what it sees, what it minimises, and that it goes on after a kill."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+
+from adapterbot.errors import InputError
+from adapterbot.mole.config import GateConfig, TrainingPlan
+from adapterbot.mole.examples import Example, encode, messages_of, split
+from adapterbot.mole.mixture import Mixture
+from adapterbot.mole.train import Progress, evaluate, fit
+from adapterbot.weights import load_adapter
+from tests.tiny_models import save_adapter, save_base
+
+PAD = 0
+TEMPLATE = "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}</s>{% endfor %}"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("training")
+    save_base("llama", root / "base")
+    for seed in range(2):
+        save_adapter(root / "base", root / str(seed), seed=seed, r=4, target_modules=["q_proj"])
+    return root
+
+
+def mixture(place: Path, **options: Any) -> tuple[Any, Mixture]:
+    model = transformers.AutoModelForCausalLM.from_pretrained(place / "base").eval()
+    experts = {str(i): load_adapter(place / str(i)) for i in range(2)}
+    return model, Mixture(model, experts, GateConfig(num_task_adapters=2, **options), seed=3)
+
+
+def examples(count: int, seed: int = 0) -> list[Example]:
+    draw = torch.Generator().manual_seed(seed)
+
+    def ids(low: int, high: int) -> tuple[int, ...]:
+        length = int(torch.randint(low, high, (), generator=draw))
+        return tuple(torch.randint(3, 40, (length,), generator=draw).tolist())
+
+    return [Example(ids(3, 9), ids(1, 5)) for _ in range(count)]
+
+
+def train(
+    place: Path, out: Path, plan: TrainingPlan, **more: Any
+) -> tuple[Mixture, list[Progress]]:
+    model, made = mixture(place)
+    seen: list[Progress] = []
+
+    def note(progress: Progress) -> None:
+        seen.append(progress)
+        if progress.step == more.get("stop"):
+            raise KeyboardInterrupt
+
+    rows = examples(24)
+    fingerprint = more.get("fingerprint", "f")
+    fit(
+        model,
+        made,
+        rows,
+        examples(6, 9),
+        plan,
+        pad=PAD,
+        place=out,
+        fingerprint=fingerprint,
+        progress=note,
+    )
+    return made, seen
+
+
+PLAN = TrainingPlan(epochs=3, batch_size=8, lr=0.05, eval_steps=2, seed=5)
+
+
+def test_a_killed_training_goes_on_bit_for_bit(place: Path, tmp_path: Path) -> None:
+    whole, steps = train(place, tmp_path / "whole", PLAN)
+    with pytest.raises(KeyboardInterrupt):
+        train(place, tmp_path / "killed", PLAN, stop=5)
+    resumed, rest = train(place, tmp_path / "killed", PLAN)
+    assert [p.step for p in rest] == [5, 6, 7, 8, 9], "on from the last checkpoint, at step 4"
+    assert rest == steps[4:]
+    assert torch.equal(whole.gate.weight, resumed.gate.weight)
+
+
+def test_another_runs_checkpoint_is_refused(place: Path, tmp_path: Path) -> None:
+    train(place, tmp_path, PLAN)
+    with pytest.raises(InputError, match=r"training\.safetensors.*another configuration"):
+        train(place, tmp_path, PLAN, fingerprint="other")
+
+
+def test_accumulating_gradients_only_saves_memory(place: Path, tmp_path: Path) -> None:
+    base = PLAN.model_copy(update={"balance": 0.0, "epochs": 1})
+    split_up = base.model_copy(update={"batch_size": 2, "gradient_accumulation_steps": 4})
+    one, _ = train(place, tmp_path / "a", base)
+    many, _ = train(place, tmp_path / "b", split_up)
+    torch.testing.assert_close(one.gate.weight, many.gate.weight, rtol=1e-4, atol=1e-6)
+
+
+def test_the_loss_is_that_of_the_answers_only(place: Path) -> None:
+    model, made = mixture(place)
+    rows = examples(5, 3)
+    with made, torch.inference_mode():
+        total = count = 0.0
+        for row in rows:
+            ids = torch.tensor([row.prompt + row.answer])
+            logp = model(input_ids=ids, use_cache=False).logits[0].log_softmax(-1)
+            for at, token in enumerate(row.answer, start=len(row.prompt)):
+                total -= float(logp[at - 1, token])
+                count += 1
+        assert evaluate(model, made, rows, 3, pad=PAD) == pytest.approx(total / count, rel=1e-5)
+        assert evaluate(model, made, [], 3, pad=PAD) is None
+
+
+def test_the_best_step_is_kept_and_the_base_is_untouched(place: Path, tmp_path: Path) -> None:
+    model, made = mixture(place)
+    before = {name: p.clone() for name, p in model.named_parameters()}
+    seen: list[Progress] = []
+    held_out = examples(6, 9)
+    best = fit(
+        model,
+        made,
+        examples(24),
+        held_out,
+        PLAN,
+        pad=PAD,
+        place=tmp_path,
+        fingerprint="f",
+        progress=seen.append,
+    )
+    assert best == min(p.validation for p in seen if p.validation is not None)
+    assert evaluate(model, made, held_out, 8, pad=PAD) == pytest.approx(best, rel=1e-5)
+    assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
+
+
+def test_the_prompt_is_what_serving_renders() -> None:
+    from tests.tiny_models import tokenizer
+
+    made = tokenizer(bos=False)
+    made.chat_template = TEMPLATE
+    rows: list[dict[str, Any]] = [
+        {"instruction": "ask", "input": "more", "output": "said"},
+        {
+            "messages": [
+                {"role": "user", "content": "ask\nmore"},
+                {"role": "assistant", "content": "said"},
+            ]
+        },
+        {
+            "conversations": [
+                {"from": "human", "value": "ask\nmore"},
+                {"from": "gpt", "value": "said"},
+            ]
+        },
+    ]
+    found = [encode(made, messages_of(row, file="f", line=1), name="b") for row in rows]
+    assert len(set(found)) == 1
+    asked = made.apply_chat_template(
+        [{"role": "user", "content": "ask\nmore"}], tokenize=False, add_generation_prompt=True
+    )
+    assert list(found[0].prompt) == made(asked, add_special_tokens=False)["input_ids"]
+    assert made.decode(found[0].answer) == "<assistant>said</s>"
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {},
+        {"text": "only text"},
+        {"messages": [{"role": "user", "content": "no answer"}]},
+        {"messages": "text"},
+        {"conversations": [{"from": "martian", "value": "x"}, {"from": "gpt", "value": "y"}]},
+        {"instruction": 3, "output": None},
+    ],
+)
+def test_rows_without_an_answer_name_their_line(row: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=r"rows\.jsonl: line 7: holds no question"):
+        messages_of(row, file="rows.jsonl", line=7)
+
+
+def test_a_split_is_a_partition() -> None:
+    rows = examples(20)
+    kept, held = split(rows, 0.25, seed=1)
+    assert len(held) == 5
+    assert sorted(map(str, kept + held)) == sorted(map(str, rows))
+    assert split(rows, 0.25, seed=1) == (kept, held)
