@@ -48,6 +48,14 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
+class Refusal(Exception):
+    """An error reply."""
+
+    def __init__(self, status: int, message: str, **extra: Any) -> None:
+        super().__init__(message)
+        self.reply = Reply(status, {"message": message, "documentation_url": "https://x", **extra})
+
+
 @dataclass
 class Comment:
     """A comment on an issue or pull request, as a test wants to see it."""
@@ -78,3 +86,8 @@ class Pull:
     files: tuple[str, ...]
     labels: list[str] = field(default_factory=list)
     locked: bool = False
+    body: str = ""
+    state: str = "open"
+    draft: bool = False
+    reviewers: list[str] = field(default_factory=list)
+    teams: list[str] = field(default_factory=list)

@@ -10,13 +10,14 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import parse_qsl
 
 from tests.github_server.contract import Contract, Operation, contract
-from tests.github_server.records import Call, Comment, Json, Pull, Reply, Token
-from tests.github_server.world import Refusal, World
+from tests.github_server.records import Call, Comment, Json, Pull, Refusal, Reply, Token
+from tests.github_server.world import World
 
 
 @dataclass
@@ -149,6 +150,10 @@ class GitHubServer:
     def add_pull(self, repository: str, number: int, **details: Any) -> Pull:
         """See `World.add_pull`."""
         return self.world.add_pull(repository, number, **details)
+
+    def add_repository(self, repository: str, bare: Path) -> None:
+        """Put a bare Git repository behind the Git Data API of `repository`."""
+        self.world.bare[repository] = bare
 
     def add_comment(self, repository: str, number: int, body: str, *, author: str) -> Comment:
         """See `World.add_comment`."""

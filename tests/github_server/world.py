@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
-from tests.github_server.records import Call, Comment, Json, Pull, Reply
+from tests.github_server.proposals import Proposals
+from tests.github_server.records import Call, Comment, Json, Pull, Refusal, Reply
 from tests.github_server.shapes import (
     blank,
     check_json,
@@ -25,19 +26,16 @@ from tests.github_server.shapes import (
 BODY_LIMIT = 65536
 
 
-class Refusal(Exception):
-    """An error reply."""
-
-    def __init__(self, status: int, message: str, **extra: Any) -> None:
-        super().__init__(message)
-        self.reply = Reply(status, {"message": message, "documentation_url": "https://x", **extra})
-
-
-class World:
+class World(Proposals):
     """The state behind the server. Every handler runs under one lock."""
 
     def __init__(self, url: str = "http://localhost") -> None:
+        super().__init__()
         self.url = url
+        self.reviews: dict[tuple[str, int], list[str]] = {}
+        self.collaborators: set[str] = set()
+        self.may_open = True
+        self.drafts_allowed = True
         self.lock = threading.RLock()
         self.pulls: dict[tuple[str, int], Pull] = {}
         self.all_comments: dict[int, Comment] = {}
@@ -115,13 +113,13 @@ class World:
         return Reply(200, pull_json(self.url, self._pull(call, "pull_number"), "pull-request"))
 
     def pulls_list(self, call: Call) -> Reply:
-        # Every pull request here is open.
-        head = call.query.get("head")
+        head, base = call.query.get("head"), call.query.get("base")
         found = [
-            pull
+            self.live(pull)
             for (repository, _), pull in sorted(self.pulls.items())
             if repository == call.repository
-            and call.query.get("state", "open") != "closed"
+            and call.query.get("state", "open") in ("all", pull.state)
+            and base in (None, pull.base_ref)
             and head in (None, f"{pull.head_repository.split('/')[0]}:{pull.head_ref}")
         ]
         return self._page(
@@ -134,7 +132,8 @@ class World:
         return self._page(call, [entry | {"filename": name} for name in pull.files])
 
     def repos_get(self, call: Call) -> Reply:
-        if not any(repository == call.repository for repository, _ in self.pulls):
+        known = {repository for repository, _ in self.pulls} | self.bare.keys()
+        if call.repository not in known:
             raise Refusal(404, "Not Found")
         return Reply(200, repository_json(call.repository, "full-repository"))
 
@@ -221,7 +220,7 @@ class World:
 
     def _pull(self, call: Call, variable: str) -> Pull:
         try:
-            return self.pulls[call.repository, call.number(variable)]
+            return self.live(self.pulls[call.repository, call.number(variable)])
         except KeyError:
             raise Refusal(404, "Not Found") from None
 

@@ -37,7 +37,7 @@ def ask(server, method, path, body=None, token="t0ken"):
         ("POST", f"/repos/{REPO}/check-runs", {"name": "x"}),
         ("POST", f"/repos/{REPO}/statuses/{'c' * 40}", {"state": "splendid"}),
         ("POST", "/graphql", {"query": "{ everything }"}),
-        ("POST", f"/repos/{REPO}/git/blobs", {"content": "x"}),  # described, not implemented
+        ("GET", f"/repos/{REPO}/actions/artifacts", None),  # described, not implemented
     ],
 )
 def test_a_request_that_github_does_not_describe_is_a_violation(server, method, path, body):
