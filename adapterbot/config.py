@@ -53,11 +53,17 @@ class MetricRule(Record):
 
 
 class Policy(Record):
-    """What counts as a finding."""
+    """What counts as a finding, and how hard it is looked for.
+
+    sequential: stop evaluating as soon as every gated metric is clear.
+    self_check: how many samples the baseline answers twice, to show the engine's own noise.
+    """
 
     alpha: Annotated[Probability, Field(gt=0, lt=0.5)] = 0.05
     on_drift: OnDrift = OnDrift.FAIL
     fail_on: tuple[FailOn, ...] = (FailOn.REGRESSED,)
+    sequential: bool = False
+    self_check: Annotated[int, Field(ge=0, le=10_000)] = 32
     metrics: dict[str, MetricRule] = Field(default_factory=dict)
 
 

@@ -43,10 +43,11 @@ class Evaluator(Protocol):
         *,
         drafts: Sequence[TaskResult] | None = None,
         samples: Selection | None = None,
+        afresh: bool = False,
         progress: Callable[[int, int], None] | None = None,
     ) -> tuple[TaskResult, ...]:
         """Every task's samples, or those selected, scored; `drafts` are another adapter's results
-        on them."""
+        on them. `afresh` asks in batches of another composition, whatever was answered before."""
 
     def stats(self) -> EvalStats:
         """What it has done since it was made."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TypeVar
 
-from adapterbot import figures
+from adapterbot import figures, wording
 from adapterbot.figures import Scale
 from adapterbot.inert import Inert
 from adapterbot.records import (
@@ -138,6 +138,7 @@ class Page:
     data_text: int
     notes: tuple[str, ...]
     cached_share: float | None
+    measuring: tuple[str, ...]
     left_out: Inert | None
 
 
@@ -215,6 +216,10 @@ def page(adapter: AdapterReport, left_out: Iterable[Item] = ()) -> Page:
         data_text=DATA_TEXT_SCARCE if ("data", 0) in gone else DATA_TEXT,
         notes=_kept(("note",), adapter.notes, gone),
         cached_share=min(stats.cached / stats.samples, 1.0) if stats and stats.samples else None,
+        measuring=(
+            *([wording.stopped_early(adapter.early)] if adapter.early else []),
+            *([wording.noise_floor(adapter.noise)] if adapter.noise else []),
+        ),
         left_out=_left_out(adapter, gone),
     )
 

@@ -8,15 +8,16 @@ clocks, listeners) is handed in; what it decides with comes from the base ref on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from adapterbot import __version__, bisect, delta, lock, verdict
+from adapterbot import __version__, bisect, early, lock, noise, verdict
 from adapterbot.config import AdapterConfig, OnDrift
+from adapterbot.differing import differing_samples
 from adapterbot.errors import AdapterbotError, InputError
 from adapterbot.eval.suite import Suite, load_suite
-from adapterbot.history import Evaluator, Regression, corpora, evaluate_both, find_break
+from adapterbot.history import Evaluator, Regression, find_break
 from adapterbot.lock.digests import base_in_tree, resolve_base
 from adapterbot.lock.training import load_training
 from adapterbot.records import (
@@ -25,10 +26,8 @@ from adapterbot.records import (
     BisectResult,
     BisectVerdict,
     Report,
-    SampleDiff,
     Source,
     Standing,
-    TaskResult,
 )
 from adapterbot.sides import Sides, content, how_changed
 from adapterbot.stages import Listener, Stages
@@ -120,14 +119,27 @@ def judge_adapter(where: Sides, adapter: AdapterConfig, services: Services) -> A
         evaluator = services.evaluator(base, make)
     with stages("scan"):
         looks = _scan_notes(candidate.files)
+    policies = verdict.policies(suite.tasks, adapter.policy.metrics)
     with stages("evaluate") as progress:
-        before, after = evaluate_both(
-            evaluator, suite.tasks, baseline.files, candidate.files, progress
+        measured = early.measure(
+            evaluator,
+            suite.tasks,
+            (baseline.files, candidate.files),
+            policies,
+            alpha=adapter.policy.alpha,
+            sequential=adapter.policy.sequential,
+            progress=progress,
         )
+        tasks, before, after = measured.tasks, measured.before, measured.after
+    noise_floor = None
+    if adapter.policy.self_check:
+        with stages("self-check") as progress:
+            noise_floor = noise.measure(
+                evaluator, tasks, baseline.files, before, adapter.policy.self_check, progress
+            )
     with stages("decide"):
-        policies = verdict.policies(suite.tasks, adapter.policy.metrics)
         metrics, outcome = verdict.judge(
-            delta.compare_all(before, after, corpora=corpora(suite.tasks)),
+            measured.compare(),
             policies,
             alpha=adapter.policy.alpha,
             fail_on=adapter.policy.fail_on,
@@ -136,7 +148,7 @@ def judge_adapter(where: Sides, adapter: AdapterConfig, services: Services) -> A
         broken = {m.delta.task for m in metrics if m.standing is Standing.REGRESSED}
         changed = differing_samples(before, after, first=broken)
     found: BisectResult | None = None
-    regression = Regression.of(suite.tasks, metrics, before)
+    regression = Regression.of(tasks, metrics, before)
     if regression.harms:
         with stages("bisect"):
             found = _bisect(where.head, adapter, regression, evaluator, candidate, services)
@@ -161,6 +173,8 @@ def judge_adapter(where: Sides, adapter: AdapterConfig, services: Services) -> A
             *looks,
         ),
         eval=evaluator.stats(),
+        early=measured.stop,
+        noise=noise_floor,
         stages=tuple(stages.finished),
     )
 
@@ -309,38 +323,3 @@ def _bisect(
         )
     except AdapterbotError as error:
         return BisectResult(verdict=BisectVerdict.NOT_RUN, note=str(error)[:1000])
-
-
-# ---------------------------------------------------------------- samples that differ
-
-
-def differing_samples(
-    before: Sequence[TaskResult], after: Sequence[TaskResult], *, first: Collection[str] = ()
-) -> tuple[SampleDiff, ...]:
-    """Samples whose answer or score changed: those of the tasks in `first`, then the most harmful,
-    then in suite order."""
-    found: list[tuple[bool, float, int, SampleDiff]] = []
-    for left, right in zip(before, after, strict=True):
-        baseline = {sample.sample_id: sample for sample in left.samples}
-        for sample in right.samples:
-            other = baseline.get(sample.sample_id)
-            if other is None or (other.output == sample.output and other.score == sample.score):
-                continue
-            harm: float | None = None
-            if other.score is not None and sample.score is not None:
-                harm = other.score - sample.score
-                harm = harm if left.direction == "higher" else -harm
-            diff = SampleDiff(
-                task=left.task,
-                sample_id=sample.sample_id,
-                slice=sample.slice,
-                prompt=sample.prompt,
-                expected=sample.expected,
-                baseline_output=other.output,
-                candidate_output=sample.output,
-                baseline_score=other.score,
-                candidate_score=sample.score,
-                harm=harm,
-            )
-            found.append((left.task not in first, -(harm or 0.0), len(found), diff))
-    return tuple(diff for *_, diff in sorted(found, key=lambda item: item[:3]))

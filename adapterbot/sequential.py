@@ -95,7 +95,9 @@ class Sequential:
         self._candidate += after.tolist()
         harm = self._harm(before, after)
         if labels is not None:
-            harm = np.bincount(labels, weights=harm) / np.bincount(labels)
+            # Rows of a cluster by size, so that no order of rows shows in its sum.
+            order = np.lexsort((harm, labels))
+            harm = np.bincount(labels[order], weights=harm[order]) / np.bincount(labels)
         if len(harm):
             # Sorted, so that no order of rows inside a chunk shows in a sum.
             self._units += np.sort(harm).tolist()
@@ -135,12 +137,13 @@ class Sequential:
             most = max(self._baseline) - min(self._baseline)
             return PairedProportions(len(self._units), 0, 0, scale=most) if most > 0 else None
         harm = self._harm(np.array(self._baseline), np.array(self._candidate))
+        mean = math.fsum(harm) / len(harm)
         return AnytimeDifference(
             units=np.array(self._units),
             ends=tuple(self._ends),
             bounded=self._bounded,
-            harm=math.fsum(harm) / len(harm),
-            deviation=float(harm.std(ddof=1)),
+            harm=mean,
+            deviation=math.sqrt(math.fsum((harm - mean) ** 2) / (len(harm) - 1)),
         )
 
     def _settled(self) -> Standing | None:

@@ -47,6 +47,7 @@ class Overrides:
     suite: str | None = None
     baseline: str | None = None
     archive: str | None = None
+    sequential: bool = False
 
 
 def sides(
@@ -107,7 +108,13 @@ def select(where: Sides, overrides: Overrides) -> tuple[AdapterConfig, ...]:
         )
         if value
     }
-    return tuple(adapter.model_copy(update=update) for adapter in chosen)
+    found = tuple(adapter.model_copy(update=update) for adapter in chosen)
+    return tuple(map(_sequential, found)) if overrides.sequential else found
+
+
+def _sequential(adapter: AdapterConfig) -> AdapterConfig:
+    policy = adapter.policy.model_copy(update={"sequential": True})
+    return adapter.model_copy(update={"policy": policy})
 
 
 def _discover(where: Sides, files: Sequence[str]) -> Config:

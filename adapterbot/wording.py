@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from adapterbot.records import MetricDelta, Standing, Unit
+from adapterbot.records import EarlyStop, MetricDelta, NoiseFloor, Standing, Unit
 
 _MINUS = "−"
 
@@ -24,6 +24,26 @@ def reason(
             return f"{line}: undecided"
         return f"{line}: about {delta.samples_needed:,} samples would settle it, not {delta.n:,}"
     return line
+
+
+def stopped_early(early: EarlyStop) -> str:
+    """One phrase, such as `clear after 180 of 600 samples (sequential)`."""
+    if early.used >= early.planned:
+        return f"all {early.planned:,} samples were needed (sequential)"
+    return f"clear after {early.used:,} of {early.planned:,} samples (sequential)"
+
+
+def noise_floor(noise: NoiseFloor) -> str:
+    """One phrase, such as `A/A: 2 of 32 answers differ, dates_us by 0.5 points`."""
+    if noise.samples == 0:
+        return "A/A: too few samples for it"
+    if not (noise.answers or noise.scores):
+        return f"A/A: none of {noise.samples} answers differs"
+    words = f"A/A: {noise.answers} of {noise.samples} answers differ"
+    if noise.task is None:
+        return f"{words}, no mean does"
+    points = " points" if noise.unit is Unit.FRACTION else ""
+    return f"{words}, {noise.task} by {_figure(noise.shift, noise.unit)}{points}"
 
 
 def _change(delta: MetricDelta) -> str:

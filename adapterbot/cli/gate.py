@@ -40,6 +40,14 @@ def gate(
     publish: Annotated[
         str, typer.Option(envvar="ADAPTERBOT_PUBLISH", help="`comment`, or `none`.")
     ] = "comment",
+    sequential: Annotated[
+        bool,
+        typer.Option(
+            "--sequential",
+            envvar="ADAPTERBOT_SEQUENTIAL",
+            help="Stop as soon as every gated metric is clear.",
+        ),
+    ] = False,
     device: Device = None,
     out: Out = None,
     as_json: Json = False,
@@ -73,6 +81,7 @@ def gate(
             device=device,
             out=out,
             comment=publish == "comment",
+            sequential=sequential,
         )
     )
     for problem in written.report.problems:

@@ -47,6 +47,7 @@ class GateOptions:
     device: str | None = None
     out: Path | None = None
     comment: bool = True
+    sequential: bool = False
 
 
 def run(options: GateOptions, environment: Mapping[str, str] = os.environ) -> Written:
@@ -126,6 +127,7 @@ def _judged(
             suite=suite,
             baseline=options.baseline,
             archive=options.checkpoints,
+            sequential=options.sequential,
         )
         adapters = select(where, overrides)
         known = [(adapter.key, adapter.path) for adapter in adapters]

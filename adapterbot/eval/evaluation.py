@@ -17,6 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from pydantic import JsonValue
+
 from adapterbot.eval import scorers
 from adapterbot.eval.answers import Answer, Sample, Scored
 from adapterbot.eval.cache import CachedScore, CacheKey, ScoreCache
@@ -84,6 +86,7 @@ class Evaluation:
         *,
         drafts: Sequence[TaskResult] | None = None,
         samples: Selection | None = None,
+        afresh: bool = False,
         progress: Callable[[int, int], None] | None = None,
     ) -> tuple[TaskResult, ...]:
         """Every sample of every task, answered and scored under one adapter.
@@ -96,6 +99,8 @@ class Evaluation:
                 one forward pass; the results do not depend on it.
             samples: the ids to ask of each task; a task that is not named is asked nothing. None
                 asks everything. The cache is the same, so no sample is ever answered twice.
+            afresh: ask as if nothing had been answered before, in batches of another
+                composition. What comes of it is kept apart.
             progress: called with (samples done, samples in all).
 
         Returns: one result per task, its samples in suite order.
@@ -106,7 +111,7 @@ class Evaluation:
         """
         started = time.monotonic()
         try:
-            return self._evaluate(tasks, adapter, drafts, samples, progress)
+            return self._evaluate(tasks, adapter, drafts, samples, afresh, progress)
         finally:
             self._seconds += time.monotonic() - started
 
@@ -116,13 +121,14 @@ class Evaluation:
         adapter: Path | AdapterFiles | None,
         drafts: Sequence[TaskResult] | None,
         samples: Selection | None,
+        afresh: bool,
         progress: Callable[[int, int], None] | None,
     ) -> tuple[TaskResult, ...]:
         files = read_adapter_dir(adapter) if isinstance(adapter, Path) else adapter
         if files:
             check_base(files, self._model.name)
         digest = adapter_digest(files.path) if files else ""
-        keys = [self._key(task, files, digest) for task in tasks]
+        keys = [self._key(task, files, digest, afresh) for task in tasks]
         scores = [self._stored(task, key) for task, key in zip(tasks, keys, strict=True)]
         asked = [selected(task, samples) for task in tasks]
         waiting = [
@@ -131,6 +137,9 @@ class Evaluation:
             for sample in chosen
             if sample.id not in scores[index]
         ]
+        if afresh:
+            # Requests of equal length keep their order when they are batched.
+            waiting.reverse()
         total = sum(map(len, asked))
         done = total - len(waiting)
         self.asked += total
@@ -166,13 +175,15 @@ class Evaluation:
             for task, chosen, found in zip(tasks, asked, scores, strict=True)
         )
 
-    def _key(self, task: Task, files: AdapterFiles | None, adapter: str) -> CacheKey:
+    def _key(self, task: Task, files: AdapterFiles | None, adapter: str, afresh: bool) -> CacheKey:
         identity = self._model.identity(files)
+        # Only where it says something, so that the keys of all other results stay what they are.
+        marked: dict[str, JsonValue] = {"afresh": True} if afresh else {}
         return CacheKey(
             base=identity.base,
             adapter=adapter,
             task=task.digest,
-            settings=json.dumps(dict(identity.settings), sort_keys=True),
+            settings=json.dumps({**identity.settings, **marked}, sort_keys=True),
             versions=json.dumps(dict(identity.versions), sort_keys=True),
             algorithm=ALGORITHM,
         )

@@ -35,6 +35,7 @@ from adapterbot.records.lock import (
     LockStatus,
     RowExample,
 )
+from adapterbot.records.measuring import EarlyStop, NoiseFloor
 from adapterbot.records.pulls import (
     AdapterPullRequest,
     AdapterWeights,
@@ -75,6 +76,7 @@ __all__ = [
     "DatasetDiff",
     "Digest",
     "Direction",
+    "EarlyStop",
     "EvalDelta",
     "EvalStats",
     "FileDiff",
@@ -87,6 +89,7 @@ __all__ = [
     "MetricDelta",
     "MetricVerdict",
     "Name",
+    "NoiseFloor",
     "Outcome",
     "Probability",
     "Probe",

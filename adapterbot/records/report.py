@@ -10,6 +10,7 @@ from adapterbot.records.base import CommitSha, Count, Line, Name, Record, Second
 from adapterbot.records.bisect import BisectResult
 from adapterbot.records.deltas import MetricVerdict, Verdict
 from adapterbot.records.lock import LockResult
+from adapterbot.records.measuring import EarlyStop, NoiseFloor
 from adapterbot.records.scores import AdapterRef, SampleDiff
 
 REPORT_VERSION: Literal[1] = 1
@@ -59,6 +60,8 @@ class AdapterReport(Record):
     notes: tuple[Line, ...] = ()
     problem: Problem | None = None
     eval: EvalStats | None = None
+    early: EarlyStop | None = None  # None where every sample was asked
+    noise: NoiseFloor | None = None
     stages: tuple[Stage, ...] = ()
 
 

@@ -12,6 +12,7 @@ from adapterbot.records import (
     BisectVerdict,
     Comparison,
     Direction,
+    EarlyStop,
     EvalStats,
     Interval,
     LockPart,
@@ -19,6 +20,7 @@ from adapterbot.records import (
     LockStatus,
     MetricDelta,
     MetricVerdict,
+    NoiseFloor,
     Outcome,
     Probe,
     ProbeOutcome,
@@ -106,6 +108,7 @@ def adapter(outcome: Outcome, *reasons: str, key: str = "dates", **more: Any) ->
         "candidate": AdapterRef(label=f"adapters/{key} @ {HEAD[:7]}"),
         "lock": LockResult(status=LockStatus.OK, path=f"adapters/{key}/soup.lock"),
         "eval": EvalStats(device="cpu", dtype="float32", samples=400, cached=200, seconds=3.4),
+        "noise": NoiseFloor(samples=32, answers=0, scores=0),
     } | more
     return AdapterReport(
         key=key,
@@ -246,7 +249,6 @@ def inconclusive() -> Report:
             ),
             lock=LockResult(status=LockStatus.MISSING, path="adapters/dates/soup.lock"),
             notes=(
-                "The noise floor of this engine is 0.5 points (baseline against itself).",
                 "This pull request changes adapterbot.yaml; the change takes effect after merge.",
             ),
         )
@@ -367,6 +369,8 @@ def hostile() -> Report:
             ),
             notes=(a, b, c, d, e),
             eval=EvalStats(device=b, dtype=c, samples=3, cached=0, seconds=4000),
+            early=EarlyStop(used=3, planned=4000),
+            noise=NoiseFloor(samples=2, answers=1, scores=1, task=d, shift=0.5),
         )
     )
 

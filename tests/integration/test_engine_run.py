@@ -105,6 +105,26 @@ def test_nothing_is_asked_twice(base: Path, adapters: list[Path], tmp_path: Path
         assert engine.cached == engine.asked == TOTAL * (1 + len(adapters))
 
 
+def test_afresh_is_asked_again_and_kept_apart(
+    base: Path, adapters: list[Path], tmp_path: Path
+) -> None:
+    chosen = {task.name: {sample.id for sample in task.samples[::3]} for task in TASKS}
+    count = sum(map(len, chosen.values()))
+    with ScoreCache(tmp_path) as cache, Engine(base, SETTINGS, cache=cache) as engine:
+        first = evaluate(engine, adapters[0])
+        again = engine.evaluate(TASKS, adapters[0], samples=chosen, afresh=True)
+        assert engine.cached == 0
+        for one, other in zip(first, again, strict=True):
+            known = {sample.sample_id: sample for sample in one.samples}
+            for sample in other.samples:
+                assert sample.output == known[sample.sample_id].output
+                assert sample.score == pytest.approx(known[sample.sample_id].score, abs=1e-4)
+        forbid(engine)
+        assert engine.evaluate(TASKS, adapters[0], samples=chosen, afresh=True) == again
+        assert evaluate(engine, adapters[0]) == first
+        assert engine.cached == count + TOTAL
+
+
 def forbid(engine: Engine) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError("the model was asked")

@@ -172,6 +172,24 @@ def test_by_hand_the_files_on_disk_are_judged(tmp_path, clean, run):
     }
 
 
+def test_stopping_early_finds_the_same_with_fewer_samples(poisoned, run, server):
+    done = run(poisoned, "gate", "--sequential")
+    assert done.code == 3, done.err
+    (adapter,) = done.report.adapters
+    standings = {m.delta.metric: m.standing for m in adapter.metrics if m.gated}
+    assert standings["dates_us"] == "regressed"
+    assert sum(standing == "regressed" for standing in standings.values()) == 1
+    assert adapter.bisect
+    assert adapter.bisect.first_broken == example.FIRST_POISONED
+    assert adapter.early
+    assert adapter.early.used < adapter.early.planned
+    assert adapter.noise
+    assert adapter.noise.samples == min(32, adapter.early.used // 2)
+    (comment,) = comments(server)
+    assert f"clear after {adapter.early.used} of {adapter.early.planned} samples" in comment
+    assert "A/A: none of" in comment
+
+
 def test_a_first_adapter_is_compared_with_the_bare_base(tmp_path, clean, run):
     repository = example.copy(clean, tmp_path / "repository")
     example.git(repository, "checkout", "-q", "main")

@@ -7,9 +7,9 @@ import pytest
 
 from adapterbot.bisect import Answer, Checkpoint, run
 from adapterbot.commands.publish import exit_code, outputs
+from adapterbot.differing import differing_samples
 from adapterbot.errors import ExitCode, InputError, OurFailure
 from adapterbot.history import Regression, nearer_end
-from adapterbot.pipeline import differing_samples
 from adapterbot.records import (
     AdapterReport,
     BisectVerdict,
