@@ -1,0 +1,133 @@
+"""`adapterbot mole …`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from adapterbot.cli.app import app
+from adapterbot.cli.options import Device, Json
+from adapterbot.cli.output import say
+
+if TYPE_CHECKING:
+    from adapterbot.mole.train import Progress
+
+mole_app = typer.Typer(help="A mixture of LoRAs: route every token to a few of N adapters.")
+app.add_typer(mole_app, name="mole", no_args_is_help=True)
+
+Mixture = Annotated[Path, typer.Argument(help="Directory of a mixture.")]
+
+
+@mole_app.command("train")
+def train(
+    config: Annotated[
+        Path, typer.Option("--config", "-c", help="soup.yaml with `task: moe_lora_routing`.")
+    ] = Path("soup.yaml"),
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Directory; that of soup.yaml.")
+    ] = None,
+    device: Device = None,
+    as_json: Json = False,
+) -> None:
+    """Train the gate over frozen task adapters. A run that was stopped goes on where it was.
+
+    adapterbot mole train --config soup.yaml -o mixtures/all
+    """
+    from adapterbot.commands import mole as command
+
+    trained = command.train(command.TrainOptions(config, output, device), _tell)
+    typer.echo(
+        trained.model_dump_json(indent=2)
+        if as_json
+        else f"{trained.path}  {len(trained.experts)} experts, held-out loss {trained.loss:.4f}"
+    )
+
+
+def _tell(progress: Progress) -> None:
+    done = f"{progress.step}/{progress.steps}"
+    if progress.validation is not None:
+        done += f"  held-out loss {progress.validation:.4f}"
+    elif progress.step % max(1, progress.steps // 20):
+        return
+    say(
+        f"{done}  loss {progress.loss:.4f}  balance {progress.balance:.2f}"
+        f"  entropy {progress.entropy:.2f}"
+    )
+
+
+@mole_app.command("info")
+def info(mixture: Mixture, as_json: Json = False) -> None:
+    """What a mixture is made of; its experts' digests are checked.
+
+    adapterbot mole info mixtures/all
+    """
+    from adapterbot.commands import mole as command
+
+    files, experts = command.info(mixture)
+    manifest = files.manifest
+    if as_json:
+        typer.echo(manifest.model_dump_json(indent=2))
+        return
+    gate = manifest.gate
+    typer.echo(
+        f"base {manifest.base_model}\ngate {gate.router} over {manifest.layers} layers, top"
+        f" {gate.top_k} of {gate.num_task_adapters}, temperature {gate.temperature:g}"
+    )
+    for expert, found in zip(manifest.experts, experts, strict=True):
+        ranks = sorted({entry.rank for entry in found.modules.values()})
+        shown = ", ".join(map(str, ranks))
+        typer.echo(f"  {expert.name}  {expert.path}  rank {shown}  {expert.digest[:12]}")
+
+
+@mole_app.command("export")
+def export(
+    mixture: Mixture,
+    output: Annotated[Path, typer.Option("--output", "-o", help="New directory.")],
+    as_json: Json = False,
+) -> None:
+    """Copy a mixture with its experts into one directory that stands alone.
+
+    adapterbot mole export mixtures/all -o release/all
+    """
+    import json
+
+    from adapterbot.mole.artifact import export as copy
+    from adapterbot.mole.artifact import read_mixture_dir
+
+    made = copy(read_mixture_dir(mixture), output)
+    typer.echo(json.dumps({"path": str(made)}) if as_json else str(made))
+
+
+@mole_app.command("route")
+def route(
+    mixture: Mixture,
+    text: Annotated[str, typer.Argument(help="What is asked.")],
+    base: Annotated[
+        str | None, typer.Option(help="Base model; the one that the mixture names.")
+    ] = None,
+    new_tokens: Annotated[
+        int, typer.Option("--new-tokens", min=0, max=4096, help="Tokens to answer with.")
+    ] = 32,
+    html: Annotated[Path | None, typer.Option(help="Write a heat map to this file.")] = None,
+    device: Device = None,
+    as_json: Json = False,
+) -> None:
+    """Show which experts each token of a question, and of its answer, used.
+
+    adapterbot mole route mixtures/all "3. März 2024" --html routes.html
+    """
+    from rich.console import Console
+
+    from adapterbot.commands import mole as command
+    from adapterbot.mole.routes import terminal
+
+    routes = command.route(mixture, base, text, new_tokens=new_tokens, device=device)
+    if html:
+        command.write_heat_map(routes, html)
+        say(f"heat map  {html}")
+    if as_json:
+        typer.echo(routes.model_dump_json(indent=2))
+    else:
+        Console().print(terminal(routes))

@@ -1,0 +1,237 @@
+"""What `adapterbot mole …` does: rows and models are brought together here, and files written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adapterbot.atomic import write_text
+from adapterbot.errors import InputError
+from adapterbot.lock.row_files import read_rows
+from adapterbot.mole.artifact import MixtureFiles, attach_mixture, read_mixture_dir, save_mixture
+from adapterbot.mole.config import MixtureConfig, read_config
+from adapterbot.mole.examples import Example, encode, messages_of, split
+from adapterbot.mole.routes import Routes, TokenRoute, heat_map
+from adapterbot.records import Record
+from adapterbot.tree import WorkTree
+from adapterbot.weights.peft_dir import AdapterFiles, adapter_digest, check_base, read_adapter_dir
+
+if TYPE_CHECKING:
+    from adapterbot.eval.base_model import BaseModel
+    from adapterbot.mole.train import Progress
+
+
+class Trained(Record):
+    """What a training left behind. `loss` is the mean −log p of a held-out answer token."""
+
+    path: str
+    experts: tuple[str, ...]
+    rows: int
+    held_out: int
+    loss: float
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Overrides of soup.yaml; None leaves its word."""
+
+    config: Path
+    output: Path | None = None
+    device: str | None = None
+
+
+def train(options: TrainOptions, tell: Callable[[Progress], None]) -> Trained:
+    """Trains the gate that a soup.yaml describes, or goes on with it, and writes the mixture.
+
+    Raises:
+        InputError: configuration, data or adapters are not what they must be.
+        OurFailure: the loss stopped being finite.
+    """
+    config = _config(options.config)
+    folder = options.config.parent
+    output = options.output or folder / config.output
+    paths = _experts(folder, config)
+    found = {name: read_adapter_dir(path) for name, path in paths.items()}
+    base_path = _base(folder, config.base)
+    for files in found.values():
+        check_base(files, base_path)
+    base = load(base_path, options.device)
+    rows = _examples(folder, config, config.train, base)
+    if config.validation:
+        held_out = _examples(folder, config, config.validation, base)
+    else:
+        rows, held_out = split(rows, config.val_split, config.training.seed)
+
+    from adapterbot.mole.mixture import Mixture
+    from adapterbot.mole.train import fit
+    from adapterbot.weights.adapter import load_adapter
+
+    experts = {name: load_adapter(files) for name, files in found.items()}
+    with Mixture(base.model, experts, config.gate, seed=config.training.seed) as mixture:
+        loss = fit(
+            base.model,
+            mixture,
+            rows,
+            held_out,
+            config.training,
+            pad=base.pad,
+            place=output,
+            fingerprint=_fingerprint(config, paths, base, rows, held_out),
+            progress=tell,
+        )
+        named = next(iter(found.values())).config.base_model_name_or_path
+        save_mixture(output, mixture, paths, base_model=named or config.base)
+    return Trained(
+        path=str(output),
+        experts=tuple(paths),
+        rows=len(rows),
+        held_out=len(held_out),
+        loss=loss,
+    )
+
+
+def load(base: str | Path, device: str | None) -> BaseModel:
+    """A base model, as the gate loads it."""
+    from adapterbot.commands.evaluator import engine
+    from adapterbot.eval.settings import EngineSettings
+
+    engine(device)()  # imports quietly, or says what is missing
+
+    from adapterbot.eval.base_model import load_base
+
+    return load_base(base, EngineSettings(device=device or "auto"))
+
+
+def route(
+    directory: Path, base: str | None, text: str, *, new_tokens: int, device: str | None
+) -> Routes:
+    """The experts that each token of `text`, asked as serving asks it, and of the answer used.
+
+    Raises:
+        InputError: the directory is no mixture, or does not fit the base.
+    """
+    files = read_mixture_dir(directory)
+    loaded = load(base or _base_of(files), device)
+
+    import torch
+
+    tokenizer = loaded.tokenizer
+    if tokenizer.chat_template:
+        text = tokenizer.apply_chat_template(
+            [{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True
+        )
+    ids = tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]
+    if not ids.numel():
+        raise InputError("is no token long", field="text", fix="write something")
+    ids = ids.to(loaded.device)
+    with attach_mixture(loaded.model, files) as mixture:
+        whole = ids
+        if new_tokens:
+            with torch.inference_mode():
+                whole = loaded.model.generate(
+                    ids, max_new_tokens=new_tokens, do_sample=False, pad_token_id=loaded.pad
+                )
+        shares = mixture.route(whole)[:, 0].transpose(0, 1).tolist()
+        names = mixture.names
+    return Routes(
+        experts=names,
+        tokens=tuple(
+            TokenRoute(
+                token=tokenizer.decode([token]),
+                written=at >= ids.shape[1],
+                weights=tuple(map(tuple, weights)),
+            )
+            for at, (token, weights) in enumerate(zip(whole[0].tolist(), shares, strict=True))
+        ),
+    )
+
+
+def write_heat_map(routes: Routes, path: Path) -> None:
+    """The routes as a page of their own."""
+    write_text(path, heat_map(routes))
+
+
+def _config(path: Path) -> MixtureConfig:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"cannot be read: {error.strerror}", file=str(path), fix="name a soup.yaml"
+        ) from error
+    return read_config(content, str(path))
+
+
+def _experts(folder: Path, config: MixtureConfig) -> dict[str, Path]:
+    """The task adapters by name: the last part of each path, made distinct where they clash."""
+    found: dict[str, Path] = {}
+    for path in config.experts:
+        name = Path(path).name or path
+        while name in found:
+            name = f"{name}'"
+        found[name] = folder / path
+    return found
+
+
+def _base(folder: Path, base: str) -> str | Path:
+    """A directory beside the configuration, or a model's id on the Hub."""
+    local = folder / base
+    return local if local.is_dir() else base
+
+
+def _base_of(files: MixtureFiles) -> str | Path:
+    return _base(files.path, files.manifest.base_model)
+
+
+def _examples(
+    folder: Path, config: MixtureConfig, names: Sequence[str], base: BaseModel
+) -> list[Example]:
+    rows = read_rows(WorkTree(folder.resolve()), *names)
+    found = []
+    for file in rows.values():
+        for row in file:
+            try:
+                content: Any = json.loads(row.content)
+            except ValueError:
+                content = {}
+            if not isinstance(content, dict):
+                content = {}
+            messages = messages_of(content, file=row.file, line=row.line)
+            example = encode(base.tokenizer, messages, name=base.name)
+            if example.length > config.max_length:
+                raise InputError(
+                    f"is {example.length} tokens long, and data.max_length is {config.max_length}",
+                    file=row.file,
+                    field=f"line {row.line}",
+                    fix="raise max_length, or shorten the row",
+                )
+            found.append(example)
+    return found
+
+
+def _fingerprint(
+    config: MixtureConfig,
+    experts: dict[str, Path],
+    base: BaseModel,
+    rows: Sequence[Example],
+    held_out: Sequence[Example],
+) -> str:
+    """Of everything that decides a training: a checkpoint of another one is not gone on from."""
+    decides = {
+        "base": base.digest,
+        "experts": [adapter_digest(path) for path in experts.values()],
+        "gate": config.gate.model_dump(mode="json"),
+        "training": config.training.model_dump(mode="json"),
+        "rows": [(e.prompt, e.answer) for e in rows],
+        "held_out": [(e.prompt, e.answer) for e in held_out],
+    }
+    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+
+
+def info(directory: Path) -> tuple[MixtureFiles, tuple[AdapterFiles, ...]]:
+    """A mixture's manifest, and its experts as they were found."""
+    files = read_mixture_dir(directory)
+    return files, files.experts

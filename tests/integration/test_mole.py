@@ -1,0 +1,116 @@
+"""`adapterbot mole …` as a user runs it: processes, files on disk, exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import transformers
+
+from tests.tiny_models import save_adapter, save_base
+
+TEMPLATE = "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}</s>{% endfor %}"
+SOUP = """\
+base: ./base
+task: moe_lora_routing
+data: {train: ./rows.jsonl, val_split: 0.25, max_length: 64}
+training:
+  mole: {num_task_adapters: 2, hidden_dim: 32, temperature: 1.0, top_k: 1}
+  mole_task_adapters: [./digits, ./letters]
+  epochs: EPOCHS
+  batch_size: 4
+  lr: 0.05
+  eval_steps: 1
+  seed: 7
+output: ./mixture
+"""
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("mole")
+    save_base("llama", root / "base")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(root / "base")
+    tokenizer.chat_template = TEMPLATE
+    tokenizer.save_pretrained(root / "base")
+    for seed, name in enumerate(("digits", "letters")):
+        save_adapter(root / "base", root / name, seed=seed, r=4, target_modules=["q_proj"])
+    rows = [{"instruction": f"say {i}", "output": str(i)} for i in range(12)]
+    (root / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return root
+
+
+def command(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "adapterbot", "mole", *arguments],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def result(done: subprocess.CompletedProcess[str]) -> Any:
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_from_a_soup_yaml_to_routes(made: Path) -> None:
+    (made / "soup.yaml").write_text(SOUP.replace("EPOCHS", "2"))
+    trained = result(command(made, "train", "--json"))
+    assert trained["experts"] == ["digits", "letters"]
+    assert (trained["rows"], trained["held_out"]) == (9, 3)
+    info = result(command(made, "info", "mixture", "--json"))
+    assert [expert["path"] for expert in info["experts"]] == ["../digits", "../letters"]
+    assert info["gate"]["hidden_dim"] == 32
+    result(command(made, "export", "mixture", "-o", "alone", "--json"))
+    again = command(made, "export", "mixture", "-o", "alone")
+    assert again.returncode == 2
+    assert "exists already" in again.stderr
+    routes = result(
+        command(
+            made, "route", "alone", "say <b>1</b>", "--base", "base", "--new-tokens", "3",
+            "--html", "routes.html", "--json",
+        )
+    )  # fmt: skip
+    assert routes["experts"] == ["digits", "letters"]
+    assert sum(token["written"] for token in routes["tokens"]) in (1, 2, 3)
+    assert all(sum(layer) == 1 for token in routes["tokens"] for layer in token["weights"])
+    page = (made / "routes.html").read_text()
+    assert page.count("<td style=") == 2 * len(routes["tokens"])
+    assert "<b>" not in page, "attack: markup in a prompt, in a page that is opened locally"
+
+
+def test_a_killed_training_leaves_no_mixture_and_goes_on(made: Path, tmp_path: Path) -> None:
+    (made / "soup.yaml").write_text(SOUP.replace("EPOCHS", "40"))
+    out = tmp_path / "out"
+    arguments = [sys.executable, "-m", "adapterbot", "mole", "train", "-o", str(out)]
+    process = subprocess.Popen(arguments, cwd=made, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not (out / "training.safetensors").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (out / "mole_config.json").exists()
+    done = command(made, "train", "-o", str(out), "--json")
+    result(done)
+    first = int(done.stderr.split("/")[0].split()[-1])
+    assert first > 1, "it went on from the checkpoint"
+
+
+def test_another_base_is_refused_before_anything_is_loaded(made: Path, tmp_path: Path) -> None:
+    save_base("llama", tmp_path / "wide", hidden_size=64)
+    text = SOUP.replace("EPOCHS", "1").replace("./base", str(tmp_path / "wide"))
+    (made / "other.yaml").write_text(text)
+    done = command(made, "train", "-c", "other.yaml", "-o", str(tmp_path / "out"))
+    assert done.returncode == 2
+    assert "digits" in done.stderr
+    assert not (tmp_path / "out").exists()
