@@ -7,7 +7,7 @@ These records pass between the suite (which asks), the engine (which answers) an
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, NamedTuple
 
@@ -64,8 +64,9 @@ class Answer:
 
     `loglikelihoods` are natural logarithms summed over tokens. With `token_counts` and
     `byte_counts` (UTF-8) they have one entry per choice for `Request.CHOICES`, one entry for
-    `Request.LIKELIHOOD`, none for generated text. `seconds` is wall time, None when it was not
-    measured for this sample alone.
+    `Request.LIKELIHOOD`, none for generated text. `seconds` is the sample's share of its batch's
+    wall time, by the positions that it took of it: a comparison between adapters, which are asked
+    in the same batches, and not what one user would have waited. None when it was not measured.
     """
 
     text: str = ""
@@ -73,7 +74,7 @@ class Answer:
     loglikelihoods: tuple[float, ...] = ()
     token_counts: tuple[int, ...] = ()
     byte_counts: tuple[int, ...] = ()
-    seconds: float | None = None
+    seconds: float | None = field(default=None, compare=False)
 
 
 class Scored(NamedTuple):

@@ -6,7 +6,8 @@ A batch costs rows × its longest row, so requests of like length go together (u
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import torch
@@ -20,8 +21,31 @@ _BUDGET = {"cpu": 8192, "cuda": 65_536}
 _MOST_ROWS = 512
 
 
-def _always() -> bool:
-    return True
+# What a position that is only attended to costs beside one that is computed.
+_KEPT = 0.25
+
+
+def cost(stem: int, length: int) -> int:
+    """What a row of `length` positions counts in its batch, the first `stem` of them shared."""
+    return math.ceil(_KEPT * stem) + length - stem
+
+
+def _no_family(_: object) -> Hashable:
+    return None
+
+
+def _ordered(
+    requests: Mapping[int, _Request],
+    length: Callable[[_Request], int],
+    family: Callable[[_Request], Hashable],
+) -> list[int]:
+    """Keys by length, families together: the one with the longest member first."""
+    lengths = {key: length(request) for key, request in requests.items()}
+    by_length = sorted(requests, key=lambda key: (-lengths[key], key))
+    rank: dict[Hashable, int] = {}
+    for key in by_length:
+        rank.setdefault(family(requests[key]), len(rank))
+    return sorted(by_length, key=lambda key: rank[family(requests[key])])
 
 
 class Batcher:
@@ -36,7 +60,7 @@ class Batcher:
         length: Callable[[_Request], int],
         compute: Callable[[Sequence[_Request]], Sequence[_Result]],
         *,
-        proceed: Callable[[], bool] = _always,
+        family: Callable[[_Request], Hashable] = _no_family,
     ) -> Iterator[tuple[int, _Result]]:
         """Yields (key of the request, result), batch by batch, longest first.
 
@@ -46,15 +70,15 @@ class Batcher:
         Args:
             length: how many tokens a request takes in its batch.
             compute: answers one batch, in its order.
-            proceed: asked before each batch; False ends the run early.
+            family: requests with the same are kept together.
 
         Raises:
             OurFailure: a single request does not fit into memory.
         """
         requests = dict(requests)
-        waiting = sorted(requests, key=lambda key: (-length(requests[key]), key))
-        while waiting and proceed():
-            batch = waiting[: self._rows(length(requests[waiting[0]]))]
+        waiting = _ordered(requests, length, family)
+        while waiting:
+            batch = waiting[: self._rows([length(requests[key]) for key in waiting[:_MOST_ROWS]])]
             results = self._attempt([requests[key] for key in batch], compute)
             if results is None:
                 # Only now, with the failed pass's frames gone, is there memory to give back.
@@ -64,8 +88,14 @@ class Batcher:
             waiting = waiting[len(batch) :]
             yield from zip(batch, results, strict=True)
 
-    def _rows(self, longest: int) -> int:
-        return max(1, min(self.budget // max(longest, 1), _MOST_ROWS))
+    def _rows(self, lengths: Sequence[int]) -> int:
+        """How many of the first rows stay within the budget when padded to their longest."""
+        longest = 1
+        for count, length in enumerate(lengths):
+            longest = max(longest, length)
+            if count and (count + 1) * longest > self.budget:
+                return count
+        return len(lengths)
 
     def _attempt(
         self,

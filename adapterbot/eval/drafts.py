@@ -1,86 +1,23 @@
-"""*The other adapter's answer is the draft* (design.md §7): checked in one pass, never believed.
+"""Whether another adapter's answers are worth reading as drafts, learnt as the run goes on. Pure.
 
-A draft is appended to its prompt and read in a single forward pass, which shows at every position
-what this model would have said there. The answer keeps the model's own tokens up to the first that
-the draft did not foresee; what is left is decoded like any other answer. So the result is that of
-plain decoding whatever the draft says, and costs one pass where nothing changed. (torch)
+Reading a draft changes no answer (see `generation`), only what the answer costs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
-import torch
-
-from adapterbot.eval.base_model import BaseModel
-from adapterbot.eval.forward import Forward, left_padded
-from adapterbot.eval.generation import GenerationRequest, Generator, chosen
 from adapterbot.eval.questions import Ids
 
-
-@dataclass(frozen=True)
-class DraftRequest:
-    """A request, and a guess at the tokens of its answer."""
-
-    request: GenerationRequest
-    draft: Ids
-
-    @property
-    def guess(self) -> Ids:
-        """The part worth reading: behind the last token that may be asked, nothing is."""
-        return self.draft[: self.request.limit - 1]
-
-    @property
-    def tokens(self) -> int:
-        """How many positions the check reads."""
-        return len(self.request.prompt) + len(self.guess)
-
-
-@dataclass(frozen=True)
-class Checked:
-    """How far a draft carried: the answer's first tokens, and whether they are all of it."""
-
-    tokens: Ids
-    complete: bool
-
-
-def check_drafts(
-    base: BaseModel, forward: Forward, generator: Generator, drafts: Sequence[DraftRequest]
-) -> list[Checked]:
-    """Checks one batch of drafts in one pass; every answer gains at least one token."""
-    rows = [generator.begin(draft.request) for draft in drafts]
-    ids, mask, positions = left_padded(
-        [draft.request.prompt + draft.guess for draft in drafts], base.pad, base.device
-    )
-    hidden = forward.hidden(ids, mask, positions)
-    # The prompt's last token predicts the first of the answer, each drafted token the one after it.
-    asked = [len(draft.guess) + 1 for draft in drafts]
-    wanted = torch.cat([hidden[i, ids.shape[1] - n :] for i, n in enumerate(asked)])
-    choices = [d.request.choice for d, n in zip(drafts, asked, strict=True) for _ in range(n)]
-    own = iter(chosen(forward, wanted, choices, [step for n in asked for step in range(n)]))
-    for row, draft, n in zip(rows, drafts, asked, strict=True):
-        predicted = [next(own) for _ in range(n)]
-        for token, foreseen in zip(predicted, (*draft.guess, None), strict=True):
-            row.take(token)
-            if row.ended or token != foreseen:
-                break
-    return [Checked(tuple(row.answer), row.ended) for row in rows]
+# What a token that is decoded costs beside one that is read among many. On a CPU with many rows at
+# once both are bound by arithmetic (2 to 3 measured on a 4 M Llama, 2 cores, batch 32 to 128); on a
+# GPU decoding is bound by memory and launches, and this is the careful side.
+_DECODED = {"cpu": 2.0, "cuda": 4.0}
 
 
 class Worth:
-    """Whether checking drafts pays, judged by what it has brought so far.
+    """An account of drafts in tokens read: each token that holds spares its decoding."""
 
-    Costs are counted in tokens read: a check reads prompt and draft once. It saves the decoding of
-    every token it settles, each of which costs `_DECODE` times a token that is read among many, and
-    where the answer is complete the reading of the prompt as well.
-    """
-
-    # Measured on a 4 M Llama, 2 CPU cores, batch 32 to 128: 2 to 3. On a GPU decoding is bound by
-    # memory and reading is not, so that the true ratio is far higher; this is the careful side.
-    _DECODE = 2.0
-
-    def __init__(self) -> None:
+    def __init__(self, device: str) -> None:
+        self._decoded = _DECODED.get(device, _DECODED["cpu"])
         self._spent = 0.0
         self._saved = 0.0
 
@@ -89,12 +26,15 @@ class Worth:
         """True until the account is in the red."""
         return self._saved >= self._spent
 
-    def book(self, draft: DraftRequest, checked: Checked) -> None:
-        """Enters one checked draft."""
-        self._spent += draft.tokens
-        self._saved += self._DECODE * len(checked.tokens)
-        if checked.complete:
-            self._saved += len(draft.request.prompt)
+    def book(self, guess: Ids, answer: Ids) -> None:
+        """Enters a draft that was read, and the beginning of the answer that came out."""
+        held = 0
+        for foreseen, token in zip(guess, answer, strict=False):
+            if foreseen != token:
+                break
+            held += 1
+        self._spent += len(guess)
+        self._saved += self._decoded * held
 
 
 def pilot(count: int) -> list[int]:

@@ -29,7 +29,7 @@ from adapterbot.records import EvalStats, SampleScore, TaskResult
 from adapterbot.weights.peft_dir import AdapterFiles, adapter_digest, check_base, read_adapter_dir
 
 # Raised when the same base, adapter and task would be answered in another way: old caches miss.
-ALGORITHM = 1
+ALGORITHM = 2
 _STORE_EVERY = 64
 _TEXT_LIMIT = 32 * 1024
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -38,6 +39,7 @@ class Forward:
             OurFailure: they do not.
         """
         self.recurrent = bool(getattr(model, "_is_stateful", False))
+        self._window = _window(model.config.get_text_config())
         self._model = model
         self._chunk = max(1, _LOGITS_AT_ONCE // model.config.get_text_config().vocab_size)
         for body in (model.base_model, model.get_decoder(), getattr(model, "model", model)):
@@ -49,6 +51,16 @@ class Forward:
             f"{type(model).__name__} cannot be split into a body and a head",
             fix="report this architecture to adapterbot",
         )
+
+    def tolerates_holes(self, length: int) -> bool:
+        """Whether rows of `length` positions may have masked ones between those that count.
+
+        Not where a state or a bias counts positions by where they lie, and not where a window
+        does: it would reach less far behind a hole.
+        """
+        if self.recurrent or (self._window and length > self._window):
+            return False
+        return self._reads_past_holes
 
     def hidden(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any = None) -> Tensor:
         """Last hidden states.
@@ -82,6 +94,19 @@ class Forward:
             else:
                 self._body.forward = own
 
+    @cached_property
+    def _reads_past_holes(self) -> bool:
+        if "position_ids" not in self._takes:
+            return False
+        ids = torch.tensor([[1, 2, 3]], device=self._model.device)
+        holed = torch.tensor([[1, 2, 0, 0, 3]], device=ids.device)
+        positions = torch.tensor([[0, 1, 1, 1, 2]], device=ids.device)
+        mask = torch.tensor([[1, 1, 0, 0, 1]], device=ids.device)
+        with torch.inference_mode():
+            want = self.hidden(ids, torch.ones_like(ids), torch.arange(3, device=ids.device)[None])
+            got = self.hidden(holed, mask, positions)
+        return bool(torch.allclose(want[0, -1], got[0, -1], rtol=1e-2, atol=1e-2))
+
     @torch.inference_mode()
     def _halves_agree(self) -> bool:
         ids = torch.tensor([[1, 2, 3]], device=self._model.device)
@@ -89,6 +114,14 @@ class Forward:
         hidden = self.hidden(ids, torch.ones_like(ids), torch.arange(3, device=ids.device)[None])
         halves = torch.cat(list(self.logits(hidden[0])))
         return bool(torch.allclose(whole, halves, rtol=1e-2, atol=1e-2))
+
+
+def _window(config: Any) -> int | None:
+    """How many positions back a layer sees that does not see all."""
+    found = [getattr(config, name, None) for name in ("attention_chunk_size", "window_size")]
+    if getattr(config, "use_sliding_window", True):
+        found.append(getattr(config, "sliding_window", None))
+    return min((int(size) for size in found if size), default=None)
 
 
 class _HiddenOnly:

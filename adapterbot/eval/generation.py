@@ -1,4 +1,9 @@
-"""Text from a model, many rows at once: read the prompts, decode, drop what has ended. (torch)"""
+"""Text from a model, many rows at once: prompts and drafts are read, the rest decoded. (torch)
+
+*The other adapter's answer is the draft* (design.md §7). It is appended to its prompt and read with
+it in one pass, which shows at every position what this model would have said there. So the result
+is that of plain decoding whatever the draft says, and costs one pass where nothing changed.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +13,14 @@ from dataclasses import dataclass
 import torch
 
 from adapterbot.eval.base_model import BaseModel
-from adapterbot.eval.forward import Forward, left_padded
-from adapterbot.eval.key_values import KeyValues
+from adapterbot.eval.batches import cost
+from adapterbot.eval.forward import Forward
 from adapterbot.eval.questions import Ids
+from adapterbot.eval.reading import Reader, Rows
 from adapterbot.eval.sampling import GREEDY, Choice, next_tokens
+
+# How many positions of a draft the head looks at before it looks at more.
+_FIRST_ASKED = 16
 
 
 @dataclass(frozen=True)
@@ -24,6 +33,9 @@ class GenerationRequest:
         stop: strings that end the answer; they are not part of its text.
         choice: greedy, or drawn with a seed.
         begun: the first tokens of the answer, where they are already known.
+        draft: a guess at the whole answer. It is never believed: an answer keeps the model's own
+            tokens up to the first that the draft did not foresee, and goes on from there.
+        stem: how many of the prompt's tokens are read once for all that begin with them.
     """
 
     prompt: Ids
@@ -31,11 +43,23 @@ class GenerationRequest:
     stop: tuple[str, ...] = ()
     choice: Choice = GREEDY
     begun: Ids = ()
+    draft: Ids = ()
+    stem: int = 0
+
+    @property
+    def guess(self) -> Ids:
+        """The part of the draft worth reading: behind the last token that is asked, nothing is."""
+        return self.draft[len(self.begun) : self.limit - 1] if self.draft else ()
 
     @property
     def tokens(self) -> int:
         """The most positions that the row can come to hold."""
-        return len(self.prompt) + self.limit
+        return cost(self.stem, len(self.prompt)) + len(self.guess) + self.limit
+
+    @property
+    def longest(self) -> int:
+        """The most positions that its keys can come to hold."""
+        return len(self.prompt) + len(self.guess) + self.limit
 
 
 class Writing:
@@ -46,11 +70,17 @@ class Writing:
     ) -> None:
         self.request = request
         self.answer = list(request.begun)
+        self.guess = request.guess
         self.ended = False
         self._eos = eos
         self._text = text
         # A stop string lies in the last tokens: each but a few special ones is a byte or more.
         self._tail = max((len(stop.encode()) for stop in request.stop), default=0) + 8
+
+    @property
+    def last(self) -> int:
+        """The token that is read next. Of a row that has ended anything will do."""
+        return self.answer[-1] if self.answer else self.request.prompt[-1]
 
     def take(self, token: int) -> None:
         """Appends a token, unless it is the end-of-text token."""
@@ -70,62 +100,114 @@ class Writing:
 class Generator:
     """Answers batches of requests with one model."""
 
-    def __init__(self, base: BaseModel, forward: Forward, text: Callable[[Ids], str]) -> None:
+    def __init__(
+        self, base: BaseModel, forward: Forward, reader: Reader, text: Callable[[Ids], str]
+    ) -> None:
         self._base = base
         self._forward = forward
+        self._reader = reader
         self._text = text
-
-    def begin(self, request: GenerationRequest) -> Writing:
-        """The answer to `request` as far as it is known."""
-        return Writing(request, self._base.eos, self._text)
 
     def answer(self, requests: Sequence[GenerationRequest]) -> list[Ids]:
         """The answers' token ids, in order, without an end-of-text token.
 
         A stop string is still in the ids; `cut_at_stop` takes it off the text.
         """
-        rows = [self.begin(request) for request in requests]
+        rows = [Writing(request, self._base.eos, self._text) for request in requests]
         if self._forward.recurrent:
             self._reread(rows)
-        else:
+        elif self._tolerates_holes(rows):
             self._decode(rows)
+        else:
+            self._check(rows)
+            if rows_left := [row for row in rows if not row.ended]:
+                self._decode(rows_left)
         return [tuple(row.answer) for row in rows]
 
+    def check(self, requests: Sequence[GenerationRequest]) -> list[tuple[Ids, bool]]:
+        """What one pass over prompt and draft settles: the answer's first tokens, at least one,
+        and whether they are all of it."""
+        rows = [Writing(request, self._base.eos, self._text) for request in requests]
+        self._check(rows)
+        return [(tuple(row.answer), row.ended) for row in rows]
+
+    def _tolerates_holes(self, rows: Sequence[Writing]) -> bool:
+        """A rejected draft leaves a hole in its row's keys."""
+        if not any(row.guess for row in rows):
+            return True
+        longest = max(len(row.request.prompt) + len(row.guess) for row in rows)
+        return self._forward.tolerates_holes(longest + max(row.request.limit for row in rows))
+
+    def _check(self, rows: Sequence[Writing]) -> None:
+        self._settle(rows, self._read(rows, None).hidden)
+        for row in rows:
+            row.guess = ()
+
     def _decode(self, rows: list[Writing]) -> None:
-        """Reads the prompts, then one token per pass for every row, until all have ended."""
-        ids, mask, positions = self._read(rows)
-        position = positions[:, -1:]
-        # The last token is never read, so the room is one less than prompt and answer take.
+        """Reads prompts and drafts, then one token per pass for every row, until all have ended."""
+        # The last token is never read, so the room is one less than the answer takes.
         left = max(row.request.limit - len(row.answer) for row in rows)
-        keys = KeyValues(mask, ids.shape[1] + left - 1)
-        tokens = self._write(rows, self._forward.hidden(ids, mask, positions, keys.cache))
+        read = self._read(rows, left - 1)
+        position, keys = read.position, read.keys
+        assert keys is not None  # noqa: S101 asked for
+        rejected = self._settle(rows, read.hidden)
+        if any(rejected):
+            keys.disown(rejected)
+            position = position - torch.tensor(rejected, device=position.device)[:, None]
         while not all(row.ended for row in rows):
             kept = [index for index, row in enumerate(rows) if not row.ended]
             # Dropping rows copies the keys of those that stay: worth it once a quarter has ended.
             if 4 * len(kept) <= 3 * len(rows):
                 rows = [rows[index] for index in kept]
-                tokens = [tokens[index] for index in kept]
                 position = position[kept]
                 keys.keep(kept)
             position = position + 1
             keys.advance()
-            ids = torch.tensor(tokens, device=self._base.device)[:, None]
-            hidden = self._forward.hidden(ids, keys.mask, position, keys.cache)
-            tokens = self._write(rows, hidden)
+            last = [row.last for row in rows]
+            ids = torch.tensor(last, device=self._base.device)[:, None]
+            self._write(rows, self._forward.hidden(ids, keys.mask, position, keys.cache))
 
-    def _reread(self, rows: list[Writing]) -> None:
+    def _reread(self, rows: Sequence[Writing]) -> None:
         """As `_decode` for models whose state cannot be kept by position: everything is read anew.
 
         Quadratic in the length of the answer, and right.
         """
         while rows := [row for row in rows if not row.ended]:
-            self._write(rows, self._forward.hidden(*self._read(rows)))
+            self._check(rows)
 
-    def _read(self, rows: list[Writing]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        texts = [row.request.prompt + tuple(row.answer) for row in rows]
-        return left_padded(texts, self._base.pad, self._base.device)
+    def _read(self, rows: Sequence[Writing], more: int | None) -> Rows:
+        texts = [row.request.prompt + tuple(row.answer) + row.guess for row in rows]
+        return self._reader.read(texts, [row.request.stem for row in rows], more)
 
-    def _write(self, rows: list[Writing], hidden: torch.Tensor) -> list[int]:
+    def _settle(self, rows: Sequence[Writing], hidden: torch.Tensor) -> list[int]:
+        """Each row takes the model's own tokens up to the first that its draft did not foresee.
+
+        The prompt's last token predicts the first of the answer, each drafted token the one after
+        it. The head runs over a few positions first, and over more where all of those held.
+
+        Returns: how many drafted tokens of each row were rejected.
+        """
+        asked = [len(row.guess) + 1 for row in rows]
+        first = [hidden.shape[1] - count for count in asked]
+        begun = [len(row.answer) for row in rows]
+        held = [0] * len(rows)
+        alive, start, stop = list(range(len(rows))), 0, _FIRST_ASKED
+        while alive:
+            spans = [(i, min(stop, asked[i])) for i in alive]
+            wanted = torch.cat([hidden[i, first[i] + start : first[i] + end] for i, end in spans])
+            choices = [rows[i].request.choice for i, end in spans for _ in range(start, end)]
+            steps = [begun[i] + k for i, end in spans for k in range(start, end)]
+            own = iter(chosen(self._forward, wanted, choices, steps))
+            alive = []
+            for i, end in spans:
+                predicted = [next(own) for _ in range(start, end)]
+                held[i] += _taken(rows[i], predicted, rows[i].guess[start:end])
+                if held[i] == end < asked[i] and not rows[i].ended:
+                    alive.append(i)
+            start, stop = stop, 4 * stop
+        return [len(row.guess) - kept for row, kept in zip(rows, held, strict=True)]
+
+    def _write(self, rows: Sequence[Writing], hidden: torch.Tensor) -> None:
         """The token that each row's last hidden state predicts, taken by the rows not yet ended."""
         choices = [row.request.choice for row in rows]
         steps = [len(row.answer) for row in rows]
@@ -133,7 +215,15 @@ class Generator:
         for row, token in zip(rows, tokens, strict=True):
             if not row.ended:
                 row.take(token)
-        return tokens
+
+
+def _taken(row: Writing, predicted: Sequence[int], foreseen: Sequence[int]) -> int:
+    """How many of `predicted` were foreseen; they and the one behind them go into the row."""
+    for held, token in enumerate(predicted):
+        row.take(token)
+        if row.ended or held == len(foreseen) or token != foreseen[held]:
+            return held
+    return len(predicted)
 
 
 def chosen(

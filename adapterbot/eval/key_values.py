@@ -17,14 +17,15 @@ class KeyValues:
     Every layer keeps all positions; a sliding window is then applied by the model's mask.
     """
 
-    def __init__(self, mask: Tensor, room: int) -> None:
-        """An empty cache.
+    def __init__(self, mask: Tensor, room: int, cache: Cache | None = None) -> None:
+        """A cache that is empty, or holds what `cache` does.
 
         Args:
-            mask: (rows, prompt) of the first pass, 1 where a token counts.
-            room: how many positions a row may come to have, the prompt's included.
+            mask: (rows, positions) of the first pass, or of those that `cache` holds; 1 where a
+                token counts.
+            room: how many positions a row may come to have, these included.
         """
-        self.cache = Cache(layer_class_to_replicate=partial(_RoomyLayer, room))
+        self.cache = cache or Cache(layer_class_to_replicate=partial(_RoomyLayer, room))
         self._mask = torch.ones(mask.shape[0], room, dtype=mask.dtype, device=mask.device)
         self._mask[:, : mask.shape[1]] = mask
         self._length = mask.shape[1]
@@ -40,6 +41,20 @@ class KeyValues:
         if mask is not None:
             self._mask[:, self._length : self._length + new] = mask
         self._length += new
+
+    def spread(self, rows: Sequence[int], more: int) -> KeyValues:
+        """A cache of its own for these rows, a row that is named twice being there twice, with
+        room for `more` positions. This one stays as it is."""
+        index = torch.tensor(rows, device=self._mask.device, dtype=torch.long)
+        room = self._length + more
+        layers = [layer.spread(index, room) for layer in self.cache.layers]
+        return KeyValues(self.mask[index], room, Cache(layers=layers))
+
+    def disown(self, last: Sequence[int]) -> None:
+        """The last `last[i]` positions of row i do not count any more."""
+        count = torch.tensor(last, device=self._mask.device)[:, None]
+        place = torch.arange(self._length, device=self._mask.device)
+        self.mask.masked_fill_(place >= self._length - count, 0)
 
     def keep(self, rows: Sequence[int]) -> None:
         """Drops all other rows; a row that is named twice is there twice."""
@@ -63,7 +78,7 @@ class _RoomyLayer(DynamicLayer):
         self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any
     ) -> tuple[Tensor, Tensor]:
         """Appends, and returns all positions so far."""
-        if not self.is_initialized:
+        if not self._length:
             self.lazy_initialization(key_states, value_states)
             self._keys, self._values = self._empty(key_states), self._empty(value_states)
         start, stop = self._length, self._length + key_states.shape[-2]
@@ -72,6 +87,13 @@ class _RoomyLayer(DynamicLayer):
         self._length = stop
         self.keys, self.values = self._keys[:, :, :stop], self._values[:, :, :stop]
         return self.keys, self.values
+
+    def spread(self, rows: Tensor, room: int) -> _RoomyLayer:
+        """A layer of its own with more room, and in it these rows of this one."""
+        other = _RoomyLayer(room)
+        rows = rows.to(self.keys.device)
+        other.update(self.keys[rows], self.values[rows])
+        return other
 
     def batch_select_indices(self, indices: Tensor) -> None:
         """Keeps only these rows."""

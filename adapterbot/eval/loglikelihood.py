@@ -9,17 +9,22 @@ import torch
 from torch import Tensor
 
 from adapterbot.eval.base_model import BaseModel
-from adapterbot.eval.forward import Forward, left_padded, right_padded
-from adapterbot.eval.key_values import KeyValues
+from adapterbot.eval.batches import cost
+from adapterbot.eval.forward import Forward, right_padded
 from adapterbot.eval.questions import Ids
+from adapterbot.eval.reading import Reader
 
 
 @dataclass(frozen=True)
 class LikelihoodRequest:
-    """How likely is each of `continuations` after `context`? None of them may be empty."""
+    """How likely is each of `continuations` after `context`? None of them may be empty.
+
+    `stem` is how many of the context's tokens, not all, are read once for all that begin with them.
+    """
 
     context: Ids
     continuations: tuple[Ids, ...]
+    stem: int = 0
 
     @property
     def longest(self) -> int:
@@ -29,61 +34,78 @@ class LikelihoodRequest:
     @property
     def tokens(self) -> int:
         """How many positions the request takes: its rows times the longest of them."""
-        return len(self.continuations) * self.longest
+        return len(self.continuations) * cost(self.stem, self.longest)
+
+    @property
+    def common(self) -> Ids:
+        """What all continuations begin with, short of the last token of the shortest."""
+        shortest = min(map(len, self.continuations)) - 1
+        first = self.continuations[0]
+        for size in range(shortest):
+            if any(other[size] != first[size] for other in self.continuations):
+                return first[:size]
+        return first[:shortest]
 
 
 def loglikelihoods(
-    base: BaseModel, forward: Forward, requests: Sequence[LikelihoodRequest]
+    base: BaseModel, forward: Forward, reader: Reader, requests: Sequence[LikelihoodRequest]
 ) -> list[tuple[float, ...]]:
     """Σ_t log P(continuation_t | context, continuation_<t), natural logarithm.
 
-    Where a context has several continuations it is read once, and they go on from its keys and
-    values (2.5 × faster than reading it for each). The head runs over the continuations only.
+    Where a context has several continuations it is read once, with what all of them begin with,
+    and they go on from its keys and values (2.5 × faster than reading it for each). The head runs
+    over the continuations only.
 
     Returns: for each request one value per continuation.
     """
     if forward.recurrent or all(len(request.continuations) == 1 for request in requests):
-        return _in_one_pass(base, forward, requests)
-    return _behind_shared_contexts(base, forward, requests)
+        return _in_one_pass(forward, reader, requests)
+    return _behind_shared_contexts(base, forward, reader, requests)
 
 
 def _in_one_pass(
-    base: BaseModel, forward: Forward, requests: Sequence[LikelihoodRequest]
+    forward: Forward, reader: Reader, requests: Sequence[LikelihoodRequest]
 ) -> list[tuple[float, ...]]:
     continuations = [c for request in requests for c in request.continuations]
     rows = [(r.context + c)[:-1] for r in requests for c in r.continuations]
-    ids, mask, positions = left_padded(rows, base.pad, base.device)
-    hidden = forward.hidden(ids, mask, positions)
-    wanted = torch.cat([hidden[i, ids.shape[1] - len(c) :] for i, c in enumerate(continuations)])
+    stems = [r.stem for r in requests for _ in r.continuations]
+    hidden = reader.read(rows, stems, None).hidden
+    wanted = torch.cat([hidden[i, -len(c) :] for i, c in enumerate(continuations)])
     values = _token_loglikelihoods(forward, wanted, [t for c in continuations for t in c])
     return _by_request(requests, values.split([len(c) for c in continuations]))
 
 
 def _behind_shared_contexts(
-    base: BaseModel, forward: Forward, requests: Sequence[LikelihoodRequest]
+    base: BaseModel, forward: Forward, reader: Reader, requests: Sequence[LikelihoodRequest]
 ) -> list[tuple[float, ...]]:
     owners = [i for i, request in enumerate(requests) for _ in request.continuations]
+    begun = [request.common for request in requests]
     continuations = [c for request in requests for c in request.continuations]
-    ids, mask, positions = left_padded([r.context for r in requests], base.pad, base.device)
-    keys = KeyValues(mask, ids.shape[1] + max(map(len, continuations)) - 1)
-    last = forward.hidden(ids, mask, positions, keys.cache)[:, -1]
-    # A context predicts the first token of all its continuations at once.
-    first = _token_loglikelihoods(forward, last[owners], [c[0] for c in continuations])
-    parts = list(first.split(1))
-    longer = [i for i, c in enumerate(continuations) if len(c) > 1]
+    rests = [c[len(begun[i]) :] for i, c in zip(owners, continuations, strict=True)]
+    contexts = [request.context + common for request, common in zip(requests, begun, strict=True)]
+    stems = [request.stem for request in requests]
+    read = reader.read(contexts, stems, max(map(len, rests)) - 1)
+    keys = read.keys
+    assert keys is not None  # noqa: S101 asked for
+    # A context predicts what its continuations begin with, and the next token of each.
+    shared = _token_loglikelihoods(
+        forward,
+        torch.cat([read.hidden[i, -len(c) - 1 : -1] for i, c in enumerate(begun)]),
+        [token for common in begun for token in common],
+    ).split([len(common) for common in begun])
+    first = _token_loglikelihoods(forward, read.hidden[owners, -1], [rest[0] for rest in rests])
+    parts = [torch.cat([shared[i], value]) for i, value in zip(owners, first.split(1), strict=True)]
+    longer = [i for i, rest in enumerate(rests) if len(rest) > 1]
     if longer:
-        keys.keep([owners[i] for i in longer])
-        behind, real, steps = right_padded(
-            [continuations[i][:-1] for i in longer], base.pad, base.device
-        )
+        lasting = [owners[i] for i in longer]
+        keys.keep(lasting)
+        behind, real, steps = right_padded([rests[i][:-1] for i in longer], base.pad, base.device)
         keys.advance(real)
-        start = positions[[owners[i] for i in longer], -1:] + 1
-        hidden = forward.hidden(behind, keys.mask, start + steps, keys.cache)
-        wanted = torch.cat([hidden[n, : len(continuations[i]) - 1] for n, i in enumerate(longer)])
-        rest = _token_loglikelihoods(
-            forward, wanted, [t for i in longer for t in continuations[i][1:]]
-        ).split([len(continuations[i]) - 1 for i in longer])
-        for i, part in zip(longer, rest, strict=True):
+        positions = read.position[lasting] + 1 + steps
+        hidden = forward.hidden(behind, keys.mask, positions, keys.cache)
+        wanted = torch.cat([hidden[n, : len(rests[i]) - 1] for n, i in enumerate(longer)])
+        tail = _token_loglikelihoods(forward, wanted, [t for i in longer for t in rests[i][1:]])
+        for i, part in zip(longer, tail.split([len(rests[i]) - 1 for i in longer]), strict=True):
             parts[i] = torch.cat([parts[i], part])
     return _by_request(requests, parts)
 
@@ -98,8 +120,8 @@ def _by_request(
 
 def _token_loglikelihoods(forward: Forward, hidden: Tensor, tokens: Sequence[int]) -> Tensor:
     """The log P(token) at each position: (n, width), n tokens → (n,) in fp64 on the CPU."""
-    targets = torch.tensor(tokens, device=hidden.device)
-    parts = []
+    targets = torch.tensor(tokens, device=hidden.device, dtype=torch.long)
+    parts = [torch.empty(0, device=hidden.device)]
     done = 0
     for logits in forward.logits(hidden):
         target = targets[done : done + len(logits), None]

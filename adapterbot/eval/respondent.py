@@ -7,19 +7,39 @@ knows nothing of adapters, caches or scores.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
 
 from adapterbot.eval.answers import Answer, Request
 from adapterbot.eval.base_model import BaseModel
 from adapterbot.eval.batches import Batcher
-from adapterbot.eval.drafts import Checked, DraftRequest, Worth, check_drafts, pilot
+from adapterbot.eval.drafts import Worth, pilot
 from adapterbot.eval.forward import Forward
 from adapterbot.eval.generation import GenerationRequest, Generator, cut_at_stop
 from adapterbot.eval.loglikelihood import LikelihoodRequest, loglikelihoods
 from adapterbot.eval.prompts import Prompts
 from adapterbot.eval.questions import Ids, Question, Unanswered
+from adapterbot.eval.reading import Reader
 from adapterbot.eval.sampling import Choice, noise_key
+from adapterbot.eval.scorers import scorer_class
+from adapterbot.eval.stems import stem_lengths
+
+_Request = TypeVar("_Request", GenerationRequest, LikelihoodRequest)
+_Result = TypeVar("_Result")
+
+# A batch pads its stems, and what follows them, to the longest: a row may come to lie on twice the
+# positions that it has.
+_PADDED = 2
+
+
+@dataclass(frozen=True)
+class Timed(Generic[_Result]):
+    """A result, and the seconds it took; None where it was not measured for itself."""
+
+    value: _Result
+    seconds: float | None
 
 
 class Respondent:
@@ -29,7 +49,8 @@ class Respondent:
         self.prompts = Prompts(base.tokenizer, base.name)
         self._base = base
         self._forward = Forward(base.model)
-        self._generator = Generator(base, self._forward, self.prompts.text)
+        self._reader = Reader(base, self._forward)
+        self._generator = Generator(base, self._forward, self._reader, self.prompts.text)
         self._batcher = Batcher(token_budget, base.device.type)
 
     def answers(self, questions: Sequence[Question]) -> Iterator[tuple[int, Answer | Unanswered]]:
@@ -44,8 +65,11 @@ class Respondent:
         for index, question in enumerate(questions):
             kind = generate if question.task.request is Request.GENERATE else likelihood
             kind[index] = question
-        yield from self._generated(generate)
-        yield from self._weighed(likelihood)
+        try:
+            yield from self._generated(generate)
+            yield from self._weighed(likelihood)
+        finally:
+            self._reader.forget()
 
     def _generated(
         self, questions: Mapping[int, Question]
@@ -57,13 +81,36 @@ class Respondent:
                 yield index, unfit
             else:
                 requests[index] = self._request(question, prompt)
-        drafts = {i: draft for i in requests if (draft := questions[i].draft) is not None}
-        for index, checked in self._checked(requests, drafts):
-            requests[index] = replace(requests[index], begun=checked.tokens)
-            if checked.complete:
-                yield index, self._answer(requests.pop(index), checked.tokens)
-        for index, ids in self._batcher.run(requests, _tokens, self._generator.answer):
-            yield index, self._answer(requests[index], ids)
+        requests = self._with_stems(requests, lambda request: request.prompt)
+        worth = Worth(self._base.device.type)
+        for index, (ids, complete) in self._piloted(requests, worth):
+            requests[index] = replace(requests[index], begun=ids, draft=())
+            if complete:
+                yield index, self._answer(requests.pop(index), Timed(ids, None))
+        if not worth.pays:
+            requests = {i: replace(request, draft=()) for i, request in requests.items()}
+
+        def answer(batch: Sequence[GenerationRequest]) -> list[Ids]:
+            if not worth.pays:
+                batch = [replace(request, draft=()) for request in batch]
+            return self._generator.answer(batch)
+
+        for index, timed in self._run(requests, answer):
+            worth.book(requests[index].guess, timed.value[len(requests[index].begun) :])
+            yield index, self._answer(requests[index], timed)
+
+    def _piloted(
+        self, requests: Mapping[int, GenerationRequest], worth: Worth
+    ) -> Iterator[tuple[int, tuple[Ids, bool]]]:
+        """A few of the drafts, checked to learn whether drafts hold here."""
+        drafted = sorted(
+            (index for index, request in requests.items() if request.draft),
+            key=lambda index: len(requests[index].prompt),
+        )
+        first = {drafted[at]: requests[drafted[at]] for at in pilot(len(drafted))}
+        for index, checked in self._batcher.run(first, _tokens, self._generator.check):
+            worth.book(first[index].guess, checked[0])
+            yield index, checked
 
     def _weighed(
         self, questions: Mapping[int, Question]
@@ -77,8 +124,44 @@ class Respondent:
                 yield index, unfit
             else:
                 requests[index] = request
-        for index, values in self._batcher.run(requests, _tokens, self._loglikelihoods):
-            yield index, _judged(questions[index], requests[index], values)
+        requests = self._with_stems(requests, lambda request: request.context)
+        for index, timed in self._run(requests, self._loglikelihoods):
+            yield index, _judged(questions[index], requests[index], timed)
+
+    def _with_stems(
+        self, requests: dict[int, _Request], text: Callable[[_Request], Ids]
+    ) -> dict[int, _Request]:
+        """The requests, each with the stem that is worth reading once for all that share it."""
+        stems = stem_lengths([text(request) for request in requests.values()])
+        return {
+            index: replace(request, stem=stem)
+            if stem and self._forward.tolerates_holes(_PADDED * request.longest)
+            else request
+            for (index, request), stem in zip(requests.items(), stems, strict=True)
+        }
+
+    def _run(
+        self,
+        requests: Mapping[int, _Request],
+        compute: Callable[[Sequence[_Request]], Sequence[_Result]],
+    ) -> Iterator[tuple[int, Timed[_Result]]]:
+        """Answers requests in batches, those with stems apart from those without.
+
+        A sample's seconds are its share of its batch's, by the positions that it takes of it.
+        """
+
+        def timed(batch: Sequence[_Request]) -> list[Timed[_Result]]:
+            started = time.perf_counter()
+            results = compute(batch)
+            each = (time.perf_counter() - started) / sum(request.tokens for request in batch)
+            return [
+                Timed(result, each * request.tokens)
+                for request, result in zip(batch, results, strict=True)
+            ]
+
+        for shared in (True, False):
+            part = {i: request for i, request in requests.items() if (request.stem > 0) is shared}
+            yield from self._batcher.run(part, _tokens, timed, family=_stem)
 
     def _request(self, question: Question, prompt: Ids) -> GenerationRequest:
         settings = question.task.generation
@@ -87,7 +170,10 @@ class Respondent:
             limit = max(1, min(limit, self._base.context - len(prompt)))
         noise = noise_key(settings.seed, question.task.name, question.sample.id)
         choice = Choice(settings.temperature, settings.top_p, noise)
-        return GenerationRequest(prompt, limit, settings.stop, choice)
+        # A draft would make the time that is measured the time of reading it.
+        drafted = question.draft is not None and not scorer_class(question.task.scorer).timed
+        draft = question.draft() if question.draft and drafted else ()
+        return GenerationRequest(prompt, limit, settings.stop, choice, draft=draft)
 
     def _unfit(self, prompt: int, longest: int) -> Unanswered | None:
         if not prompt:
@@ -96,36 +182,22 @@ class Respondent:
             return Unanswered(f"{longest} tokens, but the model has {self._base.context} positions")
         return None
 
-    def _checked(
-        self, requests: Mapping[int, GenerationRequest], drafts: Mapping[int, Callable[[], Ids]]
-    ) -> Iterator[tuple[int, Checked]]:
-        """Checks drafts as long as that pays; yields what was checked."""
-        worth = Worth()
-        by_length = sorted(drafts, key=lambda index: len(requests[index].prompt))
-        first = [by_length[at] for at in pilot(len(by_length))]
-        rest = [index for index in by_length if index not in set(first)]
-        for part in (first, rest):
-            if not worth.pays:
-                return
-            waiting = {index: DraftRequest(requests[index], drafts[index]()) for index in part}
-            for index, checked in self._batcher.run(
-                waiting, _tokens, self._check, proceed=lambda: worth.pays
-            ):
-                worth.book(waiting[index], checked)
-                yield index, checked
-
-    def _check(self, drafts: Sequence[DraftRequest]) -> list[Checked]:
-        return check_drafts(self._base, self._forward, self._generator, drafts)
-
     def _loglikelihoods(self, requests: Sequence[LikelihoodRequest]) -> list[tuple[float, ...]]:
-        return loglikelihoods(self._base, self._forward, requests)
+        return loglikelihoods(self._base, self._forward, self._reader, requests)
 
-    def _answer(self, request: GenerationRequest, ids: Ids) -> Answer:
-        return Answer(text=cut_at_stop(self.prompts.text(ids), request.stop), token_ids=ids)
+    def _answer(self, request: GenerationRequest, timed: Timed[Ids]) -> Answer:
+        ids = timed.value
+        text = cut_at_stop(self.prompts.text(ids), request.stop)
+        return Answer(text=text, token_ids=ids, seconds=timed.seconds)
 
 
-def _tokens(request: GenerationRequest | DraftRequest | LikelihoodRequest) -> int:
+def _tokens(request: GenerationRequest | LikelihoodRequest) -> int:
     return request.tokens
+
+
+def _stem(request: GenerationRequest | LikelihoodRequest) -> Ids:
+    text = request.prompt if isinstance(request, GenerationRequest) else request.context
+    return text[: request.stem]
 
 
 def _continuations(question: Question) -> tuple[str, ...]:
@@ -135,8 +207,9 @@ def _continuations(question: Question) -> tuple[str, ...]:
 
 
 def _judged(
-    question: Question, request: LikelihoodRequest, values: tuple[float, ...]
+    question: Question, request: LikelihoodRequest, timed: Timed[tuple[float, ...]]
 ) -> Answer | Unanswered:
+    values = timed.value
     if not all(map(math.isfinite, values)):
         return Unanswered("its log-likelihood is not finite")
     texts = _continuations(question)
@@ -145,4 +218,5 @@ def _judged(
         loglikelihoods=values,
         token_counts=tuple(map(len, request.continuations)),
         byte_counts=tuple(len(text.encode()) for text in texts),
+        seconds=timed.seconds,
     )

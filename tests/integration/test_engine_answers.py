@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -156,6 +157,45 @@ def test_the_same_answers_as_transformers_one_by_one(name: str, tmp_path: Path) 
     }
 
 
+def behind_a_header(task: Task) -> Task:
+    """The task with a header before every second prompt, and another before the rest."""
+    headers = ("the thing is in the bin and then ", "this is a thin inn with a thing in it ")
+    samples = tuple(
+        sample.model_copy(
+            update={"id": f"h{sample.id}", "prompt": headers[i % 2] + (sample.prompt or "a")}
+        )
+        for i, sample in enumerate(task.samples)
+    )
+    return task.model_copy(update={"samples": samples})
+
+
+@pytest.mark.parametrize("name", ["llama", "mistral", "bloom"])
+def test_what_prompts_share_is_read_once_and_changes_nothing(name: str, tmp_path: Path) -> None:
+    base = save_base(name, tmp_path / name, **ARCHITECTURES[name])
+    one, model = respondent(base, 1500)
+    read: list[int] = []
+    model.get_input_embeddings().register_forward_pre_hook(
+        lambda _, args: read.append(args[0].numel())
+    )
+    tasks = [behind_a_header(task) for task in TASKS]
+    answers = ask(one, tasks)
+    together = sum(read)
+    read.clear()
+    alone: dict[str, Answer] = {}
+    for task in tasks:
+        for sample in task.samples:
+            alone |= ask(one, [task.model_copy(update={"samples": (sample,)})])
+    for name_, answer in alone.items():
+        assert answers[name_].token_ids == answer.token_ids
+        assert answers[name_].loglikelihoods == pytest.approx(answer.loglikelihoods, abs=1e-4)
+    drafted = ask(one, tasks, answers)
+    assert {k: a.token_ids for k, a in drafted.items()} == {
+        k: a.token_ids for k, a in alone.items()
+    }
+    if name == "llama":
+        assert together < 0.7 * sum(read), "positions read, against one sample at a time"
+
+
 def test_end_of_text_ends_an_answer(bases: dict[str, Path]) -> None:
     settings = EngineSettings(dtype="float32", device="cpu")
     base = load_base(bases["llama"], settings)
@@ -296,7 +336,9 @@ def test_drafts_that_hold_cost_one_pass(
     plain = len(passes)
     passes.clear()
     assert ask(one, [task], want) == want
-    assert len(passes) <= 2 * 2, "a pilot and the rest, each read once"
+    assert len(passes) <= 2 * 2 + 2, (
+        "a pilot and the rest, each read once; and holes are tried once"
+    )
     assert plain >= 12
     passes.clear()
     wrong = {
@@ -304,6 +346,49 @@ def test_drafts_that_hold_cost_one_pass(
     }
     assert ask(one, [task], wrong) == want
     assert len(passes) <= plain + 2, "drafts that fail are given up after the pilot"
+
+
+def test_memory_that_ends_changes_nothing(bases: dict[str, Path]) -> None:
+    """The real model in batches that do not fit, as a GPU would say it."""
+    one, model = respondent(bases["llama"], 2000)
+    want = ask(one, TASKS)
+    small, model = respondent(bases["llama"], 2000)
+    refused: list[int] = []
+
+    def full(_: object, args: tuple[Any, ...], options: dict[str, Any]) -> None:
+        rows = len(options["input_ids"])
+        if rows > 5:
+            refused.append(rows)
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    model.model.register_forward_pre_hook(full, with_kwargs=True)
+    got = ask(small, TASKS)
+    assert len(refused) >= 2
+    for name, answer in want.items():
+        assert got[name].token_ids == answer.token_ids
+        assert got[name].loglikelihoods == pytest.approx(answer.loglikelihoods, abs=1e-4)
+
+
+def test_time_is_shared_by_the_samples_of_a_batch(bases: dict[str, Path]) -> None:
+    one, _ = respondent(bases["llama"], 2000)
+    started = time.perf_counter()
+    answers = ask(one, TASKS)
+    wall = time.perf_counter() - started
+    seconds = [answer.seconds for answer in answers.values()]
+    assert all(s is not None and s > 0 for s in seconds)
+    assert 0.3 * wall < sum(s for s in seconds if s) <= wall
+
+
+def test_a_draft_does_not_falsify_a_time(bases: dict[str, Path]) -> None:
+    one, model = respondent(bases["llama"], 100_000)
+    task = tiny_suite.task(
+        "slow", "latency", Request.GENERATE, tiny_suite.generate(40).samples, max_new_tokens=12
+    )
+    passes: list[int] = []
+    want = ask(one, [task])
+    model.model.register_forward_pre_hook(lambda *_: passes.append(1))
+    assert ask(one, [task], want) == want
+    assert len(passes) >= 12, "decoded, as if there were no draft"
 
 
 def test_stop_strings_end_the_text(bases: dict[str, Path]) -> None:

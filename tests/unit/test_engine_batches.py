@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import pytest
 import torch
@@ -10,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapterbot.errors import OurFailure
-from adapterbot.eval.batches import Batcher
-from adapterbot.eval.drafts import Checked, DraftRequest, Worth, pilot
+from adapterbot.eval.batches import Batcher, cost
+from adapterbot.eval.drafts import Worth, pilot
 from adapterbot.eval.generation import GenerationRequest, cut_at_stop
 
 
@@ -63,26 +64,39 @@ def test_one_sample_that_does_not_fit_is_our_failure() -> None:
         list(Batcher(1000, "cpu").run({0: 10, 1: 10}, lambda length: length, compute))
 
 
-def test_a_run_ends_early_when_told() -> None:
-    seen: list[int] = []
-    for key, _ in Batcher(10, "cpu").run(
-        dict.fromkeys(range(5), 10), lambda n: n, identity, proceed=lambda: len(seen) < 2
-    ):
-        seen.append(key)
-    assert seen == [0, 1]
+@given(
+    requests=st.lists(st.tuples(st.integers(1, 50), st.integers(0, 3)), max_size=40),
+    budget=st.integers(1, 300),
+)
+def test_families_stay_together(requests: list[tuple[int, int]], budget: int) -> None:
+    batches: list[list[tuple[int, int]]] = []
+
+    def compute(batch: Sequence[tuple[int, int]]) -> list[int]:
+        batches.append(list(batch))
+        return [0] * len(batch)
+
+    given_ = dict(enumerate(requests))
+    list(Batcher(budget, "cpu").run(given_, lambda r: r[0], compute, family=lambda r: r[1]))
+    assert all(len(b) == 1 or len(b) * max(n for n, _ in b) <= budget for b in batches)
+    flat = [family for batch in batches for _, family in batch]
+    assert len(flat) == len(requests)
+    assert sum(a != b for a, b in pairwise(flat)) == max(len(set(flat)) - 1, 0)
 
 
-def drafted(prompt: int, draft: int) -> DraftRequest:
-    return DraftRequest(GenerationRequest((1,) * prompt, limit=64), (2,) * draft)
+def test_positions_that_are_only_attended_to_count_less() -> None:
+    assert cost(0, 100) == 100
+    assert cost(80, 100) == 40
 
 
 def test_drafts_that_hold_pay_and_drafts_that_do_not_do_not() -> None:
-    good, bad = Worth(), Worth()
-    assert good.pays
+    good, half, bad = (Worth("cpu") for _ in range(3))
+    assert bad.pays
     for _ in range(4):
-        good.book(drafted(50, 20), Checked((2,) * 21, complete=True))
-        bad.book(drafted(50, 20), Checked((3,), complete=False))
+        good.book((2,) * 20, (2,) * 21)
+        half.book((2,) * 20, (2,) * 10 + (3,) * 10)
+        bad.book((2,) * 20, (3,))
     assert good.pays
+    assert half.pays, "a token decoded costs two that are read"
     assert not bad.pays
 
 
@@ -96,8 +110,8 @@ def test_a_pilot_is_small_and_spread() -> None:
 
 
 def test_what_follows_the_last_asked_token_is_not_read() -> None:
-    assert DraftRequest(GenerationRequest((1,), limit=3), (5, 6, 7, 8)).guess == (5, 6)
-    assert DraftRequest(GenerationRequest((1,), limit=1), (5, 6)).guess == ()
+    assert GenerationRequest((1,), limit=3, draft=(5, 6, 7, 8)).guess == (5, 6)
+    assert GenerationRequest((1,), limit=1, draft=(5, 6)).guess == ()
 
 
 def test_text_ends_before_the_first_stop_string() -> None:

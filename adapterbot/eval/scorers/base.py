@@ -55,7 +55,8 @@ class Scorer(Record):
     """Base of all scorers; the fields of a subclass are its options.
 
     `direction` is the default that a suite may turn. `informative` scorers are shown and not
-    gated unless the suite says so. Fields in `derived` are no options: `resolve` fills them in.
+    gated unless the suite says so. `timed` ones ask how long the answer took, which a draft would
+    falsify. Fields in `derived` are no options: `resolve` fills them in.
     """
 
     name: ClassVar[str]
@@ -64,6 +65,7 @@ class Scorer(Record):
     direction: ClassVar[Direction] = Direction.HIGHER
     request: ClassVar[Request] = Request.GENERATE
     informative: ClassVar[bool] = False
+    timed: ClassVar[bool] = False
     derived: ClassVar[frozenset[str]] = frozenset()
 
     @classmethod

@@ -18,6 +18,7 @@ class Latency(Scorer):
     unit: ClassVar[Unit] = Unit.NUMBER
     direction: ClassVar[Direction] = Direction.LOWER
     informative: ClassVar[bool] = True
+    timed: ClassVar[bool] = True
 
     def score(self, sample: Sample, answer: Answer) -> Scored:
         if answer.seconds is None:

@@ -16,6 +16,7 @@ class TokensPerSecond(Scorer):
     kind: ClassVar[ScoreKind] = ScoreKind.CONTINUOUS
     unit: ClassVar[Unit] = Unit.NUMBER
     informative: ClassVar[bool] = True
+    timed: ClassVar[bool] = True
 
     def score(self, sample: Sample, answer: Answer) -> Scored:
         if not answer.seconds:
