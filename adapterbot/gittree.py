@@ -19,6 +19,7 @@ from adapterbot.errors import InputError, OurFailure
 from adapterbot.gitobjects import blob, blob_stream, git
 from adapterbot.tree import (
     TEXT_LIMIT,
+    Identity,
     file_sha256,
     is_hidden,
     lfs_oid,
@@ -130,6 +131,9 @@ class GitTree:
 
     def sha256(self, path: str) -> str:
         return _blob_sha256(self.repository, self._entry(normalise(path)).object_id)
+
+    def identity(self, path: str) -> Identity | None:
+        return f"git blob {self._entry(normalise(path)).object_id}", ""
 
     def _lfs_object(self, path: str, oid: str) -> Path:
         """The real bytes behind an LFS pointer, if this machine has them.

@@ -107,7 +107,8 @@ def judge_adapter(where: Sides, adapter: AdapterConfig, services: Services) -> A
             adapter.config,
             before=where.base,
             allowed_base=where.allowed_base,
-        )
+            adapter=normalise(adapter.path),
+        ).record()
     with stages("read"):
         suite = _suite(where, adapter, services)
         base_name, base, base_notes = _base_model(where, adapter)

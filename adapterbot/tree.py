@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,12 @@ _INSTALLED = frozenset({"node_modules", "site-packages", "venv", "__pycache__"})
 _LFS_HEADER = b"version https://git-lfs.github.com/spec/v1\n"
 _LFS_POINTER_LIMIT = 1024
 _LFS_OID = re.compile(rb"^oid sha256:([0-9a-f]{64})$", re.MULTILINE)
+
+
+# A second write within one tick of the file system's clock moves no time; some tick every 2 s.
+_SETTLED_NS = 2_000_000_000
+
+Identity = tuple[str, str]
 
 
 class Tree(Protocol):
@@ -65,6 +72,14 @@ class Tree(Protocol):
 
         Raises:
             InputError: missing, unreadable, a symbolic link, or changed while it was hashed.
+        """
+
+    def identity(self, path: str) -> Identity | None:
+        """Where a file lies and what it looks like from outside: while both are the same, so is
+        its content. None where that cannot be told, as for a file that was only just written.
+
+        Raises:
+            InputError: as `sha256`.
         """
 
     def on_disk(self, path: str) -> Path:
@@ -133,6 +148,15 @@ def missing(path: str, label: str) -> InputError:
     )
 
 
+def not_a_file(path: str, here: Path, label: str) -> InputError:
+    """The error for what is not there, or is there and no file."""
+    if here.is_dir():
+        return InputError("is a directory", file=path, fix="name the file in it")
+    if here.exists():
+        return InputError("is not a regular file", file=path, fix="replace it by a file")
+    return missing(path, label)
+
+
 def too_large(path: str, size: int, limit: int) -> InputError:
     """The error for a file above our bound."""
     return InputError(
@@ -154,6 +178,18 @@ def file_sha256(path: Path) -> str:
     """SHA-256 of a file on disk, streamed."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def stamp(path: Path) -> Identity | None:
+    """As `Tree.identity`, of a file on disk."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None  # hashing it will say why
+    if max(found.st_mtime_ns, found.st_ctime_ns) > time.time_ns() - _SETTLED_NS:
+        return None
+    looks = (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_dev)
+    return str(path.absolute()), " ".join(str(number) for number in looks)
 
 
 @dataclass(frozen=True)
@@ -204,7 +240,7 @@ class WorkTree:
     def read(self, path: str, *, limit: int = TEXT_LIMIT) -> bytes:
         here = self._resolve(path)
         if not here.is_file():
-            raise missing(path, self.label)
+            raise not_a_file(path, here, self.label)
         size = here.stat().st_size
         if size > limit:
             raise too_large(path, size, limit)
@@ -224,7 +260,7 @@ class WorkTree:
     def open(self, path: str) -> Iterator[BinaryIO]:
         here = self._resolve(path)
         if not here.is_file():
-            raise missing(path, self.label)
+            raise not_a_file(path, here, self.label)
         if here.stat().st_size < _LFS_POINTER_LIMIT:
             self.read(path)  # which refuses a pointer
         try:
@@ -237,7 +273,7 @@ class WorkTree:
     def sha256(self, path: str) -> str:
         here = self._resolve(path)
         if not here.is_file():
-            raise missing(path, self.label)
+            raise not_a_file(path, here, self.label)
         try:
             before = here.stat()
             with here.open("rb") as stream:
@@ -255,6 +291,9 @@ class WorkTree:
                 "changed while it was being read", file=path, fix="try again when it is still"
             )
         return digest
+
+    def identity(self, path: str) -> Identity | None:
+        return stamp(self._resolve(path))
 
     def on_disk(self, path: str) -> Path:
         here = self._resolve(path)

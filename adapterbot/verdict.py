@@ -317,7 +317,7 @@ def with_lock(verdict: Verdict, locked: LockResult | None, *, fails: bool) -> Ve
     """
     if locked is None or locked.status is not LockStatus.DRIFT:
         return verdict
-    moved = ", ".join(part.part for part in locked.parts if not part.ok)
+    moved = ", ".join(part.part for part in locked.parts if not (part.ok or part.advisory))
     because = f"{locked.path} does not match: {moved}" if moved else f"{locked.path} has drifted"
     if not fails:
         return verdict.model_copy(update={"reasons": (*verdict.reasons, because)})

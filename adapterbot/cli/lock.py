@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,10 +15,30 @@ from adapterbot.cli.options import Json, SoupYaml
 from adapterbot.cli.output import leave, say
 from adapterbot.errors import ExitCode
 
+if TYPE_CHECKING:
+    from adapterbot.lock.check import Check
+
 lock_app = typer.Typer(help="soup.lock: pin base model, data and environment; check and explain.")
 env_app = typer.Typer(help="The training environment that a lock pins.")
 app.add_typer(lock_app, name="lock", no_args_is_help=True)
 app.add_typer(env_app, name="env", no_args_is_help=True)
+
+BaseModel = Annotated[
+    str | None, typer.Option(help="Name of the base model, instead of soup.yaml's `base`.")
+]
+BaseSha = Annotated[
+    str | None, typer.Option(help="SHA-256 of the base model; computed from its files.")
+]
+DatasetSha = Annotated[
+    str | None, typer.Option(help="SHA-256 of the dataset; computed from its files.")
+]
+EnvHash = Annotated[
+    str | None, typer.Option(help="SHA-256 of the environment; computed from soup-env.lock.")
+]
+NoCache = Annotated[
+    bool, typer.Option("--no-cache", help="Hash every file, also those that did not move.")
+]
+LockPath = Annotated[Path, typer.Argument(help="The lock.")]
 
 
 @lock_app.command("write")
@@ -25,66 +47,115 @@ def lock_write(
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to write it.")] = Path(
         "soup.lock"
     ),
+    base_model: BaseModel = None,
+    base_sha: BaseSha = None,
+    dataset_sha: DatasetSha = None,
+    env_hash: EnvHash = None,
+    adapter: Annotated[
+        list[Path] | None,
+        typer.Option(help="Adapter directory to record; every one below the config's folder."),
+    ] = None,
+    rows: Annotated[
+        bool,
+        typer.Option("--rows", help="Keep a digest of every row, to count what drifts."),
+    ] = False,
+    no_cache: NoCache = False,
     as_json: Json = False,
 ) -> None:
     """Pin what a training config names: base model, data and soup-env.lock.
 
-    adapterbot lock write --config soup.yaml -o soup.lock
+        adapterbot lock write --config soup.yaml -o soup.lock
+
+    Everything is computed; a hash that is given takes the place of the computed one, and with
+    all four no config is needed:
+
+        adapterbot lock write --base-model org/model --base-sha … --dataset-sha … --env-hash …
     """
     from adapterbot.commands import lock as command
 
-    made = command.write(config, output)
-    typer.echo(
-        made.model_dump_json(indent=2) if as_json else f"{output}  closure {made.closure_sha}"
+    made = command.write(
+        config,
+        output,
+        given=command.given(base_model, base_sha, dataset_sha, env_hash),
+        adapters=adapter or None,
+        rows=rows,
+        cache=command.open_cache(used=not no_cache),
     )
+    typer.echo(json.dumps(asdict(made)) if as_json else f"{output}  closure {made.closure_sha}")
 
 
 @lock_app.command("show")
-def lockshow(
-    path: Annotated[Path, typer.Argument(help="The lock.")] = Path("soup.lock"),
-    as_json: Json = False,
-) -> None:
+def lock_show(path: LockPath = Path("soup.lock"), as_json: Json = False) -> None:
     """Print a lock, its closure verified.
 
-    adapterbot lock show soup.lock
+        adapterbot lock show soup.lock
+
+    Exit codes: 0 the closure is right, 2 a broken file.
     """
     from adapterbot.commands import lock as command
 
     lock = command.read(path)
     if as_json:
-        typer.echo(lock.model_dump_json(indent=2))
+        typer.echo(json.dumps(asdict(lock), indent=2))
         return
-    for name, value in lock.model_dump().items():
+    for name, value in asdict(lock).items():
         typer.echo(f"{name:<16}{value}")
-    say("the closure is the one of these three hashes")
+    say("closure verified: it is the one of these three hashes")
 
 
 @lock_app.command("check")
 def lock_check(
-    path: Annotated[Path, typer.Argument(help="The lock.")] = Path("soup.lock"),
+    path: LockPath = Path("soup.lock"),
     config: SoupYaml = Path("soup.yaml"),
+    base_model: BaseModel = None,
+    base_sha: BaseSha = None,
+    dataset_sha: DatasetSha = None,
+    env_hash: EnvHash = None,
+    no_cache: NoCache = False,
     as_json: Json = False,
 ) -> None:
     """Compare a lock with the files beside it.
 
         adapterbot lock check soup.lock --config soup.yaml
 
-    Exit codes: 0 unchanged, 2 a broken file, 3 drift.
+    A hash that is given is compared instead of the computed one. On a GitHub runner a drift is
+    also put on the line of soup.yaml that it is about.
+
+    Exit codes: 0 unchanged, 1 we failed, 2 a broken file, 3 drift.
     """
     from adapterbot.commands import lock as command
-    from adapterbot.records import LockStatus
 
-    result = command.check(path, config)
+    found = command.check(
+        path,
+        config,
+        given=command.given(base_model, base_sha, dataset_sha, env_hash),
+        cache=command.open_cache(used=not no_cache),
+    )
     if as_json:
-        typer.echo(result.model_dump_json(indent=2))
+        typer.echo(json.dumps(asdict(found), indent=2))
     else:
-        for part in result.parts:
-            tail = "" if part.ok else f"  locked {part.locked[:12]} now {part.now[:12]}"
-            why = f"  {part.explanation}" if part.explanation else ""
-            typer.echo(f"{'ok' if part.ok else 'drift':<7}{part.part:<16}{tail}{why}")
-        if result.note:
-            say(result.note)
-    leave(ExitCode.CLEAN if result.status is LockStatus.OK else ExitCode.FINDING)
+        _print(found)
+    if os.environ.get("GITHUB_ACTIONS") == "true" and found.status != "ok":
+        from adapterbot.commands.publish import drift_annotations
+        from adapterbot.gh.workflow import Level
+
+        for line in drift_annotations(found.record(), Level.ERROR):
+            say(line)
+    leave(ExitCode.CLEAN if found.status == "ok" else ExitCode.FINDING)
+
+
+def _print(found: Check) -> None:
+    for part in found.parts:
+        word = "ok" if part.ok else "note" if part.advisory else "drift"
+        moved = "" if part.ok else f"  {_short(part.locked)} → {_short(part.now)}"
+        why = f"  {part.explanation}" if part.explanation else ""
+        typer.echo(f"{word:<7}{part.part:<16}{moved}{why}".rstrip())
+    if found.note:
+        say(found.note)
+
+
+def _short(value: str) -> str:
+    return value[:12] if len(value) == 64 else value
 
 
 @env_app.command("lock")
@@ -92,15 +163,25 @@ def env_lock(
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to write it.")] = Path(
         "soup-env.lock"
     ),
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            help="uv.lock, pylock.toml or requirements.txt, instead of this Python.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write soup-env.lock: every package that is installed beside this Python.
+    """Write soup-env.lock: every package that is installed beside this Python, or that the
+    project's own lock file pins.
 
-    adapterbot env lock -o soup-env.lock
+        adapterbot env lock -o soup-env.lock
+
+        adapterbot env lock --from uv.lock
     """
     from adapterbot.commands import lock as command
 
-    found = command.write_environment(output)
+    found = command.write_environment(output, source)
     typer.echo(
         json.dumps({"path": str(output), "env_hash": found}) if as_json else f"{output}  {found}"
     )

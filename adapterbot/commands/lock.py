@@ -1,17 +1,28 @@
-"""`adapterbot lock write|show|check` and `adapterbot env lock`."""
+"""`adapterbot lock …` and `adapterbot env lock`: what they do."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from posixpath import relpath
 
 from adapterbot import __version__, atomic, lock
-from adapterbot.errors import InputError
-from adapterbot.gittree import repository_root
-from adapterbot.lock import environment
-from adapterbot.lock.schema import MAX_LOCK_BYTES, Lock
-from adapterbot.records import LockResult
-from adapterbot.tree import Tree, WorkTree
+from adapterbot.errors import AdapterbotError, InputError
+from adapterbot.lock import environment, sidecar
+from adapterbot.lock.check import Check
+from adapterbot.lock.digest_cache import DigestCache, default_path
+from adapterbot.lock.pinned import (
+    ADAPTER_CONFIG,
+    NOTHING_GIVEN,
+    Given,
+    Pinned,
+    lock_of,
+    measure,
+    sidecar_of,
+)
+from adapterbot.lock.schema import MAX_LOCK_BYTES, Lock, line_text, sha256_text
+from adapterbot.tree import Tree, WorkTree, normalise
 
 
 def now() -> str:
@@ -19,29 +30,130 @@ def now() -> str:
     return datetime.now(UTC).isoformat()
 
 
-def _tree_of(path: Path) -> tuple[Tree, str]:
-    """The tree that a path lies in (its Git checkout, else its folder) and its name in there."""
-    path = path.absolute()
-    try:
-        root = repository_root(path.parent)
-    except InputError:
-        root = path.parent
-    if not path.is_relative_to(root):  # the checkout was reached through a symbolic link
-        root = path.parent
-    return WorkTree(root), path.relative_to(root).as_posix()
-
-
-def write(config: Path, output: Path) -> Lock:
-    """Compute and write the lock of a training config.
+def given(
+    base_model: str | None = None,
+    base_sha: str | None = None,
+    dataset_sha: str | None = None,
+    env_hash: str | None = None,
+) -> Given:
+    """The hashes that were written on the command line.
 
     Raises:
-        AdapterbotError: something that it pins is missing, or the file cannot be written.
+        InputError: one of them is malformed.
+    """
+    hashes = {"--base-sha": base_sha, "--dataset-sha": dataset_sha, "--env-hash": env_hash}
+    for option, value in hashes.items():
+        if value is not None:
+            sha256_text(value, file=None, field=option, fix="pass it as `sha256sum` prints it")
+    if base_model is not None:
+        line_text(
+            base_model, 512, file="the command line", field="--base-model", fix="name a model"
+        )
+    return Given(base_model, base_sha, dataset_sha, env_hash)
+
+
+def _root_of(folder: Path) -> Path:
+    """The top of the Git checkout that a folder lies in, else the folder. Told by `.git` alone:
+    asking Git would take as long as everything else."""
+    for candidate in (folder, *folder.parents):
+        if (candidate / ".git").exists():
+            return candidate
+    return folder
+
+
+def _tree_of(path: Path) -> tuple[WorkTree, str]:
+    """The tree that a path lies in (its Git checkout, else its folder) and its name in there.
+
+    `..` is taken away as written, and links on the way to the checkout are the user's own; those
+    inside are for the tree to refuse.
+    """
+    root = _root_of(path.parent.absolute().resolve())
+    inside = path.parent.absolute().resolve() / path.name
+    return WorkTree(root), inside.relative_to(root).as_posix()
+
+
+def open_cache(*, used: bool = True) -> DigestCache | None:
+    """The digests of this user's earlier runs; None when they are not wanted."""
+    return DigestCache(default_path()) if used else None
+
+
+def write(
+    config: Path,
+    output: Path,
+    *,
+    given: Given = NOTHING_GIVEN,
+    adapters: Sequence[Path] | None = None,
+    rows: bool = False,
+    cache: DigestCache | None = None,
+) -> Lock:
+    """Compute and write the lock of a training config, and what explains it beside it.
+
+    Args:
+        adapters: adapter directories to record; every one below the config's folder when None.
+        rows: whether to keep a digest of every row of the dataset.
+
+    Raises:
+        AdapterbotError: something that it pins is missing, or a file cannot be written.
     """
     tree, name = _tree_of(config)
-    pinned = lock.measure(tree, name, allowed_base=_own_base(tree, name))
-    made = lock.write(pinned, created_at=now(), version=__version__)
+    if adapters is None:
+        recorded = _adapters_below(tree, name.rpartition("/")[0]) if given.needs_config else ()
+    else:
+        recorded = tuple(_adapter(tree, path) for path in adapters)
+    pinned = measure(
+        tree,
+        name,
+        allowed_base=_own_base(tree, name, given),
+        given=given,
+        adapters=recorded,
+        cache=cache,
+    )
+    made = lock_of(pinned, created_at=now(), version=__version__)
+    folder = Path(sidecar.folder(str(output)))
+    if pinned.training:
+        # Before the lock: until that is there, what lies here belongs to another one, and is
+        # passed over.
+        _write_rows(tree, pinned, made, folder / sidecar.ROWS, wanted=rows)
+        atomic.write_text(folder / sidecar.FILE, sidecar.dumps(sidecar_of(pinned, made)))
     atomic.write_text(output, lock.dumps(made))
+    if cache:
+        cache.save()
     return made
+
+
+def _write_rows(tree: Tree, pinned: Pinned, made: Lock, path: Path, *, wanted: bool) -> None:
+    if not wanted or pinned.dataset is None:
+        path.unlink(missing_ok=True)
+        return
+    from adapterbot.lock.rows import read_rows, row_digests
+
+    dataset = pinned.dataset
+    local = [name for name in dataset.files if tree.has(name)]
+    digests: Mapping[str, Iterator[bytes]] = {
+        dataset.relative[name]: row_digests(file) for name, file in read_rows(tree, *local).items()
+    }
+    atomic.write_text(path, "".join(sidecar.rows_text(made.closure_sha, digests)))
+
+
+def _adapters_below(tree: Tree, directory: str) -> tuple[str, ...]:
+    """Adapter directories in or below a folder; checkpoints of a training run do not count."""
+    from adapterbot.config import adapter_directories
+
+    prefix = f"{directory}/" if directory else ""
+    names = [name for name in tree.survey() if name.startswith(prefix)]
+    return tuple(sorted(adapter_directories(names)))
+
+
+def _adapter(tree: WorkTree, path: Path) -> str:
+    other, name = _tree_of(path / ADAPTER_CONFIG)
+    if other != tree or not tree.has(name):
+        raise InputError(
+            f"holds no adapter in {tree.label}" if other == tree else "lies in another repository",
+            file=str(path),
+            field="--adapter",
+            fix=f"name the folder with {ADAPTER_CONFIG}",
+        )
+    return normalise(name.rpartition("/")[0])
 
 
 def read(path: Path) -> Lock:
@@ -54,14 +166,20 @@ def read(path: Path) -> Lock:
     return lock.loads(tree.read(name, limit=MAX_LOCK_BYTES), str(path))
 
 
-def check(path: Path, config: Path) -> LockResult:
-    """Compare a lock with the files that its config names.
+def check(
+    path: Path,
+    config: Path,
+    *,
+    given: Given = NOTHING_GIVEN,
+    cache: DigestCache | None = None,
+) -> Check:
+    """Compare a lock with the files that its config names, or with the hashes that were given.
 
     Raises:
-        InputError: the lock or the config is missing or broken.
+        AdapterbotError: the lock or the config is missing or broken, or the Hub did not answer.
     """
-    tree, name = _tree_of(config)
     lock_tree, lock_name = _tree_of(path)
+    tree, name = _tree_of(config) if given.needs_config else (lock_tree, lock_name)
     if not lock_tree.has(lock_name):
         raise InputError(
             "does not exist", file=str(path), fix="write it with `adapterbot lock write`"
@@ -70,20 +188,66 @@ def check(path: Path, config: Path) -> LockResult:
         raise InputError(
             "lies in another repository than the config", file=str(path), fix="keep them together"
         )
-    return lock.check(tree, lock_name, name, allowed_base=_own_base(tree, name))
+    base = _own_base(tree, name, given)
+
+    def look(before: Tree | None) -> Check:
+        return lock.check(
+            tree, lock_name, name, before=before, allowed_base=base, given=given, cache=cache
+        )
+
+    found = look(None)
+    if found.status == "drift":
+        # What was committed last may well be what was locked, and then knows what moved.
+        head = _head(tree)
+        found = look(head) if head else found
+    if cache:
+        cache.save()
+    return found
 
 
-def _own_base(tree: Tree, config: str) -> str:
+def _head(tree: WorkTree) -> Tree | None:
+    if not (tree.root / ".git").exists():
+        return None
+    from adapterbot.gittree import GitTree, resolve_commit
+
+    try:
+        return GitTree(tree.root, resolve_commit(tree.root, "HEAD"))
+    except AdapterbotError:
+        return None  # no commit yet, or no Git
+
+
+def _own_base(tree: Tree, config: str, given: Given) -> str | None:
     # On one's own machine there is no stranger: the config may name any folder.
+    if given.base_model or not given.needs_config:
+        return given.base_model
     return lock.load_training(tree, config).base
 
 
-def write_environment(output: Path) -> str:
-    """Write soup-env.lock for this interpreter; returns its hash.
+def write_environment(output: Path, source: Path | None = None) -> str:
+    """Write soup-env.lock; returns its hash.
+
+    Args:
+        source: the project's own lock file to read the packages from; what is installed beside
+            this interpreter when None.
 
     Raises:
-        AdapterbotError: the file cannot be written.
+        AdapterbotError: the source is not a lock file, or the file cannot be written.
     """
-    snapshot = environment.snapshot(now(), __version__)
-    atomic.write_text(output, environment.dumps(snapshot))
-    return environment.env_hash(snapshot)
+    from adapterbot.lock import env_sources
+
+    if source is None:
+        found = env_sources.installed(now())
+    else:
+        tree, name = _tree_of(source)
+        output_tree, output_name = _tree_of(output)
+        if output_tree != tree:
+            raise InputError(
+                "lies in another repository than the lock file to write",
+                file=str(source),
+                field="--from",
+                fix="keep them together",
+            )
+        seen = relpath(name, output_name.rpartition("/")[0] or ".")
+        found = env_sources.from_lock_file(tree.read(name), seen, now())
+    atomic.write_text(output, environment.dumps(found))
+    return environment.env_hash(found)

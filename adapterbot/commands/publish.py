@@ -20,6 +20,7 @@ from adapterbot.gh import workflow
 from adapterbot.records import (
     AdapterReport,
     Comparison,
+    LockResult,
     LockStatus,
     Outcome,
     Problem,
@@ -301,16 +302,8 @@ def annotated(adapter: AdapterReport) -> Iterator[str]:
         yield problem_annotation(adapter.problem, f"{adapter.adapter}: could not be judged")
         return
     level = workflow.Level.ERROR if adapter.verdict.fails else workflow.Level.WARNING
-    if adapter.lock and adapter.lock.status is LockStatus.DRIFT:
-        for part in adapter.lock.parts:
-            if not part.ok:
-                yield workflow.annotation(
-                    level,
-                    f"{part.part} drifted from {adapter.lock.path}: {part.explanation}",
-                    file=part.file,
-                    line=part.line,
-                    title="lock drift",
-                )
+    if adapter.lock:
+        yield from drift_annotations(adapter.lock, level)
     if adapter.verdict.outcome is not Outcome.PASSED:
         yield workflow.annotation(
             level,
@@ -318,6 +311,19 @@ def annotated(adapter: AdapterReport) -> Iterator[str]:
             file=f"{adapter.adapter}/adapter_config.json",
             title=f"{adapter.adapter}: {adapter.verdict.outcome}",
         )
+
+
+def drift_annotations(lock: LockResult, level: workflow.Level) -> Iterator[str]:
+    """Each drifted part on the line that names it, and advice as a notice."""
+    for part in lock.parts if lock.status is LockStatus.DRIFT else ():
+        if not part.ok:
+            yield workflow.annotation(
+                workflow.Level.NOTICE if part.advisory else level,
+                f"{part.part} drifted from {lock.path}: {part.explanation}",
+                file=part.file,
+                line=part.line,
+                title="lock drift",
+            )
 
 
 def problem_annotation(problem: Problem, title: str) -> str:

@@ -29,7 +29,7 @@ from adapterbot.eval.samples import Plan, build_samples, digest
 from adapterbot.eval.scorers.base import Files
 from adapterbot.eval.suite_file import SuiteSpec, field_name, json_schema, problem
 from adapterbot.records import Digest, Direction, Finite, Name, Record, ScoreKind, Unit
-from adapterbot.tree import TEXT_LIMIT, Tree, join, normalise
+from adapterbot.tree import TEXT_LIMIT, Identity, Tree, join, normalise
 from adapterbot.yamlfile import Path, YamlFile, parse, validate
 
 __all__ = [
@@ -167,6 +167,9 @@ class _Recorded:
 
     def sha256(self, path: str) -> str:
         return self._tree.sha256(path)
+
+    def identity(self, path: str) -> Identity | None:
+        return self._tree.identity(path)
 
     def on_disk(self, path: str) -> PathOnDisk:
         self.paths.update(self._tree.files(path))

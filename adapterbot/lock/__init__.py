@@ -1,21 +1,26 @@
-"""soup.lock: a closure that is computed, checked and explained."""
+"""soup.lock: a closure that is computed, checked and explained.
 
-from adapterbot.lock.check import check, measure, write
+What only some callers need (`rows`, `env_sources`, `hub`) is imported from its own module.
+"""
+
+from adapterbot.lock.check import Check, Part, check
 from adapterbot.lock.digests import files_in_tree
-from adapterbot.lock.rows import dataset_diff, read_rows
+from adapterbot.lock.pinned import Given, Pinned, lock_of, measure
 from adapterbot.lock.schema import Lock, closure, dumps, loads
 from adapterbot.lock.training import load_training
 
 __all__ = [
+    "Check",
+    "Given",
     "Lock",
+    "Part",
+    "Pinned",
     "check",
     "closure",
-    "dataset_diff",
     "dumps",
     "files_in_tree",
     "load_training",
     "loads",
+    "lock_of",
     "measure",
-    "read_rows",
-    "write",
 ]

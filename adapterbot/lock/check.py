@@ -1,80 +1,56 @@
-"""The lock against what was pushed: which part drifted, and why."""
+"""The lock against what is there now: which part drifted. Why it did is for `explain`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Literal
 
-from adapterbot.errors import InputError
-from adapterbot.lock import environment
-from adapterbot.lock.digests import base_files, combined, dataset_digest, dataset_files
-from adapterbot.lock.schema import MAX_LOCK_BYTES, Lock, closure, loads
-from adapterbot.lock.training import TrainingConfig, load_training
-from adapterbot.records import LockPart, LockResult, LockStatus
+from adapterbot.lock import sidecar as sidecars
+from adapterbot.lock.digest_cache import DigestCache
+from adapterbot.lock.explain import Then, adapter_moved
+from adapterbot.lock.hashing import combined
+from adapterbot.lock.pinned import NOTHING_GIVEN, Given, Pinned, adapter_files, measure
+from adapterbot.lock.schema import MAX_LOCK_BYTES, Lock, loads
+from adapterbot.lock.sidecar import Sidecar
+from adapterbot.lock.training import TrainingConfig, changed_settings, settings_digest
 from adapterbot.tree import Tree, join
 
-_UNKNOWN = "the files are not the ones that were locked"
+if TYPE_CHECKING:
+    from adapterbot.records import LockResult
+
+_MAX_LINE = 1000
 
 
 @dataclass(frozen=True)
-class Pinned:
-    """What a lock would say of these files now; `env_hash` is None without a soup-env.lock."""
+class Part:
+    """One pinned part: what the lock says, what is there now, and what changed. What is `advisory`
+    is told and never a drift."""
 
-    training: TrainingConfig
-    base: Mapping[str, str]
-    dataset: Mapping[str, str]
-    env_hash: str | None
-
-    @property
-    def base_model_sha(self) -> str:
-        return combined(self.base)
-
-    @property
-    def dataset_sha(self) -> str:
-        return dataset_digest(self.dataset)
+    part: str
+    locked: str
+    now: str
+    ok: bool
+    explanation: str = ""
+    file: str | None = None
+    line: int | None = None
+    advisory: bool = False
 
 
-def measure(tree: Tree, config: str, *, allowed_base: str | None = None) -> Pinned:
-    """Hash everything that soup.yaml names.
+@dataclass(frozen=True)
+class Check:
+    """The outcome, in the fields of `records.LockResult`, which costs pydantic to import."""
 
-    Raises:
-        InputError: a file that it names is missing or cannot be used.
-    """
-    training = load_training(tree, config)
-    env = join(training.directory, environment.DEFAULT_NAME)
-    return Pinned(
-        training=training,
-        base=base_files(training, tree, allowed_base),
-        dataset=dataset_files(training, tree),
-        env_hash=environment.env_hash(environment.loads(tree.read(env), env))
-        if tree.has(env)
-        else None,
-    )
+    status: Literal["ok", "drift", "missing"]
+    path: str
+    parts: tuple[Part, ...] = ()
+    note: str = ""
 
+    def record(self) -> LockResult:
+        """As the report holds it."""
+        from adapterbot.records import LockResult
 
-def write(pinned: Pinned, *, created_at: str, version: str) -> Lock:
-    """The lock of these files.
-
-    Raises:
-        InputError: there is no environment to pin.
-    """
-    env = pinned.env_hash
-    if env is None:
-        raise InputError(
-            "there is no environment to pin",
-            file=join(pinned.training.directory, environment.DEFAULT_NAME),
-            fix="run `adapterbot env lock` first",
-        )
-    return Lock(
-        base_model=pinned.training.base,
-        base_model_sha=pinned.base_model_sha,
-        dataset_sha=pinned.dataset_sha,
-        env_hash=env,
-        closure_sha=closure(pinned.base_model_sha, pinned.dataset_sha, env),
-        created_at=created_at,
-        soup_version=version,
-    )
+        return LockResult.model_validate(asdict(self))
 
 
 def check(
@@ -84,137 +60,167 @@ def check(
     *,
     before: Tree | None = None,
     allowed_base: str | None = None,
-) -> LockResult:
+    given: Given = NOTHING_GIVEN,
+    adapter: str | None = None,
+    cache: DigestCache | None = None,
+) -> Check:
     """Compare the lock with the files beside it.
 
     Args:
-        before: the tree that the pull request starts from; tells which files moved.
+        before: the tree that the pull request starts from; helps to tell what moved.
+        given: hashes to compare with instead of the files'.
+        adapter: the one adapter directory to look at; all that were locked when None.
 
     Raises:
         InputError: the lock or the config is broken. Drift is a result, not an error.
+        OurFailure: the Hub did not answer.
     """
     if not tree.has(lock_path):
         removed = before is not None and before.has(lock_path)
-        return LockResult(
+        return Check(
             # Taking the lock away must not be a way around it.
-            status=LockStatus.DRIFT if removed else LockStatus.MISSING,
+            status="drift" if removed else "missing",
             path=lock_path,
             note="the lock was removed here"
             if removed
             else "no lock: the run cannot be reproduced from what was pushed",
         )
     lock = loads(tree.read(lock_path, limit=MAX_LOCK_BYTES), lock_path)
-    now = measure(tree, config, allowed_base=allowed_base)
-    training = now.training
-    env_path = join(training.directory, environment.DEFAULT_NAME)
-    old = _Before(before, config, allowed_base)
+    now = measure(tree, config, allowed_base=allowed_base, given=given, cache=cache)
+    side = sidecars.read(tree, lock_path, lock)
+    then = Then(tree, before, lock_path, lock, config, allowed_base, side, cache)
     parts = [
-        _part("base_model", lock.base_model, training.base, training.path, training.base_line),
-        _part(
-            "base_model_sha",
-            lock.base_model_sha,
-            now.base_model_sha,
-            training.path,
-            training.base_line,
-            lambda: old.moved("base", now.base),
-        ),
-        _part(
-            "dataset_sha",
-            lock.dataset_sha,
-            now.dataset_sha,
-            training.path,
-            training.data_line,
-            lambda: old.moved("dataset", now.dataset),
-        ),
+        *_content(lock, now, config, then),
+        *_environment(lock, now, before, then),
+        *_adapters(tree, before, lock_path, now, side, adapter, cache),
     ]
-    env_removed = now.env_hash is None and before is not None and before.has(env_path)
-    if now.env_hash is not None or env_removed:
-        parts.append(
-            _part(
-                "env_hash",
-                lock.env_hash,
-                now.env_hash or "removed here",
-                env_path,
-                1,
-                lambda: _env_moved(before, tree, env_path),
-            )
-        )
-    return LockResult(
-        status=LockStatus.OK if all(part.ok for part in parts) else LockStatus.DRIFT,
+    notes = []
+    if now.env_hash is None and not any(part.part == "env_hash" for part in parts):
+        notes.append(f"environment not checked: {now.env_path} does not exist")
+    if side and side.settings and now.training:
+        advice = _settings(side, now.training)
+        if not advice.ok:
+            notes.append(f"training settings moved since the lock: {advice.explanation}")
+        parts.append(advice)
+    return Check(
+        status="ok" if all(part.ok or part.advisory for part in parts) else "drift",
         path=lock_path,
         parts=tuple(parts),
-        note=""
-        if now.env_hash is not None or env_removed
-        else f"environment not checked: {env_path} does not exist",
-    )
-
-
-def _part(
-    part: str,
-    locked: str,
-    now: str,
-    file: str,
-    line: int,
-    explain: Callable[[], str] = lambda: "another base model is named",
-) -> LockPart:
-    ok = locked == now
-    return LockPart(
-        part=part,
-        locked=locked,
-        now=now,
-        ok=ok,
-        explanation="" if ok else _clip(explain()),
-        file=file,
-        line=line,
+        note=_clip("; ".join(notes)),
     )
 
 
 def _clip(text: str) -> str:
-    return text if len(text) <= 1000 else text[:999] + "…"
+    return text if len(text) <= _MAX_LINE else f"{text[: _MAX_LINE - 1]}…"
 
 
-@dataclass
-class _Before:
-    """The tree that the pull request starts from, hashed only when something drifted."""
+def _content(lock: Lock, now: Pinned, config: str, then: Then) -> Iterator[Part]:
+    base_line = now.training.base_line if now.training else None
+    file = config if now.training else None
+    same = lock.base_model == now.base_model
+    yield Part(
+        "base_model",
+        lock.base_model,
+        now.base_model,
+        same,
+        "" if same else "another base model is named",
+        file,
+        base_line,
+    )
+    same = lock.base_model_sha == now.base_model_sha
+    yield Part(
+        "base_model_sha",
+        lock.base_model_sha,
+        now.base_model_sha,
+        same,
+        "" if same else _clip(then.base_moved(now)),
+        file,
+        base_line,
+    )
+    same = lock.dataset_sha == now.dataset_sha
+    why, line = (
+        ("", now.training.data_line if now.training else None) if same else then.data_moved(now)
+    )
+    yield Part("dataset_sha", lock.dataset_sha, now.dataset_sha, same, _clip(why), file, line)
 
-    tree: Tree | None
-    config: str
-    allowed_base: str | None
-    _pinned: Pinned | None = None
 
-    def moved(self, part: Literal["base", "dataset"], now: Mapping[str, str]) -> str:
-        """Which files differ from the base ref, where we can tell."""
-        if self.tree is None or not self.tree.has(self.config):
-            return _UNKNOWN
-        try:
-            self._pinned = self._pinned or measure(
-                self.tree, self.config, allowed_base=self.allowed_base
+def _environment(lock: Lock, now: Pinned, before: Tree | None, then: Then) -> Iterator[Part]:
+    removed = now.env_hash is None and before is not None and before.has(now.env_path)
+    if now.env_hash is None and not removed:
+        return
+    same = lock.env_hash == now.env_hash
+    yield Part(
+        "env_hash",
+        lock.env_hash,
+        now.env_hash or "removed here",
+        same,
+        "" if same else _clip(then.environment_moved(now)),
+        now.env_path,
+        1,
+    )
+
+
+def _adapters(
+    tree: Tree,
+    before: Tree | None,
+    lock_path: str,
+    now: Pinned,
+    side: Sidecar | None,
+    only: str | None,
+    cache: DigestCache | None,
+) -> Iterator[Part]:
+    """Whether the weights are the ones that were locked."""
+    locked = {join(now.directory, path): files for path, files in _recorded(side).items()}
+    for path, files in locked.items():
+        if only not in (None, path):
+            continue
+        found = adapter_files(tree, path, cache)
+        same = found == files
+        yield Part(
+            "adapter",
+            combined(files),
+            combined(found),
+            same,
+            "" if same else _clip(adapter_moved(path, files, found)),
+            f"{path}/adapter_config.json",
+            1,
+        )
+    record = f"{sidecars.folder(lock_path)}/{sidecars.FILE}"
+    if side is None and only and before is not None and before.has(record):
+        # Nor must taking this record away, or letting it go stale, be a way around it.
+        old = sidecars.loads(before.read(record), record)
+        if only in {join(now.directory, path) for path in old.adapters}:
+            yield Part(
+                "adapter",
+                "recorded",
+                "not recorded",
+                ok=False,
+                explanation=f"{record} no longer belongs to the lock, so the weights cannot be "
+                "told from others; run `adapterbot lock write` again",
+                file=lock_path,
+                line=1,
             )
-        except InputError:
-            return _UNKNOWN
-        old = self._pinned.base if part == "base" else self._pinned.dataset
-        changes = [
-            f"{name} {'added' if name not in old else 'removed' if name not in now else 'changed'}"
-            for name in sorted(old.keys() | now.keys())
-            if old.get(name) != now.get(name)
-        ]
-        return _listed(changes) or "the lock was not written from these files"
 
 
-def _listed(changes: Sequence[str]) -> str:
-    more = f" and {len(changes) - 5} more" if len(changes) > 5 else ""
-    return ", ".join(changes[:5]) + more
+def _recorded(side: Sidecar | None) -> dict[str, dict[str, str]]:
+    return {path: dict(files) for path, files in side.adapters.items()} if side else {}
 
 
-def _env_moved(before: Tree | None, tree: Tree, path: str) -> str:
-    if not tree.has(path):
-        return f"{path} was removed here"
-    if before is None or not before.has(path):
-        return "the environment is not the one that was locked"
-    try:
-        old, new = (environment.loads(t.read(path), path) for t in (before, tree))
-    except InputError:
-        return "the environment is not the one that was locked"
-    return _listed(environment.explain(old, new)) or (
-        "the lock was not written from this environment"
+def _settings(side: Sidecar, training: TrainingConfig) -> Part:
+    changes: Sequence[str] = changed_settings(side.settings, training.settings)
+    lines = [
+        training.setting_lines[name]
+        for name in training.settings
+        if side.settings.get(name) != training.settings[name]
+    ]
+    more = f" and {len(changes) - 8} more" if len(changes) > 8 else ""
+    return Part(
+        "training_config",
+        settings_digest(side.settings),
+        training.settings_digest,
+        not changes,
+        _clip(", ".join(changes[:8]) + more),
+        training.path,
+        lines[0] if lines else 1,
+        advisory=True,
     )

@@ -1,66 +1,73 @@
-"""Content digests of a base model and of a dataset.
-
-A digest over several files is the SHA-256 of what `sha256sum` prints for them, sorted by path, so
-that anyone can recompute it with standard tools; the digest of a single file is simply its SHA-256.
-"""
+"""What a lock pins of a base model and of a dataset: which files, and the digest of each."""
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
+from posixpath import relpath
 
 from adapterbot.errors import InputError
+from adapterbot.lock.digest_cache import DigestCache
 from adapterbot.lock.environment import DEFAULT_NAME
-from adapterbot.lock.training import TrainingConfig, load_training
+from adapterbot.lock.hashing import combined, hash_files
+from adapterbot.lock.training import Named, TrainingConfig, load_training
 from adapterbot.tree import Tree, WorkTree, join, normalise
 
 # What transformers can read from a model directory; notes and pictures change nothing.
-_MODEL_SUFFIXES = frozenset(
-    {".safetensors", ".bin", ".pt", ".pth", ".gguf", ".json", ".model", ".txt", ".jinja", ".py"}
-)
-_MODEL_NOTES = ("readme*", "license*", "notice*", "usage*", "training_args*", "trainer_state*")
+_SETTING_SUFFIXES = frozenset({".json", ".model", ".txt", ".jinja", ".py", ".tiktoken"})
+_WEIGHT_SUFFIXES = frozenset({".safetensors", ".bin", ".pt", ".pth", ".gguf"})
+_NOTES = ("readme*", "license*", "notice*", "usage*", "training_args*", "trainer_state*")
+_OWN_WEIGHTS = re.compile(r"(adapter_)?model(-\d+-of-\d+)?\.safetensors")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(@[\w./-]+)?")
+_PATTERN = re.compile(r"[*?\[]")
+_DATA_SUFFIXES = frozenset({".jsonl", ".ndjson", ".json", ".csv", ".parquet", ".txt"})
 
 
-def combined(digests: Mapping[str, str]) -> str:
-    """One SHA-256 for a set of files, whatever their order.
+# ---------------------------------------------------------------- base model
 
-    Args:
-        digests: path → SHA-256 in lowercase hex.
+
+def model_file_names(names: Iterable[str]) -> list[str]:
+    """The files, of all that a model directory or repository holds, which decide what it computes.
+
+    They are those that transformers loads: of the top level only, and of several copies of the
+    weights (safetensors, pickle, GGUF, a vendor's own) the first in that order. So a repository, a
+    full download of it and the client's cache of what it loaded agree.
     """
-    listing = "".join(f"{digests[path]}  {path}\n" for path in sorted(digests))
-    return hashlib.sha256(listing.encode("utf-8", "surrogateescape")).hexdigest()
+    settings: list[str] = []
+    weights: list[str] = []
+    for name in names:
+        base = PurePosixPath(name).name.lower()
+        if "/" in name or base.startswith(".") or any(fnmatch(base, note) for note in _NOTES):
+            continue
+        suffix = PurePosixPath(base).suffix
+        if suffix in _WEIGHT_SUFFIXES:
+            weights.append(name)
+        elif suffix in _SETTING_SUFFIXES:
+            settings.append(name)
+    own = [name for name in weights if _OWN_WEIGHTS.fullmatch(name)]
+    safe = [name for name in weights if name.endswith(".safetensors")]
+    return sorted([*settings, *(own or safe or weights)])
 
 
-def is_model_file(name: str) -> bool:
-    """Whether a file of a model directory takes part in what the model computes."""
-    base = PurePosixPath(name).name.lower()
-    if base.startswith(".") or any(fnmatch(base, pattern) for pattern in _MODEL_NOTES):
-        return False
-    return PurePosixPath(base).suffix in _MODEL_SUFFIXES
-
-
-def model_files(tree: Tree, directory: str) -> dict[str, str]:
+def model_files(tree: Tree, directory: str, cache: DigestCache | None = None) -> dict[str, str]:
     """Path below `directory` → SHA-256, for every file that is part of the model.
 
     Raises:
         InputError: the directory holds no model.
     """
     prefix = f"{directory}/" if directory else ""
-    found = {
-        name.removeprefix(prefix): tree.sha256(name)
-        for name in tree.files(directory)
-        if is_model_file(name)
-    }
-    if "config.json" not in found:
+    names = model_file_names(name.removeprefix(prefix) for name in tree.files(directory))
+    if "config.json" not in names:
         raise InputError(
             f"holds no model in {tree.label} (no config.json)",
             file=directory or ".",
             fix="commit the base model there, or correct `base`",
         )
-    return found
+    found = hash_files(tree, (prefix + name for name in names), cache)
+    return {name.removeprefix(prefix): digest for name, digest in found.items()}
 
 
 def base_location(training: TrainingConfig, tree: Tree, allowed: str | None) -> Path | str | None:
@@ -129,59 +136,162 @@ def base_in_tree(tree: Tree, config: str) -> dict[str, str]:
     return model_files(tree, where) if isinstance(where, str) else {}
 
 
-def base_files(training: TrainingConfig, tree: Tree, allowed: str | None) -> dict[str, str]:
+def base_files(
+    training: TrainingConfig, tree: Tree, allowed: str | None, cache: DigestCache | None = None
+) -> dict[str, str]:
     """The files of the base model with their digests.
 
     Raises:
         InputError: as `base_location` and `model_files`, or the Hub has no such model.
+        OurFailure: the Hub did not answer.
     """
     where = base_location(training, tree, allowed)
-    if isinstance(where, Path):
-        return model_files(WorkTree(where, label=str(where)), "")
-    if where is not None:
-        return model_files(tree, where)
-    from adapterbot.lock.hub import hub_files
+    if isinstance(where, str):
+        return model_files(tree, where, cache)
+    from adapterbot.lock.hub import HubRepo, Snapshot, hub_files
 
-    return hub_files(training, is_model_file)
-
-
-def dataset_files(training: TrainingConfig, tree: Tree) -> dict[str, str]:
-    """Every file that the data section names, with its digest, by repository path.
-
-    Raises:
-        InputError: one of them does not exist, or a pattern matches nothing.
-    """
-    found: dict[str, str] = {}
-    for given in training.data:
-        field = f"data (line {training.data_line})"
-        if any(character in given for character in "*?["):
-            pattern = join(training.directory, given, field=field)
-            fixed = re.split(r"[*?\[]", pattern, maxsplit=1)[0].rpartition("/")[0]
-            within = tree.files(fixed) if tree.has(fixed) else ()
-            names = [name for name in within if fnmatch(name, pattern)]
-        else:
-            path = join(training.directory, given, field=field)
-            names = list(tree.files(path)) if tree.has(path) else []
-        if not names:
-            raise InputError(
-                f"{given!r} matches no file in {tree.label}",
-                file=training.path,
-                field=field,
-                fix="commit the data (Git LFS is fine), or correct the path",
-            )
-        found |= {normalise(name): tree.sha256(name) for name in names}
+    field = f"base (line {training.base_line})"
+    if where is None:
+        repo = HubRepo(training.base, "model", training.path, field)
+        found = hub_files(repo, model_file_names, cache)
+    elif snapshot := Snapshot.at(where):
+        found = snapshot.digests(model_file_names, cache)
+    else:
+        return model_files(WorkTree(where, label=str(where)), "", cache)
+    if "config.json" not in found:
+        raise InputError(
+            f"{training.base!r} holds no config.json",
+            file=training.path,
+            field=field,
+            fix="name a transformers model",
+        )
     return found
 
 
+# ---------------------------------------------------------------- dataset
+
+
+@dataclass(frozen=True)
+class DatasetFiles:
+    """The files of a dataset with their digests.
+
+    Attributes:
+        files: path in the tree, or `org/name/…` on the Hub → SHA-256.
+        relative: path → the path as seen from soup.yaml. These go into the digest, so that a lock
+            does not depend on where in a checkout the project lies.
+        named: path → the entry of soup.yaml that names it.
+    """
+
+    files: Mapping[str, str]
+    relative: Mapping[str, str]
+    named: Mapping[str, Named]
+
+    @property
+    def by_relative_path(self) -> dict[str, str]:
+        """Path as seen from soup.yaml → SHA-256."""
+        return {self.relative[path]: digest for path, digest in self.files.items()}
+
+    @property
+    def digest(self) -> str:
+        """`dataset_sha`: the file's own SHA-256 when there is one, else `combined`."""
+        if len(self.files) == 1:
+            return next(iter(self.files.values()))
+        return combined(self.by_relative_path)
+
+
+def dataset_files(
+    training: TrainingConfig, tree: Tree, cache: DigestCache | None = None
+) -> DatasetFiles:
+    """Every file that the data section names, with its digest.
+
+    Raises:
+        InputError: one of them does not exist, or a pattern matches nothing.
+        OurFailure: the Hub did not answer.
+    """
+    named: dict[str, Named] = {}
+    remote: dict[str, str] = {}
+    for entry in training.entries:
+        names = _names_in_tree(training, tree, entry)
+        if not names and _on_hub(entry.text):
+            digests = _hub_dataset(training, entry, cache)
+            remote |= digests
+            names = list(digests)
+        if not names:
+            raise InputError(
+                f"{entry.text!r} matches no file in {tree.label}",
+                file=training.path,
+                field=entry.place,
+                fix="commit the data (Git LFS is fine), or correct the path",
+            )
+        for name in names:
+            named.setdefault(name, entry)
+    local = hash_files(tree, (name for name in named if name not in remote), cache)
+    relative = {name: relpath(name, training.directory or ".") for name in local}
+    return DatasetFiles({**local, **remote}, {**relative, **{n: n for n in remote}}, named)
+
+
+def dataset_paths(training: TrainingConfig, tree: Tree) -> tuple[str, ...]:
+    """The files in the tree that the data section names, unread; what is not there is left out."""
+    found: dict[str, None] = {}
+    for entry in training.entries:
+        found |= dict.fromkeys(_names_in_tree(training, tree, entry))
+    return tuple(found)
+
+
+def _names_in_tree(training: TrainingConfig, tree: Tree, entry: Named) -> list[str]:
+    path = join(training.directory, entry.text, field=entry.place)
+    if not _PATTERN.search(entry.text):
+        return [normalise(name) for name in tree.files(path)] if tree.has(path) else []
+    fixed = _PATTERN.split(path, maxsplit=1)[0].rpartition("/")[0]
+    within = tree.files(fixed) if tree.has(fixed) else ()
+    pattern = path.split("/")
+    return [name for name in within if _matches(name.split("/"), pattern)]
+
+
+def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
+    """As a shell matches: `*` stays within a folder, `**` is any number of folders."""
+    if not pattern:
+        return not parts
+    if pattern[0] == "**":
+        return any(_matches(parts[skip:], pattern[1:]) for skip in range(len(parts) + 1))
+    return bool(parts) and fnmatch(parts[0], pattern[0]) and _matches(parts[1:], pattern[1:])
+
+
+def _on_hub(text: str) -> bool:
+    """Whether a name can be a dataset of the Hub: `org/name@revision`, no suffix of a data file."""
+    is_file = PurePosixPath(text.partition("@")[0]).suffix in _DATA_SUFFIXES
+    return not is_file and _HUB_ID.fullmatch(text) is not None
+
+
+def _hub_dataset(
+    training: TrainingConfig, entry: Named, cache: DigestCache | None
+) -> dict[str, str]:
+    from adapterbot.lock.hub import HubRepo, hub_files
+
+    repo = HubRepo(entry.text, "dataset", training.path, entry.place)
+    found = hub_files(repo, lambda names: sorted(_data_names(names)), cache)
+    return {f"{repo.name}/{name}": digest for name, digest in found.items()}
+
+
+def _data_names(names: Iterable[str]) -> Iterator[str]:
+    for name in names:
+        base = PurePosixPath(name).name.lower()
+        if not base.startswith(".") and not any(fnmatch(base, note) for note in _NOTES):
+            yield name
+
+
+# ---------------------------------------------------------------- all of it
+
+
 def files_in_tree(tree: Tree, config: str, *, allowed_base: str | None) -> dict[str, str]:
-    """Every file of this tree that a training run is made from, with its digest; a base model on
-    the Hub or elsewhere on this machine is left out.
+    """Every file of this tree that a training run is made from, with its digest; a base model or a
+    dataset on the Hub or elsewhere on this machine is left out.
 
     Raises:
         InputError: the config cannot be read, or names what is not there.
     """
     training = load_training(tree, config)
-    found = dataset_files(training, tree)
+    found = hash_files(tree, dataset_paths(training, tree))
     where = base_location(training, tree, allowed_base)
     if isinstance(where, str):
         found |= {f"{where}/{name}": sha for name, sha in model_files(tree, where).items()}
@@ -189,10 +299,3 @@ def files_in_tree(tree: Tree, config: str, *, allowed_base: str | None) -> dict[
     if tree.has(env):
         found[env] = tree.sha256(env)
     return found
-
-
-def dataset_digest(files: Mapping[str, str]) -> str:
-    """`dataset_sha`: the file's own SHA-256 when there is one, else `combined`."""
-    if len(files) == 1:
-        return next(iter(files.values()))
-    return combined(files)

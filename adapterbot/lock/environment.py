@@ -1,69 +1,71 @@
-"""soup-env.lock: the packages of a training environment, in Soup's layout and with Soup's hash."""
+"""soup-env.lock: the packages of a training environment, in Soup's layout and with Soup's hash.
+
+Soup's entries have a name, a version and a source, and its hash covers no more; what else tells a
+package from others (the hash of its wheel, the commit that it was built from) is therefore an entry
+of its own, of source `wheel`. Where entries come from is for `env_sources`.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import platform
-import sys
-from importlib import metadata
-from typing import Annotated, Literal
-
-from pydantic import ConfigDict, Field, ValidationError
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 
 from adapterbot.errors import InputError
-from adapterbot.lock.schema import parse_object
-from adapterbot.records import Record
+from adapterbot.lock.schema import line_text, parse_object, required, sha256_text
 
 DEFAULT_NAME = "soup-env.lock"
-Source = Literal["pip", "conda", "system", "wheel", "unknown"]
+_SOURCES = ("pip", "conda", "system", "wheel", "unknown")
+# Soup's own bounds.
+_MAX_ENTRIES = 4096
+_TEXTS = {"soup_version": 64, "python_version": 64, "platform": 256, "created_at": 64}
+_FIX = "write it again with `adapterbot env lock`"
 
 
-class Package(Record):
-    """One installed distribution."""
+@dataclass(frozen=True)
+class Package:
+    """One installed distribution; of source `wheel`, what it was installed from."""
 
-    name: Annotated[str, Field(min_length=1, max_length=256)]
-    version: Annotated[str, Field(min_length=1, max_length=128)]
-    source: Source = "pip"
-
-
-class EnvLock(Record):
-    """soup-env.lock."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    schema_version: Literal["1"] = "1"
-    soup_version: Annotated[str, Field(min_length=1, max_length=64)]
-    python_version: Annotated[str, Field(min_length=1, max_length=64)]
-    platform: Annotated[str, Field(min_length=1, max_length=256)]
-    cuda_version: Annotated[str, Field(min_length=1, max_length=64)] | None = None
-    entries: Annotated[tuple[Package, ...], Field(max_length=4096)]
-    created_at: Annotated[str, Field(min_length=1, max_length=64)]
+    name: str
+    version: str
+    source: str = "pip"
 
 
-def snapshot(created_at: str, version: str) -> EnvLock:
-    """Every distribution installed beside this interpreter, sorted by name."""
-    packages = {
-        distribution.metadata["Name"].lower().replace("_", "-"): distribution.version
-        for distribution in metadata.distributions()
-        if distribution.metadata["Name"]
-    }
-    torch = packages.get("torch", "")
-    return EnvLock(
-        soup_version=version,
-        python_version=".".join(str(part) for part in sys.version_info[:3]),
-        platform=f"{platform.system().lower()}-{platform.machine().lower()}",
-        # torch's local version carries its build: 2.13.0+cu130, 2.13.0+cpu.
-        cuda_version=torch.partition("+cu")[2] or None,
-        entries=tuple(Package(name=name, version=packages[name]) for name in sorted(packages)),
-        created_at=created_at,
+@dataclass(frozen=True)
+class MadeFrom:
+    """The project's own lock file that an environment was read from, relative to soup-env.lock."""
+
+    file: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class EnvLock:
+    """soup-env.lock. `made_from` is our addition, which Soup passes over."""
+
+    soup_version: str
+    python_version: str
+    platform: str
+    cuda_version: str | None
+    entries: tuple[Package, ...]
+    created_at: str
+    made_from: MadeFrom | None = None
+
+
+def in_order(packages: Iterable[Package]) -> tuple[Package, ...]:
+    """By name; what a package was installed from before its version, since Soup's `env check` goes
+    by the last entry of a name."""
+    return tuple(
+        sorted(set(packages), key=lambda p: (p.name, p.source != "wheel", p.version, p.source))
     )
 
 
 def env_hash(lock: EnvLock) -> str:
     """SHA-256 over everything but `created_at` and the schema version, in Soup's canonical form."""
     entries = sorted(
-        (entry.model_dump() for entry in lock.entries),
+        (asdict(entry) for entry in lock.entries),
         key=lambda entry: (entry["name"], entry["version"], entry["source"]),
     )
     payload = {
@@ -79,7 +81,10 @@ def env_hash(lock: EnvLock) -> str:
 
 def dumps(lock: EnvLock) -> str:
     """The text of the file, in Soup's order of keys."""
-    return json.dumps(lock.model_dump(), indent=2, ensure_ascii=False)
+    content: dict[str, object] = {"schema_version": "1", **asdict(lock)}
+    if lock.made_from is None:
+        del content["made_from"]
+    return json.dumps(content, indent=2, ensure_ascii=False)
 
 
 def loads(content: bytes, name: str) -> EnvLock:
@@ -88,32 +93,91 @@ def loads(content: bytes, name: str) -> EnvLock:
     Raises:
         InputError: naming the field and the fix.
     """
-    fix = "write it again with `adapterbot env lock`"
-    try:
-        return EnvLock.model_validate(parse_object(content, name, fix))
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        field = ".".join(str(part) for part in first["loc"]) or None
-        raise InputError(first["msg"].lower(), file=name, field=field, fix=fix) from error
-
-
-def explain(old: EnvLock, new: EnvLock) -> tuple[str, ...]:
-    """What changed, a package a line: `transformers 5.22.0 → 5.23.0`."""
-    before = {entry.name: entry.version for entry in old.entries}
-    after = {entry.name: entry.version for entry in new.entries}
-    changes = [
-        f"{label} {left} → {right}"
-        for label, left, right in (
-            ("Python", old.python_version, new.python_version),
-            ("platform", old.platform, new.platform),
-            ("CUDA", old.cuda_version or "none", new.cuda_version or "none"),
-            ("soup", old.soup_version, new.soup_version),
+    parsed = parse_object(content, name, _FIX)
+    if parsed.get("schema_version", "1") != "1":
+        raise InputError(
+            "is of a later version", file=name, field="schema_version", fix="update adapterbot"
         )
-        if left != right
-    ]
-    changes += [
-        f"{name} {before.get(name, 'absent')} → {after.get(name, 'absent')}"
-        for name in sorted(before.keys() | after.keys())
-        if before.get(name) != after.get(name)
-    ]
-    return tuple(changes)
+    texts = {
+        field: line_text(
+            required(parsed, field, file=name, fix=_FIX), limit, file=name, field=field, fix=_FIX
+        )
+        for field, limit in _TEXTS.items()
+    }
+    cuda = parsed.get("cuda_version")
+    entries = required(parsed, "entries", file=name, fix=_FIX)
+    if not isinstance(entries, list) or len(entries) > _MAX_ENTRIES:
+        raise InputError(
+            f"must be a list of at most {_MAX_ENTRIES:,} packages",
+            file=name,
+            field="entries",
+            fix=_FIX,
+        )
+    return EnvLock(
+        **texts,
+        cuda_version=None
+        if cuda is None
+        else line_text(cuda, 64, file=name, field="cuda_version", fix=_FIX),
+        entries=tuple(
+            _package(entry, name, f"entries[{index}]") for index, entry in enumerate(entries)
+        ),
+        made_from=_made_from(parsed["made_from"], name) if parsed.get("made_from") else None,
+    )
+
+
+def _package(entry: object, name: str, field: str) -> Package:
+    if not isinstance(entry, dict):
+        raise InputError("must be an object", file=name, field=field, fix=_FIX)
+    source = entry.get("source", "unknown")
+    if source not in _SOURCES:
+        raise InputError(
+            f"must be one of {', '.join(_SOURCES)}", file=name, field=f"{field}.source", fix=_FIX
+        )
+    return Package(
+        name=line_text(entry.get("name"), 256, file=name, field=f"{field}.name", fix=_FIX),
+        version=line_text(entry.get("version"), 128, file=name, field=f"{field}.version", fix=_FIX),
+        source=source,
+    )
+
+
+def _made_from(given: object, name: str) -> MadeFrom:
+    found = given if isinstance(given, dict) else {}
+    return MadeFrom(
+        file=line_text(found.get("file"), 1000, file=name, field="made_from.file", fix=_FIX),
+        sha256=sha256_text(found.get("sha256"), file=name, field="made_from.sha256", fix=_FIX),
+    )
+
+
+def facts(lock: EnvLock) -> dict[str, str]:
+    """What a reader calls each part of an environment → what it is: `transformers` → `5.22.0`."""
+    versions: dict[str, list[str]] = defaultdict(list)
+    for entry in in_order(lock.entries):
+        label = f"{entry.name} (wheel)" if entry.source == "wheel" else entry.name
+        versions[label].append(entry.version)
+    return {
+        "Python": lock.python_version,
+        "platform": lock.platform,
+        "CUDA": lock.cuda_version or "none",
+        "Soup": lock.soup_version,
+        **{label: " and ".join(found) for label, found in versions.items()},
+    }
+
+
+def explain(old: Mapping[str, str], new: Mapping[str, str]) -> tuple[str, ...]:
+    """What changed between the facts of two environments: `transformers 5.22.0 → 5.23.0`.
+
+    A wheel of the same version that is another is said; one that came with another version is not.
+    """
+    changed = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+    shown = set(changed)
+    return tuple(
+        f"{name} {_short(old.get(name))} → {_short(new.get(name))}"
+        for name in changed
+        if name.removesuffix(" (wheel)") == name or name.removesuffix(" (wheel)") not in shown
+    )
+
+
+def _short(version: str | None) -> str:
+    if version is None:
+        return "absent"
+    return version if len(version) <= 40 else f"{version[:39]}…"

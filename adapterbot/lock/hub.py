@@ -1,77 +1,205 @@
-"""Digests of a base model on the Hub, from its file metadata: the weights are not downloaded.
+"""Digests of a model or dataset on the Hub, from its file metadata: nothing large is downloaded.
 
-Files in LFS come with their SHA-256; the few small ones beside them (config, tokenizer) are
-fetched once and hashed, so that the result equals the digest of the same files on disk.
+Files in LFS come with their SHA-256; the few small ones beside them (config, tokenizer) are fetched
+once and hashed, so that the result equals the digest of the same files on disk. Without a network
+it is the Hub client's own cache on this machine that is hashed.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from adapterbot.errors import InputError, OurFailure
-from adapterbot.lock.training import TrainingConfig
+from adapterbot.lock.digest_cache import DigestCache
+from adapterbot.lock.hashing import hash_files
+from adapterbot.lock.schema import sha256_text
+from adapterbot.tree import Identity, file_sha256, normalise, stamp
+
+if TYPE_CHECKING:
+    from huggingface_hub.hf_api import RepoSibling
+
+Kind = Literal["model", "dataset"]
+Choose = Callable[[Iterable[str]], list[str]]
+MAX_FETCHED = 1_000
 
 
-def hub_files(training: TrainingConfig, wanted: Callable[[str], bool]) -> dict[str, str]:
-    """Path → SHA-256 of every file of `base` that is `wanted`.
+@dataclass(frozen=True)
+class HubRepo:
+    """`org/name` or `org/name@revision`, with the place in soup.yaml that names it."""
 
-    Args:
-        training: its `base` is `org/name` or `org/name@revision`.
+    text: str
+    kind: Kind
+    file: str
+    field: str
+
+    @property
+    def name(self) -> str:
+        """The id without the revision."""
+        return self.text.partition("@")[0]
+
+    @property
+    def revision(self) -> str | None:
+        """A commit, branch or tag; None is the main branch."""
+        return self.text.partition("@")[2] or None
+
+    def bad(self, message: str, fix: str) -> InputError:
+        """An error that the author of soup.yaml can mend."""
+        return InputError(message, file=self.file, field=self.field, fix=fix)
+
+    def failed(self, message: str, fix: str) -> OurFailure:
+        """An error that is not the author's."""
+        return OurFailure(message, file=self.file, field=self.field, fix=fix)
+
+
+def hub_files(repo: HubRepo, choose: Choose, cache: DigestCache | None = None) -> dict[str, str]:
+    """Path → SHA-256 of the files of a repository that `choose` picks from their names.
 
     Raises:
-        InputError: the Hub has no such model or revision, or we may not see it.
-        OurFailure: the Hub did not answer, or its client is not installed.
+        InputError: the Hub has no such repository or revision, or we may not see it.
+        OurFailure: the Hub did not answer and this machine has no copy, or its client is missing.
     """
-    name, _, revision = training.base.partition("@")
-    where = f"base (line {training.base_line})"
     try:
-        from huggingface_hub import HfApi, hf_hub_download
+        from huggingface_hub import HfApi
         from huggingface_hub.errors import (
             HfHubHTTPError,
             HFValidationError,
-            LocalEntryNotFoundError,
             RepositoryNotFoundError,
             RevisionNotFoundError,
         )
     except ImportError as error:
-        raise OurFailure(
-            f"{training.base!r} is a model of the Hub, whose client is not installed",
-            file=training.path,
-            field=where,
-            fix="pip install 'adapterbot[eval]'",
+        raise repo.failed(
+            f"{repo.text!r} is a {repo.kind} of the Hub, whose client is not installed",
+            "pip install 'adapterbot[eval]'",
         ) from error
+    # What the client's HTTP library raises when nobody answers; which library depends on its age.
+    unanswered: tuple[type[Exception], ...] = (HfHubHTTPError.__bases__[0], OSError)
     try:
-        info = HfApi().model_info(name, revision=revision or None, files_metadata=True)
-        found: dict[str, str] = {}
-        for file in info.siblings or ():
-            if not wanted(file.rfilename):
-                continue
-            if file.lfs is not None:
-                found[file.rfilename] = file.lfs.sha256
-            else:
-                local = hf_hub_download(name, file.rfilename, revision=info.sha)
-                found[file.rfilename] = hashlib.sha256(Path(local).read_bytes()).hexdigest()
+        api = HfApi()
+        ask = api.model_info if repo.kind == "model" else api.dataset_info
+        info = ask(repo.name, revision=repo.revision, files_metadata=True)
+        siblings = {normalise(file.rfilename): file for file in info.siblings or ()}
+        return _digests(repo, info.sha or "", siblings, choose(siblings), cache)
     except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
-        raise InputError(
-            f"{training.base!r} is neither a folder here nor a model that the Hub shows us",
-            file=training.path,
-            field=where,
-            fix="correct the name, or set HF_TOKEN for a private model",
+        raise repo.bad(
+            f"{repo.text!r} is neither in the repository nor a {repo.kind} that the Hub shows us",
+            "correct the name, or set HF_TOKEN for a private one",
         ) from error
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise OurFailure(
-            f"the Hub did not answer for {training.base!r}: {type(error).__name__}",
-            file=training.path,
-            field=where,
-            fix="check the network, or set HF_ENDPOINT",
-        ) from error
-    if "config.json" not in found:
-        raise InputError(
-            f"{training.base!r} holds no config.json",
-            file=training.path,
-            field=where,
-            fix="name a transformers model",
+    except unanswered as error:
+        copy = cached_snapshot(repo)
+        if copy is None:
+            raise repo.failed(
+                f"the Hub did not answer for {repo.text!r}: {type(error).__name__}",
+                "check the network, or set HF_ENDPOINT",
+            ) from error
+        return copy.digests(choose, cache)
+
+
+def _digests(
+    repo: HubRepo,
+    commit: str,
+    siblings: dict[str, RepoSibling],
+    chosen: list[str],
+    cache: DigestCache | None,
+) -> dict[str, str]:
+    from huggingface_hub import hf_hub_download
+
+    small = [name for name in chosen if siblings[name].lfs is None]
+    if len(small) > MAX_FETCHED:
+        raise repo.bad(
+            f"has {len(small):,} files outside LFS, more than the {MAX_FETCHED:,} we fetch",
+            "name fewer files, or keep them in LFS",
         )
+    found: dict[str, str] = {}
+    for name in chosen:
+        file = siblings[name]
+        if file.lfs is not None:
+            found[name] = sha256_text(
+                file.lfs.sha256, file=f"{repo.text}/{name}", field="lfs", fix="report it to the Hub"
+            )
+            continue
+        # Git's own id of the content, so one that we hashed before is the same file.
+        identity = (f"git blob {file.blob_id}", "") if file.blob_id else None
+        digest = cache.get(identity) if cache and identity else None
+        if digest is None:
+            local = hf_hub_download(repo.name, name, revision=commit, repo_type=repo.kind)
+            digest = file_sha256(Path(local))
+            if cache and identity:
+                cache.put(identity, digest)
+        found[name] = digest
     return found
+
+
+# ---------------------------------------------------------------- the client's own cache
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One revision in the Hub client's cache: a folder of links into a store of blobs beside it.
+
+    Links are refused everywhere else; these are followed, but to that store only.
+    """
+
+    root: Path
+
+    @staticmethod
+    def at(path: Path) -> Snapshot | None:
+        """The snapshot that `path` is, or None when it is any other folder."""
+        within_cache = path.parent.name == "snapshots" and path.is_dir()
+        is_repo = path.parent.parent.name.startswith(("models--", "datasets--"))
+        return Snapshot(path) if within_cache and is_repo else None
+
+    def files(self) -> list[str]:
+        """Every file, sorted."""
+        return sorted(
+            (Path(folder) / name).relative_to(self.root).as_posix()
+            for folder, _, names in os.walk(self.root)
+            for name in names
+        )
+
+    def digests(self, choose: Choose, cache: DigestCache | None) -> dict[str, str]:
+        """Path → SHA-256 of the files that `choose` picks."""
+        return hash_files(self, choose(self.files()), cache)
+
+    def _resolve(self, name: str) -> Path:
+        target = (self.root / normalise(name)).resolve()
+        store = (self.root.parent.parent / "blobs").resolve()
+        if not (target.is_relative_to(store) or target.is_relative_to(self.root.resolve())):
+            raise InputError(
+                "is a link out of the Hub's cache",
+                file=str(self.root / name),
+                fix="download the model again",
+            )
+        return target
+
+    def identity(self, path: str) -> Identity | None:
+        """As `Tree.identity`."""
+        return stamp(self._resolve(path))
+
+    def sha256(self, path: str) -> str:
+        """As `Tree.sha256`.
+
+        Raises:
+            InputError: the blob behind the link is gone, or lies elsewhere.
+        """
+        try:
+            return file_sha256(self._resolve(path))
+        except OSError as error:
+            raise InputError(
+                "cannot be read", file=str(self.root / path), fix="download the model again"
+            ) from error
+
+
+def cached_snapshot(repo: HubRepo) -> Snapshot | None:
+    """The revision as the Hub client keeps it on this machine, if it does."""
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    folder = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo.name, repo_type=repo.kind)
+    revision = repo.revision or "main"
+    ref = folder / "refs" / normalise(revision)
+    commit = ref.read_text().strip() if ref.is_file() else revision
+    return Snapshot.at(folder / "snapshots" / normalise(commit))

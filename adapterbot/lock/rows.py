@@ -20,7 +20,7 @@ from adapterbot.lock.row_files import Row, RowFile, Rows, read_rows
 from adapterbot.lock.schema import unique_object
 from adapterbot.records import DatasetDiff, FileDiff, RowExample
 
-__all__ = ["Rows", "dataset_diff", "read_rows"]
+__all__ = ["Rows", "dataset_diff", "digests_of", "read_rows", "row_digests"]
 
 EXAMPLES = 5
 EXAMPLE_CHARACTERS = 600
@@ -85,6 +85,25 @@ def _example(here: Row, old: Row | None, new: Row | None) -> RowExample:
 def _clipped(row: Row) -> str:
     text = row.content[: 4 * EXAMPLE_CHARACTERS].decode("utf-8", "replace")
     return text if len(text) <= EXAMPLE_CHARACTERS else text[: EXAMPLE_CHARACTERS - 1] + "…"
+
+
+def row_digests(rows: Iterable[Row]) -> Iterator[bytes]:
+    """A digest of what each row means, 16 bytes: all that a lock keeps of it."""
+    return map(_as_meant, rows)
+
+
+def digests_of(rows: Rows) -> Rows:
+    """The same files with each row known by its digest only, to compare with rows that were kept
+    like that."""
+
+    def known_by_digest(file: RowFile) -> RowFile:
+        def read() -> Iterator[Row]:
+            for row in file:
+                yield row._replace(content=_as_meant(row).hex().encode())
+
+        return RowFile(file.name, file.digest, read)
+
+    return {name: known_by_digest(file) for name, file in rows.items()}
 
 
 # ---------------------------------------------------------------- which file with which

@@ -1,39 +1,82 @@
-"""soup.lock as Soup writes it, byte for byte, and the closure that ties its three hashes."""
+"""soup.lock as Soup writes it, byte for byte, and the closure that ties its three hashes.
+
+Checked by hand rather than by pydantic, here and in the modules beside: a lock check runs on every
+commit, and importing pydantic would be half of its time.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated
-
-from pydantic import ConfigDict, Field, ValidationError
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 
 from adapterbot.errors import InputError
-from adapterbot.records import Digest, Record
 
 MAX_LOCK_BYTES = 1024 * 1024
 HASHES = ("base_model_sha", "dataset_sha", "env_hash")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+# Soup's own bounds, so that a lock of ours loads there.
+_TEXTS = {"base_model": 512, "created_at": 64, "soup_version": 64}
 
 
-class Lock(Record):
+@dataclass(frozen=True)
+class Lock:
     """The closure of (base model, dataset, environment); `created_at` and `soup_version` are
     advisory."""
 
-    # Soup ignores fields that it does not know, and so a later Soup's lock must load here.
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    base_model: Annotated[str, Field(min_length=1, max_length=512)]
-    base_model_sha: Digest
-    closure_sha: Digest
-    created_at: Annotated[str, Field(min_length=1, max_length=64)]
-    dataset_sha: Digest
-    env_hash: Digest
-    soup_version: Annotated[str, Field(min_length=1, max_length=64)]
+    base_model: str
+    base_model_sha: str
+    closure_sha: str
+    created_at: str
+    dataset_sha: str
+    env_hash: str
+    soup_version: str
 
 
 def closure(base_model_sha: str, dataset_sha: str, env_hash: str) -> str:
     """SHA-256 of the three lowercase hex strings joined (192 ASCII bytes)."""
     return hashlib.sha256(f"{base_model_sha}{dataset_sha}{env_hash}".encode("ascii")).hexdigest()
+
+
+def sha256_text(value: object, *, file: str | None, field: str | None, fix: str) -> str:
+    """`value`, which must be a SHA-256 as we write it.
+
+    Raises:
+        InputError: it is anything else; says what is wrong with it.
+    """
+    if isinstance(value, str) and _SHA256.fullmatch(value):
+        return value
+    hint = ""
+    if isinstance(value, str):
+        if _SHA256.fullmatch(value.lower()):
+            hint = ", not upper-case ones"
+        elif value != value.strip():
+            hint = ", without space or a newline around them"
+        elif len(value) != 64:
+            hint = f", not {len(value)}"
+    raise InputError(f"must be 64 lowercase hex characters{hint}", file=file, field=field, fix=fix)
+
+
+def line_text(value: object, limit: int, *, file: str, field: str, fix: str) -> str:
+    """`value`, which must be a line of text: not empty, not long, no control characters.
+
+    Raises:
+        InputError: it is anything else.
+    """
+    what = None
+    if not isinstance(value, str):
+        what = "must be text"
+    elif not value:
+        what = "is empty"
+    elif len(value) > limit:
+        what = f"is longer than {limit} characters"
+    elif any(ord(character) < 32 or ord(character) == 127 for character in value):
+        what = "holds a control character"
+    if what:
+        raise InputError(what, file=file, field=field, fix=fix)
+    return str(value)
 
 
 def unique_object(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -71,8 +114,19 @@ def parse_object(content: bytes, name: str, fix: str) -> dict[str, object]:
     return parsed
 
 
+def required(parsed: Mapping[str, object], field: str, *, file: str, fix: str) -> object:
+    """A field that must be there.
+
+    Raises:
+        InputError: it is not.
+    """
+    if field not in parsed:
+        raise InputError("is missing", file=file, field=field, fix=fix)
+    return parsed[field]
+
+
 def loads(content: bytes, name: str) -> Lock:
-    """Read a lock and verify its closure.
+    """Read a lock and verify its closure. Fields that we do not know are a later Soup's, and pass.
 
     Raises:
         InputError: not JSON, a field missing or malformed, or a closure that its own three hashes
@@ -80,15 +134,16 @@ def loads(content: bytes, name: str) -> Lock:
     """
     fix = "write it again with `adapterbot lock write`"
     parsed = parse_object(content, name, fix)
-    try:
-        lock = Lock.model_validate(parsed)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        field = str(first["loc"][0]) if first["loc"] else None
-        what = "is missing" if first["type"] == "missing" else "must be 64 lowercase hex characters"
-        if field not in (*HASHES, "closure_sha") and first["type"] != "missing":
-            what = first["msg"][0].lower() + first["msg"][1:]
-        raise InputError(what, file=name, field=field, fix=fix) from error
+    values = {
+        field: line_text(
+            required(parsed, field, file=name, fix=fix), limit, file=name, field=field, fix=fix
+        )
+        for field, limit in _TEXTS.items()
+    }
+    for field in (*HASHES, "closure_sha"):
+        given = required(parsed, field, file=name, fix=fix)
+        values[field] = sha256_text(given, file=name, field=field, fix=fix)
+    lock = Lock(**values)
     expected = closure(lock.base_model_sha, lock.dataset_sha, lock.env_hash)
     if lock.closure_sha != expected:
         raise InputError(
@@ -103,4 +158,4 @@ def loads(content: bytes, name: str) -> Lock:
 
 def dumps(lock: Lock) -> str:
     """The text of the file: two-space indent, sorted keys, no newline at the end, as Soup's."""
-    return json.dumps(lock.model_dump(), indent=2, sort_keys=True)
+    return json.dumps(asdict(lock), indent=2, sort_keys=True)

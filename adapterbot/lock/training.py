@@ -1,50 +1,107 @@
-"""The parts of soup.yaml that a lock pins, with the line on which each stands."""
+"""What a lock pins of soup.yaml: base model and data, with the line on which each stands, and the
+settings that change what training gives.
+
+Soup's schema has hundreds of fields and belongs to Soup; nothing is validated here but what we pin.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from pydantic import BaseModel, ConfigDict, Field
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 
 from adapterbot.errors import InputError
+from adapterbot.lock.schema import line_text
 from adapterbot.tree import Tree
-from adapterbot.yamlfile import parse, validate
+from adapterbot.yamlfile import YamlFile, parse
+
+_MAX_TEXT = 512  # Soup's bound on `base_model`
+# Fields of `data` that name files. `val` and `validation` are other trainers' words.
+_NAMING = (
+    "train",
+    "validation",
+    "val",
+    "replay",
+    "forget_set",
+    "retain_set",
+    "tokenized_path",
+    "image_dir",
+    "audio_dir",
+    "video_dir",
+)
+# Where things go, what they are called and how often we hear of them: no weight depends on it.
+_INERT = frozenset(
+    {
+        "advise",
+        "description",
+        "eval",
+        "eval_steps",
+        "experiment_name",
+        "logging_dir",
+        "logging_steps",
+        "output",
+        "output_dir",
+        "report_to",
+        "run_name",
+        "save_steps",
+        "save_total_limit",
+    }
+)
 
 
-class _Data(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True)
+@dataclass(frozen=True)
+class Named:
+    """A file, folder, pattern or Hub dataset that the data section names, as written."""
 
-    train: str | list[str]
-    validation: str | list[str] | None = None
-    val: str | list[str] | None = None
+    text: str
+    field: str
+    line: int
 
-
-class _Training(BaseModel):
-    # Soup's schema has hundreds of fields and belongs to Soup; these are the ones we pin.
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-    base: Annotated[str, Field(min_length=1, max_length=512)]
-    data: _Data
+    @property
+    def place(self) -> str:
+        """Field and line, for an error."""
+        return f"{self.field} (line {self.line})"
 
 
-class TrainingConfig(BaseModel):
-    """What soup.yaml says of base model and data.
-
-    `data` are paths as written, relative to the file; the lines are 1-based.
-    """
-
-    model_config = ConfigDict(frozen=True)
+@dataclass(frozen=True)
+class TrainingConfig:
+    """What soup.yaml says of base model and data. Paths are as written, relative to the file; the
+    lines are 1-based. `settings` are the rest of what changes the result, by dotted name."""
 
     path: str
     base: str
     base_line: int
-    data: tuple[str, ...]
-    data_line: int
+    entries: tuple[Named, ...]
+    settings: Mapping[str, str]
+    setting_lines: Mapping[str, int]
 
     @property
     def directory(self) -> str:
         """The folder that paths in the file are relative to; "" is the root."""
         return self.path.rpartition("/")[0]
+
+    @property
+    def data(self) -> tuple[str, ...]:
+        """What the data section names, as written."""
+        return tuple(entry.text for entry in self.entries)
+
+    @property
+    def data_line(self) -> int:
+        """The line of the first data file, for a drift that cannot be pinned on one of them."""
+        return self.entries[0].line
+
+    @property
+    def settings_digest(self) -> str:
+        """SHA-256 over the settings, whatever their order in the file."""
+        return settings_digest(self.settings)
+
+
+def settings_digest(settings: Mapping[str, str]) -> str:
+    """SHA-256 of settings as sorted, compact JSON."""
+    text = json.dumps(dict(settings), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def load_training(tree: Tree, path: str) -> TrainingConfig:
@@ -54,16 +111,83 @@ def load_training(tree: Tree, path: str) -> TrainingConfig:
         InputError: it is missing or unreadable, or lacks `base` or `data.train`.
     """
     file = parse(tree.read(path), path)
-    if not isinstance(file.content, dict):
+    content = file.content
+    if not isinstance(content, dict):
         raise InputError("must be a mapping", file=path, fix="start with `base:` and `data:`")
-    found = validate(_Training, file, file.content)
-    data: list[str] = []
-    for given in (found.data.train, found.data.validation, found.data.val):
-        data += [given] if isinstance(given, str) else (given or [])
+    base, base_line = _field(file, content, "base")
+    data, _ = _field(file, content, "data")
+    if not isinstance(data, dict):
+        raise InputError(
+            "must be a mapping", file=path, field=_place(file, "data"), fix="add `train:` to it"
+        )
+    _field(file, data, "data", "train")
+    settings = dict(_settings(content, ""))
     return TrainingConfig(
         path=path,
-        base=found.base,
-        base_line=file.line("base") or 1,
-        data=tuple(data),
-        data_line=file.line("data", "train") or 1,
+        base=line_text(
+            base, _MAX_TEXT, file=path, field=_place(file, "base"), fix="correct the value"
+        ),
+        base_line=base_line,
+        entries=tuple(_named(file, data)),
+        settings=settings,
+        setting_lines={name: file.line(*name.split(".")) or 1 for name in settings},
+    )
+
+
+def _place(file: YamlFile, *path: str) -> str:
+    return f"{'.'.join(path)} (line {file.line(*path) or 1})"
+
+
+def _field(file: YamlFile, content: Mapping[str, object], *path: str) -> tuple[object, int]:
+    if content.get(path[-1]) is None:
+        raise InputError("is missing", file=file.name, field=_place(file, *path), fix="add it")
+    return content[path[-1]], file.line(*path) or 1
+
+
+def _named(file: YamlFile, data: Mapping[str, object]) -> Iterator[Named]:
+    for field in _NAMING:
+        given = data.get(field)
+        if given is None:
+            continue
+        entries = given if isinstance(given, list) else [given]
+        for index, entry in enumerate(entries):
+            line = file.line("data", field, index) or 1
+            where = f"data.{field}"
+            text = line_text(
+                entry,
+                2000,
+                file=file.name,
+                field=f"{where} (line {line})",
+                fix="name a file, a folder, a pattern or a dataset of the Hub",
+            )
+            yield Named(text, where, line)
+
+
+def _settings(value: object, name: str) -> Iterator[tuple[str, str]]:
+    """Dotted names with their values as JSON, but for what is pinned by content or inert."""
+    if not isinstance(value, dict):
+        yield name, _plain(value)
+        return
+    for key, inner in value.items():
+        pinned = (not name and key == "base") or (name == "data" and key in _NAMING)
+        if key not in _INERT and not pinned:
+            yield from _settings(inner, f"{name}.{key}" if name else key)
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, str):
+        # To YAML `1e-4` is a text and `1.0e-4` a number; to the trainer they are the same.
+        with suppress(ValueError):
+            value = float(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return json.dumps(value, sort_keys=True, default=str)
+
+
+def changed_settings(old: Mapping[str, str], new: Mapping[str, str]) -> tuple[str, ...]:
+    """What changed, a setting a line: `training.lora.r 8 → 16`."""
+    return tuple(
+        f"{name} {old.get(name, 'unset')} → {new.get(name, 'unset')}"
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name)
     )

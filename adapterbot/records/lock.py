@@ -19,7 +19,8 @@ class LockStatus(StrEnum):
 
 
 class LockPart(Record):
-    """One pinned part: what the lock says, what the push holds, and what changed."""
+    """One pinned part: what the lock says, what the push holds, and what changed. What is
+    `advisory` is told and never a drift."""
 
     part: Name
     locked: Line
@@ -28,6 +29,7 @@ class LockPart(Record):
     explanation: Line = ""
     file: Line | None = None
     line: Count | None = None
+    advisory: bool = False
 
 
 class LockResult(Record):

@@ -6,6 +6,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from adapterbot import lock
 from adapterbot.commands import lock as commands
 from adapterbot.errors import InputError
 from adapterbot.lock import environment
-from adapterbot.lock.digests import combined
+from adapterbot.lock.hashing import combined
 from adapterbot.records import LockStatus
 from adapterbot.tree import WorkTree
 
@@ -39,7 +40,7 @@ def project(tmp_path: Path) -> Path:
 
 
 def check(project: Path) -> LockStatus:
-    return commands.check(project / "soup.lock", project / "soup.yaml").status
+    return commands.check(project / "soup.lock", project / "soup.yaml").record().status
 
 
 def test_the_closure_is_soups() -> None:
@@ -122,7 +123,12 @@ def test_a_drift_names_the_part_the_line_and_the_file(project: Path, tmp_path: P
     result = lock.check(tree, "soup.lock", "soup.yaml", before=tree)
     (part,) = [part for part in result.parts if not part.ok]
     assert (part.part, part.file, part.line) == ("dataset_sha", "soup.yaml", 4)
-    assert "lock was not written from these files" in part.explanation
+    assert part.explanation == "data/train.jsonl changed"
+    for file in (project / "soup.lock.d").iterdir():
+        file.unlink()
+    result = lock.check(tree, "soup.lock", "soup.yaml", before=tree)
+    (part,) = [part for part in result.parts if not part.ok]
+    assert part.explanation == "the lock was not written from these files"
 
 
 def test_files_that_moved_since_the_base_are_listed(project: Path, tmp_path: Path) -> None:
@@ -137,7 +143,7 @@ def test_files_that_moved_since_the_base_are_listed(project: Path, tmp_path: Pat
     found = {part.part: part.explanation for part in result.parts if not part.ok}
     assert found == {
         "base_model_sha": "extra.json added",
-        "dataset_sha": "data/train.jsonl changed",
+        "dataset_sha": "+1 row, −2 rows: data/train.jsonl changed",
     }
 
 
@@ -153,14 +159,15 @@ def test_a_missing_environment_is_said_and_not_passed_over(project: Path) -> Non
 def test_environments_are_compared_by_package(project: Path) -> None:
     old = environment.loads((project / "soup-env.lock").read_bytes(), "x")
     entries = tuple(
-        entry.model_copy(update={"version": "0.0.1"}) if entry.name == "numpy" else entry
-        for entry in old.entries
+        replace(entry, version="0.0.1") if entry.name == "numpy" else entry for entry in old.entries
     )
-    new = old.model_copy(update={"entries": entries})
+    new = replace(old, entries=entries)
     numpy = next(entry.version for entry in old.entries if entry.name == "numpy")
-    assert environment.explain(old, new) == (f"numpy {numpy} → 0.0.1",)
+    assert environment.explain(environment.facts(old), environment.facts(new)) == (
+        f"numpy {numpy} → 0.0.1",
+    )
     assert environment.env_hash(old) != environment.env_hash(new)
-    later = old.model_copy(update={"created_at": "later"})
+    later = replace(old, created_at="later")
     assert environment.env_hash(later) == environment.env_hash(old)
 
 

@@ -1,0 +1,149 @@
+"""What a lock has no field for, in a folder beside it (`soup.lock.d`): the digest of every file,
+the environment by package, the training settings, the adapter's files, and on request every row.
+
+It makes a drift explainable and is otherwise advisory. It is bound to its lock by the closure, and
+its lists of files are believed only where they give the very hash that the lock holds.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+
+from adapterbot.errors import InputError
+from adapterbot.lock.row_files import Row, RowFile, Rows
+from adapterbot.lock.schema import Lock, line_text, parse_object, required, sha256_text
+from adapterbot.tree import Tree
+
+FILE = "pinned.json"
+ROWS = "rows.txt"
+_FIX = "write it again with `adapterbot lock write`"
+_MAX_ENTRIES = 200_000
+_FILE_LINE = "file "
+
+
+@dataclass(frozen=True)
+class Sidecar:
+    """Paths are relative to soup.yaml; those of the base model to its own folder.
+
+    Attributes:
+        adapters: adapter directory → its files → SHA-256.
+    """
+
+    closure_sha: str
+    base: Mapping[str, str]
+    dataset: Mapping[str, str]
+    environment: Mapping[str, str]
+    settings: Mapping[str, str]
+    adapters: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+
+def folder(lock_path: str) -> str:
+    """Where the sidecar of a lock lies."""
+    return f"{lock_path}.d"
+
+
+def dumps(sidecar: Sidecar) -> str:
+    """The text of the file."""
+    return json.dumps({"version": 1, **asdict(sidecar)}, indent=1, sort_keys=True) + "\n"
+
+
+def read(tree: Tree, lock_path: str, lock: Lock) -> Sidecar | None:
+    """The sidecar of a lock; None where there is none, or where it belongs to an earlier lock.
+
+    Raises:
+        InputError: it is broken.
+    """
+    path = f"{folder(lock_path)}/{FILE}"
+    if not tree.has(path):
+        return None
+    found = loads(tree.read(path), path)
+    return found if found.closure_sha == lock.closure_sha else None
+
+
+def loads(content: bytes, name: str) -> Sidecar:
+    """Read a sidecar.
+
+    Raises:
+        InputError: naming the field and the fix.
+    """
+    parsed = parse_object(content, name, _FIX)
+    if parsed.get("version") != 1:
+        raise InputError("is not 1", file=name, field="version", fix=_FIX)
+
+    def texts(field: str, given: object, *, digests: bool) -> dict[str, str]:
+        if not isinstance(given, dict) or len(given) > _MAX_ENTRIES:
+            raise InputError("must be an object", file=name, field=field, fix=_FIX)
+        for key, value in given.items():
+            where = f"{field}[{key[:100]!r}]"
+            if digests:
+                sha256_text(value, file=name, field=where, fix=_FIX)
+            else:
+                line_text(value, 4000, file=name, field=where, fix=_FIX)
+        return given
+
+    def part(field: str, *, digests: bool) -> dict[str, str]:
+        return texts(field, required(parsed, field, file=name, fix=_FIX), digests=digests)
+
+    adapters = parsed.get("adapters", {})
+    if not isinstance(adapters, dict):
+        raise InputError("must be an object", file=name, field="adapters", fix=_FIX)
+    return Sidecar(
+        closure_sha=sha256_text(
+            parsed.get("closure_sha"), file=name, field="closure_sha", fix=_FIX
+        ),
+        base=part("base", digests=True),
+        dataset=part("dataset", digests=True),
+        environment=part("environment", digests=False),
+        settings=part("settings", digests=False),
+        adapters={
+            path: texts(f"adapters[{path[:100]!r}]", files, digests=True)
+            for path, files in adapters.items()
+        },
+    )
+
+
+# ---------------------------------------------------------------- rows
+
+
+def rows_text(closure_sha: str, files: Mapping[str, Iterable[bytes]]) -> Iterator[str]:
+    """The lines of rows.txt: the closure, then for each file its name and a digest per row."""
+    yield f"closure {closure_sha}\n"
+    for name, digests in files.items():
+        yield f"{_FILE_LINE}{name}\n"
+        for digest in digests:
+            yield f"{digest.hex()}\n"
+
+
+def locked_rows(tree: Tree, lock_path: str, sidecar: Sidecar) -> Rows | None:
+    """The rows that were locked, each known by its digest only; None where they were not kept.
+
+    Raises:
+        InputError: the file is broken.
+    """
+    path = f"{folder(lock_path)}/{ROWS}"
+    if not tree.has(path):
+        return None
+    with tree.open(path) as stream:
+        if stream.readline(100).decode(errors="replace").split() != [
+            "closure",
+            sidecar.closure_sha,
+        ]:
+            return None
+    return {
+        name: RowFile(name, digest, lambda name=name: _rows_of(tree, path, name))  # type: ignore[misc]
+        for name, digest in sidecar.dataset.items()
+    }
+
+
+def _rows_of(tree: Tree, path: str, name: str) -> Iterator[Row]:
+    inside, number = False, 0
+    with tree.open(path) as stream:
+        for line in stream:
+            if line.startswith(_FILE_LINE.encode()):
+                inside = line[len(_FILE_LINE) :].decode(errors="replace").rstrip("\n") == name
+                number = 0
+            elif inside:
+                number += 1
+                yield Row(name, number, line.strip())
