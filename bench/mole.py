@@ -1,0 +1,211 @@
+"""A mixture of LoRAs: one layer by every way to compute it, and whole generations against the bare
+base, PEFT's X-LoRA and Soup's blend of separate passes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import peft
+import torch
+import transformers
+from torch import Tensor
+
+from adapterbot.mole.config import GateConfig
+from adapterbot.mole.kernels import ExpertStack, Routing, Way, choose, mixed
+from adapterbot.mole.mixture import Mixture
+from adapterbot.weights import load_adapter
+from bench import peers
+from bench.figures import Figure, median
+from tests.tiny_models import save_adapter, save_base
+
+# (tokens, N, r, K) at d = 1024, the settings of the design's anchors.
+LAYERS = ((4096, 8, 16, 2), (4096, 32, 64, 2), (8, 8, 16, 2), (512, 8, 16, 2), (512, 32, 64, 2))
+WIDTH = 1024
+EXPERTS, TOP_K, PROMPT, NEW, RUNS = 4, 2, 64, 32, 5
+# The peer gets the very versions that we are measured with.
+LIBRARIES = ("torch", "transformers", "peft")
+LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+
+def timed(run: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    run()
+    return time.perf_counter() - started
+
+
+def one_layer(tokens: int, n: int, rank: int, k: int) -> Figure:
+    """Every way in turn, and the one that is chosen."""
+    torch.manual_seed(0)
+    stack = ExpertStack(
+        a=torch.randn(n * rank, WIDTH),
+        b=torch.randn(WIDTH, n * rank),
+        ranks=(rank,) * n,
+        scales=(1.0,) * n,
+        owner=torch.arange(n).repeat_interleave(rank),
+    )
+    x, weight = torch.randn(tokens, WIDTH), torch.randn(WIDTH, WIDTH)
+    kept, experts = torch.randn(tokens, n).softmax(-1).topk(k)
+    # Below a thousand tokens a call is too short to time alone.
+    repeats = max(1, 2048 // tokens)
+
+    def by(way: Way | None) -> Callable[[], object]:
+        def run() -> None:
+            for _ in range(repeats):
+                mixed(x, stack, Routing(experts, kept), way)
+
+        return run
+
+    def base() -> None:
+        for _ in range(repeats):
+            torch.nn.functional.linear(x, weight)
+
+    ways: dict[str, Callable[[], object]] = {str(way): by(way) for way in Way}
+    ways |= {"chosen": by(None), "base": base}
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    with torch.inference_mode():
+        for turn in range(RUNS + 1):
+            for name, run in ways.items():
+                took = timed(run)
+                if turn:
+                    seconds[name].append(took)
+    middle = {name: median(values) for name, values in seconds.items()}
+    best = min((way for way in map(str, Way)), key=middle.__getitem__)
+    shown = ", ".join(f"{way} {middle[way] / middle['base']:.2f}" for way in map(str, Way))
+    chosen = choose(tokens, n, rank, k, WIDTH)
+    return Figure(
+        name="MoLE, one layer: the way that is chosen",
+        setting=f"d {WIDTH}, {tokens} tokens, N {n}, r {rank}, top {k}; over the base: {shown}",
+        ours=f"{chosen} {1e3 * middle['chosen'] / repeats:.2f} ms",
+        other=f"best of all, {best} {1e3 * middle[best] / repeats:.2f} ms (target ≤ 1.1)",
+        ratio=middle["chosen"] / middle[best],
+    )
+
+
+def made(root: Path) -> tuple[Path, Path]:
+    """A random Llama (hidden 256, 4 layers), and adapters on all its linear layers."""
+    base = save_base(
+        "llama",
+        root / "base",
+        hidden_size=256,
+        intermediate_size=688,
+        num_hidden_layers=4,
+        num_attention_heads=8,
+        num_key_value_heads=8,
+    )
+    for seed in range(EXPERTS):
+        save_adapter(base, root / "adapters" / str(seed), seed=seed, r=8, target_modules=LINEAR)
+    return base, root / "adapters"
+
+
+def generate(model: Any, ids: Tensor, **more: Any) -> None:
+    with torch.inference_mode():
+        model.generate(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            min_new_tokens=NEW,
+            max_new_tokens=NEW,
+            do_sample=False,
+            pad_token_id=0,
+            **more,
+        )
+
+
+def xlora(base: Path, adapters: Path) -> Any:
+    """PEFT's own mixture over the same adapters, top 2 per layer."""
+    model = transformers.AutoModelForCausalLM.from_pretrained(base)
+    config = peft.XLoraConfig(
+        task_type="CAUSAL_LM",
+        hidden_size=model.config.hidden_size,
+        xlora_depth=1,
+        layerwise_scalings=True,
+        top_k_lora=TOP_K,
+        adapters={path.name: str(path) for path in sorted(adapters.iterdir())},
+    )
+    model.config.use_cache = False
+    return peft.get_peft_model(model, config).eval()
+
+
+def installed(name: str) -> str:
+    """A requirement of the version that is installed here."""
+    return f"{name}=={version(name).split('+')[0]}"
+
+
+def soup(base: Path, adapters: Path) -> dict[str, float]:
+    """Soup's way, in its own environment on the same machine."""
+    python = peers.environment("soup-torch", "soup-cli==0.77.0", *map(installed, LIBRARIES))
+    script = peers.ROOT / "bench" / "peer_scripts" / "soup_mole.py"
+    done = subprocess.run(
+        [python / "python", script, base, adapters, str(PROMPT), str(NEW), str(RUNS)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+    )
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def generation() -> list[Figure]:
+    """Medians of whole generations; ours, the base's and X-LoRA's in turn, in one process."""
+    with tempfile.TemporaryDirectory() as folder:
+        base, adapters = made(Path(folder))
+        plain = transformers.AutoModelForCausalLM.from_pretrained(base).eval()
+        mine = transformers.AutoModelForCausalLM.from_pretrained(base).eval()
+        experts = {path.name: load_adapter(path) for path in sorted(adapters.iterdir())}
+        mixture = Mixture(mine, experts, GateConfig(num_task_adapters=EXPERTS, top_k=TOP_K))
+        theirs = xlora(base, adapters)
+        ids = torch.arange(3, 3 + PROMPT)[None]
+        seconds: dict[str, list[float]] = {"base": [], "ours": [], "X-LoRA": []}
+        for turn in range(RUNS + 1):
+            for name, model in (("base", plain), ("ours", mine), ("X-LoRA", theirs)):
+                more = {"use_cache": False} if name == "X-LoRA" else {}
+                took = timed(partial(generate, model, ids, **more))
+                if turn:
+                    seconds[name].append(took)
+        mixture.detach()
+        souped = soup(base, adapters)
+    base_s, ours, xlora_s = (median(seconds[name]) for name in ("base", "ours", "X-LoRA"))
+    setting = (
+        f"random Llama (hidden 256, 4 layers), N {EXPERTS}, r 8 on every linear layer, top {TOP_K},"
+        f" {PROMPT} + {NEW} tokens"
+    )
+    return [
+        Figure(
+            name="MoLE generation against the bare base",
+            setting=setting,
+            ours=f"{ours:.3f} s",
+            other=f"base {base_s:.3f} s (target ≤ 2.0)",
+            ratio=ours / base_s,
+        ),
+        Figure(
+            name="MoLE generation against PEFT's X-LoRA",
+            setting=setting,
+            ours=f"{ours:.3f} s",
+            other=f"X-LoRA {xlora_s:.3f} s (target ≤ 0.167)",
+            ratio=ours / xlora_s,
+        ),
+        Figure(
+            name="MoLE generation against Soup's separate passes",
+            setting=f"{setting}; each over the bare base in its own process",
+            ours=f"{ours / base_s:.2f} × base",
+            other=f"soup {souped['soup'] / souped['base']:.2f} × base (target ≤ 0.167)",
+            ratio=(ours / base_s) / (souped["soup"] / souped["base"]),
+        ),
+    ]
+
+
+def measure() -> list[Figure]:
+    """One layer at every setting, then generation."""
+    print(f"torch with {torch.get_num_threads()} threads", file=sys.stderr)
+    return [*(one_layer(*shape) for shape in LAYERS), *generation()]
