@@ -46,6 +46,8 @@ class Context(Record):
     self_hosted: bool = False
     can_comment: bool = False
     run_url: str | None = None
+    run_id: Annotated[int, Field(ge=0)] = 0
+    run_attempt: Annotated[int, Field(ge=0)] = 0
     api_url: str = "https://api.github.com"
     graphql_url: str = "https://api.github.com/graphql"
     bisect: BisectInputs = BisectInputs()
@@ -186,8 +188,11 @@ def _common(environment: Mapping[str, str]) -> dict[str, object]:
     server = environment.get("GITHUB_SERVER_URL", "").rstrip("/")
     repository = environment.get("GITHUB_REPOSITORY", "")
     run = environment.get("GITHUB_RUN_ID", "")
+    attempt = environment.get("GITHUB_RUN_ATTEMPT", "")
     return {
         **_urls(environment),
+        "run_id": int(run) if run.isdecimal() else 0,
+        "run_attempt": int(attempt) if attempt.isdecimal() else 0,
         "self_hosted": environment.get("RUNNER_ENVIRONMENT", "") == "self-hosted",
         "run_url": f"{server}/{repository}/actions/runs/{run}"
         if server and repository and run

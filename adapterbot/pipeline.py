@@ -51,11 +51,13 @@ class Services:
         engine: imports what evaluating takes (seconds, so it is called late and timed by itself).
         listener: is told how far we are.
         suite_tree: the files that a suite lies among which was named by hand.
+        on_adapter: is told the key of every adapter whose turn it is.
     """
 
     engine: Callable[[], EvaluatorFor]
     listener: Listener
     suite_tree: Tree | None = None
+    on_adapter: Callable[[str], None] = field(default=lambda _: None)
     _evaluators: dict[str, Evaluator] = field(default_factory=dict)
 
     def evaluator(self, base: str | Path, make: EvaluatorFor) -> Evaluator:
@@ -87,6 +89,7 @@ def gate(
 
 def judge_or_explain(where: Sides, adapter: AdapterConfig, services: Services) -> AdapterReport:
     """`judge_adapter`, with its errors turned into a section that says so."""
+    services.on_adapter(adapter.key)
     try:
         return judge_adapter(where, adapter, services)
     except AdapterbotError as error:

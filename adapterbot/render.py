@@ -15,7 +15,7 @@ from typing import Final
 from markupsafe import Markup
 
 from adapterbot.inert import Inert
-from adapterbot.marker import marker
+from adapterbot.marker import DEFAULT_NAME, marker
 from adapterbot.page import give_way, headline, page
 from adapterbot.records import AdapterReport, Report
 from adapterbot.templating import LOADER, filled, fitted, size, web
@@ -46,6 +46,7 @@ def comment(
     *,
     links: Links = Links(),
     limit: int = COMMENT_LIMIT,
+    name: str = DEFAULT_NAME,
 ) -> str:
     """The sticky comment of one adapter: at most `limit` UTF-8 bytes, marker on the first line.
 
@@ -54,7 +55,7 @@ def comment(
     Raises:
         ValueError: `limit` leaves no room for a headline (a few hundred bytes do).
     """
-    opening = marker(adapter.key) + "\n"
+    opening = marker(adapter.key, name) + "\n"
     body = _section(report, adapter, links=links, limit=limit - len(opening), level=3)
     if body is None:
         raise ValueError(f"no comment fits into {limit} bytes")
@@ -90,13 +91,14 @@ def progress(
     detail: str = "",
     head_sha: str | None = None,
     links: Links = Links(),
+    name: str = DEFAULT_NAME,
 ) -> str:
     """The comment while the gate runs; nothing in it looks like a verdict."""
     done = None if fraction is None else round(min(max(fraction, 0.0), 1.0), 2)
     cells = 0 if done is None else int(done * _BAR)
     return filled(
         "progress.md.j2",
-        marker=Inert(marker(key)),
+        marker=Inert(marker(key, name)),
         name=adapter_name,
         done=done,
         bar=Inert("█" * cells + "░" * (_BAR - cells)),

@@ -25,7 +25,7 @@ def demo(
     adapterbot demo
     """
     from adapterbot.commands import demo as command
-    from adapterbot.commands.publish import exit_code
+    from adapterbot.commands.written import exit_code
 
     written = command.run(directory, say)
     show(written, as_json)

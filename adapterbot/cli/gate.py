@@ -7,8 +7,21 @@ from typing import Annotated
 import typer
 
 from adapterbot.cli.app import app
-from adapterbot.cli.options import Adapter, Config, Device, Json, Out, Suite
+from adapterbot.cli.options import (
+    Adapter,
+    CheckOption,
+    CommentOption,
+    CommentWhenOption,
+    Config,
+    Device,
+    Json,
+    NameOption,
+    Out,
+    Suite,
+)
 from adapterbot.cli.output import leave, say, show
+from adapterbot.marker import DEFAULT_NAME
+from adapterbot.publishing import CheckMode, CommentMode, CommentWhen, Publishing
 
 
 @app.command()
@@ -38,8 +51,16 @@ def gate(
         ),
     ] = None,
     publish: Annotated[
-        str, typer.Option(envvar="ADAPTERBOT_PUBLISH", help="`comment`, or `none`.")
-    ] = "comment",
+        str,
+        typer.Option(
+            envvar="ADAPTERBOT_PUBLISH",
+            help="`github` posts a comment and a check; `none` only writes the report.",
+        ),
+    ] = "github",
+    comment: CommentOption = CommentMode.UPDATE,
+    comment_when: CommentWhenOption = CommentWhen.ALWAYS,
+    check: CheckOption = CheckMode.AUTO,
+    name: NameOption = DEFAULT_NAME,
     sequential: Annotated[
         bool,
         typer.Option(
@@ -61,14 +82,15 @@ def gate(
     Exit codes: 0 clean, 1 we failed, 2 bad input, 3 a finding.
     """
     from adapterbot.commands import gate as command
-    from adapterbot.commands.publish import exit_code
+    from adapterbot.commands.written import exit_code
     from adapterbot.errors import InputError
     from adapterbot.gh import workflow
 
-    if publish not in ("comment", "none"):
+    if publish not in ("github", "none"):
         raise InputError(
-            f"{publish!r} is not a way to publish", field="--publish", fix="use comment or none"
+            f"{publish!r} is not a way to publish", field="--publish", fix="use github or none"
         )
+    publishing = Publishing(comment, comment_when, check, name)
     written = command.run(
         command.GateOptions(
             base=base,
@@ -80,7 +102,7 @@ def gate(
             checkpoints=checkpoints,
             device=device,
             out=out,
-            comment=publish == "comment",
+            publishing=publishing if publish == "github" else None,
             sequential=sequential,
         )
     )

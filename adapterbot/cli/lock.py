@@ -136,11 +136,11 @@ def lock_check(
     else:
         _print(found)
     if os.environ.get("GITHUB_ACTIONS") == "true" and found.status != "ok":
-        from adapterbot.commands.publish import drift_annotations
-        from adapterbot.gh.workflow import Level
+        from adapterbot.commands.notes import drift_notes
+        from adapterbot.gh.workflow import Level, annotation
 
-        for line in drift_annotations(found.record(), Level.ERROR):
-            say(line)
+        for note in drift_notes(found.record(), Level.ERROR):
+            say(annotation(note))
     leave(ExitCode.CLEAN if found.status == "ok" else ExitCode.FINDING)
 
 

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from adapterbot.publishing import CheckMode, CommentMode, CommentWhen
+
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")]
 Device = Annotated[
     str | None,
@@ -28,3 +30,36 @@ Config = Annotated[
     typer.Option(envvar="ADAPTERBOT_CONFIG", help="adapterbot.yaml; at the root or in `.github/`."),
 ]
 SoupYaml = Annotated[Path, typer.Option("--config", "-c", help="The training config.")]
+CommentOption = Annotated[
+    CommentMode,
+    typer.Option(
+        "--comment",
+        envvar="ADAPTERBOT_COMMENT",
+        help="What becomes of the last run's comment: `update` edits it, `recreate` and "
+        "`minimize` post anew and delete or fold the old one, `off` leaves comments alone.",
+    ),
+]
+CommentWhenOption = Annotated[
+    CommentWhen,
+    typer.Option(
+        "--comment-when",
+        envvar="ADAPTERBOT_COMMENT_WHEN",
+        help="What is worth a first comment: `always`, `changes` or `regressions`.",
+    ),
+]
+CheckOption = Annotated[
+    CheckMode,
+    typer.Option(
+        "--check",
+        envvar="ADAPTERBOT_CHECK",
+        help="A check `run`, a commit `status`, `off`, or `auto`: what the token may do.",
+    ),
+]
+NameOption = Annotated[
+    str,
+    typer.Option(
+        "--name",
+        envvar="ADAPTERBOT_NAME",
+        help="Name of the check and of the comment, for a second gate on the same adapters.",
+    ),
+]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import typer
@@ -15,7 +16,7 @@ import typer
 from adapterbot.errors import AdapterbotError, ExitCode
 
 if TYPE_CHECKING:
-    from adapterbot.commands.publish import Written
+    from adapterbot.commands.written import Written
 
 
 def say(text: str) -> None:
@@ -48,7 +49,7 @@ def show(written: Written, as_json: bool) -> None:
 
 def tell(error: AdapterbotError, *, as_json: bool) -> None:
     """An error as a person, a script and a runner read it."""
-    from adapterbot.commands.publish import problem_annotation
+    from adapterbot.commands.notes import problem_note
     from adapterbot.gh import workflow
     from adapterbot.unjudged import problem_of
 
@@ -56,4 +57,10 @@ def tell(error: AdapterbotError, *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps({"error": problem_of(error).model_dump()}, indent=2))
     if os.environ.get("GITHUB_ACTIONS") == "true":
-        say(problem_annotation(problem_of(error), "adapterbot"))
+        say(workflow.annotation(problem_note(problem_of(error), "adapterbot")))
+    # What we refuse without a comment, since nothing of it is trusted, is said here at least.
+    if os.environ.get("GITHUB_STEP_SUMMARY"):
+        from adapterbot import inert
+
+        said = f"### 🚫 adapterbot stopped\n\n{inert.text(str(error))}\n"
+        workflow.append_summary(Path(os.environ["GITHUB_STEP_SUMMARY"]), said)

@@ -8,8 +8,17 @@ from typing import Annotated
 import typer
 
 from adapterbot.cli.app import app
-from adapterbot.cli.options import Json, Out
+from adapterbot.cli.options import (
+    CheckOption,
+    CommentOption,
+    CommentWhenOption,
+    Json,
+    NameOption,
+    Out,
+)
 from adapterbot.cli.output import leave, show
+from adapterbot.marker import DEFAULT_NAME
+from adapterbot.publishing import CheckMode, CommentMode, CommentWhen, Publishing
 
 
 @app.command()
@@ -17,6 +26,10 @@ def publish(
     report: Annotated[
         Path, typer.Option(envvar="ADAPTERBOT_REPORT", help="The report.json of a gate.")
     ] = Path("report.json"),
+    comment: CommentOption = CommentMode.UPDATE,
+    comment_when: CommentWhenOption = CommentWhen.ALWAYS,
+    check: CheckOption = CheckMode.AUTO,
+    name: NameOption = DEFAULT_NAME,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
@@ -27,7 +40,8 @@ def publish(
     Exit codes: as `gate`, from the verdict in the report.
     """
     from adapterbot.commands import publish as command
+    from adapterbot.commands.written import exit_code
 
-    written = command.run(report, out)
+    written = command.run(report, out, Publishing(comment, comment_when, check, name))
     show(written, as_json)
-    leave(command.exit_code(written.report))
+    leave(exit_code(written.report))

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from adapterbot import __version__, bisect
 from adapterbot.commands import place as places
+from adapterbot.commands.announcement import announce
 from adapterbot.commands.evaluator import engine
 from adapterbot.commands.place import PULL_REQUEST_EVENTS
-from adapterbot.commands.publish import Written, announce, write
+from adapterbot.commands.written import Written, write
 from adapterbot.config import AdapterConfig, discover, for_adapter
 from adapterbot.console import listener_for
 from adapterbot.context import BisectInputs

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from adapterbot.commands import gate
 from adapterbot.commands.lock import write as write_lock
-from adapterbot.commands.publish import Written
+from adapterbot.commands.written import Written
 from adapterbot.errors import OurFailure
 from adapterbot.records import BisectVerdict, Report
 

@@ -5,28 +5,27 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from adapterbot import __version__, pipeline
 from adapterbot.commands import place as places
+from adapterbot.commands.announcement import announce
 from adapterbot.commands.evaluator import engine
+from adapterbot.commands.herald import Herald, Told, herald_for
+from adapterbot.commands.interrupts import Interrupted, Interrupts, interrupts
 from adapterbot.commands.place import PULL_REQUEST_EVENTS
-from adapterbot.commands.publish import (
-    Written,
-    announce,
-    announce_start,
-    publish_comments,
-    write,
-)
+from adapterbot.commands.progress import ProgressListener
+from adapterbot.commands.written import Written, write
 from adapterbot.config import key_of
 from adapterbot.console import harmless_lines, listener_for
 from adapterbot.context import Activity, Context
 from adapterbot.errors import AdapterbotError, InputError, OurFailure
 from adapterbot.pipeline import Services
+from adapterbot.publishing import USUAL, Publishing
 from adapterbot.records import Report, Source
+from adapterbot.render import Links
 from adapterbot.sides import Overrides, Sides, select, sides
 from adapterbot.stages import Listener, Stages
 from adapterbot.tree import Tree, WorkTree
@@ -46,7 +45,7 @@ class GateOptions:
     checkpoints: str | None = None
     device: str | None = None
     out: Path | None = None
-    comment: bool = True
+    publishing: Publishing | None = USUAL
     sequential: bool = False
 
 
@@ -72,16 +71,22 @@ def run(options: GateOptions, environment: Mapping[str, str] = os.environ) -> Wr
         written = write(nothing, directory)
         announce(written, {}, environment)
         return written
-    written = _judged(options, listener, context, environment, directory)
-    comments: dict[str, str] = {}
-    failed: AdapterbotError | None = None
-    if context and options.comment:
-        try:
-            with Stages(listener)("post"):
-                comments = publish_comments(written.report, context, environment)
-        except AdapterbotError as error:
-            failed = error
-    announce(written, comments, environment)
+    herald = None
+    if context and options.publishing:
+        herald = herald_for(context, options.publishing, environment, listener.said)
+    with interrupts() as signals:
+        report = _judged(options, listener, context, herald, environment, signals)
+        links = herald.links if herald else Links()
+        with Stages(listener)("render"):
+            written = write(report, directory, links)
+        told, failed = Told(), None
+        if herald:
+            try:
+                with Stages(listener)("post"):
+                    told = herald.ended(report, hurried=bool(signals.came))
+            except AdapterbotError as error:
+                failed = error
+        announce(written, told.comments, environment, annotate=not told.annotated)
     if failed:
         raise failed
     return written
@@ -102,14 +107,15 @@ def _judged(
     options: GateOptions,
     listener: Listener,
     context: Context | None,
+    herald: Herald | None,
     environment: Mapping[str, str],
-    directory: Path,
-) -> Written:
+    signals: Interrupts,
+) -> Report:
     """The report, whatever happens: what stops the gate becomes its content."""
     source = context.source() if context else Source()
     named = [(key_of(options.adapter), options.adapter)] if options.adapter else []
     known: list[tuple[str, str]] = named
-    started = ThreadPoolExecutor(max_workers=1)
+    error: AdapterbotError
     try:
         root = places.checkout()
         place = (
@@ -133,41 +139,32 @@ def _judged(
         known = [(adapter.key, adapter.path) for adapter in adapters]
         if not adapters:
             listener.said("no adapter changed between the base and the head")
-        elif context and options.comment:
+        elif herald:
+            services.listener = progress = ProgressListener(listener, herald)
+            services.on_adapter = progress.judging
             # Beside the gate, which imports and loads meanwhile.
-            started.submit(_say_that_we_started, known, context, environment, listener)
+            herald.began(known, partial=bool(named))
         report = pipeline.gate(where, adapters, services, source, partial=bool(named))
-        with Stages(listener)("render"):
-            return write(report, directory)
-    except AdapterbotError as error:
-        report = stopped(known, source, error, partial=bool(named))
-    except Exception as error:  # noqa: BLE001 the outermost edge: no bug may leave a stale green
-        sys.stderr.write(harmless_lines(traceback.format_exc()))
-        failure = OurFailure(
-            f"adapterbot stopped with {type(error).__name__}",
+        signals.hold()
+        return report
+    except AdapterbotError as stop:
+        error = stop
+    except Interrupted as stop:
+        error = OurFailure(f"the job was ended ({stop.name})", fix="push again, or re-run the job")
+    except Exception as bug:  # noqa: BLE001 the outermost edge: no bug may leave a stale green
+        sys.stderr.write(harmless_lines(_without_secrets(traceback.format_exc(), environment)))
+        error = OurFailure(
+            f"adapterbot stopped with {type(bug).__name__}",
             fix="see the job's log, and open an issue with it",
         )
-        report = stopped(known, source, failure, partial=bool(named))
-    finally:
-        # The result must not be overtaken by the word that we began.
-        started.shutdown()
-    return write(report, directory)
+    signals.hold()
+    return stopped(known, source, error, partial=bool(named))
 
 
-def _say_that_we_started(
-    known: Sequence[tuple[str, str]],
-    context: Context,
-    environment: Mapping[str, str],
-    listener: Listener,
-) -> None:
-    """Before the long work: a job that is killed must not leave the last verdict standing.
-
-    That this fails is no reason to waste the evaluation; posting the result will say why.
-    """
-    try:
-        announce_start(known, context, environment)
-    except AdapterbotError as error:
-        listener.said(f"could not comment yet: {error}")
+def _without_secrets(text: str, environment: Mapping[str, str]) -> str:
+    """A traceback without the token, which an exception of a library might quote."""
+    token = environment.get("GITHUB_TOKEN", "").strip()
+    return text.replace(token, "***") if token else text
 
 
 def _refuse_fork(where: Sides, context: Context) -> None:

@@ -99,11 +99,12 @@ def run(options: PrOptions, environment: Mapping[str, str] = os.environ) -> Rend
         atomic.write_text(options.output, text)
     url = None
     if client and target:
-        from adapterbot.gh.comments import upsert_comment
+        from adapterbot.gh.comments import Thread
 
         key = document_key(key_of(shown))
         # A JSON blob is no comment, whatever the format of the file.
-        url = upsert_comment(client, *target, key, pages.body(pull, key, titled=True)).url
+        posted = Thread(client, *target).put(key, pages.body(pull, key, titled=True))
+        url = posted.url if posted else None
     return Rendered(pull, text, url)
 
 

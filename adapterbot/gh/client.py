@@ -2,41 +2,28 @@
 
 PyGithub's default retry repeats a POST after a 502 or a time-out, which posts a comment twice,
 and never repeats a PATCH, which loses an update. Here the transport repeats nothing, and each
-call says which of two kinds it is: `Client.repeat` for what may safely be done twice (GET, PATCH
-with a whole body, DELETE), `Client.write_once` for what may not (POST).
+call says which of three kinds it is: `Client.repeat` for what may safely be done twice (GET, PATCH
+with a whole body, DELETE), `Client.write_once` for what may not (POST), and `Client.once` for
+callers that look at what is there before they try again.
 """
 
 from __future__ import annotations
 
-import json
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
 from functools import cached_property
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import github
-import requests
-from github import GithubException
 
-from adapterbot.errors import AdapterbotError, GitHubFailure, InputError
+from adapterbot.errors import GitHubFailure, InputError
+from adapterbot.gh.answers import FAILURES, Setback, meaning
 
 T = TypeVar("T")
 
-# Of requests' exceptions only those that say that the network failed; the others are mistakes in
-# the request. PyGithub lets the JSON decoder's error through when a body is cut short.
-_FAILURES = (
-    GithubException,
-    requests.ConnectionError,
-    requests.Timeout,
-    requests.exceptions.ChunkedEncodingError,
-    json.JSONDecodeError,
-)
-# GitHub: "wait at least one minute" when a secondary limit comes without Retry-After.
-_SECONDARY_WAIT = 60.0
 # Tokens of App installations, the one of GitHub Actions included, begin like this.
 _INSTALLATION_PREFIX = "ghs_"
 _BOT = "[bot]"
@@ -51,12 +38,14 @@ class Patience:
     """How often and how long to try. Waits are in seconds.
 
     A rate limit that asks for more than `longest_wait` is an error at once: a GPU runner that
-    sleeps for an hour costs more than a failed job.
+    sleeps for an hour costs more than a failed job. `settle` is how long a write of another job
+    that was on its way when we wrote may take to arrive.
     """
 
     attempts: int = 5
     first_wait: float = 1.0
     longest_wait: float = 120.0
+    settle: float = 1.0
     sleep: Callable[[float], None] = time.sleep
 
     def backoff(self, attempt: int) -> float:
@@ -64,10 +53,24 @@ class Patience:
         wait: float = min(self.longest_wait, self.first_wait * 2 ** (attempt - 1))
         return wait * random.uniform(0.5, 1)  # noqa: S311
 
+    def after(self, setback: Setback, attempt: int) -> None:
+        """Wait before the next attempt.
+
+        Raises:
+            Setback: this was the last one, or the wait would be too long.
+        """
+        if attempt >= self.attempts or setback.wait > self.longest_wait:
+            raise setback
+        self.sleep(setback.wait + self.backoff(attempt))
+
+
+# For a job that is being ended: the runner kills it ten seconds after it asked.
+HURRIED = Patience(attempts=3, first_wait=0.2, longest_wait=2.0, settle=0.0)
+
 
 @dataclass(frozen=True)
 class Client:
-    """PyGithub and the patience to use it with. Every call goes through one of the two methods.
+    """PyGithub and the patience to use it with. Every call goes through one of its methods.
 
     `doing` is a phrase such as "posting the comment on octo/adapters#7"; `permission` is the line
     of a workflow's `permissions:` that the call needs. `installation` says that the token belongs
@@ -77,6 +80,28 @@ class Client:
     api: github.Github = field(repr=False)
     patience: Patience = Patience()
     installation: bool = False
+    graphql_url: str = ""
+
+    def once(
+        self,
+        doing: str,
+        call: Callable[[], T],
+        *,
+        permission: str | None = None,
+        attempt: int = 1,
+    ) -> T:
+        """Call once.
+
+        Raises:
+            Setback: no clear answer, or a rate limit.
+            NotPermitted: the token may not do this.
+            InputError: the token or the repository is wrong.
+            GitHubFailure: GitHub refused.
+        """
+        try:
+            return call()
+        except FAILURES as error:
+            raise meaning(error, doing, attempt, permission) from error
 
     def repeat(self, doing: str, call: Callable[[], T], *, permission: str | None = None) -> T:
         """Call until it works: for calls that may happen twice without harm.
@@ -97,6 +122,30 @@ class Client:
         """
         return self._persist(doing, call, permission, repeatable=False)
 
+    def graphql(
+        self, doing: str, query: str, variables: Mapping[str, Any], *, permission: str | None = None
+    ) -> dict[str, Any]:
+        """The `data` of a query, or of a mutation that may happen twice without harm.
+
+        Raises:
+            InputError, GitHubFailure: as `repeat`.
+        """
+        given = {"query": query, "variables": dict(variables)}
+        url = self.graphql_url or self.api.requester.graphql_url
+
+        def ask() -> dict[str, Any]:
+            headers, reply = self.api.requester.requestJsonAndCheck("POST", url, input=given)
+            if reply.get("errors"):
+                # GraphQL refuses with status 200.
+                refused = " ".join(str(e.get("message", "")) for e in reply["errors"][:3])
+                denied = any(error.get("type") == "FORBIDDEN" for error in reply["errors"])
+                status = 403 if denied else 400
+                raise github.GithubException(status, {"message": refused}, headers)
+            data: dict[str, Any] = reply["data"]
+            return data
+
+        return self.repeat(doing, ask, permission=permission)
+
     @cached_property
     def login(self) -> str:
         """Who the token speaks for, as REST spells it ("github-actions[bot]", "alice").
@@ -108,41 +157,38 @@ class Client:
             InputError, GitHubFailure: as `repeat`.
         """
         query = "query { viewer { login } }"
-        _, reply = self.repeat(  # a query sent as POST: reading twice is harmless
-            "asking who the token belongs to",
-            lambda: self.api.requester.graphql_query(query, {}),
-        )
-        login = str(reply["data"]["viewer"]["login"])
+        data = self.graphql("asking who the token belongs to", query, {})
+        login = str(data["viewer"]["login"])
         return f"{login.removesuffix(_BOT)}{_BOT}" if self.installation else login
 
     def _persist(
         self, doing: str, call: Callable[[], T], permission: str | None, *, repeatable: bool
     ) -> T:
-        patience = self.patience
         attempt = 0
         while True:
             attempt += 1
             try:
-                return call()
-            except _FAILURES as error:
-                if isinstance(error, GithubException) and not _may_pass(error):
-                    raise _refusal(error, doing, permission) from error
-                setback = _setback(error, doing, attempt)
+                return self.once(doing, call, permission=permission, attempt=attempt)
+            except Setback as setback:
                 if not (repeatable or setback.nothing_done):
-                    raise UncertainWrite(setback.message, fix=setback.fix) from error
-                if attempt == patience.attempts or setback.wait > patience.longest_wait:
-                    raise GitHubFailure(setback.message, fix=setback.fix) from error
-                patience.sleep(setback.wait + patience.backoff(attempt))
+                    raise UncertainWrite(setback.message, fix=setback.fix) from setback
+                self.patience.after(setback, attempt)
 
 
 def connect(
-    token: str, api_url: str, *, timeout: int = 20, patience: Patience | None = None
+    token: str,
+    api_url: str,
+    *,
+    graphql_url: str = "",
+    timeout: int = 20,
+    patience: Patience | None = None,
 ) -> Client:
     """A client for github.com or an Enterprise Server. Sends nothing yet.
 
     Args:
         token: an Actions, App installation or personal access token.
         api_url: what GITHUB_API_URL holds ("https://api.github.com").
+        graphql_url: what GITHUB_GRAPHQL_URL holds; derived from `api_url` when empty.
         timeout: seconds to wait for a connection, and for each read.
 
     Raises:
@@ -152,10 +198,13 @@ def connect(
         raise InputError(
             "no GitHub token", fix="pass `token: ${{ github.token }}` or set GITHUB_TOKEN"
         )
-    address = urlsplit(api_url)
-    if address.scheme not in {"http", "https"} or not address.hostname:
+    address = _address("GITHUB_API_URL", api_url)
+    # The token goes to both: a second host would be told the first one's secret.
+    if graphql_url and _address("GITHUB_GRAPHQL_URL", graphql_url) != address:
         raise InputError(
-            f"{api_url!r} is not an API address", fix="set GITHUB_API_URL, or leave it unset"
+            f"{graphql_url!r} is not on the host of {api_url!r}",
+            file="GITHUB_GRAPHQL_URL",
+            fix="set both for the same server, or leave it unset",
         )
     api = github.Github(
         auth=github.Auth.Token(token.strip()),
@@ -172,95 +221,21 @@ def connect(
         user_agent="adapterbot",
     )
     installation = token.strip().startswith(_INSTALLATION_PREFIX)
-    return Client(api, patience or Patience(), installation)
+    return Client(api, patience or Patience(), installation, graphql_url)
 
 
-@dataclass(frozen=True)
-class _Setback:
-    """A failure that may pass. `nothing_done` is GitHub's word that it did not act."""
+def _address(variable: str, url: str) -> tuple[str, str, int | None]:
+    """Scheme, host and port.
 
-    message: str
-    fix: str
-    wait: float = 0.0
-    nothing_done: bool = False
-
-
-def _may_pass(error: GithubException) -> bool:
-    """Whether GitHub may answer otherwise in a while."""
-    return error.status >= 500 or _limited_for(error) is not None
-
-
-def _setback(error: Exception, doing: str, attempt: int) -> _Setback:
-    """What went wrong, and what to wait for."""
-    what = type(error).__name__
-    if isinstance(error, GithubException):
-        limited = _limited_for(error)
-        if limited is not None:
-            return _Setback(
-                f"GitHub's rate limit was reached while {doing}, and asks to wait {limited:.0f} s",
-                fix="run the job again later, or give it a token of its own",
-                wait=limited,
-                nothing_done=True,
-            )
-        what = f"status {error.status}"
-    tries = "once" if attempt == 1 else f"{attempt} times"
-    return _Setback(
-        f"GitHub did not answer while {doing}: {what}, tried {tries}",
-        fix="run the job again; https://www.githubstatus.com says whether GitHub has trouble",
-    )
-
-
-def _limited_for(error: GithubException) -> float | None:
-    """Seconds that a rate limit asks us to wait; None when this is no rate limit."""
-    if error.status not in {403, 429}:
-        return None
-    headers = {name.lower(): value for name, value in (error.headers or {}).items()}
-    asked = headers.get("retry-after")
-    if asked is not None:
-        return _seconds(asked)
-    if headers.get("x-ratelimit-remaining") == "0":
-        reset = headers.get("x-ratelimit-reset", "")
-        # One second more, since the reset can fall anywhere within its second.
-        return max(0.0, float(reset) - time.time() + 1) if reset.isdigit() else _SECONDARY_WAIT
-    if error.status == 429 or "rate limit" in _message(error).lower():
-        return _SECONDARY_WAIT
-    return None
-
-
-def _seconds(retry_after: str) -> float:
-    """Retry-After as RFC 9110 has it: seconds, or a date."""
-    if retry_after.strip().isdigit():
-        return float(retry_after)
+    Raises:
+        InputError: not an http(s) URL.
+    """
     try:
-        return max(0.0, parsedate_to_datetime(retry_after).timestamp() - time.time())
+        parts = urlsplit(url)
+        found = parts.scheme, parts.hostname, parts.port
     except ValueError:
-        return _SECONDARY_WAIT
-
-
-def _message(error: GithubException) -> str:
-    data = error.data
-    text = data.get("message") if isinstance(data, dict) else None
-    return " ".join(str(text or error.message or "no reason given").split())[:500]
-
-
-def _refusal(error: GithubException, doing: str, permission: str | None) -> AdapterbotError:
-    """What GitHub's "no" means for the person who has to act."""
-    message = _message(error)
-    if error.status == 401:
-        return InputError(
-            f"GitHub refused the token while {doing}: {message}",
-            fix="check that the token is set, complete and not expired",
-        )
-    if error.status == 403 and "not accessible by" in message:
-        line = f"`permissions: {permission}`" if permission else "the permission it names"
-        return InputError(
-            f"the token lacks a permission while {doing}: {message}",
-            fix=f"add {line} to the job; a pull request from a fork gets a read-only token, so "
-            "publish its report from a workflow_run workflow",
-        )
-    if error.status == 404:
-        return InputError(
-            f"GitHub found nothing while {doing}: {message}",
-            fix="check the repository and the number, and that the token may see them",
-        )
-    return GitHubFailure(f"GitHub refused while {doing}: {message} (status {error.status})")
+        found = "", None, None
+    scheme, host, port = found
+    if scheme not in {"http", "https"} or not host:
+        raise InputError(f"{url!r} is not an API address", fix=f"set {variable}, or leave it unset")
+    return scheme, host, port

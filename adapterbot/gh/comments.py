@@ -1,16 +1,23 @@
 """One comment per adapter on a pull request, however many jobs race and however GitHub fails.
 
 A comment is ours when its first line is our marker *and* the token's own account wrote it: anyone
-may paste the marker. All pages are read. After creating, we look again: the lowest id stays,
-takes the newest content, and the others are deleted, so racing jobs converge on one comment.
+may paste the marker. All pages are read. Every write is followed by another look, until the list
+says what we meant: the lowest id stays, takes the content, and the others go, so racing jobs
+converge on one comment.
+
+GitHub has no compare-and-swap for comments. What keeps an older commit's gate from writing over a
+newer one's word is the stamp on the second line, and of two stamps the pull request's own head
+has the last say: a stamp that somebody forged cannot silence the gate of the commit that is there.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
+from typing import TypeVar
 
 from github import GithubException
 from github.Issue import Issue
@@ -19,12 +26,21 @@ from github.NamedUser import NamedUser
 from github.Organization import Organization
 
 from adapterbot.errors import GitHubFailure, OurFailure
-from adapterbot.gh.client import Client, UncertainWrite
-from adapterbot.marker import key_of
+from adapterbot.gh.answers import Setback
+from adapterbot.gh.client import Client
+from adapterbot.marker import DEFAULT_NAME, UNSTAMPED, Stamp, is_document_key, key_of
+from adapterbot.publishing import CommentMode
 
-_PERMISSION = "pull-requests: write"
-_ROUNDS = 5
+PERMISSION = "pull-requests: write"
 _GONE = (404, 410)
+# Looks at the list; far more than a pull request with ten gates at once needs.
+_MOST_LOOKS = 25
+_MINIMIZE = (
+    "mutation($id: ID!) { minimizeComment(input: {subjectId: $id, classifier: OUTDATED}) "
+    "{ minimizedComment { isMinimized } } }"
+)
+
+T = TypeVar("T")
 
 
 class CommentAction(StrEnum):
@@ -33,6 +49,7 @@ class CommentAction(StrEnum):
     CREATED = "created"
     UPDATED = "updated"
     UNCHANGED = "unchanged"
+    OUTDATED = "outdated"  # a newer commit's gate has the word, so nothing was written
 
 
 @dataclass(frozen=True)
@@ -43,156 +60,251 @@ class CommentOutcome:
     action: CommentAction
 
 
-def upsert_comment(
-    client: Client, repository: str, number: int, key: str, body: str
-) -> CommentOutcome:
-    """Make the one comment for `key` on pull request `repository`#`number` say `body`.
-
-    Args:
-        repository: "owner/name".
-        body: Markdown whose first line is `marker(key)`.
-
-    Raises:
-        InputError: the token, its permissions, the repository or the number is wrong.
-        GitHubFailure: GitHub refused or did not answer.
-    """
-    if key_of(body) != key:
-        raise OurFailure(f"the comment for {key!r} does not begin with its marker")
-    thread = _Thread(client, repository, number, key)
-    written: set[int] = set()
-    doubt: UncertainWrite | None = None
-    for attempt in range(1, _ROUNDS + 1):
-        ours = thread.ours()
-        if not ours:
-            try:
-                created = thread.create(body)
-            except UncertainWrite as error:
-                # It may have been written: look before writing again.
-                doubt = error
-                client.patience.sleep(client.patience.backoff(attempt))
-                continue
-            written.add(created.id)
-            # A list may lag behind the write that precedes it, so ours is added to what it says.
-            ours = {created.id: created} | thread.ours()
-        keeper = ours.pop(min(ours))
-        fresh = keeper.id in written or doubt is not None
-        action = CommentAction.CREATED if fresh else CommentAction.UNCHANGED
-        if not _same(keeper.body, body):
-            # Content before tidying: whatever fails next, one comment tells the truth.
-            if not thread.edit(keeper, body):
-                continue  # deleted under our hands: start over
-            action = CommentAction.UPDATED
-        for spare in ours.values():
-            thread.delete(spare)
-        return CommentOutcome(keeper.html_url, action)
-    raise doubt or GitHubFailure(
-        f"the comment on {thread.name} was deleted {_ROUNDS} times while we wrote it",
-        fix="look for another workflow that deletes comments",
-    )
-
-
-def our_keys(client: Client, repository: str, number: int) -> frozenset[str]:
-    """The keys of every comment of ours on a pull request.
-
-    Raises:
-        InputError, GitHubFailure: as `upsert_comment`.
-    """
-    keys = (key_of(comment.body or "") for comment in _written_by_us(client, repository, number))
-    return frozenset(key for key in keys if key is not None)
-
-
-def settle_comments(
-    client: Client, repository: str, number: int, bodies: Mapping[str, str]
-) -> dict[str, str]:
-    """`upsert_comment` for every key in `bodies`, in their order; key → URL of its comment.
-
-    Comments of keys that are not in `bodies` are left as they are.
-
-    Raises:
-        InputError, GitHubFailure: as `upsert_comment`, at the first key that fails.
-    """
-    return {
-        key: upsert_comment(client, repository, number, key, body).url
-        for key, body in bodies.items()
-    }
-
-
 @dataclass(frozen=True)
-class _Thread:
-    """The comments of one pull request that belong to one key."""
+class Thread:
+    """Our comments on one pull request.
+
+    Attributes:
+        repository: "owner/name".
+        name: of the gate; comments under another name are another workflow's.
+        mode: what becomes of an earlier run's comment; `off` is the caller's business.
+    """
 
     client: Client
     repository: str
     number: int
-    key: str
+    name: str = DEFAULT_NAME
+    mode: CommentMode = CommentMode.UPDATE
 
-    @property
-    def name(self) -> str:
-        return f"{self.repository}#{self.number}"
+    def keys(self) -> frozenset[str]:
+        """The keys of every comment of ours on an adapter; the pull request's document is none.
 
-    def ours(self) -> dict[int, IssueComment]:
-        """Ours by id."""
-        return {
-            comment.id: comment
-            for comment in _written_by_us(self.client, self.repository, self.number)
-            if key_of(comment.body or "") == self.key
-        }
+        Raises:
+            InputError, GitHubFailure: as `put`.
+        """
+        keys = (key_of(comment.body or "", self.name) for comment in self._written_by_us())
+        return frozenset(key for key in keys if key is not None and not is_document_key(key))
 
-    def create(self, body: str) -> IssueComment:
-        return self.client.write_once(
-            f"posting a comment on {self.name}",
-            lambda: self._issue().create_comment(body),
-            permission=_PERMISSION,
+    def put(
+        self,
+        key: str,
+        body: str,
+        stamp: Stamp = UNSTAMPED,
+        *,
+        create: bool = True,
+        final: bool = True,
+    ) -> CommentOutcome | None:
+        """Make the one comment for `key` say `body`.
+
+        Args:
+            body: Markdown whose first line is `marker(key, name)`.
+            stamp: which run says it; it becomes the second line.
+            create: whether to post one where there is none. None is returned where nothing is.
+            final: False for a word on the way, after which nobody looks again.
+
+        Raises:
+            InputError: the token, its permissions, the repository or the number is wrong.
+            GitHubFailure: GitHub refused or did not answer.
+        """
+        if key_of(body, self.name) != key:
+            raise OurFailure(f"the comment for {key!r} does not begin with its marker")
+        return _Put(self, key, stamp.on(body), stamp, create=create, final=final).run()
+
+    def head(self) -> str:
+        """The commit that the pull request is at now.
+
+        Raises:
+            InputError, GitHubFailure: as `put`.
+        """
+        return self.client.repeat(
+            f"reading {self.label}",
+            # Lazily known by its number; reading the field asks for it.
+            lambda: self.client.api.get_repo(self.repository).get_pull(self.number).head.sha,
+            permission="pull-requests: read",
         )
 
-    def edit(self, comment: IssueComment, body: str) -> bool:
+    @property
+    def label(self) -> str:
+        """Such as "octo/adapters#7"."""
+        return f"{self.repository}#{self.number}"
+
+    def issue(self) -> Issue:
+        """What the comments API calls a pull request. Lazy: no request is sent for it."""
+        return self.client.api.get_repo(self.repository).get_issue(self.number)
+
+    def ours(self, key: str) -> dict[int, IssueComment]:
+        """Our comments for one key, by id."""
+        return {
+            comment.id: comment
+            for comment in self._written_by_us()
+            if key_of(comment.body or "", self.name) == key
+        }
+
+    def _written_by_us(self) -> list[IssueComment]:
+        """The token's own comments, from all pages; the list starts over when a page fails."""
+        login = self.client.login
+        found = self.client.repeat(
+            f"listing the comments of {self.label}",
+            lambda: list(self.issue().get_comments()),
+            permission=PERMISSION,
+        )
+        return [comment for comment in found if _wrote(login, comment)]
+
+
+@dataclass
+class _Put:
+    """One comment on its way: look, take one step, look again."""
+
+    thread: Thread
+    key: str
+    body: str
+    stamp: Stamp
+    create: bool
+    final: bool
+    written: dict[int, IssueComment] = field(default_factory=dict)
+    found: bool = False
+    edited: bool = False
+    doubtful: bool = False  # the last write may have happened
+    replaced: bool = False
+    failed: int = 0
+    _head: str | None = None
+
+    def run(self) -> CommentOutcome | None:
+        settled = False
+        for _ in range(_MOST_LOOKS):
+            # A list may lag behind the write that precedes it, so ours is added to what it says.
+            ours = self.written | self.thread.ours(self.key)
+            newer = self._newer(ours)
+            if newer is not None:
+                self._withdraw(ours)
+                return CommentOutcome(newer.html_url, CommentAction.OUTDATED)
+            keeper = self._keeper(ours)
+            if keeper is None and not self.create and not ours:
+                return None
+            if not self._says_it(keeper):
+                # Content before tidying: whatever fails next, one comment tells the truth.
+                self._step(self._post if keeper is None else partial(self._edit, keeper))
+                if self.final or not self.edited:
+                    continue
+            for spare in ours.values():
+                if keeper is not None and spare.id != keeper.id:
+                    self._retire(spare)
+            if self.final and self.replaced and not settled and self.stamp.run:
+                # Of two gates that looked at the same moment the older may write last.
+                self.thread.client.patience.sleep(self.thread.client.patience.settle)
+                settled = True
+                continue
+            if keeper is not None:
+                return CommentOutcome(keeper.html_url, self._action(keeper))
+        raise GitHubFailure(
+            f"the comment on {self.thread.label} changed {_MOST_LOOKS} times while we wrote it",
+            fix="look for another workflow that edits or deletes comments",
+        )
+
+    def _newer(self, ours: dict[int, IssueComment]) -> IssueComment | None:
+        """A comment of a later run about another commit, unless that commit is not the head."""
+        for comment in ours.values():
+            if self.stamp.before(Stamp.of(comment.body or "")):
+                if self._head is None:
+                    self._head = self.thread.head()
+                return None if self._head == self.stamp.head else comment
+        return None
+
+    def _keeper(self, ours: dict[int, IssueComment]) -> IssueComment | None:
+        """The comment to write into; None to post one."""
+        candidates = ours
+        if self.thread.mode is not CommentMode.UPDATE:
+            candidates = {
+                i: comment
+                for i, comment in ours.items()
+                if i in self.written or Stamp.of(comment.body or "").same_run(self.stamp)
+            }
+        return candidates[min(candidates)] if candidates else None
+
+    def _says_it(self, keeper: IssueComment | None) -> bool:
+        return keeper is not None and _same(keeper.body, self.body)
+
+    def _step(self, step: Callable[[], None]) -> None:
+        """One write. After a setback we look again before anything is repeated."""
+        try:
+            step()
+        except Setback as setback:
+            self.failed += 1
+            self.doubtful = not setback.nothing_done
+            self.thread.client.patience.after(setback, self.failed)
+
+    def _post(self) -> None:
+        created = self.thread.client.once(
+            f"posting a comment on {self.thread.label}",
+            lambda: self.thread.issue().create_comment(self.body),
+            permission=PERMISSION,
+            attempt=self.failed + 1,
+        )
+        self.written[created.id] = created
+        self.doubtful = False
+
+    def _edit(self, comment: IssueComment) -> None:
+        self.found = True
+        before = Stamp.of(comment.body or "")
+        done = self._unless_gone(
+            f"updating our comment on {self.thread.label}",
+            lambda: comment.edit(self.body),
+            once=True,
+        )
+        if done:
+            self.edited = True
+            self.replaced = self.replaced or not before.same_run(self.stamp)
+        self.written.pop(comment.id, None)
+
+    def _withdraw(self, ours: dict[int, IssueComment]) -> None:
+        """Take back what we posted beside a newer comment; the lowest id is others' to keep."""
+        for comment in self.written.values():
+            if comment.id != min(ours):
+                self._delete(comment)
+
+    def _retire(self, comment: IssueComment) -> None:
+        earlier = not Stamp.of(comment.body or "").same_run(self.stamp)
+        if self.thread.mode is not CommentMode.MINIMIZE or not earlier:
+            self._delete(comment)
+            return
+        self.thread.client.graphql(
+            f"minimizing our earlier comment on {self.thread.label}",
+            _MINIMIZE,
+            {"id": comment.node_id},
+            permission=PERMISSION,
+        )
+        # Without its marker it is history, and found no more.
+        _, _, rest = (comment.body or "").partition("\n")
+        self._unless_gone(
+            f"updating our earlier comment on {self.thread.label}",
+            lambda: comment.edit(f"<!-- outdated -->\n{rest}"),
+        )
+
+    def _delete(self, comment: IssueComment) -> None:
+        """Gone is gone, whoever did it: a repeated DELETE and a racing job both meet a 404."""
+        self._unless_gone(f"deleting our second comment on {self.thread.label}", comment.delete)
+        self.written.pop(comment.id, None)
+
+    def _unless_gone(self, doing: str, call: Callable[[], T], *, once: bool = False) -> bool:
         """False when the comment is gone."""
 
-        def patch() -> bool:
+        def attempt() -> bool:
             try:
-                comment.edit(body)
+                call()
             except GithubException as error:
                 if error.status in _GONE:
                     return False
                 raise
             return True
 
-        return self.client.repeat(
-            f"updating our comment on {self.name}", patch, permission=_PERMISSION
-        )
+        ask = self.thread.client.once if once else self.thread.client.repeat
+        return ask(doing, attempt, permission=PERMISSION)
 
-    def delete(self, comment: IssueComment) -> None:
-        """Gone is gone, whoever did it: a repeated DELETE and a racing job both meet a 404."""
-
-        def remove() -> None:
-            try:
-                comment.delete()
-            except GithubException as error:
-                if error.status not in _GONE:
-                    raise
-
-        self.client.repeat(
-            f"deleting our second comment on {self.name}", remove, permission=_PERMISSION
-        )
-
-    def _issue(self) -> Issue:
-        return _issue(self.client, self.repository, self.number)
-
-
-def _issue(client: Client, repository: str, number: int) -> Issue:
-    # A pull request is an issue to the comments API. Lazy: no request is sent for either.
-    return client.api.get_repo(repository).get_issue(number)
-
-
-def _written_by_us(client: Client, repository: str, number: int) -> list[IssueComment]:
-    """The token's own comments, from all pages; the list starts over when a page fails."""
-    login = client.login
-    found = client.repeat(
-        f"listing the comments of {repository}#{number}",
-        lambda: list(_issue(client, repository, number).get_comments()),
-        permission=_PERMISSION,
-    )
-    return [comment for comment in found if _wrote(login, comment)]
+    def _action(self, keeper: IssueComment) -> CommentAction:
+        if self.edited or (self.found and self.doubtful):
+            return CommentAction.UPDATED
+        fresh = keeper.id in self.written or self.doubtful
+        return CommentAction.CREATED if fresh else CommentAction.UNCHANGED
 
 
 def _wrote(login: str, comment: IssueComment) -> bool:

@@ -12,6 +12,7 @@ import re
 import secrets
 import unicodedata
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
@@ -41,21 +42,23 @@ def escape_property(text: str) -> str:
     return escape_data(text).replace(":", "%3A").replace(",", "%2C")
 
 
-def annotation(
-    level: Level,
-    message: str,
-    *,
-    file: str | None = None,
-    line: int | None = None,
-    title: str | None = None,
-) -> str:
-    """One line that the runner turns into an annotation, on a file's line when it is known.
+@dataclass(frozen=True)
+class Note:
+    """Something to say about a file, a line of it, or the whole run. Any text is safe in it."""
 
-    Any text is safe in `message`, `file` and `title`.
-    """
-    properties = {"file": file, "line": None if line is None else str(line), "title": title}
+    level: Level
+    message: str
+    file: str | None = None
+    line: int | None = None
+    title: str | None = None
+
+
+def annotation(note: Note) -> str:
+    """One line that the runner turns into an annotation, on a file's line when it is known."""
+    line = None if note.line is None else str(note.line)
+    properties = {"file": note.file, "line": line, "title": note.title}
     given = ",".join(f"{k}={escape_property(v)}" for k, v in properties.items() if v)
-    return f"::{level}{' ' + given if given else ''}::{escape_data(message)}"
+    return f"::{note.level}{' ' + given if given else ''}::{escape_data(note.message)}"
 
 
 def group(title: str) -> str:

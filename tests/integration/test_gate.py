@@ -131,7 +131,13 @@ def test_a_regression_is_found_explained_and_traced(poisoned, run, server):
     assert done.outputs["comment-url"].startswith(server.url)
     assert Path(done.outputs["report-path"]).is_file()
     assert example.FIRST_POISONED in (done.place / "summary").read_text()
-    assert "::error " in done.err
+    assert {c["name"]: (c["status"], c["conclusion"]) for c in server.check_runs} == {
+        "adapterbot": ("completed", "failure"),
+        "adapterbot / adapters-dates": ("completed", "failure"),
+    }
+    assert {c["head_sha"] for c in server.check_runs} == {
+        example.git(poisoned, "rev-parse", "HEAD")
+    }
     assert "::group::evaluate" in done.err
     assert done.out == ""
 
@@ -224,7 +230,7 @@ def test_the_policy_comes_from_the_base_ref(tmp_path, poisoned, run):
         assert name in notes
 
 
-def test_a_drift_fails_and_annotates_the_line(tmp_path, clean, run):
+def test_a_drift_fails_and_annotates_the_line(tmp_path, clean, run, server):
     repository = example.copy(clean, tmp_path / "repository")
     with (repository / "data" / "train.jsonl").open("a") as data:
         data.write('{"instruction": "x", "input": "y", "output": "z"}\n')
@@ -233,8 +239,16 @@ def test_a_drift_fails_and_annotates_the_line(tmp_path, clean, run):
     assert done.code == 3, done.err
     assert done.outputs["lock-status"] == "drift"
     assert done.report.adapters[0].verdict.outcome == "drift"
-    assert "data/train.jsonl changed" in done.err
-    assert "::error file=soup.yaml,line=" in done.err
+    notes = [note for check in server.check_runs for note in check["annotations"]]
+    (note,) = (note for note in notes if note["path"] == "soup.yaml")
+    assert note["start_line"] == 1 + (repository / "soup.yaml").read_text()[
+        : (repository / "soup.yaml").read_text().index("train:")
+    ].count("\n")
+    assert "data/train.jsonl changed" in note["message"]
+    # Said once: where a check run cannot carry it, the job's log does.
+    assert "::error" not in done.err
+    server.add_token("t0ken", forbidden=("checks/", "repos/create-commit-status"))
+    assert "::error file=soup.yaml,line=" in run(repository).err
 
 
 def test_a_closed_pull_request_asks_nothing_of_anybody(clean, run, server):

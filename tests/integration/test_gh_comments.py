@@ -14,13 +14,7 @@ from _pytest.mark import ParameterSet
 
 from adapterbot.errors import GitHubFailure, InputError, OurFailure
 from adapterbot.gh.client import Client, Patience, connect
-from adapterbot.gh.comments import (
-    CommentAction,
-    CommentOutcome,
-    our_keys,
-    settle_comments,
-    upsert_comment,
-)
+from adapterbot.gh.comments import CommentAction, CommentOutcome, Thread
 from adapterbot.marker import key_of, marker
 from tests.github_server import Fault, GitHubServer
 
@@ -46,8 +40,14 @@ def body(text: str, key: str = KEY) -> str:
     return f"{marker(key)}\n{text}\n"
 
 
+def put(client: Client, text: str, key: str = KEY, number: int = PULL) -> CommentOutcome:
+    outcome = Thread(client, REPO, number).put(key, text)
+    assert outcome
+    return outcome
+
+
 def upsert(server: GitHubServer, text: str, key: str = KEY, **changes) -> CommentOutcome:
-    return upsert_comment(client(server, **changes), REPO, PULL, key, body(text, key))
+    return put(client(server, **changes), body(text, key), key)
 
 
 def texts(server: GitHubServer) -> list[str]:
@@ -92,17 +92,19 @@ def test_each_adapter_key_has_its_own_comment(server):
 
 def test_several_keys_are_settled_in_one_go_and_the_account_is_asked_for_once(server):
     bodies = {key: body(key, key) for key in ("dates", "names")}
-    urls = settle_comments(client(server), REPO, PULL, bodies)
-    assert list(urls) == ["dates", "names"]
+    thread = Thread(client(server), REPO, PULL)
+    for key, text in bodies.items():
+        thread.put(key, text)
     assert texts(server) == list(bodies.values())
     assert len(server.sent("POST", "graphql")) == 1
 
 
 def test_our_keys_are_those_of_our_own_comments(server: GitHubServer) -> None:
     # The attack: a stranger pastes a marker, so that the gate edits or counts their comment.
-    settle_comments(client(server), REPO, PULL, {k: body(k, k) for k in ("a", "b")})
+    for key in ("a", "b"):
+        upsert(server, key, key)
     server.add_comment(REPO, PULL, f"{marker('c')}\nforged", author="stranger")
-    assert our_keys(client(server), REPO, PULL) == {"a", "b"}
+    assert Thread(client(server), REPO, PULL).keys() == {"a", "b"}
 
 
 @pytest.mark.parametrize("ending", ["\r\n", "\r"], ids=["crlf", "cr"])
@@ -121,14 +123,15 @@ def test_the_comment_is_found_behind_three_pages_of_others(server):
         server.add_comment(REPO, PULL, f"later {index}", author="bob")
     assert upsert(server, "new").action == CommentAction.UPDATED
     assert server.world.all_comments[ours.id].body == body("new")
-    assert len(server.sent("GET", COMMENTS)) == 3
+    # Three pages before the write, and three to see that it stands.
+    assert len(server.sent("GET", COMMENTS)) == 6
 
 
 def test_a_body_without_its_marker_is_never_posted_since_it_could_not_be_found_again(server):
     with pytest.raises(OurFailure, match="does not begin with its marker"):
-        upsert_comment(client(server), REPO, PULL, KEY, "no marker")
+        put(client(server), "no marker")
     with pytest.raises(OurFailure, match="does not begin with its marker"):
-        upsert_comment(client(server), REPO, PULL, KEY, body("x", "other"))
+        put(client(server), body("x", "other"))
     assert server.requests == []
 
 
@@ -203,7 +206,7 @@ def test_eight_racing_jobs_leave_exactly_one_comment(server, same):
 
     def job(index: int) -> CommentOutcome:
         text = body("x" if same else f"job {index}")
-        return upsert_comment(client(server), REPO, PULL, KEY, text)
+        return put(client(server), text)
 
     server.chaos = hold_back
     with ThreadPoolExecutor(8) as pool:
@@ -278,7 +281,7 @@ def test_an_update_is_repeated_and_not_lost(server, fault):
     server.inject(fault)
     assert upsert(server, "regressed").action == CommentAction.UPDATED
     assert texts(server) == [body("regressed")]
-    assert len(server.sent("PATCH")) == 2
+    assert len(server.sent("PATCH")) == (1 if fault.after_write or fault.truncate else 2)
 
 
 @pytest.mark.parametrize("fault", faults(method="DELETE"))
@@ -349,7 +352,7 @@ def test_racing_jobs_under_random_faults_converge_in_every_round(server):
 
     def job(key: str) -> str:
         mine = connect("t0ken", server.url, patience=patience)
-        return upsert_comment(mine, REPO, PULL, key, body(f"round {key}", key)).url
+        return put(mine, body(f"round {key}", key), key).url
 
     for number in range(10):
         key = f"round-{number}"
@@ -392,7 +395,7 @@ def test_a_rate_limit_is_waited_for_as_long_as_github_asks(server, fault, least,
         Fault(method, where, fault.status, message=fault.message, headers=dict(fault.headers))
     )
     mine, waits = limited(server)
-    upsert_comment(mine, REPO, PULL, KEY, body("x"))
+    put(mine, body("x"))
     assert texts(server) == [body("x")]
     (wait,) = waits
     assert least < wait < least + 1
@@ -409,7 +412,7 @@ def test_retry_after_may_be_a_date_or_nonsense(server, retry_after, least, most)
     headers = {"Retry-After": retry_after}
     server.inject(Fault("GET", status=403, message=SECONDARY, headers=headers))
     mine, waits = limited(server)
-    upsert_comment(mine, REPO, PULL, KEY, body("x"))
+    put(mine, body("x"))
     (wait,) = waits
     assert least < wait < most
 
@@ -420,7 +423,7 @@ def test_a_primary_limit_that_resets_in_an_hour_is_an_error_now(server):
     server.inject(Fault("GET", status=403, message="API rate limit exceeded", headers=headers))
     mine, waits = limited(server)
     with pytest.raises(GitHubFailure, match="rate limit was reached while listing"):
-        upsert_comment(mine, REPO, PULL, KEY, body("x"))
+        put(mine, body("x"))
     assert waits == []
 
 
@@ -442,7 +445,7 @@ def test_a_bad_token_is_named_and_never_shown(server):
     token = "-".join(("ghs", "secret"))
     mine = client(server, token)
     with pytest.raises(InputError, match="refused the token") as caught:
-        upsert_comment(mine, REPO, PULL, KEY, body("x"))
+        put(mine, body("x"))
     assert token not in "".join(traceback.format_exception(caught.value))
     assert token not in repr(mine)
     assert len(server.requests) == 1
@@ -450,7 +453,7 @@ def test_a_bad_token_is_named_and_never_shown(server):
 
 def test_a_pull_request_that_does_not_exist(server):
     with pytest.raises(InputError, match=r"octo/adapters#8: Not Found"):
-        upsert_comment(client(server), REPO, 8, KEY, body("x"))
+        put(client(server), body("x"), number=8)
 
 
 def test_a_locked_conversation_and_a_body_too_long_say_what_github_said(server):

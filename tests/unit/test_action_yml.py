@@ -80,7 +80,8 @@ def test_every_input_reaches_an_environment_variable_of_its_own_name():
 
 
 def test_the_command_line_reads_what_the_action_sets_and_nothing_that_it_does_not():
-    passed_on = {f"ADAPTERBOT_{name.upper()}" for name in set(ACTION["inputs"]) - OF_THE_ACTION}
+    names = set(ACTION["inputs"]) - OF_THE_ACTION
+    passed_on = {f"ADAPTERBOT_{name.upper().replace('-', '_')}" for name in names}
     assert passed_on == set(envvars())
 
 
@@ -98,7 +99,7 @@ def test_python_is_isolated_from_the_pull_request():
     for step in STEPS.values():
         for line in step["run"].splitlines():
             if ".py" in line:
-                assert re.match(r'"\$(python|ADAPTERBOT_PYTHON)" -I ', line)
+                assert re.match(r'(exec )?"\$(python|ADAPTERBOT_PYTHON)" -I ', line)
 
 
 def test_policy_is_no_input():

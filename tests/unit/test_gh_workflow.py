@@ -20,6 +20,7 @@ from adapterbot.gh import workflow
 from adapterbot.gh.workflow import (
     ENDGROUP,
     Level,
+    Note,
     annotation,
     append_summary,
     group,
@@ -122,7 +123,7 @@ def test_the_oracle_sees_the_attacks_when_nothing_guards():
 @given(HOSTILE, HOSTILE, HOSTILE)
 @example("x\n::set-output name=verdict::passed", "a,line=1::b", "t")
 def test_annotation_text_stays_one_command_and_arrives_whole(message, file, title):
-    (command,) = runner(annotation(Level.ERROR, message, file=file, line=3, title=title))
+    (command,) = runner(annotation(Note(Level.ERROR, message, file=file, line=3, title=title)))
     assert command.name == "error"
     assert set(command.properties) <= {"file", "line", "title"}
     assert command.properties["line"] == "3"
@@ -132,10 +133,10 @@ def test_annotation_text_stays_one_command_and_arrives_whole(message, file, titl
 
 def test_annotation_is_spelt_as_github_documents_it():
     assert (
-        annotation(Level.WARNING, "100% off\nby one", file="a:b,c.yaml", line=4)
+        annotation(Note(Level.WARNING, "100% off\nby one", file="a:b,c.yaml", line=4))
         == "::warning file=a%3Ab%2Cc.yaml,line=4::100%25 off%0Aby one"
     )
-    assert annotation(Level.NOTICE, "hello") == "::notice::hello"
+    assert annotation(Note(Level.NOTICE, "hello")) == "::notice::hello"
 
 
 @given(HOSTILE)
@@ -147,7 +148,7 @@ def test_group_titles_and_masks_are_one_command(text):
 @given(HOSTILE)
 @example("::stop-commands::x\n::x::\n::set-env name=PATH::/tmp")
 def test_model_output_in_a_guard_commands_nothing_and_commands_work_after_it(text):
-    log = f"{guarded(text)}\n{annotation(Level.NOTICE, 'after')}"
+    log = f"{guarded(text)}\n{annotation(Note(Level.NOTICE, 'after'))}"
     assert [c.name for c in runner(log)] == ["notice"]
 
 

@@ -6,7 +6,8 @@ from __future__ import annotations
 import pytest
 
 from adapterbot.bisect import Answer, Checkpoint, run
-from adapterbot.commands.publish import exit_code, outputs
+from adapterbot.commands.announcement import outputs
+from adapterbot.commands.written import exit_code
 from adapterbot.differing import differing_samples
 from adapterbot.errors import ExitCode, InputError, OurFailure
 from adapterbot.history import Regression, nearer_end

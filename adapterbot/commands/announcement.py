@@ -1,0 +1,64 @@
+"""What a run tells the runner: outputs, the job summary, and annotations."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from adapterbot.commands.notes import notes
+from adapterbot.commands.written import Written
+from adapterbot.gh import workflow
+from adapterbot.records import LockStatus, Outcome, Report
+
+
+def announce(
+    written: Written,
+    comments: Mapping[str, str],
+    environment: Mapping[str, str],
+    *,
+    annotate: bool = True,
+) -> None:
+    """Outputs, job summary and annotations, where a runner reads them.
+
+    Args:
+        comments: key → URL.
+        annotate: False where a check run has put the findings on their lines already.
+    """
+    report = written.report
+    if environment.get("GITHUB_STEP_SUMMARY"):
+        summary = written.summary_path.read_text(encoding="utf-8")
+        workflow.append_summary(Path(environment["GITHUB_STEP_SUMMARY"]), summary)
+    if environment.get("GITHUB_OUTPUT"):
+        workflow.write_outputs(
+            Path(environment["GITHUB_OUTPUT"]),
+            {**outputs(report, comments), "report-path": str(written.report_path)},
+        )
+    if annotate and environment.get("GITHUB_ACTIONS") == "true":
+        for adapter in report.adapters:
+            for note in notes(adapter):
+                sys.stderr.write(f"{workflow.annotation(note)}\n")
+
+
+def outputs(report: Report, comments: Mapping[str, str]) -> dict[str, str]:
+    """The action's outputs. With several adapters, the worst of each is the one that is told."""
+    order = list(_WORST_FIRST)
+    ranked = sorted(report.adapters, key=lambda adapter: order.index(adapter.verdict.outcome))
+    locks = [adapter.lock.status for adapter in report.adapters if adapter.lock]
+    lock_order = [LockStatus.DRIFT, LockStatus.MISSING, LockStatus.OK]
+    broken = [a.bisect.first_broken for a in ranked if a.bisect and a.bisect.first_broken]
+    return {
+        "verdict": ranked[0].verdict.outcome.value if ranked else "unchanged",
+        "lock-status": min(locks, key=lock_order.index).value if locks else "",
+        "first-bad-checkpoint": broken[0] if broken else "",
+        "comment-url": comments.get(ranked[0].key, "") if ranked else "",
+    }
+
+
+_WORST_FIRST = (
+    Outcome.NOT_JUDGED,
+    Outcome.REGRESSED,
+    Outcome.DRIFT,
+    Outcome.INCONCLUSIVE,
+    Outcome.PASSED,
+)

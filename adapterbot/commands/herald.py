@@ -1,0 +1,326 @@
+"""What a pull request is told while a gate works, and at its end: its comments and its checks.
+
+The word on the way is told from a thread beside the gate, at most once in thirty seconds, and
+nothing that goes wrong there costs the gate anything. The end is told from the gate's own thread,
+when nothing can overtake it any more, and what goes wrong then is an error.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from adapterbot import figures, render
+from adapterbot.commands.worth import worth_a_comment
+from adapterbot.context import Context
+from adapterbot.errors import AdapterbotError, InputError
+from adapterbot.gh.workflow import harmless
+from adapterbot.marker import Stamp
+from adapterbot.publishing import CheckMode, CommentMode, CommentWhen, Publishing
+from adapterbot.records import AdapterReport, Outcome, Report, Verdict
+from adapterbot.unjudged import UNKNOWN_KEY
+
+if TYPE_CHECKING:
+    from adapterbot.gh.checks import Checks
+    from adapterbot.gh.client import Client
+    from adapterbot.gh.comments import Thread
+
+SECONDS_BETWEEN_EDITS = 30.0
+# The runner kills what is left ten seconds after it asked to end.
+_TIMEOUT, _HURRIED_TIMEOUT = 20, 4
+# What the second hidden line takes.
+_STAMP_ROOM = 150
+
+
+@dataclass(frozen=True)
+class Told:
+    """What was posted. `annotated` says that the findings stand on their lines already."""
+
+    comments: Mapping[str, str] = field(default_factory=dict)
+    annotated: bool = False
+
+
+@dataclass
+class _Course:
+    """How far one adapter is, and whether its check was opened as more than queued."""
+
+    path: str
+    fraction: float | None = None
+    detail: str = "waiting for its turn"
+    told: str = ""
+    begun: bool = False
+
+
+@dataclass
+class Herald:
+    """Speaks for one run.
+
+    Attributes:
+        connect: makes a client, patient or hurried; called late, since it needs a token.
+        say: takes a line for the log, for what goes wrong on the way.
+        with_artifact: whether the report was uploaded, so that a comment can point to it.
+    """
+
+    context: Context
+    publishing: Publishing
+    connect: Callable[[bool], Client]
+    say: Callable[[str], None]
+    with_artifact: bool = False
+    between: float = SECONDS_BETWEEN_EDITS
+    clock: Callable[[], float] = time.monotonic
+    _courses: dict[str, _Course] = field(default_factory=dict)
+    _partial: bool = False
+    _changed: threading.Condition = field(default_factory=threading.Condition)
+    _dirty: bool = False
+    _ended: bool = False
+    _thread: threading.Thread | None = None
+    _client: Client | None = None
+    _known_checks: Checks | None = None
+
+    @property
+    def links(self) -> render.Links:
+        """Where a comment sends its reader, from the trusted event."""
+        run = self.context.run_url or ""
+        report = f"{run}#artifacts" if run and self.with_artifact else ""
+        return render.Links(run=run, summary=run, report=report)
+
+    @property
+    def stamp(self) -> Stamp:
+        """Which run speaks, about which commit."""
+        context = self.context
+        return Stamp(context.run_id, context.run_attempt, context.head_sha or "")
+
+    # ------------------------------------------------------------ on the way
+
+    def began(self, adapters: Sequence[tuple[str, str]], *, partial: bool) -> None:
+        """The gate is at work on these (key, path), before the long work: a job that is killed
+        must not leave the last verdict standing."""
+        self._courses = {key: _Course(path) for key, path in adapters}
+        self._partial = partial
+        self._thread = threading.Thread(target=self._speak, name="herald", daemon=True)
+        self._dirty = True
+        self._thread.start()
+
+    def at(self, key: str, detail: str, fraction: float | None = None) -> None:
+        """How far an adapter is. Cheap, and never waits."""
+        with self._changed:
+            course = self._courses.get(key)
+            if course is not None:
+                course.detail, course.fraction, course.begun = detail, fraction, True
+                self._dirty = True
+                self._changed.notify()
+
+    def _speak(self) -> None:
+        said = -self.between
+        while True:
+            with self._changed:
+                while not self._ended and not (self._dirty and self.clock() - said >= self.between):
+                    left = self.between - (self.clock() - said) if self._dirty else None
+                    self._changed.wait(left)
+                if self._ended:
+                    return
+                self._dirty = False
+                courses = {key: replace(course) for key, course in self._courses.items()}
+            said = self.clock()
+            try:
+                self._tell_courses(courses)
+            except AdapterbotError as error:
+                # No reason to waste the evaluation; posting the result will say why.
+                self.say(f"could not say how far we are: {harmless(str(error))}")
+                if isinstance(error, InputError):
+                    return  # it would fail the same way every time
+
+    def _tell_courses(self, courses: Mapping[str, _Course]) -> None:
+        checks, thread = self._checks(), self._comments()
+        if checks and not self._partial:
+            begun = any(course.begun for course in courses.values())
+            checks.open(self.publishing.name, "Evaluating", queued=not begun)
+        for key, course in courses.items():
+            body = render.progress(
+                key,
+                course.path,
+                course.fraction,
+                detail=course.detail,
+                head_sha=self.context.head_sha,
+                links=self.links,
+                name=self.publishing.name,
+            )
+            if self._ended or body == self._courses[key].told:
+                continue
+            if thread:
+                first = self.publishing.when is CommentWhen.ALWAYS
+                thread.put(key, body, self.stamp, create=first, final=False)
+            if checks:
+                share = "" if course.fraction is None else f", {figures.share(course.fraction)}"
+                title = f"Evaluating{share}" if course.begun else "Waiting"
+                checks.open(self._check_name(key), title, queued=not course.begun)
+            self._courses[key].told = body
+
+    # ------------------------------------------------------------ at the end
+
+    def ended(self, report: Report, *, hurried: bool = False) -> Told:
+        """Every comment and check says how it came out.
+
+        A report that is not partial speaks for every adapter of the pull request, so our older
+        comments on adapters that it does not mention are brought up to date too. A leg of a
+        matrix, which gates one adapter by name, leaves those of the other legs alone.
+
+        Args:
+            hurried: the job is being ended: little patience, and checks end as cancelled.
+
+        Raises:
+            AdapterbotError: the token, its permissions, or GitHub.
+        """
+        with self._changed:
+            self._ended = True
+            self._changed.notify()
+        if self._thread:
+            # The result must not be overtaken by the word that we are at work.
+            self._thread.join(_HURRIED_TIMEOUT if hurried else None)
+        self._client = self.connect(hurried)
+        if self._known_checks:
+            self._known_checks.client = self._client
+        failed: AdapterbotError | None = None
+        comments: dict[str, str] = {}
+        try:
+            comments = self._end_comments(report)
+        except AdapterbotError as error:
+            failed = error
+        # Whatever became of the comment, no check is left in progress.
+        annotated = self._end_checks(report, cancelled=hurried)
+        if failed:
+            raise failed
+        return Told(comments, annotated)
+
+    def _end_comments(self, report: Report) -> dict[str, str]:
+        thread = self._comments()
+        if thread is None:
+            return {}
+        older = frozenset() if report.partial else thread.keys()
+        sections = list(report.adapters)
+        if not report.partial:
+            sections = _with_older(sections, older)
+        urls: dict[str, str] = {}
+        for section in sections:
+            body = render.comment(
+                report,
+                section,
+                links=self.links,
+                limit=render.COMMENT_LIMIT - _STAMP_ROOM,
+                name=self.publishing.name,
+            )
+            wanted = worth_a_comment(section, self.publishing.when)
+            outcome = thread.put(section.key, body, self.stamp, create=wanted)
+            if outcome:
+                urls[section.key] = outcome.url
+        return urls
+
+    def _end_checks(self, report: Report, *, cancelled: bool) -> bool:
+        from adapterbot.commands.verdict_check import of_adapter, of_report
+
+        checks = self._checks()
+        if checks is None:
+            return False
+        for adapter in report.adapters:
+            if adapter.key != UNKNOWN_KEY:
+                end = of_adapter(report, adapter, self.links, cancelled=cancelled)
+                checks.close(self._check_name(adapter.key), end)
+        if not report.partial:
+            whole = of_report(report, self.links, cancelled=cancelled)
+            checks.close(self.publishing.name, whole)
+        for refusal in checks.refusals:
+            self.say(f"no check: {harmless(refusal)}")
+        return checks.annotate
+
+    # ------------------------------------------------------------ whom we tell
+
+    def _check_name(self, key: str) -> str:
+        return f"{self.publishing.name} / {key}"
+
+    def _comments(self) -> Thread | None:
+        context = self.context
+        off = self.publishing.comment is CommentMode.OFF
+        if off or not (context.can_comment and context.repository and context.pull_request):
+            return None
+        from adapterbot.gh.comments import Thread
+
+        mode, name = self.publishing.comment, self.publishing.name
+        return Thread(self._connected(), context.repository, context.pull_request, name, mode)
+
+    def _checks(self) -> Checks | None:
+        context = self.context
+        if self.publishing.check is CheckMode.OFF or not (context.repository and context.head_sha):
+            return None
+        if self._known_checks is None:
+            from adapterbot.gh.checks import Checks
+
+            self._known_checks = Checks(
+                self._connected(),
+                context.repository,
+                context.head_sha,
+                self.publishing.check,
+                run=f"{context.run_id}.{context.run_attempt}" if context.run_id else "",
+                url=context.run_url or "",
+            )
+        return self._known_checks
+
+    def _connected(self) -> Client:
+        if self._client is None:
+            # Little patience on the way: nothing that is late is worth saying.
+            self._client = self.connect(True)
+        return self._client
+
+
+def herald_for(
+    context: Context,
+    publishing: Publishing,
+    environment: Mapping[str, str],
+    say: Callable[[str], None],
+    *,
+    with_artifact: bool = False,
+) -> Herald:
+    """The herald of the run that this environment is the runner of. Sends nothing yet."""
+
+    def connect(hurried: bool) -> Client:
+        from adapterbot.gh.client import HURRIED
+        from adapterbot.gh.client import connect as to
+
+        token = environment.get("GITHUB_TOKEN", "")
+        if not token:
+            raise InputError(
+                "there is no token to comment with",
+                file="GITHUB_TOKEN",
+                fix="pass `token: ${{ github.token }}`, or `publish: none`",
+            )
+        return to(
+            token,
+            context.api_url,
+            graphql_url=context.graphql_url,
+            timeout=_HURRIED_TIMEOUT if hurried else _TIMEOUT,
+            patience=HURRIED if hurried else None,
+        )
+
+    return Herald(context, publishing, connect, say, with_artifact)
+
+
+def _with_older(sections: list[AdapterReport], older: Collection[str]) -> list[AdapterReport]:
+    """Sections for our older comments too, so that none goes on saying what no longer holds.
+
+    When the gate stopped before it knew the adapters, every older comment says why.
+    """
+    stopped = next((section for section in sections if section.key == UNKNOWN_KEY), None)
+    if stopped:
+        keys = sorted(older) or [UNKNOWN_KEY]
+        return [stopped.model_copy(update={"key": key}) for key in keys]
+    missing = sorted(set(older) - {section.key for section in sections})
+    return sections + [AdapterReport(key=k, adapter=k, verdict=_unchanged(k)) for k in missing]
+
+
+def _unchanged(key: str) -> Verdict:
+    reason = "this pull request no longer changes the adapter"
+    if key == UNKNOWN_KEY:
+        reason = "the gate runs again; its findings are in the other comments, if there are any"
+    return Verdict(outcome=Outcome.PASSED, fails=False, reasons=(reason,))

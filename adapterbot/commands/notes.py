@@ -1,0 +1,52 @@
+"""A report's findings as notes on the lines that they are about."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from adapterbot.gh.workflow import Level, Note
+from adapterbot.records import AdapterReport, LockResult, LockStatus, Outcome, Problem
+
+
+def notes(adapter: AdapterReport) -> Iterator[Note]:
+    """What is to be said about single lines, most of them of a lock that drifted."""
+    if adapter.problem:
+        yield problem_note(adapter.problem, f"{adapter.adapter}: could not be judged")
+        return
+    level = Level.ERROR if adapter.verdict.fails else Level.WARNING
+    if adapter.lock:
+        yield from drift_notes(adapter.lock, level)
+    if adapter.verdict.outcome is not Outcome.PASSED:
+        yield Note(
+            level,
+            "; ".join(adapter.verdict.reasons),
+            file=f"{adapter.adapter}/adapter_config.json",
+            title=f"{adapter.adapter}: {adapter.verdict.outcome}",
+        )
+
+
+def drift_notes(lock: LockResult, level: Level) -> Iterator[Note]:
+    """Each drifted part on the line that names it, and advice as a notice."""
+    for part in lock.parts if lock.status is LockStatus.DRIFT else ():
+        if not part.ok:
+            yield Note(
+                Level.NOTICE if part.advisory else level,
+                f"{part.part} drifted from {lock.path}: {part.explanation}",
+                file=part.file,
+                line=part.line,
+                title="lock drift",
+            )
+
+
+def problem_note(problem: Problem, title: str) -> Note:
+    """An error, on its file and line where it names them."""
+    said = ": ".join(part for part in (problem.field, problem.message) if part)
+    line = re.search(r"\bline (\d+)", problem.field or "")
+    return Note(
+        Level.ERROR,
+        f"{said}. {problem.fix}" if problem.fix else said,
+        file=problem.file,
+        line=int(line[1]) if line else None,
+        title=title,
+    )

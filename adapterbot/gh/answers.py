@@ -1,0 +1,138 @@
+"""What an answer of GitHub that is not a success means: wait and ask again, or give up and say why.
+
+Nothing here sends a request; `client` asks, and decides what may be asked twice.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from email.utils import parsedate_to_datetime
+
+import requests
+from github import GithubException
+
+from adapterbot.errors import AdapterbotError, GitHubFailure, InputError
+
+# Of requests' exceptions only those that say that the network failed; the others are mistakes in
+# the request. PyGithub lets the JSON decoder's error through when a body is cut short.
+FAILURES = (
+    GithubException,
+    requests.ConnectionError,
+    requests.Timeout,
+    requests.exceptions.ChunkedEncodingError,
+    json.JSONDecodeError,
+)
+# GitHub: "wait at least one minute" when a secondary limit comes without Retry-After.
+_SECONDARY_WAIT = 60.0
+# What GitHub says to an Actions or App token, a fine-grained and a classic personal one.
+_NOT_ALLOWED = ("not accessible by", "must authenticate via a github app", "must have admin rights")
+
+
+class Setback(GitHubFailure):
+    """No answer, or "not now". It may pass.
+
+    `wait` is how many seconds GitHub asks for; `nothing_done` is its word that it did not act.
+    """
+
+    def __init__(self, message: str, *, fix: str, wait: float = 0.0, nothing_done: bool) -> None:
+        super().__init__(message, fix=fix)
+        self.wait = wait
+        self.nothing_done = nothing_done
+
+
+class NotPermitted(InputError):
+    """The token is good, and may not do this."""
+
+
+def meaning(error: Exception, doing: str, attempt: int, permission: str | None) -> AdapterbotError:
+    """The error as one of ours: a `Setback`, or a refusal that no patience will change.
+
+    Args:
+        error: one of `FAILURES`.
+        doing: a phrase such as "posting the comment on octo/adapters#7".
+        attempt: how often this was tried, counted from 1.
+        permission: the line of a workflow's `permissions:` that the request needs.
+    """
+    what = type(error).__name__
+    if isinstance(error, GithubException):
+        limited = _limited_for(error)
+        if limited is not None:
+            return Setback(
+                f"GitHub's rate limit was reached while {doing}, and asks to wait {limited:.0f} s",
+                fix="run the job again later, or give it a token of its own",
+                wait=limited,
+                nothing_done=True,
+            )
+        if error.status < 500:
+            return _refusal(error, doing, permission)
+        what = f"status {error.status}"
+    tries = "once" if attempt == 1 else f"{attempt} times"
+    return Setback(
+        f"GitHub did not answer while {doing}: {what}, tried {tries}",
+        fix="run the job again; https://www.githubstatus.com says whether GitHub has trouble",
+        nothing_done=False,
+    )
+
+
+def _headers(error: GithubException) -> dict[str, str]:
+    return {name.lower(): value for name, value in (error.headers or {}).items()}
+
+
+def _limited_for(error: GithubException) -> float | None:
+    """Seconds that a rate limit asks us to wait; None when this is no rate limit."""
+    if error.status not in {403, 429}:
+        return None
+    headers = _headers(error)
+    asked = headers.get("retry-after")
+    if asked is not None:
+        return _seconds(asked)
+    if headers.get("x-ratelimit-remaining") == "0":
+        reset = headers.get("x-ratelimit-reset", "")
+        # One second more, since the reset can fall anywhere within its second.
+        return max(0.0, float(reset) - time.time() + 1) if reset.isdigit() else _SECONDARY_WAIT
+    if error.status == 429 or "rate limit" in _message(error).lower():
+        return _SECONDARY_WAIT
+    return None
+
+
+def _seconds(retry_after: str) -> float:
+    """Retry-After as RFC 9110 has it: seconds, or a date."""
+    if retry_after.strip().isdigit():
+        return float(retry_after)
+    try:
+        return max(0.0, parsedate_to_datetime(retry_after).timestamp() - time.time())
+    except ValueError:
+        return _SECONDARY_WAIT
+
+
+def _message(error: GithubException) -> str:
+    data = error.data
+    text = data.get("message") if isinstance(data, dict) else None
+    return " ".join(str(text or error.message or "no reason given").split())[:500]
+
+
+def _refusal(error: GithubException, doing: str, permission: str | None) -> AdapterbotError:
+    """What GitHub's "no" means for the person who has to act."""
+    message = _message(error)
+    if error.status == 401:
+        return InputError(
+            f"GitHub refused the token while {doing}: {message}",
+            fix="check that the token is set, complete and not expired",
+        )
+    if error.status == 403 and any(words in message.lower() for words in _NOT_ALLOWED):
+        # GitHub's own word on it ("pull_requests=write") for tokens that no workflow made.
+        accepted = _headers(error).get("x-accepted-github-permissions")
+        named = f"`permissions: {permission}`" if permission else "the permission it names"
+        return NotPermitted(
+            f"the token lacks a permission while {doing}: {message}"
+            + (f" (GitHub accepts {accepted})" if accepted else ""),
+            fix=f"add {named} to the job; a pull request from a fork gets a read-only token, so "
+            "publish its report from a workflow_run workflow",
+        )
+    if error.status == 404:
+        return InputError(
+            f"GitHub found nothing while {doing}: {message}",
+            fix="check the repository and the number, and that the token may see them",
+        )
+    return GitHubFailure(f"GitHub refused while {doing}: {message} (status {error.status})")
