@@ -16,7 +16,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from adapterbot.errors import InputError
-from adapterbot.records import Finite, Probability, Record
+from adapterbot.records import EngineSettings, Finite, Probability, Record
 from adapterbot.tree import normalise
 from adapterbot.yamlfile import parse, validate
 
@@ -97,6 +97,7 @@ class Config(Record):
     version: Literal[1] = 1
     base_model: RepoPath | None = None
     allow_forks: bool = False
+    engine: EngineSettings = EngineSettings()
     adapters: tuple[AdapterConfig, ...]
 
     @model_validator(mode="after")

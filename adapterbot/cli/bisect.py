@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from adapterbot.cli.app import app
-from adapterbot.cli.options import Adapter, Config, Device, Json, Out, Suite
+from adapterbot.cli.options import Adapter, Config, Device, Engine, Json, Out, Suite
 from adapterbot.cli.output import leave, show
 
 
@@ -28,6 +28,7 @@ def bisect(
         typer.Option(envvar="ADAPTERBOT_METRIC", help="Task to search with; whatever regressed."),
     ] = None,
     device: Device = None,
+    engine: Engine = None,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
@@ -47,6 +48,7 @@ def bisect(
             suite=suite,
             metric=metric,
             device=device,
+            engine=tuple(engine or ()),
             out=out,
         )
     )

@@ -14,6 +14,7 @@ from adapterbot.cli.options import (
     CommentWhenOption,
     Config,
     Device,
+    Engine,
     Json,
     NameOption,
     Out,
@@ -70,6 +71,7 @@ def gate(
         ),
     ] = False,
     device: Device = None,
+    engine: Engine = None,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
@@ -101,6 +103,7 @@ def gate(
             baseline=baseline,
             checkpoints=checkpoints,
             device=device,
+            engine=tuple(engine or ()),
             out=out,
             publishing=publishing if publish == "github" else None,
             sequential=sequential,

@@ -14,6 +14,15 @@ Device = Annotated[
     str | None,
     typer.Option(envvar="ADAPTERBOT_DEVICE", help="cpu, cuda, cuda:1 …; the best there is."),
 ]
+Engine = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--engine",
+        envvar="ADAPTERBOT_ENGINE",
+        help="How to compute, as name=value: dtype, attn_implementation, quantization, device_map, "
+        "token_budget, deterministic. Repeatable; wins over `engine:` in adapterbot.yaml.",
+    ),
+]
 Out = Annotated[
     Path | None,
     typer.Option(envvar="ADAPTERBOT_OUT", help="Folder for the report; `.adapterbot/`."),

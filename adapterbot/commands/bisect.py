@@ -17,6 +17,7 @@ from adapterbot.config import AdapterConfig, discover, for_adapter
 from adapterbot.console import listener_for
 from adapterbot.context import BisectInputs
 from adapterbot.errors import ExitCode, InputError
+from adapterbot.eval.settings import engine_settings
 from adapterbot.eval.suite import load_suite
 from adapterbot.history import search
 from adapterbot.lock.digests import resolve_base
@@ -36,6 +37,7 @@ class BisectOptions:
     suite: str | None = None
     metric: str | None = None
     device: str | None = None
+    engine: tuple[str, ...] = ()
     out: Path | None = None
 
 
@@ -63,13 +65,15 @@ def run(options: BisectOptions, environment: Mapping[str, str] = os.environ) -> 
             field="checkpoints",
             fix="name directories oldest first, or a pattern such as 'checkpoints/*'",
         )
+    configured = where.config.engine if where.config else None
+    settings = engine_settings(configured, options.engine, options.device)
     stages = Stages(listener)
     with stages("read"):
         checkpoints = bisect.find_checkpoints(tree, patterns)
         suite = load_suite(tree, options.suite or adapter.suite)
         base_name, base = resolve_base(tree, adapter.config, where.allowed_base)
     with stages("import"):
-        make = engine(options.device, environment)()
+        make = engine(None, environment, settings=settings)()
     with stages("load"):
         evaluator = make(base)
     report = search(

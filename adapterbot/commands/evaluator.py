@@ -10,6 +10,7 @@ from pathlib import Path
 
 from adapterbot.console import tame_library_logs
 from adapterbot.errors import OurFailure
+from adapterbot.eval.settings import EngineSettings, engine_settings
 from adapterbot.pipeline import EvaluatorFor
 
 
@@ -27,12 +28,22 @@ def cache_directory(environment: Mapping[str, str]) -> Path:
 
 
 def engine(
-    device: str | None, environment: Mapping[str, str] = os.environ
+    device: str | None,
+    environment: Mapping[str, str] = os.environ,
+    *,
+    settings: EngineSettings | None = None,
 ) -> Callable[[], EvaluatorFor]:
-    """What imports the engine and makes evaluators on one device.
+    """What imports the engine and makes evaluators.
+
+    Args:
+        device: where to compute; None leaves it to the settings.
+
+    Raises:
+        InputError: there is no such device.
 
     The function that is returned raises OurFailure when the packages it needs are not installed.
     """
+    chosen = engine_settings(settings, device=device)
 
     def imported() -> EvaluatorFor:
         # Hundreds of thousands of objects are made now that live until the end. Left to the
@@ -41,7 +52,6 @@ def engine(
         try:
             from adapterbot.eval.cache import ScoreCache
             from adapterbot.eval.engine import Engine
-            from adapterbot.eval.settings import EngineSettings
 
             # transformers loads its parts when they are first named; we name them here, so that
             # "load" is the time that the model takes and not the library.
@@ -61,8 +71,7 @@ def engine(
         finally:
             gc.enable()
         tame_library_logs()
-        settings = EngineSettings(device=device or "auto")
         cache = ScoreCache(cache_directory(environment))
-        return lambda base: Engine(base, settings, cache=cache)
+        return lambda base: Engine(base, chosen, cache=cache)
 
     return imported

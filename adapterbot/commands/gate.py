@@ -22,6 +22,7 @@ from adapterbot.config import key_of
 from adapterbot.console import harmless_lines, listener_for
 from adapterbot.context import Activity, Context
 from adapterbot.errors import AdapterbotError, InputError, OurFailure
+from adapterbot.eval.settings import engine_settings
 from adapterbot.pipeline import Services
 from adapterbot.publishing import USUAL, Publishing
 from adapterbot.records import Report, Source
@@ -44,6 +45,7 @@ class GateOptions:
     baseline: str | None = None
     checkpoints: str | None = None
     device: str | None = None
+    engine: tuple[str, ...] = ()
     out: Path | None = None
     publishing: Publishing | None = USUAL
     sequential: bool = False
@@ -127,7 +129,9 @@ def _judged(
         where = sides(place.base, place.head, options.config, place.fork_point)
         _refuse_fork(where, place.context)
         suite, suite_tree = _suite(options, place)
-        services = Services(engine(options.device, environment), listener, suite_tree)
+        configured = where.config.engine if where.config else None
+        settings = engine_settings(configured, options.engine, options.device)
+        services = Services(engine(None, environment, settings=settings), listener, suite_tree)
         overrides = Overrides(
             adapter=options.adapter,
             suite=suite,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import torch
 from safetensors import SafetensorError
 
-from adapterbot.errors import InputError
+from adapterbot.errors import InputError, OurFailure
+from adapterbot.eval.base_guard import inspect_base
 from adapterbot.eval.settings import EngineSettings
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -34,6 +35,7 @@ _UNLOADABLE = (
     TypeError,
     ValueError,
 )
+_ATTENTION_PACKAGES = {"flash_attention_2": "flash_attn", "flash_attention_3": "flash_attn_3"}
 _BLOB = re.compile(r"[0-9a-f]{64}")
 
 
@@ -82,7 +84,7 @@ def load_base(base: Path | str, settings: EngineSettings) -> BaseModel:
         raise InputError(
             "is an adapter, not a base model", file=name, field="base", fix="name the base model"
         )
-    _refuse_what_loads_more(Path(base))
+    inspect_base(Path(base))
     device = _device(settings.device)
     dtype = _dtype(settings.dtype, device)
     if settings.deterministic and device.type == "cuda":
@@ -99,11 +101,7 @@ def load_base(base: Path | str, settings: EngineSettings) -> BaseModel:
             dtype=dtype,
             trust_remote_code=False,
             use_safetensors=True,
-            **(
-                {"attn_implementation": settings.attn_implementation}
-                if settings.attn_implementation
-                else {}
-            ),
+            **_placement(settings, device, dtype),
         )
     except _UNLOADABLE as error:
         reason = str(error).strip().splitlines()
@@ -124,14 +122,16 @@ def load_base(base: Path | str, settings: EngineSettings) -> BaseModel:
             field="base",
             fix="save the whole model again",
         )
-    model.to(device).eval().requires_grad_(requires_grad=False)
+    if not (settings.quantization or settings.device_map):
+        model.to(device)
+    model.eval().requires_grad_(requires_grad=False)
     eos = _eos(model, tokenizer)
     return BaseModel(
         name=name,
         digest=base_digest(_directory(name, model)),
         model=model,
         tokenizer=tokenizer,
-        device=device,
+        device=model.device,
         dtype=dtype,
         eos=eos,
         pad=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(eos, default=0),
@@ -139,43 +139,46 @@ def load_base(base: Path | str, settings: EngineSettings) -> BaseModel:
     )
 
 
-# Fields of config.json by which transformers would load other files, or run other code, than the
-# weights beside it.
-_LOADS_MORE = ("transformers_weights", "_attn_implementation", "attn_implementation")
-
-
-def _refuse_what_loads_more(directory: Path) -> None:
-    """Before transformers sees a local directory, which may be a stranger's.
+def _placement(
+    settings: EngineSettings, device: torch.device, dtype: torch.dtype
+) -> dict[str, Any]:
+    """Where the weights go and in which form, as transformers takes it.
 
     Raises:
-        InputError: its config points at weights or code that are not the safetensors beside it.
+        OurFailure: a package that this needs is not installed.
     """
-    if not directory.is_dir():
-        return
-    for file in directory.glob("*.json"):
-        try:
-            config = json.loads(file.read_bytes())
-        except (ValueError, RecursionError):
-            continue  # transformers will say what is wrong with it
-        if not isinstance(config, dict):
-            continue
-        for field in _LOADS_MORE:
-            if config.get(field) is not None:
-                raise InputError(
-                    "is refused: it makes transformers load other code or weights",
-                    file=str(file),
-                    field=field,
-                    fix="remove it",
-                )
-        shards = config.get("weight_map")
-        for shard in shards.values() if isinstance(shards, dict) else ():
-            if not isinstance(shard, str) or Path(shard).name != shard:
-                raise InputError(
-                    f"names the shard {shard!r}, which is not in the folder",
-                    file=str(file),
-                    field="weight_map",
-                    fix="keep every shard beside the index",
-                )
+    options: dict[str, Any] = {}
+    if settings.attn_implementation:
+        options["attn_implementation"] = settings.attn_implementation
+    if settings.attn_implementation in _ATTENTION_PACKAGES:
+        _require(_ATTENTION_PACKAGES[settings.attn_implementation], "attn_implementation")
+    if settings.device_map:
+        _require("accelerate", "device_map")
+        options["device_map"] = settings.device_map
+    if settings.quantization:
+        _require("accelerate", "quantization")
+        _require("bitsandbytes", "quantization")
+        from transformers import BitsAndBytesConfig
+
+        four = settings.quantization == "4bit"
+        options["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=four,
+            load_in_8bit=not four,
+            bnb_4bit_compute_dtype=dtype,
+            bnb_4bit_quant_type="nf4",
+        )
+        options.setdefault("device_map", {"": device})
+    return options
+
+
+def _require(package: str, setting: str) -> None:
+    if find_spec(package) is None:
+        extra = "pip install 'adapterbot[quantize]'"
+        raise OurFailure(
+            f"needs the package {package}, which is not installed",
+            field=f"engine.{setting}",
+            fix=f"pip install {package}" if package.startswith("flash") else extra,
+        )
 
 
 def base_digest(directory: Path) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from adapterbot.errors import InputError
 from adapterbot.eval.answers import Sample
+from adapterbot.eval.chat import Chat, render_chats
 from adapterbot.eval.questions import Ids
 
 
@@ -17,6 +18,7 @@ class Prompts:
     def __init__(self, tokenizer: Any, name: str) -> None:
         self._tokenizer = tokenizer
         self._name = name
+        self._chats: dict[Chat, str] = {}
 
     @cached_property
     def prefix(self) -> Ids:
@@ -28,12 +30,31 @@ class Prompts:
                 return special[:start]
         return ()
 
+    def render(self, samples: Sequence[Sample]) -> None:
+        """Has the chats among the samples written by the template, all at once.
+
+        Raises:
+            InputError: there is no template, or it fails.
+        """
+        chats = dict.fromkeys(sample.messages for sample in samples if sample.messages is not None)
+        new = [chat for chat in chats if chat not in self._chats]
+        if new and not self._tokenizer.chat_template:
+            raise InputError(
+                "has no chat template, which samples with `messages` need",
+                file=self._name,
+                field="chat_template",
+                fix="add one to the base's tokenizer, or write `prompt` instead of `messages`",
+            )
+        texts = render_chats(self._written, new, file=self._name)
+        self._chats.update(zip(new, texts, strict=True))
+
     def prompts(self, samples: Sequence[Sample]) -> list[Ids]:
         """What the model reads before it answers each sample.
 
         Raises:
             InputError: a sample is a chat and the tokenizer has no chat template.
         """
+        self.render(samples)
         texts = [self._context(sample) for sample in samples]
         ids = self._ids([text for text, _ in texts])
         return [prefix + own for (_, prefix), own in zip(texts, ids, strict=True)]
@@ -84,16 +105,15 @@ class Prompts:
         """The text that the model reads, and the special tokens that go before it."""
         if sample.messages is None:
             return sample.prompt, self.prefix
-        if not self._tokenizer.chat_template:
-            raise InputError(
-                "has no chat template, which samples with `messages` need",
-                file=self._name,
-                field="chat_template",
-                fix="add one to the base's tokenizer, or write `prompt` instead of `messages`",
-            )
-        messages = [message.model_dump() for message in sample.messages]
+        if sample.messages not in self._chats:
+            self.render([sample])
         # The template writes the beginning-of-text token itself.
-        text = self._tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=True
+        return self._chats[sample.messages], ()
+
+    def _written(self, chat: Chat) -> str:
+        messages = [message.model_dump() for message in chat]
+        return str(
+            self._tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=True
+            )
         )
-        return str(text), ()

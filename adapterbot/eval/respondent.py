@@ -115,6 +115,7 @@ class Respondent:
     def _weighed(
         self, questions: Mapping[int, Question]
     ) -> Iterator[tuple[int, Answer | Unanswered]]:
+        self.prompts.render([question.sample for question in questions.values()])
         requests: dict[int, LikelihoodRequest] = {}
         for index, question in questions.items():
             request = LikelihoodRequest(

@@ -1,31 +1,50 @@
-"""How the engine computes: what a user may choose, and what a cached result depends on.
-
-Torch-free, so that a configuration is checked before anything heavy is loaded.
-"""
+"""Engine settings from the command line, over those of the configuration. No torch."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
 
-from pydantic import Field
+from pydantic import ValidationError
 
-from adapterbot.records import Record
+from adapterbot.errors import InputError
+from adapterbot.records import EngineSettings
+
+__all__ = ["EngineSettings", "engine_settings"]
 
 
-class EngineSettings(Record):
-    """How answers are computed. Everything here is part of the key of a cached result.
+def engine_settings(
+    configured: EngineSettings | None, given: Sequence[str] = (), device: str | None = None
+) -> EngineSettings:
+    """The settings of a run.
 
-    Attributes:
-        device: "auto" takes CUDA when there is one.
-        dtype: "auto" is bfloat16 on CUDA, float32 on a CPU.
-        token_budget: how many tokens (rows × padded length) a batch may hold; None chooses by
-            device. Halved when memory runs out.
-        attn_implementation: as transformers names it; None leaves the choice to transformers.
-        deterministic: refuse kernels whose results differ from run to run.
+    Args:
+        configured: those of adapterbot.yaml.
+        given: `name=value`, as on the command line; they win.
+        device: wins over both.
+
+    Raises:
+        InputError: an unknown name, or a value that it cannot have.
     """
-
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
-    dtype: Annotated[str, Field(pattern=r"^(auto|float32|bfloat16|float16)$")] = "auto"
-    token_budget: Annotated[int, Field(ge=1)] | None = None
-    attn_implementation: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")] | None = None
-    deterministic: bool = True
+    fields = EngineSettings.model_fields
+    chosen = configured.model_dump(exclude_unset=True) if configured else {}
+    for pair in given:
+        name, equals, value = pair.partition("=")
+        if not equals or name not in fields:
+            raise InputError(
+                f"{pair!r} is not a setting of the engine",
+                field="--engine",
+                fix=f"write name=value with one of {', '.join(fields)}",
+            )
+        chosen[name] = value
+    if device:
+        chosen["device"] = device
+    try:
+        return EngineSettings.model_validate(chosen)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = str(first["loc"][0]) if first["loc"] else ""
+        raise InputError(
+            f"cannot be {chosen.get(name)!r}: {first['msg']}" if name else str(first["msg"]),
+            field="--device" if device and name == "device" else f"engine.{name}".rstrip("."),
+            fix="see the documentation of the engine's settings",
+        ) from error

@@ -27,6 +27,7 @@ from adapterbot.records.deltas import (
     Standing,
     Verdict,
 )
+from adapterbot.records.engine import EngineSettings
 from adapterbot.records.lock import (
     DatasetDiff,
     FileDiff,
@@ -77,6 +78,7 @@ __all__ = [
     "Digest",
     "Direction",
     "EarlyStop",
+    "EngineSettings",
     "EvalDelta",
     "EvalStats",
     "FileDiff",

@@ -1,0 +1,122 @@
+"""Chat templates: programs that come with a base model, run where they can do no harm.
+
+A template is Jinja, sandboxed by transformers against reaching out; but it may loop for hours or
+fill the memory. So templates are rendered in a child process with a time and a memory limit. The
+child is a fork: it has the tokenizer already, and touches neither torch nor a lock of ours.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from selectors import EVENT_READ, DefaultSelector
+
+from adapterbot.errors import InputError
+from adapterbot.eval.answers import Message
+
+_SECONDS = 20.0
+_SECONDS_PER_CHAT = 0.02
+_MEMORY = 1024 * 1024 * 1024
+_TEXT_LIMIT = 64 * 1024 * 1024
+
+Chat = tuple[Message, ...]
+
+
+def render_chats(template: Callable[[Chat], str], chats: Sequence[Chat], *, file: str) -> list[str]:
+    """Every chat as the template writes it.
+
+    Args:
+        template: renders one chat; what it raises says what is wrong with the template.
+        file: whose template it is, for errors.
+
+    Raises:
+        InputError: the template fails, takes too long, or wants too much memory.
+    """
+    if not chats:
+        return []
+    seconds = _SECONDS + _SECONDS_PER_CHAT * len(chats)
+    reading, writing = os.pipe()
+    with warnings.catch_warnings():
+        # Python warns of forks beside threads: this child takes no lock that they could hold.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child == 0:
+        _render_and_exit(template, chats, writing, seconds)
+    os.close(writing)
+    try:
+        answer = _read(reading, time.monotonic() + seconds)
+    finally:
+        os.close(reading)
+        with suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    texts, problem = _parsed(answer, seconds)
+    if problem:
+        raise InputError(
+            problem,
+            file=file,
+            field="chat_template",
+            fix="correct the template, or write `prompt` instead of `messages`",
+        )
+    return texts
+
+
+def _render_and_exit(
+    template: Callable[[Chat], str], chats: Sequence[Chat], pipe: int, seconds: float
+) -> None:
+    """The child: writes {"texts": …} or {"problem": …} and ends without cleaning up."""
+    try:
+        _limit(seconds)
+        found: dict[str, object] = {"texts": [template(chat) for chat in chats]}
+    except MemoryError:
+        found = {"problem": "wants too much memory"}
+    except Exception as error:  # noqa: BLE001 whatever a template raises is its own fault
+        lines = str(error).strip().splitlines()
+        found = {"problem": f"cannot be rendered: {lines[0] if lines else type(error).__name__}"}
+    try:
+        with os.fdopen(pipe, "wb") as stream:
+            stream.write(json.dumps(found).encode())
+    finally:
+        os._exit(0)
+
+
+def _limit(seconds: float) -> None:
+    resource.setrlimit(resource.RLIMIT_CPU, (int(seconds) + 1, int(seconds) + 2))
+    # What the address space holds already, the parent's libraries and weights, is not its fault.
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    size = pages * resource.getpagesize() + _MEMORY
+    _, most = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (size, most))
+
+
+def _read(pipe: int, until: float) -> bytes | None:
+    """What the child writes; None when it takes too long or writes too much."""
+    parts: list[bytes] = []
+    size = 0
+    with DefaultSelector() as selector:
+        selector.register(pipe, EVENT_READ)
+        while selector.select(max(0.0, until - time.monotonic())):
+            part = os.read(pipe, 1 << 20)
+            if not part:
+                return b"".join(parts)
+            parts.append(part)
+            size += len(part)
+            if size > _TEXT_LIMIT:
+                return None
+    return None
+
+
+def _parsed(answer: bytes | None, seconds: float) -> tuple[list[str], str]:
+    if answer is None:
+        return [], f"takes longer than {seconds:.0f} s, or writes more than {_TEXT_LIMIT:,} bytes"
+    if not answer:
+        return [], "made the process that rendered it die"
+    found = json.loads(answer)
+    return found.get("texts", []), found.get("problem", "")
