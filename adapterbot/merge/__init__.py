@@ -1,0 +1,1 @@
+"""Merge: search over the weights with which adapters are added."""
