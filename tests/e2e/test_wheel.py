@@ -18,8 +18,18 @@ ROOT = Path(__file__).parent.parent.parent
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("dist")
-    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", place, ROOT]
-    constraints = ["--build-constraint", ROOT / "constraints.txt"]
+    build = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "-w",
+        str(place),
+        str(ROOT),
+    ]
+    constraints = ["--build-constraint", str(ROOT / "constraints.txt")]
     subprocess.run([*build, *constraints], check=True)
     (found,) = place.glob("*.whl")
     return found
