@@ -91,6 +91,30 @@ class AdapterConfig(Record):
         return given
 
 
+class Server(Record):
+    """An OpenAI-compatible server that evaluates instead of this machine.
+
+    url: up to and with `/v1`. Its API key comes from ADAPTERBOT_SERVER_KEY.
+    model: what the base model is called there; the base's own name.
+    adapter: what an adapter is called there; {digest} stands for 16 digits of its content.
+    load: load an adapter that is not served, for as long as it is asked (vLLM's runtime loading).
+    revision: a name for what runs there; with one, scores are kept between runs. Change it with
+        the server's version, precision or weights.
+    concurrency: how many requests may be on their way at once.
+    timeout: seconds for one request.
+    """
+
+    url: Annotated[str, Field(pattern=r"^https?://[^\s/@?#]+(/[^\s@?#]*)?$", max_length=1000)]
+    model: Annotated[str, Field(min_length=1, max_length=500)] | None = None
+    adapter: Annotated[
+        str, Field(pattern=r"^[A-Za-z0-9._/-]*\{digest\}[A-Za-z0-9._/-]*$", max_length=200)
+    ] = "adapterbot-{digest}"
+    load: bool = True
+    revision: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    concurrency: Annotated[int, Field(ge=1, le=1024)] = 32
+    timeout: Annotated[Finite, Field(gt=0, le=3600)] = 300.0
+
+
 class Config(Record):
     """adapterbot.yaml."""
 
@@ -98,6 +122,7 @@ class Config(Record):
     base_model: RepoPath | None = None
     allow_forks: bool = False
     engine: EngineSettings = EngineSettings()
+    server: Server | None = None
     adapters: tuple[AdapterConfig, ...]
 
     @model_validator(mode="after")

@@ -18,6 +18,7 @@ from adapterbot.cli.options import (
     Json,
     NameOption,
     Out,
+    Server,
     Suite,
 )
 from adapterbot.cli.output import leave, say, show
@@ -72,6 +73,7 @@ def gate(
     ] = False,
     device: Device = None,
     engine: Engine = None,
+    server: Server = None,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
@@ -104,6 +106,7 @@ def gate(
             checkpoints=checkpoints,
             device=device,
             engine=tuple(engine or ()),
+            server=server,
             out=out,
             publishing=publishing if publish == "github" else None,
             sequential=sequential,

@@ -23,6 +23,13 @@ Engine = Annotated[
         "token_budget, deterministic. Repeatable; wins over `engine:` in adapterbot.yaml.",
     ),
 ]
+Server = Annotated[
+    str | None,
+    typer.Option(
+        envvar="ADAPTERBOT_SERVER",
+        help="OpenAI-compatible server to evaluate on, up to and with /v1; this machine.",
+    ),
+]
 Out = Annotated[
     Path | None,
     typer.Option(envvar="ADAPTERBOT_OUT", help="Folder for the report; `.adapterbot/`."),

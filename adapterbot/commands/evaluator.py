@@ -1,4 +1,4 @@
-"""The real evaluator; torch is imported when the first one is made."""
+"""The real evaluators; torch, where it is needed, is imported when the first one is made."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from adapterbot.config import Config, Server
 from adapterbot.console import tame_library_logs
 from adapterbot.errors import OurFailure
 from adapterbot.eval.settings import EngineSettings, engine_settings
 from adapterbot.pipeline import EvaluatorFor
+from adapterbot.yamlfile import YamlFile, validate
 
 
 def cache_directory(environment: Mapping[str, str]) -> Path:
@@ -27,16 +29,32 @@ def cache_directory(environment: Mapping[str, str]) -> Path:
     return Path(home) / "adapterbot" / "scores"
 
 
+def chosen_server(config: Config | None, url: str | None) -> Server | None:
+    """The server that evaluates, if any: the config's, at the address given by hand if there is
+    one. The config is the base ref's, so no pull request chooses where its weights are sent.
+
+    Raises:
+        InputError: the address cannot be one.
+    """
+    configured = config.server if config else None
+    if url is None:
+        return configured
+    given = configured.model_dump() if configured else {}
+    return validate(Server, YamlFile("--server", None, {}), {**given, "url": url})
+
+
 def engine(
     device: str | None,
     environment: Mapping[str, str] = os.environ,
     *,
     settings: EngineSettings | None = None,
+    server: Server | None = None,
 ) -> Callable[[], EvaluatorFor]:
     """What imports the engine and makes evaluators.
 
     Args:
         device: where to compute; None leaves it to the settings.
+        server: who answers instead of this machine.
 
     Raises:
         InputError: there is no such device.
@@ -44,6 +62,29 @@ def engine(
     The function that is returned raises OurFailure when the packages it needs are not installed.
     """
     chosen = engine_settings(settings, device=device)
+    return _remote(server, environment) if server else _local(chosen, environment)
+
+
+def _remote(server: Server, environment: Mapping[str, str]) -> Callable[[], EvaluatorFor]:
+    def imported() -> EvaluatorFor:
+        try:
+            from adapterbot.eval.cache import ScoreCache
+            from adapterbot.eval.evaluation import Evaluation
+            from adapterbot.eval.remote import ServerModel
+        except ImportError as error:
+            raise OurFailure(
+                f"the packages for evaluating on a server do not load: {error}",
+                fix="pip install 'adapterbot[remote]'",
+            ) from error
+        key = environment.get("ADAPTERBOT_SERVER_KEY") or None
+        # Without a revision nobody knows whether the server still runs what it ran yesterday.
+        cache = ScoreCache(cache_directory(environment) if server.revision else None)
+        return lambda base: Evaluation(ServerModel(str(base), server, key), cache=cache)
+
+    return imported
+
+
+def _local(chosen: EngineSettings, environment: Mapping[str, str]) -> Callable[[], EvaluatorFor]:
 
     def imported() -> EvaluatorFor:
         # Hundreds of thousands of objects are made now that live until the end. Left to the

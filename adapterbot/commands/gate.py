@@ -12,7 +12,7 @@ from pathlib import Path
 from adapterbot import __version__, pipeline
 from adapterbot.commands import place as places
 from adapterbot.commands.announcement import announce
-from adapterbot.commands.evaluator import engine
+from adapterbot.commands.evaluator import chosen_server, engine
 from adapterbot.commands.herald import Herald, Told, herald_for
 from adapterbot.commands.interrupts import Interrupted, Interrupts, interrupts
 from adapterbot.commands.place import PULL_REQUEST_EVENTS
@@ -49,6 +49,7 @@ class GateOptions:
     out: Path | None = None
     publishing: Publishing | None = USUAL
     sequential: bool = False
+    server: str | None = None
 
 
 def run(options: GateOptions, environment: Mapping[str, str] = os.environ) -> Written:
@@ -131,7 +132,10 @@ def _judged(
         suite, suite_tree = _suite(options, place)
         configured = where.config.engine if where.config else None
         settings = engine_settings(configured, options.engine, options.device)
-        services = Services(engine(None, environment, settings=settings), listener, suite_tree)
+        server = chosen_server(where.config, options.server)
+        services = Services(
+            engine(None, environment, settings=settings, server=server), listener, suite_tree
+        )
         overrides = Overrides(
             adapter=options.adapter,
             suite=suite,

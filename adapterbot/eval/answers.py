@@ -6,7 +6,7 @@ These records pass between the suite (which asks), the engine (which answers) an
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, NamedTuple
@@ -86,3 +86,9 @@ class Scored(NamedTuple):
     score: float | None
     missing: str | None = None
     stats: tuple[float, ...] = ()
+
+
+def cut_at_stop(text: str, stop: Sequence[str]) -> str:
+    """`text` up to the first stop string in it."""
+    found = [text.find(string) for string in stop]
+    return text[: min((at for at in found if at >= 0), default=len(text))]

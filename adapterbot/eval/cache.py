@@ -66,8 +66,9 @@ class CachedScore:
 class ScoreCache:
     """The scores stored in one directory. Safe with several processes; a context manager."""
 
-    def __init__(self, directory: Path) -> None:
-        self._path = directory / _FILE
+    def __init__(self, directory: Path | None) -> None:
+        """None remembers for as long as the object lives."""
+        self._path = directory / _FILE if directory else None
         self._database = self._opened()
 
     def __enter__(self) -> Self:
@@ -119,6 +120,8 @@ class ScoreCache:
             self._begin_again(error)
 
     def _opened(self) -> sqlite3.Connection:
+        if self._path is None:
+            return self._connect(":memory:")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             try:
@@ -160,7 +163,7 @@ class ScoreCache:
 
     def _put_aside(self, error: sqlite3.DatabaseError) -> None:
         _LOG.warning("the score cache is damaged (%s) and is begun again", error)
-        for suffix in ("", "-wal", "-shm"):
+        for suffix in ("", "-wal", "-shm") if self._path else ():
             file = Path(f"{self._path}{suffix}")
             with suppress(FileNotFoundError):
                 file.replace(f"{file}.damaged")

@@ -238,9 +238,3 @@ def chosen(
         start, stop = len(tokens), len(tokens) + len(logits)
         tokens += next_tokens(logits, choices[start:stop], steps[start:stop])
     return tokens
-
-
-def cut_at_stop(text: str, stop: Sequence[str]) -> str:
-    """`text` up to the first stop string in it."""
-    found = [text.find(string) for string in stop]
-    return text[: min((at for at in found if at >= 0), default=len(text))]

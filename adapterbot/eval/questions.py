@@ -6,6 +6,7 @@ a model of this process. No torch here.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -28,6 +29,12 @@ class Question:
     task: Task
     sample: Sample
     draft: Callable[[], Ids] | None = None
+
+
+def noise_key(seed: int, task: str, sample_id: str) -> int:
+    """A 63-bit key for one sample under one seed, whichever adapter answers."""
+    text = f"{seed}\0{task}\0{sample_id}".encode()
+    return int.from_bytes(hashlib.sha256(text).digest()[:8], "little") & ((1 << 63) - 1)
 
 
 @dataclass(frozen=True)

@@ -12,17 +12,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
-from adapterbot.eval.answers import Answer, Request
+from adapterbot.eval.answers import Answer, Request, cut_at_stop
 from adapterbot.eval.base_model import BaseModel
 from adapterbot.eval.batches import Batcher
 from adapterbot.eval.drafts import Worth, pilot
 from adapterbot.eval.forward import Forward
-from adapterbot.eval.generation import GenerationRequest, Generator, cut_at_stop
+from adapterbot.eval.generation import GenerationRequest, Generator
 from adapterbot.eval.loglikelihood import LikelihoodRequest, loglikelihoods
 from adapterbot.eval.prompts import Prompts
-from adapterbot.eval.questions import Ids, Question, Unanswered
+from adapterbot.eval.questions import Ids, Question, Unanswered, noise_key
 from adapterbot.eval.reading import Reader
-from adapterbot.eval.sampling import Choice, noise_key
+from adapterbot.eval.sampling import Choice
 from adapterbot.eval.scorers import scorer_class
 from adapterbot.eval.stems import stem_lengths
 

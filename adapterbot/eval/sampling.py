@@ -7,14 +7,13 @@ same sample share their noise and differ only where their probabilities do. (tor
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-_MASK = (1 << 63) - 1
+from adapterbot.eval.questions import noise_key
 
 
 @dataclass(frozen=True)
@@ -27,12 +26,6 @@ class Choice:
 
 
 GREEDY = Choice()
-
-
-def noise_key(seed: int, task: str, sample_id: str) -> int:
-    """A 63-bit key for one sample under one seed."""
-    text = f"{seed}\0{task}\0{sample_id}".encode()
-    return int.from_bytes(hashlib.sha256(text).digest()[:8], "little") & _MASK
 
 
 def next_tokens(logits: Tensor, choices: Sequence[Choice], steps: Sequence[int]) -> list[int]:

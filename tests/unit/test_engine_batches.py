@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapterbot.errors import OurFailure
+from adapterbot.eval.answers import cut_at_stop
 from adapterbot.eval.batches import Batcher, cost
 from adapterbot.eval.drafts import Worth, pilot
-from adapterbot.eval.generation import GenerationRequest, cut_at_stop
+from adapterbot.eval.generation import GenerationRequest
 
 
 def identity(batch: Sequence[int]) -> list[int]:

@@ -6,7 +6,8 @@ import pytest
 import torch
 from scipy import stats
 
-from adapterbot.eval.sampling import GREEDY, Choice, gumbel, next_tokens, noise_key
+from adapterbot.eval.questions import noise_key
+from adapterbot.eval.sampling import GREEDY, Choice, gumbel, next_tokens
 
 
 def keys(count: int) -> torch.Tensor:

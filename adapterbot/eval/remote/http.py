@@ -1,0 +1,172 @@
+"""JSON over HTTP, many requests at once: bounded in number, in patience and in size.
+
+The key goes into a header and nowhere else. Redirects are not followed: they would carry the key
+and the prompts to another host.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import httpx2
+from pydantic import JsonValue
+
+from adapterbot.errors import InputError, OurFailure
+
+_REPLY_LIMIT = 64 * 1024 * 1024
+_REASON_LIMIT = 300
+_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
+_ABOUT_THE_KEY = frozenset({401, 403})
+
+
+class Refused(Exception):
+    """The server understood the request and will not do it: a status that no patience changes."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(f"status {status}: {reason}" if reason else f"status {status}")
+        self.status = status
+
+
+class _TryAgain(Exception):
+    def __init__(self, reason: str, wait: float | None = None) -> None:
+        super().__init__(reason)
+        self.wait = wait
+
+
+class Client:
+    """One server, from one event loop.
+
+    Args:
+        url: up to and with `/v1`.
+        key: the API key, None for a server that asks for none.
+        concurrency: how many requests may be on their way at once.
+        timeout: seconds for one try; the server writes a whole answer in it.
+        tries: how often one request is sent before we give up.
+        backoff: seconds before the second try, doubled for each further one, ± half at random; what
+            the server asks for (`Retry-After`) takes its place.
+        longest_wait: seconds that no wait exceeds, whoever asks for it.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        key: str | None,
+        *,
+        concurrency: int,
+        timeout: float,
+        tries: int = 6,
+        backoff: float = 0.5,
+        longest_wait: float = 30.0,
+    ) -> None:
+        self._url = url.rstrip("/")
+        self._tries = tries
+        self._backoff = backoff
+        self._longest_wait = longest_wait
+        self._turn = asyncio.Semaphore(concurrency)
+        self._http = httpx2.AsyncClient(
+            headers={"Authorization": f"Bearer {key}"} if key else {},
+            timeout=httpx2.Timeout(timeout, connect=min(timeout, 10.0)),
+            limits=httpx2.Limits(
+                max_connections=concurrency, max_keepalive_connections=concurrency
+            ),
+            follow_redirects=False,
+        )
+
+    async def get(self, path: str) -> Any:
+        """The JSON at `path`; raises as `post`."""
+        return await self._patiently("GET", path, None)
+
+    async def post(self, path: str, body: JsonValue) -> Any:
+        """The JSON that the server answers; text that is no JSON as it is.
+
+        Raises:
+            Refused: a status of 4xx.
+            InputError: the key is missing or not accepted.
+            OurFailure: no reply in all tries.
+        """
+        return await self._patiently("POST", path, body)
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        await self._http.aclose()
+
+    async def _patiently(self, method: str, path: str, body: JsonValue) -> Any:
+        wait = self._backoff
+        for attempt in range(1, self._tries + 1):
+            try:
+                async with self._turn:
+                    return await self._once(method, path, body)
+            except _TryAgain as error:
+                if attempt == self._tries:
+                    raise OurFailure(
+                        f"the server gave no answer at {path} in {attempt} tries: {error}",
+                        fix="see whether it is up, and run again: what was answered is kept",
+                    ) from error
+                # Not all at once again: that is what the server could not bear.
+                spread = wait * random.uniform(0.5, 1.5)  # noqa: S311
+                asked = spread if error.wait is None else error.wait
+                await asyncio.sleep(min(asked, self._longest_wait))
+                wait *= 2
+        raise AssertionError("the last attempt returns or raises")
+
+    async def _once(self, method: str, path: str, body: JsonValue) -> Any:
+        try:
+            async with self._http.stream(
+                method, f"{self._url}{path}", json=body if method == "POST" else None
+            ) as response:
+                content = b""
+                async for part in response.aiter_bytes():
+                    content += part
+                    if len(content) > _REPLY_LIMIT:
+                        raise OurFailure(f"the server's answer at {path} has no end")
+        except httpx2.TransportError as error:
+            # Its own text may hold more of the address than a log should.
+            raise _TryAgain(type(error).__name__) from error
+        status = response.status_code
+        if status in _ABOUT_THE_KEY:
+            raise InputError(
+                f"the server refuses us with status {status}",
+                field="ADAPTERBOT_SERVER_KEY",
+                fix="set the API key in this environment variable",
+            )
+        if status in _AGAIN:
+            raise _TryAgain(f"status {status}", _retry_after(response.headers.get("Retry-After")))
+        if status != httpx2.codes.OK:
+            raise Refused(status, _reason(content))
+        try:
+            return json.loads(content)
+        except (ValueError, RecursionError):
+            return content.decode(errors="replace")
+
+
+def _retry_after(given: str | None) -> float | None:
+    """Seconds from now, from either form of the header (RFC 9110 §10.2.3)."""
+    if given is None:
+        return None
+    if given.isascii() and given.isdigit():
+        return float(given[:6])
+    try:
+        moment = parsedate_to_datetime(given)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return max(0.0, (moment - datetime.now(UTC)).total_seconds())
+
+
+def _reason(content: bytes) -> str:
+    """What an error reply says, in one line; OpenAI's form, FastAPI's, or text."""
+    text = content[: 16 * _REASON_LIMIT].decode(errors="replace")
+    try:
+        reply = json.loads(content)
+        error = reply.get("error", reply) if isinstance(reply, dict) else reply
+        if isinstance(error, dict):
+            text = str(error.get("message") or error.get("detail") or text)
+    except (ValueError, RecursionError):
+        pass
+    return " ".join(text.split())[:_REASON_LIMIT]

@@ -1,0 +1,305 @@
+"""A server's model as one that answers: which request a sample becomes, and what the reply means.
+
+Generated text comes from `/chat/completions` where a sample is a chat, else from `/completions`;
+log-likelihoods from `/completions` with `echo` and `logprobs`, which vLLM and llama.cpp have and
+some others have not. An adapter's name on the server holds the digest of its files: a name alone
+could stand for other weights than those we judge.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from pydantic import JsonValue
+
+from adapterbot.config import Server
+from adapterbot.errors import InputError, OurFailure
+from adapterbot.eval.answers import Answer, GenerationSettings, Request, Sample, cut_at_stop
+from adapterbot.eval.questions import Identity, Ids, Question, Unanswered, noise_key
+from adapterbot.eval.remote.background import Background
+from adapterbot.eval.remote.http import Client, Refused
+from adapterbot.weights.peft_dir import AdapterFiles
+
+_MOST_STOPS = 4  # of OpenAI's own API; what a server is not told is cut off here all the same
+_DIGEST_DIGITS = 16
+_NO_SUCH_THING = frozenset({404, 405, 501})
+_LOAD, _UNLOAD = "/load_lora_adapter", "/unload_lora_adapter"
+
+
+class ServerModel:
+    """One base model of a server, and the adapters that it serves or loads."""
+
+    def __init__(self, name: str, server: Server, key: str | None) -> None:
+        """Asks the server what it serves.
+
+        Args:
+            name: how the base is named here.
+            server: where it is, and what base and adapters are called there.
+            key: the API key.
+
+        Raises:
+            InputError: it does not serve the base, or wants another key.
+            OurFailure: it does not answer.
+        """
+        self.name = name
+        self._server = server
+        self._background = Background()
+        self._client = self._background.run(self._connected(server, key))
+        self._base = server.model or name
+        served = self._served()
+        if self._base not in served:
+            raise InputError(
+                f"serves no model {self._base!r}, but {', '.join(sorted(served)[:5]) or 'none'}",
+                file=server.url,
+                field="server.model",
+                fix="say what the base model is called there",
+            )
+        self._asked_for = self._base
+
+    @staticmethod
+    async def _connected(server: Server, key: str | None) -> Client:
+        # Made inside the loop that it belongs to.
+        return Client(server.url, key, concurrency=server.concurrency, timeout=server.timeout)
+
+    @property
+    def device(self) -> str:
+        return "a server"
+
+    @property
+    def dtype(self) -> str:
+        return ""
+
+    def identity(self, files: AdapterFiles | None) -> Identity:  # noqa: ARG002 - of `Model`
+        """Where it was asked. What runs there may change without our knowing, unless the config
+        names a `revision`; so only then is anything kept between runs."""
+        settings: dict[str, JsonValue] = {
+            "server": self._server.url,
+            "model": self._base,
+            "revision": self._server.revision,
+        }
+        return Identity(f"{self._server.url} {self._base}", settings, {})
+
+    @contextmanager
+    def under(self, files: AdapterFiles | None, digest: str) -> Iterator[None]:
+        """Ask for the adapter inside; one that the server had to load is unloaded after.
+
+        Raises:
+            InputError: the server neither serves nor loads it.
+        """
+        if files is None:
+            yield
+            return
+        wanted = self._server.adapter.format(digest=digest[:_DIGEST_DIGITS])
+        loaded = None
+        if wanted not in self._served():
+            # Another job may load the same adapter, and unload it before we are done.
+            wanted = loaded = f"{wanted}-{secrets.token_hex(4)}"
+            self._load(files, loaded, digest)
+        self._asked_for = wanted
+        try:
+            yield
+        finally:
+            self._asked_for = self._base
+            if loaded:
+                # One that stays loaded costs the server a place, and our results nothing.
+                with suppress(Refused, OurFailure):
+                    self._background.run(self._client.post(_UNLOAD, {"lora_name": loaded}))
+
+    def _load(self, files: AdapterFiles, name: str, digest: str) -> None:
+        expected = self._server.adapter.format(digest=digest[:_DIGEST_DIGITS])
+        if not self._server.load:
+            raise InputError(
+                f"serves no adapter {expected!r}",
+                file=self._server.url,
+                field=files.shown,
+                fix=f"serve {files.shown} under this name, or set `load: true`",
+            )
+        try:
+            body: JsonValue = {"lora_name": name, "lora_path": str(files.path.absolute())}
+            self._background.run(self._client.post(_LOAD, body))
+        except Refused as error:
+            if error.status in _NO_SUCH_THING:
+                raise InputError(
+                    f"serves no adapter {expected!r}, and loads none while it runs",
+                    file=self._server.url,
+                    field=files.shown,
+                    fix="serve it under this name (vLLM: --lora-modules), or let it be loaded "
+                    "(vLLM: VLLM_ALLOW_RUNTIME_LORA_UPDATING=True)",
+                ) from error
+            raise InputError(
+                f"does not load the adapter: {error}",
+                file=self._server.url,
+                field=files.shown,
+                fix="the server must see this path, and support this kind of adapter",
+            ) from error
+
+    def _served(self) -> set[str]:
+        try:
+            reply = self._background.run(self._client.get("/models"))
+            return {str(model["id"]) for model in reply["data"]}
+        except (Refused, TypeError, LookupError) as error:
+            raise InputError(
+                "does not list its models as the OpenAI API does",
+                file=self._server.url,
+                field="server.url",
+                fix="name the address up to and with /v1",
+            ) from error
+
+    def answers(self, questions: Sequence[Question]) -> Iterator[tuple[int, Answer | Unanswered]]:
+        """Each question as one request or a few, bounded in number at any time.
+
+        Raises:
+            InputError: the server lacks what a task needs.
+            OurFailure: it stopped answering.
+        """
+        model = self._asked_for
+        return self._background.as_completed([self._answer(model, one) for one in questions])
+
+    def tokens(self, text: str) -> Ids:  # noqa: ARG002 - of `Model`
+        """Nothing: a server takes no drafts."""
+        return ()
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._background.run(self._client.close())
+        self._background.close()
+
+    # ------------------------------------------------------------ one question
+
+    async def _answer(self, model: str, question: Question) -> Answer | Unanswered:
+        request = question.task.request
+        try:
+            if request is Request.GENERATE:
+                return await self._written(model, question)
+            texts = question.sample.choices
+            if request is Request.LIKELIHOOD:
+                texts = (question.sample.expected,)
+            return await self._weighed(model, question, texts)
+        except Refused as error:
+            if error.status in _NO_SUCH_THING:
+                raise InputError(
+                    f"does not have what the task {question.task.name} needs: {error}",
+                    file=self._server.url,
+                    fix="use a server with /completions and /chat/completions, or leave the task "
+                    "out of the suite",
+                ) from error
+            return Unanswered(f"the server refused: {error}")
+
+    async def _written(self, model: str, question: Question) -> Answer | Unanswered:
+        settings, sample = question.task.generation, question.sample
+        body: dict[str, JsonValue] = {"model": model, **_generation(settings, question)}
+        if sample.messages is not None:
+            body["messages"] = [message.model_dump() for message in sample.messages]
+            reply = await self._client.post("/chat/completions", body)
+        else:
+            reply = await self._client.post("/completions", {**body, "prompt": sample.prompt})
+        try:
+            choice = reply["choices"][0]
+            text = choice["message"]["content"] if sample.messages is not None else choice["text"]
+        except (TypeError, LookupError):
+            return Unanswered("the server's reply is no completion")
+        if not isinstance(text, str | None):
+            return Unanswered("the server's reply holds no text")
+        return Answer(text=cut_at_stop(text or "", settings.stop))
+
+    async def _weighed(
+        self, model: str, question: Question, texts: Sequence[str]
+    ) -> Answer | Unanswered:
+        """Log P(text | prompt) of each text.
+
+        As in `eval.prompts`, spaces at the prompt's end go with the text, and a text's tokens are
+        those behind as many as the prompt alone has. That count is asked of the server, which alone
+        knows its tokenizer and what it puts before a prompt. Of a text without a prompt the first
+        token counts only where the server puts one before it.
+        """
+        prompt = self._readable(question.sample, question)
+        bare = prompt.rstrip()
+        begun = await self._count(model, bare) if bare else 0
+        values: list[float] = []
+        counts: list[int] = []
+        for text in texts:
+            tokens = await self._echoed(model, prompt + text, question)
+            # Nothing goes before the first token of all, so nothing says how likely it was.
+            own = [value for value in tokens[begun:] if value is not None]
+            if not own:
+                return Unanswered("its text melts into the prompt's last token")
+            values.append(math.fsum(own))
+            counts.append(len(own))
+        if not all(map(math.isfinite, values)):
+            return Unanswered("its log-likelihood is not finite")
+        return Answer(
+            text=texts[values.index(max(values))] if len(texts) > 1 else "",
+            loglikelihoods=tuple(values),
+            token_counts=tuple(counts),
+            byte_counts=tuple(len(text.encode()) for text in texts),
+        )
+
+    def _readable(self, sample: Sample, question: Question) -> str:
+        if sample.messages is None:
+            return sample.prompt
+        raise InputError(
+            f"cannot weigh the chats of the task {question.task.name}: only it knows its template",
+            file=self._server.url,
+            fix="write `prompt` instead of `messages`, or evaluate without --server",
+        )
+
+    async def _count(self, model: str, text: str) -> int:
+        body: JsonValue = {"model": model, "prompt": text, "max_tokens": 1, "temperature": 0}
+        reply = await self._client.post("/completions", body)
+        try:
+            return int(reply["usage"]["prompt_tokens"])
+        except (TypeError, LookupError, ValueError) as error:
+            raise self._cannot_weigh("does not count the tokens of a prompt") from error
+
+    async def _echoed(self, model: str, text: str, question: Question) -> list[float | None]:
+        """Log P of every token of `text`, None for the first; one more, of the answer, is cut."""
+        body: JsonValue = {
+            "model": model,
+            "prompt": text,
+            "max_tokens": 1,
+            "temperature": 0,
+            "echo": True,
+            "logprobs": 1,
+        }
+        missing = "does not echo the log-likelihoods of a prompt"
+        try:
+            reply = await self._client.post("/completions", body)
+        except Refused as error:
+            if "echo" in str(error) or "logprobs" in str(error):
+                raise self._cannot_weigh(missing, question) from error
+            raise
+        try:
+            count = int(reply["usage"]["prompt_tokens"])
+            tokens = list(reply["choices"][0]["logprobs"]["token_logprobs"])
+        except (TypeError, LookupError, ValueError) as error:
+            raise self._cannot_weigh(missing, question) from error
+        if len(tokens) < count or not all(isinstance(v, int | float | None) for v in tokens):
+            raise self._cannot_weigh(missing, question)
+        return tokens[:count]
+
+    def _cannot_weigh(self, what: str, question: Question | None = None) -> InputError:
+        who = f", which the task {question.task.name} needs" if question else ""
+        return InputError(
+            f"{what}{who}",
+            file=self._server.url,
+            fix="use a server that does (vLLM, llama.cpp), or leave out multiple choice and "
+            "perplexity",
+        )
+
+
+def _generation(settings: GenerationSettings, question: Question) -> Mapping[str, Any]:
+    body: dict[str, JsonValue] = {
+        "max_tokens": settings.max_new_tokens,
+        "temperature": settings.temperature,
+    }
+    if settings.stop:
+        body["stop"] = list(settings.stop[:_MOST_STOPS])
+    if settings.temperature > 0:
+        # One seed per sample, the same for both adapters; 31 bits, which every server takes.
+        key = noise_key(settings.seed, question.task.name, question.sample.id)
+        body |= {"top_p": settings.top_p, "seed": key & 0x7FFFFFFF}
+    return body
