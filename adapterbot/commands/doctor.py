@@ -41,6 +41,7 @@ def _findings() -> Iterator[Finding]:
     yield _package(
         "peft", "pip install 'adapterbot[peft]', for DoRA, IA³ and the like", required=False
     )
+    yield _package("lmdb", "pip install 'adapterbot[bank]', for vector banks", required=False)
     yield _accelerator()
     yield _disk()
 

@@ -101,10 +101,11 @@ class Site:
             return torch.addmm(flat, u.reshape(-1, u.shape[-1]), live.b.t(), alpha=alpha).view(
                 output.shape
             )
-        update = F.linear(u, live.b) * alpha
+        update = F.linear(u, live.b)
         if live.out_gain is not None:
-            update = update * self._aligned(live.out_gain, update)
-        return output + update.to(output.dtype)
+            gain = self._aligned(live.out_gain, update)
+            return torch.addcmul(output, update.to(output.dtype), gain, value=alpha)
+        return torch.add(output, update.to(output.dtype), alpha=alpha)
 
     def _aligned(self, gain: Tensor, values: Tensor) -> Tensor:
         """`gain` shaped so that it multiplies `values` row by row and never broadcasts a row."""

@@ -1,0 +1,150 @@
+"""A row's numbers as bytes: fp32, fp16, bf16, or int8 with a scale for each vector. (numpy)
+
+Little-endian, whatever the machine. A row is [scales, int8 only][numbers][choices].
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adapterbot.bank.manifest import Manifest, VbLoraLayout
+from adapterbot.errors import InputError
+
+Floats = NDArray[np.float32]
+Bytes = NDArray[np.uint8]
+_ITEM = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1}
+_LEVELS = 127
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Decoded rows. Shapes: `values` (n, floats) fp32; `choices` (n, choices) int64."""
+
+    values: Floats
+    choices: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
+def plain(values: Any) -> Rows:
+    """Rows that have numbers only."""
+    matrix = np.ascontiguousarray(values, dtype=np.float32)
+    return Rows(matrix, np.zeros((len(matrix), 0), np.int64))
+
+
+class Codec:
+    """How the rows of one bank are written.
+
+    Attributes:
+        row_bytes: bytes of a row.
+    """
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._dtype = manifest.dtype
+        self._sizes = np.array(manifest.layout.vectors)
+        self._starts = np.concatenate([[0], np.cumsum(self._sizes)[:-1]])
+        self.floats = manifest.floats
+        self.choices = manifest.layout.choices
+        self._limit = 0
+        self._choice = np.dtype("<u2")
+        if isinstance(manifest.layout, VbLoraLayout):
+            self._limit = manifest.layout.bank_size
+            self._choice = np.dtype("<u2" if self._limit <= 2**16 else "<u4")
+        scales = 4 * len(self._sizes) if self._dtype == "int8" else 0
+        self._numbers = (scales, scales + self.floats * _ITEM[self._dtype])
+        self.row_bytes = self._numbers[1] + self.choices * self._choice.itemsize
+
+    def encode(self, rows: Rows, users: Any = None) -> Bytes:
+        """(n, row_bytes) bytes.
+
+        Args:
+            rows: what to write.
+            users: their names, for errors.
+
+        Raises:
+            InputError: a row has another length, or a number that its type cannot hold.
+        """
+        self._check_shape(rows)
+        finite = np.isfinite(rows.values)
+        if not finite.all():
+            raise self._refused(users, int(np.argmin(finite.all(1))), "holds NaN or infinity")
+        raw = np.empty((len(rows), self.row_bytes), np.uint8)
+        start, stop = self._numbers
+        if self._dtype == "int8":
+            scales = np.maximum.reduceat(np.abs(rows.values), self._starts, axis=1) / _LEVELS
+            # A subnormal scale would divide to more levels than there are.
+            scales[scales < np.finfo(np.float32).tiny] = 0.0
+            spread = np.repeat(scales, self._sizes, axis=1)
+            levels = np.divide(rows.values, spread, out=np.zeros_like(spread), where=spread > 0)
+            raw[:, :start] = scales.astype("<f4").view(np.uint8)
+            raw[:, start:stop] = np.rint(levels).astype(np.int8).view(np.uint8)
+        else:
+            raw[:, start:stop] = self._narrow(rows.values, users).view(np.uint8)
+        if self.choices:
+            bad = ((rows.choices < 0) | (rows.choices >= self._limit)).any(1)
+            if bad.any():
+                raise self._refused(
+                    users, int(np.argmax(bad)), "chooses a vector that is not there"
+                )
+            raw[:, stop:] = np.ascontiguousarray(rows.choices, dtype=self._choice).view(np.uint8)
+        return raw
+
+    def decode(self, raw: Bytes) -> Rows:
+        """What `encode` was given, as far as the type holds it. `raw` is (n, row_bytes)."""
+        start, stop = self._numbers
+        if self._dtype == "fp32" and not self.choices:
+            return Rows(raw.view("<f4"), np.empty((len(raw), 0), np.int64))
+        numbers = np.ascontiguousarray(raw[:, start:stop])
+        if self._dtype == "int8":
+            scales = np.ascontiguousarray(raw[:, :start]).view("<f4")
+            values = numbers.view(np.int8) * np.repeat(scales, self._sizes, axis=1)
+        elif self._dtype == "bf16":
+            values = (numbers.view("<u2").astype(np.uint32) << 16).view(np.float32)
+        else:
+            values = numbers.view("<f4" if self._dtype == "fp32" else "<f2")
+        choices = np.ascontiguousarray(raw[:, stop:]).view(self._choice).astype(np.int64)
+        return Rows(values.astype(np.float32, copy=False), choices)
+
+    def _narrow(self, values: Floats, users: Any) -> Any:
+        if self._dtype == "fp32":
+            return np.ascontiguousarray(values, dtype="<f4")
+        if self._dtype == "fp16":
+            with np.errstate(over="ignore"):
+                narrow = values.astype("<f2")
+            fits = np.isfinite(narrow)
+        else:
+            bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
+            # Round half to even: add half of the last kept bit, less one if that bit is even.
+            narrow = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2")
+            fits = (narrow & 0x7F80) != 0x7F80
+        if not fits.all():
+            bad = int(np.argmin(fits.all(1)))
+            raise self._refused(users, bad, f"has a number too large for {self._dtype}")
+        return narrow
+
+    def _check_shape(self, rows: Rows) -> None:
+        if rows.values.ndim != 2 or rows.values.shape[1] != self.floats:
+            raise InputError(
+                f"has {rows.values.shape[-1]} numbers, this bank's rows have {self.floats}",
+                field="vector",
+                fix="use vectors that were trained for this bank's base, modules and rank",
+            )
+        if rows.choices.shape != (len(rows), self.choices):
+            raise InputError(
+                f"has {rows.choices.shape[-1]} choices, this bank's rows have {self.choices}",
+                field="vector",
+                fix="use an adapter of the same kind as the bank",
+            )
+
+    @staticmethod
+    def _refused(users: Any, index: int, problem: str) -> InputError:
+        return InputError(
+            problem,
+            field=str(users[index])[:80] if users is not None else f"row {index}",
+            fix="leave this user out, or train again",
+        )

@@ -1,0 +1,85 @@
+"""LMDB environments, one per file and process as LMDB wants it, shared by all who open it."""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import lmdb
+
+from adapterbot.errors import OurFailure
+
+MAP_BYTES = 1 << 40  # address space, not memory or disk: LMDB's file grows as it is filled
+DATABASES = (b"users", b"rows", b"free", b"sources", b"scores", b"keys", b"facts")
+
+
+@dataclass
+class Shared:
+    """An environment, its tables, and how many hold it."""
+
+    env: lmdb.Environment
+    db: dict[str, lmdb._Database]
+    holders: int = 1
+
+
+_open: dict[str, Shared] = {}
+_lock = threading.Lock()
+
+
+def acquire(file: Path, *, make: bool = False) -> Shared:
+    """The environment of `file`, opened or shared; `make` makes the file and its tables.
+
+    Raises:
+        OurFailure: the file is no LMDB file, or cannot be mapped.
+    """
+    name = os.path.realpath(file)
+    with _lock:
+        if name in _open:
+            _open[name].holders += 1
+            return _open[name]
+        env = _opened(file)
+        try:
+            db = {table.decode(): env.open_db(table, create=make) for table in DATABASES}
+        except lmdb.Error as error:
+            env.close()
+            raise damaged(file, error) from error
+        _open[name] = Shared(env, db)
+        return _open[name]
+
+
+def release(shared: Shared) -> None:
+    """Gives up one hold; the last closes the file."""
+    with _lock:
+        shared.holders -= 1
+        if shared.holders == 0:
+            shared.env.close()
+            for name in [name for name, held in _open.items() if held is shared]:
+                del _open[name]
+
+
+def _opened(file: Path) -> lmdb.Environment:
+    # A reader takes part in the lock too, so that the writer does not reuse the pages that it
+    # reads; on a read-only disk there is no writer.
+    writable = os.access(file.parent, os.W_OK)
+    try:
+        return lmdb.open(
+            str(file),
+            subdir=False,
+            map_size=MAP_BYTES,
+            max_dbs=len(DATABASES),
+            readonly=not writable,
+            lock=writable,
+            # A random row is one page: what lies behind it is somebody else's.
+            readahead=False,
+        )
+    except lmdb.Error as error:
+        raise damaged(file, error) from error
+
+
+def damaged(file: object, why: object) -> OurFailure:
+    """The failure for a file that is not as it was written."""
+    return OurFailure(
+        f"{file} is damaged: {why}", fix="run `adapterbot bank verify`, restore it from a backup"
+    )

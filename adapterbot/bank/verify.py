@@ -1,0 +1,131 @@
+"""Whether a bank's file still says what was written: every record, and that none went missing.
+
+LMDB follows the offsets of a damaged page wherever they lead, out of the file if need be. So the
+walk is a process of its own, whose death is a finding too. Findings, not failures: `verify` is
+asked whether something is wrong.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import lmdb
+
+from adapterbot.bank.blocks import PAGE
+from adapterbot.bank.manifest import read_manifest
+from adapterbot.bank.records import MODULUS, NUMBER, SEAL, Place, row_seal, seal
+from adapterbot.bank.store import BankStore
+from adapterbot.errors import AdapterbotError, OurFailure
+
+MOST_SHOWN = 100
+_SECONDS = 3600
+# Where a meta page keeps the number of the transaction that wrote it: behind a page header of 16
+# bytes, magic, version, address, map size and two tables of 48 bytes, and the last page's number.
+_TXNID = struct.Struct("<Q")
+_TXNID_AT = 16 + 4 + 4 + 8 + 8 + 2 * 48 + 8
+
+
+def verify(path: Path) -> tuple[str, ...]:
+    """What is wrong with the bank in `path`; empty when all is well.
+
+    Raises:
+        InputError: it is not a bank.
+        OurFailure: the process that walks it could not be started, or did not end.
+    """
+    read_manifest(path)
+    code = "from adapterbot.bank.verify import main; main()"
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(path)],
+            capture_output=True,
+            timeout=_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise OurFailure(f"{path} could not be walked: {error}", fix="try again") from error
+    if done.returncode != 0:
+        how = f"signal {-done.returncode}" if done.returncode < 0 else "an error"
+        return (f"the file's structure is damaged: reading it ended with {how}",)
+    return tuple(json.loads(done.stdout))
+
+
+def main() -> None:
+    """Prints the findings of the bank that the command line names, as a JSON list."""
+    found: list[str] = []
+    try:
+        with BankStore(sys.argv[1]) as store:
+            for finding in _findings(store):
+                found.append(finding)
+                if len(found) == MOST_SHOWN:
+                    break
+    except AdapterbotError as error:
+        found.append(error.message)
+    sys.stdout.write(json.dumps(found))
+
+
+def _findings(store: BankStore) -> Iterator[str]:
+    yield from _torn(store.path / store.manifest.rows)
+    try:
+        with store.reading() as txn:
+            yield from _users(store, txn)
+            yield from _sealed(store, txn)
+    except (lmdb.Error, struct.error, UnicodeDecodeError) as error:
+        yield f"the file's structure is damaged: {error}"
+
+
+def _torn(file: Path) -> Iterator[str]:
+    """LMDB's two meta pages are written in turn: page 0 by even transactions, page 1 by odd ones.
+
+    A changed number would have LMDB take the older one, and forget the last transaction.
+    """
+    with file.open("rb") as stream:
+        head = stream.read(2 * PAGE)
+    first, second = (_TXNID.unpack_from(head, page * PAGE + _TXNID_AT)[0] for page in (0, 1))
+    if abs(first - second) != 1 or first % 2 or not second % 2:
+        yield f"the meta pages name transactions {first} and {second}, which do not follow"
+
+
+def _users(store: BankStore, txn: lmdb.Transaction) -> Iterator[str]:
+    db, size = store.tables, store.codec.row_bytes
+    state = store.state(txn)
+    held = txn.get(b"state", db=db["facts"])
+    if held is not None and bytes(held) != state.packed():
+        yield "the record of the whole bank was altered"
+    sources = {
+        NUMBER.unpack(bytes(key)[1:])[0]: bytes(text)
+        for key, text in txn.cursor(db=db["sources"])
+        if bytes(key[:1]) == b"n"
+    }
+    count = total = 0
+    slots: set[int] = set()
+    for key, record in txn.cursor(db=db["users"]):
+        place, name = Place.unpack(record), bytes(key)
+        shown = name.decode("utf-8", "replace")[:80]
+        count, total = count + 1, total + place.number
+        if place.slot in slots:
+            yield f"{shown}: shares its slot with another user"
+        slots.add(place.slot)
+        block, start = store.blocks.place(place.slot)
+        rows = txn.get(block, db=db["rows"])
+        row = b"" if rows is None else bytes(rows[start : start + size])
+        if len(row) != size:
+            yield f"{shown}: the row is missing"
+        elif row_seal(name, place.created, sources.get(place.source, b""), row) != place.seal:
+            yield f"{shown}: the row was altered"
+    if (count, total % MODULUS) != (state.users, state.total):
+        yield f"{count} users are there, but not the {state.users} that were written"
+    free = {NUMBER.unpack(bytes(key))[0] for key, _ in txn.cursor(db=db["free"])}
+    if free & slots or free | slots != set(range(state.next_slot)):
+        yield "the list of free slots is not what the rows leave free"
+
+
+def _sealed(store: BankStore, txn: lmdb.Transaction) -> Iterator[str]:
+    for table in ("scores", "keys"):
+        for key, value in txn.cursor(db=store.tables[table]):
+            if bytes(value[:SEAL]) != seal(bytes(key), bytes(value[SEAL:])):
+                yield f"a record of {table} was altered"

@@ -1,0 +1,261 @@
+"""`adapterbot bank …`: options in, results out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from adapterbot.cli.app import app
+from adapterbot.cli.options import Json
+from adapterbot.cli.output import leave, say
+from adapterbot.errors import ExitCode
+from adapterbot.records import Record
+
+bank_app = typer.Typer(help="The vector bank: thousands of users' vectors over one base model.")
+app.add_typer(bank_app, name="bank", no_args_is_help=True)
+
+Bank = Annotated[Path, typer.Argument(help="The bank's directory.")]
+Dtype = Annotated[
+    Literal["fp32", "fp16", "bf16", "int8"],
+    typer.Option(help="How rows are kept; int8 has a scale for each vector."),
+]
+Replace = Annotated[bool, typer.Option("--replace", help="Give users that are there new rows.")]
+
+
+def _print(record: Record, as_json: bool) -> None:
+    if as_json:
+        typer.echo(record.model_dump_json(indent=2))
+        return
+    for name, value in record.model_dump().items():
+        shown = f"{value:,}" if isinstance(value, int) else value
+        typer.echo(f"{name:<16}{'' if shown is None else shown}")
+
+
+@bank_app.command("create")
+def bank_create(
+    bank: Bank,
+    base: Annotated[str, typer.Option(help="Base model: a directory, or its name on the Hub.")],
+    targets: Annotated[
+        str, typer.Option(help="Modules to adapt, comma-separated, or all-linear.")
+    ] = "q_proj,v_proj",
+    rank: Annotated[int, typer.Option(min=1, max=2**16, help="VeRA's rank.")] = 256,
+    dimension: Annotated[
+        int | None,
+        typer.Option(min=1, max=2**20, help="Soup's kind instead: one vector of this length."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the shared projections.")] = 0,
+    store_shared: Annotated[
+        bool, typer.Option("--store-shared", help="Keep them in the bank too.")
+    ] = False,
+    dtype: Dtype = "fp32",
+    name: Annotated[str | None, typer.Option(help="The bank's name; its directory's.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Make an empty bank for a base model.
+
+    adapterbot bank create users --base ./base --rank 256 --targets q_proj,v_proj
+    """
+    from adapterbot.commands import bank as command
+
+    made = command.create(
+        bank,
+        base=base,
+        targets=tuple(part.strip() for part in targets.split(",") if part.strip()),
+        rank=rank,
+        dimension=dimension,
+        seed=seed,
+        store_shared=store_shared,
+        dtype=dtype,
+        name=name,
+    )
+    _print(made, as_json)
+
+
+@bank_app.command("add")
+def bank_add(
+    bank: Bank,
+    file: Annotated[Path, typer.Argument(help='JSONL: {"user": …, "vector": […]} a line.')],
+    replace: Replace = False,
+    as_json: Json = False,
+) -> None:
+    """Add users from vectors in a file.
+
+    adapterbot bank add users vectors.jsonl
+    """
+    from adapterbot.commands import bank as command
+
+    _print(command.add(bank, file, replace=replace), as_json)
+
+
+@bank_app.command("remove")
+def bank_remove(
+    bank: Bank,
+    users: Annotated[list[str], typer.Argument(help="Users, all or none of whom are removed.")],
+    as_json: Json = False,
+) -> None:
+    """Remove users, with their scores and API keys.
+
+    adapterbot bank remove users user_1 user_2
+    """
+    from adapterbot.commands import bank as command
+
+    _print(command.remove(bank, users), as_json)
+
+
+@bank_app.command("show")
+def bank_show(
+    bank: Bank,
+    user: Annotated[str | None, typer.Argument(help="One user of it.")] = None,
+    as_json: Json = False,
+) -> None:
+    """What a bank is and takes, or what is known of one user.
+
+    adapterbot bank show users user_1
+    """
+    from adapterbot.commands import bank as command
+
+    _print(command.show(bank) if user is None else command.show_user(bank, user), as_json)
+
+
+@bank_app.command("list")
+def bank_list(
+    bank: Bank,
+    prefix: Annotated[str, typer.Option(help="Only names that start with this.")] = "",
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many.")] = None,
+    as_json: Json = False,
+) -> None:
+    """The users of a bank, in byte order.
+
+    adapterbot bank list users --prefix team- --limit 20
+    """
+    import json
+
+    from adapterbot.commands import bank as command
+
+    found = command.users(bank, prefix, limit)
+    if as_json:
+        typer.echo(json.dumps({"users": list(found)}, indent=2))
+        return
+    for user in found:
+        typer.echo(user)
+
+
+@bank_app.command("size")
+def bank_size(
+    users: Annotated[int, typer.Option(min=0, help="How many users.")],
+    bank: Annotated[Path | None, typer.Argument(help="A bank of the kind that is meant.")] = None,
+    dimension: Annotated[
+        int | None, typer.Option(min=1, help="Without a bank: one vector of this length.")
+    ] = None,
+    dtype: Dtype = "fp32",
+    as_json: Json = False,
+) -> None:
+    """What a number of users would take, in bytes.
+
+    adapterbot bank size --users 100000 --dimension 128
+    """
+    from adapterbot.commands import bank as command
+
+    _print(command.size(users, path=bank, dimension=dimension, dtype=dtype), as_json)
+
+
+@bank_app.command("import")
+def bank_import(
+    bank: Bank,
+    sources: Annotated[
+        list[str],
+        typer.Argument(help="PEFT directories (user=DIR), Soup's bank.json, exported files."),
+    ],
+    base: Annotated[str | None, typer.Option(help="Base model, where VeRA does not say.")] = None,
+    dtype: Dtype = "fp32",
+    replace: Replace = False,
+    as_json: Json = False,
+) -> None:
+    """Take users from elsewhere; makes the bank if it is not there yet.
+
+    adapterbot bank import users ann=adapters/ann bob=adapters/bob --base ./base
+    """
+    from adapterbot.commands import bank_exchange as command
+
+    _print(command.import_(bank, sources, base=base, dtype=dtype, replace=replace), as_json)
+
+
+@bank_app.command("export")
+def bank_export(
+    bank: Bank,
+    out: Annotated[Path, typer.Argument(help="A file; for peft and lora a directory.")],
+    user: Annotated[list[str] | None, typer.Option(help="Whom; all by default.")] = None,
+    form: Annotated[
+        Literal["file", "peft", "lora", "soup"],
+        typer.Option("--as", help="One safetensors file, a PEFT or LoRA adapter, Soup's JSON."),
+    ] = "file",
+    store_shared: Annotated[
+        bool, typer.Option("--store-shared", help="file: hold what the seed gives, too.")
+    ] = False,
+    projection: Annotated[
+        bool, typer.Option("--projection/--no-projection", help="peft: save A and B.")
+    ] = True,
+    as_json: Json = False,
+) -> None:
+    """Write users in a form that others read, and that Git and a gate take.
+
+    adapterbot bank export users ann --user ann --as peft
+    """
+    from adapterbot.commands import bank_exchange as command
+
+    done = command.export(
+        bank, out, user or (), form=form, store_shared=store_shared, projection=projection
+    )
+    _print(done, as_json)
+
+
+@bank_app.command("verify")
+def bank_verify(bank: Bank, as_json: Json = False) -> None:
+    """Check every row and record of a bank against its digest.
+
+        adapterbot bank verify users
+
+    Exit codes: 0 sound, 1 we failed, 2 not a bank, 3 damaged.
+    """
+    from adapterbot.commands import bank as command
+
+    found = command.verify(bank)
+    if as_json:
+        typer.echo(found.model_dump_json(indent=2))
+    else:
+        for finding in found.findings:
+            typer.echo(finding)
+        say("damaged: restore it from a backup" if found.findings else "sound")
+    leave(ExitCode.FINDING if found.findings else ExitCode.CLEAN)
+
+
+@bank_app.command("compact")
+def bank_compact(bank: Bank, as_json: Json = False) -> None:
+    """Rewrite a bank without the gaps that removed users leave.
+
+    adapterbot bank compact users
+    """
+    from adapterbot.commands import bank as command
+
+    _print(command.compact(bank), as_json)
+
+
+@bank_app.command("key")
+def bank_key(
+    bank: Bank,
+    user: Annotated[str, typer.Argument(help="The user it is for.")],
+    revoke: Annotated[bool, typer.Option("--revoke", help="Revoke all of them instead.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Make an API key with which `adapterbot serve` answers as this user; it is shown once.
+
+    adapterbot bank key users user_1
+    """
+    from adapterbot.commands import bank as command
+
+    if revoke:
+        _print(command.revoke_keys(bank, user), as_json)
+    else:
+        _print(command.new_key(bank, user), as_json)

@@ -1,0 +1,413 @@
+"""The store: what was committed is there, what was not is not, and damage is found."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from adapterbot.bank.blocks import Blocks
+from adapterbot.bank.codec import Codec, Rows, plain
+from adapterbot.bank.manifest import Generated, Manifest, Module, SoupLayout, VbLoraLayout
+from adapterbot.bank.store import BankStore
+from adapterbot.bank.verify import verify
+from adapterbot.bank.writer import BankWriter
+from adapterbot.errors import InputError, OurFailure
+from tests.bank_rows import vector_rows, vectors_bank
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def all_rows(path: Path) -> dict[str, list[float]]:
+    with BankStore(path) as bank:
+        users = list(bank.users())
+        return dict(zip(users, bank.gather(users, check=True).values.tolist(), strict=True))
+
+
+def test_what_is_added_is_read_back_in_any_order(tmp_path: Path) -> None:
+    rows = vector_rows(100)
+    names = [f"user {index:03} é" for index in range(100)]
+    with vectors_bank(tmp_path / "b") as bank:
+        bank.add(names, rows, source="first")
+        picked = [7, 3, 3, 99, 0]
+        got = bank.gather([names[index] for index in picked], check=True)
+        assert np.array_equal(got.values, rows.values[picked])
+        assert list(bank.users("user 09")) == names[90:]
+        assert (len(bank), names[5] in bank, "nobody" in bank) == (100, True, False)
+        entry = bank.entry(names[5])
+        assert entry.source == "first"
+        assert time.time() - 60 < entry.created <= time.time()
+    assert verify(tmp_path / "b") == ()
+
+
+def test_a_transaction_is_whole_or_absent(tmp_path: Path) -> None:
+    with vectors_bank(tmp_path / "b") as bank:
+        bank.add(["a"], vector_rows(1))
+        with pytest.raises(InputError, match="is in the bank already"):
+            bank.add(["b", "a"], vector_rows(2))
+        with pytest.raises(InputError, match="NaN"):
+            bank.add(["b", "c"], plain(np.array([[0.0] * 16, [np.nan] * 16])))
+        with pytest.raises(InputError, match="named twice"):
+            bank.add(["b", "b"], vector_rows(2))
+        with pytest.raises(InputError, match="nobody"):
+            bank.remove(["a", "nobody"])
+        assert list(bank.users()) == ["a"]
+    assert verify(tmp_path / "b") == ()
+
+
+@pytest.mark.parametrize("name", ["", "a\0b", "é" * 241, "\ud800"])
+def test_a_name_that_is_no_key_is_refused(tmp_path: Path, name: str) -> None:
+    with vectors_bank(tmp_path / "b") as bank, pytest.raises(InputError, match="user's name"):
+        bank.add([name], vector_rows(1))
+
+
+class StoreMachine(RuleBasedStateMachine):
+    """Any sequence of changes leaves what a dictionary would hold, and nothing to verify."""
+
+    folder: Path
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held: dict[str, list[float]] = {}
+        self.count = 0
+
+    @initialize()
+    def start(self) -> None:
+        self.path = Path(tempfile.mkdtemp(dir=self.folder)) / "bank"
+        self.bank: BankWriter = vectors_bank(self.path)
+
+    @rule(numbers=st.sets(st.integers(0, 60), min_size=1, max_size=40))
+    def put(self, numbers: set[int]) -> None:
+        self.count += 1
+        names = [f"u{number}" for number in sorted(numbers, key=lambda n: (n * 7) % 61)]
+        rows = vector_rows(len(names), seed=self.count)
+        self.bank.add(names, rows, replace=True)
+        self.held.update(zip(names, rows.values.tolist(), strict=True))
+
+    @rule(data=st.data())
+    def drop(self, data: st.DataObject) -> None:
+        if self.held:
+            gone = data.draw(st.sets(st.sampled_from(sorted(self.held)), min_size=1))
+            self.bank.remove(sorted(gone))
+            for name in gone:
+                del self.held[name]
+
+    @rule()
+    def compact(self) -> None:
+        self.bank.compact()
+
+    @invariant()
+    def holds_what_was_put(self) -> None:
+        users = list(self.bank.users())
+        assert users == sorted(self.held)
+        assert len(self.bank) == len(users)
+        got = self.bank.gather(users, check=True).values.tolist()
+        assert dict(zip(users, got, strict=True)) == self.held
+
+    def teardown(self) -> None:
+        self.bank.close()
+        assert verify(self.path) == ()
+
+
+def test_any_history_equals_a_dictionary(tmp_path: Path) -> None:
+    StoreMachine.folder = tmp_path
+    machine = StoreMachine.TestCase
+    machine.settings = settings(
+        max_examples=4,
+        stateful_step_count=8,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    machine().runTest()
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from adapterbot.bank.writer import BankWriter
+from tests.bank_rows import vector_rows
+with BankWriter(Path(sys.argv[1])) as bank:
+    for batch in range(10_000):
+        names = [f"{batch}-{index}" for index in range(50)]
+        bank.add(names, vector_rows(50, seed=batch))
+        if batch % 7 == 6:
+            bank.remove([f"{batch - 3}-{index}" for index in range(50)])
+        if batch % 5 == 4:
+            bank.compact()
+        print(batch, flush=True)
+"""
+
+
+def test_a_killed_writer_loses_nothing_committed_and_shows_nothing_else(tmp_path: Path) -> None:
+    vectors_bank(tmp_path / "b").close()
+    said = -1
+    for wait in (0.02, 0.11):
+        shutil.rmtree(tmp_path / "b")
+        vectors_bank(tmp_path / "b").close()
+        writer = subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(tmp_path / "b")],
+            stdout=subprocess.PIPE,
+            cwd=ROOT,
+        )
+        assert writer.stdout
+        first = writer.stdout.readline()
+        assert first == b"0\n"
+        time.sleep(wait)
+        writer.send_signal(signal.SIGKILL)
+        said = int((first + writer.stdout.read()).split()[-1])
+        writer.wait()
+        assert verify(tmp_path / "b") == ()
+        held = all_rows(tmp_path / "b")
+        batches = {int(name.split("-")[0]) for name in held}
+        # What it said is there; beside that at most the one batch it was committing.
+        assert max(batches) in (said, said + 1)
+        removed = {batch - 3 for batch in range(6, said + 1, 7)}
+        missing = set(range(said + 1)) - batches - removed
+        assert not missing or missing == {said + 1 - 3}
+        for batch in batches:
+            wanted = vector_rows(50, seed=batch).values
+            got = [held[f"{batch}-{index}"] for index in range(50)]
+            assert np.array_equal(np.array(got, np.float32), wanted)
+        with BankWriter(tmp_path / "b") as bank:
+            bank.add(["after"], vector_rows(1))
+    assert said > 0
+
+
+READER = """
+import sys, time
+from pathlib import Path
+from adapterbot.bank.store import BankStore
+from tests.bank_rows import vector_rows
+bank = BankStore(Path(sys.argv[1]))
+print("ready", flush=True)
+seen = 0
+while seen < 12:
+    users = list(bank.users())
+    batches = {}
+    for user in users:
+        batches.setdefault(user.split("-")[0], []).append(user)
+    for batch, names in batches.items():
+        if len(names) != 20:
+            sys.exit(f"half a transaction: {batch}")
+    if users:
+        last = max(batches, key=int)
+        if last != "0":
+            got = bank.gather([f"{last}-{index}" for index in range(20)], check=True)
+            if (got.values != vector_rows(20, seed=int(last)).values).any():
+                sys.exit("other rows")
+        seen = int(last)
+"""
+
+
+def test_readers_see_whole_transactions_while_one_writes_and_compacts(tmp_path: Path) -> None:
+    with vectors_bank(tmp_path / "b") as bank:
+        readers = [
+            subprocess.Popen(
+                [sys.executable, "-c", READER, str(tmp_path / "b")],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                cwd=ROOT,
+            )
+            for _ in range(2)
+        ]
+        for reader in readers:
+            assert reader.stdout
+            assert reader.stdout.readline() == b"ready\n"
+        for batch in range(13):
+            bank.add([f"{batch}-{i}" for i in range(20)], vector_rows(20, seed=batch))
+            if batch % 4 == 3:
+                bank.compact()
+            time.sleep(0.01)
+        for reader in readers:
+            _, error = reader.communicate(timeout=60)
+            assert reader.returncode == 0, error.decode()
+
+
+def test_a_writer_that_waited_while_another_compacted_writes_into_the_new_file(
+    tmp_path: Path,
+) -> None:
+    with vectors_bank(tmp_path / "b") as bank:
+        bank.add(["a", "b"], vector_rows(2))
+        with BankWriter(tmp_path / "b") as other:
+            bank.remove(["a"])
+            bank.compact()
+            other.add(["c"], vector_rows(1))
+            assert list(other.users()) == ["b", "c"]
+        assert list(bank.users()) == ["b", "c"]
+    assert len(list((tmp_path / "b").glob("rows-*.mdb"))) == 1
+    assert verify(tmp_path / "b") == ()
+
+
+def test_any_flipped_bit_is_found_or_changes_nothing(tmp_path: Path) -> None:
+    with vectors_bank(tmp_path / "b") as bank:
+        for batch in range(3):
+            names = [f"{batch}-{index}" for index in range(60)]
+            bank.add(names, vector_rows(60, seed=batch), source=f"run {batch}")
+        bank.set_scores("1-5", {"accuracy": 0.5})
+        bank.remove(["0-1"])
+        file = bank.path / bank.manifest.rows
+    before = all_rows(tmp_path / "b")
+    whole = file.read_bytes()
+    used = [at for at in range(0, len(whole), 4096) if any(whole[at : at + 4096])]
+    # Both meta pages, and of the others (branches, leaves, blocks, free ones) a few.
+    picks = random.Random(3)
+    found = 0
+    for page in (*used[:2], *picks.sample(used[2:], 6)):
+        at = page + picks.randrange(4096)
+        broken = bytearray(whole)
+        broken[at] ^= 1 << picks.randrange(8)
+        file.write_bytes(broken)
+        for lock in (tmp_path / "b").glob("*-lock"):
+            lock.unlink()
+        if verify(tmp_path / "b"):
+            found += 1
+        else:
+            assert all_rows(tmp_path / "b") == before, f"byte {at} of page {page // 4096}"
+    assert found > 0
+    file.write_bytes(whole)
+
+
+def test_a_damaged_row_is_never_an_answer(tmp_path: Path) -> None:
+    with vectors_bank(tmp_path / "b") as bank:
+        rows = vector_rows(3)
+        bank.add(["a", "b", "c"], rows)
+        file = bank.path / bank.manifest.rows
+    whole = file.read_bytes()
+    target = rows.values[1].tobytes()
+    assert whole.count(target) == 1
+    file.write_bytes(whole.replace(target, b"\1" + target[1:]))
+    assert any("b: the row was altered" in finding for finding in verify(tmp_path / "b"))
+    with BankStore(tmp_path / "b") as bank:
+        assert len(bank.gather(["a", "c"], check=True)) == 2
+        with pytest.raises(OurFailure, match="row of b was altered"):
+            bank.gather(["b"], check=True)
+
+
+def test_what_is_not_a_bank_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="not a vector bank"):
+        BankStore(tmp_path)
+    vectors_bank(tmp_path / "b").close()
+    manifest = tmp_path / "b" / "manifest.json"
+    text = json.loads(manifest.read_text())
+    # A manifest must not have us open a file somewhere else.
+    for rows in ("../other.mdb", "/etc/passwd", "rows-1.mdb/../x"):
+        manifest.write_text(json.dumps(text | {"rows": rows}))
+        with pytest.raises(InputError, match="rows"):
+            BankStore(tmp_path / "b")
+    manifest.write_text(json.dumps(text | {"format": 2}))
+    with pytest.raises(InputError, match="format"):
+        BankStore(tmp_path / "b")
+    manifest.write_text(json.dumps(text))
+    (tmp_path / "b" / "rows-1.mdb").write_bytes(b"not LMDB" * 1000)
+    with pytest.raises(OurFailure, match="damaged"):
+        BankStore(tmp_path / "b")
+
+
+def test_the_seals_of_keys_and_scores_go_with_their_user(tmp_path: Path) -> None:
+    with vectors_bank(tmp_path / "b") as bank:
+        bank.add(["a", "b"], vector_rows(2))
+        bank.add_key("a", b"h" * 32)
+        bank.set_scores("a", {"accuracy": 0.25})
+        assert (bank.key_owner(b"h" * 32), bank.key_owner(b"i" * 32)) == ("a", None)
+        assert bank.entry("a").scores == {"accuracy": 0.25}
+        bank.add(["a"], vector_rows(1, seed=5), replace=True)
+        assert bank.entry("a").scores == {}, "of the old row"
+        bank.remove(["a"])
+        assert bank.key_owner(b"h" * 32) is None
+    assert verify(tmp_path / "b") == ()
+
+
+# ---------------------------------------------------------------- codec and blocks
+
+
+def manifest_of(dtype: str) -> Manifest:
+    layout = VbLoraLayout(
+        rank=2,
+        length=4,
+        bank_size=300,
+        top_k=2,
+        modules=(Module(name="m", inputs=8, outputs=12), Module(name="n", inputs=4, outputs=4)),
+    )
+    shared = Generated(generator="peft-vera-1", seed=0, digest="0" * 64)
+    return Manifest(name="n", base_model="b", dtype=dtype, layout=layout, shared=shared)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "relative"), [("fp32", 0.0), ("fp16", 2**-11), ("bf16", 2**-8), ("int8", 1 / 254)]
+)
+@given(seed=st.integers(0, 2**32 - 1), power=st.integers(-6, 4))
+@settings(max_examples=20, deadline=None)
+def test_a_row_comes_back_within_its_types_rounding(
+    dtype: str, relative: float, seed: int, power: int
+) -> None:
+    codec = Codec(manifest_of(dtype))
+    generator = np.random.default_rng(seed)
+    values = (generator.normal(size=(3, codec.floats)) * 10.0**power).astype(np.float32)
+    values[1] = 0.0
+    choices = generator.integers(0, 300, size=(3, codec.choices))
+    raw = codec.encode(Rows(values, choices))
+    assert raw.shape == (3, codec.row_bytes)
+    back = codec.decode(raw)
+    assert np.array_equal(back.choices, choices)
+    if dtype == "int8":
+        # Half a level of each vector's own scale.
+        for vector in np.split(np.arange(codec.floats), np.cumsum(codec._sizes)[:-1]):
+            most = np.abs(values[:, vector]).max(axis=1, keepdims=True)
+            error = np.abs(back.values[:, vector] - values[:, vector])
+            assert (error <= most * relative * (1 + 1e-5)).all()
+    else:
+        floor = 2.0**-25 if dtype == "fp16" else 0.0
+        assert (np.abs(back.values - values) <= np.abs(values) * relative + floor).all()
+
+
+def test_bf16_rounds_as_torch_does() -> None:
+    import torch
+
+    codec = Codec(
+        Manifest(
+            name="n",
+            base_model="b",
+            dtype="bf16",
+            layout=SoupLayout(size=4096),
+            shared=Generated(generator="soup-1", seed=0, digest="0" * 64),
+        )
+    )
+    bits = np.random.default_rng(0).integers(0, 2**32, 4096, dtype=np.uint32)
+    values = bits.view(np.float32)
+    values = np.where(np.abs(values) < 1e38, values, 1.0).astype(np.float32)  # and NaN
+    got = codec.decode(codec.encode(plain(values[None]))).values[0]
+    assert np.array_equal(got, torch.from_numpy(values).bfloat16().float().numpy())
+
+
+@pytest.mark.parametrize("dtype", ["fp16", "bf16"])
+def test_a_number_too_large_is_refused(dtype: str) -> None:
+    codec = Codec(manifest_of(dtype))
+    values = np.full((1, codec.floats), 3.4e38, np.float32)
+    with pytest.raises(InputError, match=f"too large for {dtype}"):
+        codec.encode(Rows(values, np.zeros((1, codec.choices), np.int64)))
+
+
+@given(size=st.integers(1, 400_000))
+@settings(max_examples=200, deadline=None)
+def test_blocks_waste_little_and_hold_every_slot_once(size: int) -> None:
+    layout = Blocks(size)
+    per = layout.per_block
+    pages = -(-(per * size + 16) // 4096)
+    assert per == 1 or per * size <= 64 * 1024
+    if size <= 8 * 1024:
+        assert pages * 4096 <= 1.13 * per * size
+    seen = {layout.place(slot) for slot in range(3 * per)}
+    assert len(seen) == 3 * per
+    assert all(start + size <= per * size for _, start in seen)
