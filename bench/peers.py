@@ -48,3 +48,8 @@ def environment(name: str, *requirements: str) -> Path:
     )
     (folder / ".made").touch()
     return folder / "bin"
+
+
+def soup() -> Path:
+    """Soup's command line, the peer of nearly everything here."""
+    return environment("soup", "soup-cli==0.77.0")
