@@ -59,7 +59,7 @@ def start(folder: Path) -> Figure:
     lock = commands.write(folder / "soup.yaml", folder / "soup.lock")
     time.sleep(2.1)  # a file that was only just written is not cached
     ours: list[str | Path] = [Path(sys.executable).parent / "adapterbot", "lock", "check"]
-    theirs = [soup, "lock", "check", "--base-model", lock.base_model]
+    theirs: list[str | Path] = [soup, "lock", "check", "--base-model", lock.base_model]
     theirs += ["--base-sha", lock.base_model_sha, "--dataset-sha", lock.dataset_sha]
     theirs += ["--env-hash", lock.env_hash]
     a, b = in_turns([quiet(ours, folder), quiet(theirs, folder)], RUNS)
