@@ -49,7 +49,7 @@ class Hub:
     """`with Hub({"models/org/name": Repository(…)}) as hub:` gives `hub.url`, and in `hub.asked`
     the paths that were asked for."""
 
-    repositories: Mapping[str, Repository]
+    repositories: dict[str, Repository]
     asked: list[str] = field(default_factory=list)
 
     def __enter__(self) -> Self:
