@@ -190,6 +190,25 @@ def _text(value: str) -> Inert:
     return Inert(_ORDERED_LIST.sub(lambda found: f"{found[1]}&#{ord(found[2])};", "".join(parts)))
 
 
+# ---------------------------------------------------------------- where there is no code
+
+_FULL_WIDTH = {point: point - 0x20 + 0xFF00 for point in range(0x21, 0x7F)}
+# What GitHub links in a commit message or closes an issue by; the hyphen is that of GH-1.
+_LINKED = re.compile(
+    r"[@#]|(?<![0-9a-z])[0-9a-f]{7,64}(?![0-9a-z])|(?<=www)\.|:(?=//)|(?<=[a-z])-(?=[0-9])",
+    re.IGNORECASE,
+)
+
+
+def plain(value: str, limit: int = 200) -> str:
+    """One visible line for a commit message, where GitHub links words and nothing quotes them.
+
+    What would be linked is written in full-width forms, which read the same and link nothing.
+    """
+    shown = " ".join(visible(clip(value, limit)).split())
+    return _LINKED.sub(lambda found: found[0].translate(_FULL_WIDTH), shown)
+
+
 # ---------------------------------------------------------------- blocks
 
 # cmark keeps a fence's length in one byte: 255 backticks are closed by the first 255 of 300.

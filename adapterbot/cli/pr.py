@@ -88,13 +88,14 @@ def write(
     Exit codes: 0 done, 1 we or GitHub failed, 2 bad input.
     """
     from adapterbot.commands import pr as command
+    from adapterbot.commands.pr import EvidenceOptions
 
     done = command.run(
         command.PrOptions(
             title=title,
             base_sha=base_sha,
             adapter=adapter,
-            evidence=command.EvidenceOptions(eval_json, samples, tuple(dataset_diff or ()), config),
+            evidence=EvidenceOptions(eval_json, samples, tuple(dataset_diff or ()), config),
             output=output,
             format="json" if as_json and output is None and push is None else form,
             push=push,
@@ -109,9 +110,86 @@ def write(
         for place in (output, done.comment_url):
             if place:
                 typer.echo(place)
-    for note in done.pull.notes:
-        from adapterbot.gh.workflow import harmless
+    _say_notes(done.pull.notes)
 
+
+@pr_app.command("open")
+def open_(
+    title: Title,
+    adapter: AdapterDir,
+    base: Annotated[
+        str | None, typer.Option(help="Branch that it goes into; the default branch.")
+    ] = None,
+    path: Annotated[
+        str | None, typer.Option(help="Where it goes in the repository; where it lies.")
+    ] = None,
+    include: Annotated[
+        list[str] | None,
+        typer.Option(help="File or folder of this checkout to commit with it. Repeatable."),
+    ] = None,
+    eval_json: Eval = None,
+    samples: Samples = None,
+    dataset_diff: DatasetDiff = None,
+    config: Training = "soup.yaml",
+    repo: Annotated[
+        str | None, typer.Option(help="owner/name; GITHUB_REPOSITORY, or where `origin` points.")
+    ] = None,
+    branch: Annotated[
+        str | None, typer.Option(help="Branch to propose it from; adapterbot/<adapter>.")
+    ] = None,
+    label: Annotated[list[str] | None, typer.Option(help="Label to add. Repeatable.")] = None,
+    reviewer: Annotated[
+        list[str] | None, typer.Option(help="Login, or org/team. Repeatable.")
+    ] = None,
+    draft: Annotated[bool, typer.Option("--draft", help="Open it as a draft.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Open the pull request of an adapter, or update the one that is open.
+
+        adapterbot pr open "Retrained on March tickets" --adapter adapters/support --base main
+            --include soup.lock --eval report.json --samples report.json --reviewer alice
+
+    The token is GITHUB_TOKEN; it needs `contents: write` and `pull-requests: write`.
+
+    Exit codes: 0 it is there, 1 we or GitHub failed, 2 bad input.
+    """
+    from adapterbot.commands import pr_open as command
+    from adapterbot.commands.pr import EvidenceOptions
+
+    opened = command.run(
+        command.OpenOptions(
+            title=title,
+            adapter=adapter,
+            base=base,
+            path=path,
+            include=tuple(include or ()),
+            evidence=EvidenceOptions(eval_json, samples, tuple(dataset_diff or ()), config),
+            repository=repo,
+            branch=branch,
+            labels=tuple(label or ()),
+            reviewers=tuple(reviewer or ()),
+            draft=draft,
+        )
+    )
+    outcome = opened.outcome
+    if as_json:
+        result = {
+            "action": outcome.action.value,
+            "url": outcome.url,
+            "number": outcome.number,
+            "commit": outcome.commit,
+            "base_sha": outcome.base_sha,
+        }
+        typer.echo(json.dumps(result, indent=2))
+    else:
+        typer.echo(f"{outcome.action}  {outcome.url}" if outcome.url else outcome.action)
+    _say_notes(opened.pull.notes)
+
+
+def _say_notes(notes: tuple[str, ...]) -> None:
+    from adapterbot.gh.workflow import harmless
+
+    for note in notes:
         say(harmless(f"note: {note}"))
 
 

@@ -15,7 +15,7 @@ from adapterbot.errors import InputError
 from adapterbot.marker import document_key
 from adapterbot.pr import render as pages
 from adapterbot.pr.dataset import read_dataset_diff
-from adapterbot.pr.document import Evidence, checked_sha, checked_title, document
+from adapterbot.pr.document import Evidence, document
 from adapterbot.pr.inputs import read_deltas, read_samples
 from adapterbot.records import AdapterPullRequest
 
@@ -90,7 +90,6 @@ def run(options: PrOptions, environment: Mapping[str, str] = os.environ) -> Rend
     shown = options.adapter.as_posix()
     target = _target(options.push) if options.push else None
     client = connect(environment) if target else None
-    checked_title(options.title), checked_sha(options.base_sha)
     pull = document(
         options.title, options.base_sha, options.adapter, shown, options.evidence.read(shown)
     )

@@ -52,11 +52,22 @@ def document(
     Raises:
         InputError: the title or SHA is none, or the adapter is missing, unsafe or broken.
     """
-    weights, notes = adapter_weights(directory, shown)
+    title, base_sha = checked_title(title), checked_sha(base_sha)
+    return described(title, base_sha, *adapter_weights(directory, shown), evidence=evidence)
+
+
+def described(
+    title: str,
+    base_sha: str,
+    weights: AdapterWeights,
+    notes: tuple[str, ...],
+    evidence: Evidence,
+) -> AdapterPullRequest:
+    """The document about weights that were looked at already, with checked title and SHA."""
     return AdapterPullRequest(
         tool=f"adapterbot {__version__}",
-        title=checked_title(title),
-        base_sha=checked_sha(base_sha),
+        title=title,
+        base_sha=base_sha,
         adapter=weights,
         dataset_diff=evidence.dataset_diff,
         deltas=evidence.deltas,
@@ -114,10 +125,10 @@ def adapter_files(directory: Path, shown: str) -> tuple[tuple[str, ...], tuple[s
                 field=ascii(path.name)[1:-1][:200],
                 fix="rename the file",
             )
-    visible = [path for path in here if not path.name.startswith(".")]
-    pickles = [path.name for path in visible if path.suffix.lower() in _PICKLES]
-    folders = [path.name for path in visible if path.is_dir()]
-    kept = tuple(path.name for path in visible if path.is_file() and path.name not in set(pickles))
+    files = [path.name for path in here if path.is_file()]
+    kept = tuple(name for name in files if is_adapter_file(name))
+    pickles = [name for name in files if _is_pickle(name)]
+    folders = [path.name for path in here if path.is_dir() and not path.name.startswith(".")]
     if len(kept) > MAX_FILES:
         raise InputError(
             f"holds {len(kept):,} files, more than {MAX_FILES:,}",
@@ -130,6 +141,15 @@ def adapter_files(directory: Path, shown: str) -> tuple[tuple[str, ...], tuple[s
         if names
     )
     return kept, notes
+
+
+def is_adapter_file(name: str) -> bool:
+    """Whether a file directly in an adapter's directory is part of it, by its name."""
+    return not (name.startswith(".") or _is_pickle(name))
+
+
+def _is_pickle(name: str) -> bool:
+    return PurePosixPath(name).suffix.lower() in _PICKLES
 
 
 def checked_title(title: str) -> str:
@@ -170,7 +190,7 @@ def branch_of(path: str) -> str:
     return f"adapterbot/{name or 'adapter'}"
 
 
-def checked_branch(name: str) -> str:
+def checked_branch(name: str, field: str = "--branch") -> str:
     """A branch name of plain characters.
 
     Raises:
@@ -178,8 +198,8 @@ def checked_branch(name: str) -> str:
     """
     if not _BRANCH.fullmatch(name):
         raise InputError(
-            f"{name[:80]!r} is not a branch name for an adapter",
-            field="--branch",
+            f"{name[:80]!r} is not a branch name that we use",
+            field=field,
             fix="use letters, digits, '.', '_', '-' and '/'",
         )
     return name

@@ -108,7 +108,8 @@ class Proposals(Repositories):
         return [pull for pull in self.pulls.values() if pull.state == "open"]
 
     def _is(self, pull: Pull, repository: str, head: str, base: str) -> bool:
-        return (pull.repository, pull.head_ref, pull.base_ref) == (repository, head, base)
+        there = (pull.repository, pull.head_repository, pull.head_ref, pull.base_ref)
+        return there == (repository, repository, head, base)
 
     def _one(self, call: Call) -> Pull:
         try:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.github_server.records import Call, Json, Refusal, Reply
-from tests.github_server.shapes import blank
+from tests.github_server.shapes import blank, user_json
 
 ZERO = "0" * 40
 
@@ -132,7 +132,8 @@ class Repositories:
         )
         merge_base = self.git(call.repository, "merge-base", base, head).decode().strip()
         shape = blank("commit-comparison")
-        commit = blank("commit")
+        people = {role: user_json("bot") for role in ("author", "committer")}
+        commit = blank("commit") | people
         return Reply(
             200,
             shape
@@ -198,5 +199,6 @@ class Repositories:
             raise Refusal(missing, "Not Found" if missing == 404 else "Reference does not exist")
         return blank("git-ref") | {
             "ref": f"refs/{name}",
+            "url": f"{self.url}/repos/{call.repository}/git/refs/{name}",
             "object": {"type": "commit", "sha": found.decode().strip(), "url": f"{self.url}/x"},
         }

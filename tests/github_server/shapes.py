@@ -47,7 +47,7 @@ def pull_json(url: str, pull: Pull, schema: str) -> Json:
         "title": pull.title,
         "body": pull.body or None,
         "draft": pull.draft,
-        "labels": [blank("label") | {"name": name} for name in pull.labels],
+        "labels": [blank("label") | {"name": name, "description": ""} for name in pull.labels],
         "requested_reviewers": [user_json(name) for name in pull.reviewers],
         "requested_teams": [blank("team") | {"slug": name, "name": name} for name in pull.teams],
         "user": user_json(pull.author),

@@ -1,0 +1,599 @@
+"""`adapterbot pr open` against a GitHub that keeps real repositories, read back with real git."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adapterbot.commands import pr_open
+from adapterbot.commands.pr import EvidenceOptions
+from adapterbot.commands.pr_open import OpenOptions
+from adapterbot.errors import GitHubFailure, InputError, OurFailure
+from adapterbot.gh import branches, client
+from adapterbot.gh.pulls import Action
+from adapterbot.marker import marker
+from tests.github_server import Fault, GitHubServer
+
+ROOT = Path(__file__).parent.parent.parent
+ADAPTER = ROOT / "examples" / "tiny" / "adapters" / "dates"
+REPO = "octo/adapters"
+HEAD = "adapterbot/adapters-dates"
+NO_WAIT = client.Patience(sleep=lambda _: None)
+
+
+def git(cwd: Path, *arguments: str) -> str:
+    identity = ["-c", "user.name=t", "-c", "user.email=t@x.invalid"]
+    done = subprocess.run(
+        ["git", *identity, *arguments], cwd=cwd, check=True, capture_output=True, text=True
+    )
+    return done.stdout.strip()
+
+
+@dataclass
+class Place:
+    """A checkout, the bare repository that it came from, and the GitHub in front of that."""
+
+    server: GitHubServer
+    bare: Path
+    checkout: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            "GITHUB_TOKEN": "t0ken",
+            "GITHUB_API_URL": self.server.url,
+            "GITHUB_SERVER_URL": f"file://{self.bare.parent.parent}",
+            "GITHUB_REPOSITORY": REPO,
+        }
+
+    @property
+    def adapter(self) -> Path:
+        return self.checkout / "adapters" / "dates"
+
+    def options(self, **more: Any) -> OpenOptions:
+        return OpenOptions(
+            **{"title": "Better dates", "adapter": self.adapter, "base": "main", **more}
+        )
+
+    def open(self, **more: Any) -> Any:
+        return pr_open.run(self.options(**more), self.environment).outcome
+
+    def retrain(self, note: str = "again") -> None:
+        """Another README is enough of a new adapter."""
+        (self.adapter / "README.md").write_text(note)
+
+    def at(self, ref: str, path: str) -> str:
+        return git(self.bare, "show", f"{ref}:{path}")
+
+    def names(self, ref: str, folder: str = "adapters/dates") -> set[str]:
+        return set(git(self.bare, "ls-tree", "--name-only", f"{ref}:{folder}").split())
+
+    @property
+    def pull(self) -> Any:
+        (pull,) = self.server.world.pulls.values()
+        return pull
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    bare = tmp_path / "hub" / "octo" / "adapters.git"
+    bare.mkdir(parents=True)
+    git(bare, "init", "-q", "--bare", "-b", "main")
+    git(bare, "config", "uploadpack.allowFilter", "true")
+    checkout = tmp_path / "checkout"
+    git(tmp_path, "clone", "-q", str(bare), str(checkout))
+    git(checkout, "checkout", "-q", "-b", "main")
+    shutil.copytree(ADAPTER, checkout / "adapters" / "dates")
+    (checkout / "adapters" / "dates" / "notes.txt").write_text("old")
+    (checkout / "adapters" / "dates" / ".hidden").write_text("stays")
+    (checkout / "soup.lock").write_text("{}\n")
+    git(checkout, "add", ".")
+    git(checkout, "commit", "-qm", "first")
+    git(checkout, "push", "-q", "origin", "main")
+    monkeypatch.chdir(checkout)
+    real = client.connect
+    monkeypatch.setattr(
+        client, "connect", lambda token, url, **_: real(token, url, patience=NO_WAIT, timeout=5)
+    )
+    with GitHubServer() as server:
+        server.add_token("t0ken")
+        server.add_repository(REPO, bare)
+        server.world.collaborators |= {"alice", "bob"}
+        yield Place(server, bare, checkout)
+        assert server.violations == []
+
+
+# ---------------------------------------------------------------- open, update, leave alone
+
+
+def test_a_pull_request_holds_the_adapter_and_says_what_it_does(
+    place: Place, tmp_path: Path
+) -> None:
+    place.retrain()
+    (place.adapter / "notes.txt").unlink()
+    (place.adapter / "optimizer.pt").write_bytes(b"\x80\x04")
+    (place.checkout / "soup.lock").write_text('{"closure_sha": "x"}\n')
+    (place.checkout / "unrelated.txt").write_text("stays here")
+    deltas = tmp_path / "eval.json"
+    deltas.write_text(json.dumps([{"metric": "retry_rate", "baseline": 0.121, "candidate": 0.046}]))
+    outcome = place.open(
+        include=("soup.lock",), evidence=EvidenceOptions(eval=deltas),
+        labels=("adapter",), reviewers=("alice", "octo/ml"), draft=True,
+    )  # fmt: skip
+    assert outcome.action is Action.OPENED
+    assert outcome.url == f"{place.server.url}/{REPO}/pull/{outcome.number}"
+    base = git(place.bare, "rev-parse", "main")
+    assert outcome.base_sha == base
+    assert git(place.bare, "rev-parse", HEAD) == outcome.commit
+    assert git(place.bare, "rev-parse", f"{HEAD}^") == base
+    changed = git(place.bare, "diff", "--name-status", "main", HEAD).split("\n")
+    assert changed == ["A\tadapters/dates/README.md", "D\tadapters/dates/notes.txt", "M\tsoup.lock"]
+    assert place.at(HEAD, "adapters/dates/.hidden") == "stays"
+    pull = place.pull
+    assert (pull.title, pull.base_ref, pull.head_ref, pull.draft) == (
+        "Better dates",
+        "main",
+        HEAD,
+        True,
+    )
+    assert (pull.labels, pull.reviewers, pull.teams) == (["adapter"], ["alice"], ["ml"])
+    assert pull.body.startswith(marker("pr:adapters-dates") + "\n")
+    assert base in pull.body
+    assert "12.1% | 4.6% | −7.5%" in pull.body
+    assert "adapter_model.safetensors" in pull.body
+    assert "pickles left out: " in pull.body.replace("`", "")
+    git(place.bare, "fsck", "--strict")
+
+
+def test_only_what_differs_is_uploaded(place: Place) -> None:
+    place.retrain()
+    place.open()
+    (blob,) = place.server.sent("POST", "/git/blobs$")
+    assert len(blob.body["content"]) < 100  # the README, not the weights
+
+
+def test_running_it_again_changes_nothing_and_sends_no_write(place: Place) -> None:
+    place.retrain()
+    first = place.open(labels=("adapter",), reviewers=("alice",))
+    before = len(place.server.requests)
+    again = place.open(labels=("adapter",), reviewers=("alice",))
+    assert (again.action, again.number, again.commit) == (
+        Action.UNCHANGED,
+        first.number,
+        first.commit,
+    )
+    assert {r.method for r in place.server.requests[before:]} == {"GET"}
+
+
+def test_a_new_adapter_updates_the_same_pull_request(place: Place) -> None:
+    place.retrain("one")
+    first = place.open()
+    # The base moves on, and a person pushes a fix of their own to the branch.
+    (place.checkout / "other.txt").write_text("x")
+    git(place.checkout, "add", "other.txt")
+    git(place.checkout, "commit", "-qm", "other")
+    git(place.checkout, "push", "-q", "origin", "main")
+    git(place.checkout, "fetch", "-q", "origin")
+    work = place.checkout.parent / "person"
+    git(place.checkout.parent, "clone", "-q", "-b", HEAD, str(place.bare), str(work))
+    (work / "fix.txt").write_text("by hand")
+    git(work, "add", ".")
+    git(work, "commit", "-qm", "by hand")
+    git(work, "push", "-q", "origin", HEAD)
+    pull = place.pull
+    pull.body = f"Look here first.\r\n\r\n{pull.body}\r\nand here last"
+    pull.title = "Renamed by hand"
+    place.retrain("two")
+    second = place.open(title="Even better dates")
+    assert (second.action, second.number) == (Action.UPDATED, first.number)
+    assert second.base_sha == first.base_sha  # where the branch left the base, not its new tip
+    assert place.at(HEAD, "adapters/dates/README.md") == "two"
+    assert place.at(HEAD, "fix.txt") == "by hand"
+    assert git(place.bare, "merge-base", "--is-ancestor", first.commit, HEAD) == ""
+    assert pull.title == "Even better dates"
+    assert pull.body.startswith("Look here first.\n\n<!--")
+    assert pull.body.endswith("\nand here last")
+    assert pull.body.count(marker("pr:adapters-dates")) == 1
+
+
+def test_an_adapter_that_the_base_holds_already_opens_nothing(place: Place) -> None:
+    outcome = place.open()
+    assert (outcome.action, outcome.url) == (Action.NOTHING, None)
+    assert place.server.world.pulls == {}
+    assert place.server.sent("POST") == []
+
+
+def test_an_adapter_from_elsewhere_goes_where_it_is_told(place: Place, tmp_path: Path) -> None:
+    merged = tmp_path / "merged"
+    shutil.copytree(ADAPTER, merged)
+    with pytest.raises(InputError, match="outside the repository"):
+        place.open(adapter=merged)
+    outcome = place.open(adapter=merged, path="adapters/deep/merged")
+    assert outcome.action is Action.OPENED
+    assert place.names("adapterbot/adapters-deep-merged", "adapters/deep/merged") == {
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    }
+
+
+def test_after_a_merge_the_old_branch_starts_over(place: Place) -> None:
+    place.retrain("one")
+    first = place.open()
+    place.pull.state = "closed"
+    place.retrain("two")
+    second = place.open()
+    assert second.action is Action.OPENED
+    assert second.number != first.number
+    assert git(place.bare, "rev-parse", f"{HEAD}^") == git(place.bare, "rev-parse", "main")
+
+
+def test_reviewers_are_asked_again_after_new_weights_only(place: Place) -> None:
+    place.retrain("one")
+    number = place.open(reviewers=("alice",)).number
+    place.pull.reviewers.clear()  # GitHub takes them off the list when they have reviewed
+    place.server.world.reviews[REPO, number] = ["alice"]
+    place.open(reviewers=("alice",))
+    assert place.pull.reviewers == []
+    place.open(reviewers=("alice", "bob"))
+    assert place.pull.reviewers == ["bob"]
+    place.retrain("two")
+    place.open(reviewers=("alice", "bob"))
+    assert set(place.pull.reviewers) == {"alice", "bob"}
+
+
+# ---------------------------------------------------------------- whose branch it is
+
+
+def test_a_branch_of_somebody_else_is_not_touched(place: Place) -> None:
+    git(place.checkout, "checkout", "-q", "-b", HEAD)
+    git(place.checkout, "commit", "-q", "--allow-empty", "-m", "Adapterbot-Key: pr:other")
+    git(place.checkout, "push", "-q", "origin", HEAD)
+    place.retrain()
+    with pytest.raises(InputError, match="exists, and is not ours"):
+        place.open()
+    assert place.server.sent("POST") == place.server.sent("PATCH") == []
+    assert place.open(branch="mine").action is Action.OPENED
+
+
+def test_a_pull_request_without_our_marker_is_not_touched(place: Place) -> None:
+    place.retrain()
+    place.open()
+    pull = place.pull
+    for body in ("by hand", f"> {pull.body}", pull.body.replace("dates -->", "other -->")):
+        pull.body = body
+        with pytest.raises(InputError, match="is not ours"):
+            place.open()
+        assert pull.body == body
+
+
+def test_a_fork_with_a_branch_of_our_name_is_not_taken_for_ours(place: Place) -> None:
+    forged = place.server.add_pull(
+        REPO, 5, head_ref=HEAD, head_repository="octo/fork", base_ref="main", author="mallory"
+    )
+    forged.body = marker("pr:adapters-dates")
+    place.retrain()
+    assert place.open().number == 6
+    assert forged.title == "Adapter"
+
+
+# ---------------------------------------------------------------- refusals and what they leave
+
+
+@pytest.mark.parametrize(
+    ("forbidden", "line"),
+    [
+        ("git/create", "contents: write"),
+        ("git/update", "contents: write"),
+        ("pulls/create", "pull-requests: write"),
+        ("pulls/update", "pull-requests: write"),
+        ("issues/add-labels", "pull-requests: write"),
+    ],
+)
+def test_a_missing_permission_names_the_line_to_add(
+    place: Place, forbidden: str, line: str
+) -> None:
+    if "update" in forbidden:
+        place.retrain("one")
+        place.open()
+    tip = place.server.world.branch(REPO, HEAD)
+    place.retrain("two")
+    place.server.add_token("t0ken", forbidden=[forbidden])
+    with pytest.raises(InputError, match="lacks a permission") as caught:
+        place.open(labels=("adapter",))
+    assert f"`permissions: {line}`" in str(caught.value.fix)
+    if forbidden != "issues/add-labels":
+        # Nothing is left half-done: the branch is where it was, or is not there.
+        assert place.server.world.branch(REPO, HEAD) == tip
+
+
+def test_a_repository_that_lets_no_action_open_pull_requests_says_where(place: Place) -> None:
+    place.server.world.may_open = False
+    place.retrain()
+    with pytest.raises(InputError, match="may not open pull requests") as caught:
+        place.open()
+    assert "Workflow permissions" in str(caught.value.field)
+    assert place.server.world.branch(REPO, HEAD) is None
+
+
+def test_a_draft_where_there_are_none_is_named_and_leaves_no_branch(place: Place) -> None:
+    place.server.world.drafts_allowed = False
+    place.retrain()
+    with pytest.raises(InputError, match="no draft pull requests"):
+        place.open(draft=True)
+    assert place.server.world.branch(REPO, HEAD) is None
+
+
+def test_a_reviewer_who_cannot_be_asked_leaves_a_whole_pull_request(place: Place) -> None:
+    place.retrain()
+    with pytest.raises(InputError, match="is there, but GitHub asks none") as caught:
+        place.open(reviewers=("stranger",))
+    assert caught.value.field == "--reviewer"
+    assert place.open(reviewers=("alice",)).action is Action.UNCHANGED
+    assert place.pull.reviewers == ["alice"]
+
+
+def test_what_is_wrong_on_disk_is_said_before_anything_is_asked(
+    place: Place, tmp_path: Path
+) -> None:
+    wrong: list[dict[str, Any]] = [
+        {"title": ""},
+        {"adapter": tmp_path / "none", "path": "a"},
+        {"branch": "-x"},
+        {"reviewers": ("a b",)},
+        {"include": ("../..",)},
+        {"include": ("nothing",)},
+        {"repository": "nonsense"},
+        {"evidence": EvidenceOptions(eval=tmp_path / "none.json")},
+    ]
+    for more in wrong:
+        with pytest.raises(InputError):
+            place.open(**more)
+    (place.adapter / "adapter_model.safetensors").write_bytes(b"\x80\x04pickle")
+    with pytest.raises(InputError, match="pickle"):
+        place.open()
+    assert place.server.requests == []
+
+
+def test_a_base_that_does_not_exist_is_named(place: Place) -> None:
+    place.retrain()
+    with pytest.raises(InputError, match="no branch 'nope'"):
+        place.open(base="nope")
+
+
+def test_a_file_too_large_for_github_asks_for_lfs(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(branches, "LARGEST_BLOB", 1000)
+    place.retrain("x" * 2000)
+    with pytest.raises(InputError, match="outside Git LFS") as caught:
+        place.open()
+    assert "git lfs track '*.md'" in str(caught.value.fix)
+
+
+# ---------------------------------------------------------------- a GitHub that fails
+
+
+FAULTS = [
+    Fault("POST", "/pulls$", status=502, after_write=True),
+    Fault("POST", "/pulls$", status=502),
+    Fault("POST", "/pulls$", reset=True, after_write=True),
+    Fault("POST", "/git/refs$", status=502, after_write=True),
+    Fault("POST", "/git/blobs$", status=502, times=2),
+    Fault("POST", "/git/trees$", reset=True),
+    Fault("POST", "/git/commits$", truncate=True),
+    Fault("GET", "/pulls$", status=500),
+    Fault("POST", "/labels$", status=502, after_write=True),
+    Fault("POST", "/requested_reviewers$", reset=True, after_write=True),
+]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: f"{fault.path} {fault.status}")
+def test_a_hiccup_leaves_one_whole_pull_request(place: Place, fault: Fault) -> None:
+    place.server.inject(replace(fault))
+    place.retrain()
+    outcome = place.open(labels=("adapter",), reviewers=("alice",))
+    assert outcome.action in (Action.OPENED, Action.UPDATED)
+    pull = place.pull
+    assert (pull.labels, pull.reviewers) == (["adapter"], ["alice"])
+    assert git(place.bare, "rev-parse", HEAD) == outcome.commit
+
+
+@pytest.mark.parametrize(
+    "path", ["/git/blobs$", "/git/trees$", "/git/commits$", "/git/refs$", "/pulls$"]
+)
+def test_a_github_that_stays_down_leaves_nothing_and_the_next_run_finishes(
+    place: Place, path: str
+) -> None:
+    place.server.inject(Fault("POST", path, status=502, times=1000))
+    place.retrain()
+    with pytest.raises(OurFailure):
+        place.open()
+    assert place.server.world.branch(REPO, HEAD) is None
+    assert place.server.world.pulls == {}
+    place.server.faults.clear()
+    assert place.open().action is Action.OPENED
+
+
+def test_an_update_that_fails_halfway_puts_the_branch_back(place: Place) -> None:
+    place.retrain("one")
+    first = place.open()
+    place.server.inject(Fault("PATCH", r"/pulls/\d+$", status=502, times=1000))
+    place.retrain("two")
+    with pytest.raises(GitHubFailure):
+        place.open(title="Another title")
+    assert git(place.bare, "rev-parse", HEAD) == first.commit
+    place.server.faults.clear()
+    second = place.open(title="Another title")
+    assert (second.action, second.number) == (Action.UPDATED, first.number)
+
+
+def test_a_run_that_was_killed_between_branch_and_pull_request_is_finished(place: Place) -> None:
+    place.retrain()
+    first = place.open()
+    place.server.world.pulls.clear()  # as if the kill had come before it
+    again = place.open()
+    assert again.action is Action.OPENED
+    assert git(place.bare, "rev-parse", f"{HEAD}^{{tree}}") == git(
+        place.bare, "rev-parse", f"{first.commit}^{{tree}}"
+    )
+
+
+def test_runs_that_race_leave_one_pull_request(place: Place) -> None:
+    place.retrain()
+    failures: list[Exception] = []
+
+    def run() -> None:
+        try:
+            place.open(labels=("adapter",))
+        except Exception as error:  # noqa: BLE001 looked at below
+            failures.append(error)
+
+    threads = [threading.Thread(target=run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    # One that was overtaken six times in a row may give up, and says so; none leaves a second.
+    assert all(isinstance(error, OurFailure) for error in failures), failures
+    assert len(failures) < 4
+    place.open(labels=("adapter",))
+    assert len(place.server.world.open_pulls()) == 1
+    assert place.at(HEAD, "adapters/dates/README.md") == "again"
+
+
+# ---------------------------------------------------------------- Git LFS
+
+
+def track(place: Place, pattern: str = "*.safetensors") -> None:
+    (place.checkout / ".gitattributes").write_text(
+        f"{pattern} filter=lfs diff=lfs merge=lfs -text\n"
+    )
+    git(place.checkout, "add", ".gitattributes")
+    git(place.checkout, "commit", "-qm", "lfs")
+    git(place.checkout, "push", "-q", "origin", "main")
+
+
+lfs_only = pytest.mark.skipif(shutil.which("git-lfs") is None, reason="git-lfs is not installed")
+
+
+@lfs_only
+def test_a_repository_with_lfs_gets_a_pointer_and_the_object(place: Place) -> None:
+    import hashlib
+
+    track(place)
+    place.retrain("one")
+    outcome = place.open(labels=("adapter",))
+    assert outcome.action is Action.OPENED
+    weights = (place.adapter / "adapter_model.safetensors").read_bytes()
+    oid = hashlib.sha256(weights).hexdigest()
+    pointer = place.at(HEAD, "adapters/dates/adapter_model.safetensors")
+    assert f"oid sha256:{oid}" in pointer
+    assert (place.bare / "lfs" / "objects" / oid[:2] / oid[2:4] / oid).read_bytes() == weights
+    assert place.at(HEAD, "adapters/dates/README.md") == "one"
+    assert place.at(HEAD, "adapters/dates/.hidden") == "stays"
+    assert oid in place.pull.body
+    assert place.server.sent("POST", "/git/") == []
+    again = place.open(labels=("adapter",))
+    assert (again.action, again.commit) == (Action.UNCHANGED, outcome.commit)
+    place.retrain("two")
+    (place.adapter / "notes.txt").unlink()
+    assert place.open().action is Action.UPDATED
+    assert place.at(HEAD, "adapters/dates/README.md") == "two"
+    assert "notes.txt" not in place.names(HEAD)
+    # Nothing of this touched the user's own checkout or its configuration.
+    assert git(place.checkout, "branch", "--show-current") == "main"
+    assert "filter" not in (place.checkout / ".git" / "config").read_text()
+
+
+@lfs_only
+def test_with_lfs_a_failure_leaves_no_branch(place: Place) -> None:
+    track(place)
+    place.retrain()
+    place.server.inject(Fault("POST", "/pulls$", status=502, times=1000))
+    with pytest.raises(OurFailure):
+        place.open()
+    assert place.server.world.branch(REPO, HEAD) is None
+
+
+def test_attributes_that_do_not_concern_the_adapter_leave_the_api_route(place: Place) -> None:
+    track(place, "*.bin")
+    place.retrain()
+    assert place.open().action is Action.OPENED
+    assert place.server.sent("POST", "/git/blobs$")
+
+
+def test_without_git_lfs_it_is_asked_for(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    track(place)
+    place.retrain()
+    found = shutil.which
+    monkeypatch.setattr(shutil, "which", lambda name: None if name == "git-lfs" else found(name))
+    with pytest.raises(InputError, match="git-lfs is not on this machine"):
+        place.open()
+
+
+def test_the_token_is_in_no_argument_url_or_repr() -> None:
+    from adapterbot.gh.lfs import Remote
+
+    remote = Remote("https://github.com/octo/adapters.git", "s3cret")
+    assert "s3cret" not in repr(remote) + remote.url
+    values = [v for k, v in remote.environment().items() if k.startswith("GIT_CONFIG_VALUE")]
+    assert any(value.startswith("Authorization: Basic ") for value in values)
+
+
+# ---------------------------------------------------------------- hostile names
+
+
+def test_a_hostile_title_is_dead_in_body_and_commit_message(place: Place) -> None:
+    place.retrain()
+    title = "fixes #1 for @acme/team, see GH-2 \u202eand https://evil.example www.evil.example"
+    place.open(title=title)
+    message = git(place.bare, "log", "-1", "--format=%B", HEAD)
+    for alive in ("#1", "@acme", "GH-2", "://", "www.", "\u202e"):
+        assert alive not in message, alive
+    assert "\n\nAdapterbot-Key: pr:adapters-dates" in message
+
+
+# ---------------------------------------------------------------- the command
+
+
+def test_the_command_line(place: Place) -> None:
+    place.retrain()
+    given = [
+        sys.executable, "-m", "adapterbot", "pr", "open", "Better dates", "--adapter",
+        "adapters/dates", "--base", "main", "--label", "adapter",
+    ]  # fmt: skip
+    env = {**os.environ, **place.environment, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([*given, "--json"], env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert (told["action"], told["number"]) == ("opened", 1)
+    assert told["commit"] == git(place.bare, "rev-parse", HEAD)
+    del env["GITHUB_TOKEN"]
+    done = subprocess.run([*given, "--json"], env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "GITHUB_TOKEN" in json.loads(done.stdout)["error"]["fix"]
+
+
+def test_push_keeps_one_comment(place: Place, tmp_path: Path) -> None:
+    from adapterbot.commands.pr import PrOptions, run
+
+    place.server.add_pull(REPO, 7)
+    options = PrOptions("A title", "a" * 40, Path("adapters/dates"), push=f"{REPO}#7")
+    first = run(options, place.environment)
+    second = run(replace(options, title="Another"), place.environment)
+    assert first.comment_url == second.comment_url
+    (comment,) = place.server.comments(REPO, 7)
+    assert comment.body.startswith(marker("pr:adapters-dates"))
+    assert "# Another" in comment.body
+    with pytest.raises(InputError, match="not a pull request"):
+        run(replace(options, push="octo/adapters"), place.environment)
