@@ -127,4 +127,8 @@ def connect(environment: Mapping[str, str]) -> Client:
     from adapterbot.gh.client import connect as open_client
 
     token = environment.get("GITHUB_TOKEN") or environment.get("GH_TOKEN") or ""
-    return open_client(token, environment.get("GITHUB_API_URL") or API_URL)
+    return open_client(
+        token,
+        environment.get("GITHUB_API_URL") or API_URL,
+        graphql_url=environment.get("GITHUB_GRAPHQL_URL") or "",
+    )
