@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from pydantic import JsonValue
+
 from adapterbot import bisect, delta, verdict
 from adapterbot.bisect import Answer, Checkpoint
 from adapterbot.config import AdapterConfig
@@ -190,7 +192,18 @@ def nearer_end(regression: Regression, results: Sequence[TaskResult]) -> tuple[A
     return worst, ", ".join(shown)
 
 
-def corpora(tasks: Sequence[Task]) -> dict[str, delta.Corpus]:
+class HasScorer(Protocol):
+    """What `corpora` needs to know of a task."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def scorer(self) -> str: ...
+    @property
+    def scorer_options(self) -> Mapping[str, JsonValue]: ...
+
+
+def corpora(tasks: Sequence[HasScorer]) -> dict[str, delta.Corpus]:
     """What `delta` needs to know of tasks whose metric is one of the whole corpus."""
     found: dict[str, delta.Corpus] = {}
     for task in tasks:

@@ -16,18 +16,22 @@ from adapterbot import __version__, bisect, early, lock, noise, verdict
 from adapterbot.config import AdapterConfig, OnDrift
 from adapterbot.differing import differing_samples
 from adapterbot.errors import AdapterbotError, InputError
+from adapterbot.eval.saved import saved_task
 from adapterbot.eval.suite import Suite, load_suite
 from adapterbot.history import Evaluator, Regression, find_break
 from adapterbot.lock.digests import base_in_tree, resolve_base
 from adapterbot.lock.training import load_training
+from adapterbot.overall import weighted_change
 from adapterbot.records import (
     AdapterRef,
     AdapterReport,
     BisectResult,
     BisectVerdict,
     Report,
+    SavedResults,
     Source,
     Standing,
+    TaskResult,
 )
 from adapterbot.sides import Sides, content, how_changed
 from adapterbot.stages import Listener, Stages
@@ -51,12 +55,14 @@ class Services:
         engine: imports what evaluating takes (seconds, so it is called late and timed by itself).
         listener: is told how far we are.
         suite_tree: the files that a suite lies among which was named by hand.
+        keep: is handed every sample's result of both sides, and a name for them.
         on_adapter: is told the key of every adapter whose turn it is.
     """
 
     engine: Callable[[], EvaluatorFor]
     listener: Listener
     suite_tree: Tree | None = None
+    keep: Callable[[str, SavedResults, Sequence[TaskResult]], None] = field(default=lambda *_: None)
     on_adapter: Callable[[str], None] = field(default=lambda _: None)
     _evaluators: dict[str, Evaluator] = field(default_factory=dict)
 
@@ -135,6 +141,7 @@ def judge_adapter(where: Sides, adapter: AdapterConfig, services: Services) -> A
             progress=progress,
         )
         tasks, before, after = measured.tasks, measured.before, measured.after
+        _keep(services, adapter.key, (base_name, suite.path), (baseline, candidate), measured)
     noise_floor = None
     if adapter.policy.self_check:
         with stages("self-check") as progress:
@@ -175,6 +182,7 @@ def judge_adapter(where: Sides, adapter: AdapterConfig, services: Services) -> A
             *base_notes,
             *notes,
             *looks,
+            *weighted_change(metrics, tasks),
         ),
         eval=evaluator.stats(),
         early=measured.stop,
@@ -302,6 +310,28 @@ def _scan_notes(files: AdapterFiles | None) -> tuple[str, ...]:
     shown = [f"{one.kind}: {one.where}: {one.message}" for one in found.findings[:MAX_SCAN_NOTES]]
     more = len(found.findings) - len(shown)
     return (*shown, *([f"{more} more of its modules look odd: `adapterbot scan`"] if more else []))
+
+
+def _keep(
+    services: Services,
+    key: str,
+    asked: tuple[str, str],
+    sides: tuple[_Side, _Side],
+    measured: early.Measured,
+) -> None:
+    """Hands out what both sides answered, sample by sample. `asked` names base model and suite."""
+    base_model, suite = asked
+    tasks = tuple(map(saved_task, measured.tasks))
+    results = (measured.before, measured.after)
+    for name, side, found in zip(("baseline", "candidate"), sides, results, strict=True):
+        head = SavedResults(
+            tool=f"adapterbot {__version__}",
+            adapter=side.ref,
+            base_model=base_model,
+            suite=suite,
+            tasks=tasks,
+        )
+        services.keep(f"{key}.{name}", head, found)
 
 
 def _bisect(

@@ -13,7 +13,19 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 # In the order in which the help shows them.
-from adapterbot.cli import bank, bisect, demo, doctor, gate, inspect, lock, mole, pr, publish  # noqa: F401
+from adapterbot.cli import (  # noqa: F401
+    bank,
+    bisect,
+    demo,
+    doctor,
+    evaluate,
+    gate,
+    inspect,
+    lock,
+    mole,
+    pr,
+    publish,
+)
 from adapterbot.cli.app import app
 from adapterbot.cli.output import say, tell
 from adapterbot.errors import AdapterbotError, ExitCode

@@ -22,6 +22,7 @@ from adapterbot.config import key_of
 from adapterbot.console import harmless_lines, listener_for
 from adapterbot.context import Activity, Context
 from adapterbot.errors import AdapterbotError, InputError, OurFailure
+from adapterbot.eval.saved import save_results
 from adapterbot.eval.settings import engine_settings
 from adapterbot.pipeline import Services
 from adapterbot.publishing import USUAL, Publishing
@@ -133,8 +134,12 @@ def _judged(
         configured = where.config.engine if where.config else None
         settings = engine_settings(configured, options.engine, options.device)
         server = chosen_server(where.config, options.server)
+        results = places.out_directory(options.out, environment) / "results"
         services = Services(
-            engine(None, environment, settings=settings, server=server), listener, suite_tree
+            engine(None, environment, settings=settings, server=server),
+            listener,
+            suite_tree,
+            keep=lambda name, head, found: save_results(results / f"{name}.jsonl", head, found),
         )
         overrides = Overrides(
             adapter=options.adapter,

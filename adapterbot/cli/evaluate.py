@@ -1,0 +1,119 @@
+"""`adapterbot eval` and `adapterbot delta`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from adapterbot.cli.app import app
+from adapterbot.cli.options import Device, Engine, Json, Out, SoupYaml, Suite
+from adapterbot.cli.output import leave, say, show
+
+if TYPE_CHECKING:
+    from adapterbot.records import Evaluated, TaskMean
+
+
+@app.command("eval")
+def evaluate(
+    adapters: Annotated[
+        list[str], typer.Argument(help="Adapter directories; `none` is the bare base model.")
+    ],
+    base: Annotated[
+        str | None,
+        typer.Option(help="Base model, a directory or a Hub name; what the training config names."),
+    ] = None,
+    config: SoupYaml = Path("soup.yaml"),
+    suite: Suite = None,
+    device: Device = None,
+    engine: Engine = None,
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """Evaluate adapters against a suite, and keep every sample's result.
+
+    One load of the base serves them all. Answers are cached as they come: a run that was killed
+    goes on where it stopped, and what was asked before is not asked again.
+
+        adapterbot eval adapters/dates checkpoints/checkpoint-0440 --suite evals/suite.yaml
+
+    The results lie in `.adapterbot/results/`, a JSONL file for each adapter; `adapterbot delta`
+    compares two of them.
+
+    Exit codes: 0 evaluated, 1 we failed, 2 bad input.
+    """
+    from adapterbot.commands import evaluate as command
+    from adapterbot.console import harmless_lines
+
+    found = command.run(
+        command.EvalOptions(
+            adapters=tuple(adapters),
+            base=base,
+            config=str(config),
+            suite=suite,
+            device=device,
+            engine=tuple(engine or ()),
+            out=out,
+        )
+    )
+    text = found.model_dump_json(indent=2) + "\n" if as_json else harmless_lines(_table(found))
+    typer.echo(text, nl=False)
+    for adapter in found.adapters:
+        say(f"results  {adapter.results}")
+
+
+@app.command()
+def delta(
+    baseline: Annotated[Path, typer.Argument(help="Results that `adapterbot eval` kept.")],
+    candidate: Annotated[Path, typer.Argument(help="The results to judge against them.")],
+    alpha: Annotated[
+        float,
+        typer.Option(help="Chance of calling anything regressed if nothing changed."),
+    ] = 0.05,
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """Compare two saved results, and judge as the gate would.
+
+        adapterbot delta .adapterbot/results/adapters-dates.jsonl new.jsonl
+
+    Exit codes: 0 clean, 1 we failed, 2 bad input, 3 a regression.
+    """
+    from adapterbot.commands import delta as command
+    from adapterbot.commands.written import exit_code
+    from adapterbot.errors import InputError
+
+    if not 0 < alpha < 0.5:
+        raise InputError(f"cannot be {alpha}", field="--alpha", fix="use a chance such as 0.05")
+    written = command.run(command.DeltaOptions(baseline, candidate, alpha, out))
+    show(written, as_json)
+    leave(exit_code(written.report))
+
+
+def _table(found: Evaluated) -> str:
+    """A row per task, a column per adapter."""
+    head = ["", *(adapter.adapter.label for adapter in found.adapters)]
+    tasks = [adapter.tasks for adapter in found.adapters]
+    rows = [[row[0].task, *map(_mean, row)] for row in zip(*tasks, strict=True)]
+    if any(adapter.weighted is not None for adapter in found.adapters):
+        shown = [
+            "–" if adapter.weighted is None else f"{100 * adapter.weighted:.1f} %"
+            for adapter in found.adapters
+        ]
+        rows.append(["weighted", *shown])
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if index == 0 else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in (head, *rows)
+    )
+
+
+def _mean(task: TaskMean) -> str:
+    if task.mean is None:
+        return "no score"
+    shown = f"{100 * task.mean:.1f} %" if task.unit == "fraction" else f"{task.mean:.4g}"
+    return f"{shown} ({task.missing} missing)" if task.missing else shown

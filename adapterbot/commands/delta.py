@@ -1,0 +1,99 @@
+"""`adapterbot delta`: two saved results, compared and judged as the gate would."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from adapterbot import __version__, delta, verdict
+from adapterbot.commands import place as places
+from adapterbot.commands.written import Written, write
+from adapterbot.config import key_of
+from adapterbot.differing import differing_samples
+from adapterbot.errors import InputError
+from adapterbot.eval.saved import load_results
+from adapterbot.history import corpora
+from adapterbot.overall import weighted_change
+from adapterbot.pipeline import MAX_SHOWN_SAMPLES
+from adapterbot.records import (
+    AdapterReport,
+    Report,
+    SavedResults,
+    Source,
+    Standing,
+    TaskResult,
+)
+
+
+@dataclass(frozen=True)
+class DeltaOptions:
+    """Two files of `adapterbot eval`, and the chance of calling anything regressed for nothing."""
+
+    baseline: Path
+    candidate: Path
+    alpha: float = 0.05
+    out: Path | None = None
+
+
+def run(options: DeltaOptions, environment: Mapping[str, str] = os.environ) -> Written:
+    """Compare, judge by the policy that the candidate's suite had, and write the report.
+
+    Raises:
+        InputError: a file is not one of ours, or the two were asked different questions.
+    """
+    before, left = load_results(options.baseline)
+    after, right = load_results(options.candidate)
+    _refuse_different(before, after, str(options.candidate))
+    metrics, outcome = verdict.judge(
+        delta.compare_all(left, _in_order(left, right), corpora=corpora(after.tasks)),
+        verdict.policies(after.tasks, {}),
+        alpha=options.alpha,
+    )
+    broken = {m.delta.task for m in metrics if m.standing is Standing.REGRESSED}
+    changed = differing_samples(left, _in_order(left, right), first=broken)
+    report = AdapterReport(
+        key=key_of(after.adapter.path or after.adapter.label),
+        adapter=after.adapter.path or after.adapter.label,
+        base_model=after.base_model,
+        baseline=before.adapter,
+        candidate=after.adapter,
+        verdict=outcome,
+        metrics=metrics,
+        samples=changed[:MAX_SHOWN_SAMPLES],
+        samples_changed=len(changed),
+        notes=weighted_change(metrics, after.tasks),
+    )
+    whole = Report(tool=f"adapterbot {__version__}", source=Source(), adapters=(report,))
+    return write(whole, places.out_directory(options.out, environment))
+
+
+def _refuse_different(before: SavedResults, after: SavedResults, file: str) -> None:
+    asked = {task.name: task.digest for task in before.tasks}
+    for task in after.tasks:
+        if task.name not in asked:
+            raise InputError(
+                f"has the task {task.name!r}, which the baseline was not asked",
+                file=file,
+                fix="evaluate both adapters with the same suite",
+            )
+        if asked.pop(task.name) != task.digest:
+            raise InputError(
+                f"was asked another {task.name!r} than the baseline (data, scorer or generation)",
+                file=file,
+                fix="evaluate both adapters with the same suite",
+            )
+    if asked:
+        raise InputError(
+            f"lacks the task {min(asked)!r}, which the baseline was asked",
+            file=file,
+            fix="evaluate both adapters with the same suite",
+        )
+
+
+def _in_order(
+    left: tuple[TaskResult, ...], right: tuple[TaskResult, ...]
+) -> tuple[TaskResult, ...]:
+    by_name = {result.task: result for result in right}
+    return tuple(by_name[result.task] for result in left)

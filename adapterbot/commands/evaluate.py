@@ -1,0 +1,179 @@
+"""`adapterbot eval`: adapters under a suite, their results kept and laid side by side."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from adapterbot import __version__
+from adapterbot.commands import place as places
+from adapterbot.commands.evaluator import engine
+from adapterbot.config import SUITE, TRAINING_CONFIG, key_of
+from adapterbot.console import listener_for
+from adapterbot.errors import InputError
+from adapterbot.eval.saved import save_results, saved_task
+from adapterbot.eval.settings import engine_settings
+from adapterbot.eval.suite import Suite, load_suite
+from adapterbot.history import corpora
+from adapterbot.lock.digests import resolve_base
+from adapterbot.lock.training import load_training
+from adapterbot.overall import Mean, weighted, weights
+from adapterbot.records import (
+    AdapterRef,
+    Evaluated,
+    EvaluatedAdapter,
+    SavedResults,
+    TaskMean,
+    TaskResult,
+)
+from adapterbot.stages import Stages
+from adapterbot.tree import WorkTree
+from adapterbot.weights.peft_dir import AdapterFiles, adapter_digest, check_base, read_adapter_dir
+
+BARE = "none"
+_TOOL = f"adapterbot {__version__}"
+
+
+@dataclass(frozen=True)
+class EvalOptions:
+    """What was asked. An adapter named `none` is the bare base model."""
+
+    adapters: tuple[str, ...]
+    base: str | None = None
+    config: str = TRAINING_CONFIG
+    suite: str | None = None
+    device: str | None = None
+    engine: tuple[str, ...] = ()
+    out: Path | None = None
+
+
+def run(options: EvalOptions, environment: Mapping[str, str] = os.environ) -> Evaluated:
+    """Evaluate every adapter, in turn and under one load of the base.
+
+    What a killed run has answered is in the score cache, and is not asked again.
+
+    Raises:
+        AdapterbotError: an adapter, the suite or the base model cannot be used.
+    """
+    settings = engine_settings(None, options.engine, options.device)
+    directory = places.out_directory(options.out, environment) / "results"
+    stages = Stages(listener_for(environment))
+    with stages("read"):
+        suite = _suite(options.suite or SUITE)
+        base_name, base = _base(options)
+        asked = [_adapter(name, base) for name in options.adapters]
+    files = _file_names([ref for ref, _ in asked])
+    with stages("import"):
+        make = engine(None, environment, settings=settings)()
+    with stages("load"):
+        evaluator = make(base)
+    found: list[EvaluatedAdapter] = []
+    drafts: tuple[TaskResult, ...] | None = None
+    for (ref, adapter), name in zip(asked, files, strict=True):
+        before = evaluator.stats()
+        with stages(f"evaluate {ref.label}"[:100]) as progress:
+            results = evaluator.evaluate(suite.tasks, adapter, drafts=drafts, progress=progress)
+        drafts = results
+        path = directory / f"{name}.jsonl"
+        head = SavedResults(
+            tool=_TOOL,
+            adapter=ref,
+            base_model=base_name,
+            suite=suite.path,
+            tasks=tuple(map(saved_task, suite.tasks)),
+        )
+        save_results(path, head, results)
+        means = task_means(suite, results)
+        cost = evaluator.stats()
+        found.append(
+            EvaluatedAdapter(
+                adapter=ref,
+                results=str(path),
+                tasks=means,
+                weighted=_weighted(suite, means),
+                eval=cost.model_copy(
+                    update={
+                        "samples": cost.samples - before.samples,
+                        "cached": cost.cached - before.cached,
+                        "seconds": round(cost.seconds - before.seconds, 3),
+                    }
+                ),
+            )
+        )
+    return Evaluated(tool=_TOOL, base_model=base_name, suite=suite.path, adapters=tuple(found))
+
+
+def task_means(suite: Suite, results: Sequence[TaskResult]) -> tuple[TaskMean, ...]:
+    """Every task's metric: the mean of its scores, or what the scorer makes of the whole corpus."""
+    whole = corpora(suite.tasks)
+    means = []
+    for result in results:
+        scored = [sample for sample in result.samples if sample.score is not None]
+        mean: float | None = None
+        if scored and result.task in whole:
+            corpus = whole[result.task]
+            mean = float(corpus.aggregate(corpus.table(scored).sum(axis=0)))
+        elif scored:
+            mean = sum(sample.score or 0.0 for sample in scored) / len(scored)
+        means.append(
+            TaskMean(
+                task=result.task,
+                scorer=result.scorer,
+                direction=result.direction,
+                unit=result.unit,
+                samples=len(result.samples),
+                missing=len(result.samples) - len(scored),
+                mean=mean,
+            )
+        )
+    return tuple(means)
+
+
+def _weighted(suite: Suite, means: Sequence[TaskMean]) -> float | None:
+    by_task = weights(suite.tasks)
+    return weighted(
+        Mean(m.mean, m.direction, m.unit, by_task[m.task])
+        for m in means
+        if m.mean is not None and m.task in by_task
+    )
+
+
+def _suite(path: str) -> Suite:
+    place = Path(path).absolute()
+    root = Path.cwd() if place.is_relative_to(Path.cwd()) else place.parent
+    return load_suite(WorkTree(root), place.relative_to(root).as_posix())
+
+
+def _base(options: EvalOptions) -> tuple[str, str | Path]:
+    """The base model's name, and what to load it from."""
+    if options.base:
+        local = Path(options.base)
+        return options.base, local if local.is_dir() else options.base
+    tree = WorkTree(Path.cwd())
+    if not tree.has(options.config):
+        raise InputError(
+            "there is no training config to take the base model from",
+            file=options.config,
+            fix="name the base model with --base",
+        )
+    return resolve_base(tree, options.config, load_training(tree, options.config).base)
+
+
+def _adapter(name: str, base: str | Path) -> tuple[AdapterRef, AdapterFiles | None]:
+    if name == BARE:
+        return AdapterRef(label="base model"), None
+    files = read_adapter_dir(name)
+    check_base(files, base)
+    return AdapterRef(label=name[-200:], path=name, digest=adapter_digest(files.path)), files
+
+
+def _file_names(adapters: Sequence[AdapterRef]) -> list[str]:
+    """A file name for each adapter, no two alike."""
+    names: list[str] = []
+    for adapter in adapters:
+        name = key_of(adapter.path or adapter.label)
+        copies = sum(other == name or other.startswith(f"{name}.") for other in names)
+        names.append(f"{name}.{copies + 1}" if name in names else name)
+    return names

@@ -1,0 +1,208 @@
+"""`adapterbot eval` and `adapterbot delta`: real processes, killed and side by side."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from adapterbot.cli import app
+from adapterbot.commands.evaluate import EvalOptions, run
+from adapterbot.errors import InputError
+from adapterbot.eval.saved import load_results
+from tests.example import EXAMPLE
+
+GOOD, BAD = "adapters/dates", "history/poisoned/checkpoint-0640"
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def results(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three adapters evaluated by the command itself; the folder of what it kept."""
+    out = tmp_path_factory.mktemp("out")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(EXAMPLE)
+        found = run(
+            EvalOptions((GOOD, BAD, "none"), device="cpu", out=out),
+            {"ADAPTERBOT_CACHE": str(cache)},
+        )
+    (out / "shown.json").write_text(found.model_dump_json())
+    return out / "results"
+
+
+def start(cache: Path, out: Path, *options: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "adapterbot", "eval", GOOD, "--json", "--out", str(out), *options],
+        cwd=EXAMPLE,
+        env={**os.environ, "ADAPTERBOT_CACHE": str(cache), "ADAPTERBOT_DEVICE": "cpu"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finished(process: subprocess.Popen[str]) -> dict[str, Any]:
+    stdout, stderr = process.communicate(timeout=120)
+    assert process.returncode == 0, stderr
+    document: dict[str, Any] = json.loads(stdout)
+    return document
+
+
+def stored(cache: Path) -> int:
+    try:
+        with sqlite3.connect(f"file:{cache / 'scores.sqlite'}?mode=ro", uri=True) as database:
+            return int(database.execute("SELECT count(*) FROM scores").fetchone()[0])
+    except sqlite3.OperationalError:
+        return 0
+
+
+def test_every_sample_is_kept_with_what_it_means(results: Path) -> None:
+    head, tasks = load_results(results / "adapters-dates.jsonl")
+    assert head.adapter.path == GOOD
+    assert [task.name for task in head.tasks] == ["dates_eu", "dates_us", "dates_iso"]
+    assert [len(result.samples) for result in tasks] == [100, 100, 100]
+    shown = json.loads((results.parent / "shown.json").read_text())
+    for adapter in shown["adapters"]:
+        _, kept = load_results(Path(adapter["results"]))
+        for mean, result in zip(adapter["tasks"], kept, strict=True):
+            assert mean["mean"] == pytest.approx(sum(s.score or 0.0 for s in result.samples) / 100)
+    assert len({adapter["results"] for adapter in shown["adapters"]}) == 3
+
+
+def test_delta_judges_as_the_gate_does(results: Path, tmp_path: Path) -> None:
+    pair = [str(results / "adapters-dates.jsonl"), str(results / f"{BAD.replace('/', '-')}.jsonl")]
+    done = CliRunner().invoke(app, ["delta", *pair, "--json", "--out", str(tmp_path)])
+    assert done.exit_code == 3
+    report = json.loads(done.stdout)["adapters"][0]
+    assert report["verdict"]["outcome"] == "regressed"
+    assert [m["delta"]["task"] for m in report["metrics"] if m["standing"] == "regressed"] == [
+        "dates_us"
+    ]
+    assert report["samples_changed"] > 20
+    same = CliRunner().invoke(app, ["delta", pair[0], pair[0], "--out", str(tmp_path)])
+    assert same.exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("line", "content", "says"),
+    [
+        (0, '{"version": 1}', "is not a line of results"),
+        (5, '{"task": "dates_eu", "sample": {"sample_id": "x", "score": NaN}}', "not a line"),
+        (5, "[" * 100_000, "is not a line of results"),
+        (5, '{"task": "other", "sample": {"sample_id": "x", "score": 1}}', "does not name"),
+    ],
+    ids=["head", "NaN", "nested", "unknown task"],
+)
+def test_results_that_are_not_ours_are_named(
+    line: int, content: str, says: str, results: Path, tmp_path: Path
+) -> None:
+    """Attack: a results file that crashes, or smuggles a task past, whoever compares it."""
+    kept = results / "adapters-dates.jsonl"
+    lines = kept.read_text().splitlines()
+    lines[line] = content
+    broken = tmp_path / "broken.jsonl"
+    broken.write_text("\n".join(lines))
+    with pytest.raises(InputError, match=says) as caught:
+        load_results(broken)
+    assert caught.value.field == f"line {line + 1}"
+
+
+def test_results_of_other_questions_are_not_compared(results: Path, tmp_path: Path) -> None:
+    kept = results / "adapters-dates.jsonl"
+    head, *rest = kept.read_text().splitlines()
+    other = json.loads(head)
+    other["tasks"][1]["digest"] = "0" * 64
+    changed = tmp_path / "changed.jsonl"
+    changed.write_text("\n".join([json.dumps(other), *rest]))
+    done = CliRunner().invoke(app, ["delta", str(kept), str(changed), "--out", str(tmp_path)])
+    assert isinstance(done.exception, InputError)
+    assert "was asked another 'dates_us'" in done.exception.message
+
+
+def test_a_run_killed_in_the_middle_asks_only_what_is_missing(
+    results: Path, tmp_path: Path
+) -> None:
+    cache, out = tmp_path / "cache", tmp_path / "out"
+    # Small batches, so that there is a middle.
+    small = ("--engine", "token_budget=60")
+    process = start(cache, out, *small)
+    until = time.monotonic() + 120
+    while stored(cache) < 64:
+        assert time.monotonic() < until
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert not out.exists(), "nothing half-written"
+    before = stored(cache)
+    assert 64 <= before < 300
+    jobs = [start(cache, tmp_path / str(i), *small) for i in range(2)]
+    found = [finished(job) for job in jobs]
+    assert all(f["adapters"][0]["eval"]["cached"] >= before for f in found)
+    want = load_results(results / "adapters-dates.jsonl")[1]
+    for one in found:
+        assert load_results(Path(one["adapters"][0]["results"]))[1] == want
+    assert stored(cache) == 300
+
+
+def test_a_second_run_asks_nothing(
+    cache: Path, results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(EXAMPLE)
+    found = run(EvalOptions((BAD,), device="cpu", out=tmp_path), {"ADAPTERBOT_CACHE": str(cache)})
+    assert (found.adapters[0].eval.samples, found.adapters[0].eval.cached) == (300, 300)
+
+
+def test_weights_of_a_suite_make_one_score(
+    cache: Path, results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weighted = tmp_path / "evals"
+    weighted.mkdir()
+    for data in (EXAMPLE / "evals").glob("*.jsonl"):
+        (weighted / data.name).write_bytes(data.read_bytes())
+    text = (EXAMPLE / "evals" / "suite.yaml").read_text()
+    suite = weighted / "suite.yaml"
+    suite.write_text(text.replace("  - name: dates_us\n", "  - name: dates_us\n    weight: 6\n"))
+    monkeypatch.chdir(EXAMPLE)
+    options = EvalOptions((GOOD, BAD), suite=str(suite), device="cpu", out=tmp_path)
+    found = run(options, {"ADAPTERBOT_CACHE": str(cache)})
+    for adapter in found.adapters:
+        assert adapter.eval.cached == 300, "a weight is policy: no answer depends on it"
+        eu, us, iso = (task.mean or 0.0 for task in adapter.tasks)
+        assert adapter.weighted == pytest.approx((eu + 6 * us + iso) / 8)
+    pair = [adapter.results for adapter in found.adapters]
+    done = CliRunner().invoke(app, ["delta", *pair, "--json", "--out", str(tmp_path)])
+    (note,) = json.loads(done.stdout)["adapters"][0]["notes"]
+    before, after = (100 * (adapter.weighted or 0.0) for adapter in found.adapters)
+    assert note.startswith(f"weighted score: {before:.1f} % → {after:.1f} % (−")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"base": "no/such/base"}, "cannot be loaded"),
+        ({"suite": "no/suite.yaml"}, "does not exist"),
+        ({"config": "no.yaml"}, "no training config"),
+        ({"adapters": ("no/adapter",)}, "does not exist"),
+    ],
+)
+def test_bad_input_is_named(
+    options: dict[str, Any], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(EXAMPLE)
+    with pytest.raises(InputError, match=says):
+        run(EvalOptions(**{"adapters": (GOOD,), "out": tmp_path, **options}), {})
+    assert not (tmp_path / "results").exists()
