@@ -32,7 +32,7 @@ class LocalModel:
     def __init__(self, base: BaseModel, settings: EngineSettings) -> None:
         self.base = base
         self.settings = settings
-        self._respondent = Respondent(base, settings.token_budget)
+        self._respondent = Respondent.of(base, settings.token_budget)
         self._attachment = attach(base.model, {})
 
     @property

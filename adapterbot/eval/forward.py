@@ -30,6 +30,7 @@ class Forward:
     Attributes:
         recurrent: the model keeps a state beside keys and values (Mamba and its hybrids), which
             cannot be taken back or shared by position.
+        window: how far back its attention reaches, None without a limit.
     """
 
     def __init__(self, model: Any) -> None:
@@ -39,7 +40,7 @@ class Forward:
             OurFailure: they do not.
         """
         self.recurrent = bool(getattr(model, "_is_stateful", False))
-        self._window = _window(model.config.get_text_config())
+        self.window = _window(model.config.get_text_config())
         self._model = model
         self._chunk = max(1, _LOGITS_AT_ONCE // model.config.get_text_config().vocab_size)
         for body in (model.base_model, model.get_decoder(), getattr(model, "model", model)):
@@ -58,7 +59,7 @@ class Forward:
         Not where a state or a bias counts positions by where they lie, and not where a window
         does: it would reach less far behind a hole.
         """
-        if self.recurrent or (self._window and length > self._window):
+        if self.recurrent or (self.window and length > self.window):
             return False
         return self._reads_past_holes
 

@@ -10,18 +10,17 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Generic, TypeVar
+from typing import Generic, Self, TypeVar
 
 from adapterbot.eval.answers import Answer, Request, cut_at_stop
 from adapterbot.eval.base_model import BaseModel
 from adapterbot.eval.batches import Batcher
 from adapterbot.eval.drafts import Worth, pilot
-from adapterbot.eval.forward import Forward
-from adapterbot.eval.generation import GenerationRequest, Generator
-from adapterbot.eval.loglikelihood import LikelihoodRequest, loglikelihoods
+from adapterbot.eval.generation import GenerationRequest
+from adapterbot.eval.loglikelihood import LikelihoodRequest
+from adapterbot.eval.passes import LocalPasses, Passes
 from adapterbot.eval.prompts import Prompts
 from adapterbot.eval.questions import Ids, Question, Unanswered, noise_key
-from adapterbot.eval.reading import Reader
 from adapterbot.eval.sampling import Choice
 from adapterbot.eval.scorers import scorer_class
 from adapterbot.eval.stems import stem_lengths
@@ -43,15 +42,20 @@ class Timed(Generic[_Result]):
 
 
 class Respondent:
-    """Answers samples with one loaded model."""
+    """Answers samples with one loaded model, wherever it is."""
 
-    def __init__(self, base: BaseModel, token_budget: int | None) -> None:
-        self.prompts = Prompts(base.tokenizer, base.name)
-        self._base = base
-        self._forward = Forward(base.model)
-        self._reader = Reader(base, self._forward)
-        self._generator = Generator(base, self._forward, self._reader, self.prompts.text)
-        self._batcher = Batcher(token_budget, base.device.type)
+    def __init__(self, prompts: Prompts, passes: Passes, batcher: Batcher) -> None:
+        self.prompts = prompts
+        self._passes = passes
+        self._limits = passes.limits
+        self._batcher = batcher
+
+    @classmethod
+    def of(cls, base: BaseModel, token_budget: int | None) -> Self:
+        """With a model of this process."""
+        prompts = Prompts(base.tokenizer, base.name)
+        batcher = Batcher(token_budget, base.device.type)
+        return cls(prompts, LocalPasses(base, prompts.text), batcher)
 
     def answers(self, questions: Sequence[Question]) -> Iterator[tuple[int, Answer | Unanswered]]:
         """Yields (index in `questions`, answer) as batches are done, each question once.
@@ -69,7 +73,7 @@ class Respondent:
             yield from self._generated(generate)
             yield from self._weighed(likelihood)
         finally:
-            self._reader.forget()
+            self._passes.forget()
 
     def _generated(
         self, questions: Mapping[int, Question]
@@ -82,7 +86,7 @@ class Respondent:
             else:
                 requests[index] = self._request(question, prompt)
         requests = self._with_stems(requests, lambda request: request.prompt)
-        worth = Worth(self._base.device.type)
+        worth = Worth(self._limits.device)
         for index, (ids, complete) in self._piloted(requests, worth):
             requests[index] = replace(requests[index], begun=ids, draft=())
             if complete:
@@ -93,7 +97,7 @@ class Respondent:
         def answer(batch: Sequence[GenerationRequest]) -> list[Ids]:
             if not worth.pays:
                 batch = [replace(request, draft=()) for request in batch]
-            return self._generator.answer(batch)
+            return self._passes.answer(batch)
 
         for index, timed in self._run(requests, answer):
             worth.book(requests[index].guess, timed.value[len(requests[index].begun) :])
@@ -108,7 +112,7 @@ class Respondent:
             key=lambda index: len(requests[index].prompt),
         )
         first = {drafted[at]: requests[drafted[at]] for at in pilot(len(drafted))}
-        for index, checked in self._batcher.run(first, _tokens, self._generator.check):
+        for index, checked in self._batcher.run(first, _tokens, self._passes.check):
             worth.book(first[index].guess, checked[0])
             yield index, checked
 
@@ -126,7 +130,7 @@ class Respondent:
             else:
                 requests[index] = request
         requests = self._with_stems(requests, lambda request: request.context)
-        for index, timed in self._run(requests, self._loglikelihoods):
+        for index, timed in self._run(requests, self._passes.loglikelihoods):
             yield index, _judged(questions[index], requests[index], timed)
 
     def _with_stems(
@@ -136,7 +140,7 @@ class Respondent:
         stems = stem_lengths([text(request) for request in requests.values()])
         return {
             index: replace(request, stem=stem)
-            if stem and self._forward.tolerates_holes(_PADDED * request.longest)
+            if stem and _PADDED * request.longest <= self._limits.holes
             else request
             for (index, request), stem in zip(requests.items(), stems, strict=True)
         }
@@ -167,8 +171,8 @@ class Respondent:
     def _request(self, question: Question, prompt: Ids) -> GenerationRequest:
         settings = question.task.generation
         limit = settings.max_new_tokens
-        if self._base.context:
-            limit = max(1, min(limit, self._base.context - len(prompt)))
+        if self._limits.context:
+            limit = max(1, min(limit, self._limits.context - len(prompt)))
         noise = noise_key(settings.seed, question.task.name, question.sample.id)
         choice = Choice(settings.temperature, settings.top_p, noise)
         # A draft would make the time that is measured the time of reading it.
@@ -179,12 +183,11 @@ class Respondent:
     def _unfit(self, prompt: int, longest: int) -> Unanswered | None:
         if not prompt:
             return Unanswered("the prompt is no token long")
-        if self._base.context and longest > self._base.context:
-            return Unanswered(f"{longest} tokens, but the model has {self._base.context} positions")
+        if self._limits.context and longest > self._limits.context:
+            return Unanswered(
+                f"{longest} tokens, but the model has {self._limits.context} positions"
+            )
         return None
-
-    def _loglikelihoods(self, requests: Sequence[LikelihoodRequest]) -> list[tuple[float, ...]]:
-        return loglikelihoods(self._base, self._forward, self._reader, requests)
 
     def _answer(self, request: GenerationRequest, timed: Timed[Ids]) -> Answer:
         ids = timed.value

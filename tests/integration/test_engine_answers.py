@@ -73,7 +73,7 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def respondent(base: Path, budget: int = 400) -> tuple[Respondent, Any]:
     loaded = load_base(base, EngineSettings(dtype="float32", device="cpu"))
-    return Respondent(loaded, budget), loaded.model
+    return Respondent.of(loaded, budget), loaded.model
 
 
 def ask(
@@ -199,10 +199,10 @@ def test_what_prompts_share_is_read_once_and_changes_nothing(name: str, tmp_path
 def test_end_of_text_ends_an_answer(bases: dict[str, Path]) -> None:
     settings = EngineSettings(dtype="float32", device="cpu")
     base = load_base(bases["llama"], settings)
-    free = ask(Respondent(base, 400), TASKS[:1])
+    free = ask(Respondent.of(base, 400), TASKS[:1])
     # Tokens that come first in one answer and later in others, so that rows end at every length.
     ends = {answer.token_ids[index % 12] for index, answer in enumerate(free.values())}
-    ended = ask(Respondent(replace(base, eos=frozenset(ends)), 400), TASKS[:1])
+    ended = ask(Respondent.of(replace(base, eos=frozenset(ends)), 400), TASKS[:1])
     tokenizer = AutoTokenizer.from_pretrained(bases["llama"])
     for sample in TASKS[0].samples:
         want = naive_ids(base.model, tokenizer, sample.prompt, eos_token_id=list(ends))
@@ -213,7 +213,7 @@ def test_end_of_text_ends_an_answer(bases: dict[str, Path]) -> None:
 
 def test_eager_attention(bases: dict[str, Path]) -> None:
     settings = EngineSettings(dtype="float32", device="cpu", attn_implementation="eager")
-    answers = ask(Respondent(load_base(bases["llama"], settings), 400), TASKS)
+    answers = ask(Respondent.of(load_base(bases["llama"], settings), 400), TASKS)
     assert_as_naive(answers, AutoModelForCausalLM.from_pretrained(bases["llama"]), bases["llama"])
 
 
@@ -502,5 +502,5 @@ def test_seams_are_tokenised_as_lm_eval_does(bases: dict[str, Path]) -> None:
 
 def test_bfloat16_runs(bases: dict[str, Path]) -> None:
     settings = EngineSettings(dtype="bfloat16", device="cpu")
-    answers = ask(Respondent(load_base(bases["llama"], settings), 400), TASKS)
+    answers = ask(Respondent.of(load_base(bases["llama"], settings), 400), TASKS)
     assert len(answers) == sum(len(task.samples) for task in TASKS)

@@ -215,6 +215,6 @@ def test_options_of_a_chat_are_weighed_behind_the_template(base: Path) -> None:
         for i in range(3)
     )
     task = tiny_suite.task("chosen", "multiple_choice", Request.CHOICES, samples)
-    one = Respondent(loaded, 1000)
+    one = Respondent.of(loaded, 1000)
     found = dict(one.answers([Question(task, sample) for sample in samples]))
     assert all(isinstance(a, Answer) and len(a.loglikelihoods) == 2 for a in found.values())
