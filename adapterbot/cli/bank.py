@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -11,7 +11,9 @@ from adapterbot.cli.app import app
 from adapterbot.cli.options import Json
 from adapterbot.cli.output import leave, say
 from adapterbot.errors import ExitCode
-from adapterbot.records import Record
+
+if TYPE_CHECKING:
+    from adapterbot.records import Record
 
 bank_app = typer.Typer(help="The vector bank: thousands of users' vectors over one base model.")
 app.add_typer(bank_app, name="bank", no_args_is_help=True)

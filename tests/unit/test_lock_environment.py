@@ -1,0 +1,239 @@
+"""soup-env.lock: Soup's layout and hash, what is installed, three kinds of lock files."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import textwrap
+from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adapterbot.errors import InputError
+from adapterbot.lock import env_sources, environment
+from adapterbot.lock.environment import EnvLock, Package
+
+SHA = "0123456789abcdef" * 4
+BASE = EnvLock("none", "3.12.1", "linux-x86_64", "13.0", (Package("torch", "2.13.0"),), "now")
+
+
+def changes(old: EnvLock, new: EnvLock) -> tuple[str, ...]:
+    return environment.explain(environment.facts(old), environment.facts(new))
+
+
+def read(name: str, text: str) -> EnvLock:
+    return env_sources.from_lock_file(textwrap.dedent(text).encode(), name, "now")
+
+
+def pairs(lock: EnvLock) -> list[tuple[str, str, str]]:
+    return [(entry.name, entry.version, entry.source) for entry in lock.entries]
+
+
+# ---------------------------------------------------------------- what is installed
+
+
+def test_every_installed_distribution_is_there_and_twice_is_the_same() -> None:
+    found = env_sources.installed("now")
+    versions = {entry.name: entry.version for entry in found.entries if entry.source == "pip"}
+    for name in ("pydantic", "numpy", "pyyaml", "torch"):
+        assert versions[name] == metadata.version(name)
+    assert len(versions) == len({entry.name for entry in found.entries})
+    again = env_sources.installed("later")
+    assert environment.env_hash(again) == environment.env_hash(found)
+    assert environment.loads(environment.dumps(found).encode(), "x") == found
+
+
+def test_wheel_hashes_commits_and_the_build_of_torch_are_recorded(tmp_path: Path) -> None:
+    """In site-packages of our own making, since this environment need not hold any of them."""
+
+    def distribution(name: str, version: str, direct: object = None) -> None:
+        folder = tmp_path / f"{name}-{version}.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+        )
+        if direct is not None:
+            (folder / "direct_url.json").write_text(json.dumps(direct))
+
+    distribution("From.Wheel", "1.0", {"url": "u", "archive_info": {"hashes": {"sha256": SHA}}})
+    distribution("old_style", "1.0", {"url": "u", "archive_info": {"hash": f"sha256={SHA}"}})
+    distribution("from-git", "1.0", {"url": "u", "vcs_info": {"vcs": "git", "commit_id": "abc1"}})
+    distribution("edited", "1.0", {"url": "file:///x", "dir_info": {"editable": True}})
+    distribution("torch", "2.13.0+cu130")
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "version.py").write_text(
+        "__version__ = '2.13.0+cu130'\ncuda: Optional[str] = '13.0'\ngit_version = 'feedbeef'\n"
+    )
+    code = (
+        "import sys\nfrom adapterbot.lock import env_sources, environment\n"
+        "sys.path[:] = [sys.argv[1]]\n"
+        "print(environment.dumps(env_sources.installed('now')))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    found = environment.loads(done.stdout.encode(), "x")
+    assert pairs(found) == [
+        ("edited", "1.0", "pip"),
+        ("from-git", "git:abc1", "wheel"),
+        ("from-git", "1.0", "pip"),
+        ("from-wheel", f"sha256:{SHA}", "wheel"),
+        ("from-wheel", "1.0", "pip"),
+        ("old-style", f"sha256:{SHA}", "wheel"),
+        ("old-style", "1.0", "pip"),
+        ("torch", "git:feedbeef", "wheel"),
+        ("torch", "2.13.0+cu130", "pip"),
+    ]
+    assert found.cuda_version == "13.0"
+
+
+# ---------------------------------------------------------------- project lock files
+
+
+def test_uv_lock() -> None:
+    found = read(
+        "uv.lock",
+        f"""
+        version = 1
+        requires-python = ">=3.11"
+        [[package]]
+        name = "project"
+        version = "0.1.0"
+        source = {{ editable = "." }}
+        [[package]]
+        name = "torch"
+        version = "2.13.0+cu130"
+        source = {{ registry = "https://example.org" }}
+        sdist = {{ url = "u", hash = "sha256:{SHA}", size = 1 }}
+        wheels = [{{ url = "w", hash = "sha256:{SHA[::-1]}", size = 1 }}]
+        [[package]]
+        name = "mine"
+        version = "1.0"
+        source = {{ git = "https://example.org/mine?rev=main#abc123" }}
+        """,
+    )
+    names = [entry.name for entry in found.entries]
+    assert names == ["mine", "mine", "torch", "torch"]
+    assert ("mine", "git:abc123", "wheel") in pairs(found)
+    assert (found.python_version, found.platform, found.cuda_version) == (">=3.11", "any", "130")
+    assert found.made_from.file == "uv.lock"
+
+
+def test_pylock_toml() -> None:
+    found = read(
+        "pylock.toml",
+        f"""
+        lock-version = "1.0"
+        requires-python = ">=3.12"
+        created-by = "x"
+        [[packages]]
+        name = "Attrs"
+        version = "25.1.0"
+        wheels = [{{ name = "a.whl", url = "u", hashes = {{ sha256 = "{SHA}" }} }}]
+        [[packages]]
+        name = "here"
+        directory = {{ path = "." }}
+        [[packages]]
+        name = "tool"
+        vcs = {{ type = "git", url = "u", commit-id = "beef" }}
+        """,
+    )
+    assert pairs(found) == [
+        ("attrs", f"sha256:{SHA}", "wheel"),
+        ("attrs", "25.1.0", "pip"),
+        ("tool", "git:beef", "wheel"),
+        ("tool", "unversioned", "pip"),
+    ]
+
+
+def test_requirements_txt() -> None:
+    found = read(
+        "requirements.txt",
+        f"""
+        # made by a compiler
+        --index-url https://example.org/simple
+        numpy[extra]==2.1.0 ; python_version >= "3.11" \\
+            --hash=sha256:{SHA} \\
+            --hash=sha256:{SHA[::-1]}
+        Some_Package==1.0  # why
+        direct @ https://example.org/direct.whl --hash=sha256:{SHA}
+        """,
+    )
+    assert ("some-package", "1.0", "pip") in pairs(found)
+    assert ("direct", "https://example.org/direct.whl", "pip") in pairs(found)
+    assert next(version for name, version, _ in pairs(found) if name == "numpy").startswith(
+        "2 files, sha256:"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("uv.lock", "[[package]\n", "is not TOML"),
+        ("uv.lock", "version = 1\n", r"\[\[package\]\]: is missing"),
+        ("uv.lock", "[[package]]\nversion = '1'\n", "has no name"),
+        ("pylock.toml", "packages = 3\n", r"\[\[packages\]\]: is missing"),
+        ("requirements.txt", "numpy>=2\n", "line 1: is not pinned"),
+        ("requirements.txt", "\n-r other.txt\n", "line 2: names what is not in this file"),
+        ("requirements.txt", "# nothing\n", "pins no package"),
+        ("poetry.lock", "", "is not a lock file that we read"),
+    ],
+)
+def test_a_lock_file_that_pins_nothing_for_sure(name: str, text: str, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        env_sources.from_lock_file(text.encode(), name, "now")
+
+
+@given(st.permutations(["a==1 --hash=sha256:" + SHA, "b==2", "c==3", "d==4"]))
+def test_the_order_of_a_lock_file_is_no_drift(lines: list[str]) -> None:
+    hashed = {
+        environment.env_hash(env_sources.from_lock_file("\n".join(text).encode(), "r.txt", "now"))
+        for text in (lines, sorted(lines))
+    }
+    assert len(hashed) == 1
+
+
+# ---------------------------------------------------------------- the file and its explanation
+
+
+def test_a_change_is_told_by_package() -> None:
+    wheel = Package("torch", f"sha256:{SHA}", "wheel")
+    old = replace(BASE, entries=(*BASE.entries, wheel, Package("transformers", "5.22.0")))
+    new = replace(old, entries=(*old.entries[:2], Package("transformers", "5.23.0")))
+    assert changes(old, new) == ("transformers 5.22.0 → 5.23.0",)
+    assert changes(old, replace(old, python_version="3.13.0")) == ("Python 3.12.1 → 3.13.0",)
+    assert changes(old, replace(old, cuda_version=None)) == ("CUDA 13.0 → none",)
+    rebuilt = (old.entries[0], replace(wheel, version=f"sha256:{SHA[::-1]}"), old.entries[2])
+    (one,) = changes(old, replace(old, entries=rebuilt))
+    assert one.startswith("torch (wheel) sha256:0123")
+    upgraded = (Package("torch", "2.14.0"), rebuilt[1], old.entries[2])
+    assert changes(old, replace(old, entries=upgraded)) == ("torch 2.13.0 → 2.14.0",)
+    assert changes(old, replace(old, entries=old.entries[:2])) == ("transformers 5.22.0 → absent",)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"schema_version": "2"}, "schema_version: is of a later version"),
+        ({"platform": ""}, "platform: is empty"),
+        ({"python_version": 3}, "python_version: must be text"),
+        ({"cuda_version": "x" * 65}, "cuda_version: is longer than 64"),
+        ({"entries": {}}, "entries: must be a list"),
+        ({"entries": [{"name": "a", "version": "1"}] * 4097}, "at most 4,096"),
+        ({"entries": ["a"]}, r"entries\[0\]: must be an object"),
+        ({"entries": [{"name": "a"}]}, r"entries\[0\].version: must be text"),
+        ({"entries": [{"name": "a", "version": "1", "source": "x"}]}, r"entries\[0\].source"),
+        ({"entries": [{"name": "a\n", "version": "1"}]}, "control character"),
+        ({"made_from": {"file": "uv.lock", "sha256": "F" * 64}}, "made_from.sha256: must be 64"),
+        ({"made_from": 1}, "made_from.file: must be text"),
+    ],
+)
+def test_a_broken_environment_names_its_field(change: dict[str, object], says: str) -> None:
+    content = {**json.loads(environment.dumps(BASE)), **change}
+    with pytest.raises(InputError, match=says):
+        environment.loads(json.dumps(content).encode(), "soup-env.lock")
