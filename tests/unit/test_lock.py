@@ -430,7 +430,9 @@ def test_taking_the_record_away_does_not_hide_other_weights(project: Path, how: 
         ({"closure_sha": None}, "closure_sha: must be 64"),
     ],
 )
-def test_a_broken_record_names_its_field(project: Path, change: object, says: str) -> None:
+def test_a_broken_record_names_its_field(
+    project: Path, change: dict[str, object], says: str
+) -> None:
     record = project / "soup.lock.d" / "pinned.json"
     record.write_text(json.dumps({**json.loads(record.read_text()), **change}))
     with pytest.raises(InputError) as caught:
