@@ -5,12 +5,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from adapterbot.errors import InputError
+from adapterbot.payloads import (
+    CheckRunEvent,
+    DispatchEvent,
+    IssueCommentEvent,
+    MergeGroupEvent,
+    PullRequestEvent,
+    WorkflowRunEvent,
+    read,
+)
 from adapterbot.records import CommitSha, Record, Source
+from adapterbot.slash import Command, parse
 
 GATED_ACTIONS = frozenset({"opened", "synchronize", "reopened", "ready_for_review"})
 IGNORED_ACTIONS_NOTE = "nothing to evaluate on this action"
@@ -21,6 +31,8 @@ class Activity(StrEnum):
 
     GATE = "gate"
     BISECT = "bisect"
+    PUBLISH = "publish"
+    ANSWER = "answer"
     NOTHING = "nothing"
 
 
@@ -30,6 +42,21 @@ class BisectInputs(Record):
     adapter: str = ""
     checkpoints: str = ""
     metric: str = ""
+
+
+class Origin(Record):
+    """The head of the pull request that a finished run was about: GitHub's word, not the run's."""
+
+    repository: str | None
+    branch: str | None
+
+
+class Asked(Record):
+    """A comment that asks for something, and who wrote it."""
+
+    comment: int
+    author: str
+    command: Command
 
 
 class Context(Record):
@@ -51,6 +78,8 @@ class Context(Record):
     api_url: str = "https://api.github.com"
     graphql_url: str = "https://api.github.com/graphql"
     bisect: BisectInputs = BisectInputs()
+    origin: Origin | None = None
+    asked: Asked | None = None
 
     def source(self) -> Source:
         """What the report says of its origin."""
@@ -61,65 +90,6 @@ class Context(Record):
             head_sha=self.head_sha,
             run_url=self.run_url,
         )
-
-
-class _Payload(BaseModel):
-    # GitHub adds fields when it likes; we read ours and ignore the rest.
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-
-class _Repository(_Payload):
-    full_name: str
-
-
-class _Ref(_Payload):
-    ref: str
-    sha: CommitSha
-    repo: _Repository | None = None  # None when the fork was deleted
-
-
-class _PullRequest(_Payload):
-    number: Annotated[int, Field(ge=1)]
-    base: _Ref
-    head: _Ref
-
-
-class _PullRequestEvent(_Payload):
-    action: str
-    pull_request: _PullRequest
-    repository: _Repository
-
-
-class _MergeGroup(_Payload):
-    base_sha: CommitSha
-    head_sha: CommitSha
-
-
-class _MergeGroupEvent(_Payload):
-    action: Literal["checks_requested", "destroyed"]
-    merge_group: _MergeGroup
-    repository: _Repository
-
-
-class _DispatchEvent(_Payload):
-    repository: _Repository
-    inputs: dict[str, str | bool | int | float | None] | None = None
-
-
-Event = TypeVar("Event", bound=_Payload)
-
-
-def _read(model: type[Event], payload: object) -> Event:
-    try:
-        return model.model_validate(payload)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise InputError(
-            f"{first['msg'][0].lower()}{first['msg'][1:]}",
-            file="GITHUB_EVENT_PATH",
-            field=".".join(str(part) for part in first["loc"]) or "the payload",
-            fix="run from a GitHub workflow, or by hand with --base and --head",
-        ) from error
 
 
 def from_event(name: str, payload: object, environment: Mapping[str, str]) -> Context:
@@ -135,11 +105,17 @@ def from_event(name: str, payload: object, environment: Mapping[str, str]) -> Co
     """
     common = _common(environment)
     if name == "pull_request":
-        return _pull_request(_read(_PullRequestEvent, payload), common)
+        return _pull_request(read(PullRequestEvent, payload), common)
     if name == "merge_group":
-        return _merge_group(_read(_MergeGroupEvent, payload), common)
+        return _merge_group(read(MergeGroupEvent, payload), common)
     if name == "workflow_dispatch":
-        return _dispatch(_read(_DispatchEvent, payload), common)
+        return _dispatch(read(DispatchEvent, payload), common)
+    if name == "check_run":
+        return _check_run(read(CheckRunEvent, payload), common)
+    if name == "workflow_run":
+        return _workflow_run(read(WorkflowRunEvent, payload), common, environment)
+    if name == "issue_comment":
+        return _issue_comment(read(IssueCommentEvent, payload), common)
     if name == "pull_request_target":
         raise InputError(
             "runs a stranger's files with your secrets, so we refuse it",
@@ -157,7 +133,8 @@ def from_event(name: str, payload: object, environment: Mapping[str, str]) -> Co
         f"we do not know what to do on the event {name!r}",
         file="workflow",
         field="on",
-        fix="use pull_request, merge_group or workflow_dispatch",
+        fix="use pull_request, merge_group, workflow_dispatch, workflow_run, check_run or "
+        "issue_comment",
     )
 
 
@@ -185,8 +162,6 @@ def _urls(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def _common(environment: Mapping[str, str]) -> dict[str, object]:
-    server = environment.get("GITHUB_SERVER_URL", "").rstrip("/")
-    repository = environment.get("GITHUB_REPOSITORY", "")
     run = environment.get("GITHUB_RUN_ID", "")
     attempt = environment.get("GITHUB_RUN_ATTEMPT", "")
     return {
@@ -194,13 +169,17 @@ def _common(environment: Mapping[str, str]) -> dict[str, object]:
         "run_id": int(run) if run.isdecimal() else 0,
         "run_attempt": int(attempt) if attempt.isdecimal() else 0,
         "self_hosted": environment.get("RUNNER_ENVIRONMENT", "") == "self-hosted",
-        "run_url": f"{server}/{repository}/actions/runs/{run}"
-        if server and repository and run
-        else None,
+        "run_url": _run_url(environment, run),
     }
 
 
-def _pull_request(event: _PullRequestEvent, common: Mapping[str, object]) -> Context:
+def _run_url(environment: Mapping[str, str], run: str) -> str | None:
+    server = environment.get("GITHUB_SERVER_URL", "").rstrip("/")
+    repository = environment.get("GITHUB_REPOSITORY", "")
+    return f"{server}/{repository}/actions/runs/{run}" if server and repository and run else None
+
+
+def _pull_request(event: PullRequestEvent, common: Mapping[str, object]) -> Context:
     pull = event.pull_request
     head_repository = pull.head.repo.full_name if pull.head.repo else None
     gated = event.action in GATED_ACTIONS
@@ -222,7 +201,7 @@ def _pull_request(event: _PullRequestEvent, common: Mapping[str, object]) -> Con
     )
 
 
-def _merge_group(event: _MergeGroupEvent, common: Mapping[str, object]) -> Context:
+def _merge_group(event: MergeGroupEvent, common: Mapping[str, object]) -> Context:
     asked = event.action == "checks_requested"
     return Context.model_validate(
         {
@@ -237,7 +216,7 @@ def _merge_group(event: _MergeGroupEvent, common: Mapping[str, object]) -> Conte
     )
 
 
-def _dispatch(event: _DispatchEvent, common: Mapping[str, object]) -> Context:
+def _dispatch(event: DispatchEvent, common: Mapping[str, object]) -> Context:
     given = event.inputs or {}
     inputs = {
         name: "" if given.get(name) is None else str(given[name])
@@ -250,6 +229,72 @@ def _dispatch(event: _DispatchEvent, common: Mapping[str, object]) -> Context:
             "event": "workflow_dispatch",
             "repository": event.repository.full_name,
             "bisect": BisectInputs(**inputs),
+            **common,
+        }
+    )
+
+
+def _check_run(event: CheckRunEvent, common: Mapping[str, object]) -> Context:
+    """Somebody pressed "Re-run" beside a check. GitHub names pull requests of this repository only,
+    so what is judged again is never a fork's."""
+    check = event.check_run
+    pull = next((p for p in check.pull_requests if p.head.sha == check.head_sha), None)
+    asked = event.action == "rerequested" and pull is not None
+    return Context.model_validate(
+        {
+            "activity": Activity.GATE if asked else Activity.NOTHING,
+            "reason": f"check run {event.action}" + ("" if pull else ", about no pull request"),
+            "event": "check_run",
+            "repository": event.repository.full_name,
+            "pull_request": pull.number if pull else None,
+            "base_sha": pull.base.sha if pull else None,
+            "head_sha": check.head_sha,
+            "can_comment": pull is not None,
+            **common,
+        }
+    )
+
+
+def _workflow_run(
+    event: WorkflowRunEvent, common: Mapping[str, object], environment: Mapping[str, str]
+) -> Context:
+    """The gate of a pull request ended, and its report waits to be posted."""
+    run = event.workflow_run
+    ended = event.action == "completed" and run.event == "pull_request"
+    head = run.head_repository.full_name if run.head_repository else None
+    return Context.model_validate(
+        {
+            **common,
+            "activity": Activity.PUBLISH if ended else Activity.NOTHING,
+            "reason": f"workflow run of {run.event} {event.action}",
+            "event": "workflow_run",
+            "repository": event.repository.full_name,
+            "head_sha": run.head_sha,
+            "from_fork": head != event.repository.full_name,
+            "origin": Origin(repository=head, branch=run.head_branch),
+            # The gate's run, not the one that posts: its order, its artifacts, its summary.
+            "run_id": run.id,
+            "run_attempt": run.run_attempt,
+            "run_url": _run_url(environment, str(run.id)),
+        }
+    )
+
+
+def _issue_comment(event: IssueCommentEvent, common: Mapping[str, object]) -> Context:
+    """A comment on a pull request; edited ones ask for nothing, since who edited is not said."""
+    command = parse(event.comment.body or "")
+    author = event.comment.user.login if event.comment.user else ""
+    asks = event.action == "created" and event.issue.pull_request is not None
+    asked = Asked(comment=event.comment.id, author=author, command=command) if command else None
+    return Context.model_validate(
+        {
+            "activity": Activity.ANSWER if asks and asked and author else Activity.NOTHING,
+            "reason": f"comment {event.action}" + ("" if command else ", no command"),
+            "event": "issue_comment",
+            "repository": event.repository.full_name,
+            "pull_request": event.issue.number,
+            "can_comment": event.issue.pull_request is not None,
+            "asked": asked,
             **common,
         }
     )

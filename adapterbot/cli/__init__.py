@@ -14,6 +14,7 @@ from typing import NoReturn
 
 # In the order in which the help shows them.
 from adapterbot.cli import (  # noqa: F401
+    answer,
     bank,
     bisect,
     demo,

@@ -27,6 +27,14 @@ def bisect(
         str | None,
         typer.Option(envvar="ADAPTERBOT_METRIC", help="Task to search with; whatever regressed."),
     ] = None,
+    base: Annotated[
+        str | None,
+        typer.Option(envvar="ADAPTERBOT_BASE", help="Commit of the policy, for a comment's ask."),
+    ] = None,
+    head: Annotated[
+        str | None,
+        typer.Option(envvar="ADAPTERBOT_HEAD", help="Commit of a comment's ask."),
+    ] = None,
     device: Device = None,
     engine: Engine = None,
     out: Out = None,
@@ -50,6 +58,8 @@ def bisect(
             device=device,
             engine=tuple(engine or ()),
             out=out,
+            base=base,
+            head=head,
         )
     )
     show(written, as_json)

@@ -24,8 +24,16 @@ from adapterbot.publishing import CheckMode, CommentMode, CommentWhen, Publishin
 @app.command()
 def publish(
     report: Annotated[
-        Path, typer.Option(envvar="ADAPTERBOT_REPORT", help="The report.json of a gate.")
-    ] = Path("report.json"),
+        Path | None,
+        typer.Option(
+            envvar="ADAPTERBOT_REPORT",
+            help="The report.json of a gate; on `workflow_run` the artifacts of that run.",
+        ),
+    ] = None,
+    head: Annotated[
+        str | None,
+        typer.Option(envvar="ADAPTERBOT_HEAD", help="The commit that a comment's command is for."),
+    ] = None,
     comment: CommentOption = CommentMode.UPDATE,
     comment_when: CommentWhenOption = CommentWhen.ALWAYS,
     check: CheckOption = CheckMode.AUTO,
@@ -42,6 +50,7 @@ def publish(
     from adapterbot.commands import publish as command
     from adapterbot.commands.written import exit_code
 
-    written = command.run(report, out, Publishing(comment, comment_when, check, name))
+    publishing = Publishing(comment, comment_when, check, name)
+    written = command.run(report, out, publishing, head=head)
     show(written, as_json)
     leave(exit_code(written.report))

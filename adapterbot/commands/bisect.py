@@ -19,12 +19,13 @@ from adapterbot.context import BisectInputs
 from adapterbot.errors import ExitCode, InputError
 from adapterbot.eval.settings import engine_settings
 from adapterbot.eval.suite import load_suite
+from adapterbot.gittree import GitTree, resolve_commit
 from adapterbot.history import search
 from adapterbot.lock.digests import resolve_base
 from adapterbot.records import BisectVerdict, Report, Source
 from adapterbot.sides import Sides, sides
 from adapterbot.stages import Stages
-from adapterbot.tree import WorkTree
+from adapterbot.tree import Tree, WorkTree
 
 
 @dataclass(frozen=True)
@@ -39,22 +40,29 @@ class BisectOptions:
     device: str | None = None
     engine: tuple[str, ...] = ()
     out: Path | None = None
+    base: str | None = None
+    head: str | None = None
 
 
 def run(options: BisectOptions, environment: Mapping[str, str] = os.environ) -> Written:
     """Search the history of one adapter.
 
     Started from the Actions tab, the ref that was chosen there is trusted: starting a workflow
-    takes write access.
+    takes write access. Asked for in a comment, the pull request brings its checkpoints and nothing
+    else; config, suite and base model are the base branch's.
 
     Raises:
         AdapterbotError: the checkpoints, the suite or the base model cannot be used.
     """
     listener = listener_for(environment)
-    inputs, source = _dispatch(environment)
+    inputs, source = _dispatch(options, environment)
     root = places.checkout()
-    tree = WorkTree(root)
-    where = sides(tree, tree, options.config)
+    tree: Tree = WorkTree(root)
+    trusted = tree
+    if source.head_sha and source.base_sha:
+        tree = GitTree(root, resolve_commit(root, source.head_sha))
+        trusted = GitTree(root, resolve_commit(root, source.base_sha))
+    where = sides(trusted, tree, options.config)
     adapter = _adapter(where, options.adapter or inputs.adapter)
     patterns = options.checkpoints or tuple(inputs.checkpoints.split())
     if not patterns and adapter.archive:
@@ -70,8 +78,8 @@ def run(options: BisectOptions, environment: Mapping[str, str] = os.environ) -> 
     stages = Stages(listener)
     with stages("read"):
         checkpoints = bisect.find_checkpoints(tree, patterns)
-        suite = load_suite(tree, options.suite or adapter.suite)
-        base_name, base = resolve_base(tree, adapter.config, where.allowed_base)
+        suite = load_suite(trusted, options.suite or adapter.suite)
+        base_name, base = resolve_base(trusted, adapter.config, where.allowed_base)
     with stages("import"):
         make = engine(None, environment, settings=settings)()
     with stages("load"):
@@ -101,7 +109,12 @@ def exit_code(report: Report) -> ExitCode:
     return ExitCode.CLEAN if found.verdict is BisectVerdict.ALL_OK else ExitCode.FINDING
 
 
-def _dispatch(environment: Mapping[str, str]) -> tuple[BisectInputs, Source]:
+def _dispatch(
+    options: BisectOptions, environment: Mapping[str, str]
+) -> tuple[BisectInputs, Source]:
+    if environment.get("GITHUB_EVENT_NAME") == "issue_comment":
+        context = places.bound(places.read_event(environment), options.base, options.head)
+        return context.bisect, context.source()
     if not environment.get("GITHUB_EVENT_PATH"):
         return BisectInputs(), Source()
     if environment.get("GITHUB_EVENT_NAME") in PULL_REQUEST_EVENTS:

@@ -17,6 +17,7 @@ from adapterbot.commands.herald import Herald, Told, herald_for
 from adapterbot.commands.interrupts import Interrupted, Interrupts, interrupts
 from adapterbot.commands.place import PULL_REQUEST_EVENTS
 from adapterbot.commands.progress import ProgressListener
+from adapterbot.commands.token import client_for
 from adapterbot.commands.written import Written, write
 from adapterbot.config import key_of
 from adapterbot.console import harmless_lines, listener_for
@@ -62,13 +63,15 @@ def run(options: GateOptions, environment: Mapping[str, str] = os.environ) -> Wr
     listener = listener_for(environment)
     context = None if _is_by_hand(options, environment) else places.read_event(environment)
     directory = places.out_directory(options.out, environment)
-    if context and context.activity is Activity.BISECT:
+    if context and context.activity in _OTHERS:
         raise InputError(
             "names no change to gate",
             file="workflow",
             field=f"on: {context.event}",
-            fix="set the input `command: bisect`, or use `on: pull_request`",
+            fix=f"set the input `command: {context.activity}`, or use `on: pull_request`",
         )
+    if context and context.activity is Activity.ANSWER:
+        context = _asked_for(options, context, environment)
     if context and context.activity is Activity.NOTHING:
         listener.said(f"nothing to do: {context.reason}")
         nothing = Report(tool=f"adapterbot {__version__}", source=context.source(), adapters=())
@@ -94,6 +97,29 @@ def run(options: GateOptions, environment: Mapping[str, str] = os.environ) -> Wr
     if failed:
         raise failed
     return written
+
+
+_OTHERS = {Activity.BISECT, Activity.PUBLISH}
+
+
+def _asked_for(options: GateOptions, context: Context, environment: Mapping[str, str]) -> Context:
+    """The commits that a comment's command was bound to, if the pull request is still there.
+
+    Raises:
+        InputError: they were not passed on, or somebody pushed since.
+    """
+    from adapterbot.gh.heads import head_of
+
+    context = places.bound(context, options.base, options.head)
+    client = client_for(context, environment)
+    now = head_of(client, context.repository or "", context.pull_request or 0)
+    if now.sha != context.head_sha:
+        raise InputError(
+            "the pull request has moved on since this was asked for",
+            field="input head",
+            fix="read the new commits, and ask again",
+        )
+    return context.model_copy(update={"from_fork": now.repository != context.repository})
 
 
 def _is_by_hand(options: GateOptions, environment: Mapping[str, str]) -> bool:
@@ -175,9 +201,11 @@ def _judged(
 
 
 def _without_secrets(text: str, environment: Mapping[str, str]) -> str:
-    """A traceback without the token, which an exception of a library might quote."""
-    token = environment.get("GITHUB_TOKEN", "").strip()
-    return text.replace(token, "***") if token else text
+    """A traceback without what an exception of a library might quote."""
+    for name in ("GITHUB_TOKEN", "ADAPTERBOT_APP_KEY"):
+        secret = environment.get(name, "").strip()
+        text = text.replace(secret, "***") if secret else text
+    return text
 
 
 def _refuse_fork(where: Sides, context: Context) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from adapterbot import figures, render
+from adapterbot.commands.token import client_for
 from adapterbot.commands.worth import worth_a_comment
 from adapterbot.context import Context
 from adapterbot.errors import AdapterbotError, InputError
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 SECONDS_BETWEEN_EDITS = 30.0
 # The runner kills what is left ten seconds after it asked to end.
-_TIMEOUT, _HURRIED_TIMEOUT = 20, 4
+_HURRIED_SECONDS = 4
 # What the second hidden line takes.
 _STAMP_ROOM = 150
 
@@ -179,7 +180,7 @@ class Herald:
             self._changed.notify()
         if self._thread:
             # The result must not be overtaken by the word that we are at work.
-            self._thread.join(_HURRIED_TIMEOUT if hurried else None)
+            self._thread.join(_HURRIED_SECONDS if hurried else None)
         self._client = self.connect(hurried)
         if self._known_checks:
             self._known_checks.client = self._client
@@ -285,23 +286,7 @@ def herald_for(
     """The herald of the run that this environment is the runner of. Sends nothing yet."""
 
     def connect(hurried: bool) -> Client:
-        from adapterbot.gh.client import HURRIED
-        from adapterbot.gh.client import connect as to
-
-        token = environment.get("GITHUB_TOKEN", "")
-        if not token:
-            raise InputError(
-                "there is no token to comment with",
-                file="GITHUB_TOKEN",
-                fix="pass `token: ${{ github.token }}`, or `publish: none`",
-            )
-        return to(
-            token,
-            context.api_url,
-            graphql_url=context.graphql_url,
-            timeout=_HURRIED_TIMEOUT if hurried else _TIMEOUT,
-            patience=HURRIED if hurried else None,
-        )
+        return client_for(context, environment, hurried=hurried)
 
     return Herald(context, publishing, connect, say, with_artifact)
 

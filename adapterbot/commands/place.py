@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,16 @@ from adapterbot.errors import InputError
 from adapterbot.gittree import GitTree, merge_base, repository_root, resolve_commit
 from adapterbot.tree import Tree, WorkTree
 
-PULL_REQUEST_EVENTS = frozenset({"pull_request", "pull_request_target", "merge_group"})
+PULL_REQUEST_EVENTS = frozenset(
+    {
+        "pull_request",
+        "pull_request_target",
+        "merge_group",
+        "check_run",
+        "issue_comment",
+        "workflow_run",
+    }
+)
 DEFAULT_BASES = ("origin/HEAD", "origin/main", "main", "origin/master", "master")
 
 
@@ -46,6 +56,25 @@ def read_event(environment: Mapping[str, str]) -> Context:
     except (ValueError, RecursionError) as error:
         raise InputError("is not JSON", file=path, field="GITHUB_EVENT_PATH", fix=fix) from error
     return contexts.from_event(name, payload, environment)
+
+
+def bound(context: Context, base: str | None, head: str | None) -> Context:
+    """The context of a comment's command, at the commits that it was bound to when it was read.
+
+    Raises:
+        InputError: they were not passed on, so that a later push could be run in their place.
+    """
+    for name, given in (("head", head), ("base", base)):
+        if given is not None and not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", given):
+            raise InputError(f"{given[:100]!r} is not a commit", field=f"input {name}")
+    if head is None:
+        raise InputError(
+            "names no commit",
+            file="workflow",
+            field=f"on: {context.event}",
+            fix="pass the outputs `head-sha` and `base-sha` of `command: answer`",
+        )
+    return context.model_copy(update={"head_sha": head, "base_sha": base})
 
 
 def by_hand(

@@ -6,22 +6,34 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from adapterbot import __version__
 from adapterbot.commands import place as places
 from adapterbot.commands.announcement import announce
-from adapterbot.commands.herald import Told, herald_for
-from adapterbot.commands.written import Written, read_report, write
+from adapterbot.commands.herald import Herald, Told, herald_for
+from adapterbot.commands.written import (
+    MAX_REPORT_BYTES,
+    Written,
+    parse_report,
+    read_report,
+    write,
+)
 from adapterbot.console import listener_for
-from adapterbot.context import Context
+from adapterbot.context import Activity, Context
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.publishing import USUAL, Publishing
-from adapterbot.records import Report
+from adapterbot.records import AdapterReport, Report
 from adapterbot.unjudged import stopped
+
+REPORT = Path("report.json")
+ARTIFACT = "adapterbot-report"
 
 
 def run(
-    report_path: Path,
+    report_path: Path | None,
     out: Path | None,
     publishing: Publishing = USUAL,
+    *,
+    head: str | None = None,
     environment: Mapping[str, str] = os.environ,
 ) -> Written:
     """Post a report that another job made for the very commit that this event is about.
@@ -31,17 +43,30 @@ def run(
     One that is missing or does not fit is said on the pull request too: silence could leave an
     older comment green.
 
+    Args:
+        report_path: report.json; None takes the artifacts of the run that a `workflow_run` event
+            is about, and otherwise `report.json`.
+        head: the commit that a comment's command was bound to; other events name their own.
+
     Raises:
         AdapterbotError: the event, the token, or GitHub.
     """
     context = places.read_event(environment)
-    herald = herald_for(
-        context, publishing, environment, listener_for(environment).said, with_artifact=True
-    )
+    if context.activity is Activity.ANSWER:
+        context = places.bound(context, None, head)
+    say = listener_for(environment).said
+    herald = herald_for(context, publishing, environment, say, with_artifact=True)
     directory = places.out_directory(out, environment)
+    if context.activity is Activity.NOTHING:
+        return _nothing(context.reason, herald, directory, environment)
+    if context.event == "workflow_run":
+        found = _pull_of(context, herald)
+        if found is None:
+            reason = "no open pull request is at the commit that the run was about"
+            return _nothing(reason, herald, directory, environment)
+        context = herald.context = found
     try:
-        report = read_report(report_path)
-        _same_origin(report, context, report_path)
+        report = _report(report_path, context, herald)
     except InputError as error:
         report = stopped([], context.source(), error)
     try:
@@ -58,13 +83,99 @@ def run(
     return written
 
 
-def _same_origin(report: Report, context: Context, path: Path) -> None:
-    for field in ("repository", "pull_request", "head_sha"):
+def _nothing(
+    reason: str, herald: Herald, directory: Path, environment: Mapping[str, str]
+) -> Written:
+    herald.say(f"nothing to do: {reason}")
+    source = herald.context.source()
+    report = Report(tool=f"adapterbot {__version__}", source=source, adapters=())
+    written = write(report, directory)
+    announce(written, {}, environment)
+    return written
+
+
+def _pull_of(context: Context, herald: Herald) -> Context | None:
+    """The context with the pull request that the run was about; None when it has moved on.
+
+    Found by the head's repository, branch and commit, all of them GitHub's word. Two pull requests
+    from one branch to two bases have the same head: the result is then said on the first.
+    """
+    from adapterbot.gh.heads import heads_of
+
+    if not (context.repository and context.origin and context.head_sha):
+        return None
+    client = herald.connect(False)
+    heads = heads_of(client, context.repository, context.origin, context.head_sha)
+    if not heads:
+        return None
+    first = min(heads, key=lambda head: head.number)
+    return context.model_copy(
+        update={
+            "pull_request": first.number,
+            "base_sha": first.base_sha,
+            "can_comment": True,
+        }
+    )
+
+
+def _report(path: Path | None, context: Context, herald: Herald) -> Report:
+    """The report, or those of a matrix as one, held against where it must come from.
+
+    Raises:
+        InputError: there is none, or it is not one that we would post.
+    """
+    if path is None and context.event == "workflow_run":
+        return _downloaded(context, herald)
+    report = read_report(path or REPORT)
+    _same_origin(report, context, (path or REPORT).name)
+    return report
+
+
+def _downloaded(context: Context, herald: Herald) -> Report:
+    from adapterbot.gh import artifacts
+
+    client = herald.connect(False)
+    repository = context.repository or ""
+    found = artifacts.find(client, repository, context.run_id, ARTIFACT)
+    if not found:
+        raise InputError(
+            "is not there: the run that evaluates left no report",
+            file=ARTIFACT,
+            fix="see that run's log",
+        )
+    reports = []
+    for artifact in found:
+        content = artifacts.fetch(client, repository, artifact, MAX_REPORT_BYTES)
+        report = parse_report(content, artifact.name)
+        _same_origin(report, context, artifact.name)
+        reports.append(report)
+    if len(reports) == 1:
+        return reports[0]
+    sections: dict[str, AdapterReport] = {}
+    for report in reports:
+        for section in report.adapters:
+            if section.key in sections:
+                raise InputError(f"two reports judge the adapter {section.key!r}", file=ARTIFACT)
+            sections[section.key] = section
+    # Legs of a matrix: each named its adapter, and none speaks for the others.
+    return reports[0].model_copy(
+        update={"partial": True, "adapters": tuple(sections.values())[:64]}
+    )
+
+
+def _same_origin(report: Report, context: Context, name: str) -> None:
+    """Hold what a report says of its origin against what GitHub says.
+
+    The run is compared too: a report of an earlier run about the same commit may be older than
+    what it was judged against. Attempts are not, since re-running only the posting job is fine.
+    """
+    for field in ("repository", "pull_request", "head_sha", "run_url"):
         said, known = getattr(report.source, field), getattr(context, field)
+        # A run of a fork's pull request knows its number as well as we do.
         if said != known:
             raise InputError(
                 f"is {said!r}, but this event is about {known!r}",
-                file=path.name,
+                file=name,
                 field=f"source.{field}",
                 fix="publish the report that the gate made for this very commit",
             )

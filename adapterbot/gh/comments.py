@@ -258,7 +258,7 @@ class _Put:
 
     def _withdraw(self, ours: dict[int, IssueComment]) -> None:
         """Take back what we posted beside a newer comment; the lowest id is others' to keep."""
-        for comment in self.written.values():
+        for comment in list(self.written.values()):
             if comment.id != min(ours):
                 self._delete(comment)
 

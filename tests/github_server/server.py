@@ -26,7 +26,7 @@ class Fault:
 
     `after_write` lets the operation happen first, so that the caller cannot know. `reset` ends the
     connection with a TCP reset, `truncate` after half of the body; `status` replaces the reply.
-    `delay` seconds pass before the reply.
+    `delay` seconds pass before the reply, `drip` between each eighth of its body.
     """
 
     method: str = ""
@@ -38,12 +38,17 @@ class Fault:
     reset: bool = False
     truncate: bool = False
     delay: float = 0.0
+    drip: float = 0.0
     times: int = 1
 
     def matches(self, method: str, path: str) -> bool:
         return self.times > 0 and self.method in ("", method) and bool(re.search(self.path, path))
 
 
+_MINIMIZE = (
+    "mutation($id:ID!){minimizeComment(input:{subjectId:$id,classifier:OUTDATED})"
+    "{minimizedComment{isMinimized}}}"
+)
 Chaos = Callable[[str, str], Fault | None]
 """Asked with method and path when no listed fault matches; for random faults."""
 
@@ -197,11 +202,15 @@ class GitHubServer:
         operation: Operation | None = None
         if fault is not None and (fault.status or fault.reset) and not fault.after_write:
             reply = _faulty(fault)
+        elif path.startswith(f"{self.prefix}/_store/"):
+            reply = self.world.stored(path, headers)
         elif token is None:
             wanted = "Bad credentials" if "authorization" in headers else "Requires authentication"
             reply = Refusal(401, wanted).reply
         elif path == self.graphql_path:
             reply = self._graphql(token, body)
+            if fault is not None and (fault.status or fault.reset):
+                reply = _faulty(fault)
         else:
             operation, reply = self._rest(method, target, headers, body, token)
             if fault is not None and (fault.status or fault.reset):
@@ -225,10 +234,18 @@ class GitHubServer:
 
     def _token(self, headers: dict[str, str]) -> Token | None:
         scheme, _, value = headers.get("authorization", "").partition(" ")
-        return self.tokens.get(value) if scheme.lower() in {"token", "bearer"} else None
+        if scheme.lower() not in {"token", "bearer"}:
+            return None
+        known = self.tokens.get(value) or self.world.minted.get(value)
+        return known or self.world.app_of(value)
 
     def _graphql(self, token: Token, body: bytes | None) -> Reply:
         query = (_parsed(body) or {}).get("query", "")
+        if re.sub(r"\s+", "", query) == _MINIMIZE:
+            if token.read_only:
+                denied = {"type": "FORBIDDEN", "message": "Resource not accessible by integration"}
+                return Reply(200, {"data": None, "errors": [denied]})
+            return self.world.minimize((_parsed(body) or {})["variables"])
         if re.sub(r"\s+", "", query) not in {"{viewer{login}}", "query{viewer{login}}"}:
             return self._violation(f"unknown GraphQL query {query!r}", 400)
         return Reply(200, {"data": {"viewer": {"login": token.viewer}}})
@@ -304,10 +321,12 @@ class _Handler(BaseHTTPRequestHandler):
         if reply is None:
             self._reset()
             return
-        data = b"" if reply.data is None else json.dumps(reply.data).encode()
+        raw = isinstance(reply.data, bytes)
+        data = b"" if reply.data is None else reply.data if raw else json.dumps(reply.data).encode()
         try:
             self.send_response(reply.status)
-            self.send_header("Content-Type", "application/json; charset=utf-8")
+            kind = "application/zip" if raw else "application/json; charset=utf-8"
+            self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(data)))
             for name, value in reply.headers.items():
                 self.send_header(name, value)
@@ -315,6 +334,11 @@ class _Handler(BaseHTTPRequestHandler):
             if fault is not None and fault.truncate:
                 self.wfile.write(data[: len(data) // 2])
                 self.close_connection = True
+                return
+            if fault is not None and fault.drip:
+                for start in range(0, len(data), 1 + len(data) // 8):
+                    self.wfile.write(data[start : start + 1 + len(data) // 8])
+                    github.closing.wait(fault.drip)
                 return
             self.wfile.write(data)
         except (BrokenPipeError, ConnectionResetError):

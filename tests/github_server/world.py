@@ -13,7 +13,8 @@ from typing import Any
 from urllib.parse import urlencode
 
 from tests.github_server.proposals import Proposals
-from tests.github_server.records import Call, Comment, Json, Pull, Refusal, Reply
+from tests.github_server.records import Call, Comment, Json, Pull, Refusal, Reply, Token
+from tests.github_server.runs import App, Runs, StoredArtifact
 from tests.github_server.shapes import (
     blank,
     check_json,
@@ -26,7 +27,7 @@ from tests.github_server.shapes import (
 BODY_LIMIT = 65536
 
 
-class World(Proposals):
+class World(Proposals, Runs):
     """The state behind the server. Every handler runs under one lock."""
 
     def __init__(self, url: str = "http://localhost") -> None:
@@ -42,6 +43,10 @@ class World(Proposals):
         self.check_runs: list[Json] = []
         self.statuses: list[Json] = []
         self.permissions: dict[tuple[str, str], str] = {}
+        self.artifacts: dict[int, StoredArtifact] = {}
+        self.apps: list[App] = []
+        self.minted: dict[str, Token] = {}
+        self.minimized: list[int] = []
         self._last_id = 1000
 
     def next_id(self) -> int:
@@ -207,6 +212,15 @@ class World(Proposals):
         with self.lock:
             self.pulls[repository, number] = pull
         return pull
+
+    def add_artifact(
+        self, repository: str, run: int, name: str, content: bytes, claimed_size: int | None = None
+    ) -> StoredArtifact:
+        """Upload `content` from a run, whatever it is."""
+        size = len(content) if claimed_size is None else claimed_size
+        artifact = StoredArtifact(self.next_id(), repository, run, name, content, size)
+        self.artifacts[artifact.id] = artifact
+        return artifact
 
     def add_comment(self, repository: str, number: int, body: str, *, author: str) -> Comment:
         """Put a comment there as `author`, without a request."""

@@ -1,0 +1,30 @@
+"""`adapterbot answer`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+import typer
+
+from adapterbot.cli.app import app
+from adapterbot.cli.options import Json
+from adapterbot.cli.output import say
+
+
+@app.command()
+def answer(as_json: Json = False) -> None:
+    """Read the `/adapterbot …` comment that started this workflow, and say what it asks for.
+
+        adapterbot answer --json
+
+    Only on a runner, on `issue_comment`. Exit codes: 0 read, also when it was refused; 1 we
+    failed; 2 bad input.
+    """
+    from adapterbot.commands import answer as command
+
+    found = command.run()
+    if as_json:
+        typer.echo(json.dumps(asdict(found)))
+    else:
+        say(f"asked for: {found.asked or 'nothing'}")

@@ -1,0 +1,91 @@
+"""`adapterbot answer`: a comment asks for something; may it, what exactly, and about which commit?
+
+Nothing is evaluated here. What was asked for leaves as outputs, bound to the commit that the pull
+request is at now: whoever pushes afterwards does not get their files run on this say-so.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from adapterbot import inert
+from adapterbot.commands import place as places
+from adapterbot.commands.token import client_for
+from adapterbot.console import listener_for
+from adapterbot.context import Activity
+from adapterbot.gh import workflow
+from adapterbot.slash import Verb
+
+HELP = """\
+On the first line of a new comment, from somebody who may push to this repository:
+
+- `/adapterbot bisect [metric]` searches the checkpoints of this pull request for the one that \
+broke a metric; without a metric, whichever regressed
+- `/adapterbot rerun` judges the adapters again
+- `/adapterbot help` shows this
+
+What is asked for is done with the commit that the pull request is at when it is asked.
+"""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is to be done: `bisect`, `rerun`, or nothing."""
+
+    asked: str = ""
+    metric: str = ""
+    head_sha: str = ""
+    base_sha: str = ""
+
+
+def run(environment: Mapping[str, str] = os.environ) -> Answer:
+    """Read the comment of the event, ask whether its author may, and bind it to a commit.
+
+    Raises:
+        AdapterbotError: the event, the token, or GitHub.
+    """
+    context = places.read_event(environment)
+    say = listener_for(environment).said
+    answer = Answer()
+    asked = context.asked
+    if context.activity is Activity.ANSWER and asked and context.repository:
+        from adapterbot.gh.heads import head_of
+        from adapterbot.gh.replies import Conversation
+
+        client = client_for(context, environment)
+        number = context.pull_request or 0
+        talk = Conversation(client, context.repository, number, asked.comment)
+        command = asked.command
+        if not talk.may_write(asked.author):
+            talk.react("-1")
+            talk.reply("Not done: only people who may push to this repository can ask for that.")
+            say("refused: the author of the comment may not push to this repository")
+        elif command.verb in {Verb.HELP, Verb.UNKNOWN}:
+            talk.react("eyes" if command.verb is Verb.HELP else "confused")
+            talk.reply(HELP)
+        else:
+            talk.react("eyes")
+            head = head_of(client, context.repository, number)
+            refusal = None
+            if not head.open:
+                refusal = "this pull request is closed"
+            elif head.repository != context.repository:
+                refusal = (
+                    "a comment does not start files of a fork on our runners; re-run its own "
+                    "workflow instead"
+                )
+            if refusal:
+                talk.react("-1")
+                talk.reply(f"Not done: {inert.text(refusal)}.")
+                say(f"refused: {refusal}")
+            else:
+                answer = Answer(command.verb.value, command.metric, head.sha, head.base_sha)
+    else:
+        say(f"nothing to do: {context.reason}")
+    if environment.get("GITHUB_OUTPUT"):
+        named = {name.replace("_", "-"): value for name, value in asdict(answer).items()}
+        workflow.write_outputs(Path(environment["GITHUB_OUTPUT"]), named)
+    return answer

@@ -1,0 +1,77 @@
+"""Which commit a pull request is at, and which pull request a finished run was about.
+
+Both are GitHub's word. Nothing that a run wrote is believed here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from github.PullRequest import PullRequest
+
+from adapterbot.context import Origin
+from adapterbot.gh.client import Client
+
+_PERMISSION = "pull-requests: read"
+
+
+@dataclass(frozen=True)
+class Head:
+    """A pull request and the two commits that it is between. `repository` is the head's own; None
+    when the fork was deleted."""
+
+    number: int
+    sha: str
+    base_sha: str
+    repository: str | None
+    open: bool
+
+
+def head_of(client: Client, repository: str, number: int) -> Head:
+    """Where a pull request is now.
+
+    Raises:
+        InputError: there is none, or the token may not see it.
+        GitHubFailure: GitHub refused or did not answer.
+    """
+    repo = client.api.get_repo(repository)
+    return client.repeat(
+        f"reading {repository}#{number}",
+        # Lazily known by its number; reading a field asks for it.
+        lambda: _head(repo.get_pull(number)),
+        permission=_PERMISSION,
+    )
+
+
+def heads_of(client: Client, repository: str, origin: Origin, sha: str) -> list[Head]:
+    """The open pull requests whose head is this very commit of this very repository.
+
+    A run of a fork's pull request names none, so they are looked up by their branch, and held
+    against the commit: one that has moved on since is no longer what the run was about.
+
+    Raises:
+        InputError, GitHubFailure: as `head_of`.
+    """
+    if not origin.repository or not origin.branch:
+        return []
+    owner = origin.repository.partition("/")[0]
+    repo = client.api.get_repo(repository)
+    found = client.repeat(
+        f"looking for the pull request of {owner}:{origin.branch} in {repository}",
+        lambda: [_head(p) for p in repo.get_pulls(state="open", head=f"{owner}:{origin.branch}")],
+        permission=_PERMISSION,
+    )
+    # GitHub takes no notice of a filter that it cannot read, so every one is held against it here.
+    return [head for head in found if (head.sha, head.repository) == (sha, origin.repository)]
+
+
+def _head(pull: PullRequest) -> Head:
+    # PyGithub's types do not say so, but the head of a deleted fork has no repository.
+    source = pull.head.raw_data.get("repo")
+    return Head(
+        number=pull.number,
+        sha=pull.head.sha,
+        base_sha=pull.base.sha,
+        repository=source.get("full_name") if isinstance(source, dict) else None,
+        open=pull.state == "open",
+    )

@@ -1,0 +1,86 @@
+"""Answering a comment: may its author ask, a reaction, and a reply where one is needed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from github.Issue import Issue
+
+from adapterbot.gh.answers import Setback
+from adapterbot.gh.client import Client
+
+_PERMISSION = "pull-requests: write"
+# REST calls "maintain" by the coarser "write" as well; both may push.
+_WRITERS = frozenset({"admin", "maintain", "write"})
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """A comment on a pull request that asked us something."""
+
+    client: Client
+    repository: str
+    number: int
+    comment: int
+
+    def may_write(self, login: str) -> bool:
+        """Whether this account may push to the repository, by GitHub's word and not the event's.
+
+        Raises:
+            InputError, GitHubFailure: GitHub does not say.
+        """
+        repo = self.client.api.get_repo(self.repository)
+        level = self.client.repeat(
+            f"asking what {login} may do in {self.repository}",
+            lambda: repo.get_collaborator_permission(login),
+            permission="contents: read",
+        )
+        return level in _WRITERS
+
+    def react(self, content: str) -> None:
+        """A reaction on the comment; the same one twice is one.
+
+        Raises:
+            InputError, GitHubFailure: GitHub refused or did not answer.
+        """
+        path = f"/repos/{self.repository}/issues/comments/{self.comment}/reactions"
+        self.client.repeat(
+            f"reacting to a comment on {self.repository}#{self.number}",
+            lambda: self.client.api.requester.requestJsonAndCheck(
+                "POST", path, input={"content": content}
+            ),
+            permission=_PERMISSION,
+        )
+
+    def reply(self, body: str) -> None:
+        """A comment of our own, once: after an unclear answer we look before sending it again.
+
+        Raises:
+            InputError, GitHubFailure: GitHub refused or did not answer.
+        """
+        issue = self.client.api.get_repo(self.repository).get_issue(self.number)
+        opening = f"<!-- adapterbot-reply:{self.comment} -->"
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                self.client.once(
+                    f"replying on {self.repository}#{self.number}",
+                    lambda: issue.create_comment(f"{opening}\n{body}"),
+                    permission=_PERMISSION,
+                    attempt=attempt,
+                )
+            except Setback as setback:
+                self.client.patience.after(setback, attempt)
+                if self._replied(issue, opening):
+                    return
+            else:
+                return
+
+    def _replied(self, issue: Issue, opening: str) -> bool:
+        found = self.client.repeat(
+            f"listing the comments of {self.repository}#{self.number}",
+            lambda: list(issue.get_comments()),
+            permission=_PERMISSION,
+        )
+        return any((comment.body or "").startswith(opening) for comment in found)

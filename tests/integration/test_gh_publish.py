@@ -1,0 +1,394 @@
+"""Publishing a report that another run made: what is believed, what is refused, what is posted.
+
+In this process, over HTTP, with the events that GitHub would send.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import stat
+import zipfile
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adapterbot.commands import publish
+from adapterbot.errors import AdapterbotError, InputError
+from adapterbot.gh.artifacts import unpack
+from adapterbot.gh.client import Patience
+from adapterbot.publishing import CheckMode, CommentMode, CommentWhen, Publishing
+from adapterbot.records import Outcome, Report, Source
+from tests.github_server import Fault, GitHubServer
+from tests.golden.reports import REPORTS
+
+REPO, FORK, PULL, RUN = "octo/adapters", "stranger/adapters", 7, 4711
+HEAD = "c" * 40
+SERVER_URL = "https://github.example"
+RUN_URL = f"{SERVER_URL}/{REPO}/actions/runs/{RUN}"
+
+
+@pytest.fixture
+def server() -> Iterator[GitHubServer]:
+    with GitHubServer() as server:
+        server.add_token("t0ken")
+        server.add_pull(REPO, PULL, head_sha=HEAD, head_repository=FORK, head_ref="better")
+        yield server
+        assert server.violations == []
+
+
+@pytest.fixture(autouse=True)
+def _in_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    hasty = partial(Patience, first_wait=0.01, settle=0.0)
+    monkeypatch.setattr("adapterbot.gh.client.Patience", hasty)
+
+
+def report(name: str = "regressed", **source: Any) -> Report:
+    told = {
+        "repository": REPO,
+        "pull_request": PULL,
+        "head_sha": HEAD,
+        "run_url": RUN_URL,
+        **source,
+    }
+    return REPORTS[name]().model_copy(update={"source": Source(**told)})
+
+
+def zipped(*members: tuple[str | zipfile.ZipInfo, bytes | str]) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members:
+            archive.writestr(name, content)
+    return packed.getvalue()
+
+
+def workflow_run(**changes: Any) -> dict[str, Any]:
+    run = {
+        "id": RUN,
+        "run_attempt": 1,
+        "event": "pull_request",
+        "head_sha": HEAD,
+        "head_branch": "better",
+        "head_repository": {"full_name": FORK},
+        "pull_requests": [],  # as GitHub has it for forks
+        **changes,
+    }
+    return {"action": "completed", "workflow_run": run, "repository": {"full_name": REPO}}
+
+
+@pytest.fixture
+def environment(tmp_path: Path, server: GitHubServer) -> Callable[..., dict[str, str]]:
+    def make(event: str = "workflow_run", payload: Any = None, **more: str) -> dict[str, str]:
+        path = tmp_path / "event.json"
+        path.write_text(json.dumps(payload if payload is not None else workflow_run()))
+        for name in ("output", "summary"):
+            (tmp_path / name).write_text("")
+        return {
+            "GITHUB_EVENT_NAME": event,
+            "GITHUB_EVENT_PATH": str(path),
+            "GITHUB_API_URL": server.url,
+            "GITHUB_SERVER_URL": SERVER_URL,
+            "GITHUB_REPOSITORY": REPO,
+            "GITHUB_RUN_ID": "5000",  # the run that posts
+            "GITHUB_TOKEN": "t0ken",
+            "GITHUB_OUTPUT": str(tmp_path / "output"),
+            "GITHUB_STEP_SUMMARY": str(tmp_path / "summary"),
+            "RUNNER_TEMP": str(tmp_path),
+            **more,
+        }
+
+    return make
+
+
+def run(environment: dict[str, str], **publishing: Any):
+    return publish.run(None, None, Publishing(**publishing), environment=environment)
+
+
+def upload(server: GitHubServer, told: Report | bytes, name: str = "adapterbot-report", **more):
+    content = told if isinstance(told, bytes) else told.model_dump_json().encode()
+    return server.world.add_artifact(REPO, RUN, name, zipped(("report.json", content)), **more)
+
+
+def comments(server: GitHubServer, number: int = PULL) -> list[str]:
+    return [comment.body for comment in server.comments(REPO, number)]
+
+
+# ---------------------------------------------------------------- the way it should go
+
+
+def test_the_report_of_a_forks_run_is_posted_on_its_pull_request(server, environment, tmp_path):
+    upload(server, report())
+    written = run(environment())
+    assert written.report.adapters[0].verdict.outcome is Outcome.REGRESSED
+    (comment,) = comments(server)
+    key = written.report.adapters[0].key
+    assert comment.splitlines()[:2] == [
+        f"<!-- adapterbot:{key} -->",
+        f"<!-- adapterbot-run:{RUN}.1 head:{HEAD} -->",
+    ]
+    assert RUN_URL in comment  # of the gate, not of the run that posts
+    ends = {check["name"]: check["conclusion"] for check in server.check_runs}
+    assert ends == {"adapterbot": "failure", f"adapterbot / {key}": "failure"}
+    assert {check["head_sha"] for check in server.check_runs} == {HEAD}
+    assert "regressed" in (tmp_path / "output").read_text()
+
+
+def test_of_a_rerun_the_newest_artifact_is_posted(server, environment):
+    upload(server, report("regressed"))
+    upload(server, report("passed"))
+    run(environment(payload=workflow_run(run_attempt=2)))
+    (comment,) = comments(server)
+    assert "✅" in comment.splitlines()[2]
+
+
+def test_legs_of_a_matrix_are_posted_each_to_its_own(server, environment):
+    for index, section in enumerate(REPORTS["several"]().adapters):
+        leg = report("several").model_copy(update={"adapters": (section,), "partial": True})
+        upload(server, leg, f"adapterbot-report-{index}")
+    older = server.add_comment(
+        REPO, PULL, "<!-- adapterbot:not-here -->\nx", author="github-actions[bot]"
+    )
+    run(environment())
+    assert len(comments(server)) == 1 + len(REPORTS["several"]().adapters)
+    assert server.world.all_comments[older.id].body.endswith("x")
+
+
+def test_the_link_to_what_was_left_out_is_the_artifact(server, environment):
+    told = report()
+    long = told.adapters[0].samples[0].model_copy(update={"baseline_output": "word\n" * 900})
+    sections = (told.adapters[0].model_copy(update={"samples": (long,) * 200}),)
+    upload(server, told.model_copy(update={"adapters": sections}))
+    run(environment())
+    (comment,) = comments(server)
+    assert len(comment.encode()) <= 65_000
+    assert "Left out to fit" in comment
+    assert f"{RUN_URL}#artifacts" in comment
+
+
+# ---------------------------------------------------------------- foreign and replayed reports
+
+
+@pytest.mark.parametrize(
+    ("source", "field"),
+    [
+        ({"pull_request": 8}, "pull_request"),
+        ({"repository": FORK}, "repository"),
+        ({"head_sha": "d" * 40}, "head_sha"),
+        ({"run_url": f"{SERVER_URL}/{REPO}/actions/runs/4000"}, "run_url"),
+        ({"run_url": None}, "run_url"),
+    ],
+    ids=["another-pull-request", "another-repository", "another-commit", "replayed", "no-run"],
+)
+def test_attack_a_foreign_or_replayed_report_is_refused_and_that_is_said(
+    server, environment, source, field
+):
+    server.add_pull(REPO, 8, head_sha="d" * 40)
+    upload(server, report("passed", **source))
+    written = run(environment())
+    assert written.report.adapters[0].verdict.outcome is Outcome.NOT_JUDGED
+    assert comments(server, 8) == []
+    (comment,) = comments(server)
+    assert f"source.{field}" in comment
+    assert "✅" not in comment
+    assert {check["conclusion"] for check in server.check_runs} == {"failure"}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"head_sha": "d" * 40},
+        {"head_branch": "other"},
+        {"head_branch": None},
+        {"head_repository": {"full_name": "stranger/other"}},
+        {"head_repository": None},
+    ],
+    ids=["moved-on", "another-branch", "no-branch", "another-fork", "deleted-fork"],
+)
+def test_attack_a_run_that_is_not_about_the_head_finds_no_pull_request(
+    server, environment, changes
+):
+    # Head repository and commit must match: the artifact's numbers are not asked.
+    upload(server, report("passed"))
+    run(environment(payload=workflow_run(**changes)))
+    assert comments(server) == []
+    assert server.check_runs == []
+
+
+@pytest.mark.parametrize("started_by", ["push", "workflow_dispatch", "pull_request_target"])
+def test_a_run_that_no_pull_request_started_is_nothing_to_publish(server, environment, started_by):
+    upload(server, report("passed"))
+    run(environment(payload=workflow_run(event=started_by)))
+    assert server.requests == []
+
+
+# ---------------------------------------------------------------- what an artifact may hold
+
+
+def link(name: str) -> zipfile.ZipInfo:
+    info = zipfile.ZipInfo(name)
+    info.external_attr = (stat.S_IFLNK | 0o777) << 16
+    return info
+
+
+HARMFUL = {
+    "zip-slip": zipped(("../../report.json", "{}"), ("report.json", "{}")),
+    "absolute": zipped(("/etc/cron.d/x", "x"), ("report.json", "{}")),
+    "backslashes": zipped(("..\\..\\x", "x"), ("report.json", "{}")),
+    "drive": zipped(("C:/x", "x"), ("report.json", "{}")),
+    "symlink": zipped((link("report.json"), "/etc/passwd")),
+    "other-symlink": zipped((link("x"), "/etc/passwd"), ("report.json", "{}")),
+    "bomb": zipped(("report.json", b"0" * (1 << 20))),
+    "many": zipped(*((f"{i}.txt", "x") for i in range(200)), ("report.json", "{}")),
+    "empty": zipped(("other.json", "{}")),
+    "no-zip": b"PK\x03\x04 not an archive",
+    "truncated": zipped(("report.json", "{}" * 100))[:60],
+    "nested": zipped(("deep/report.json", "{}")),
+}
+
+
+@pytest.mark.parametrize("name", HARMFUL)
+def test_attack_a_harmful_archive_is_refused_in_one_line(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError) as caught:
+        unpack(HARMFUL[name], "adapterbot-report", limit=1000)
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_attack_a_bomb_whose_header_lies_is_bounded_while_it_is_read():
+    archive = bytearray(zipped(("report.json", b"0" * (1 << 22))))
+    place = archive.rindex(b"PK\x01\x02")
+    archive[place + 24 : place + 28] = (100).to_bytes(4, "little")
+    with pytest.raises(InputError):
+        unpack(bytes(archive), "adapterbot-report", limit=1000)
+
+
+def test_two_files_of_the_one_name_are_one_too_many():
+    with pytest.warns(UserWarning, match="Duplicate"):
+        archive = zipped(("report.json", "{}"), ("report.json", '{"a": 1}'))
+    with pytest.raises(InputError, match="2 files named"):
+        unpack(archive, "adapterbot-report", limit=1000)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"[]", b"{", b"\xff\xfe", b'{"version": 2}', json.dumps({"a": "x" * 9}).encode()],
+    ids=["list", "cut", "no-utf8", "version", "fields"],
+)
+def test_attack_a_report_that_breaks_the_schema_is_said_on_the_pull_request(
+    server, environment, content
+):
+    upload(server, content)
+    written = run(environment())
+    assert written.report.adapters[0].problem
+    (comment,) = comments(server)
+    assert "could not" in comment.lower()
+
+
+def test_attack_a_claimed_size_saves_the_download(server, environment):
+    upload(server, report(), claimed_size=17 << 20)
+    run(environment())
+    assert server.sent("GET", "/zip$") == []
+    assert "is larger than" in comments(server)[0]
+
+
+def test_no_artifact_is_said_too(server, environment):
+    run(environment())
+    assert "left no report" in comments(server)[0]
+
+
+def test_the_token_is_not_shown_to_the_artifact_store(server, environment):
+    upload(server, report("passed"))
+    run(environment())
+    (stored,) = server.sent("GET", "_store")
+    assert stored.login is None
+    assert stored.status == 200
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault("GET", "/zip$", status=502),
+        Fault("GET", "/zip$", reset=True),
+        Fault("GET", "_store", reset=True),
+        Fault("GET", "_store", truncate=True),
+        Fault("GET", "_store", status=503),
+        Fault("GET", "_store", drip=0.02),
+        Fault("GET", "/artifacts$", status=500),
+        Fault("GET", "/pulls$", truncate=True),
+    ],
+    ids=lambda fault: f"{fault.path}-{fault.status or 'cut'}",
+)
+def test_a_download_that_fails_is_repeated(server, environment, fault):
+    upload(server, report("passed"))
+    server.inject(Fault(**vars(fault)))
+    run(environment())
+    assert "✅" in comments(server)[0]
+
+
+def test_secrets_of_the_stores_address_are_in_no_error(server, environment):
+    upload(server, report("passed"))
+    server.inject(Fault("GET", "_store", reset=True, times=99))
+    with pytest.raises(AdapterbotError) as caught:
+        run(environment())
+    seen = ""
+    error: BaseException | None = caught.value
+    while error is not None:
+        seen += str(error) + repr(error)
+        error = error.__cause__
+    assert "s1gned" not in seen
+    assert "t0ken" not in seen
+
+
+# ---------------------------------------------------------------- what is posted, and when
+
+
+@pytest.mark.parametrize(
+    ("when", "name", "posted"),
+    [
+        ("always", "passed", True),
+        ("changes", "passed", True),
+        ("regressions", "passed", False),
+        ("regressions", "regressed", True),
+        ("regressions", "drift", True),
+        ("regressions", "bad_input", True),
+    ],
+)
+def test_when_decides_about_the_first_comment_only(server, environment, when, name, posted):
+    upload(server, report(name))
+    run(environment(), when=CommentWhen(when))
+    assert bool(comments(server)) is posted
+    # One that is there flips, whatever `when` says.
+    upload(server, report("passed"))
+    run(environment(), when=CommentWhen(when))
+    if posted:
+        keys = {comment.splitlines()[0] for comment in comments(server)}
+        assert any("✅" in comment for comment in comments(server))
+        assert len(keys) == len(comments(server))
+
+
+def test_comments_off_leaves_checks_and_checks_off_leaves_comments(server, environment):
+    upload(server, report("passed"))
+    run(environment(), comment=CommentMode.OFF)
+    assert comments(server) == []
+    assert len(server.check_runs) == 2
+    run(environment(), check=CheckMode.OFF)
+    assert len(comments(server)) == 1
+    assert len(server.check_runs) == 2
+
+
+def test_pull_request_target_says_so_in_the_job_summary(tmp_path, environment, monkeypatch, capsys):
+    # Nothing of it is trusted, so there is no comment; but whoever looks must find the reason.
+    from adapterbot.cli import main
+
+    given = environment("pull_request_target", {})
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit) as ended:
+        main(["gate"])
+    assert ended.value.code == 2
+    assert "runs a stranger" in (tmp_path / "summary").read_text()
+    assert "stranger" in capsys.readouterr().err
