@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +23,7 @@ from adapterbot.lock.pinned import (
     sidecar_of,
 )
 from adapterbot.lock.schema import MAX_LOCK_BYTES, Lock, line_text, sha256_text
-from adapterbot.tree import Tree, WorkTree, normalise
+from adapterbot.tree import Tree, WorkTree
 
 
 def now() -> str:
@@ -52,24 +53,30 @@ def given(
     return Given(base_model, base_sha, dataset_sha, env_hash)
 
 
-def _root_of(folder: Path) -> Path:
-    """The top of the Git checkout that a folder lies in, else the folder. Told by `.git` alone:
-    asking Git would take as long as everything else."""
-    for candidate in (folder, *folder.parents):
-        if (candidate / ".git").exists():
-            return candidate
-    return folder
+def _checkout_of(folder: Path) -> Path | None:
+    """The top of the Git checkout that a folder lies in. Told by `.git` alone: asking Git would
+    take as long as everything else."""
+    return next((top for top in (folder, *folder.parents) if (top / ".git").exists()), None)
 
 
-def _tree_of(path: Path) -> tuple[WorkTree, str]:
-    """The tree that a path lies in (its Git checkout, else its folder) and its name in there.
+def _tree_of(first: Path, *others: Path) -> tuple[WorkTree, list[str]]:
+    """The tree that files lie in, and their names in there: their Git checkout, else the folder
+    that they share.
 
-    `..` is taken away as written, and links on the way to the checkout are the user's own; those
-    inside are for the tree to refuse.
+    Links on the way to it are the user's own; those inside are for the tree to refuse.
+
+    Raises:
+        InputError: they do not lie in one checkout.
     """
-    root = _root_of(path.parent.absolute().resolve())
-    inside = path.parent.absolute().resolve() / path.name
-    return WorkTree(root), inside.relative_to(root).as_posix()
+    files = [path.parent.absolute().resolve() / path.name for path in (first, *others)]
+    tops = [_checkout_of(file.parent) for file in files]
+    for path, top in zip(others, tops[1:], strict=True):
+        if top != tops[0]:
+            raise InputError(
+                f"lies in another repository than {first}", file=str(path), fix="keep them together"
+            )
+    root = tops[0] or Path(os.path.commonpath([file.parent for file in files]))
+    return WorkTree(root), [file.relative_to(root).as_posix() for file in files]
 
 
 def open_cache(*, used: bool = True) -> DigestCache | None:
@@ -95,11 +102,11 @@ def write(
     Raises:
         AdapterbotError: something that it pins is missing, or a file cannot be written.
     """
-    tree, name = _tree_of(config)
-    if adapters is None:
-        recorded = _adapters_below(tree, name.rpartition("/")[0]) if given.needs_config else ()
-    else:
-        recorded = tuple(_adapter(tree, path) for path in adapters)
+    configs = [path / ADAPTER_CONFIG for path in adapters or ()]
+    tree, (name, *named) = _tree_of(config, *configs)
+    recorded = tuple(_adapter(tree, path) for path in named)
+    if adapters is None and given.needs_config:
+        recorded = _adapters_below(tree, name.rpartition("/")[0])
     pinned = measure(
         tree,
         name,
@@ -144,16 +151,15 @@ def _adapters_below(tree: Tree, directory: str) -> tuple[str, ...]:
     return tuple(sorted(adapter_directories(names)))
 
 
-def _adapter(tree: WorkTree, path: Path) -> str:
-    other, name = _tree_of(path / ADAPTER_CONFIG)
-    if other != tree or not tree.has(name):
+def _adapter(tree: Tree, config: str) -> str:
+    if not tree.has(config):
         raise InputError(
-            f"holds no adapter in {tree.label}" if other == tree else "lies in another repository",
-            file=str(path),
+            f"holds no {ADAPTER_CONFIG}",
+            file=config.rpartition("/")[0],
             field="--adapter",
-            fix=f"name the folder with {ADAPTER_CONFIG}",
+            fix="name an adapter directory",
         )
-    return normalise(name.rpartition("/")[0])
+    return config.rpartition("/")[0]
 
 
 def read(path: Path) -> Lock:
@@ -162,7 +168,7 @@ def read(path: Path) -> Lock:
     Raises:
         InputError: it is missing or broken.
     """
-    tree, name = _tree_of(path)
+    tree, (name,) = _tree_of(path)
     return lock.loads(tree.read(name, limit=MAX_LOCK_BYTES), str(path))
 
 
@@ -178,15 +184,11 @@ def check(
     Raises:
         AdapterbotError: the lock or the config is missing or broken, or the Hub did not answer.
     """
-    lock_tree, lock_name = _tree_of(path)
-    tree, name = _tree_of(config) if given.needs_config else (lock_tree, lock_name)
-    if not lock_tree.has(lock_name):
+    # Without a config the lock's own folder is the project.
+    tree, (lock_name, name) = _tree_of(path, config if given.needs_config else path)
+    if not tree.has(lock_name):
         raise InputError(
             "does not exist", file=str(path), fix="write it with `adapterbot lock write`"
-        )
-    if lock_tree != tree:
-        raise InputError(
-            "lies in another repository than the config", file=str(path), fix="keep them together"
         )
     base = _own_base(tree, name, given)
 
@@ -238,15 +240,7 @@ def write_environment(output: Path, source: Path | None = None) -> str:
     if source is None:
         found = env_sources.installed(now())
     else:
-        tree, name = _tree_of(source)
-        output_tree, output_name = _tree_of(output)
-        if output_tree != tree:
-            raise InputError(
-                "lies in another repository than the lock file to write",
-                file=str(source),
-                field="--from",
-                fix="keep them together",
-            )
+        tree, (output_name, name) = _tree_of(output, source)
         seen = relpath(name, output_name.rpartition("/")[0] or ".")
         found = env_sources.from_lock_file(tree.read(name), seen, now())
     atomic.write_text(output, environment.dumps(found))
