@@ -8,7 +8,6 @@ a mention, a reference, a link, an emoji or math.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -18,24 +17,8 @@ from hypothesis import strategies as st
 
 from adapterbot import render
 from adapterbot.marker import key_of
-from adapterbot.records import (
-    AdapterRef,
-    BisectResult,
-    BisectVerdict,
-    EvalStats,
-    LockPart,
-    LockResult,
-    LockStatus,
-    Outcome,
-    Probe,
-    ProbeOutcome,
-    Problem,
-    Report,
-    Source,
-    Stage,
-    Standing,
-)
 from scripts.comment_picture import github_html
+from tests.golden.everywhere import FREE, FULL, VARIANTS, strings, with_text
 from tests.golden.github_view import (
     ATTACKS,
     Page,
@@ -45,97 +28,7 @@ from tests.golden.github_view import (
     harmless,
     hostile_text,
 )
-from tests.golden.reports import HEAD, HOSTILE, adapter, metric, sample
-
-# ---------------------------------------------------------------- a report of nothing but strings
-
-
-class Fields:
-    """Numbered strings, so that a field can be found again."""
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def __call__(self) -> str:
-        self.count += 1
-        return f"field{self.count:03}"
-
-
-def full(variant: int) -> Report:
-    f = Fields()
-    verdicts = list(BisectVerdict)
-    problems: tuple[Any, ...] = (
-        None,
-        Problem(kind="bad_input", message=f(), file=f(), field=f(), fix=f()),
-        Problem(kind="failure", message=f(), file=f(), field=f(), fix=f()),
-    )
-    long = " and so on" * 20
-    base = adapter(
-        list(Outcome)[variant % 5],
-        *(f() for _ in range(1 if variant == 0 else 7)),
-        adapter=f(),
-        base_model=f(),
-        baseline=AdapterRef(label=f(), path=f()),
-        candidate=AdapterRef(label=f(), path=f()),
-        lock=LockResult(
-            status=list(LockStatus)[variant % 3],
-            path=f(),
-            note=f(),
-            parts=tuple(
-                LockPart(part=f(), locked=f(), now=f(), ok=ok, explanation=f(), file=f(), line=line)
-                for ok, line in ((False, 3), (False, None), (True, None))
-            ),
-        ),
-        metrics=tuple(
-            metric(task, 0.5, 0.4, part=part, standing=standing, reason=f(), note=f(), scorer=f())
-            for task in (f() for _ in range(5 if variant % 2 else 2))
-            for standing, part in ((Standing.OK, None), (Standing.REGRESSED, f()))
-        ),
-        samples=(
-            sample(1, f(), f(), f(), f(), task=f(), slice=f(), sample_id=f()),
-            sample(2, f() + long, f(), f(), f(), task=f(), slice=None, sample_id=f()),
-            sample(3, f(), f(), f(), f(), task=f(), slice=f(), sample_id=f()),
-        ),
-        bisect=BisectResult(
-            verdict=verdicts[variant % len(verdicts)],
-            metrics=tuple(f() for _ in range(6)),
-            checkpoints=16,
-            first_broken=f(),
-            last_good=f(),
-            candidates=tuple(f() for _ in range(10)),
-            probability=0.9,
-            probes=tuple(
-                Probe(index=i, label=f(), outcome=outcome, seconds=1, detail=f())
-                for i, outcome in enumerate(ProbeOutcome)
-            ),
-            data_change=f(),
-            note=f(),
-        ),
-        notes=(f(), f()),
-        problem=problems[variant % 3],
-        eval=EvalStats(device=f(), dtype=f(), samples=3),
-        stages=(Stage(name=f(), seconds=1),),
-    )
-    source = Source(repository=f(), head_sha=HEAD, run_url=f())
-    return Report(tool=f(), source=source, adapters=(base,))
-
-
-VARIANTS = range(6)
-FULL: dict[int, dict[str, Any]] = {v: full(v).model_dump(mode="json") for v in VARIANTS}
-
-
-def strings(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], str]]:
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from strings(item, (*path, key))
-    elif isinstance(value, list):
-        for i, item in enumerate(value):
-            yield from strings(item, (*path, i))
-    elif isinstance(value, str):
-        yield path, value
-
-
-FREE = {v: [path for path, text in strings(FULL[v]) if text.startswith("field")] for v in VARIANTS}
+from tests.golden.reports import HOSTILE
 
 
 def test_every_free_string_is_under_test() -> None:
@@ -145,21 +38,6 @@ def test_every_free_string_is_under_test() -> None:
             path[-1] for path in FREE[variant]
         }
         assert bound <= closed | {"kind"}
-
-
-def with_text(variant: int, chosen: tuple[Any, ...] | None, text: str) -> Report:
-    """The report with `text` in one field, or in all of them."""
-
-    def put(value: Any, path: tuple[Any, ...]) -> Any:
-        if isinstance(value, dict):
-            return {key: put(item, (*path, key)) for key, item in value.items()}
-        if isinstance(value, list):
-            return [put(item, (*path, i)) for i, item in enumerate(value)]
-        if isinstance(value, str) and value.startswith("field") and chosen in (None, path):
-            return text + value[len("field000") :]
-        return value
-
-    return Report.model_validate(put(FULL[variant], ()))
 
 
 @cache
