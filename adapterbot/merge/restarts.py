@@ -27,6 +27,7 @@ class Restarts:
         restarts: how many times it was begun again.
         best: the best point that was told, None before the first.
         best_loss: its loss.
+        centre: the mean of the run that found it, as that run stands.
     """
 
     def __init__(
@@ -54,6 +55,8 @@ class Restarts:
         self.restarts = 0
         self.best: Vector | None = None
         self.best_loss = math.inf
+        self.centre: Vector = self._mean.copy()
+        self._leading = True  # whether the run going on is the one that found the best
         self.search = CMAES(
             self._mean, sigma, self._population, self._bounds, int(self._rng.integers(2**63))
         )
@@ -74,9 +77,13 @@ class Restarts:
         if values[at] < self.best_loss:
             self.best = np.array(solutions, dtype=float)[at]
             self.best_loss = float(values[at])
+            self._leading = True
+        if self._leading:
+            self.centre = self.search.mean.copy()
 
     def _restart(self) -> None:
         self.restarts += 1
+        self._leading = False
         self._small = self._regime == "bipop" and self._spent[True] < self._spent[False]
         population, sigma = self._population, self._sigma
         if self._small:
@@ -108,6 +115,8 @@ class Restarts:
             "restarts": self.restarts,
             "best": None if self.best is None else self.best.tolist(),
             "best_loss": self.best_loss if math.isfinite(self.best_loss) else None,
+            "centre": self.centre.tolist(),
+            "leading": self._leading,
             "random": self._rng.bit_generator.state,
         }
 
@@ -125,5 +134,7 @@ class Restarts:
         found.restarts = state["restarts"]
         found.best = None if state["best"] is None else np.array(state["best"])
         found.best_loss = math.inf if state["best_loss"] is None else state["best_loss"]
+        found.centre = np.array(state["centre"])
+        found._leading = state["leading"]
         found._rng.bit_generator.state = state["random"]
         return found

@@ -1,0 +1,80 @@
+"""Where a search stands, on disk after every generation, so that a kill costs one generation."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from adapterbot.atomic import write_text
+from adapterbot.errors import InputError
+from adapterbot.merge.race import Result
+from adapterbot.merge.space import FloatArray
+
+VERSION = 1
+
+
+def save(path: Path, identity: Mapping[str, Any], state: Mapping[str, Any]) -> None:
+    """Replaces the checkpoint.
+
+    Args:
+        identity: what the search is of; a resumed one must be of the same.
+        state: what `Driver.state` gave.
+
+    Raises:
+        OurFailure: the disk is full.
+    """
+    content = {"version": VERSION, "identity": dict(identity), "state": dict(state)}
+    write_text(path, json.dumps(content, allow_nan=False) + "\n")
+
+
+def load(path: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
+    """The state in a checkpoint.
+
+    Raises:
+        InputError: there is none, it cannot be read, or it is of another search.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+        held, state = content["identity"], content["state"]
+        version = content["version"]
+    except FileNotFoundError as error:
+        raise InputError("does not exist", file=str(path), fix="start without --resume") from error
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InputError(
+            "is not a checkpoint of a merge", file=str(path), fix="start without --resume"
+        ) from error
+    if version != VERSION:
+        raise InputError(f"is of version {version}", file=str(path), fix="start without --resume")
+    for name, value in json.loads(json.dumps(identity)).items():
+        if held.get(name) != value:
+            raise InputError(
+                f"was made with {held.get(name)!r}, and now it is {value!r}",
+                file=str(path),
+                field=name,
+                fix="resume with the same inputs, or start without --resume",
+            )
+    return dict(state)
+
+
+def pack(result: Result) -> dict[str, Any]:
+    """A result as JSON that loses nothing."""
+    return {
+        "score": result.score if math.isfinite(result.score) else None,
+        "scores": [value if math.isfinite(value) else None for value in result.scores.tolist()],
+        "failed": result.failed,
+        "asked": result.asked,
+    }
+
+
+def unpack(content: Mapping[str, Any]) -> Result:
+    """The inverse of `pack`."""
+    scores: FloatArray = np.array(
+        [math.nan if value is None else value for value in content["scores"]], dtype=float
+    )
+    score = -math.inf if content["score"] is None else content["score"]
+    return Result(score, scores, content["failed"], content["asked"])

@@ -1,0 +1,399 @@
+"""The search for the weights of a merge: starting points, generations, a winner, a report.
+
+The evaluator, the clock and the place for checkpoints are handed in, so that the whole of it runs
+in a test without a model. Chosen is on one half of the suite; what is reported was measured on the
+other.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from adapterbot.errors import OurFailure
+from adapterbot.merge import checkpoint
+from adapterbot.merge.items import Items
+from adapterbot.merge.race import Evaluator, OutOfTimeError, Result, evaluate
+from adapterbot.merge.restarts import Restarts
+from adapterbot.merge.space import Space, Weights
+from adapterbot.records.merge import Failure, Finalist, Generation, StopReason
+
+SENTINEL = -1e9
+PATIENCE = 3
+_FAILURES_KEPT = 100
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a search may do.
+
+    Attributes:
+        names: of the adapters, in the order of their weights.
+        population: λ.
+        generations: the most there may be.
+        budget: seconds, the final report included.
+        seed: of the splits, the order of items, and the search.
+        racing: whether hopeless candidates leave early.
+    """
+
+    names: tuple[str, ...]
+    population: int
+    generations: int
+    budget: float
+    seed: int
+    racing: bool = True
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Weights with a name and what they scored on the selection split."""
+
+    name: str
+    weights: Weights
+    result: Result
+
+
+@dataclass
+class Standing:
+    """Where the search stands; all that a checkpoint holds besides the search itself."""
+
+    starts: list[Candidate] = field(default_factory=list)
+    best: Candidate | None = None
+    history: list[Generation] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    failed: int = 0
+    candidates: int = 0
+    evaluated: int = 0
+    seconds: float = 0.0  # of earlier runs
+
+    @property
+    def best_start(self) -> Candidate:
+        """The best of what needs no search."""
+        return max(self.starts, key=lambda start: start.result.score)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a search."""
+
+    winner: Finalist
+    finalists: tuple[Finalist, ...]
+    stop: StopReason
+    gain: tuple[float, float, float] | None
+    standing: Standing
+    restarts: int
+    selection: int
+    report: int
+
+
+class Driver:
+    """One search over the weights of a merge."""
+
+    def __init__(
+        self,
+        space: Space,
+        plan: Plan,
+        items: Items,
+        evaluator: Evaluator,
+        *,
+        clock: Callable[[], float],
+        save: Callable[[Mapping[str, Any]], None] = lambda _: None,
+        told: Callable[[Standing, float], None] = lambda _, __: None,
+    ) -> None:
+        """
+        Args:
+            clock: seconds that only ever grow.
+            save: keeps a checkpoint, after the starting points and after every generation.
+            told: is told where the search stands, and how many seconds are left.
+        """
+        self._space, self._plan, self._items = space, plan, items
+        self._evaluator = evaluator
+        self._clock, self._save, self._told = clock, save, told
+        rng = np.random.default_rng(plan.seed)
+        self.selection, self.report = items.split(rng)
+        self._standing = Standing()
+        self._search: Restarts | None = None
+        self._started = clock()
+
+    def resume(self, state: Mapping[str, Any]) -> None:
+        """Goes on from a checkpoint, bit for bit as the search that wrote it would have."""
+        standing = Standing(
+            starts=[_candidate(one) for one in state["starts"]],
+            best=_candidate(state["best"]),
+            history=[Generation.model_validate(one) for one in state["history"]],
+            failures=[Failure.model_validate(one) for one in state["failures"]],
+            failed=state["failed"],
+            candidates=state["candidates"],
+            evaluated=state["evaluated"],
+            seconds=state["seconds"],
+        )
+        self._standing = standing
+        self._search = Restarts.from_state(state["search"])
+
+    def state(self) -> dict[str, Any]:
+        """Everything that `resume` needs, as JSON."""
+        standing, search = self._standing, self._search
+        if standing.best is None or search is None:
+            raise ValueError("there is nothing to save before the starting points")
+        return {
+            "starts": [_packed(one) for one in standing.starts],
+            "best": _packed(standing.best),
+            "history": [one.model_dump(mode="json") for one in standing.history],
+            "failures": [one.model_dump(mode="json") for one in standing.failures],
+            "failed": standing.failed,
+            "candidates": standing.candidates,
+            "evaluated": standing.evaluated,
+            "seconds": self.elapsed,
+            "search": search.state(),
+        }
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds so far, those before a resume included."""
+        return self._standing.seconds + self._clock() - self._started
+
+    def run(self) -> Outcome:
+        """Searches until it has converged, or generations or budget are spent.
+
+        An interrupt (Ctrl-C) ends the search and not the run: the best so far is the winner then,
+        and the report split is not asked.
+
+        Raises:
+            OurFailure: every starting point failed, or every candidate since.
+        """
+        try:
+            if self._search is None:
+                self._start()
+            stop = self._generations()
+        except KeyboardInterrupt:
+            if self._standing.best is None:
+                raise
+            return self._finish(StopReason.INTERRUPTED)
+        return self._finish(stop)
+
+    def _start(self) -> None:
+        """Scores what softmax cannot reach, or reaches anyhow: every single adapter, uniform."""
+        space, standing = self._space, self._standing
+        points = [("uniform", space.uniform())]
+        points += [(name, space.single(i)) for i, name in enumerate(self._plan.names)]
+        results = evaluate(
+            self._evaluator, [weights for _, weights in points], self._items, self.selection
+        )
+        standing.starts = [
+            Candidate(name, weights, result)
+            for (name, weights), result in zip(points, results, strict=True)
+        ]
+        self._note(0, [weights for _, weights in points], results, sigma=space.sigma)
+        if all(result.failed for result in results):
+            raise OurFailure(
+                f"every starting point failed to evaluate: {results[0].failed}",
+                fix="evaluate one of the adapters with `adapterbot gate` to see why",
+            )
+        singles = np.array([one.result.score for one in standing.starts[1:]])
+        guess = space.first_guess(singles) if np.isfinite(singles).any() else space.uniform()
+        self._search = Restarts(
+            space.point(guess),
+            space.sigma,
+            self._plan.population,
+            seed=self._plan.seed,
+        )
+        self._save(self.state())
+
+    def _generations(self) -> StopReason:
+        search = self._search
+        if search is None:
+            raise ValueError("the search has not begun")
+        while len(self._standing.history) - 1 < self._plan.generations:
+            if self._converged():
+                return StopReason.CONVERGED
+            if self._late():
+                return StopReason.BUDGET
+            before = search.state()
+            points = search.ask()
+            candidates = [self._space.weights(point) for point in points]
+            number = len(self._standing.history)
+            order = self._items.interleaved(
+                self.selection, np.random.default_rng([self._plan.seed, number])
+            )
+            try:
+                results = evaluate(
+                    self._evaluator,
+                    candidates,
+                    self._items,
+                    order,
+                    survivors=max(1, len(points) // 2) if self._plan.racing else None,
+                    late=self._late,
+                )
+            except (OutOfTimeError, KeyboardInterrupt) as error:
+                # A partial generation counts for nothing: a resumed run asks it again.
+                self._search = Restarts.from_state(before)
+                if isinstance(error, OutOfTimeError):
+                    return StopReason.BUDGET
+                raise
+            search.tell(points, [-r.score if r.failed is None else math.inf for r in results])
+            self._note(number, candidates, results, sigma=search.search.sigma)
+            self._save(self.state())
+        return StopReason.GENERATIONS
+
+    def _note(
+        self, number: int, candidates: Sequence[Weights], results: Sequence[Result], sigma: float
+    ) -> None:
+        """Books a generation; a new best must have been asked everything."""
+        standing = self._standing
+        good = [result.score for result in results if result.failed is None]
+        for weights, result in zip(candidates, results, strict=True):
+            if result.failed is not None:
+                standing.failed += 1
+                if len(standing.failures) < _FAILURES_KEPT:
+                    standing.failures.append(
+                        Failure(
+                            generation=number,
+                            weights=_rows(weights),
+                            reason=result.failed[:2000],
+                        )
+                    )
+            elif result.asked == len(self.selection) and (
+                standing.best is None or result.score > standing.best.result.score
+            ):
+                standing.best = Candidate("best candidate", weights, result)
+        standing.candidates += len(results)
+        standing.evaluated += sum(result.asked for result in results)
+        standing.history.append(
+            Generation(
+                generation=number,
+                population=len(results),
+                evaluated=sum(result.asked for result in results),
+                best=max(good, default=None),
+                mean=float(np.mean(good)) if good else None,
+                best_so_far=standing.best.result.score if standing.best else None,
+                sigma=sigma,
+                failed=sum(result.failed is not None for result in results),
+                dropped=sum(
+                    result.failed is None and result.asked < len(self.selection)
+                    for result in results
+                ),
+            )
+        )
+        self._told(standing, self._plan.budget - self.elapsed)
+
+    def _gain(self) -> tuple[float, float, float] | None:
+        """By how much the best beats the best starting point, and its 95 % interval."""
+        best = self._standing.best
+        if best is None:
+            return None
+        start = self._standing.best_start
+        return self._items.interval(
+            (best.result.scores - start.result.scores)[self.selection], self.selection
+        )
+
+    def _converged(self) -> bool:
+        """No better one for three generations, and the gain is larger than what is not known of
+        it: noise alone also stops improving."""
+        history = self._standing.history
+        if len(history) <= PATIENCE:
+            return False
+        if history[-1].best_so_far != history[-1 - PATIENCE].best_so_far:
+            return False
+        gain = self._gain()
+        return gain is not None and gain[0] > 0 and gain[2] - gain[1] <= gain[0]
+
+    def _late(self) -> bool:
+        """Whether the budget is spent, but for what the final report will take."""
+        standing = self._standing
+        each = self.elapsed / max(standing.evaluated, 1)
+        finalists = len(self._plan.names) + 3
+        final = each * finalists * (len(self.selection) / 4 + len(self.report))
+        return self.elapsed + final >= self._plan.budget
+
+    def _finish(self, stop: StopReason) -> Outcome:
+        """The winner on the selection split, and everybody of interest on the other."""
+        standing, search = self._standing, self._search
+        if standing.best is None or search is None:
+            raise OurFailure("no candidate could be evaluated", fix="see the failures above")
+        finalists = [*standing.starts, standing.best]
+        if stop is not StopReason.INTERRUPTED:
+            mean = self._space.weights(search.centre)
+            (result,) = evaluate(self._evaluator, [mean], self._items, self.selection)
+            finalists.append(Candidate("mean of the search", mean, result))
+        winner = self._winner(finalists)
+        rows = self._measured(finalists, ask=stop is not StopReason.INTERRUPTED)
+        return Outcome(
+            winner=rows[finalists.index(winner)],
+            finalists=tuple(rows),
+            stop=stop,
+            gain=self._gain(),
+            standing=standing,
+            restarts=search.restarts,
+            selection=len(self.selection),
+            report=len(self.report),
+        )
+
+    def _winner(self, finalists: Sequence[Candidate]) -> Candidate:
+        """The centre of the search, unless another is better by more than a standard error.
+
+        The best of many noisy scores owes much of them to luck; the centre is an average.
+        """
+        sound = [one for one in finalists if one.result.failed is None]
+        held = sound[-1]
+        for other in sorted(sound[:-1], key=lambda one: -one.result.score):
+            gain, low, _ = self._items.interval(
+                (other.result.scores - held.result.scores)[self.selection], self.selection
+            )
+            if gain > max((gain - low) / 1.96, 0.0):
+                return other
+        return held
+
+    def _measured(self, finalists: Sequence[Candidate], *, ask: bool) -> list[Finalist]:
+        results = [
+            evaluate(self._evaluator, [one.weights], self._items, self.report)[0] if ask else None
+            for one in finalists
+        ]
+        names = set(self._plan.names)
+        singles = [
+            (one.result.score, result)
+            for one, result in zip(finalists, results, strict=True)
+            if one.name in names and result is not None and result.failed is None
+        ]
+        reference = max(singles, key=lambda pair: pair[0])[1] if singles else None
+        return [
+            self._row(one, result, reference)
+            for one, result in zip(finalists, results, strict=True)
+        ]
+
+    def _row(self, one: Candidate, result: Result | None, reference: Result | None) -> Finalist:
+        row: dict[str, Any] = {
+            "name": one.name,
+            "weights": _rows(one.weights),
+            "selection": one.result.score if one.result.failed is None else None,
+            "failed": one.result.failed or (result.failed if result else None),
+        }
+        if result is not None and result.failed is None:
+            row["report"] = result.score
+            if reference is not None:
+                change = (result.scores - reference.scores)[self.report]
+                row["difference"], row["low"], row["high"] = self._items.interval(
+                    change, self.report
+                )
+        return Finalist.model_validate(row)
+
+
+def _rows(weights: Weights) -> tuple[tuple[float, ...], ...]:
+    return tuple(tuple(row) for row in weights.tolist())
+
+
+def _packed(one: Candidate) -> dict[str, Any]:
+    return {
+        "name": one.name,
+        "weights": one.weights.tolist(),
+        "result": checkpoint.pack(one.result),
+    }
+
+
+def _candidate(content: Mapping[str, Any]) -> Candidate:
+    return Candidate(
+        content["name"], np.array(content["weights"]), checkpoint.unpack(content["result"])
+    )

@@ -1,0 +1,114 @@
+"""The suite as the search sees it: numbered items with weights, and what their scores add up to.
+
+A score is oriented so that higher is better. The whole is the weighted mean of the tasks' means;
+a task in a unit of its own counts in units of its margin, the drop that its owner tolerates.
+numpy only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adapterbot.merge.space import FloatArray
+
+IntArray = NDArray[np.int64]
+
+Z_95 = 1.959964
+
+
+@dataclass(frozen=True)
+class Items:
+    """Every sample of a suite.
+
+    Attributes:
+        task: (n,) the number of each item's task.
+        cluster: (n,) the number of each item's cluster; an item of none is its own.
+        weight: (tasks,) how much each task counts.
+    """
+
+    task: IntArray
+    cluster: IntArray
+    weight: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.task)
+
+    def mean(self, scores: FloatArray, chosen: IntArray) -> float:
+        """The whole of `scores` (one per chosen item): Σ_t ω_t·mean_t / Σ_t ω_t over tasks seen."""
+        shares = self._shares(chosen)
+        return float(shares @ scores)
+
+    def interval(self, differences: FloatArray, chosen: IntArray) -> tuple[float, float, float]:
+        """Mean of paired differences, and its 95 % interval: stratified by task, by cluster.
+
+        Var = Σ_c (Σ_{i∈c} share_i·(d_i − mean_t))², with the correction n/(n − 1) for the clusters
+        of each task (Miller, arXiv 2411.00640, eq. 4). Returns: mean, low, high.
+        """
+        shares = self._shares(chosen)
+        middle = float(shares @ differences)
+        variance = 0.0
+        for task in np.unique(self.task[chosen]):
+            here = self.task[chosen] == task
+            residuals = shares[here] * (differences[here] - differences[here].mean())
+            sums = np.zeros(int(self.cluster.max()) + 1)
+            np.add.at(sums, self.cluster[chosen][here], residuals)
+            clusters = len(np.unique(self.cluster[chosen][here]))
+            if clusters > 1:
+                variance += float(sums @ sums) * clusters / (clusters - 1)
+        reach = Z_95 * math.sqrt(variance)
+        return middle, middle - reach, middle + reach
+
+    def _shares(self, chosen: IntArray) -> FloatArray:
+        tasks = self.task[chosen]
+        counts = np.bincount(tasks, minlength=len(self.weight))
+        present = self.weight * (counts > 0)
+        return np.asarray((present / max(present.sum(), 1e-300) / np.maximum(counts, 1))[tasks])
+
+    def split(self, rng: np.random.Generator) -> tuple[IntArray, IntArray]:
+        """Halves of every task, by cluster: one to choose on, one to report on.
+
+        Raises:
+            ValueError: a task has fewer than two clusters.
+        """
+        chosen: list[int] = []
+        for task in range(len(self.weight)):
+            clusters = np.unique(self.cluster[self.task == task])
+            if len(clusters) < 2:
+                raise ValueError(f"task {task} has fewer than two independent samples")
+            half = set(rng.permutation(clusters)[: len(clusters) // 2].tolist())
+            here = np.flatnonzero(self.task == task).tolist()
+            chosen += [i for i in here if int(self.cluster[i]) in half]
+        mask = np.zeros(len(self), dtype=bool)
+        mask[chosen] = True
+        return np.flatnonzero(mask), np.flatnonzero(~mask)
+
+    def interleaved(self, chosen: IntArray, rng: np.random.Generator) -> IntArray:
+        """`chosen` in random order, tasks evenly spread, so that a beginning stands for all."""
+        places: list[tuple[float, int]] = []
+        for task in np.unique(self.task[chosen]):
+            here = rng.permutation(chosen[self.task[chosen] == task])
+            places += [((k + rng.random()) / len(here), int(i)) for k, i in enumerate(here)]
+        return np.array([item for _, item in sorted(places)], dtype=np.int64)
+
+
+def items_of(tasks: Sequence[Sequence[str | None]], weights: Sequence[float]) -> Items:
+    """Items from each task's list of cluster names, None for a sample of no cluster."""
+    numbers: list[int] = []
+    clusters: list[int] = []
+    known: dict[tuple[int, str], int] = {}
+    for number, samples in enumerate(tasks):
+        for name in samples:
+            fresh = (max(clusters) + 1) if clusters else 0
+            key = (number, name) if name is not None else (number, f"\0{len(numbers)}")
+            clusters.append(known.setdefault(key, fresh))
+            numbers.append(number)
+    return Items(
+        np.array(numbers, dtype=np.int64),
+        np.array(clusters, dtype=np.int64),
+        np.array(weights, dtype=float),
+    )

@@ -1,0 +1,323 @@
+"""The search for a merge's weights, on worlds whose truth is known."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adapterbot.errors import InputError, OurFailure
+from adapterbot.merge import checkpoint
+from adapterbot.merge.budget import parse_budget
+from adapterbot.merge.driver import Driver, Outcome, Plan
+from adapterbot.merge.items import Items, items_of
+from adapterbot.merge.race import Failed, evaluate
+from adapterbot.merge.space import Search, Space
+from adapterbot.records.merge import StopReason
+
+TRUTH = np.array([0.6, 0.3, 0.1])
+NAMES = ("a", "b", "c")
+
+
+class World:
+    """Every item is answered rightly by the candidates that are near enough to the truth."""
+
+    def __init__(self, items: int = 80, seed: int = 0, truth: Any = TRUTH) -> None:
+        self.thresholds = np.random.default_rng(seed).random(items)
+        self.truth = truth
+        self.asked = 0
+        self.calls = 0
+        self.fails: Callable[[Any], bool] = lambda _: False
+
+    def quality(self, weights: Any) -> float:
+        return float(np.clip(0.95 - 1.5 * np.square(weights - self.truth).sum(), 0, 1))
+
+    def scores(self, candidates: Sequence[Any], items: Sequence[int]) -> list[Any]:
+        self.calls += 1
+        self.asked += len(candidates) * len(items)
+        return [
+            Failed("the GPU caught fire")
+            if self.fails(weights)
+            else (self.thresholds[list(items)] < self.quality(weights)).astype(float)
+            for weights in candidates
+        ]
+
+
+def two_tasks(items: int = 80) -> Items:
+    return items_of([[None] * (items // 2), [None] * (items - items // 2)], [1.0, 1.0])
+
+
+def driver(
+    world: World, *, generations: int = 8, budget: float = 1e9, seed: int = 3, **options: Any
+) -> Driver:
+    clock = options.pop("clock", lambda: 0.0)
+    racing = options.pop("racing", True)
+    population = options.pop("population", 8)
+    space = options.pop("space", Space(3, 1, Search.WEIGHTS))
+    plan = Plan(NAMES, population, generations, budget, seed, racing)
+    items = two_tasks(len(world.thresholds))
+    return Driver(space, plan, items, world, clock=clock, **options)
+
+
+def by_name(outcome: Outcome) -> dict[str, Any]:
+    return {row.name: row for row in outcome.finalists}
+
+
+def test_it_finds_a_better_blend_than_any_start() -> None:
+    world = World(400)
+    outcome = driver(world, generations=20).run()
+    best_start = max(world.quality(w) for w in [np.full(3, 1 / 3), *np.eye(3)])
+    found = world.quality(np.array(outcome.winner.weights[0]))
+    assert found > best_start + 0.05
+    assert outcome.winner.report is not None
+    rows = by_name(outcome)
+    assert set(rows) >= {"uniform", "a", "b", "c", "mean of the search"}
+    assert rows["a"].difference == 0.0, "the best single adapter is what the others are held to"
+    assert outcome.winner.low is not None
+    assert outcome.winner.low > 0
+
+
+def test_a_vertex_is_found_though_softmax_cannot_reach_it() -> None:
+    world = World(400, truth=np.array([0.0, 1.0, 0.0]))
+    outcome = driver(world, generations=6).run()
+    assert world.quality(np.array(outcome.winner.weights[0])) > 0.94
+
+
+def test_selection_and_report_do_not_share_an_item() -> None:
+    items = items_of([["x", "x", "y", "y", None, None] * 5, [None] * 9], [1.0, 2.0])
+    one, two = items.split(np.random.default_rng(0))
+    assert not set(one) & set(two)
+    assert len(one) + len(two) == len(items)
+    assert not {items.cluster[i] for i in one} & {items.cluster[i] for i in two}
+    for task in (0, 1):
+        assert (items.task[one] == task).any()
+        assert (items.task[two] == task).any()
+    with pytest.raises(ValueError, match="fewer than two"):
+        items_of([["x", "x"]], [1.0]).split(np.random.default_rng(0))
+
+
+@given(seed=st.integers(0, 10_000))
+def test_the_whole_is_the_weighted_mean_of_tasks(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    items = items_of([[None] * 7, [None] * 3, [None] * 12], [1.0, 2.0, 0.5])
+    scores = rng.normal(size=22)
+    everything = np.arange(22)
+    want = (scores[:7].mean() + 2 * scores[7:10].mean() + 0.5 * scores[10:].mean()) / 3.5
+    assert items.mean(scores, everything) == pytest.approx(want)
+    middle, low, high = items.interval(scores, everything)
+    assert middle == pytest.approx(want)
+    parts = [(1.0, scores[:7]), (2.0, scores[7:10]), (0.5, scores[10:])]
+    error = math.sqrt(sum((w / 3.5) ** 2 * p.var(ddof=1) / len(p) for w, p in parts))
+    assert (high - low) / 2 == pytest.approx(1.959964 * error)
+
+
+def test_intervals_cover_the_truth() -> None:
+    """95 % means 95 of 100, with clusters too."""
+    rng = np.random.default_rng(1)
+    items = items_of([[f"c{i // 4}" for i in range(240)]], [1.0])
+    hits = 0
+    for _ in range(400):
+        effects = np.repeat(rng.normal(size=60), 4)
+        _, low, high = items.interval(0.1 + effects + rng.normal(size=240), np.arange(240))
+        hits += low <= 0.1 <= high
+    assert 0.92 <= hits / 400 <= 0.98
+
+
+def test_a_beginning_stands_for_all_tasks() -> None:
+    items = items_of([[None] * 90, [None] * 30], [1.0, 1.0])
+    order = items.interleaved(np.arange(120), np.random.default_rng(0))
+    assert sorted(order) == list(range(120))
+    assert 6 <= sum(items.task[order[:32]]) <= 10
+
+
+def test_racing_keeps_the_ranking_and_asks_less() -> None:
+    for seed in range(5):
+        world = World(400, seed=seed)
+        space = Space(3, 1, Search.WEIGHTS)
+        rng = np.random.default_rng(seed)
+        candidates = [rng.dirichlet(np.ones(3)) [None] for _ in range(12)]  # fmt: skip
+        items = two_tasks(400)
+        order = items.interleaved(np.arange(400), rng)
+        full = evaluate(world, candidates, items, order)
+        before = world.asked
+        raced = evaluate(world, candidates, items, order, survivors=6)
+        assert world.asked - before < 0.9 * before
+        top = set(np.argsort([-r.score for r in full])[:6])
+        kept = {i for i, r in enumerate(raced) if r.asked == 400}
+        worst = min(full[i].score for i in top)
+        assert all(i in kept or full[i].score <= worst for i in top)
+        for one, other in zip(full, raced, strict=True):
+            assert other.score == pytest.approx(one.score, abs=0.25)
+        assert space.dimension == 2
+
+
+def test_a_failure_ranks_last_and_is_reported() -> None:
+    world = World()
+    world.fails = lambda weights: weights[0, 2] > 0.3
+    outcome = driver(world).run()
+    standing = outcome.standing
+    assert standing.failed > 0
+    assert standing.failures[0].reason == "the GPU caught fire"
+    assert standing.failures[0].score == -1e9
+    assert outcome.winner.failed is None
+    assert by_name(outcome)["c"].failed == "the GPU caught fire"
+    assert by_name(outcome)["c"].selection is None
+
+
+def test_when_everything_fails_nothing_is_saved() -> None:
+    world = World()
+    world.fails = lambda _: True
+    saved: list[Any] = []
+    with pytest.raises(OurFailure, match=r"every starting point failed .*: the GPU caught fire"):
+        driver(world, save=saved.append).run()
+    assert saved == []
+
+
+@pytest.mark.parametrize("stop_after", [0, 1, 4])
+def test_a_resumed_search_goes_on_bit_for_bit(stop_after: int, tmp_path: Any) -> None:
+    whole = driver(World()).run()
+    states: list[Any] = []
+    driver(World(), generations=stop_after, save=lambda s: states.append(json.dumps(s))).run()
+    checkpoint.save(tmp_path / "c.json", {"suite": "x"}, json.loads(states[-1]))
+    second = driver(World())
+    second.resume(checkpoint.load(tmp_path / "c.json", {"suite": "x"}))
+    resumed = second.run()
+    assert resumed.winner == whole.winner
+    assert resumed.finalists == whole.finalists
+    assert resumed.standing.history == whole.standing.history
+    assert resumed.standing.evaluated == whole.standing.evaluated
+
+
+def test_another_searchs_checkpoint_is_refused(tmp_path: Any) -> None:
+    file = tmp_path / "c.json"
+    checkpoint.save(file, {"suite": "x", "inputs": ["a", "b"]}, {})
+    with pytest.raises(InputError, match="suite: was made with 'x', and now it is 'y'"):
+        checkpoint.load(file, {"suite": "y", "inputs": ["a", "b"]})
+    file.write_text("{")
+    with pytest.raises(InputError, match="is not a checkpoint"):
+        checkpoint.load(file, {})
+    with pytest.raises(InputError, match="does not exist"):
+        checkpoint.load(tmp_path / "none.json", {})
+
+
+def test_an_interrupt_keeps_the_best_so_far() -> None:
+    world = World()
+    states: list[Any] = []
+
+    class Interrupted(World):
+        def scores(self, candidates: Sequence[Any], items: Sequence[int]) -> list[Any]:
+            if self.calls == 9:
+                raise KeyboardInterrupt
+            return super().scores(candidates, items)
+
+    outcome = driver(Interrupted(), save=states.append).run()
+    assert outcome.stop is StopReason.INTERRUPTED
+    assert outcome.winner.selection == max(
+        row.selection for row in outcome.finalists if row.selection is not None
+    )
+    assert outcome.winner.report is None
+    # The generation that was cut is asked again by a resumed run, which ends as if nothing were.
+    whole = driver(world).run()
+    second = driver(World())
+    second.resume(states[-1])
+    assert second.run().finalists == whole.finalists
+
+
+def test_an_interrupt_before_anything_is_known_is_one() -> None:
+    class Interrupted(World):
+        def scores(self, candidates: Sequence[Any], items: Sequence[int]) -> list[Any]:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        driver(Interrupted()).run()
+
+
+def test_the_budget_ends_it_within_a_generation_that_then_counts_for_nothing() -> None:
+    world = World(400)
+    # A second for every thousand questions.
+    searching = driver(world, clock=lambda: world.asked / 1000, budget=7, generations=1000)
+    outcome = searching.run()
+    assert outcome.stop is StopReason.BUDGET
+    assert world.asked / 1000 <= 8
+    counted = sum(generation.evaluated for generation in outcome.standing.history)
+    assert counted == outcome.standing.evaluated < world.asked
+    assert outcome.winner.report is not None
+
+
+def test_noise_is_not_called_converged() -> None:
+    """The truth is flat: whoever claims to have improved was fooled by its own maximum."""
+
+    class Flat(World):
+        def scores(self, candidates: Sequence[Any], items: Sequence[int]) -> list[Any]:
+            return [
+                (np.random.default_rng(hash(w.tobytes()) % 2**32).random(80)[list(items)] < 0.5)
+                .astype(float)
+                for w in candidates
+            ]  # fmt: skip
+
+    claims = [
+        driver(Flat(), seed=seed, generations=12).run().stop is StopReason.CONVERGED
+        for seed in range(12)
+    ]
+    assert sum(claims) <= 2
+
+
+def test_what_no_longer_improves_is_called_converged() -> None:
+    outcome = driver(World(400), generations=200).run()
+    assert outcome.stop is StopReason.CONVERGED
+    assert outcome.gain is not None
+    middle, low, high = outcome.gain
+    assert high - low <= middle
+    assert len(outcome.standing.history) < 100
+
+
+@given(
+    adapters=st.integers(2, 16),
+    groups=st.integers(1, 4),
+    seed=st.integers(0, 1000),
+)
+def test_softmax_and_back(adapters: int, groups: int, seed: int) -> None:
+    space = Space(adapters, groups, Search.PER_LAYER)
+    rng = np.random.default_rng(seed)
+    point = rng.normal(size=space.dimension)
+    weights = space.weights(point)
+    assert weights.shape == (groups, adapters)
+    np.testing.assert_allclose(weights.sum(1), 1)
+    np.testing.assert_allclose(space.point(weights), point, atol=1e-9)
+    np.testing.assert_allclose(space.weights(space.point(space.uniform())), space.uniform())
+    np.testing.assert_allclose(
+        space.weights(space.point(space.single(1))), space.single(1), atol=1e-3
+    )
+    signed = Space(adapters, 1, Search.SIGNED)
+    free = rng.normal(size=adapters)
+    np.testing.assert_array_equal(signed.point(signed.weights(free)), free)
+
+
+def test_no_adapter_is_special_to_the_search() -> None:
+    """Equal steps in every direction move every adapter's weight alike."""
+    space = Space(5, 1, Search.WEIGHTS)
+    rng = np.random.default_rng(0)
+    spread = np.std([np.log(space.weights(rng.normal(size=4))[0]) for _ in range(4000)], axis=0)
+    assert spread.max() / spread.min() < 1.1
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90s", 90), ("1h30m", 5400), ("24h", 86_400), ("2m", 120), (" 1H ", 3600), ("60s", 60)],
+)
+def test_budgets(text: str, seconds: int) -> None:
+    assert parse_budget(text) == seconds
+
+
+@pytest.mark.parametrize(
+    "text", ["", " ", "59s", "25h", "90", "1.5h", "30m1h", "-5m", "١m", "1h 2m"]
+)
+def test_no_budgets(text: str) -> None:
+    with pytest.raises(InputError, match="--budget"):
+        parse_budget(text)
