@@ -87,32 +87,42 @@ def _remote(server: Server, environment: Mapping[str, str]) -> Callable[[], Eval
 def _local(chosen: EngineSettings, environment: Mapping[str, str]) -> Callable[[], EvaluatorFor]:
 
     def imported() -> EvaluatorFor:
-        # Hundreds of thousands of objects are made now that live until the end. Left to the
-        # collector they are walked again and again: a quarter of the time that importing takes.
-        gc.disable()
-        try:
-            from adapterbot.eval.cache import ScoreCache
-            from adapterbot.eval.engine import Engine
+        import_engine()
+        from adapterbot.eval.cache import ScoreCache
+        from adapterbot.eval.engine import Engine
 
-            # transformers loads its parts when they are first named; we name them here, so that
-            # "load" is the time that the model takes and not the library.
-            importlib.import_module("transformers.modeling_utils")
-            importlib.import_module("transformers.loss.loss_utils")
-            importlib.import_module("transformers.models.auto.modeling_auto")
-            importlib.import_module("transformers.models.auto.tokenization_auto")
-            library_logs = importlib.import_module("transformers.utils.logging")
-            library_logs.disable_default_handler()
-            library_logs.enable_propagation()
-            gc.freeze()
-        except (ImportError, OSError) as error:
-            raise OurFailure(
-                f"the packages for evaluating do not load: {error}",
-                fix="pip install 'adapterbot[eval]'; `adapterbot doctor` tells more",
-            ) from error
-        finally:
-            gc.enable()
-        tame_library_logs()
         cache = ScoreCache(cache_directory(environment))
         return lambda base: Engine(base, chosen, cache=cache)
 
     return imported
+
+
+def import_engine() -> None:
+    """Imports what evaluating on this machine takes.
+
+    Raises:
+        OurFailure: a package is not installed.
+    """
+    # Hundreds of thousands of objects are made now that live until the end. Left to the
+    # collector they are walked again and again: a quarter of the time that importing takes.
+    gc.disable()
+    try:
+        importlib.import_module("adapterbot.eval.engine")
+        # transformers loads its parts when they are first named; we name them here, so that
+        # "load" is the time that the model takes and not the library.
+        importlib.import_module("transformers.modeling_utils")
+        importlib.import_module("transformers.loss.loss_utils")
+        importlib.import_module("transformers.models.auto.modeling_auto")
+        importlib.import_module("transformers.models.auto.tokenization_auto")
+        library_logs = importlib.import_module("transformers.utils.logging")
+        library_logs.disable_default_handler()
+        library_logs.enable_propagation()
+        gc.freeze()
+    except (ImportError, OSError) as error:
+        raise OurFailure(
+            f"the packages for evaluating do not load: {error}",
+            fix="pip install 'adapterbot[eval]'; `adapterbot doctor` tells more",
+        ) from error
+    finally:
+        gc.enable()
+    tame_library_logs()

@@ -1,0 +1,125 @@
+"""Blends of adapters under one base, a candidate a few microseconds. (torch)
+
+Every adapter lies under the base with all its ranks, once for each group of layers; a candidate is
+nothing but their gains g = repeat(wᵢ sᵢ, rᵢ) (design.md §5). So whoever searches for weights
+rewrites no file and loads no tensor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from adapterbot.eval.base_model import BaseModel
+from adapterbot.eval.engine import LocalModel
+from adapterbot.eval.settings import EngineSettings
+from adapterbot.weights.adapter import Adapter, Lazily
+from adapterbot.weights.attachment import Attachment, attach
+from adapterbot.weights.layers import group_of
+from adapterbot.weights.merging import merge_linear
+from adapterbot.weights.peft_dir import AdapterFiles
+
+_WHOLE = "merged"
+
+GroupWeights = Sequence[Sequence[float]]
+
+
+class BlendedModel(LocalModel):
+    """A base model that answers under Σ wᵢ ΔWᵢ, with the weights that were set last.
+
+    Evaluated with no adapter named, it answers under the blend and not as the bare base.
+    """
+
+    def __init__(
+        self,
+        base: BaseModel,
+        settings: EngineSettings,
+        adapters: Sequence[Adapter],
+        groups: Sequence[Sequence[int]],
+    ) -> None:
+        """Attaches the adapters.
+
+        Args:
+            adapters: in the order of their weights.
+            groups: layer numbers that share their weights; one empty group for all of them.
+
+        Raises:
+            InputError: an adapter does not fit the base.
+        """
+        super().__init__(base, settings)
+        self._adapters = adapters
+        self._groups = groups
+        self._weights: GroupWeights = ()
+        # Whole parameters cannot be weighed by gains: such a candidate is put together in memory.
+        self._whole = any(adapter.replaced for adapter in adapters)
+        self._blends: Attachment = attach(
+            base.model,
+            {}
+            if self._whole
+            else {
+                f"{index}/{group}": part
+                for index, adapter in enumerate(adapters)
+                for group, part in enumerate(_parts(adapter, groups))
+            },
+        )
+
+    def blend(self, weights: GroupWeights) -> None:
+        """Makes these the weights of what is answered next: a row for each group of layers."""
+        self._weights = weights
+
+    @contextmanager
+    def under(self, files: AdapterFiles | None, digest: str) -> Iterator[None]:
+        """The blend under the base inside, the bare base after."""
+        if files is not None:
+            with super().under(files, digest):
+                yield
+            return
+        if self._whole:
+            merged = merge_linear(self._adapters, self._weights[0], base=_local(self.base.name))
+            self._blends.swap(_WHOLE, merged)
+            self._blends.select(_WHOLE)
+        else:
+            held = set(self._blends.names)
+            self._blends.blend(
+                {
+                    slot: weight
+                    for group, row in enumerate(self._weights)
+                    for index, weight in enumerate(row)
+                    if (slot := f"{index}/{group}") in held
+                }
+            )
+        try:
+            yield
+        finally:
+            self._blends.select(None)
+
+    def close(self) -> None:
+        """Takes every adapter off the base."""
+        self._blends.detach()
+        super().close()
+
+
+def _local(name: str) -> Path | None:
+    return Path(name) if Path(name).is_dir() else None
+
+
+def _parts(adapter: Adapter, groups: Sequence[Sequence[int]]) -> list[Adapter]:
+    """The adapter cut by groups of layers, each part announcing the modules that it has."""
+    if len(groups) == 1:
+        return [adapter]
+    modules: list[list[str]] = [[] for _ in groups]
+    for module in adapter.updates:
+        modules[group_of(module, groups)].append(module)
+    return [_only(adapter, part) for part in modules]
+
+
+def _only(adapter: Adapter, modules: Sequence[str]) -> Adapter:
+    config = adapter.config.model_copy(
+        update={
+            "target_modules": tuple(modules),
+            "exclude_modules": None,
+            "layers_to_transform": None,
+        }
+    )
+    return Adapter(adapter.files, config, Lazily(modules, adapter.updates.__getitem__), {})
