@@ -75,7 +75,7 @@ def wanted(action: Path, command: str, extras: str, environ: Mapping[str, str]) 
 
     Args:
         action: the action's folder.
-        command: `publish` needs no evaluation, so nothing of torch; the others do.
+        command: `publish` and `answer` evaluate nothing, so they need nothing of torch.
         extras: names of optional dependencies, comma-separated, instead of that choice.
         environ: the environment variables that pip will see.
 
@@ -85,7 +85,7 @@ def wanted(action: Path, command: str, extras: str, environ: Mapping[str, str]) 
     project = tomllib.loads((action / "pyproject.toml").read_text("utf-8"))["project"]
     optional: dict[str, list[str]] = project.get("optional-dependencies", {})
     names = [name.strip() for name in extras.split(",") if name.strip()]
-    if not names and command != "publish":
+    if not names and command not in {"publish", "answer"}:
         names = ["eval"]
     if unknown := [name for name in names if name not in optional]:
         known = ", ".join(sorted(optional))
