@@ -12,7 +12,8 @@ from typing import Protocol
 from pydantic import JsonValue
 
 from adapterbot import bisect, delta, verdict
-from adapterbot.bisect import Answer, Checkpoint
+from adapterbot.bisect import DEFAULT_LIMITS, Checkpoint, Entry, Limits, Posterior, Search
+from adapterbot.chunks import CHUNK, Chunks, Series
 from adapterbot.config import AdapterConfig
 from adapterbot.errors import InputError
 from adapterbot.eval import scorers
@@ -23,10 +24,10 @@ from adapterbot.records import (
     AdapterReport,
     BisectResult,
     BisectVerdict,
-    Direction,
     EvalStats,
     MetricVerdict,
     Outcome,
+    ProbeOutcome,
     Standing,
     TaskResult,
 )
@@ -80,15 +81,13 @@ Broken = tuple[str, str | None]
 
 @dataclass(frozen=True)
 class Regression:
-    """What broke: the regressed metrics with the harm that the bad end shows on each.
-
-    A checkpoint counts as bad when it lies nearer to the bad end than to the good one on any of
-    them; scores are not turned into pass or fail before that.
-    """
+    """What broke: the regressed metrics with the harm that the bad end shows on each, and both
+    ends' results on them. Scores are not turned into pass or fail before they are weighed."""
 
     tasks: tuple[Task, ...]
     harms: Mapping[Broken, float]
     good: tuple[TaskResult, ...]
+    bad: tuple[TaskResult, ...]
 
     @classmethod
     def of(
@@ -96,6 +95,7 @@ class Regression:
         tasks: Sequence[Task],
         metrics: Sequence[MetricVerdict],
         good: Sequence[TaskResult],
+        bad: Sequence[TaskResult],
     ) -> Regression:
         """The regressed metrics of a verdict. One that misses its threshold without being worse
         than the good end has no history to search."""
@@ -109,6 +109,7 @@ class Regression:
             tasks=tuple(task for task in tasks if task.name in names),
             harms=harms,
             good=tuple(result for result in good if result.task in names),
+            bad=tuple(result for result in bad if result.task in names),
         )
 
     @property
@@ -129,30 +130,50 @@ def find_break(
     evaluator: Evaluator,
     *,
     known_bad: str | None = None,
-    known: dict[int, tuple[Answer, str]] | None = None,
+    ends_known: bool = False,
+    limits: Limits = DEFAULT_LIMITS,
     say: Callable[[str], None],
 ) -> BisectResult:
     """Search the checkpoints of a run for the first that shows the regression.
 
+    What was measured at the bad end is evidence from the start; the good end is what every probe
+    is paired with.
+
     Args:
-        known_bad: digest of an adapter that was measured as bad; when the last checkpoint is that
-            very one, it is not evaluated again.
-        known: answers by index that were measured already.
+        known_bad: digest of the bad end; when the last checkpoint is that very one, it is bad.
+        ends_known: the first checkpoint is the good end, and the last the bad one.
     """
-
-    def judge(checkpoint: Checkpoint) -> tuple[Answer, str]:
-        try:
-            files = read_adapter_dir(tree.on_disk(checkpoint.path), shown=checkpoint.path)
-            results = evaluator.evaluate(regression.tasks, files, drafts=regression.good)
-        except InputError as error:
-            return Answer.SKIPPED, error.message
-        return nearer_end(regression, results)
-
-    answers = dict(known or {})
-    last = len(checkpoints) - 1
-    if known_bad and _digest(tree, checkpoints[last]) == known_bad:
-        answers[last] = (Answer.BAD, "the candidate itself, measured by the gate")
-    return bisect.run(checkpoints, judge, metrics=regression.metrics, known=answers, progress=say)
+    n, last = len(checkpoints), len(checkpoints) - 1
+    bad_is_last = ends_known or (
+        known_bad is not None and _digest(tree, checkpoints[last]) == known_bad
+    )
+    prior = bisect.uniform(n)
+    if bad_is_last:
+        prior[n] = 0.0
+    if ends_known:
+        prior[0] = 0.0
+    good = {result.task: result for result in regression.good}
+    tasks = {task.name: task for task in regression.tasks}
+    series = [
+        Series.of(_shown(broken), tasks[broken[0]], broken[1], good[broken[0]])
+        for broken in regression.harms
+    ]
+    posterior = Posterior(
+        n, [one.model() for one in series], prior=prior, room=[len(one.good) for one in series]
+    )
+    search = Search(checkpoints, posterior, regression.metrics, sizes=[float(CHUNK)] * len(series))
+    for kind, one in enumerate(series):
+        for result in regression.bad:
+            if result.task == one.task.name and len(harms := one.harms(result)):
+                entry = Entry(
+                    index=last if bad_is_last else n,
+                    kind=kind,
+                    outcome=tuple(harms.tolist()),
+                    detail=f"{one.shown}: the bad end, measured before",
+                )
+                search.take(entry, ProbeOutcome.BAD)
+    probe = Chunks(tree, checkpoints, series, regression.good, evaluator)
+    return bisect.run(search, probe, limits=limits, progress=say)
 
 
 def _digest(tree: Tree, checkpoint: Checkpoint) -> str | None:
@@ -160,36 +181,6 @@ def _digest(tree: Tree, checkpoint: Checkpoint) -> str | None:
         return adapter_digest(tree.on_disk(checkpoint.path))
     except InputError:
         return None  # its probe will say why
-
-
-def nearer_end(regression: Regression, results: Sequence[TaskResult]) -> tuple[Answer, str]:
-    """Good or bad, with the mean score on each regressed metric.
-
-    One mean per metric is all that a probe needs, so nothing is resampled here.
-    """
-    good = {result.task: result for result in regression.good}
-    found = {result.task: result for result in results}
-    shown: list[str] = []
-    worst = Answer.GOOD
-    for broken, harm_of_bad_end in regression.harms.items():
-        task, slice_ = broken
-        result = found[task]
-        before = {sample.sample_id: sample.score for sample in good[task].samples}
-        pairs = [
-            (score, sample.score)
-            for sample in result.samples
-            if slice_ in (None, sample.slice)
-            and sample.score is not None
-            and (score := before.get(sample.sample_id)) is not None
-        ]
-        if not pairs:
-            return Answer.SKIPPED, f"{_shown(broken)}: no sample could be scored"
-        change = sum(after - score for score, after in pairs) / len(pairs)
-        harm = -change if result.direction is Direction.HIGHER else change
-        shown.append(f"{_shown(broken)} {sum(after for _, after in pairs) / len(pairs):.3g}")
-        if harm > harm_of_bad_end / 2:
-            worst = Answer.BAD
-    return worst, ", ".join(shown)
 
 
 class HasScorer(Protocol):
@@ -254,7 +245,7 @@ def search(
     metrics, outcome = verdict.judge(
         delta.compare_all(good, bad, corpora=corpora(tasks)), policies, alpha=adapter.policy.alpha
     )
-    regression = Regression.of(tasks, metrics, good)
+    regression = Regression.of(tasks, metrics, good, bad)
     if regression.harms:
         with stages("bisect"):
             found = find_break(
@@ -262,10 +253,7 @@ def search(
                 checkpoints,
                 regression,
                 evaluator,
-                known={
-                    0: (Answer.GOOD, "the good end"),
-                    last: (Answer.BAD, "the bad end"),
-                },
+                ends_known=True,
                 say=stages.listener.said,
             )
     else:

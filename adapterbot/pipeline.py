@@ -159,7 +159,7 @@ def judge_adapter(where: Sides, adapter: AdapterConfig, services: Services) -> A
         broken = {m.delta.task for m in metrics if m.standing is Standing.REGRESSED}
         changed = differing_samples(before, after, first=broken)
     found: BisectResult | None = None
-    regression = Regression.of(tasks, metrics, before)
+    regression = Regression.of(tasks, metrics, before, after)
     if regression.harms:
         with stages("bisect"):
             found = _bisect(where.head, adapter, regression, evaluator, candidate, services)

@@ -1,102 +1,230 @@
-"""Runs a bisection over checkpoints: asks, probes, tells, and reports what came out.
+"""Runs a search over checkpoints: asks the posterior, probes, tells, and reports what came out.
 
-It is given a judge of single checkpoints and knows nothing of how one is evaluated.
+It is given a way to probe one checkpoint and knows nothing of how that is done.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
 
 from adapterbot.bisect.archive import Checkpoint
-from adapterbot.bisect.bisection import Answer, Bisection
-from adapterbot.records import BisectResult, BisectVerdict, Probe, ProbeOutcome
+from adapterbot.bisect.journal import Entry, Journal
+from adapterbot.bisect.posterior import Contradiction, Posterior
+from adapterbot.records import BisectResult, BisectVerdict, Probe, ProbeOutcome, Suspicion
 
-Judge = Callable[[Checkpoint], tuple[Answer, str]]
-"""Good, bad or skipped, and the figures behind it in a few words."""
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What one probe brought.
+
+    Attributes:
+        outcome: as `Posterior.tell` takes it; None: the checkpoint cannot tell.
+        detail: the figures behind it in a few words.
+        word: how a reader takes it; by the outcome where that is plain.
+    """
+
+    outcome: Any
+    detail: str = ""
+    word: ProbeOutcome | None = None
+
+    def shown(self) -> ProbeOutcome:
+        """Good, bad, measured or skipped."""
+        if self.word is not None:
+            return self.word
+        if self.outcome is None:
+            return ProbeOutcome.SKIPPED
+        if isinstance(self.outcome, bool):
+            return ProbeOutcome.BAD if self.outcome else ProbeOutcome.GOOD
+        return ProbeOutcome.MEASURED
+
+
+Prober = Callable[[int, int, int], Observation]
+"""Probes checkpoint `index` by `kind`; told how many outcomes of the kind it gave before."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When to stop: sure enough, or spent.
+
+    Attributes:
+        confidence: probability of one change point that is enough.
+        probes: at most so many probes, those of a resumed journal included.
+        seconds: no new probe after this long.
+        jobs: how many probes at the same time.
+    """
+
+    confidence: float = CONFIDENCE
+    probes: int | None = None
+    seconds: float | None = None
+    jobs: int = 1
+
+
+DEFAULT_LIMITS = Limits()
+
+
+@dataclass
+class Search:
+    """One search, its posterior and what was probed so far."""
+
+    checkpoints: Sequence[Checkpoint]
+    posterior: Posterior
+    metrics: Sequence[str] = ()
+    sizes: Sequence[float] = (1.0,)
+    probes: list[Probe] = field(default_factory=list)
+    contradicted: bool = False
+
+    def take(self, entry: Entry, shown: ProbeOutcome | None = None) -> None:
+        """Tell the posterior of one probe, and remember it for the report."""
+        outcome = entry.outcome
+        if isinstance(outcome, tuple):
+            self.posterior.tell(entry.index, np.array(outcome), entry.kind)
+        else:
+            self.posterior.tell(entry.index, outcome, entry.kind)
+        if not 0 <= entry.index < len(self.checkpoints):
+            return
+        self.probes.append(
+            Probe(
+                index=entry.index,
+                label=self.checkpoints[entry.index].label,
+                outcome=shown or Observation(outcome).shown(),
+                seconds=round(entry.seconds, 3),
+                samples=len(outcome) if isinstance(outcome, tuple) else 0,
+                detail=entry.detail,
+            )
+        )
+
+    def ended(self, limits: Limits, started: float, clock: Callable[[], float]) -> bool:
+        """Whether no further probe is to be made."""
+        try:
+            _, probability = self.posterior.best()
+        except Contradiction:
+            self.contradicted = True
+            return True
+        return (
+            probability >= limits.confidence
+            or (limits.probes is not None and len(self.probes) >= limits.probes)
+            or (limits.seconds is not None and clock() - started >= limits.seconds)
+        )
 
 
 def run(
-    checkpoints: Sequence[Checkpoint],
-    judge: Judge,
+    search: Search,
+    probe: Prober,
     *,
-    metrics: Sequence[str],
-    known: Mapping[int, tuple[Answer, str]] | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+    journal: Journal | None = None,
+    costs: Callable[[], Sequence[Any] | None] = lambda: None,
     clock: Callable[[], float] = time.monotonic,
     progress: Callable[[str], None] = lambda _: None,
 ) -> BisectResult:
     """Find the first bad checkpoint.
 
     Args:
-        checkpoints: oldest first.
-        judge: evaluates one checkpoint.
-        metrics: what is being bisected, for the report.
-        known: answers that were measured already, by index; they cost nothing.
+        search: what is searched; evidence from elsewhere has been taken already.
+        probe: evaluates one checkpoint. It is called from `limits.jobs` threads.
+        journal: where finished probes are kept; those in it are taken, not repeated.
+        costs: of a probe by kind and index, asked before every choice.
     """
-    search = Bisection(len(checkpoints))
-    probes: list[Probe] = []
+    for entry in journal.entries if journal else ():
+        search.take(entry)
+    started = clock()
 
-    def record(index: int, answer: Answer, detail: str, seconds: float) -> None:
-        search.tell(index, answer)
-        probes.append(
-            Probe(
-                index=index,
-                label=checkpoints[index].label,
-                outcome=ProbeOutcome(answer.value),
-                seconds=round(seconds, 3),
-                detail=detail,
-            )
+    def one(chosen: tuple[int, int]) -> tuple[Entry, Observation]:
+        index, kind = chosen
+        begun = clock()
+        seen = probe(index, kind, int(search.posterior.asked(index, kind)))
+        outcome = seen.outcome
+        entry = Entry(
+            index=index,
+            kind=kind,
+            outcome=tuple(map(float, outcome)) if isinstance(outcome, np.ndarray) else outcome,
+            seconds=max(0.0, clock() - begun),
+            detail=seen.detail[:2000],
         )
+        return entry, seen
 
-    for index, (answer, detail) in sorted((known or {}).items()):
-        record(index, answer, detail, 0.0)
-    while (asked := search.ask()) is not None:
-        started = clock()
-        answer, detail = judge(checkpoints[asked])
-        record(asked, answer, detail, clock() - started)
-        progress(f"{checkpoints[asked].label}: {answer} ({detail})")
-    return _result(search, checkpoints, probes, metrics)
+    with ThreadPoolExecutor(max(limits.jobs, 1)) as workers:
+        while not search.ended(limits, started, clock):
+            count = limits.jobs
+            if limits.probes is not None:
+                count = min(count, limits.probes - len(search.probes))
+            batch = search.posterior.choose_batch(count, costs(), sizes=search.sizes)
+            if not batch:
+                break
+            # One at a time stays in this thread: a model is bound to the one that loaded it.
+            results = workers.map(one, batch) if len(batch) > 1 else map(one, batch)
+            for entry, seen in results:
+                if journal:
+                    journal.add(entry)
+                search.take(entry, seen.shown())
+                label = search.checkpoints[entry.index].label
+                progress(f"{label}: {seen.shown().value} ({entry.detail})")
+    return conclude(search, limits.confidence)
 
 
-def _result(
-    search: Bisection,
-    checkpoints: Sequence[Checkpoint],
-    probes: Sequence[Probe],
-    metrics: Sequence[str],
-) -> BisectResult:
-    suspects = [checkpoints[index].label for index in search.first_bad]
-    last_good = checkpoints[search.good].label if search.good >= 0 else None
-    if not suspects:
-        whole = search.good == len(checkpoints) - 1
-        verdict = BisectVerdict.ALL_OK if whole else BisectVerdict.NOT_RUN
-    elif len(suspects) > 1:
-        verdict = BisectVerdict.BROKEN_WITHIN
-    else:
-        verdict = BisectVerdict.BROKEN_AT
-    exact = len(suspects) == 1
+def conclude(search: Search, confidence: float = CONFIDENCE) -> BisectResult:
+    """What the posterior says now, in Soup's words."""
+    labels = [checkpoint.label for checkpoint in search.checkpoints]
+    n = len(labels)
+    common: Mapping[str, Any] = {
+        "metrics": tuple(search.metrics),
+        "checkpoints": n,
+        "probes": tuple(search.probes),
+    }
+    if search.contradicted:
+        return BisectResult(
+            verdict=BisectVerdict.NOT_RUN,
+            note="a good checkpoint comes after a bad one: more than one change, or an eval that "
+            "is not always right",
+            **common,
+        )
+    weights = search.posterior.distribution()
+    best, probability = search.posterior.best()
+    set_ = search.posterior.credible(confidence)
+    suspects = [index for index in set_ if index < n]
+    common = {
+        **common,
+        "suspicions": tuple(
+            Suspicion(index=i, label=labels[i], probability=float(weights[i]))
+            for i in sorted(suspects, key=lambda i: -weights[i])[:64]
+        ),
+        "good_probability": float(weights[n]),
+    }
+    if best == n and probability >= confidence:
+        return BisectResult(verdict=BisectVerdict.ALL_OK, probability=probability, **common)
+    if not any(probe.outcome is not ProbeOutcome.SKIPPED for probe in search.probes) and (
+        probability < confidence
+    ):
+        reason = next((probe.detail for probe in search.probes), "nothing was probed")
+        return BisectResult(
+            verdict=BisectVerdict.NOT_RUN,
+            note=f"no checkpoint could be evaluated: {reason}"[:1000],
+            **common,
+        )
+    first = min(suspects, key=lambda i: -weights[i])
+    sure = probability >= confidence
     return BisectResult(
-        verdict=verdict,
-        metrics=tuple(metrics),
-        checkpoints=len(checkpoints),
-        first_broken=suspects[0] if exact else None,
-        last_good=last_good,
-        candidates=tuple(suspects),
-        probes=tuple(probes),
-        note=_note(suspects, last_good, probes, verdict),
+        verdict=BisectVerdict.BROKEN_AT if sure else BisectVerdict.BROKEN_WITHIN,
+        first_broken=labels[first],
+        last_good=labels[min(suspects) - 1] if min(suspects) > 0 else None,
+        candidates=(labels[first],) if sure else tuple(labels[i] for i in suspects),
+        probability=float(weights[first]),
+        note=_note(search, first, sure, n in set_),
+        **common,
     )
 
 
-def _note(
-    suspects: Sequence[str],
-    last_good: str | None,
-    probes: Sequence[Probe],
-    verdict: BisectVerdict,
-) -> str:
-    if verdict is BisectVerdict.NOT_RUN:
-        reason = next((p.detail for p in probes if p.outcome is ProbeOutcome.SKIPPED), "")
-        return f"the newest checkpoints could not be evaluated: {reason}"[:1000]
-    if len(suspects) > 1:
+def _note(search: Search, first: int, sure: bool, perhaps_none: bool) -> str:
+    if sure:
+        return "the oldest checkpoint is broken already" if first == 0 else ""
+    if any(probe.outcome is ProbeOutcome.SKIPPED for probe in search.probes):
         return "some of these checkpoints could not be evaluated"
-    if suspects and last_good is None:
-        return "the oldest checkpoint is broken already"
-    return ""
+    return "it may also be that none of them is broken" if perhaps_none else ""

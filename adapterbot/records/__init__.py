@@ -17,7 +17,13 @@ from adapterbot.records.base import (
     Seconds,
     Text,
 )
-from adapterbot.records.bisect import BisectResult, BisectVerdict, Probe, ProbeOutcome
+from adapterbot.records.bisect import (
+    BisectResult,
+    BisectVerdict,
+    Probe,
+    ProbeOutcome,
+    Suspicion,
+)
 from adapterbot.records.deltas import (
     Comparison,
     Interval,
@@ -121,6 +127,7 @@ __all__ = [
     "Source",
     "Stage",
     "Standing",
+    "Suspicion",
     "TaskMean",
     "TaskResult",
     "Text",

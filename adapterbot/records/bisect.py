@@ -16,6 +16,7 @@ class ProbeOutcome(StrEnum):
     GOOD = "good"
     BAD = "bad"
     SKIPPED = "skipped"
+    MEASURED = "measured"  # a score, or the samples that changed: neither good nor bad by itself
 
 
 class Probe(Record):
@@ -25,7 +26,16 @@ class Probe(Record):
     label: Name
     outcome: ProbeOutcome
     seconds: Seconds
+    samples: Count = 0
     detail: Line = ""
+
+
+class Suspicion(Record):
+    """How likely it is that one checkpoint is the first bad one."""
+
+    index: Count
+    label: Name
+    probability: Probability
 
 
 class BisectVerdict(StrEnum):
@@ -48,6 +58,8 @@ class BisectResult(Record):
     last_good: Name | None = None
     candidates: tuple[Name, ...] = ()
     probability: Probability | None = None
+    good_probability: Probability | None = None  # that none of them is broken
+    suspicions: tuple[Suspicion, ...] = ()
     probes: tuple[Probe, ...] = ()
     data_change: Text = ""
     note: Line = ""

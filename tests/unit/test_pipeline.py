@@ -5,15 +5,12 @@ from __future__ import annotations
 
 import pytest
 
-from adapterbot.bisect import Answer, Checkpoint, run
 from adapterbot.commands.announcement import outputs
 from adapterbot.commands.written import exit_code
 from adapterbot.differing import differing_samples
 from adapterbot.errors import ExitCode, InputError, OurFailure
-from adapterbot.history import Regression, nearer_end
 from adapterbot.records import (
     AdapterReport,
-    BisectVerdict,
     Direction,
     Outcome,
     Report,
@@ -65,42 +62,6 @@ def test_harm_is_oriented_and_a_missing_score_has_none() -> None:
     assert [d.harm for d in shown] == [2.0, None]
 
 
-@pytest.mark.parametrize(
-    ("direction", "scores", "answer"),
-    [
-        (Direction.HIGHER, [1.0, 1.0], Answer.GOOD),
-        (Direction.HIGHER, [0.7, 0.7], Answer.GOOD),
-        (Direction.HIGHER, [0.4, 0.4], Answer.BAD),
-        (Direction.HIGHER, [None, None], Answer.SKIPPED),
-        (Direction.LOWER, [1.2, 1.2], Answer.GOOD),
-        (Direction.LOWER, [1.9, 1.9], Answer.BAD),
-    ],
-)
-def test_a_probe_is_bad_when_it_lies_nearer_to_the_bad_end(direction, scores, answer) -> None:
-    good = result("a", [1.0, 1.0], direction)
-    regression = Regression(tasks=(), harms={("a", None): 1.0}, good=(good,))
-    assert nearer_end(regression, [result("a", scores, direction)])[0] is answer
-
-
-def test_a_broken_slice_is_followed_by_its_own_samples() -> None:
-    # A slice of 2 in 10 that breaks whole moves the mean of the task by far less than half of it.
-    def sliced(broken: bool) -> TaskResult:
-        samples = tuple(
-            SampleScore(
-                sample_id=f"s{i}",
-                score=0.0 if broken and i < 2 else 1.0,
-                slice="us" if i < 2 else "eu",
-            )
-            for i in range(10)
-        )
-        return result("a", []).model_copy(update={"samples": samples})
-
-    regression = Regression(tasks=(), harms={("a", "us"): 1.0}, good=(sliced(False),))
-    assert nearer_end(regression, [sliced(True)])[0] is Answer.BAD
-    assert nearer_end(regression, [sliced(False)])[0] is Answer.GOOD
-    assert regression.metrics == ("a [us]",)
-
-
 def section(key: str, outcome: Outcome, fails: bool = False) -> AdapterReport:
     return AdapterReport(
         key=key, adapter=key, verdict=Verdict(outcome=outcome, fails=fails, reasons=())
@@ -142,22 +103,6 @@ def test_the_worst_adapter_speaks_in_the_outputs() -> None:
         "comment-url": "url",
     }
     assert outputs(report(), {})["verdict"] == "unchanged"
-
-
-def checkpoints(count: int) -> list[Checkpoint]:
-    return [Checkpoint(path=f"c/{i}", label=f"c{i}") for i in range(count)]
-
-
-def test_a_history_that_cannot_be_read_is_never_called_good() -> None:
-    found = run(checkpoints(8), lambda _: (Answer.SKIPPED, "is a pickle"), metrics=["a"])
-    assert found.verdict is BisectVerdict.NOT_RUN
-    assert "is a pickle" in found.note
-    only_last = run(
-        checkpoints(8),
-        lambda c: (Answer.SKIPPED, "gone") if c.label == "c7" else (Answer.GOOD, ""),
-        metrics=["a"],
-    )
-    assert only_last.verdict is BisectVerdict.NOT_RUN
 
 
 def test_what_stops_the_gate_is_said_of_every_adapter_it_knew() -> None:

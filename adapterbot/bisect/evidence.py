@@ -1,0 +1,329 @@
+"""What an outcome says of the side it came from: likelihoods with unknown parameters.
+
+A model sees sums of statistics before and after a supposed change, and knows neither checkpoints
+nor priors over them; that is `posterior`'s. Every array below has one row per hypothesis (K of
+them), and "good" and "bad" are the two sides of the change.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import lgamma
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+class Outcomes(Protocol):
+    """How outcomes of one kind come about on either side of a change."""
+
+    @property
+    def width(self) -> int:
+        """How many statistics an outcome has."""
+
+    def statistics(self, outcome: Any) -> Floats:
+        """The (width,) sufficient statistics of one outcome, or the sums of several.
+
+        Raises:
+            ValueError: this is no outcome of this kind.
+        """
+
+    def weigh(self, before: Floats, after: Floats) -> tuple[Floats, Prediction]:
+        """Evidence for each hypothesis, up to a constant, and what it predicts.
+
+        Args:
+            before, after: (K, width) sums of the statistics on the good and on the bad side.
+
+        Returns: log likelihood (K,), parameters integrated out, and the predictions.
+        """
+
+
+class Prediction(Protocol):
+    """What each hypothesis expects of the next outcome, on either side."""
+
+    def information(self, weights: Floats, at: NDArray[np.intp], size: float) -> Floats:
+        """Expected bits about the change point of asking each index.
+
+        Args:
+            weights: (C,) posterior of the change points 0…n.
+            at: (C,) which hypothesis each change point belongs to.
+            size: how many outcomes are asked for at once.
+
+        Returns: (C − 1,) bits; index i is on the bad side of every change point ≤ i.
+        """
+
+    def looks_bad(self, size: float) -> tuple[Floats, Floats]:
+        """The outcome boiled down to a coin: its chance of "bad" on either side, (K,) each."""
+
+
+def entropy(p: Floats) -> Floats:
+    """Bits of a coin that shows heads with chance p."""
+    q = np.clip(p, 1e-300, 1.0)
+    r = np.clip(1.0 - p, 1e-300, 1.0)
+    return -(p * np.log2(q) + (1.0 - p) * np.log2(r))
+
+
+def split(weights: Floats, good: Floats, bad: Floats) -> Floats:
+    """Σ of `bad` over the change points ≤ i and of `good` over those > i, for each index i."""
+    below = np.cumsum((weights * bad)[:-1])
+    above = np.cumsum((weights * good)[:0:-1])[::-1]
+    return below + above
+
+
+# ---------------------------------------------------------------- pass or fail
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Chances of "bad" on the good and on the bad side, (K,) each."""
+
+    good: Floats
+    bad: Floats
+
+    def information(self, weights: Floats, at: NDArray[np.intp], size: float) -> Floats:
+        """Mutual information of one outcome and the change point, exactly; further outcomes of the
+        same probe are counted as if each brought as much."""
+        expected = split(weights, self.good[at], self.bad[at])
+        noise = split(weights, entropy(self.good)[at], entropy(self.bad)[at])
+        return np.maximum(entropy(expected) - noise, 0.0) * size
+
+    def looks_bad(self, size: float) -> tuple[Floats, Floats]:
+        del size  # several outcomes of a process are asked for one by one
+        return self.good, self.bad
+
+
+class PassFail:
+    """Outcomes True (bad) and False (good), with unknown failure rates on both sides.
+
+    Rates θ₀ (good side) and θ₁ (bad side) have Beta priors, cut to θ₁ ≥ θ₀ + `least`, and are
+    integrated over a grid jointly with the change point. Jeffreys' Beta(½, ½) is the default:
+    priors that lean towards 0 and 1 claim too much when an eval is very noisy.
+
+    Args:
+        good, bad: (α, β) of the two priors; α counts failures.
+        least: the smallest rise in the failure rate that counts as broken. Without one "nothing
+            broke" could never be told from "a break too small to see".
+        nodes: grid points for each rate, in arcsine steps.
+    """
+
+    width = 2
+
+    def __init__(
+        self,
+        good: tuple[float, float] = (0.5, 0.5),
+        bad: tuple[float, float] = (0.5, 0.5),
+        *,
+        least: float = 0.1,
+        nodes: int = 96,
+    ) -> None:
+        if min(*good, *bad) <= 0 or not 0 <= least < 1 or nodes < 8:
+            raise ValueError("priors must be positive, `least` in [0, 1), `nodes` at least 8")
+        # θ = sin²(πu/2) with u uniform: dense where rates near 0 and 1 need it, and Beta(½, ½) is
+        # flat in u.
+        u = (np.arange(nodes) + 0.5) / nodes
+        theta = np.sin(0.5 * np.pi * u) ** 2
+        self._theta = theta
+        self._log = np.log(np.stack([1.0 - theta, theta]))
+
+        def mass(prior: tuple[float, float]) -> Floats:
+            log = (prior[0] - 0.5) * self._log[1] + (prior[1] - 0.5) * self._log[0]
+            weights: Floats = np.exp(log - log.max())
+            return np.asarray(weights / weights.sum())
+
+        self._good, self._bad = mass(good), mass(bad)
+        # For each θ₁ how many θ₀ lie at least `least` below it.
+        self._below = np.searchsorted(theta, theta - least, side="right" if least else "left")
+        self._below_before = np.maximum(self._below - 1, 0)
+        allowed = float((self._bad * self._upto(self._good[None])[0]).sum())
+        if allowed <= 0:
+            raise ValueError("`least` leaves no rates")
+        self._log_allowed = float(np.log(allowed))
+
+    def _upto(self, values: Floats) -> Floats:
+        """Σ over the allowed θ₀ for every θ₁: (K, nodes) → (K, nodes)."""
+        sums = np.cumsum(values, axis=1)[:, self._below_before]
+        sums[:, self._below == 0] = 0.0
+        return sums
+
+    def statistics(self, outcome: Any) -> Floats:
+        bad = np.atleast_1d(np.asarray(outcome))
+        if bad.dtype != np.bool_:
+            raise ValueError(f"{outcome!r} is neither good (False) nor bad (True)")
+        return np.array([np.count_nonzero(~bad), np.count_nonzero(bad)], dtype=np.float64)
+
+    def weigh(self, before: Floats, after: Floats) -> tuple[Floats, Prediction]:
+        log_good, log_bad = before @ self._log, after @ self._log
+        top_good = log_good.max(axis=1, keepdims=True)
+        top_bad = log_bad.max(axis=1, keepdims=True)
+        good = np.exp(log_good - top_good) * self._good
+        bad = np.exp(log_bad - top_bad) * self._bad
+        joint = bad * self._upto(good)
+        evidence = np.maximum(joint.sum(axis=1), 1e-300)
+        rate_bad = joint @ self._theta / evidence
+        rate_good = (bad * self._upto(good * self._theta)).sum(axis=1) / evidence
+        log = np.log(evidence) + top_good[:, 0] + top_bad[:, 0] - self._log_allowed
+        return log, Rates(rate_good, rate_bad)
+
+
+class Exact:
+    """Outcomes True (bad) and False (good) that are never wrong: classic bisection."""
+
+    width = 2
+    statistics = PassFail.statistics
+
+    def weigh(self, before: Floats, after: Floats) -> tuple[Floats, Prediction]:
+        wrong = (before[:, 1] > 0) | (after[:, 0] > 0)
+        sides = np.zeros(len(before)), np.ones(len(before))
+        return np.where(wrong, -np.inf, 0.0), Rates(*sides)
+
+
+# ---------------------------------------------------------------- scores
+
+# Nodes and weights of ∫ φ(x) f(x) dx.
+_X, _W = np.polynomial.hermite_e.hermegauss(24)
+_W = _W / _W.sum()
+
+
+def two_means(share: Floats, distance: Floats) -> Floats:
+    """Bits that one draw tells of which of two unit normals it came from.
+
+    Args:
+        share: chance of the second, by index.
+        distance: between the means, in standard deviations, by index.
+    """
+    p = np.clip(share, 1e-12, 1.0 - 1e-12)[:, None]
+    d = np.abs(distance)[:, None]
+    # Log odds of the second, for draws from the first and from the second.
+    prior = np.log(p / (1.0 - p))
+    first = entropy(1.0 / (1.0 + np.exp(-np.clip(prior + d * _X - 0.5 * d * d, -500, 500)))) @ _W
+    second = entropy(1.0 / (1.0 + np.exp(-np.clip(prior + d * _X + 0.5 * d * d, -500, 500)))) @ _W
+    left = (1.0 - p[:, 0]) * first + p[:, 0] * second
+    return np.maximum(entropy(p[:, 0]) - left, 0.0)
+
+
+@dataclass(frozen=True)
+class Means:
+    """Mean and variance of one outcome on either side, (K,) each."""
+
+    good: Floats
+    bad: Floats
+    good_variance: Floats
+    bad_variance: Floats
+
+    def information(self, weights: Floats, at: NDArray[np.intp], size: float) -> Floats:
+        """As of two normals with the means and variances that are expected at each index."""
+        none = np.zeros_like(weights)
+        share = np.clip(np.cumsum(weights[:-1]), 1e-12, 1.0 - 1e-12)
+        bad = split(weights, none, self.bad[at]) / share
+        good = split(weights, self.good[at], none) / (1.0 - share)
+        deviation = split(weights, np.sqrt(self.good_variance)[at], np.sqrt(self.bad_variance)[at])
+        return two_means(share, (bad - good) / deviation * np.sqrt(size))
+
+    def looks_bad(self, size: float) -> tuple[Floats, Floats]:
+        deviation = 0.5 * (np.sqrt(self.good_variance) + np.sqrt(self.bad_variance))
+        distance = np.abs(self.bad - self.good) / deviation * np.sqrt(size)
+        bad = 1.0 / (1.0 + np.exp(-0.85 * np.clip(distance, 0, 50)))  # Φ(d/2), near enough
+        return 1.0 - bad, bad
+
+
+class Scores:
+    """Outcomes are numbers, normal around a mean of each side with one unknown variance.
+
+    Normal and inverse gamma priors, integrated in closed form (Murphy, "Conjugate Bayesian
+    analysis of the Gaussian distribution", 2007, §6): means with `strength` pseudo-observations
+    around the mean of everything seen, the variance with one, a quarter of the variance of
+    everything seen. Scale and origin of the scores therefore do not matter.
+    """
+
+    width = 3
+
+    def __init__(self, *, strength: float = 0.05) -> None:
+        if strength <= 0:
+            raise ValueError("`strength` must be positive")
+        self._strength = strength
+
+    def statistics(self, outcome: Any) -> Floats:
+        values = np.atleast_1d(np.asarray(outcome, dtype=np.float64))
+        if values.ndim != 1 or not np.isfinite(values).all():
+            raise ValueError(f"{outcome!r} is no finite number")
+        return np.array([len(values), values.sum(), (values**2).sum()])
+
+    def weigh(self, before: Floats, after: Floats) -> tuple[Floats, Prediction]:
+        total = before[0] + after[0]
+        count = max(total[0], 1.0)
+        centre = total[1] / count
+        scale = max((total[2] / count - centre**2) * count / max(count - 1.0, 1.0), 1e-12)
+        degrees = 1.0
+        strengths, means, squares = [], [], np.full(len(before), degrees * scale / 4)
+        for side in (before, after):
+            n, mean = side[:, 0], side[:, 1] / np.maximum(side[:, 0], 1.0)
+            strength = self._strength + n
+            within = np.maximum(side[:, 2] - n * mean**2, 0.0)
+            squares += within + self._strength * n / strength * (mean - centre) ** 2
+            strengths.append(strength)
+            means.append((self._strength * centre + side[:, 1]) / strength)
+        degrees += total[0]
+        log = -0.5 * (np.log(strengths[0]) + np.log(strengths[1]) + degrees * np.log(squares))
+        variance = squares / max(degrees - 2.0, 1.0)
+        good, bad = (variance * (1.0 + 1.0 / s) for s in strengths)
+        return log, Means(means[0], means[1], good, bad)
+
+
+class PairedBinary:
+    """Outcomes are −1, 0 and 1: a sample that got better, stayed, or got worse than the good end.
+
+    Each side has three unknown shares with a Dirichlet prior. On the good side it is centred on no
+    net change with `churn` of the samples differing either way.
+
+    Args:
+        churn: share of samples expected to differ between two good checkpoints.
+        harm: share of samples expected to have got worse on the bad side.
+        strength: pseudo-observations of the two priors. The good side's counts for more: nothing
+            has been measured there, while the bad end usually has.
+    """
+
+    width = 3
+
+    def __init__(
+        self,
+        churn: float = 0.05,
+        harm: float = 0.2,
+        *,
+        strength: tuple[float, float] = (60.0, 10.0),
+    ) -> None:
+        if not (0 < churn < 1 and 0 < harm < 1 and min(strength) > 0):
+            raise ValueError("churn and harm must be within (0, 1), strength positive")
+        self._good = strength[0] * np.array([churn / 2, 1.0 - churn, churn / 2])
+        self._bad = strength[1] * np.array([churn / 2, 1.0 - harm, harm]) / (1.0 + churn / 2)
+
+    def statistics(self, outcome: Any) -> Floats:
+        values = np.atleast_1d(np.asarray(outcome, dtype=np.float64))
+        if not np.isin(values, (-1.0, 0.0, 1.0)).all():
+            raise ValueError(f"{outcome!r} is not made of −1, 0 and 1")
+        return np.array([np.count_nonzero(values == v) for v in (-1.0, 0.0, 1.0)], np.float64)
+
+    def weigh(self, before: Floats, after: Floats) -> tuple[Floats, Prediction]:
+        good, bad = before + self._good, after + self._bad
+        log = _log_dirichlet(good) + _log_dirichlet(bad)
+        return log, Means(*_harm(good, bad))
+
+
+def _log_dirichlet(a: Floats) -> Floats:
+    """Log of the multivariate beta function of every row."""
+    gamma = np.vectorize(lgamma, otypes=[np.float64])
+    return np.asarray(gamma(a).sum(axis=1) - gamma(a.sum(axis=1)))
+
+
+def _harm(good: Floats, bad: Floats) -> tuple[Floats, Floats, Floats, Floats]:
+    """Means and variances of one outcome under two Dirichlet posteriors."""
+
+    def moments(a: Floats) -> tuple[Floats, Floats]:
+        shares = a / a.sum(axis=1, keepdims=True)
+        mean = shares[:, 2] - shares[:, 0]
+        return mean, shares[:, 2] + shares[:, 0] - mean**2
+
+    (low, low_variance), (high, high_variance) = moments(good), moments(bad)
+    return low, high, low_variance, high_variance

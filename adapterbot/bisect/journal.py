@@ -1,0 +1,130 @@
+"""The journal of a search: every finished probe on a line of its own, safe against kill −9.
+
+The first line says what is searched; a journal of another search is refused. A line that was cut
+off in writing is no probe.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+
+from adapterbot.bisect.archive import Checkpoint
+from adapterbot.errors import InputError, OurFailure
+from adapterbot.records.base import Count, Digest, Finite, Line, Name, Record, Seconds
+
+MAX_BYTES = 64 * 1024 * 1024
+
+
+class Heading(Record):
+    """What a journal is about."""
+
+    version: Literal[1] = 1
+    search: Digest
+    setting: dict[str, Any]
+    labels: tuple[Name, ...] = Field(min_length=2, max_length=4096)
+
+
+class Entry(Record):
+    """One finished probe. `outcome`: true is bad, a number is a score, a list is what changed in
+    each sample of a chunk, null is a checkpoint that cannot tell."""
+
+    index: int = Field(ge=-1, le=4096)
+    kind: Count = 0
+    outcome: bool | Finite | tuple[Finite, ...] | None
+    seconds: Seconds = 0.0
+    detail: Line = ""
+
+
+def heading(checkpoints: Sequence[Checkpoint], setting: dict[str, Any]) -> Heading:
+    """The first line of a search over these checkpoints in this setting."""
+    content = json.dumps([[c.path for c in checkpoints], setting], sort_keys=True)
+    return Heading(
+        search=hashlib.sha256(content.encode()).hexdigest(),
+        setting=setting,
+        labels=tuple(c.label for c in checkpoints),
+    )
+
+
+def read(path: Path) -> tuple[Heading, tuple[Entry, ...]]:
+    """A journal's heading and its finished probes.
+
+    Raises:
+        InputError: it is no journal, or a line before the last is damaged.
+    """
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise InputError("is too large for a journal", file=str(path), fix="name another file")
+        lines = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise InputError(
+            f"cannot be read: {error.strerror}", file=str(path), fix="name a bisect journal"
+        ) from error
+    try:
+        first = Heading.model_validate_json(lines[0])
+        # Whatever follows the last newline was cut off in writing.
+        entries = tuple(Entry.model_validate_json(line) for line in lines[1:-1])
+    except ValidationError as error:
+        raise InputError(
+            "is not a journal of bisect, or is damaged", file=str(path), fix="start without it"
+        ) from error
+    if any(entry.index > len(first.labels) for entry in entries):
+        raise InputError("names a checkpoint that is not there", file=str(path), fix="start anew")
+    return first, entries
+
+
+class Journal:
+    """An open journal; a context manager is not needed, as every line is on disk when written."""
+
+    def __init__(self, path: Path, about: Heading, *, resume: bool) -> None:
+        """Opens `path`, and reads what is in it when resuming.
+
+        Raises:
+            InputError: it cannot be written, is there already (and not resumed), or belongs to
+                another search.
+        """
+        self.path = path
+        self.entries: list[Entry] = []
+        if resume and path.exists():
+            found, entries = read(path)
+            if found.search != about.search:
+                raise InputError(
+                    "belongs to another search: other checkpoints, or another way to judge them",
+                    file=str(path),
+                    field="--resume",
+                    fix="resume with the same arguments, or start anew without --resume",
+                )
+            self.entries = list(entries)
+            kept = [about.model_dump_json(), *(entry.model_dump_json() for entry in entries)]
+        else:
+            kept = [about.model_dump_json()]
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.is_symlink():
+                raise InputError("is a symbolic link", file=str(path), fix="name the file itself")
+            temporary = path.with_name(f".{path.name}.new")
+            temporary.write_text("\n".join(kept) + "\n", encoding="utf-8")
+            temporary.replace(path)
+            self._stream = path.open("ab")
+        except OSError as error:
+            raise InputError(
+                f"cannot be written: {error.strerror}", file=str(path), fix="choose another folder"
+            ) from error
+
+    def add(self, entry: Entry) -> None:
+        """One more finished probe, on disk before this returns."""
+        try:
+            self._stream.write(entry.model_dump_json().encode() + b"\n")
+            self._stream.flush()
+            os.fsync(self._stream.fileno())
+        except OSError as error:
+            raise OurFailure(
+                f"could not be written: {error.strerror}", file=str(self.path), fix="free some disk"
+            ) from error
+        self.entries.append(entry)

@@ -1,0 +1,303 @@
+"""Which checkpoint broke it, as a probability: ask which to probe, tell what came out.
+
+The change point is the first bad of n checkpoints, oldest first: 0 says that all are bad, n that
+none is. What outcomes say is an `evidence` model's; nothing here knows checkpoints, processes or
+clocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from adapterbot.bisect.evidence import Floats, Outcomes, PassFail, Prediction
+
+# How likely it is beforehand that none is bad, and that all are.
+END_MASS = 0.1
+# A checkpoint that was loaded before is this much cheaper when nothing else is known of costs.
+_REUSE = 1.03
+# Outcomes of a batch that are followed: those of seven coins.
+_HISTORIES = 128
+
+
+class Contradiction(ValueError):
+    """Outcomes that are never wrong, and no change point that explains them all."""
+
+
+def uniform(n: int, *, ends: float = END_MASS) -> Floats:
+    """A prior (n + 1,) that prefers no checkpoint; `ends` is the mass on "all" and on "none"."""
+    weights = np.full(n + 1, (1.0 - 2.0 * ends) / max(n - 1, 1))
+    weights[[0, n]] = ends
+    return np.asarray(weights / weights.sum())
+
+
+def by_change(sizes: Sequence[float], *, ends: float = END_MASS, floor: float = 0.25) -> Floats:
+    """A prior by how much changed between neighbours, in weights or in data rows.
+
+    Args:
+        sizes: (n − 1,) size of the change from each checkpoint to the next, in any unit.
+        floor: share of the mass that is spread evenly: a small change can break much.
+
+    Returns: (n + 1,) weights.
+    """
+    amounts = np.asarray(sizes, dtype=np.float64)
+    if not np.isfinite(amounts).all() or (amounts < 0).any():
+        raise ValueError("a size of change is negative or no number")
+    total = amounts.sum()
+    even = np.full(len(amounts), 1.0 / max(len(amounts), 1))
+    inner = even if total <= 0 else floor * even + (1.0 - floor) * amounts / total
+    return np.concatenate([[ends], (1.0 - 2.0 * ends) * inner, [ends]])
+
+
+@dataclass
+class _Seen:
+    """Sums of one kind's outcomes by index; −1 and n stand for ends outside the history."""
+
+    model: Outcomes
+    room: float
+    at: list[int] = field(default_factory=list)
+    sums: list[Floats] = field(default_factory=list)
+    counts: dict[int, float] = field(default_factory=dict)
+
+    def add(self, index: int, outcome: Any) -> None:
+        statistics = self.model.statistics(outcome)
+        self.counts[index] = self.counts.get(index, 0) + float(np.size(outcome))
+        place = int(np.searchsorted(self.at, index))
+        if place < len(self.at) and self.at[place] == index:
+            self.sums[place] = self.sums[place] + statistics
+        else:
+            self.at.insert(place, index)
+            self.sums.insert(place, statistics)
+
+    def weigh(self) -> tuple[Floats, Prediction]:
+        """Hypothesis k: the change lies between the k-th and the (k+1)-th index that was asked."""
+        sums = np.asarray(self.sums, np.float64).reshape(-1, self.model.width)
+        before = np.concatenate([np.zeros((1, self.model.width)), np.cumsum(sums, axis=0)])
+        return self.model.weigh(before, before[-1] - before)
+
+    def hypothesis_of(self, n: int) -> NDArray[np.intp]:
+        """Which hypothesis each change point 0…n belongs to."""
+        bounds = np.array([-1, *self.at, n])
+        return np.repeat(np.arange(len(self.at) + 1), np.diff(bounds))
+
+
+class Posterior:
+    """The change point of n checkpoints under what was told so far.
+
+    Args:
+        n: how many checkpoints, oldest first.
+        models: what outcomes of each kind say; one kind of pass/fail outcomes by default.
+        prior: (n + 1,) weights of the change points; `uniform(n)` by default. Ends without weight
+            are assumed: the first is good, the last is bad.
+        room: how many outcomes of each kind one checkpoint can give. An eval that decodes greedily
+            repeats itself, so asking it the same twice would count one answer double: 1 for a
+            command, the number of samples in a suite.
+
+    Raises:
+        ValueError: n < 1, or a prior of another length, negative, or without mass.
+    """
+
+    def __init__(
+        self,
+        n: int,
+        models: Outcomes | Sequence[Outcomes] | None = None,
+        *,
+        prior: ArrayLike | None = None,
+        room: float | Sequence[float] = np.inf,
+    ) -> None:
+        if n < 1:
+            raise ValueError("there is nothing to bisect")
+        weights = np.asarray(uniform(n) if prior is None else prior, dtype=np.float64)
+        if weights.shape != (n + 1,) or not (weights >= 0).all() or not 0 < weights.sum() < np.inf:
+            raise ValueError(f"the prior must be {n + 1} weights that are not negative")
+        kinds = list(models) if isinstance(models, Sequence) else [models or PassFail()]
+        rooms = list(room) if isinstance(room, Sequence) else [room] * len(kinds)
+        self.n = n
+        with np.errstate(divide="ignore"):
+            self._prior = np.log(weights / weights.sum())
+        self._seen = [_Seen(model, left) for model, left in zip(kinds, rooms, strict=True)]
+        self._skipped: set[int] = set()
+        self._weights: Floats | None = None
+        self._predictions: list[Prediction] = []
+
+    # ------------------------------------------------------------ tell
+
+    def tell(self, index: int, outcome: Any, kind: int = 0) -> None:
+        """Record an outcome, or several as an array; None says that the checkpoint cannot tell.
+
+        Args:
+            index: 0…n−1; −1 for an end that is known to be good, n for one that is known to be bad.
+
+        Raises:
+            ValueError: there is no such index, or the outcome is not of this kind.
+        """
+        if not -1 <= index <= self.n:
+            raise ValueError(f"index {index} is outside 0…{self.n - 1}")
+        if outcome is None:
+            self._skipped.add(index)
+        else:
+            self._seen[kind].add(index, outcome)
+            self._weights = None
+
+    # ------------------------------------------------------------ what is known
+
+    def distribution(self) -> Floats:
+        """(n + 1,) probability of each change point; [n] is "none is bad".
+
+        Raises:
+            Contradiction: the model allows no mistakes, and there are some.
+        """
+        if self._weights is None:
+            log = self._prior.copy()
+            self._predictions = []
+            for seen in self._seen:
+                evidence, prediction = seen.weigh()
+                log += evidence[seen.hypothesis_of(self.n)]
+                self._predictions.append(prediction)
+            top = log.max()
+            if not np.isfinite(top):
+                raise Contradiction("a good checkpoint comes after a bad one")
+            weights = np.exp(log - top)
+            self._weights = weights / weights.sum()
+        return self._weights
+
+    def best(self) -> tuple[int, float]:
+        """The most likely change point and its probability."""
+        weights = self.distribution()
+        index = int(np.argmax(weights))
+        return index, float(weights[index])
+
+    def credible(self, mass: float = 0.95) -> list[int]:
+        """The smallest set of change points that holds `mass`, in order."""
+        weights = self.distribution()
+        order = np.argsort(-weights, kind="stable")
+        enough = int(np.searchsorted(np.cumsum(weights[order]), mass - 1e-12)) + 1
+        return sorted(int(index) for index in order[:enough])
+
+    def asked(self, index: int, kind: int = 0) -> float:
+        """How many outcomes of one kind this index gave."""
+        return self._seen[kind].counts.get(index, 0)
+
+    # ------------------------------------------------------------ ask
+
+    def ask(self, costs: ArrayLike | None = None, *, size: float = 1) -> int | None:
+        """The index to probe next: the one expected to tell most per cost; the ends come first.
+
+        Args:
+            costs: (n,) of a probe by index; equal by default.
+            size: how many outcomes a probe brings.
+
+        Returns: None when nothing more can be learned.
+        """
+        chosen = self.choose(None if costs is None else [costs], sizes=[size])
+        return chosen[0] if chosen else None
+
+    def choose(
+        self, costs: Sequence[ArrayLike] | None = None, *, sizes: Sequence[float] | None = None
+    ) -> tuple[int, int] | None:
+        """As `ask`, over every kind of outcome: (index, kind)."""
+        batch = self.choose_batch(1, costs, sizes=sizes)
+        return batch[0] if batch else None
+
+    def choose_batch(
+        self,
+        count: int,
+        costs: Sequence[ArrayLike] | None = None,
+        *,
+        sizes: Sequence[float] | None = None,
+    ) -> list[tuple[int, int]]:
+        """Probes to make at the same time, each chosen with those before it in mind.
+
+        Greedy in the information that all of them bring together, over what those before it may
+        say (at least 1 − 1/e of the best batch, as mutual information is submodular here).
+        """
+        weights = self.distribution()
+        sizes = sizes or [1.0] * len(self._seen)
+        ends = self._open_ends()[:count]
+        if ends:
+            return ends
+        worth = [self._worth(kind, costs) for kind in range(len(self._seen))]
+        histories = weights[None, :]
+        chosen: list[tuple[int, int]] = []
+        while len(chosen) < count:
+            gains = np.array(
+                [self._information(histories, k, sizes[k]) * w for k, w in enumerate(worth)]
+            )
+            kind, index = (int(i) for i in np.unravel_index(np.argmax(gains), gains.shape))
+            if gains[kind, index] <= 1e-12:
+                break
+            index = self._middle_of_ties(gains[kind], index)
+            chosen.append((index, kind))
+            if self._seen[kind].room - self.asked(index, kind) <= sizes[kind] * sum(
+                one == (index, kind) for one in chosen
+            ):
+                worth[kind][index] = 0.0
+            if len(chosen) < count:
+                histories = self._forked(histories, index, kind, sizes[kind])
+        return chosen
+
+    def _open_ends(self) -> list[tuple[int, int]]:
+        """The ends that nothing is known of, the newest first: they tell "all good" and "all
+        broken" apart from a change in between."""
+        ends = [
+            end
+            for end, change in ((self.n - 1, self.n), (0, 0))
+            if np.isfinite(self._prior[change])
+        ]
+        return [
+            (end, 0)
+            for end in dict.fromkeys(ends)
+            if end not in self._skipped
+            and not any(self.asked(end, kind) for kind in range(len(self._seen)))
+            and self._seen[0].room > 0
+        ]
+
+    def _worth(self, kind: int, costs: Sequence[ArrayLike] | None) -> Floats:
+        """(n,) chance of an answer per cost of asking; 0 where there is none to be had."""
+        seen = self._seen[kind]
+        worth = np.ones(self.n)
+        inside = [i for i in seen.at if 0 <= i < self.n]
+        if self._skipped:
+            # What cannot be evaluated comes in runs, so its neighbours are doubtful too.
+            skipped = np.array(sorted(self._skipped))
+            distance = np.abs(np.arange(self.n)[:, None] - skipped).min(axis=1)
+            worth *= 1.0 - 0.5 ** distance.astype(np.float64)
+            worth[[i for i in inside if i not in self._skipped]] = 1.0
+        if costs is None:
+            worth[inside] *= _REUSE
+        else:
+            worth /= np.asarray(costs[kind], dtype=np.float64)
+        if np.isfinite(seen.room):
+            worth[[i for i in inside if seen.counts[i] >= seen.room]] = 0.0
+        return worth
+
+    def _information(self, histories: Floats, kind: int, size: float) -> Floats:
+        """(n,) expected bits of a probe, over what may have happened before it."""
+        at = self._seen[kind].hypothesis_of(self.n)
+        prediction = self._predictions[kind]
+        total = np.zeros(self.n)
+        for weights in histories:
+            mass = float(weights.sum())
+            if mass > 1e-9:
+                total += mass * prediction.information(weights / mass, at, size)
+        return total
+
+    def _forked(self, histories: Floats, index: int, kind: int, size: float) -> Floats:
+        """Every history, with both outcomes of one more probe; the likeliest of them."""
+        good, bad = self._predictions[kind].looks_bad(size)
+        at = self._seen[kind].hypothesis_of(self.n)
+        chance = np.where(np.arange(self.n + 1) <= index, bad[at], good[at])
+        forked = np.concatenate([histories * chance, histories * (1.0 - chance)])
+        if len(forked) <= _HISTORIES:
+            return forked
+        kept = forked[np.argsort(-forked.sum(axis=1), kind="stable")[:_HISTORIES]]
+        return np.asarray(kept / kept.sum())
+
+    @staticmethod
+    def _middle_of_ties(gains: Floats, best: int) -> int:
+        ties = np.flatnonzero(gains >= gains[best] * (1.0 - 1e-9))
+        return int(ties[len(ties) // 2])

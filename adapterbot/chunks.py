@@ -1,0 +1,109 @@
+"""Probes in process: a chunk of samples that a checkpoint has not been asked yet, paired with the
+good end's scores on the same samples.
+
+One loaded base, one swap of adapter weights for each probe. An eval repeats itself, so no sample is
+asked twice of one checkpoint; the order in which they are asked differs from one to the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from adapterbot.bisect import Checkpoint, Observation, Outcomes, PairedBinary, Scores
+from adapterbot.errors import InputError
+from adapterbot.eval.suite import Task
+from adapterbot.records import Direction, ScoreKind, TaskResult
+from adapterbot.tree import Tree
+from adapterbot.weights.peft_dir import read_adapter_dir
+
+if TYPE_CHECKING:
+    from adapterbot.history import Evaluator
+
+# Small chunks need fewer samples, large ones fewer passes; ten cost a pass of one short batch.
+CHUNK = 10
+
+
+@dataclass(frozen=True)
+class Series:
+    """One broken metric: the task, the slice that broke (None: all of it), the good end's scores
+    by sample id, and a prior for what differs in a probe."""
+
+    shown: str
+    task: Task
+    good: Mapping[str, float]
+    direction: Direction
+    binary: bool
+
+    @classmethod
+    def of(cls, shown: str, task: Task, slice_: str | None, good: TaskResult) -> Series:
+        """The samples of a metric that the good end could be scored on."""
+        scores = {
+            sample.sample_id: sample.score
+            for sample in good.samples
+            if slice_ in (None, sample.slice) and sample.score is not None
+        }
+        binary = good.kind is ScoreKind.BINARY and set(scores.values()) <= {0.0, 1.0}
+        return cls(shown, task, scores, good.direction, binary)
+
+    def model(self) -> Outcomes:
+        """How differences from the good end come about on either side."""
+        return PairedBinary() if self.binary else Scores()
+
+    def harms(self, result: TaskResult) -> np.ndarray:
+        """How much worse each sample is than at the good end, (samples that have a score,)."""
+        sign = -1.0 if self.direction is Direction.HIGHER else 1.0
+        return np.array(
+            [
+                sign * (sample.score - self.good[sample.sample_id])
+                for sample in result.samples
+                if sample.score is not None and sample.sample_id in self.good
+            ],
+            dtype=np.float64,
+        )
+
+
+class Chunks:
+    """Probes checkpoints of a tree; each series is a kind of outcome."""
+
+    def __init__(
+        self,
+        tree: Tree,
+        checkpoints: Sequence[Checkpoint],
+        series: Sequence[Series],
+        good: Sequence[TaskResult],
+        evaluator: Evaluator,
+    ) -> None:
+        self._tree = tree
+        self._checkpoints = checkpoints
+        self._series = series
+        self._good = good
+        self._evaluator = evaluator
+        self._next: dict[tuple[int, int], int] = {}
+
+    def __call__(self, index: int, kind: int, seen: int) -> Observation:
+        """Ask one checkpoint the next samples of one series."""
+        series, checkpoint = self._series[kind], self._checkpoints[index]
+        # A sample without a score is not counted as seen, but has been asked.
+        start = max(seen, self._next.get((index, kind), 0))
+        names = sorted(series.good)
+        order = np.random.default_rng([index, kind]).permutation(len(names))
+        asked = [names[i] for i in order[start : start + CHUNK]]
+        if not asked:
+            return Observation(None, f"{series.shown}: no samples are left")
+        self._next[index, kind] = start + len(asked)
+        try:
+            files = read_adapter_dir(self._tree.on_disk(checkpoint.path), shown=checkpoint.path)
+            (result,) = self._evaluator.evaluate(
+                [series.task], files, drafts=self._good, samples={series.task.name: asked}
+            )
+        except InputError as error:
+            return Observation(None, error.message)
+        harms = series.harms(result)
+        if not len(harms):
+            return Observation(None, f"{series.shown}: no sample could be scored")
+        mean = float(np.mean([s.score for s in result.samples if s.score is not None]))
+        return Observation(harms, f"{series.shown} {mean:.3g} on {len(harms)} samples")

@@ -1,0 +1,268 @@
+"""The posterior: every position with an eval that is never wrong, the likelihoods against their
+textbook forms, and what it claims when the eval is noisy."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import integrate, stats
+
+from adapterbot.bisect import (
+    Contradiction,
+    Exact,
+    PairedBinary,
+    PassFail,
+    Posterior,
+    Scores,
+    by_change,
+    uniform,
+)
+from adapterbot.bisect.evidence import Rates, two_means
+
+
+def search_exactly(n: int, first_bad: int, skipped: frozenset[int] = frozenset()):
+    posterior, probes = Posterior(n, Exact()), 0
+    while posterior.best()[1] < 0.999 and (index := posterior.ask()) is not None:
+        probes += 1
+        assert probes <= n, "asks for ever"
+        posterior.tell(index, None if index in skipped else index >= first_bad)
+    return posterior, probes
+
+
+def bound(n: int) -> int:
+    return 2 + math.ceil(math.log2(max(n - 1, 1)))
+
+
+def check_every_position(n: int) -> None:
+    """All change points at once, by walking the tree of answers: each node is asked once."""
+    stack: list[tuple[dict[int, bool], range, int]] = [({}, range(n + 1), 0)]
+    while stack:
+        told, possible, probes = stack.pop()
+        posterior = Posterior(n, Exact())
+        for at, bad in told.items():
+            posterior.tell(at, bad)
+        best, probability = posterior.best()
+        if probability > 0.999:
+            assert list(possible) == [best]
+            assert probes <= bound(n)
+            continue
+        index = posterior.ask()
+        assert index is not None
+        for bad in (False, True):
+            low, high = possible.start, possible.stop
+            rest = range(low, min(high, index + 1)) if bad else range(max(low, index + 1), high)
+            if rest:
+                # Of several answers on one side the innermost says all.
+                inner = {at: said for at, said in told.items() if said != bad or at in (0, n - 1)}
+                stack.append(({**inner, index: bad}, rest, probes + 1))
+
+
+def test_every_position_up_to_257_within_the_bound() -> None:
+    for n in range(1, 258):
+        # All of them are walked in tests/simulation.
+        if n <= 48 or n % 8 <= 1 or n >= 255:
+            check_every_position(n)
+
+
+@given(st.integers(258, 4096), st.data())
+@settings(max_examples=40, deadline=None)
+def test_more_checkpoints_within_the_bound(n: int, data: st.DataObject) -> None:
+    first_bad = data.draw(st.integers(0, n))
+    posterior, probes = search_exactly(n, first_bad)
+    assert posterior.best()[0] == first_bad
+    assert probes <= bound(n)
+
+
+@given(st.integers(1, 40), st.data())
+@settings(deadline=None)
+def test_skips_widen_the_answer_but_never_make_it_wrong(n: int, data: st.DataObject) -> None:
+    first_bad = data.draw(st.integers(0, n))
+    skipped = frozenset(data.draw(st.sets(st.integers(0, n - 1))))
+    posterior, _ = search_exactly(n, first_bad, skipped)
+    candidates = posterior.credible(1.0)
+    assert first_bad in candidates
+    # Whatever else is possible differs from it by checkpoints that could not be evaluated.
+    assert all(set(range(min(c, first_bad), max(c, first_bad))) <= skipped for c in candidates)
+
+
+def test_an_eval_that_is_never_wrong_cannot_contradict_itself() -> None:
+    posterior = Posterior(5, Exact())
+    posterior.tell(1, True)
+    posterior.tell(3, False)
+    with pytest.raises(Contradiction):
+        posterior.distribution()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"n": 0}, "nothing to bisect"),
+        ({"n": 3, "prior": [1, 1]}, "4 weights"),
+        ({"n": 3, "prior": [1, 1, -1, 1]}, "not negative"),
+        ({"n": 3, "prior": [0, 0, 0, 0]}, "not negative"),
+    ],
+)
+def test_what_a_posterior_refuses(arguments, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        Posterior(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("model", "index", "outcome"),
+    [
+        (PassFail(), 0, 0.5),
+        (PassFail(), 7, True),
+        (Scores(), 0, float("nan")),
+        (PairedBinary(), 0, [0.5]),
+    ],
+)
+def test_what_is_no_outcome(model, index, outcome) -> None:
+    with pytest.raises(ValueError, match=r"neither|outside|finite|made of"):
+        Posterior(5, model).tell(index, outcome)
+
+
+# ---------------------------------------------------------------- likelihoods
+
+
+@pytest.mark.parametrize(
+    ("good", "bad"), [((9, 1), (2, 3)), ((3, 0), (0, 4)), ((0, 0), (4, 0)), ((40, 11), (20, 31))]
+)
+def test_pass_fail_integrates_the_two_rates_over_a_wedge(good, bad) -> None:
+    """Against adaptive quadrature of the same double integral."""
+    a, b = stats.beta(good[1] + 0.5, good[0] + 0.5), stats.beta(bad[1] + 0.5, bad[0] + 0.5)
+    inside, _ = integrate.quad(lambda t: b.pdf(t) * a.cdf(t - 0.1), 0.1, 1, limit=200)
+    prior = stats.beta(0.5, 0.5)
+    allowed, _ = integrate.quad(lambda t: prior.pdf(t) * prior.cdf(t - 0.1), 0.1, 1, limit=200)
+    from scipy.special import betaln
+
+    expected = (
+        math.log(inside / allowed)
+        + betaln(good[1] + 0.5, good[0] + 0.5)
+        + betaln(bad[1] + 0.5, bad[0] + 0.5)
+        - 2 * betaln(0.5, 0.5)
+    )
+    log, rates = PassFail(nodes=400).weigh(np.array([good], float), np.array([bad], float))
+    assert log[0] == pytest.approx(expected, abs=0.05)
+    assert isinstance(rates, Rates)
+    mean, _ = integrate.quad(lambda t: t * b.pdf(t) * a.cdf(t - 0.1), 0.1, 1, limit=200)
+    assert rates.bad[0] == pytest.approx(mean / inside, abs=0.01)
+
+
+@given(st.lists(st.floats(-5, 5), min_size=3, max_size=8), st.floats(-100, 100), st.floats(0.1, 50))
+@settings(deadline=None)
+def test_scores_do_not_depend_on_their_scale_or_origin(values, origin, scale) -> None:
+    def told(transform):
+        posterior = Posterior(20, Scores(), prior=uniform(20, ends=0.0))
+        for i, value in enumerate(values):
+            posterior.tell((7 * i) % 20, transform(value))
+        return posterior.distribution()
+
+    if np.ptp(values) > 0.1:
+        plain, moved = told(lambda v: v), told(lambda v: origin + scale * v)
+        np.testing.assert_allclose(plain, moved, atol=1e-4)
+
+
+@pytest.mark.parametrize(("share", "distance"), [(0.5, 1.0), (0.2, 2.5), (0.9, 0.3), (0.01, 4.0)])
+def test_two_means_tell_what_numerical_integration_says(share, distance) -> None:
+    x = np.linspace(-12, 16, 40_001)
+    first, second = stats.norm.pdf(x), stats.norm.pdf(x - distance)
+    mixed = (1 - share) * first + share * second
+    with np.errstate(divide="ignore", invalid="ignore"):
+        bits = np.nansum(
+            (1 - share) * first * np.log2(first / mixed) + share * second * np.log2(second / mixed)
+        ) * (x[1] - x[0])
+    found = two_means(np.array([share]), np.array([distance]))[0]
+    assert found == pytest.approx(bits, abs=5e-3)
+
+
+# ---------------------------------------------------------------- what is asked
+
+
+def test_the_ends_come_first_and_assumed_ends_are_not_asked() -> None:
+    posterior = Posterior(9)
+    assert posterior.choose_batch(4) == [(8, 0), (0, 0)]
+    assert posterior.ask() == 8
+    posterior.tell(8, True)
+    assert posterior.ask() == 0
+    assert Posterior(9, Exact(), prior=uniform(9, ends=0.0)).ask() in {3, 4}
+
+
+def test_a_prior_by_change_is_asked_where_much_changed() -> None:
+    sizes = [1.0] * 99
+    sizes[70] = 1000.0
+    prior = by_change(sizes)
+    assert prior.sum() == pytest.approx(1.0)
+    posterior = Posterior(100, Exact(), prior=prior)
+    posterior.tell(99, True)
+    posterior.tell(0, False)
+    assert {posterior.ask()} <= {70, 71}
+
+
+def test_cost_moves_the_probe() -> None:
+    posterior = Posterior(101, Exact(), prior=uniform(101, ends=0.0))
+    costs = np.full(101, 10.0)
+    costs[30] = 1.0
+    assert posterior.ask() == pytest.approx(50, abs=1)
+    assert posterior.ask(costs) == 30
+
+
+def test_what_repeats_itself_is_asked_once() -> None:
+    posterior, asked = Posterior(6, room=1), []
+    while (index := posterior.ask()) is not None:
+        asked.append(index)
+        posterior.tell(index, index >= 3)
+    assert len(asked) == len(set(asked))
+
+
+def test_four_probes_at_once_of_an_exact_eval_are_its_quintiles() -> None:
+    posterior = Posterior(1001, Exact(), prior=uniform(1001, ends=0.0))
+    batch = sorted(index for index, _ in posterior.choose_batch(4))
+    parts = np.diff([0, *batch, 1000])
+    assert parts.max() <= 2 * parts.min() + 4
+    assert len(set(batch)) == 4
+
+
+def test_4096_checkpoints_are_asked_in_well_under_a_second() -> None:
+    posterior = Posterior(4096)
+    rng = np.random.default_rng(0)
+    for index in range(0, 4096, 40):
+        posterior.tell(index, bool(rng.random() < (0.6 if index >= 2000 else 0.1)))
+    assert posterior.ask() is not None
+    assert posterior.distribution().shape == (4097,)
+
+
+# ---------------------------------------------------------------- what it claims
+
+
+def claims(rng, n, good, bad, room=np.inf, confidence=0.95):
+    """(probes, right or covered, claimed) of one search with a noisy eval."""
+    first_bad = int(rng.integers(1, n))
+    posterior = Posterior(n, prior=uniform(n, ends=0.0), room=room)
+    posterior.tell(-1, rng.random(100) < good)
+    posterior.tell(n, rng.random(100) < bad)
+    probes = 0
+    while posterior.best()[1] < confidence and (index := posterior.ask()) is not None:
+        posterior.tell(index, bool(rng.random() < (bad if index >= first_bad else good)))
+        probes += 1
+    best, probability = posterior.best()
+    return probes, best == first_bad, first_bad in posterior.credible(0.95), probability
+
+
+def test_a_noisy_eval_is_right_as_often_as_claimed() -> None:
+    rng = np.random.default_rng(5)
+    found = np.array([claims(rng, 200, 0.1, 0.6) for _ in range(120)])
+    assert found[:, 1].mean() >= 0.90  # 0.95 less three standard errors of 120 runs
+    assert found[:, 0].mean() < 55
+
+
+def test_a_greedy_eval_is_never_believed_more_than_it_says() -> None:
+    """One answer for each checkpoint, 10 and 60 % of them wrong or right for good."""
+    rng = np.random.default_rng(6)
+    found = np.array([claims(rng, 60, 0.1, 0.6, room=1) for _ in range(120)])
+    assert found[:, 2].mean() >= 0.90
+    sure = found[:, 3] >= 0.95
+    assert found[sure, 1].mean() >= 0.85 if sure.any() else True
