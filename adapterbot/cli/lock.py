@@ -53,7 +53,7 @@ def lock_write(
     env_hash: EnvHash = None,
     adapter: Annotated[
         list[Path] | None,
-        typer.Option(help="Adapter directory to record; every one below the config's folder."),
+        typer.Option(help="Adapter directory to record; soup.yaml's `output`."),
     ] = None,
     rows: Annotated[
         bool,

@@ -18,7 +18,16 @@ from adapterbot.records import BisectVerdict, Report
 
 ADAPTER = "adapters/dates"
 BRANCH = "retrain-on-new-invoices"
-_IN_BASE = ("base", ADAPTER, "data/train.jsonl", "evals", "soup.yaml", "soup.lock", "soup-env.lock")
+_IN_BASE = (
+    "base",
+    ADAPTER,
+    "data/train.jsonl",
+    "evals",
+    "soup.yaml",
+    "soup.lock",
+    "soup.lock.d",
+    "soup-env.lock",
+)
 
 
 def example_directory() -> Path:

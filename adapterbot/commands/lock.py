@@ -23,6 +23,7 @@ from adapterbot.lock.pinned import (
     sidecar_of,
 )
 from adapterbot.lock.schema import MAX_LOCK_BYTES, Lock, line_text, sha256_text
+from adapterbot.lock.training import TrainingConfig
 from adapterbot.tree import Tree, WorkTree
 
 
@@ -96,7 +97,8 @@ def write(
     """Compute and write the lock of a training config, and what explains it beside it.
 
     Args:
-        adapters: adapter directories to record; every one below the config's folder when None.
+        adapters: adapter directories to record; when None, the config's `output`, or the only
+            one below its folder.
         rows: whether to keep a digest of every row of the dataset.
 
     Raises:
@@ -106,7 +108,7 @@ def write(
     tree, (name, *named) = _tree_of(config, *configs)
     recorded = tuple(_adapter(tree, path) for path in named)
     if adapters is None and given.needs_config:
-        recorded = _adapters_below(tree, name.rpartition("/")[0])
+        recorded = _adapters_of(tree, lock.load_training(tree, name))
     pinned = measure(
         tree,
         name,
@@ -142,13 +144,17 @@ def _write_rows(tree: Tree, pinned: Pinned, made: Lock, path: Path, *, wanted: b
     atomic.write_text(path, "".join(sidecar.rows_text(made.closure_sha, digests)))
 
 
-def _adapters_below(tree: Tree, directory: str) -> tuple[str, ...]:
-    """Adapter directories in or below a folder; checkpoints of a training run do not count."""
+def _adapters_of(tree: Tree, training: TrainingConfig) -> tuple[str, ...]:
+    """The adapter that a run gives. Where its `output` holds none, it is the only one in or below
+    the config's folder; checkpoints of the run do not count."""
     from adapterbot.config import adapter_directories
 
-    prefix = f"{directory}/" if directory else ""
-    names = [name for name in tree.survey() if name.startswith(prefix)]
-    return tuple(sorted(adapter_directories(names)))
+    prefix = f"{training.directory}/" if training.directory else ""
+    below = adapter_directories([name for name in tree.survey() if name.startswith(prefix)])
+    output = relpath(f"{prefix}{training.output or '.'}", ".")
+    if output in below:
+        return (output,)
+    return tuple(below) if len(below) == 1 else ()
 
 
 def _adapter(tree: Tree, config: str) -> str:

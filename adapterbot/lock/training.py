@@ -68,12 +68,14 @@ class Named:
 @dataclass(frozen=True)
 class TrainingConfig:
     """What soup.yaml says of base model and data. Paths are as written, relative to the file; the
-    lines are 1-based. `settings` are the rest of what changes the result, by dotted name."""
+    lines are 1-based. `output` is where the run puts its adapter. `settings` are the rest of what
+    changes the result, by dotted name."""
 
     path: str
     base: str
     base_line: int
     entries: tuple[Named, ...]
+    output: str | None
     settings: Mapping[str, str]
     setting_lines: Mapping[str, int]
 
@@ -129,6 +131,7 @@ def load_training(tree: Tree, path: str) -> TrainingConfig:
         ),
         base_line=base_line,
         entries=tuple(_named(file, data)),
+        output=output if isinstance(output := content.get("output"), str) else None,
         settings=settings,
         setting_lines={name: file.line(*name.split(".")) or 1 for name in settings},
     )

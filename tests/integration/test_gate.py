@@ -299,6 +299,20 @@ def test_taking_the_lock_away_is_a_drift(tmp_path, clean, run):
         assert done.outputs["lock-status"] == "drift"
 
 
+def test_weights_that_are_not_the_locked_ones_are_caught(tmp_path, clean, run, server):
+    # Good weights, but those of another checkpoint than the run that the lock describes ended with.
+    repository = example.copy(clean, tmp_path / "repository")
+    checkpoints = sorted(path for path in (repository / "checkpoints").iterdir() if path.is_dir())
+    weights = "adapter_model.safetensors"
+    shutil.copyfile(checkpoints[-2] / weights, repository / "adapters" / "dates" / weights)
+    example.commit(repository, "the one before")
+    done = run(repository)
+    assert done.code == 3, done.err
+    assert done.outputs["lock-status"] == "drift"
+    (comment,) = comments(server)
+    assert "these weights are not the ones that were locked" in comment
+
+
 def test_a_change_of_the_data_alone_is_seen(tmp_path, clean, run):
     repository = example.copy(clean, tmp_path / "repository")
     example.git(repository, "checkout", "-q", "-b", "data", "main")
@@ -308,6 +322,8 @@ def test_a_change_of_the_data_alone_is_seen(tmp_path, clean, run):
     done = run(repository)
     assert done.code == 3, done.err
     assert done.outputs["verdict"] == "drift"
+    (part,) = [part for part in done.report.adapters[0].lock.parts if not part.ok]
+    assert part.explanation == "+1 row: data/train.jsonl changed"
 
 
 def test_an_adapter_that_the_config_does_not_list_is_judged_too(tmp_path, poisoned, run, server):
