@@ -33,10 +33,10 @@ from adapterbot.records import (
     Standing,
     TaskResult,
 )
-from adapterbot.sides import Sides, content, how_changed
+from adapterbot.sides import Sides, content, how_changed, removed
 from adapterbot.stages import Listener, Stages
 from adapterbot.tree import Tree, normalise
-from adapterbot.unjudged import not_judged
+from adapterbot.unjudged import not_judged, taken_away
 from adapterbot.weights.peft_dir import AdapterFiles, adapter_digest, check_base, read_adapter_dir
 
 MAX_SHOWN_SAMPLES = 24
@@ -97,6 +97,8 @@ def judge_or_explain(where: Sides, adapter: AdapterConfig, services: Services) -
     """`judge_adapter`, with its errors turned into a section that says so."""
     services.on_adapter(adapter.key)
     try:
+        if removed(where, adapter):
+            return taken_away(adapter.key, adapter.path)
         return judge_adapter(where, adapter, services)
     except AdapterbotError as error:
         return not_judged(adapter.key, adapter.path, error)
@@ -178,6 +180,7 @@ def judge_adapter(where: Sides, adapter: AdapterConfig, services: Services) -> A
         notes=(
             *where.notes,
             *_unlisted(where, adapter),
+            *_renamed(where, adapter),
             *_suite_notes(where, suite),
             *base_notes,
             *notes,
@@ -217,6 +220,13 @@ def _unlisted(where: Sides, adapter: AdapterConfig) -> tuple[str, ...]:
     if where.config is None or adapter.key in {entry.key for entry in where.config.adapters}:
         return ()
     return ("not in adapterbot.yaml on the base branch, so judged by the default policy",)
+
+
+def _renamed(where: Sides, adapter: AdapterConfig) -> tuple[str, ...]:
+    old = adapter.baseline
+    if old in ("none", "base-ref") or where.head.has(old) or not where.fork_point.has(old):
+        return ()
+    return (f"{old} has moved here, and is what this is compared with",)
 
 
 def _suite(where: Sides, adapter: AdapterConfig, services: Services) -> Suite:

@@ -16,6 +16,8 @@ from adapterbot.config import (
     load,
 )
 from adapterbot.errors import InputError
+from adapterbot.records.report import MAX_ADAPTERS
+from adapterbot.renames import moved, paired, with_own_keys
 from adapterbot.tree import Tree, normalise
 
 
@@ -96,9 +98,7 @@ def select(where: Sides, overrides: Overrides) -> tuple[AdapterConfig, ...]:
     if overrides.adapter:
         chosen = [for_adapter(where.config, overrides.adapter, files)]
     else:
-        config = where.config or _discover(where, files)
-        chosen = [adapter for adapter in config.adapters if _changed(where, adapter)]
-        chosen += _unlisted(where, config, files)
+        chosen = _changed_here(where, where.config or _discover(where, files), files)
     update = {
         name: value
         for name, value in (
@@ -127,39 +127,82 @@ def _discover(where: Sides, files: Sequence[str]) -> Config:
     return found.model_copy(update={"adapters": (adapter.model_copy(update={"archive": archive}),)})
 
 
-def _unlisted(where: Sides, config: Config, files: Sequence[str]) -> list[AdapterConfig]:
-    """Adapters that the head adds and the config at the base does not list.
+def _changed_here(where: Sides, config: Config, files: Sequence[str]) -> list[AdapterConfig]:
+    """The listed adapters that the head changes or moves, and those that it adds.
 
-    They are judged all the same, under the default policy: whoever adds one must not decide
-    whether it is looked at.
+    What it adds is judged all the same, under the default policy: whoever adds an adapter must not
+    decide whether it is looked at.
+
+    Raises:
+        InputError: there are more than a report holds.
     """
-    known = [normalise(adapter.path) for adapter in config.adapters]
-    return [
-        for_adapter(None, path, files)
-        for path in adapter_directories(files)
-        if path not in known and not where.fork_point.has(path)
+    listed = {normalise(adapter.path): adapter for adapter in config.adapters}
+    here = adapter_directories(files)
+    new = [path for path in here if path not in listed and not where.fork_point.has(path)]
+    gone = [path for path in listed if path not in here and where.fork_point.has(path)]
+    renamed = paired(where.fork_point, where.head, gone, new)
+    chosen = [
+        moved(adapter, renamed[path], where.head) if path in renamed else adapter
+        for path, adapter in listed.items()
+        if path in renamed or _changed(where, adapter, nested_in(path, here))
     ]
+    added = [for_adapter(None, path, files) for path in new if path not in renamed.values()]
+    chosen += with_own_keys(added, {adapter.key for adapter in config.adapters})
+    if len(chosen) > MAX_ADAPTERS:
+        raise InputError(
+            f"changes {len(chosen)} adapters, more than the {MAX_ADAPTERS} of one report",
+            file="the head",
+            fix="split it, or gate them by name, one job each, with --adapter",
+        )
+    return chosen
 
 
-def _changed(where: Sides, adapter: AdapterConfig) -> bool:
+def nested_in(path: str, directories: Sequence[str]) -> tuple[str, ...]:
+    """The adapter directories below an adapter's own: they are other adapters."""
+    return tuple(other for other in directories if other.startswith(f"{path}/"))
+
+
+def removed(where: Sides, adapter: AdapterConfig) -> bool:
+    """Whether the head takes an adapter away, and says so: its config no longer lists it, and no
+    adapter is new that could be the same one under another name."""
+    path = normalise(adapter.path)
+    here = adapter_directories(where.head.survey())
+    added = [other for other in here if not where.fork_point.has(other)]
+    if path in here or added or not where.fork_point.has(path):
+        return False
+    name = next((name for name in CONFIG_FILES if where.head.has(name)), None)
+    if name is None:
+        return False
+    try:
+        config = load(where.head.read(name), name)
+    except InputError:
+        return False
+    return path not in {normalise(entry.path) for entry in config.adapters}
+
+
+def _changed(where: Sides, adapter: AdapterConfig, nested: Sequence[str]) -> bool:
     """Whether the head changes the adapter, or what it is made from: configs, locks, data, base.
 
     What cannot be read counts as changed, so that judging it says why.
     """
     try:
-        return _made_from(where.fork_point, adapter, where) != _made_from(
-            where.head, adapter, where
+        before, after = (
+            _made_from(tree, adapter, where, nested) for tree in (where.fork_point, where.head)
         )
     except InputError:
         return True
+    return before != after
 
 
-def _made_from(tree: Tree, adapter: AdapterConfig, where: Sides) -> dict[str, str]:
+def _made_from(
+    tree: Tree, adapter: AdapterConfig, where: Sides, nested: Sequence[str]
+) -> dict[str, str]:
     found = {
         name: tree.sha256(name)
         for path in (adapter.path, adapter.config, adapter.lock)
         if tree.has(path)
         for name in tree.files(path)
+        if not name.startswith(tuple(f"{other}/" for other in nested))
     }
     if tree.has(adapter.config):
         found |= lock.files_in_tree(tree, adapter.config, allowed_base=where.allowed_base)

@@ -1,4 +1,5 @@
-"""What is said of an adapter that could not be judged: never green, never silent."""
+"""What is said of an adapter without evaluating it: that it could not be judged, never green and
+never silent; or that it is no longer there."""
 
 from __future__ import annotations
 
@@ -34,6 +35,13 @@ def _line(text: str | None) -> str | None:
         return None
     plain = text.encode("utf-8", "replace").decode()
     return plain if len(plain) <= _LONGEST else plain[: _LONGEST - 1] + "…"
+
+
+def taken_away(key: str, adapter: str) -> AdapterReport:
+    """The section of an adapter that the head removes, on purpose."""
+    reason = "this change removes the adapter, and adapterbot.yaml no longer lists it"
+    verdict = Verdict(outcome=Outcome.PASSED, fails=False, reasons=(reason,))
+    return AdapterReport(key=key, adapter=adapter, verdict=verdict)
 
 
 def not_judged(key: str, path: str, error: AdapterbotError) -> AdapterReport:

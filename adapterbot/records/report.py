@@ -14,6 +14,7 @@ from adapterbot.records.measuring import EarlyStop, NoiseFloor
 from adapterbot.records.scores import AdapterRef, SampleDiff
 
 REPORT_VERSION: Literal[1] = 1
+MAX_ADAPTERS = 64
 
 
 class Stage(Record):
@@ -82,7 +83,7 @@ class Report(Record):
     tool: Line
     source: Source
     partial: bool = False  # one adapter was named, so nothing is said of the others
-    adapters: Annotated[tuple[AdapterReport, ...], Field(max_length=64)]
+    adapters: Annotated[tuple[AdapterReport, ...], Field(max_length=MAX_ADAPTERS)]
 
     @model_validator(mode="after")
     def _keys_are_unique(self) -> Self:

@@ -371,8 +371,13 @@ def test_moving_the_adapter_does_not_change_what_it_is_compared_with(tmp_path, p
     (repository / "adapters" / "dates").rename(repository / "adapters" / "dates2")
     example.commit(repository, "rename")
     done = run(repository)
-    assert done.code == 2, done.err
-    assert any("adapters/dates: does not exist" in line for line in done.error_lines)
+    assert done.code == 3, done.err
+    (adapter,) = done.report.adapters
+    assert (adapter.adapter, adapter.key) == ("adapters/dates2", "adapters-dates")
+    assert adapter.verdict.outcome == "regressed"
+    assert adapter.baseline
+    assert adapter.baseline.label.startswith("adapters/dates @ ")
+    assert any("adapters/dates has moved here" in note for note in adapter.notes)
 
 
 def test_an_unreadable_history_takes_nothing_from_the_verdict(tmp_path, poisoned, run):

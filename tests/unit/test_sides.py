@@ -1,0 +1,241 @@
+"""Which adapters a change is about, in a repository of many: seen from the diff, and from nothing
+that whoever made the change could choose."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from adapterbot.config import AdapterConfig
+from adapterbot.errors import InputError
+from adapterbot.gittree import GitTree
+from adapterbot.sides import Overrides, Sides, removed, select, sides
+
+Change = Callable[[Path], None]
+
+
+def git(root: Path, *arguments: str) -> str:
+    identity = ["-c", "user.name=t", "-c", "user.email=t@x.invalid"]
+    done = subprocess.run(
+        ["git", *identity, *arguments], cwd=root, check=True, capture_output=True, text=True
+    )
+    return done.stdout.strip()
+
+
+def write(root: Path, path: str, content: str) -> None:
+    (root / path).parent.mkdir(parents=True, exist_ok=True)
+    (root / path).write_text(content)
+
+
+def adapter(root: Path, path: str, weights: str = "") -> None:
+    write(root, f"{path}/adapter_config.json", json.dumps({"peft_type": "LORA", "of": path}))
+    write(root, f"{path}/adapter_model.safetensors", weights or f"weights of {path}")
+
+
+def listing(root: Path, *paths: str) -> None:
+    entries = "".join(f"  - path: {path}\n    suite: evals/suite.yaml\n" for path in paths)
+    write(root, "adapterbot.yaml", f"adapters:\n{entries}")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    git(tmp_path, "init", "-q", "-b", "main")
+    for path in ("adapters/a", "adapters/b", "teams/x/adapters/c"):
+        adapter(tmp_path, path)
+    listing(tmp_path, "adapters/a", "adapters/b", "teams/x/adapters/c")
+    write(tmp_path, "soup.yaml", "base: ./base\ndata: {train: ./data/train.jsonl}\n")
+    write(tmp_path, "data/train.jsonl", "{}\n")
+    write(tmp_path, "base/config.json", "{}")
+    write(tmp_path, "evals/suite.yaml", "version: 1\n")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-qm", "base")
+    return tmp_path
+
+
+def change(root: Path, *edits: Change) -> Sides:
+    for edit in edits:
+        edit(root)
+    git(root, "add", "-A")
+    git(root, "commit", "-q", "--allow-empty", "-m", "change")
+    trees = [GitTree(root, git(root, "rev-parse", ref)) for ref in ("HEAD~1", "HEAD")]
+    return sides(*trees)
+
+
+def chosen(root: Path, *edits: Change) -> tuple[AdapterConfig, ...]:
+    return select(change(root, *edits), Overrides())
+
+
+def paths(found: tuple[AdapterConfig, ...]) -> list[str]:
+    return [entry.path for entry in found]
+
+
+def retrain(path: str) -> Change:
+    return lambda root: adapter(root, path, "retrained")
+
+
+def rename(old: str, new: str) -> Change:
+    def edit(root: Path) -> None:
+        (root / new).parent.mkdir(parents=True, exist_ok=True)
+        (root / old).rename(root / new)
+
+    return edit
+
+
+def delete(path: str) -> Change:
+    def edit(root: Path) -> None:
+        git(root, "rm", "-rq", path)
+
+    return edit
+
+
+# ---------------------------------------------------------------- from the diff
+
+
+def test_only_what_changed_is_judged_each_under_its_own_key(root: Path) -> None:
+    found = chosen(root, retrain("adapters/b"), retrain("teams/x/adapters/c"))
+    assert [(a.path, a.key) for a in found] == [
+        ("adapters/b", "adapters-b"),
+        ("teams/x/adapters/c", "teams-x-adapters-c"),
+    ]
+
+
+def test_a_change_beside_the_adapters_judges_none(root: Path) -> None:
+    assert chosen(root, lambda r: write(r, "README.md", "x")) == ()
+
+
+@pytest.mark.parametrize("path", ["soup.yaml", "soup.lock", "data/train.jsonl", "base/config.json"])
+def test_what_all_are_made_from_judges_all(root: Path, path: str) -> None:
+    extra = {"soup.yaml": "base: ./base\ndata: {train: ./data/train.jsonl}\nlr: 1\n"}
+    found = chosen(root, lambda r: write(r, path, extra.get(path, '{"new": 1}\n')))
+    assert len(found) == 3
+
+
+def test_a_suite_that_all_share_is_no_reason_to_judge_and_comes_from_the_base(root: Path) -> None:
+    weaker = change(root, lambda r: write(r, "evals/suite.yaml", "version: 1\n# weaker\n"))
+    assert select(weaker, Overrides()) == ()
+    found = chosen(root, retrain("adapters/a"), lambda r: listing(r, "adapters/b"))
+    assert [(a.path, a.suite) for a in found] == [("adapters/a", "evals/suite.yaml")]
+
+
+def test_one_adapter_inside_another_is_its_own(root: Path) -> None:
+    git(root, "checkout", "-q", "-b", "nested")
+    adapter(root, "adapters/a/variant")
+    listing(root, "adapters/a", "adapters/a/variant", "adapters/b")
+    git(root, "add", ".")
+    git(root, "commit", "-qm", "nested")
+    assert paths(chosen(root, retrain("adapters/a/variant"))) == ["adapters/a/variant"]
+    assert paths(chosen(root, retrain("adapters/a"))) == ["adapters/a"]
+
+
+# ---------------------------------------------------------------- added
+
+
+def test_an_added_adapter_is_judged_whoever_lists_it(root: Path) -> None:
+    found = chosen(root, lambda r: adapter(r, "deep/er/new"), retrain("adapters/a"))
+    assert paths(found) == ["adapters/a", "deep/er/new"]
+    assert found[1].baseline == "base-ref"
+
+
+def test_paths_that_make_the_same_key_get_two(root: Path) -> None:
+    # The attack: a second adapter under the first one's key, so that no report can hold both.
+    found = chosen(
+        root,
+        retrain("adapters/a"),
+        lambda r: adapter(r, "adapters-a"),
+        lambda r: adapter(r, "adapters/A"),
+        lambda r: adapter(r, "Adapters a"),
+    )
+    keys = [a.key for a in found]
+    assert len(keys) == len(set(keys)) == 4
+    assert keys[0] == "adapters-a"  # the listed one keeps its own
+
+
+def test_more_adapters_than_a_report_holds_are_refused_in_one_line(root: Path) -> None:
+    def many(root: Path) -> None:
+        for i in range(65):
+            adapter(root, f"new/{i}")
+
+    with pytest.raises(InputError, match="changes 65 adapters"):
+        chosen(root, many)
+
+
+# ---------------------------------------------------------------- renamed
+
+
+def test_a_renamed_adapter_keeps_key_policy_and_baseline(root: Path) -> None:
+    (found,) = chosen(root, rename("adapters/a", "models/dates"))
+    assert (found.path, found.key, found.baseline) == ("models/dates", "adapters-a", "adapters/a")
+    assert found.suite == "evals/suite.yaml"
+
+
+def test_a_renamed_and_retrained_adapter_is_still_the_same_one(root: Path) -> None:
+    # The attack: a bad adapter under a new name, which then only has to beat the bare base model.
+    def edit(root: Path) -> None:
+        rename("adapters/a", "models/dates")(root)
+        adapter(root, "models/dates", "other weights")
+
+    (found,) = chosen(root, edit)
+    assert (found.key, found.baseline) == ("adapters-a", "adapters/a")
+
+
+def test_several_renames_are_told_apart_by_what_they_hold(root: Path) -> None:
+    found = chosen(root, rename("adapters/a", "m/1"), rename("adapters/b", "m/0"))
+    assert {(a.path, a.baseline) for a in found} == {("m/1", "adapters/a"), ("m/0", "adapters/b")}
+
+
+def test_what_moved_along_is_found_where_it_is_now(root: Path) -> None:
+    git(root, "checkout", "-q", "-b", "own")
+    write(root, "adapters/a/soup.yaml", "base: ../../base\ndata: {train: ../../data/train.jsonl}\n")
+    write(
+        root,
+        "adapterbot.yaml",
+        "adapters:\n  - path: adapters/a\n    config: adapters/a/soup.yaml\n"
+        "    lock: adapters/a/soup.lock\n",
+    )
+    git(root, "add", ".")
+    git(root, "commit", "-qm", "own config")
+    (found,) = chosen(root, rename("adapters/a", "models/dates"))
+    assert (found.config, found.lock) == ("models/dates/soup.yaml", "models/dates/soup.lock")
+
+
+def test_a_copy_is_new_and_the_original_untouched(root: Path) -> None:
+    def copy(root: Path) -> None:
+        adapter(root, "adapters/copy", "weights of adapters/a")
+
+    (found,) = chosen(root, copy)
+    assert (found.path, found.baseline) == ("adapters/copy", "base-ref")
+
+
+# ---------------------------------------------------------------- removed
+
+
+def test_an_adapter_that_goes_and_is_no_longer_listed_is_removed(root: Path) -> None:
+    def unlist(root: Path) -> None:
+        listing(root, "adapters/b", "teams/x/adapters/c")
+
+    where = change(root, delete("adapters/a"), unlist)
+    (found,) = select(where, Overrides())
+    assert found.path == "adapters/a"
+    assert removed(where, found)
+
+
+def test_one_that_goes_while_it_is_listed_or_another_comes_is_not_just_removed(root: Path) -> None:
+    git(root, "checkout", "-q", "-b", "one")
+    where = change(root, delete("adapters/a"))
+    (found,) = select(where, Overrides())
+    assert not removed(where, found)
+    git(root, "checkout", "-q", "main")
+
+    def swap(root: Path) -> None:
+        delete("adapters/a")(root)
+        for name in ("x", "y"):
+            adapter(root, f"adapters/{name}", name)
+        listing(root, "adapters/b", "teams/x/adapters/c", "adapters/x", "adapters/y")
+
+    where = change(root, swap)
+    gone = next(a for a in select(where, Overrides()) if a.path == "adapters/a")
+    assert not removed(where, gone)
