@@ -23,6 +23,7 @@ from adapterbot.cli import (  # noqa: F401
     gate,
     inspect,
     lock,
+    merge,
     mole,
     pr,
     publish,

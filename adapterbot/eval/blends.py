@@ -76,7 +76,7 @@ class BlendedModel(LocalModel):
                 yield
             return
         if self._whole:
-            merged = merge_linear(self._adapters, self._weights[0], base=_local(self.base.name))
+            merged = merge_linear(self._adapters, self._weigh, base=_local(self.base.name))
             self._blends.swap(_WHOLE, merged)
             self._blends.select(_WHOLE)
         else:
@@ -93,6 +93,9 @@ class BlendedModel(LocalModel):
             yield
         finally:
             self._blends.select(None)
+
+    def _weigh(self, name: str) -> Sequence[float]:
+        return self._weights[group_of(name, self._groups)]
 
     def close(self) -> None:
         """Takes every adapter off the base."""

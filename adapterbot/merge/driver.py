@@ -16,7 +16,7 @@ import numpy as np
 
 from adapterbot.errors import OurFailure
 from adapterbot.merge import checkpoint
-from adapterbot.merge.items import Items
+from adapterbot.merge.items import Z_95, Items
 from adapterbot.merge.race import Evaluator, OutOfTimeError, Result, evaluate
 from adapterbot.merge.restarts import Restarts
 from adapterbot.merge.space import Space, Weights
@@ -25,6 +25,7 @@ from adapterbot.records.merge import Failure, Finalist, Generation, StopReason
 SENTINEL = -1e9
 PATIENCE = 3
 _FAILURES_KEPT = 100
+_SURE = 2.0
 
 
 @dataclass(frozen=True)
@@ -333,7 +334,7 @@ class Driver:
         )
 
     def _winner(self, finalists: Sequence[Candidate]) -> Candidate:
-        """The centre of the search, unless another is better by more than a standard error.
+        """The centre of the search, unless another is better by two standard errors.
 
         The best of many noisy scores owes much of them to luck; the centre is an average.
         """
@@ -343,7 +344,7 @@ class Driver:
             gain, low, _ = self._items.interval(
                 (other.result.scores - held.result.scores)[self.selection], self.selection
             )
-            if gain > max((gain - low) / 1.96, 0.0):
+            if gain > max(_SURE * (gain - low) / Z_95, 0.0):
                 return other
         return held
 

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from adapterbot.merge.items import IntArray, Items
+from adapterbot.merge.items import Z_95, IntArray, Items
 from adapterbot.merge.space import FloatArray, Weights
 
 # A candidate leaves when it is behind the last survivor by so many standard errors, and not sooner
@@ -109,7 +109,7 @@ def _kept(
     kept = ranked[:survivors]
     for index in ranked[survivors:]:
         gap, low, _ = items.interval(table[last] - table[index], seen)
-        error = (gap - low) / 1.96
+        error = (gap - low) / Z_95
         if gap - _BEHIND * error <= 0:
             kept.append(index)
     return sorted(kept)

@@ -25,12 +25,15 @@ from adapterbot.weights.peft_dir import AdapterFiles, check_same_base
 # What becomes of the (w, ΔW) pairs of one module; the module's name comes along.
 Combine = Callable[[str, Sequence[tuple[float, LowRank]]], LowRank]
 
+# One weight per adapter; or what gives them for a module or parameter, by its name.
+Weighing = Sequence[float] | Callable[[str], Sequence[float]]
+
 _TARGETING = ("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern")
 
 
 def merge_linear(
     adapters: Sequence[Adapter],
-    weights: Sequence[float],
+    weights: Weighing,
     rank: int | None = None,
     *,
     base: Path | None = None,
@@ -39,7 +42,7 @@ def merge_linear(
 
     Args:
         adapters: of one base model; ranks, scales, modules and dtypes may differ.
-        weights: one per adapter, of any sign.
+        weights: one per adapter, of any sign; or a function of the module's name that gives them.
         rank: the most ranks a module may have; None concatenates them and loses nothing.
         base: the base model's directory; needed where a parameter that was saved whole (a bias,
             a head) has weights that do not add up to 1, so that the base's own value counts.
@@ -60,7 +63,7 @@ def merge_linear(
 def merge_with(
     combine: Combine,
     adapters: Sequence[Adapter],
-    weights: Sequence[float],
+    weights: Weighing,
     *,
     base: Path | None = None,
 ) -> Adapter:
@@ -68,20 +71,21 @@ def merge_with(
 
     Updates are computed layer by layer, each time they are asked for.
     """
-    if not adapters or len(adapters) != len(weights):
+    if not adapters or (not callable(weights) and len(adapters) != len(weights)):
         raise ValueError("one weight for each of at least one adapter")
+    weigh = weights if callable(weights) else lambda _: weights
     for other in adapters[1:]:
         check_same_base(adapters[0].files, other.files)
     modules = {module: None for adapter in adapters for module in adapter.updates}
     parameters = {name: None for adapter in adapters for name in adapter.replaced}
     config = _merged_config(adapters, tuple(modules))
     _refuse_both_ways(adapters, config)
-    whole = _WholeSums(adapters, weights, base)
+    whole = _WholeSums(adapters, weigh, base)
 
     def update(module: str) -> LowRank:
         terms = [
             (weight, adapter.updates[module])
-            for weight, adapter in zip(weights, adapters, strict=True)
+            for weight, adapter in zip(weigh(module), adapters, strict=True)
             if module in adapter.updates
         ]
         _refuse_unlike(module, terms, adapters)
@@ -155,10 +159,13 @@ class _WholeSums:
     """Parameters that were saved whole: P₀ + Σ wᵢ (Pᵢ − P₀), over the adapters that have one."""
 
     def __init__(
-        self, adapters: Sequence[Adapter], weights: Sequence[float], base: Path | None
+        self,
+        adapters: Sequence[Adapter],
+        weigh: Callable[[str], Sequence[float]],
+        base: Path | None,
     ) -> None:
         self._adapters = adapters
-        self._weights = weights
+        self._weigh = weigh
         self._base = base
 
     def checked(self, parameters: Mapping[str, None]) -> tuple[str, ...]:
@@ -192,7 +199,7 @@ class _WholeSums:
         return total.to(first.dtype)
 
     def _held(self, name: str) -> list[tuple[float, Adapter]]:
-        pairs = zip(self._weights, self._adapters, strict=True)
+        pairs = zip(self._weigh(name), self._adapters, strict=True)
         return [(weight, adapter) for weight, adapter in pairs if name in adapter.replaced]
 
     @staticmethod

@@ -1,0 +1,191 @@
+"""`adapterbot merge`."""
+
+from __future__ import annotations
+
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from adapterbot.cli.app import app
+from adapterbot.cli.options import Device, Engine, Json
+from adapterbot.errors import InputError
+
+if TYPE_CHECKING:
+    from adapterbot.records.merge import MergeRecord
+
+
+class StrategyName(StrEnum):
+    """What `--strategy` may be."""
+
+    CMAES = "cmaes"
+    LINEAR = "linear"
+    SVD = "svd"
+    TIES = "ties"
+    DARE_LINEAR = "dare-linear"
+    DARE_TIES = "dare-ties"
+    MAGNITUDE_PRUNE = "magnitude-prune"
+    TASK_ARITHMETIC = "task-arithmetic"
+    SLERP = "slerp"
+
+
+class SearchName(StrEnum):
+    """What `--search` may be."""
+
+    WEIGHTS = "weights"
+    PER_LAYER = "per-layer"
+    SIGNED = "signed"
+
+
+@app.command()
+def merge(
+    adapter: Annotated[
+        list[Path], typer.Option("--adapter", "-a", help="Adapter directory. 2 to 16 of them.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Directory to write.")],
+    strategy: Annotated[
+        StrategyName,
+        typer.Option(help="`cmaes` searches for the weights with --eval; the others take them."),
+    ] = StrategyName.CMAES,
+    suite: Annotated[
+        Path | None, typer.Option("--eval", help="Eval suite that the search is judged by.")
+    ] = None,
+    budget: Annotated[
+        str, typer.Option(help="Time for the search, 60s to 24h: 90s, 45m, 1h30m.")
+    ] = "1h",
+    search: Annotated[
+        SearchName,
+        typer.Option(
+            help="What to search: one weight per adapter on the simplex, the same for each group "
+            "of layers, or weights of any sign."
+        ),
+    ] = SearchName.WEIGHTS,
+    population: Annotated[
+        int | None, typer.Option(min=2, max=256, help="Candidates per generation.")
+    ] = None,
+    generations: Annotated[
+        int, typer.Option(min=1, max=10_000, help="The most there may be.")
+    ] = 10_000,
+    race: Annotated[
+        bool, typer.Option(help="Drop a candidate of a generation once it is hopeless.")
+    ] = True,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the search that was cut short.")
+    ] = False,
+    weight: Annotated[
+        list[float] | None,
+        typer.Option("--weight", "-w", help="Weight of each --adapter, in order; uniform."),
+    ] = None,
+    expression: Annotated[
+        str | None,
+        typer.Option(help="Task arithmetic over directory names: 'coder + 0.5*math - toxic'."),
+    ] = None,
+    rank: Annotated[
+        int | None, typer.Option(min=1, help="The most ranks of the result; all there are.")
+    ] = None,
+    density: Annotated[
+        float, typer.Option(help="Share of ΔW that ties, dare and magnitude-prune keep.")
+    ] = 0.5,
+    seed: Annotated[int, typer.Option(min=0, help="Of splits, samples and drops.")] = 0,
+    base: Annotated[
+        str | None, typer.Option(help="Base model: a directory or a Hub name; what they say.")
+    ] = None,
+    device: Device = None,
+    engine: Engine = None,
+    as_json: Json = False,
+) -> None:
+    r"""Merge adapters of one base into one, with weights found by evolutionary search.
+
+        adapterbot merge --strategy cmaes --adapter ./lora_a --adapter ./lora_b \
+            --adapter ./lora_c --eval ./suite.yaml --budget 1h --output ./merged
+
+    Weights are chosen on one half of the suite; the table shows the other half. The output is a
+    PEFT directory with merge.json and scores.svg. Ctrl-C writes the best so far.
+
+    Exit codes: 0 merged, 1 we failed, 2 bad input.
+    """
+    from adapterbot.commands import merge as command
+    from adapterbot.console import harmless_lines, listener_for
+    from adapterbot.eval.settings import engine_settings
+    from adapterbot.merge.budget import parse_budget
+
+    searches = strategy is StrategyName.CMAES
+    if searches and suite is None:
+        raise InputError("is missing", field="--eval", fix="name the suite to search with")
+    if searches and (weight or expression):
+        raise InputError(
+            "is what the search is for",
+            field="--weight" if weight else "--expression",
+            fix="choose another --strategy, such as linear",
+        )
+    if resume and not searches:
+        raise InputError("is for a search", field="--resume", fix="use --strategy cmaes")
+    options = command.MergeOptions(
+        adapters=tuple(adapter),
+        output=output,
+        strategy=strategy.value,
+        weights=tuple(weight or ()),
+        expression=expression,
+        rank=rank,
+        density=density,
+        seed=seed,
+        base=base,
+    )
+    how = None
+    if searches and suite is not None:
+        how = command.SearchOptions(
+            suite=suite,
+            budget=parse_budget(budget),
+            search=search.value,
+            population=population,
+            generations=generations,
+            racing=race,
+            resume=resume,
+            settings=engine_settings(None, engine or (), device),
+        )
+    record = command.run(options, how, listener_for(os.environ))
+    text = record.model_dump_json(indent=2) + "\n" if as_json else harmless_lines(_shown(record))
+    typer.echo(text, nl=False)
+
+
+def _shown(record: MergeRecord) -> str:
+    lines = []
+    if record.search:
+        names = [Path(one.path).name for one in record.inputs]
+        lines += [
+            f"{'':<20} {'choose':>7} {'report':>7}  against the best single adapter   weights"
+        ]
+        for row in record.search.finalists:
+            change = (
+                f"{row.difference:+.3f}  [{row.low:+.3f}, {row.high:+.3f}]"
+                if row.difference is not None and row.low is not None and row.high is not None
+                else "–"
+            )
+            weights = " ".join(f"{w:.2f}" for w in row.weights[0])
+            more = " …" if len(row.weights) > 1 else ""
+            mark = "→" if row.name == record.search.winner else " "
+            lines.append(
+                f"{mark} {row.name:<18} {_score(row.selection)} {_score(row.report)}"
+                f"  {change:<32}  {weights}{more}" + (f"  failed: {row.failed}" * bool(row.failed))
+            )
+        lines.append(
+            f"{record.search.stop.value} after {record.search.seconds:.0f} s: "
+            f"{record.search.candidates} candidates, {record.search.evaluated:,} answers, "
+            f"{record.search.failed} failed; weights are of {', '.join(names)}"
+        )
+    else:
+        weights = ", ".join(
+            f"{Path(one.path).name} {weight:g}"
+            for one, weight in zip(record.inputs, record.weights[0], strict=True)
+        )
+        lines.append(f"{record.strategy}: {weights}")
+    if record.truncation is not None:
+        lines.append(f"kept all of ΔW but {record.truncation:.2%} of its norm")
+    lines.append(f"wrote {record.output}")
+    return "\n".join(lines)
+
+
+def _score(value: float | None) -> str:
+    return "      –" if value is None else f"{value:7.3f}"

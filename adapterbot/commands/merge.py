@@ -1,0 +1,321 @@
+"""`adapterbot merge`: several adapters of one base made into one.
+
+Reads the inputs, hands the search a real evaluator, and writes what came of it: a PEFT directory
+with merge.json (where it comes from) and, after a search, scores.svg beside the weights. It appears
+whole or not at all.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adapterbot import __version__
+from adapterbot.atomic import write_text
+from adapterbot.errors import InputError, OurFailure
+from adapterbot.merge import checkpoint
+from adapterbot.records import EngineSettings
+from adapterbot.records.merge import MergeInput, MergeRecord, StopReason
+from adapterbot.stages import Listener, Stages
+from adapterbot.tree import WorkTree
+from adapterbot.weights.peft_dir import (
+    AdapterFiles,
+    adapter_digest,
+    check_same_base,
+    read_adapter_dir,
+)
+
+if TYPE_CHECKING:
+    from adapterbot.eval.suite import Suite
+    from adapterbot.merge.driver import Standing
+    from adapterbot.weights.adapter import Adapter
+
+FEWEST, MOST = 2, 16
+RECORD_NAME = "merge.json"
+PLOT_NAME = "scores.svg"
+
+
+@dataclass(frozen=True)
+class MergeOptions:
+    """What every strategy takes.
+
+    Attributes:
+        adapters: directories, at least 2.
+        output: the directory to write; it must not exist.
+        strategy: `cmaes`, or one of `merge.strategies`.
+        weights: one per adapter, for the strategies that do not search.
+        expression: the same as task arithmetic, `coder + 0.5*math - toxic`.
+        rank: the most ranks of the result.
+        base: the base model's directory or Hub name; what the adapters say when None.
+    """
+
+    adapters: tuple[Path, ...]
+    output: Path
+    strategy: str
+    weights: tuple[float, ...] = ()
+    expression: str | None = None
+    rank: int | None = None
+    density: float = 0.5
+    seed: int = 0
+    base: str | None = None
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """What the search takes besides."""
+
+    suite: Path
+    budget: int
+    search: str = "weights"
+    population: int | None = None
+    generations: int = 10_000
+    racing: bool = True
+    resume: bool = False
+    settings: EngineSettings | None = None
+
+
+def run(options: MergeOptions, search: SearchOptions | None, listener: Listener) -> MergeRecord:
+    """Merges, and returns what merge.json says.
+
+    Raises:
+        InputError: an input cannot be used; nothing is written.
+        OurFailure: no candidate could be evaluated, or the disk is full.
+    """
+    stages = Stages(listener)
+    with stages("read"):
+        files = _read(options)
+        inputs = tuple(
+            MergeInput(path=str(one.path), digest=adapter_digest(one.path)) for one in files
+        )
+    if options.strategy == "cmaes":
+        if search is None:
+            raise InputError("is missing", field="--eval", fix="name the suite to search with")
+        return _searched(options, search, files, inputs, stages)
+    return _combined(options, files, inputs, stages)
+
+
+def checkpoint_path(output: Path) -> Path:
+    """Where the search that writes `output` keeps its state while it goes on."""
+    return output.with_name(f".{output.name}.search.json")
+
+
+def _read(options: MergeOptions) -> list[AdapterFiles]:
+    count = len(options.adapters)
+    if not FEWEST <= count <= MOST:
+        raise InputError(
+            f"names {count} adapter{'s' * (count != 1)}",
+            field="--adapter",
+            fix=f"name {FEWEST} to {MOST} of them",
+        )
+    names = [path.resolve().name for path in options.adapters]
+    if len(set(names)) < count:
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError(
+            f"names two adapters {twice!r}", field="--adapter", fix="rename one of the directories"
+        )
+    if options.output.exists() or options.output.is_symlink():
+        raise InputError(
+            "already exists", file=str(options.output), fix="name another output, or remove it"
+        )
+    files = [read_adapter_dir(path) for path in options.adapters]
+    for other in files[1:]:
+        check_same_base(files[0], other)
+    return files
+
+
+def _combined(
+    options: MergeOptions,
+    files: Sequence[AdapterFiles],
+    inputs: tuple[MergeInput, ...],
+    stages: Stages,
+) -> MergeRecord:
+    try:
+        from adapterbot.merge.expression import parse_expression
+        from adapterbot.merge.strategies import SPARSE, Merger, Strategy, check
+        from adapterbot.weights.adapter import open_adapter
+        from adapterbot.weights.merging import merge_with
+    except ImportError as error:
+        raise _lacking(error) from error
+
+    strategy = Strategy(options.strategy)
+    names = [one.path.resolve().name for one in files]
+    if options.expression is not None:
+        weights = parse_expression(options.expression, names)
+    elif strategy is Strategy.TASK_ARITHMETIC and not options.weights:
+        raise InputError("is missing", field="--expression", fix=f"write {' + '.join(names)}")
+    else:
+        weights = list(options.weights) or [1 / len(files)] * len(files)
+    if len(weights) != len(files):
+        raise InputError(
+            f"gives {len(weights)} weights for {len(files)} adapters",
+            field="--weight",
+            fix="give one for each --adapter, in the same order",
+        )
+    check(strategy, weights, options.rank, options.density)
+    merger = Merger(strategy, options.rank, options.density, options.seed)
+    with stages("merge"):
+        adapters = [open_adapter(one) for one in files]
+        merged = merge_with(merger, adapters, weights, base=_base_directory(options, files))
+        record = MergeRecord(
+            tool=f"adapterbot {__version__}",
+            strategy=strategy.value,
+            inputs=inputs,
+            base_model=_base_name(options, files),
+            weights=(tuple(weights),),
+            rank=options.rank,
+            density=options.density if strategy in SPARSE else None,
+            seed=options.seed if strategy in SPARSE else None,
+            expression=options.expression,
+            output=str(options.output),
+        )
+        return _write(merged, record, options.output, lambda: merger.truncation)
+
+
+def _searched(
+    options: MergeOptions,
+    search: SearchOptions,
+    files: Sequence[AdapterFiles],
+    inputs: tuple[MergeInput, ...],
+    stages: Stages,
+) -> MergeRecord:
+    from adapterbot.commands.evaluator import import_engine
+    from adapterbot.commands.interrupts import interrupts
+
+    with stages("read suite"):
+        suite = _suite(search.suite)
+    with stages("import"):
+        import_engine()
+    from adapterbot.commands.merge_search import Searching
+    from adapterbot.merge.strategies import Merger, Strategy
+    from adapterbot.weights.adapter import load_adapter
+    from adapterbot.weights.merging import merge_with
+
+    with stages("load"):
+        adapters = [load_adapter(one) for one in files]
+        base = _base_name(options, files)
+        searching = Searching(adapters, suite, base, search, options.seed)
+    place = checkpoint_path(options.output)
+    identity = searching.identity([one.digest for one in inputs])
+    if place.exists() and not search.resume:
+        raise InputError(
+            "is the checkpoint of a search that did not end",
+            file=str(place),
+            fix="go on with --resume, or remove it",
+        )
+    state = checkpoint.load(place, identity) if search.resume else None
+    with stages("search") as progress, interrupts():
+        outcome = searching.run(
+            state,
+            save=lambda now: checkpoint.save(place, identity, now),
+            told=_telling(stages.listener, search, progress),
+        )
+    with stages("write"):
+        merger = Merger(Strategy.LINEAR, options.rank)
+        merged = merge_with(
+            merger, adapters, searching.weigh(outcome), base=_base_directory(options, files)
+        )
+        record = MergeRecord(
+            tool=f"adapterbot {__version__}",
+            strategy="cmaes",
+            inputs=inputs,
+            base_model=base,
+            weights=outcome.winner.weights,
+            rank=options.rank,
+            seed=options.seed,
+            output=str(options.output),
+            search=searching.record(outcome, str(search.suite)),
+        )
+        written = _write(merged, record, options.output, lambda: merger.truncation)
+    if outcome.stop is not StopReason.INTERRUPTED:
+        place.unlink(missing_ok=True)
+    return written
+
+
+def _telling(
+    listener: Listener, search: SearchOptions, progress: Callable[[int, int], None]
+) -> Callable[[Standing, float], None]:
+    def told(standing: Standing, left: float) -> None:
+        now = standing.history[-1]
+        best = "–" if now.best_so_far is None else f"{now.best_so_far:.4f}"
+        failed = f", {now.failed} failed" if now.failed else ""
+        listener.said(
+            f"generation {now.generation}: best {best}, σ {now.sigma:.3g}, "
+            f"{standing.candidates} candidates, {standing.evaluated:,} answers{failed}, "
+            f"{max(0.0, left):.0f} s left"
+        )
+        progress(round(search.budget - max(0.0, left)), search.budget)
+
+    return told
+
+
+def _suite(path: Path) -> Suite:
+    from adapterbot.eval.suite import load_suite
+
+    if not path.is_file():
+        raise InputError("does not exist", file=str(path), fix="name an eval suite")
+    here = Path.cwd().resolve()
+    whole = path.resolve()
+    root = here if whole.is_relative_to(here) else whole.parent
+    return load_suite(WorkTree(root), whole.relative_to(root).as_posix())
+
+
+def _base_name(options: MergeOptions, files: Sequence[AdapterFiles]) -> str:
+    """The base by hand, or what the first adapter says of it, next to the adapter or on the Hub."""
+    named = options.base or files[0].config.base_model_name_or_path
+    if named is None:
+        raise InputError("is not named by the adapters", field="--base", fix="name the base model")
+    return named
+
+
+def _base_directory(options: MergeOptions, files: Sequence[AdapterFiles]) -> Path | None:
+    named = options.base or files[0].config.base_model_name_or_path
+    return Path(named) if named and Path(named).is_dir() else None
+
+
+def _write(
+    merged: Adapter,
+    record: MergeRecord,
+    output: Path,
+    truncation: Callable[[], float],
+) -> MergeRecord:
+    """The directory, put together beside its place and moved there when it is whole."""
+    from adapterbot.merge.plot import scores_svg
+    from adapterbot.weights.saving import save_adapter
+
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        building = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}."))
+    except OSError as error:
+        raise InputError(
+            "cannot be written", file=str(output), fix="choose a folder that you may write to"
+        ) from error
+    try:
+        save_adapter(merged, building)
+        found: dict[str, Any] = {"output_digest": adapter_digest(building)}
+        if record.rank is not None or record.density is not None:
+            found["truncation"] = truncation()
+        written = record.model_copy(update=found)
+        write_text(building / RECORD_NAME, written.model_dump_json(indent=2) + "\n")
+        if written.search:
+            title = f"Merge of {len(written.inputs)} adapters, selection split"
+            write_text(building / PLOT_NAME, scores_svg(written.search.history, title))
+        building.chmod(0o755)
+        building.rename(output)
+    except OSError as error:
+        raise OurFailure(
+            f"could not be written: {error.strerror}", file=str(output), fix="free some disk space"
+        ) from error
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return written
+
+
+def _lacking(error: ImportError) -> OurFailure:
+    return OurFailure(
+        f"the packages for merging do not load: {error}",
+        fix="pip install 'adapterbot[eval]'; `adapterbot doctor` tells more",
+    )

@@ -1,0 +1,227 @@
+"""The search of a merge joined to what it knows nothing of: a suite, and a model that answers."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from adapterbot.errors import AdapterbotError, InputError
+from adapterbot.eval.base_model import load_base
+from adapterbot.eval.blends import BlendedModel
+from adapterbot.eval.evaluation import Evaluation
+from adapterbot.eval.settings import EngineSettings
+from adapterbot.eval.suite import Suite, Task
+from adapterbot.merge.cmaes import default_population
+from adapterbot.merge.driver import Driver, Outcome, Plan, Standing
+from adapterbot.merge.items import Items, items_of
+from adapterbot.merge.race import Failed
+from adapterbot.merge.space import FloatArray, Search, Space, Weights
+from adapterbot.records import Direction, TaskResult, Unit
+from adapterbot.records.merge import SearchRecord
+from adapterbot.weights.adapter import Adapter
+from adapterbot.weights.layers import group_of, layer_groups
+
+if TYPE_CHECKING:
+    from adapterbot.commands.merge import SearchOptions
+
+# What a margin weighs against a share of right answers: as much as so many of them.
+_MARGIN = 0.05
+_LEAST_POPULATION = 8
+
+
+class SuiteScores:
+    """Candidates scored by a model that blends adapters."""
+
+    def __init__(self, model: BlendedModel, tasks: Sequence[Task]) -> None:
+        self._model = model
+        self._evaluation = Evaluation(model)
+        self._tasks = tasks
+        self._scale = [_scale(task) for task in tasks]
+        self._place = [
+            (index, sample.id) for index, task in enumerate(tasks) for sample in task.samples
+        ]
+        self._drafts: dict[int, TaskResult] = {}
+
+    def scores(
+        self, candidates: Sequence[Weights], items: Sequence[int]
+    ) -> list[FloatArray | Failed]:
+        """As `merge.race.Evaluator`. The last candidate's answers are the next one's drafts."""
+        asked: dict[str, list[str]] = {}
+        for item in items:
+            index, sample = self._place[item]
+            asked.setdefault(self._tasks[index].name, []).append(sample)
+        return [self._one(weights, items, asked) for weights in candidates]
+
+    def _one(
+        self, weights: Weights, items: Sequence[int], asked: Mapping[str, Sequence[str]]
+    ) -> FloatArray | Failed:
+        self._model.blend(weights.tolist())
+        try:
+            results = self._evaluation.evaluate(
+                self._tasks, None, drafts=list(self._drafts.values()), samples=asked
+            )
+        except (AdapterbotError, RuntimeError) as error:
+            return Failed(str(error) or type(error).__name__)
+        found: dict[tuple[int, str], float] = {}
+        for index, result in enumerate(results):
+            for sample in result.samples:
+                if sample.score is None:
+                    return Failed(f"{result.task}: {sample.sample_id}: {sample.missing}")
+                found[index, sample.sample_id] = self._scale[index] * sample.score
+            if result.samples:
+                self._drafts[index] = result
+        return np.array([found[self._place[item]] for item in items])
+
+
+class Searching:
+    """Everything that one search is made of."""
+
+    def __init__(
+        self,
+        adapters: Sequence[Adapter],
+        suite: Suite,
+        base: str,
+        options: SearchOptions,
+        seed: int,
+    ) -> None:
+        """
+        Raises:
+            InputError: the suite cannot be searched with, or an adapter does not fit the base.
+        """
+        self._tasks = [task for task in suite.tasks if task.gated]
+        self._items = _items(self._tasks, suite.path)
+        self._suite = suite
+        self._options = options
+        search = Search(options.search)
+        modules = {module for adapter in adapters for module in adapter.updates}
+        self.groups = layer_groups(modules) if search is Search.PER_LAYER else ((),)
+        self._space = Space(len(adapters), len(self.groups), search)
+        population = options.population or max(
+            _LEAST_POPULATION, default_population(self._space.dimension)
+        )
+        self._plan = Plan(
+            names=tuple(adapter.files.path.resolve().name for adapter in adapters),
+            population=population,
+            generations=options.generations,
+            budget=options.budget,
+            seed=seed,
+            racing=options.racing,
+        )
+        settings = options.settings or EngineSettings()
+        self._base = load_base(base, settings)
+        self._model = BlendedModel(self._base, settings, adapters, self.groups)
+        self._driver: Driver | None = None
+
+    def identity(self, digests: Sequence[str]) -> dict[str, Any]:
+        """What a checkpoint must be of for this search to go on from it."""
+        return {
+            "adapters": list(digests),
+            "base": self._base.digest,
+            "suite": self._suite.digest,
+            "search": self._space.search.value,
+            "population": self._plan.population,
+            "seed": self._plan.seed,
+            "racing": self._plan.racing,
+        }
+
+    def run(
+        self,
+        state: Mapping[str, Any] | None,
+        *,
+        save: Callable[[Mapping[str, Any]], None],
+        told: Callable[[Standing, float], None],
+    ) -> Outcome:
+        """Searches, from a checkpoint or from the start."""
+        driver = Driver(
+            self._space,
+            self._plan,
+            self._items,
+            SuiteScores(self._model, self._tasks),
+            clock=time.monotonic,
+            save=save,
+            told=told,
+        )
+        if state is not None:
+            driver.resume(state)
+        self._driver = driver
+        try:
+            return driver.run()
+        finally:
+            self._model.close()
+
+    def weigh(self, outcome: Outcome) -> Callable[[str], Sequence[float]]:
+        """The winner's weights for a module, by its name."""
+        weights = outcome.winner.weights
+        return lambda name: weights[group_of(name, self.groups)]
+
+    def record(self, outcome: Outcome, suite: str) -> SearchRecord:
+        """The search as merge.json has it."""
+        standing = outcome.standing
+        gain = outcome.gain or (None, None, None)
+        names = [
+            f"layers {group[0]}–{group[-1]}" if group else "all layers" for group in self.groups
+        ]
+        return SearchRecord(
+            search=self._space.search.value,
+            groups=tuple(names),
+            population=self._plan.population,
+            seed=self._plan.seed,
+            budget_seconds=int(self._plan.budget),
+            seconds=round(self._driver.elapsed, 3) if self._driver else 0.0,
+            stop=outcome.stop,
+            converged=outcome.stop.value == "converged",
+            gain=gain[0],
+            gain_low=gain[1],
+            gain_high=gain[2],
+            restarts=outcome.restarts,
+            candidates=standing.candidates,
+            evaluated=standing.evaluated,
+            failures=tuple(standing.failures),
+            failed=standing.failed,
+            selection_items=outcome.selection,
+            report_items=outcome.report,
+            suite=suite,
+            suite_digest=self._suite.digest,
+            winner=outcome.winner.name,
+            history=tuple(standing.history),
+            finalists=outcome.finalists,
+        )
+
+
+def _items(tasks: Sequence[Task], path: str) -> Items:
+    if not tasks:
+        raise InputError(
+            "has no task that decides anything", file=path, fix="set `gated: true` on one"
+        )
+    for task in tasks:
+        clusters = Counter(sample.cluster or f"\0{sample.id}" for sample in task.samples)
+        if len(clusters) < 2:
+            raise InputError(
+                f"has {len(clusters)} independent sample, which cannot be split into one half to"
+                " choose on and one to report on",
+                file=path,
+                field=task.name,
+                fix="add samples",
+            )
+    return items_of(
+        [[sample.cluster for sample in task.samples] for task in tasks],
+        [task.weight for task in tasks],
+    )
+
+
+def _scale(task: Task) -> float:
+    """What turns a score into one where higher is better and tasks can be added."""
+    sign = 1.0 if task.direction is Direction.HIGHER else -1.0
+    if task.unit is Unit.FRACTION:
+        return sign
+    if task.margin <= 0:
+        raise InputError(
+            "has a unit of its own and no margin, so it cannot be added to the others",
+            field=task.name,
+            fix="give it a margin, or set `gated: false`",
+        )
+    return sign * _MARGIN / task.margin

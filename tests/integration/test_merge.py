@@ -1,0 +1,275 @@
+"""`adapterbot merge` on specialists that were really trained, from the command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import peft
+import pytest
+import torch
+import yaml
+from transformers import AutoModelForCausalLM
+
+from adapterbot.commands import merge as command
+from adapterbot.commands.merge import MergeOptions, SearchOptions, checkpoint_path
+from adapterbot.console import PlainListener
+from adapterbot.errors import InputError, OurFailure
+from adapterbot.eval.base_model import load_base
+from adapterbot.eval.blends import BlendedModel
+from adapterbot.records import EngineSettings
+from adapterbot.records.merge import MergeRecord, StopReason
+from adapterbot.weights import load_adapter, merge_linear, save_adapter
+from adapterbot.weights.layers import group_of, layer_groups
+from tests import tiny_models
+from tests.adapter_kinds import QV
+from tests.example import EXAMPLE
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+
+EXPERTS = EXAMPLE / "experts"
+BASE = EXAMPLE / "base"
+DATES = ("dates_eu", "dates_us", "dates_iso")
+
+
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The dates suite with twelve rows a task."""
+    directory = tmp_path_factory.mktemp("suite")
+    content = yaml.safe_load((EXAMPLE / "evals/suite.yaml").read_text())
+    for task in content["tasks"]:
+        rows = (EXAMPLE / "evals" / task["data"]).read_text().splitlines()[:12]
+        (directory / task["data"]).write_text("\n".join(rows) + "\n")
+    (directory / "suite.yaml").write_text(yaml.safe_dump(content))
+    return directory / "suite.yaml"
+
+
+def options(output: Path, *names: str, **more: Any) -> MergeOptions:
+    adapters = tuple(EXPERTS / name for name in names or DATES)
+    return MergeOptions(adapters, output, **{"strategy": "cmaes", "base": str(BASE), **more})
+
+
+def search(suite: Path, **more: Any) -> SearchOptions:
+    settings = EngineSettings(device="cpu")
+    wanted = {"budget": 600, "generations": 2, "settings": settings, **more}
+    return SearchOptions(suite, **wanted)
+
+
+def arguments(suite: Path, output: Path, *more: str) -> list[str]:
+    adapters = [part for name in DATES for part in ("--adapter", str(EXPERTS / name))]
+    return [
+        sys.executable, "-m", "adapterbot", "merge", "--strategy", "cmaes", *adapters,
+        "--eval", str(suite), "--base", str(BASE), "--budget", "10m", "--device", "cpu",
+        "--output", str(output), "--json", *more,
+    ]  # fmt: skip
+
+
+def test_a_search_end_to_end(suite: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        arguments(suite, tmp_path / "merged", "--generations", "2"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    record = MergeRecord.model_validate_json(done.stdout)
+    assert record == MergeRecord.model_validate_json((tmp_path / "merged/merge.json").read_text())
+    assert record.search is not None
+    assert record.search.selection_items == record.search.report_items == 18
+    assert len(record.search.history) == 3
+    rows = {row.name: row for row in record.search.finalists}
+    assert set(rows) == {*DATES, "uniform", "best candidate", "mean of the search"}
+    winner = rows[record.search.winner]
+    assert winner.report is not None
+    assert winner.report > max(rows[name].report or 0 for name in DATES)
+    assert "generation 2: best" in done.stderr
+    ET.parse(tmp_path / "merged/scores.svg")
+    assert not checkpoint_path(tmp_path / "merged").exists()
+    # What was written is what was scored: Σ wᵢ ΔWᵢ, in PEFT's own eyes.
+    merged = peft.PeftModel.from_pretrained(
+        AutoModelForCausalLM.from_pretrained(BASE), tmp_path / "merged"
+    )
+    layer = merged.base_model.model.model.layers[1].mlp.up_proj
+    want = sum(
+        w * load_adapter(EXPERTS / name).delta_weight("model.layers.1.mlp.up_proj")
+        for w, name in zip(winner.weights[0], DATES, strict=True)
+    )
+    got = layer.get_delta_weight("default")
+    assert float((got - want).norm() / want.norm()) < 2**-8  # the inputs are stored in bfloat16
+
+
+def test_ctrl_c_writes_the_best_so_far(suite: Path, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        arguments(suite, tmp_path / "merged"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "generation 1:" in line:
+            process.send_signal(signal.SIGINT)
+            break
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0
+    record = MergeRecord.model_validate_json(output)
+    assert record.search is not None
+    assert record.search.stop is StopReason.INTERRUPTED
+    assert load_adapter(tmp_path / "merged").updates
+    assert checkpoint_path(tmp_path / "merged").exists(), "the search can go on"
+
+
+def test_a_killed_search_goes_on_bit_for_bit(suite: Path, tmp_path: Path) -> None:
+    whole = command.run(options(tmp_path / "whole"), search(suite), PlainListener())
+    process = subprocess.Popen(
+        arguments(suite, tmp_path / "killed", "--generations", "2"),
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "generation 1:" in line:
+            break
+    place = checkpoint_path(tmp_path / "killed")
+    ended = time.monotonic() + 60
+    while not place.exists() and time.monotonic() < ended:
+        time.sleep(0.01)
+    time.sleep(0.05)
+    process.kill()
+    process.communicate()
+    with pytest.raises(InputError, match="is the checkpoint of a search that did not end"):
+        command.run(options(tmp_path / "killed"), search(suite), PlainListener())
+    with pytest.raises(InputError, match="seed: was made with 0, and now it is 1"):
+        command.run(
+            options(tmp_path / "killed", seed=1), search(suite, resume=True), PlainListener()
+        )
+    resumed = command.run(options(tmp_path / "killed"), search(suite, resume=True), PlainListener())
+    assert resumed.search is not None
+    assert whole.search is not None
+    assert resumed.search.history == whole.search.history
+    assert resumed.search.finalists == whole.search.finalists
+    assert resumed.output_digest == whole.output_digest
+
+
+def test_all_failing_leaves_nothing(tmp_path: Path) -> None:
+    rows = [{"prompt": "x " * 400, "expected": "y"} for _ in range(4)]
+    (tmp_path / "long.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "suite.yaml").write_text(
+        "version: 1\ntasks:\n- {name: long, data: long.jsonl, scorer: exact, margin: 0.1}\n"
+    )
+    before = set(tmp_path.iterdir())
+    with pytest.raises(OurFailure, match=r"every starting point failed .* positions"):
+        command.run(options(tmp_path / "merged"), search(tmp_path / "suite.yaml"), PlainListener())
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_a_full_disk_keeps_the_best_weights(suite: Path, tmp_path: Path) -> None:
+    """No file may grow beyond the checkpoint: the adapter cannot be written."""
+
+    def small_files() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+    done = subprocess.run(
+        arguments(suite, tmp_path / "merged", "--generations", "1"),
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=small_files,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+    )
+    assert done.returncode == 1, done.stderr
+    assert "free some disk space" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == [".merged.search.json"]
+    state = json.loads(checkpoint_path(tmp_path / "merged").read_text())["state"]
+    assert len(state["best"]["weights"][0]) == 3
+    command.run(
+        options(tmp_path / "merged"), search(suite, generations=1, resume=True), PlainListener()
+    )
+    assert load_adapter(tmp_path / "merged").updates
+
+
+@pytest.mark.parametrize("kind", ["weights", "per-layer", "signed", "whole"])
+def test_a_candidate_answers_as_its_merge_would(kind: str, tmp_path: Path) -> None:
+    """Gains under the base, against the adapter that would be written."""
+    base = tiny_models.save_base("llama", tmp_path / "base", num_hidden_layers=4)
+    more: dict[str, Any] = {"modules_to_save": ["lm_head"]} if kind == "whole" else {}
+    adapters = [
+        load_adapter(
+            tiny_models.save_adapter(
+                base, tmp_path / str(seed), seed=seed, r=2 + seed, target_modules=QV, **more
+            )
+        )
+        for seed in (1, 2, 3)
+    ]
+    modules = {module for adapter in adapters for module in adapter.updates}
+    groups = layer_groups(modules, 2) if kind == "per-layer" else ((),)
+    weights = np.random.default_rng(0).normal(size=(len(groups), 3))
+    settings = EngineSettings(device="cpu")
+    loaded = load_base(str(base), settings)
+    model = BlendedModel(loaded, settings, adapters, groups)
+    ids = torch.tensor([[5, 6, 7, 8]])
+    with torch.no_grad():
+        bare = loaded.model(ids).logits
+        model.blend(weights.tolist())
+        with model.under(None, ""):
+            got = loaded.model(ids).logits
+        assert torch.equal(loaded.model(ids).logits, bare)
+        model.close()
+        merged = merge_linear(
+            adapters, lambda module: weights[group_of(module, groups)].tolist(), base=base
+        )
+        save_adapter(merged, tmp_path / "merged")
+        written = peft.PeftModel.from_pretrained(
+            AutoModelForCausalLM.from_pretrained(base), tmp_path / "merged"
+        )
+        torch.testing.assert_close(got, written(ids).logits, atol=2e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "more"),
+    [
+        ("linear", {"weights": (0.5, 0.25, 0.25)}),
+        ("svd", {"rank": 4}),
+        ("ties", {"density": 0.3}),
+        ("dare-ties", {"density": 0.5, "rank": 8}),
+        ("task-arithmetic", {"expression": "dates_eu + 0.5*dates_us - dates_iso"}),
+    ],
+)
+def test_strategies_write_adapters(strategy: str, more: dict[str, Any], tmp_path: Path) -> None:
+    record = command.run(
+        options(tmp_path / "merged", strategy=strategy, **more), None, PlainListener()
+    )
+    assert record.output_digest is not None
+    merged = load_adapter(tmp_path / "merged")
+    assert len(merged.updates) == 28
+    if "rank" in more:
+        assert merged.config.r == more["rank"]
+        assert record.truncation is not None
+        assert 0 < record.truncation < 1
+    if "expression" in more:
+        assert record.weights == ((1.0, 0.5, -1.0),)
+
+
+def test_bad_input_is_named(suite: Path, tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    for wanted, words in (
+        (options(tmp_path / "m", "dates_eu"), "--adapter: names 1 adapter"),
+        (options(tmp_path / "m", "dates_eu", "dates_eu"), "names two adapters 'dates_eu'"),
+        (options(tmp_path / "there"), "already exists"),
+        (options(tmp_path / "m", strategy="linear", weights=(1.0,)), "gives 1 weights for 3"),
+        (options(tmp_path / "m", strategy="task-arithmetic"), "--expression: is missing"),
+    ):
+        with pytest.raises(InputError, match=words):
+            command.run(wanted, search(suite), PlainListener())
+    assert not (tmp_path / "m").exists()
