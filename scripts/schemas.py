@@ -15,6 +15,7 @@ from typing import Any
 from adapterbot.config import Config
 from adapterbot.eval.suite import json_schema as suite_schema
 from adapterbot.records import AdapterPullRequest, Report
+from adapterbot.records.merge import MergeRecord
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "schemas"
 
@@ -25,6 +26,7 @@ def schemas() -> dict[str, dict[str, Any]]:
         "report-v1.schema.json": Report.model_json_schema(mode="serialization"),
         "adapter-pr-v1.schema.json": AdapterPullRequest.model_json_schema(mode="serialization"),
         "config-v1.schema.json": Config.model_json_schema(),
+        "merge-v1.schema.json": MergeRecord.model_json_schema(mode="serialization"),
         "suite-v1.schema.json": suite_schema(),
     }
 
