@@ -168,14 +168,17 @@ class Checks:
 
     def _find(self, name: str) -> int | None:
         """The newest check run of that name which this very attempt made."""
-        repo = self.client.api.get_repo(self.repository)
-        runs = self.client.repeat(
+        path = f"/repos/{self.repository}/commits/{self.sha}/check-runs"
+        # The newest come first, and one attempt makes few of a name: the first page has ours.
+        given = {"check_name": name, "filter": "all", "per_page": 100}
+        _, found = self.client.repeat(
             f"listing the checks of {self.repository}@{self.sha[:7]}",
-            lambda: list(repo.get_commit(self.sha).get_check_runs(check_name=name, filter="all")),
+            lambda: self.client.api.requester.requestJsonAndCheck("GET", path, parameters=given),
             permission=CHECKS_PERMISSION,
         )
         wanted = f"{self.run}/{name}"
-        return max((run.id for run in runs if run.external_id == wanted), default=None)
+        ours = (run["id"] for run in found["check_runs"] if run.get("external_id") == wanted)
+        return max(ours, default=None)
 
     def _patch(self, name: str, changes: dict[str, Any]) -> None:
         self.client.repeat(

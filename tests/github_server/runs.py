@@ -9,7 +9,7 @@ from typing import Any
 import jwt
 
 from tests.github_server.records import Call, Comment, Json, Refusal, Reply, Token
-from tests.github_server.shapes import blank, check_json
+from tests.github_server.shapes import blank, check_json, user_json
 
 
 @dataclass
@@ -88,7 +88,7 @@ class Runs:
         return Reply(200, {"total_count": len(found), "check_runs": found})
 
     def apps_get_repo_installation(self, call: Call) -> Reply:
-        shape = blank("installation") | {"id": 77, "account": None}
+        shape = blank("installation") | {"id": 77, "account": user_json("octo")}
         return Reply(200, shape)
 
     def apps_create_installation_access_token(self, call: Call) -> Reply:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from adapterbot.context import Activity, BisectInputs, by_hand, from_event
+from adapterbot.context import Activity, BisectInputs, Origin, by_hand, from_event
 from adapterbot.errors import InputError
 
 BASE, HEAD = "a" * 40, "b" * 40
@@ -128,3 +128,94 @@ def test_by_hand_there_is_nobody_to_comment_to() -> None:
     assert context.activity is Activity.GATE
     assert not context.can_comment
     assert context.source().base_sha == BASE
+
+
+def workflow_run(**changes: Any) -> dict[str, Any]:
+    run = {
+        "id": 41,
+        "run_attempt": 2,
+        "event": "pull_request",
+        "head_sha": HEAD,
+        "head_branch": "retrain",
+        "head_repository": {"full_name": "stranger/adapters"},
+        **changes,
+    }
+    return {
+        "action": "completed",
+        "workflow_run": run,
+        "repository": {"full_name": "team/adapters"},
+    }
+
+
+def test_a_finished_run_is_published_with_the_runs_own_order_and_address() -> None:
+    runner = {**RUNNER, "GITHUB_RUN_ATTEMPT": "1"}
+    context = from_event("workflow_run", workflow_run(), runner)
+    assert context.activity is Activity.PUBLISH
+    assert (context.run_id, context.run_attempt, context.head_sha) == (41, 2, HEAD)
+    assert context.run_url == "https://github.example/team/adapters/actions/runs/41"
+    assert context.origin == Origin(repository="stranger/adapters", branch="retrain")
+    assert context.from_fork
+    assert (context.pull_request, context.can_comment) == (None, False)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"event": "push"}, {"event": "pull_request_target"}, {"head_repository": None}]
+)
+def test_other_runs_name_no_pull_request(changes: dict[str, Any]) -> None:
+    context = from_event("workflow_run", workflow_run(**changes), {})
+    if "event" in changes:
+        assert context.activity is Activity.NOTHING
+    else:
+        assert context.origin == Origin(repository=None, branch="retrain")
+
+
+def check_run(action: str = "rerequested", **changes: Any) -> dict[str, Any]:
+    pull = pull_request()["pull_request"]
+    run = {"name": "adapterbot", "head_sha": HEAD, "pull_requests": [pull], **changes}
+    return {"action": action, "check_run": run, "repository": {"full_name": "team/adapters"}}
+
+
+def test_the_rerun_button_beside_a_check_gates_its_commit_again() -> None:
+    context = from_event("check_run", check_run(), {**RUNNER, "GITHUB_RUN_ID": "x"})
+    assert context.activity is Activity.GATE
+    assert (context.pull_request, context.base_sha, context.head_sha) == (12, BASE, HEAD)
+    assert (context.can_comment, context.run_id) == (True, 0)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [check_run("created"), check_run("completed"), check_run(pull_requests=[])],
+    ids=["created", "completed", "of-a-fork"],
+)
+def test_other_news_of_checks_asks_for_nothing(event: dict[str, Any]) -> None:
+    assert from_event("check_run", event, RUNNER).activity is Activity.NOTHING
+
+
+def test_a_check_whose_pull_request_moved_on_asks_for_nothing() -> None:
+    moved = check_run(head_sha="c" * 40)
+    context = from_event("check_run", moved, RUNNER)
+    assert context.activity is Activity.NOTHING
+    assert "no pull request" in context.reason
+
+
+@pytest.mark.parametrize(
+    ("body", "user", "asks"),
+    [
+        ("/adapterbot rerun", {"login": "alice"}, True),
+        ("/adapterbot rerun", None, False),
+        ("looks good", {"login": "alice"}, False),
+        (None, {"login": "alice"}, False),
+    ],
+)
+def test_a_comment_asks_only_with_a_command_and_an_author(
+    body: str | None, user: object, asks: bool
+) -> None:
+    event = {
+        "action": "created",
+        "issue": {"number": 12, "pull_request": {}},
+        "comment": {"id": 5, "body": body, "user": user},
+        "repository": {"full_name": "team/adapters"},
+    }
+    context = from_event("issue_comment", event, RUNNER)
+    assert (context.activity is Activity.ANSWER) is asks
+    assert context.head_sha is None, "a comment's event does not say at which commit it is"

@@ -1,0 +1,385 @@
+"""Check runs and commit statuses, the tokens that may make them, and the word on the way."""
+
+from __future__ import annotations
+
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from adapterbot.commands.herald import Herald
+from adapterbot.commands.token import client_for
+from adapterbot.context import Activity, Context
+from adapterbot.errors import GitHubFailure, InputError
+from adapterbot.gh.apps import installation_token
+from adapterbot.gh.checks import CheckResult, Checks, Conclusion
+from adapterbot.gh.client import HURRIED, Client, Patience, connect
+from adapterbot.gh.workflow import Level, Note
+from adapterbot.publishing import CheckMode, CommentWhen, Publishing
+from adapterbot.records import Report, Source
+from tests.github_server import Fault, GitHubServer
+from tests.github_server.runs import App
+from tests.golden.reports import REPORTS
+
+REPO, PULL, HEAD = "octo/adapters", 7, "c" * 40
+RUNS = r"/check-runs"
+
+
+@pytest.fixture
+def server() -> Iterator[GitHubServer]:
+    with GitHubServer() as server:
+        server.add_token("t0ken")
+        server.add_pull(REPO, PULL, head_sha=HEAD)
+        yield server
+        assert server.violations == []
+
+
+def client(server: GitHubServer, token: str = "t0ken") -> Client:
+    return connect(token, server.url, patience=Patience(first_wait=0.01, settle=0.0))
+
+
+def checks(server: GitHubServer, mode: str = "auto", token: str = "t0ken") -> Checks:
+    return Checks(client(server, token), REPO, HEAD, CheckMode(mode), run="12.1", url="https://x/1")
+
+
+def result(*notes: Note, conclusion: Conclusion = Conclusion.FAILURE) -> CheckResult:
+    return CheckResult(conclusion, "Regressed", "much to read", notes)
+
+
+# ---------------------------------------------------------------- check runs
+
+
+def test_a_check_lives_from_queued_to_completed_on_the_head_commit(server):
+    mine = checks(server)
+    mine.open("adapterbot", "Waiting", queued=True)
+    (run,) = server.check_runs
+    assert (run["status"], run["head_sha"], run["details_url"]) == ("queued", HEAD, "https://x/1")
+    mine.open("adapterbot", "Evaluating, 40 %", queued=False)
+    assert (run["status"], run["output"]["title"]) == ("in_progress", "Evaluating, 40 %")
+    mine.close("adapterbot", result())
+    assert (run["status"], run["conclusion"]) == ("completed", "failure")
+    assert len(server.check_runs) == 1
+    assert mine.annotate
+
+
+def test_notes_stand_on_their_lines_fifty_to_a_request(server):
+    many = [Note(Level.WARNING, f"row {i}", "soup.yaml", i + 1, "lock drift") for i in range(120)]
+    checks(server).close("adapterbot", result(*many, Note(Level.ERROR, "of no file")))
+    (run,) = server.check_runs
+    assert [note["start_line"] for note in run["annotations"]] == list(range(1, 121))
+    assert {note["annotation_level"] for note in run["annotations"]} == {"warning"}
+    assert [len(r.body["output"]["annotations"]) for r in server.requests] == [50, 50, 20]
+
+
+@pytest.mark.parametrize("after_write", [False, True])
+@pytest.mark.parametrize("fault", ["502", "reset"])
+def test_a_check_whose_creation_got_no_answer_is_made_once(server, fault, after_write):
+    wrong = {"status": 502} if fault == "502" else {"reset": True}
+    server.inject(Fault("POST", RUNS, after_write=after_write, **wrong))
+    mine = checks(server)
+    mine.open("adapterbot", "Waiting", queued=True)
+    mine.close("adapterbot", result())
+    (run,) = server.check_runs
+    assert run["conclusion"] == "failure"
+
+
+def test_an_earlier_attempts_check_is_not_taken_for_ours(server):
+    # After "Re-run", the check of the first attempt is still there, and ended.
+    first = Checks(client(server), REPO, HEAD, run="12.1")
+    first.close("adapterbot", result())
+    again = Checks(client(server), REPO, HEAD, run="12.2")
+    server.inject(Fault("POST", RUNS, status=502))
+    again.open("adapterbot", "Evaluating", queued=False)
+    assert [run["status"] for run in server.check_runs] == ["completed", "in_progress"]
+
+
+def test_a_summary_beyond_githubs_bound_is_cut_and_says_so(server):
+    long = CheckResult(Conclusion.SUCCESS, "Passed", "ä line\n" * 20_000)
+    checks(server).close("adapterbot", long)
+    summary = server.check_runs[0]["output"]["summary"]
+    assert len(summary.encode()) <= 65_535
+    assert summary.endswith("The rest did not fit.\n")
+
+
+# ---------------------------------------------------------------- where checks are not permitted
+
+
+def test_a_commit_status_where_checks_are_not_permitted(server):
+    server.add_token("no-checks", forbidden=("checks/",))
+    mine = checks(server, token="no-checks")
+    mine.open("adapterbot", "Evaluating", queued=False)
+    mine.close("adapterbot", result())
+    assert [(s["state"], s["context"], s["sha"]) for s in server.statuses] == [
+        ("pending", "adapterbot", HEAD),
+        ("failure", "adapterbot", HEAD),
+    ]
+    assert len(server.sent("POST", RUNS)) == 1  # refused once, and not asked for again
+    assert not mine.annotate
+
+
+def test_neither_is_fine_when_nobody_insists_and_says_what_to_add(server):
+    server.add_token("reader", read_only=True)
+    mine = checks(server, token="reader")
+    mine.open("adapterbot", "Evaluating", queued=False)
+    mine.close("adapterbot", result())
+    assert server.statuses == server.check_runs == []
+    assert len(server.requests) == 2
+    assert "checks: write" in mine.refusals[0]
+    assert "statuses: write" in mine.refusals[1]
+
+
+@pytest.mark.parametrize(
+    ("mode", "line"), [("run", "checks: write"), ("status", "statuses: write")]
+)
+def test_a_missing_permission_is_named_when_somebody_insists(server, mode, line):
+    server.add_token("reader", read_only=True)
+    with pytest.raises(InputError) as caught:
+        checks(server, mode, "reader").open("adapterbot", "Evaluating", queued=False)
+    assert f"`permissions: {line}`" in (caught.value.fix or "")
+
+
+def test_what_github_says_of_other_tokens_permissions_is_passed_on(server):
+    message = "Resource not accessible by personal access token"
+    headers = {"X-Accepted-GitHub-Permissions": "checks=write"}
+    server.inject(Fault("POST", RUNS, status=403, message=message, headers=headers))
+    with pytest.raises(InputError, match="GitHub accepts checks=write"):
+        checks(server, "run").open("adapterbot", "Evaluating", queued=False)
+
+
+def test_a_classic_token_may_make_statuses_only(server):
+    said = "You must authenticate via a GitHub App."
+    server.inject(Fault("POST", RUNS, status=403, message=said))
+    mine = checks(server)
+    mine.close("adapterbot", result(conclusion=Conclusion.CANCELLED))
+    assert [s["state"] for s in server.statuses] == ["error"]
+
+
+# ---------------------------------------------------------------- tokens
+
+
+def app_key() -> tuple[str, str]:
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    private = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.TraditionalOpenSSL,
+        serialization.NoEncryption(),
+    ).decode()
+    public = key.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return private, public.decode()
+
+
+def test_an_app_speaks_with_its_id_and_key(server, capsys):
+    private, public = app_key()
+    token = "_".join(("ghs", "minted"))
+    server.world.apps.append(App("321", public, token, "our-app[bot]"))
+    environment = {
+        "ADAPTERBOT_APP_ID": "321",
+        "ADAPTERBOT_APP_KEY": private.replace("\n", "\\n"),
+        "GITHUB_ACTIONS": "true",
+    }
+    context = Context(
+        activity=Activity.GATE,
+        reason="",
+        event="pull_request",
+        repository=REPO,
+        api_url=server.url,
+        graphql_url=server.graphql_url,
+    )
+    mine = client_for(context, environment)
+    assert mine.login == "our-app[bot]"
+    # The runner is asked to star it out, and nothing else of it is printed.
+    assert capsys.readouterr().err == f"::add-mask::{token}\n"
+    (asked,) = server.sent("POST", "access_tokens")
+    assert asked.body["repositories"] == ["adapters"]
+    assert "contents" not in asked.body["permissions"]
+    client_for(context, environment, hurried=True)
+    assert len(server.sent("POST", "access_tokens")) == 1
+
+
+def test_a_key_that_is_none_is_named_and_not_shown(server):
+    secret = "-----BEGIN RSA PRIVATE KEY-----\nc2VjcmV0\n-----END RSA PRIVATE KEY-----"
+    with pytest.raises(InputError, match="is not a private key") as caught:
+        installation_token("321", secret, REPO, server.url)
+    assert "c2VjcmV0" not in "".join(traceback.format_exception(caught.value))
+    assert server.requests == []
+
+
+def test_one_without_the_other_is_refused():
+    context = Context(activity=Activity.GATE, reason="", event="x", repository=REPO)
+    with pytest.raises(InputError, match="without the other"):
+        client_for(context, {"ADAPTERBOT_APP_ID": "1"})
+
+
+def test_an_unknown_app_is_a_refused_token(server):
+    private, _ = app_key()
+    with pytest.raises(InputError, match="refused the token"):
+        installation_token("9", private, REPO, server.url)
+
+
+def test_secrets_are_in_no_repr_and_no_traceback(server):
+    token = "-".join(("ghp", "very", "secret"))
+    mine = client(server, token)
+    thing = Checks(mine, REPO, HEAD)
+    herald = herald_of(server, lambda _: mine)
+    assert token not in repr(mine) + repr(thing) + repr(herald) + repr(mine.api.requester.auth)
+    with pytest.raises(InputError) as caught:
+        thing.open("adapterbot", "x", queued=True)
+    assert token not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_second_host_is_not_told_the_token():
+    with pytest.raises(InputError, match="is not on the host of"):
+        connect("t0ken", "https://api.github.com", graphql_url="https://evil.example/graphql")
+
+
+@pytest.mark.parametrize("claim", ["iss", "iat", "exp"])
+def test_what_an_app_signs_is_what_github_wants(claim):
+    from adapterbot.gh.apps import _signed
+
+    private, public = app_key()
+    claims = jwt.decode(_signed("5", private), public, algorithms=["RS256"], issuer="5")
+    assert claims[claim]
+    assert claims["exp"] - claims["iat"] <= 600
+
+
+# ---------------------------------------------------------------- the word on the way
+
+
+def herald_of(server: GitHubServer, connected=None, **changes: Any) -> Herald:
+    context = Context(
+        activity=Activity.GATE,
+        reason="",
+        event="pull_request",
+        repository=REPO,
+        pull_request=PULL,
+        head_sha=HEAD,
+        can_comment=True,
+        run_id=12,
+        run_attempt=1,
+    )
+    context = context.model_copy(update=changes.pop("context", {}))
+    publishing = Publishing(**changes.pop("publishing", {}))
+    connected = connected or (lambda _: client(server))
+    return Herald(context, publishing, connected, print, **changes)
+
+
+def report(name: str = "passed") -> Report:
+    source = Source(repository=REPO, pull_request=PULL, head_sha=HEAD)
+    return REPORTS[name]().model_copy(update={"source": source})
+
+
+def until(holds, seconds: float = 5.0) -> None:
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "it did not come about"
+        time.sleep(0.01)
+
+
+def bodies(server: GitHubServer) -> list[str]:
+    return [comment.body for comment in server.comments(REPO, PULL)]
+
+
+def test_a_running_gate_says_how_far_it_is_at_most_once_in_thirty_seconds(server):
+    now = [100.0]
+    herald = herald_of(server, clock=lambda: now[0])
+    herald.began([("dates", "adapters/dates")], partial=False)
+    until(lambda: bodies(server))
+    for step in range(1, 41):  # forty words within the thirty seconds
+        herald.at("dates", "answering the suite with both adapters", step / 100)
+        now[0] += 0.7
+    time.sleep(0.1)
+    assert len(server.sent("PATCH", "/comments/")) == 0
+    now[0] += 3
+    herald.at("dates", "answering the suite with both adapters", 0.40)
+    until(lambda: "Evaluating, 40\N{NARROW NO-BREAK SPACE}%" in bodies(server)[0])
+    until(lambda: any("Evaluating, 40" in c["output"]["title"] for c in server.check_runs))
+    assert len(server.sent("PATCH", "/comments/")) == 1
+    herald.ended(report())
+    assert "✅" in bodies(server)[0]
+    assert [thread.name for thread in threading.enumerate() if thread.name == "herald"] == []
+
+
+def test_a_word_that_cannot_be_said_costs_the_gate_nothing(server):
+    server.faults.append(Fault("POST", "/comments$", status=502, times=3))
+    said: list[str] = []
+    fast = Patience(attempts=3, first_wait=0.001)
+    herald = herald_of(server, lambda _: connect("t0ken", server.url, patience=fast))
+    herald.say = said.append
+    herald.began([("dates", "adapters/dates")], partial=False)
+    until(lambda: said)
+    assert "could not say how far we are" in said[0]
+    assert herald.ended(report()).comments
+
+
+def test_the_checks_are_ended_also_when_the_comment_could_not_be(server):
+    server.add_token("no-comments", forbidden=("issues/",))
+    herald = herald_of(server, lambda _: client(server, "no-comments"))
+    with pytest.raises(InputError, match="lacks a permission"):
+        herald.ended(report())
+    assert {c["status"] for c in server.check_runs} == {"completed"}
+
+
+@pytest.mark.parametrize("when", ["changes", "regressions"])
+def test_nothing_is_created_on_the_way_unless_every_gate_comments(server, when):
+    herald = herald_of(server, publishing={"when": CommentWhen(when)})
+    herald.began([("dates", "adapters/dates")], partial=False)
+    until(lambda: len(server.check_runs) == 2)
+    assert bodies(server) == []
+    herald.ended(report())
+
+
+def test_a_merge_group_has_a_check_and_no_comment(server):
+    herald = herald_of(
+        server, context={"event": "merge_group", "can_comment": False, "pull_request": None}
+    )
+    herald.began([("dates", "adapters/dates")], partial=False)
+    told = herald.ended(report())
+    assert bodies(server) == []
+    assert told.comments == {}
+    assert {c["name"] for c in server.check_runs} == {"adapterbot", "adapterbot / dates"}
+    assert {c["conclusion"] for c in server.check_runs} == {"success"}
+
+
+def test_a_leg_of_a_matrix_speaks_of_its_own_adapter_only(server):
+    other = server.add_comment(
+        REPO, PULL, "<!-- adapterbot:other -->\nregressed", author="github-actions[bot]"
+    )
+    leg = report().model_copy(update={"partial": True})
+    herald_of(server).ended(leg)
+    assert server.world.all_comments[other.id].body.endswith("regressed")
+    assert [c["name"] for c in server.check_runs] == ["adapterbot / dates"]
+
+
+def test_a_job_that_is_ended_says_so_in_its_last_seconds(server):
+    from adapterbot.errors import OurFailure
+    from adapterbot.unjudged import stopped
+
+    stop = stopped([("dates", "adapters/dates")], Source(), OurFailure("the job was ended"))
+    hasty: list[bool] = []
+
+    def connected(hurried: bool) -> Client:
+        hasty.append(hurried)
+        return connect("t0ken", server.url, patience=HURRIED, timeout=1)
+
+    herald = herald_of(server, connected)
+    herald.began([("dates", "adapters/dates")], partial=False)
+    until(lambda: len(server.check_runs) == 2)
+    server.inject(Fault("GET", "/comments$", status=502))
+    herald.ended(stop, hurried=True)
+    assert hasty[-1]
+    assert "the job was ended" in bodies(server)[0]
+    assert {c["conclusion"] for c in server.check_runs} == {"cancelled"}
+
+
+def test_a_limit_that_asks_for_an_hour_ends_the_posting_now(server):
+    server.inject(Fault("GET", status=429, headers={"Retry-After": "3600"}, times=9))
+    with pytest.raises(GitHubFailure, match="asks to wait 3600 s"):
+        herald_of(server).ended(report())
