@@ -1,0 +1,155 @@
+"""`adapterbot bank …` as a user meets it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import peft
+import pytest
+
+from adapterbot.cli import app
+from adapterbot.errors import AdapterbotError, InputError
+from tests.bank_worlds import QV, save_user
+from tests.tiny_models import save_base
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_base("llama", tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def bank(capsys: pytest.CaptureFixture[str]) -> Any:
+    """Runs `adapterbot bank … --json`; gives the exit code and the document."""
+
+    def run(*arguments: object) -> tuple[int, Any]:
+        code = 0
+        try:
+            app(args=["bank", *map(str, arguments), "--json"])
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        return code, json.loads(capsys.readouterr().out)
+
+    return run
+
+
+def test_a_bank_of_vectors_from_making_to_compacting(bank: Any, here: Path) -> None:
+    code, made = bank("create", "users", "--base", "any", "--dimension", 4, "--dtype", "int8")
+    assert (code, made["users"], made["row_bytes"]) == (0, 0, 8)
+    lines = [json.dumps({"user": f"u{i}", "vector": [i, 0.5, -1, 2]}) for i in range(30)]
+    (here / "v.jsonl").write_text("\n".join(lines))
+    assert bank("add", "users", "v.jsonl")[1]["users"] == 30
+    with pytest.raises(InputError, match="--replace"):
+        bank("add", "users", "v.jsonl")
+    assert bank("add", "users", "v.jsonl", "--replace")[0] == 0
+    assert bank("list", "users", "--prefix", "u2", "--limit", 3)[1] == {
+        "users": ["u2", "u20", "u21"]
+    }
+    assert bank("show", "users", "u7")[1]["source"] == "v.jsonl"
+    assert bank("remove", "users", "u7", "u8")[1]["users"] == 2
+    assert bank("show", "users")[1]["users"] == 28
+    assert bank("verify", "users") == (0, {"path": "users", "findings": []})
+    assert bank("compact", "users")[1]["after"] > 0
+    assert len(bank("list", "users")[1]["users"]) == 28
+    assert bank("size", "users", "--users", 1000)[1]["rows"] == 8000
+    sizes = bank("size", "--users", 10, "--dimension", 128)[1]
+    assert (sizes["soup"], sizes["rows"]) == (4 * 128 * 138, 5120)
+
+
+def test_damage_is_a_finding(bank: Any, here: Path) -> None:
+    bank("create", "users", "--base", "any", "--dimension", 4)
+    (here / "v.jsonl").write_text('{"user": "a", "vector": [1.25, 2.5, 3.75, 5.125]}')
+    bank("add", "users", "v.jsonl")
+    file = here / "users" / "rows-1.mdb"
+    raw = file.read_bytes()
+    file.write_bytes(raw.replace(b"\x00\x00\xa0\x3f", b"\x00\x00\xa1\x3f"))
+    code, found = bank("verify", "users")
+    assert (code, found["findings"]) == (3, ["a: the row was altered"])
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "x",
+        "{}",
+        '{"user": "a", "vector": [1]}',
+        '{"user": "a", "vector": [1, 2, 3, "4"]}',
+        '{"user": "a", "vector": [1, 2, 3, true]}',
+        '{"user": 1, "vector": [1, 2, 3, 4]}',
+        '{"user": "a", "vector": [1, 2, 3, NaN]}',
+        '{"user": "a", "vector": [1, 2, 3, 4]}\n{"user": "a", "vector": [1, 2, 3, 4]}',
+    ],
+)
+def test_a_bad_line_adds_nobody(bank: Any, here: Path, line: str) -> None:
+    bank("create", "users", "--base", "any", "--dimension", 4)
+    (here / "v.jsonl").write_text('{"user": "good", "vector": [1, 2, 3, 4]}\n' + line)
+    with pytest.raises(InputError) as caught:
+        bank("add", "users", "v.jsonl")
+    assert caught.value.field
+    assert bank("list", "users")[1] == {"users": []}
+
+
+def test_peft_adapters_come_and_go(bank: Any, base: Path, here: Path) -> None:
+    config = peft.VeraConfig(r=8, target_modules=QV, task_type="CAUSAL_LM")
+    for seed, user in enumerate(("ann", "bob"), 1):
+        save_user(base, here / user, config, seed)
+    made = bank("import", "users", "ann", "robert=bob", "--dtype", "fp16")[1]
+    assert (made["users"], made["kind"], made["modules"]) == (2, "vera", 4)
+    assert bank("list", "users")[1] == {"users": ["ann", "robert"]}
+    bank("export", "users", "out/ann", "--user", "ann", "--as", "peft")
+    bank("export", "users", "out/lora", "--user", "ann", "--as", "lora")
+    assert json.loads((here / "out/lora/adapter_config.json").read_text())["peft_type"] == "LORA"
+    bank("export", "users", "all.safetensors")
+    again = bank("import", "copy", "all.safetensors")[1]
+    assert (again["users"], again["dtype"]) == (2, "fp16")
+    other = peft.VeraConfig(r=9, target_modules=QV, task_type="CAUSAL_LM")
+    save_user(base, here / "odd", other, 3)
+    with pytest.raises(InputError, match="other modules, ranks or kind"):
+        bank("import", "users", "odd")
+    with pytest.raises(InputError, match="cannot hold"):
+        bank("export", "users", "bank.json", "--as", "soup")
+    with pytest.raises(InputError, match="one user"):
+        bank("export", "users", "x", "--as", "peft")
+
+
+def test_soups_bank_comes_and_goes(bank: Any, here: Path) -> None:
+    from adapterbot.bank import VectorBank, read_bank, write_bank
+
+    given = VectorBank(
+        name="b", base_model="m", entries={"a": (0.5, 1.0), "b": (2.0, -1.0)}, projection_seed=3
+    )
+    write_bank(given, "bank.json")
+    assert bank("import", "users", "bank.json")[1]["shared"] == "seed 3"
+    bank("export", "users", "again.json", "--as", "soup")
+    again = read_bank("again.json")
+    assert (dict(again.entries), again.projection_seed) == (dict(given.entries), 3)
+
+
+def test_a_vera_bank_is_made_from_a_bases_config(bank: Any, base: Path) -> None:
+    made = bank("create", "users", "--base", base, "--rank", 16, "--targets", "all-linear")[1]
+    assert (made["modules"], made["kind"]) == (14, "vera")
+    with pytest.raises(InputError, match="no module"):
+        bank("create", "other", "--base", base, "--targets", "nothing")
+    with pytest.raises(InputError, match="exists already"):
+        bank("create", "users", "--base", base)
+    assert not Path("other").exists()
+
+
+def test_a_key_is_shown_once_and_revoked(bank: Any, here: Path) -> None:
+    bank("create", "users", "--base", "any", "--dimension", 1)
+    (here / "v.jsonl").write_text('{"user": "a", "vector": [1]}')
+    bank("add", "users", "v.jsonl")
+    key = bank("key", "users", "a")[1]["key"]
+    raw = (here / "users" / "rows-1.mdb").read_bytes()
+    assert key.encode() not in raw
+    bank("key", "users", "a", "--revoke")
+    with pytest.raises(AdapterbotError, match="not in the bank"):
+        bank("key", "users", "nobody")
