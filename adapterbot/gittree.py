@@ -32,6 +32,7 @@ from adapterbot.tree import (
 _SYMLINK_MODE = "120000"
 _SUBMODULE_MODE = "160000"
 _SMALL = 256 * 1024
+_HELD = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,9 @@ class GitTree:
             yield stream
 
     def sha256(self, path: str) -> str:
-        return _blob_sha256(self.repository, self._entry(normalise(path)).object_id)
+        entry = self._entry(normalise(path))
+        digest = _blob_sha256 if entry.size <= _HELD else _large_blob_sha256
+        return digest(self.repository, entry.object_id)
 
     def identity(self, path: str) -> Identity | None:
         return f"git blob {self._entry(normalise(path)).object_id}", ""
@@ -186,6 +189,15 @@ def _blob_sha256(repository: Path, object_id: str) -> str:
     return lfs_oid(content) or hashlib.sha256(content).hexdigest()
 
 
+@functools.lru_cache(maxsize=65_536)
+def _large_blob_sha256(repository: Path, object_id: str) -> str:
+    digest = hashlib.sha256()
+    with blob_stream(repository, object_id) as stream:
+        while piece := stream.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
 def repository_root(start: Path) -> Path:
     """The top of the Git checkout that `start` lies in.
 
@@ -216,6 +228,15 @@ def merge_base(repository: Path, left: str, right: str) -> str | None:
         return git(repository, "merge-base", left, right).decode().strip() or None
     except OurFailure:
         return None
+
+
+def last_change(repository: Path, commit: str, path: str) -> str | None:
+    """The commit up to `commit` that last changed a file; None where this clone cannot tell."""
+    try:
+        found = git(repository, "log", "-1", "--format=%H", commit, "--", f":(literal){path}")
+    except OurFailure:
+        return None
+    return found.decode().strip() or None
 
 
 def resolve_commit(repository: Path, ref: str) -> str:

@@ -1,12 +1,14 @@
 """Why a part drifted: which file, which package, how many rows, from what to what.
 
-Two witnesses know what was locked: the sidecar, and the tree that the change starts from. Each is
-believed for a part only as far as it gives the very hash that the lock holds.
+What was locked is known to the sidecar, to the tree that the change starts from, and to the commit
+that last wrote the lock. Each is believed for a part where it gives the very hash that the lock
+holds; the sidecar's list of packages, which gives none, only where the others know nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -39,16 +41,32 @@ class Then:
     cache: DigestCache | None
 
     @cached_property
-    def _old(self) -> Pinned | None:
-        """The project in the tree that the change starts from."""
-        if self.before is None or not self.before.has(self.config):
-            return None
-        try:
-            return measure(
-                self.before, self.config, allowed_base=self.allowed_base, cache=self.cache
-            )
-        except AdapterbotError:
-            return None
+    def _witnesses(self) -> list[tuple[Tree, Pinned]]:
+        """The project as it was where the change starts, and where the lock was last written."""
+        found = []
+        for tree in self._trees():
+            with suppress(AdapterbotError):
+                old = measure(tree, self.config, allowed_base=self.allowed_base, cache=self.cache)
+                found.append((tree, old))
+        return found
+
+    def _trees(self) -> Iterator[Tree]:
+        from adapterbot.gittree import GitTree, last_change
+
+        if self.before is not None:
+            yield self.before
+        for tree in (self.tree, self.before):
+            if isinstance(tree, GitTree):
+                commit = last_change(tree.repository, tree.commit, self.lock_path)
+                if commit:
+                    yield GitTree(tree.repository, commit)
+                return
+
+    def _witness(self, part: str) -> tuple[Tree, Pinned] | None:
+        """The one that has the very part that was locked, else the first there is."""
+        locked = getattr(self.lock, part)
+        exact = (known for known in self._witnesses if getattr(known[1], part) == locked)
+        return next(exact, self._witnesses[0] if self._witnesses else None)
 
     def base_moved(self, now: Pinned) -> str:
         """Which files of the base model are not the locked ones."""
@@ -56,10 +74,12 @@ class Then:
             return "given by hand, and not what was locked"
         if self.sidecar and combined(self.sidecar.base) == self.lock.base_model_sha:
             return files_moved(self.sidecar.base, now.base)
-        if self._old is None:
+        witness = self._witness("base_model_sha")
+        if witness is None:
             return _UNKNOWN
-        moved = files_moved(self._old.base, now.base)
-        return _since(moved, known=self._old.base_model_sha == self.lock.base_model_sha)
+        _, old = witness
+        moved = files_moved(old.base, now.base)
+        return _since(moved, known=old.base_model_sha == self.lock.base_model_sha)
 
     def data_moved(self, now: Pinned) -> tuple[str, int | None]:
         """What happened to the data, and the line of soup.yaml that names it."""
@@ -88,7 +108,8 @@ class Then:
         side = self.sidecar.dataset if self.sidecar else {}
         if side and _digest(side) == self.lock.dataset_sha:
             return side
-        return self._old.dataset.by_relative_path if self._old and self._old.dataset else None
+        witness = self._witness("dataset_sha")
+        return witness[1].dataset.by_relative_path if witness and witness[1].dataset else None
 
     def _rows_moved(self, now: DatasetFiles) -> str:
         """`+120 rows, −3 rows, 14 changed`, or nothing where rows cannot be compared."""
@@ -96,9 +117,10 @@ class Then:
 
         try:
             rows = read_rows(self.tree, *(path for path in now.files if self.tree.has(path)))
-            old = self._old.dataset if self._old else None
-            if self.before and old and old.digest == self.lock.dataset_sha:
-                return dataset_diff(read_rows(self.before, *old.files), rows, examples=0).summary
+            tree, old = self._witness("dataset_sha") or (self.tree, None)
+            if old and old.dataset and old.dataset_sha == self.lock.dataset_sha:
+                then = read_rows(tree, *(path for path in old.dataset.files if tree.has(path)))
+                return dataset_diff(then, rows, examples=0).summary
             kept = locked_rows(self.tree, self.lock_path, self.sidecar) if self.sidecar else None
             if kept is None:
                 return ""
@@ -114,11 +136,12 @@ class Then:
         if now.environment is None:
             return "given by hand, and not what was locked"
         current = environment.facts(now.environment)
-        old = self._old.environment if self._old else None
-        if self.sidecar and self.sidecar.environment:
+        _, old = self._witness("env_hash") or (None, None)
+        exact = old is not None and old.env_hash == self.lock.env_hash
+        if self.sidecar and self.sidecar.environment and not exact:
             then = self.sidecar.environment
-        elif old:
-            then = environment.facts(old)
+        elif old and old.environment:
+            then = environment.facts(old.environment)
         else:
             return _ANOTHER_ENVIRONMENT
         changes = _listed(environment.explain(then, current))

@@ -110,6 +110,29 @@ def test_a_drift_is_explained_from_the_last_commit(
     assert "training.seed 7 → 8" in found.out
 
 
+def test_the_commit_that_wrote_the_lock_knows_what_was_locked(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also when the data was committed since, and nothing was recorded beside the lock."""
+    written(capsys)
+    git(project, "init", "-q")
+    for path in (project / "soup.lock.d").iterdir():
+        path.unlink()
+    git(project, "add", "-A")
+    git(project, "commit", "-qm", "locked")
+    with (project / "train.jsonl").open("a") as data:
+        data.write('{"q": 100}\n')
+    (project / "base" / "tokenizer.json").write_text("{}")
+    (project / "requirements.txt").write_text("torch==2.14.0\n")
+    git(project, "add", "-A")
+    git(project, "commit", "-qm", "more data")
+    found = Ran(capsys, "lock", "check")
+    assert found.code == 3
+    assert "+1 row: train.jsonl changed" in found.out
+    assert "tokenizer.json added" in found.out
+    assert "requirements.txt: torch 2.13.0 → 2.14.0" in found.out
+
+
 def test_a_drift_is_annotated_on_the_line_of_soup_yaml(
     project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
