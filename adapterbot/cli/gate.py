@@ -18,6 +18,7 @@ from adapterbot.cli.options import (
     Json,
     NameOption,
     Out,
+    Ray,
     Server,
     Suite,
 )
@@ -74,6 +75,7 @@ def gate(
     device: Device = None,
     engine: Engine = None,
     server: Server = None,
+    ray: Ray = None,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
@@ -107,6 +109,7 @@ def gate(
             device=device,
             engine=tuple(engine or ()),
             server=server,
+            ray=ray,
             out=out,
             publishing=publishing if publish == "github" else None,
             sequential=sequential,

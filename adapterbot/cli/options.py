@@ -30,6 +30,14 @@ Server = Annotated[
         help="OpenAI-compatible server to evaluate on, up to and with /v1; this machine.",
     ),
 ]
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        envvar="ADAPTERBOT_RAY",
+        help="Ray cluster to evaluate on; `local` is every GPU, or processor, of this machine.",
+    ),
+]
 Out = Annotated[
     Path | None,
     typer.Option(envvar="ADAPTERBOT_OUT", help="Folder for the report; `.adapterbot/`."),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from adapterbot.config import Config, Server
 from adapterbot.console import tame_library_logs
-from adapterbot.errors import OurFailure
+from adapterbot.errors import InputError, OurFailure
 from adapterbot.eval.settings import EngineSettings, engine_settings
 from adapterbot.pipeline import EvaluatorFor
 from adapterbot.yamlfile import YamlFile, validate
@@ -49,12 +49,14 @@ def engine(
     *,
     settings: EngineSettings | None = None,
     server: Server | None = None,
+    ray: str | None = None,
 ) -> Callable[[], EvaluatorFor]:
     """What imports the engine and makes evaluators.
 
     Args:
         device: where to compute; None leaves it to the settings.
         server: who answers instead of this machine.
+        ray: the cluster whose machines compute; `local` for the GPUs or processors of this one.
 
     Raises:
         InputError: there is no such device.
@@ -62,7 +64,11 @@ def engine(
     The function that is returned raises OurFailure when the packages it needs are not installed.
     """
     chosen = engine_settings(settings, device=device)
-    return _remote(server, environment) if server else _local(chosen, environment)
+    if server and ray:
+        raise InputError("cannot be used with a server", field="--ray", fix="choose one of them")
+    if server:
+        return _remote(server, environment)
+    return _cluster(chosen, environment, ray) if ray else _local(chosen, environment)
 
 
 def _remote(server: Server, environment: Mapping[str, str]) -> Callable[[], EvaluatorFor]:
@@ -80,6 +86,26 @@ def _remote(server: Server, environment: Mapping[str, str]) -> Callable[[], Eval
         # Without a revision nobody knows whether the server still runs what it ran yesterday.
         cache = ScoreCache(cache_directory(environment) if server.revision else None)
         return lambda base: Evaluation(ServerModel(str(base), server, key), cache=cache)
+
+    return imported
+
+
+def _cluster(
+    settings: EngineSettings, environment: Mapping[str, str], address: str
+) -> Callable[[], EvaluatorFor]:
+    def imported() -> EvaluatorFor:
+        try:
+            from adapterbot.eval.cache import ScoreCache
+            from adapterbot.eval.cluster import ClusterModel
+            from adapterbot.eval.evaluation import Evaluation
+        except (ImportError, OSError) as error:
+            raise OurFailure(
+                f"the packages for evaluating on a cluster do not load: {error}",
+                fix="pip install 'adapterbot[eval,ray]'",
+            ) from error
+        tame_library_logs()
+        cache = ScoreCache(cache_directory(environment))
+        return lambda base: Evaluation(ClusterModel(base, settings, address), cache=cache)
 
     return imported
 

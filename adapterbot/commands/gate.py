@@ -52,6 +52,7 @@ class GateOptions:
     publishing: Publishing | None = USUAL
     sequential: bool = False
     server: str | None = None
+    ray: str | None = None
 
 
 def run(options: GateOptions, environment: Mapping[str, str] = os.environ) -> Written:
@@ -162,7 +163,7 @@ def _judged(
         server = chosen_server(where.config, options.server)
         results = places.out_directory(options.out, environment) / "results"
         services = Services(
-            engine(None, environment, settings=settings, server=server),
+            engine(None, environment, settings=settings, server=server, ray=options.ray),
             listener,
             suite_tree,
             keep=lambda name, head, found: save_results(results / f"{name}.jsonl", head, found),

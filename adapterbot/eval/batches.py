@@ -30,11 +30,12 @@ def cost(stem: int, length: int) -> int:
     return math.ceil(_KEPT * stem) + length - stem
 
 
-def _no_family(_: object) -> Hashable:
+def no_family(_: object) -> Hashable:
+    """Where no requests belong together."""
     return None
 
 
-def _ordered(
+def ordered(
     requests: Mapping[int, _Request],
     length: Callable[[_Request], int],
     family: Callable[[_Request], Hashable],
@@ -60,7 +61,7 @@ class Batcher:
         length: Callable[[_Request], int],
         compute: Callable[[Sequence[_Request]], Sequence[_Result]],
         *,
-        family: Callable[[_Request], Hashable] = _no_family,
+        family: Callable[[_Request], Hashable] = no_family,
     ) -> Iterator[tuple[int, _Result]]:
         """Yields (key of the request, result), batch by batch, longest first.
 
@@ -76,9 +77,9 @@ class Batcher:
             OurFailure: a single request does not fit into memory.
         """
         requests = dict(requests)
-        waiting = _ordered(requests, length, family)
+        waiting = ordered(requests, length, family)
         while waiting:
-            batch = waiting[: self._rows([length(requests[key]) for key in waiting[:_MOST_ROWS]])]
+            batch = self.head(waiting, requests, length)
             results = self._attempt([requests[key] for key in batch], compute)
             if results is None:
                 # Only now, with the failed pass's frames gone, is there memory to give back.
@@ -87,6 +88,16 @@ class Batcher:
                 continue
             waiting = waiting[len(batch) :]
             yield from zip(batch, results, strict=True)
+
+    def head(
+        self,
+        waiting: Sequence[int],
+        requests: Mapping[int, _Request],
+        length: Callable[[_Request], int],
+    ) -> list[int]:
+        """The first batch of what is waiting."""
+        rows = self._rows([length(requests[key]) for key in waiting[:_MOST_ROWS]])
+        return list(waiting[:rows])
 
     def _rows(self, lengths: Sequence[int]) -> int:
         """How many of the first rows stay within the budget when padded to their longest."""

@@ -14,6 +14,7 @@ from adapterbot.eval.answers import Answer
 from adapterbot.eval.base_model import BaseModel, load_base
 from adapterbot.eval.cache import ScoreCache
 from adapterbot.eval.evaluation import Evaluation
+from adapterbot.eval.passes import Passes
 from adapterbot.eval.questions import Identity, Ids, Question, Unanswered
 from adapterbot.eval.respondent import Respondent
 from adapterbot.eval.settings import EngineSettings
@@ -34,6 +35,11 @@ class LocalModel:
         self.settings = settings
         self._respondent = Respondent.of(base, settings.token_budget)
         self._attachment = attach(base.model, {})
+
+    @property
+    def passes(self) -> Passes:
+        """What computes whole batches under the adapter that is there."""
+        return self._respondent.passes
 
     @property
     def name(self) -> str:

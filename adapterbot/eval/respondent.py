@@ -46,7 +46,7 @@ class Respondent:
 
     def __init__(self, prompts: Prompts, passes: Passes, batcher: Batcher) -> None:
         self.prompts = prompts
-        self._passes = passes
+        self.passes = passes
         self._limits = passes.limits
         self._batcher = batcher
 
@@ -73,7 +73,7 @@ class Respondent:
             yield from self._generated(generate)
             yield from self._weighed(likelihood)
         finally:
-            self._passes.forget()
+            self.passes.forget()
 
     def _generated(
         self, questions: Mapping[int, Question]
@@ -97,7 +97,7 @@ class Respondent:
         def answer(batch: Sequence[GenerationRequest]) -> list[Ids]:
             if not worth.pays:
                 batch = [replace(request, draft=()) for request in batch]
-            return self._passes.answer(batch)
+            return self.passes.answer(batch)
 
         for index, timed in self._run(requests, answer):
             worth.book(requests[index].guess, timed.value[len(requests[index].begun) :])
@@ -112,7 +112,7 @@ class Respondent:
             key=lambda index: len(requests[index].prompt),
         )
         first = {drafted[at]: requests[drafted[at]] for at in pilot(len(drafted))}
-        for index, checked in self._batcher.run(first, _tokens, self._passes.check):
+        for index, checked in self._batcher.run(first, _tokens, self.passes.check):
             worth.book(first[index].guess, checked[0])
             yield index, checked
 
@@ -130,7 +130,7 @@ class Respondent:
             else:
                 requests[index] = request
         requests = self._with_stems(requests, lambda request: request.context)
-        for index, timed in self._run(requests, self._passes.loglikelihoods):
+        for index, timed in self._run(requests, self.passes.loglikelihoods):
             yield index, _judged(questions[index], requests[index], timed)
 
     def _with_stems(

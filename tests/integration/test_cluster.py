@@ -1,0 +1,119 @@
+"""Actors that compute the engine's batches: the same digits, whoever dies on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from adapterbot.commands.evaluator import engine as evaluators
+from adapterbot.errors import InputError, OurFailure
+from adapterbot.eval.engine import Engine
+from adapterbot.eval.evaluation import Evaluation
+from adapterbot.eval.settings import EngineSettings
+from adapterbot.records import TaskResult
+from tests import tiny_suite
+from tests.tiny_models import save_adapter, save_base
+
+ray = pytest.importorskip("ray", reason="adapterbot[ray] is not installed")
+cluster = pytest.importorskip("adapterbot.eval.cluster")
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
+
+# Small batches, so that there are many to share, and some to lose.
+SETTINGS = EngineSettings(device="cpu", dtype="float32", token_budget=120)
+TASKS = (tiny_suite.generate(40), tiny_suite.choices(20), tiny_suite.likelihoods(20))
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_base("llama", tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture(scope="module")
+def adapters(base: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path | None]:
+    root = tmp_path_factory.mktemp("adapters")
+    made = [
+        save_adapter(base, root / str(seed), seed=seed, r=4, target_modules=["q_proj", "v_proj"])
+        for seed in range(2)
+    ]
+    return [None, *made]
+
+
+@pytest.fixture(scope="module")
+def here(base: Path, adapters: list[Path | None]) -> Iterator[dict[Path | None, object]]:
+    """What one process says; drafts from the base, as in a gate."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with Engine(base, SETTINGS) as engine:
+        plain = engine.evaluate(TASKS, None)
+        yield {a: engine.evaluate(TASKS, a, drafts=plain if a else None) for a in adapters}
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def running(here: object) -> Iterator[None]:
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def many(base: Path, running: None) -> Iterator[Evaluation]:
+    with Evaluation(cluster.ClusterModel(base, SETTINGS, "local")) as evaluation:
+        yield evaluation
+
+
+def drafts(here: dict[Path | None, tuple[TaskResult, ...]], adapter: Path | None):
+    return here[None] if adapter else None
+
+
+def test_a_base_that_cannot_be_loaded_is_said_as_here(tmp_path: Path, running: None) -> None:
+    with pytest.raises(InputError, match="base"):
+        cluster.ClusterModel(tmp_path, SETTINGS, "local")
+
+
+def test_the_same_digits_as_one_process(many, here, adapters) -> None:
+    for adapter in (*adapters, adapters[1]):
+        got = many.evaluate(TASKS, adapter, drafts=drafts(here, adapter))
+        assert got == here[adapter]
+    assert len(many._model.pool.actors) == 2
+    assert many.stats().device.startswith("2 × cpu")
+    assert many.stats().dtype == "float32"
+
+
+def test_a_worker_that_dies_loses_nothing(many, here, adapters) -> None:
+    pool = many._model.pool
+    doomed = list(pool.actors)
+    killed: list[object] = []
+
+    def kill(done: int, total: int) -> None:
+        if not killed and done >= total // 4:
+            killed.append(doomed[0])
+            ray.kill(doomed[0])
+
+    got = many.evaluate(TASKS, adapters[2], drafts=drafts(here, adapters[2]), progress=kill)
+    assert killed
+    assert got == here[adapters[2]]
+    again = many.evaluate(TASKS, None)
+    assert again == here[None]
+    assert doomed[0] not in pool.actors
+    assert len(pool.actors) == 2
+
+
+def test_a_cluster_on_which_everybody_dies_is_our_failure(many) -> None:
+    pool = many._model.pool
+    pool._losses_left = 0
+    for actor in list(pool.actors):
+        ray.kill(actor)
+    with pytest.raises(OurFailure, match="died"):
+        many.evaluate(TASKS, None)
+
+
+def test_no_server_and_cluster_at_once() -> None:
+    from adapterbot.config import Server
+
+    with pytest.raises(InputError, match="with a server"):
+        evaluators(None, {}, server=Server(url="http://h/v1"), ray="local")
