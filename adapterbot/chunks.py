@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from adapterbot.bisect import Checkpoint, Observation, Outcomes, PairedBinary, Scores
+from adapterbot.bisect import Checkpoint, Kind, Model, Observation
 from adapterbot.errors import InputError
 from adapterbot.eval.suite import Task
 from adapterbot.records import Direction, ScoreKind, TaskResult
@@ -49,9 +49,14 @@ class Series:
         binary = good.kind is ScoreKind.BINARY and set(scores.values()) <= {0.0, 1.0}
         return cls(shown, task, scores, good.direction, binary)
 
-    def model(self) -> Outcomes:
-        """How differences from the good end come about on either side."""
-        return PairedBinary() if self.binary else Scores()
+    def kind(self) -> Kind:
+        """How differences from the good end come about, and how many there can be."""
+        return Kind(
+            model=Model.PAIRED_BINARY if self.binary else Model.HIGHER_IS_BAD,
+            shown=self.shown,
+            room=len(self.good),
+            size=CHUNK,
+        )
 
     def harms(self, result: TaskResult) -> np.ndarray:
         """How much worse each sample is than at the good end, (samples that have a score,)."""

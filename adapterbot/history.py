@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Protocol
 
 from pydantic import JsonValue
 
 from adapterbot import bisect, delta, verdict
-from adapterbot.bisect import DEFAULT_LIMITS, Checkpoint, Entry, Limits, Posterior, Search
-from adapterbot.chunks import CHUNK, Chunks, Series
+from adapterbot.bisect import DEFAULT_LIMITS, Checkpoint, Entry, Journal, Limits, Search, Setting
+from adapterbot.chunks import Chunks, Series
 from adapterbot.config import AdapterConfig
 from adapterbot.errors import InputError
 from adapterbot.eval import scorers
@@ -27,7 +28,6 @@ from adapterbot.records import (
     EvalStats,
     MetricVerdict,
     Outcome,
-    ProbeOutcome,
     Standing,
     TaskResult,
 )
@@ -131,7 +131,10 @@ def find_break(
     *,
     known_bad: str | None = None,
     ends_known: bool = False,
+    confidence: float = 0.95,
     limits: Limits = DEFAULT_LIMITS,
+    journal_at: Path | None = None,
+    resume: bool = False,
     say: Callable[[str], None],
 ) -> BisectResult:
     """Search the checkpoints of a run for the first that shows the regression.
@@ -142,38 +145,49 @@ def find_break(
     Args:
         known_bad: digest of the bad end; when the last checkpoint is that very one, it is bad.
         ends_known: the first checkpoint is the good end, and the last the bad one.
+        confidence: probability of one change point that is enough.
+        journal_at: where finished probes are kept; with `resume` those in it are not repeated.
     """
     n, last = len(checkpoints), len(checkpoints) - 1
     bad_is_last = ends_known or (
         known_bad is not None and _digest(tree, checkpoints[last]) == known_bad
     )
-    prior = bisect.uniform(n)
-    if bad_is_last:
-        prior[n] = 0.0
-    if ends_known:
-        prior[0] = 0.0
     good = {result.task: result for result in regression.good}
     tasks = {task.name: task for task in regression.tasks}
     series = [
         Series.of(_shown(broken), tasks[broken[0]], broken[1], good[broken[0]])
         for broken in regression.harms
     ]
-    posterior = Posterior(
-        n, [one.model() for one in series], prior=prior, room=[len(one.good) for one in series]
+    setting = Setting(
+        by=" ".join(sorted({one.task.digest for one in series})),
+        kinds=tuple(one.kind() for one in series),
+        first_good=ends_known,
+        last_bad=bad_is_last,
+        confidence=confidence,
     )
-    search = Search(checkpoints, posterior, regression.metrics, sizes=[float(CHUNK)] * len(series))
-    for kind, one in enumerate(series):
-        for result in regression.bad:
-            if result.task == one.task.name and len(harms := one.harms(result)):
-                entry = Entry(
-                    index=last if bad_is_last else n,
-                    kind=kind,
-                    outcome=tuple(harms.tolist()),
-                    detail=f"{one.shown}: the bad end, measured before",
-                )
-                search.take(entry, ProbeOutcome.BAD)
+    search = Search(checkpoints, setting, regression.metrics)
+    journal = (
+        Journal(journal_at, bisect.heading(checkpoints, setting), resume=resume)
+        if journal_at
+        else None
+    )
+    if not (journal and journal.entries):
+        for kind, one in enumerate(series):
+            for result in regression.bad:
+                if result.task == one.task.name and len(harms := one.harms(result)):
+                    given = Entry(
+                        index=last if bad_is_last else n,
+                        kind=kind,
+                        outcome=tuple(harms.tolist()),
+                        detail=f"{one.shown}: the bad end, measured before",
+                        given=True,
+                    )
+                    if journal:
+                        journal.add(given)
+                    else:
+                        search.take(given)
     probe = Chunks(tree, checkpoints, series, regression.good, evaluator)
-    return bisect.run(search, probe, limits=limits, progress=say)
+    return bisect.run(search, probe, limits=limits, journal=journal, progress=say)
 
 
 def _digest(tree: Tree, checkpoint: Checkpoint) -> str | None:
@@ -215,6 +229,10 @@ def search(
     *,
     metric: str | None,
     base_model: str,
+    confidence: float = 0.95,
+    limits: Limits = DEFAULT_LIMITS,
+    journal_at: Path | None = None,
+    resume: bool = False,
 ) -> AdapterReport:
     """Compare the two ends of a history, and find where what regressed between them broke.
 
@@ -254,6 +272,10 @@ def search(
                 regression,
                 evaluator,
                 ends_known=True,
+                confidence=confidence,
+                limits=limits,
+                journal_at=journal_at,
+                resume=resume,
                 say=stages.listener.said,
             )
     else:

@@ -1,6 +1,6 @@
 """Which checkpoint broke it."""
 
-from adapterbot.bisect.archive import Checkpoint, find_checkpoints
+from adapterbot.bisect.archive import Checkpoint, find_checkpoints, named_checkpoints
 from adapterbot.bisect.driver import (
     DEFAULT_LIMITS,
     Limits,
@@ -11,8 +11,10 @@ from adapterbot.bisect.driver import (
     run,
 )
 from adapterbot.bisect.evidence import Exact, Outcomes, PairedBinary, PassFail, Scores
-from adapterbot.bisect.journal import Entry, Journal
+from adapterbot.bisect.journal import Entry, Heading, Journal, heading, read
 from adapterbot.bisect.posterior import Contradiction, Posterior, by_change, uniform
+from adapterbot.bisect.saved import SavedBisect, saved
+from adapterbot.bisect.setting import Kind, Model, Setting
 
 __all__ = [
     "DEFAULT_LIMITS",
@@ -20,19 +22,28 @@ __all__ = [
     "Contradiction",
     "Entry",
     "Exact",
+    "Heading",
     "Journal",
+    "Kind",
     "Limits",
+    "Model",
     "Observation",
     "Outcomes",
     "PairedBinary",
     "PassFail",
     "Posterior",
     "Prober",
+    "SavedBisect",
     "Scores",
     "Search",
+    "Setting",
     "by_change",
     "conclude",
     "find_checkpoints",
+    "heading",
+    "named_checkpoints",
+    "read",
     "run",
+    "saved",
     "uniform",
 ]

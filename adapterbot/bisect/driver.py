@@ -16,9 +16,8 @@ import numpy as np
 from adapterbot.bisect.archive import Checkpoint
 from adapterbot.bisect.journal import Entry, Journal
 from adapterbot.bisect.posterior import Contradiction, Posterior
+from adapterbot.bisect.setting import Setting
 from adapterbot.records import BisectResult, BisectVerdict, Probe, ProbeOutcome, Suspicion
-
-CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
@@ -52,16 +51,14 @@ Prober = Callable[[int, int, int], Observation]
 
 @dataclass(frozen=True)
 class Limits:
-    """When to stop: sure enough, or spent.
+    """When to stop although it is not sure enough, and how much goes on at once.
 
     Attributes:
-        confidence: probability of one change point that is enough.
         probes: at most so many probes, those of a resumed journal included.
         seconds: no new probe after this long.
         jobs: how many probes at the same time.
     """
 
-    confidence: float = CONFIDENCE
     probes: int | None = None
     seconds: float | None = None
     jobs: int = 1
@@ -75,11 +72,15 @@ class Search:
     """One search, its posterior and what was probed so far."""
 
     checkpoints: Sequence[Checkpoint]
-    posterior: Posterior
+    setting: Setting
     metrics: Sequence[str] = ()
-    sizes: Sequence[float] = (1.0,)
     probes: list[Probe] = field(default_factory=list)
+    made: int = 0
     contradicted: bool = False
+    posterior: Posterior = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.posterior = self.setting.posterior(len(self.checkpoints))
 
     def take(self, entry: Entry, shown: ProbeOutcome | None = None) -> None:
         """Tell the posterior of one probe, and remember it for the report."""
@@ -88,13 +89,15 @@ class Search:
             self.posterior.tell(entry.index, np.array(outcome), entry.kind)
         else:
             self.posterior.tell(entry.index, outcome, entry.kind)
+        self.made += not entry.given
         if not 0 <= entry.index < len(self.checkpoints):
             return
         self.probes.append(
             Probe(
                 index=entry.index,
                 label=self.checkpoints[entry.index].label,
-                outcome=shown or Observation(outcome).shown(),
+                outcome=shown
+                or (ProbeOutcome.BAD if entry.given else Observation(outcome).shown()),
                 seconds=round(entry.seconds, 3),
                 samples=len(outcome) if isinstance(outcome, tuple) else 0,
                 detail=entry.detail,
@@ -109,8 +112,8 @@ class Search:
             self.contradicted = True
             return True
         return (
-            probability >= limits.confidence
-            or (limits.probes is not None and len(self.probes) >= limits.probes)
+            probability >= self.setting.confidence
+            or (limits.probes is not None and self.made >= limits.probes)
             or (limits.seconds is not None and clock() - started >= limits.seconds)
         )
 
@@ -155,8 +158,8 @@ def run(
         while not search.ended(limits, started, clock):
             count = limits.jobs
             if limits.probes is not None:
-                count = min(count, limits.probes - len(search.probes))
-            batch = search.posterior.choose_batch(count, costs(), sizes=search.sizes)
+                count = min(count, limits.probes - search.made)
+            batch = search.posterior.choose_batch(count, costs(), sizes=search.setting.sizes)
             if not batch:
                 break
             # One at a time stays in this thread: a model is bound to the one that loaded it.
@@ -167,11 +170,12 @@ def run(
                 search.take(entry, seen.shown())
                 label = search.checkpoints[entry.index].label
                 progress(f"{label}: {seen.shown().value} ({entry.detail})")
-    return conclude(search, limits.confidence)
+    return conclude(search)
 
 
-def conclude(search: Search, confidence: float = CONFIDENCE) -> BisectResult:
+def conclude(search: Search) -> BisectResult:
     """What the posterior says now, in Soup's words."""
+    confidence = search.setting.confidence
     labels = [checkpoint.label for checkpoint in search.checkpoints]
     n = len(labels)
     common: Mapping[str, Any] = {

@@ -236,11 +236,15 @@ class Scores:
     analysis of the Gaussian distribution", 2007, §6): means with `strength` pseudo-observations
     around the mean of everything seen, the variance with one, a quarter of the variance of
     everything seen. Scale and origin of the scores therefore do not matter.
+
+    Args:
+        higher_is_bad: the side on which the bad mean must lie.
     """
 
     width = 3
 
-    def __init__(self, *, strength: float = 0.05) -> None:
+    def __init__(self, *, higher_is_bad: bool = True, strength: float = 0.05) -> None:
+        self._sign = 1.0 if higher_is_bad else -1.0
         if strength <= 0:
             raise ValueError("`strength` must be positive")
         self._strength = strength
@@ -268,6 +272,10 @@ class Scores:
         degrees += total[0]
         log = -0.5 * (np.log(strengths[0]) + np.log(strengths[1]) + degrees * np.log(squares))
         variance = squares / max(degrees - 2.0, 1.0)
+        # The prior of the means is cut to the half where bad is worse: 2Φ(z), Φ near enough.
+        spread = np.sqrt(variance * (1.0 / strengths[0] + 1.0 / strengths[1]))
+        z = self._sign * (means[1] - means[0]) / spread
+        log = log + np.log(2.0) - np.logaddexp(0.0, -1.702 * z)
         good, bad = (variance * (1.0 + 1.0 / s) for s in strengths)
         return log, Means(means[0], means[1], good, bad)
 

@@ -11,13 +11,14 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, ValidationError
 
 from adapterbot.bisect.archive import Checkpoint
+from adapterbot.bisect.setting import Setting
 from adapterbot.errors import InputError, OurFailure
-from adapterbot.records.base import Count, Digest, Finite, Line, Name, Record, Seconds
+from adapterbot.records.base import Count, Digest, Finite, Line, Record, Seconds
 
 MAX_BYTES = 64 * 1024 * 1024
 
@@ -27,28 +28,32 @@ class Heading(Record):
 
     version: Literal[1] = 1
     search: Digest
-    setting: dict[str, Any]
-    labels: tuple[Name, ...] = Field(min_length=2, max_length=4096)
+    setting: Setting
+    checkpoints: tuple[Checkpoint, ...] = Field(min_length=2, max_length=4096)
 
 
 class Entry(Record):
     """One finished probe. `outcome`: true is bad, a number is a score, a list is what changed in
-    each sample of a chunk, null is a checkpoint that cannot tell."""
+    each sample of a chunk, null is a checkpoint that cannot tell. `given`: measured before the
+    search began, at an end."""
 
     index: int = Field(ge=-1, le=4096)
     kind: Count = 0
     outcome: bool | Finite | tuple[Finite, ...] | None
     seconds: Seconds = 0.0
     detail: Line = ""
+    given: bool = False
 
 
-def heading(checkpoints: Sequence[Checkpoint], setting: dict[str, Any]) -> Heading:
+def heading(checkpoints: Sequence[Checkpoint], setting: Setting) -> Heading:
     """The first line of a search over these checkpoints in this setting."""
-    content = json.dumps([[c.path for c in checkpoints], setting], sort_keys=True)
+    # How sure one wants to be may change from one run to the next.
+    how = setting.model_dump(mode="json", exclude={"confidence"})
+    content = json.dumps([[c.path for c in checkpoints], how], sort_keys=True)
     return Heading(
         search=hashlib.sha256(content.encode()).hexdigest(),
         setting=setting,
-        labels=tuple(c.label for c in checkpoints),
+        checkpoints=tuple(checkpoints),
     )
 
 
@@ -74,7 +79,7 @@ def read(path: Path) -> tuple[Heading, tuple[Entry, ...]]:
         raise InputError(
             "is not a journal of bisect, or is damaged", file=str(path), fix="start without it"
         ) from error
-    if any(entry.index > len(first.labels) for entry in entries):
+    if any(entry.index > len(first.checkpoints) for entry in entries):
         raise InputError("names a checkpoint that is not there", file=str(path), fix="start anew")
     return first, entries
 

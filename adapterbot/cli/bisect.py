@@ -1,23 +1,46 @@
-"""`adapterbot bisect`."""
+"""`adapterbot bisect`, `bisect log` and `bisect replay`."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer.core import TyperGroup
 
 from adapterbot.cli.app import app
 from adapterbot.cli.options import Adapter, Config, Device, Engine, Json, Out, Suite
-from adapterbot.cli.output import leave, show
+from adapterbot.cli.output import leave, say, show
+from adapterbot.errors import InputError
+
+if TYPE_CHECKING:
+    from adapterbot.bisect import SavedBisect
+    from adapterbot.errors import ExitCode
 
 
-@app.command()
+class _SearchByDefault(TyperGroup):
+    """`bisect CKPT…` is `bisect search CKPT…`: only `log` and `replay` are named."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
+        if not args or args[0] not in self.commands:
+            args = ["search", *args]
+        return super().parse_args(ctx, args)
+
+
+bisect_app = typer.Typer(cls=_SearchByDefault, help="Find the checkpoint that broke it.")
+app.add_typer(bisect_app, name="bisect")
+
+JournalPath = Annotated[Path, typer.Argument(help="A journal: `.adapterbot/bisect.journal`.")]
+
+
+@bisect_app.command("search", hidden=True)
 def bisect(
     checkpoints: Annotated[
         list[str] | None,
         typer.Argument(
             envvar="ADAPTERBOT_CHECKPOINTS",
-            help="Checkpoint directories, oldest first, or one pattern such as 'checkpoints/*'.",
+            help="Checkpoints, oldest first, or one pattern such as 'checkpoints/*'.",
         ),
     ] = None,
     config: Config = None,
@@ -26,6 +49,61 @@ def bisect(
     metric: Annotated[
         str | None,
         typer.Option(envvar="ADAPTERBOT_METRIC", help="Task to search with; whatever regressed."),
+    ] = None,
+    eval_command: Annotated[
+        str | None,
+        typer.Option(
+            help="Judge by this command instead of a suite; {ckpt}, {index} and {step} are filled "
+            "in. 0 good, 1-124 bad, 125 cannot tell; else the command failed, and is tried again."
+        ),
+    ] = None,
+    outcomes: Annotated[
+        str,
+        typer.Option(
+            help="`noisy`: a run of the command may err anew; `repeat`: it says the same each time "
+            "(greedy decoding); `exact`: it is never wrong."
+        ),
+    ] = "noisy",
+    score_regex: Annotated[
+        str | None, typer.Option(help="Read a score from the output: last match, first group.")
+    ] = None,
+    score_json: Annotated[
+        str | None, typer.Option(help="Read a score from JSON output: keys with dots between.")
+    ] = None,
+    lower_is_better: Annotated[
+        bool, typer.Option("--lower-is-better", help="Of the command's scores.")
+    ] = False,
+    timeout: Annotated[
+        float, typer.Option(min=1, help="Seconds for one run of the command.")
+    ] = 3600.0,
+    retries: Annotated[
+        int, typer.Option(min=0, max=10, help="How often a command that failed is tried again.")
+    ] = 2,
+    pass_env: Annotated[
+        list[str] | None,
+        typer.Option(help="Variable that the command gets; it sees no secrets otherwise."),
+    ] = None,
+    assume_endpoints: Annotated[
+        bool,
+        typer.Option("--assume-endpoints", help="The first is good and the last is bad: unasked."),
+    ] = False,
+    confidence: Annotated[
+        float, typer.Option(min=0.5, max=0.9999, help="Probability at which to stop.")
+    ] = 0.95,
+    probes_max: Annotated[
+        int | None, typer.Option(min=1, help="Stop after so many probes.")
+    ] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="Start no probe after this long: 90s, 30m, 1h.")
+    ] = None,
+    jobs: Annotated[
+        int, typer.Option(min=1, max=64, help="Runs of the command at once, chosen jointly.")
+    ] = 1,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where a search was cut off.")
+    ] = False,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where to write bisect.json.")
     ] = None,
     base: Annotated[
         str | None,
@@ -43,9 +121,51 @@ def bisect(
     """Find the checkpoint of a training run that broke a metric.
 
         adapterbot bisect 'checkpoints/*' --metric date_us
+        adapterbot bisect ckpt-500 ckpt-1000 ckpt-1500 --eval-command "./judge --model {ckpt}"
+
+    `adapterbot bisect log` shows the probes of a search, `adapterbot bisect replay` weighs them
+    anew.
 
     Exit codes: 0 nothing broke, 1 we failed, 2 bad input, 3 found it.
     """
+    from adapterbot.bisect import Limits
+
+    limits = Limits(probes=probes_max, seconds=seconds_of(budget) if budget else None, jobs=jobs)
+    if eval_command is not None:
+        from adapterbot.commands import bisect_command
+
+        found = bisect_command.run(
+            bisect_command.CommandOptions(
+                checkpoints=tuple(checkpoints or ()),
+                command=eval_command,
+                outcomes=outcomes,
+                score_regex=score_regex,
+                score_json=score_json,
+                lower_is_better=lower_is_better,
+                assume_endpoints=assume_endpoints,
+                confidence=confidence,
+                limits=limits,
+                timeout=timeout,
+                retries=retries,
+                pass_env=tuple(pass_env or ()),
+                resume=resume,
+                output=output,
+                folder=out or Path(".adapterbot"),
+            )
+        )
+        _tell(found, as_json)
+        leave(bisect_command.exit_code(found))
+    command_only = {
+        "--outcomes": outcomes != "noisy",
+        "--score-regex": score_regex is not None,
+        "--score-json": score_json is not None,
+        "--lower-is-better": lower_is_better,
+        "--pass-env": bool(pass_env),
+        "--assume-endpoints": assume_endpoints,
+        "--jobs": jobs != 1,
+    }
+    if wrong := next((name for name, given in command_only.items() if given), None):
+        raise InputError("goes with a command", field=wrong, fix="add --eval-command")
     from adapterbot.commands import bisect as command
 
     written = command.run(
@@ -57,6 +177,10 @@ def bisect(
             metric=metric,
             device=device,
             engine=tuple(engine or ()),
+            confidence=confidence,
+            limits=limits,
+            resume=resume,
+            output=output,
             out=out,
             base=base,
             head=head,
@@ -64,3 +188,83 @@ def bisect(
     )
     show(written, as_json)
     leave(command.exit_code(written.report))
+
+
+@bisect_app.command("log")
+def bisect_log(journal: JournalPath, as_json: Json = False) -> None:
+    """The probes of a search, in the order in which they were made.
+
+    adapterbot bisect log .adapterbot/bisect.journal
+    """
+    import json
+
+    from adapterbot.commands import bisect_command
+
+    found = bisect_command.replay(journal)
+    if as_json:
+        steps = [step.model_dump(mode="json") for step in found.steps]
+        typer.echo(json.dumps({"version": 1, "steps": steps}, indent=2))
+    else:
+        _steps(found)
+    leave(_clean())
+
+
+@bisect_app.command("replay")
+def bisect_replay(journal: JournalPath, as_json: Json = False) -> None:
+    """What the probes of a search say, weighed anew.
+
+        adapterbot bisect replay .adapterbot/bisect.journal
+
+    Exit codes: as of the search itself.
+    """
+    from adapterbot.commands import bisect_command
+
+    found = bisect_command.replay(journal)
+    _tell(found, as_json)
+    leave(bisect_command.exit_code(found))
+
+
+def seconds_of(text: str) -> float:
+    """A length of time such as 90s, 30m or 1h, in seconds.
+
+    Raises:
+        InputError: it is none.
+    """
+    match = re.fullmatch(r"([0-9]{1,6}(?:\.[0-9]{1,3})?)([smhd])", text)
+    if match is None:
+        raise InputError(f"{text!r} is no length of time", field="--budget", fix="write 30m or 1h")
+    return float(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
+
+
+def _clean() -> ExitCode:
+    from adapterbot.errors import ExitCode
+
+    return ExitCode.CLEAN
+
+
+def _steps(found: SavedBisect) -> None:
+    from adapterbot.gh import workflow
+
+    for step in found.steps:
+        typer.echo(
+            workflow.harmless(
+                f"{step.outcome.value:<8} {step.seconds:8.2f} s  {step.checkpoint}  {step.detail}"
+            )
+        )
+
+
+def _tell(found: SavedBisect, as_json: bool) -> None:
+    """A result on standard output: a document, or a few lines."""
+    from adapterbot.gh import workflow
+
+    if as_json:
+        typer.echo(found.model_dump_json(indent=2))
+        return
+    _steps(found)
+    sure = "" if found.probability is None else f", probability {found.probability:.3f}"
+    said = f"{found.verdict.value} {found.first_broken or ''}".rstrip()
+    typer.echo(workflow.harmless(f"{said}{sure}, {found.probes} probes"))
+    for candidate in found.posterior[:8] if found.verdict.value == "BROKEN_WITHIN" else ():
+        typer.echo(workflow.harmless(f"  {candidate.probability:.3f}  {candidate.checkpoint}"))
+    if found.note:
+        say(workflow.harmless(found.note))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from adapterbot import __version__, bisect
+from adapterbot import __version__, atomic, bisect
+from adapterbot.bisect import Limits
 from adapterbot.commands import place as places
 from adapterbot.commands.announcement import announce
+from adapterbot.commands.bisect_command import JOURNAL, TOOL, must_be_writable
 from adapterbot.commands.evaluator import engine
 from adapterbot.commands.place import PULL_REQUEST_EVENTS
 from adapterbot.commands.written import Written, write
@@ -40,6 +42,10 @@ class BisectOptions:
     device: str | None = None
     engine: tuple[str, ...] = ()
     out: Path | None = None
+    confidence: float = 0.95
+    limits: Limits = field(default_factory=Limits)
+    resume: bool = False
+    output: Path | None = None
     base: str | None = None
     head: str | None = None
 
@@ -75,6 +81,9 @@ def run(options: BisectOptions, environment: Mapping[str, str] = os.environ) -> 
         )
     configured = where.config.engine if where.config else None
     settings = engine_settings(configured, options.engine, options.device)
+    directory = places.out_directory(options.out, environment)
+    if options.output:
+        must_be_writable(options.output)
     stages = Stages(listener)
     with stages("read"):
         checkpoints = bisect.find_checkpoints(tree, patterns)
@@ -93,9 +102,16 @@ def run(options: BisectOptions, environment: Mapping[str, str] = os.environ) -> 
         stages,
         metric=options.metric or inputs.metric or None,
         base_model=base_name,
+        confidence=options.confidence,
+        limits=options.limits,
+        journal_at=directory / JOURNAL,
+        resume=options.resume,
     )
     whole = Report(tool=f"adapterbot {__version__}", source=source, adapters=(report,))
-    written = write(whole, places.out_directory(options.out, environment))
+    written = write(whole, directory)
+    if options.output and report.bisect:
+        found = bisect.saved(report.bisect, checkpoints, tool=TOOL, confidence=options.confidence)
+        atomic.write_text(options.output, found.model_dump_json(indent=2) + "\n")
     announce(written, {}, environment)
     return written
 

@@ -1,0 +1,216 @@
+"""Probes by a command that the user names: argv without a shell, an environment without secrets,
+and the exit codes of `git bisect run`.
+
+0 is good, 1–124 bad, 125 cannot tell. Anything else (126, 127, a signal, a time-out, a program that
+does not start) is a failure of the set-up: it is tried again, then reported, and never called bad.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from adapterbot.bisect import Checkpoint, Observation
+from adapterbot.errors import InputError, OurFailure
+from adapterbot.eval.scorers import process
+
+CANNOT_TELL = 125
+TIMEOUT = 3600.0
+RETRIES = 2
+BACKOFF = 1.0
+_PLACES = ("{ckpt}", "{index}", "{step}")
+# Where models and GPUs are found; none of them is a secret.
+_KEPT = ("CUDA_VISIBLE_DEVICES", "HF_HOME", "HF_HUB_OFFLINE", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a score is read from what the command wrote; at most one of the two is given.
+
+    Attributes:
+        regex: the last match's first group (or the whole match) is the score.
+        json_path: keys, dot-separated, into the last line (or all) of standard output.
+    """
+
+    regex: re.Pattern[str] | None = None
+    json_path: str | None = None
+
+    @classmethod
+    def of(cls, regex: str | None, json_path: str | None) -> Reading | None:
+        """What was asked for on the command line; None: exit codes are enough.
+
+        Raises:
+            InputError: both are given, or the pattern is none.
+        """
+        if regex and json_path:
+            raise InputError(
+                "a score is read in one way", field="--score-regex", fix="drop --score-json"
+            )
+        try:
+            return (
+                cls(re.compile(regex) if regex else None, json_path) if regex or json_path else None
+            )
+        except re.error as error:
+            raise InputError(
+                f"is no pattern: {error}", field="--score-regex", fix="correct it"
+            ) from error
+
+    def score(self, output: str) -> float | None:
+        """The score, or None when there is none."""
+        if self.regex:
+            matches = list(self.regex.finditer(output))
+            text = (
+                (matches[-1].group(1) if self.regex.groups else matches[-1].group())
+                if matches
+                else ""
+            )
+        else:
+            text = str(self._in_json(output))
+        try:
+            value = float(text)
+        except ValueError:
+            return None
+        return value if abs(value) < float("inf") else None
+
+    def _in_json(self, output: str) -> object:
+        for text in (output, output.strip().rpartition("\n")[2]):
+            try:
+                found = json.loads(text)
+                for key in (self.json_path or "").split("."):
+                    found = found[int(key)] if isinstance(found, list) else found[key]
+            except (ValueError, KeyError, IndexError, TypeError, RecursionError):
+                continue
+            return None if isinstance(found, bool) else found
+        return None
+
+
+class Command:
+    """Probes checkpoints by running a command on them.
+
+    Args:
+        template: as a shell would split it, with {ckpt} and perhaps {index} and {step}.
+        logs: folder for one log file per run.
+        reading: how to read a score; None goes by the exit code.
+        pass_on: names of variables that the command gets besides those that find programs.
+
+    Raises:
+        InputError: the template cannot be split, or does not name {ckpt}.
+        OurFailure: the program is not there.
+    """
+
+    def __init__(
+        self,
+        template: str,
+        checkpoints: Sequence[Checkpoint],
+        *,
+        directory: Path,
+        logs: Path,
+        reading: Reading | None = None,
+        timeout: float = TIMEOUT,
+        retries: int = RETRIES,
+        pass_on: Sequence[str] = (),
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        try:
+            self._argv = shlex.split(template)
+        except ValueError as error:
+            raise InputError(
+                f"cannot be split into words: {error}",
+                field="--eval-command",
+                fix="close its quotes",
+            ) from error
+        if not any("{ckpt}" in word for word in self._argv):
+            raise InputError(
+                "does not say where the checkpoint goes",
+                field="--eval-command",
+                fix="write {ckpt} in its place",
+            )
+        for name in pass_on:
+            if name.startswith(("GITHUB_", "ACTIONS_", "RUNNER_")):
+                raise InputError(
+                    f"{name} is the runner's and never passed on", field="--pass-env", fix="drop it"
+                )
+        program = self._argv[0]
+        if "{" not in program and shutil.which(program, path=os.environ.get("PATH")) is None:
+            raise OurFailure(
+                f"{program}: there is no such program",
+                field="--eval-command",
+                fix="install it, or name it by its path",
+            )
+        self._checkpoints = checkpoints
+        self._directory = directory
+        self._logs = logs
+        self._reading = reading
+        self._timeout = timeout
+        self._retries = retries
+        self._pass_on = (*_KEPT, *pass_on)
+        self._sleep = sleep
+        logs.mkdir(parents=True, exist_ok=True)
+
+    def __call__(self, index: int, kind: int, seen: int) -> Observation:
+        """Run it once on a checkpoint; again, after a while, when it failed for reasons of ours.
+
+        Raises:
+            OurFailure: it failed so every time.
+        """
+        del kind
+        checkpoint = self._checkpoints[index]
+        argv = self._filled(index, checkpoint)
+        for attempt in range(self._retries + 1):
+            log = self._logs / f"{index:04d}-{seen:03d}{f'-retry{attempt}' if attempt else ''}.log"
+            found, why = self._once(argv, log)
+            if found is not None:
+                return found
+            if attempt < self._retries:
+                self._sleep(BACKOFF * 4**attempt)
+        raise OurFailure(
+            f"the eval command failed on {checkpoint.label} and {self._retries} times more: {why}",
+            field="--eval-command",
+            fix=f"see {log}; then go on with --resume",
+        )
+
+    def _filled(self, index: int, checkpoint: Checkpoint) -> list[str]:
+        """The words with their places filled in one pass: a name is never taken for a place."""
+        values = {
+            "{ckpt}": checkpoint.path,
+            "{index}": str(index),
+            "{step}": "" if checkpoint.step is None else str(checkpoint.step),
+        }
+        places = re.compile("|".join(map(re.escape, _PLACES)))
+        return [places.sub(lambda match: values[match.group()], word) for word in self._argv]
+
+    def _once(self, argv: Sequence[str], log: Path) -> tuple[Observation | None, str]:
+        """What one run said, or None and why it says nothing of the checkpoint."""
+        with tempfile.TemporaryDirectory(prefix="adapterbot-") as home:
+            env = process.environment(Path(home))
+            env |= {name: os.environ[name] for name in self._pass_on if name in os.environ}
+            try:
+                done = process.run(
+                    argv, directory=self._directory, env=env, stdin=b"", seconds=self._timeout
+                )
+            except process.ProcessTimeout:
+                log.write_text(f"still running after {self._timeout:g} s\n", encoding="utf-8")
+                return None, f"still running after {self._timeout:g} s"
+            except (OSError, ValueError) as error:
+                log.write_text(f"{error}\n", encoding="utf-8")
+                return None, f"it does not start: {error}"
+        status = f"exit code {done.status}" if done.status >= 0 else f"signal {-done.status}"
+        log.write_bytes(done.output + done.errors + f"\n[{status}]\n".encode())
+        if done.status == CANNOT_TELL:
+            return Observation(None, "exit code 125: it cannot tell"), ""
+        if not 0 <= done.status < CANNOT_TELL:
+            return None, status
+        if self._reading is None:
+            return Observation(done.status != 0, status), ""
+        score = self._reading.score(done.output.decode("utf-8", "replace"))
+        if score is None:
+            return None, f"{status}, and no score in what it wrote"
+        return Observation(score, f"score {score:.6g}"), ""

@@ -1,0 +1,164 @@
+"""`adapterbot bisect --eval-command`, and what a journal of any bisect says afterwards."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from adapterbot import __version__, atomic, bisect
+from adapterbot.bisect import Kind, Limits, Model, SavedBisect, Setting
+from adapterbot.by_command import RETRIES, TIMEOUT, Command, Reading
+from adapterbot.console import listener_for
+from adapterbot.errors import ExitCode, InputError
+from adapterbot.records import BisectVerdict
+from adapterbot.stages import Stages
+
+JOURNAL = "bisect.journal"
+TOOL = f"adapterbot {__version__}"
+
+
+@dataclass(frozen=True)
+class CommandOptions:
+    """What was asked on the command line."""
+
+    checkpoints: tuple[str, ...]
+    command: str
+    outcomes: str = "noisy"
+    score_regex: str | None = None
+    score_json: str | None = None
+    lower_is_better: bool = False
+    assume_endpoints: bool = False
+    confidence: float = 0.95
+    limits: Limits = field(default_factory=Limits)
+    timeout: float = TIMEOUT
+    retries: int = RETRIES
+    pass_env: tuple[str, ...] = ()
+    resume: bool = False
+    output: Path | None = None
+    folder: Path = Path(".adapterbot")
+
+
+def run(options: CommandOptions, environment: Mapping[str, str] = os.environ) -> SavedBisect:
+    """Search checkpoints with a command, and write bisect.json.
+
+    Raises:
+        InputError: a checkpoint, the command or a path cannot be used; nothing was probed then.
+        OurFailure: the command failed for reasons of its own on a checkpoint, again and again.
+    """
+    directory = Path.cwd()
+    if not options.checkpoints:
+        raise InputError(
+            "names no checkpoints",
+            field="checkpoints",
+            fix="name them oldest first, or by a pattern such as 'checkpoints/*'",
+        )
+    checkpoints = bisect.named_checkpoints(options.checkpoints, directory)
+    reading = Reading.of(options.score_regex, options.score_json)
+    setting = Setting(
+        by=options.command,
+        kinds=(_kind(options, reading),),
+        first_good=options.assume_endpoints,
+        last_bad=options.assume_endpoints,
+        confidence=options.confidence,
+    )
+    output = options.output or options.folder / "bisect.json"
+    must_be_writable(output)
+    probe = Command(
+        options.command,
+        checkpoints,
+        directory=directory,
+        logs=options.folder / "bisect-logs",
+        reading=reading,
+        timeout=options.timeout,
+        retries=options.retries,
+        pass_on=options.pass_env,
+    )
+    journal = bisect.Journal(
+        options.folder / JOURNAL, bisect.heading(checkpoints, setting), resume=options.resume
+    )
+    stages = Stages(listener_for(environment))
+    with stages("bisect"):
+        result = bisect.run(
+            bisect.Search(checkpoints, setting),
+            probe,
+            limits=options.limits,
+            journal=journal,
+            progress=stages.listener.said,
+        )
+    found = bisect.saved(result, checkpoints, tool=TOOL, confidence=options.confidence)
+    atomic.write_text(output, found.model_dump_json(indent=2) + "\n")
+    return found
+
+
+def _kind(options: CommandOptions, reading: Reading | None) -> Kind:
+    """What the command's outcomes are, in the words of `--outcomes`."""
+    outcomes = options.outcomes
+    rooms = {"noisy": None, "repeat": 1, "exact": 1}
+    if outcomes not in rooms:
+        raise InputError(
+            f"{outcomes!r} is not one of {', '.join(rooms)}",
+            field="--outcomes",
+            fix="noisy: a run may err anew; repeat: it errs the same each time; exact: never",
+        )
+    if reading:
+        if outcomes == "exact":
+            raise InputError(
+                "a score is not exact", field="--outcomes", fix="use noisy or repeat with scores"
+            )
+        scores = Model.HIGHER_IS_BAD if options.lower_is_better else Model.LOWER_IS_BAD
+        return Kind(model=scores, room=rooms[outcomes])
+    model = Model.EXACT if outcomes == "exact" else Model.PASS_FAIL
+    return Kind(model=model, room=rooms[outcomes])
+
+
+def must_be_writable(path: Path) -> None:
+    """Finds out before the first probe what would otherwise be found after the last.
+
+    Raises:
+        InputError: a file cannot be written there.
+    """
+    if path.is_symlink() or path.is_dir():
+        raise InputError("is no file", file=str(path), field="--output", fix="name a file")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"cannot be written: {error.strerror}",
+            file=str(path),
+            field="--output",
+            fix="choose a folder that you may write to",
+        ) from error
+
+
+def replay(path: Path) -> SavedBisect:
+    """What the probes of a journal say, weighed anew.
+
+    Raises:
+        InputError: it is no journal, or contradicts itself.
+    """
+    about, entries = bisect.read(path)
+    try:
+        search = bisect.Search(about.checkpoints, about.setting)
+        for entry in entries:
+            search.take(entry)
+        result = bisect.conclude(search)
+    except bisect.Contradiction:
+        search.contradicted = True
+        result = bisect.conclude(search)
+    except (ValueError, IndexError) as error:
+        raise InputError(
+            f"holds what no search could have written: {error}", file=str(path), fix="start anew"
+        ) from error
+    return bisect.saved(result, about.checkpoints, tool=TOOL, confidence=about.setting.confidence)
+
+
+def exit_code(found: SavedBisect) -> ExitCode:
+    """3 for a broken checkpoint or a range, 0 when all are good, 2 when they cannot tell."""
+    if found.verdict is BisectVerdict.NOT_RUN:
+        return ExitCode.BAD_INPUT
+    return ExitCode.CLEAN if found.verdict is BisectVerdict.ALL_OK else ExitCode.FINDING

@@ -1,0 +1,285 @@
+"""bisect by a command: real processes, the exit-code contract, hostile names, kill −9."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+PROGRAM = [sys.executable, "-m", "adapterbot", "bisect"]
+ROOT = Path(__file__).resolve().parents[2]
+JUDGE = """
+import os, sys, pathlib
+with open({record!r}, "a") as record:
+    record.write(sys.argv[1] + "\\0")
+{body}
+"""
+
+
+@pytest.fixture
+def place(tmp_path):
+    """A folder of eight checkpoints, and a way to write the judge of them."""
+    for step in range(100, 900, 100):
+        (tmp_path / f"ckpt-{step}").mkdir()
+
+    def judge(body: str) -> str:
+        script = tmp_path / "judge.py"
+        record = str(tmp_path / "record")
+        script.write_text(JUDGE.format(record=record, body=body))
+        return f"{sys.executable} judge.py {{ckpt}}"
+
+    tmp_path.joinpath("record").write_text("")
+    return tmp_path, judge
+
+
+def bisect(folder: Path, *arguments: str, **options) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*PROGRAM, *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "GITHUB_TOKEN": "s3cret", **options},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def asked(folder: Path) -> list[str]:
+    return (folder / "record").read_text().split("\0")[:-1]
+
+
+STEP = "step = int(sys.argv[1].rpartition('-')[2])\n"
+
+
+def test_names_the_first_bad_checkpoint_in_natural_order(place) -> None:
+    folder, judge = place
+    (folder / "ckpt-1000").mkdir()  # sorted by number, not by letter
+    command = judge(STEP + "sys.exit(step >= 600)")
+    done = bisect(
+        folder, "ckpt-*", "--eval-command", command, "--outcomes", "exact", "--json", "-o", "b.json"
+    )
+    assert done.returncode == 3, done.stderr
+    found = json.loads(done.stdout)
+    assert found == json.loads((folder / "b.json").read_text())
+    assert found["verdict"] == "BROKEN_AT"
+    assert found["first_broken"] == "ckpt-600"
+    assert found["last_good"] == "ckpt-500"
+    assert found["probes"] == len(found["steps"]) == len(asked(folder)) <= 5
+    assert {(step["checkpoint"], step["ok"]) for step in found["steps"]} >= {
+        ("ckpt-500", True),
+        ("ckpt-600", False),
+    }
+    assert len(list((folder / ".adapterbot" / "bisect-logs").iterdir())) == found["probes"]
+
+
+@pytest.mark.parametrize(
+    ("body", "verdict", "first", "code"),
+    [
+        ("sys.exit(0)", "ALL_OK", None, 0),
+        ("sys.exit(1)", "BROKEN_AT", "ckpt-100", 3),
+    ],
+)
+def test_the_ends_come_first_and_may_end_it(place, body, verdict, first, code) -> None:
+    folder, judge = place
+    exact = ("--outcomes", "exact", "--json")
+    done = bisect(folder, "ckpt-*", "--eval-command", judge(body), *exact)
+    assert done.returncode == code, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["verdict"], found["first_broken"]) == (verdict, first)
+    assert found["probes"] <= 2
+
+
+def test_a_flaky_command_is_asked_until_it_is_certain(place) -> None:
+    folder, judge = place
+    body = STEP + (
+        "import hashlib\n"
+        f"n = open({str(folder / 'record')!r}).read().count(sys.argv[1] + '\\0')\n"
+        "noise = hashlib.sha256(f'{step} {n}'.encode()).digest()[0] / 256 < 0.15\n"
+        "sys.exit((step >= 400) != noise)"
+    )
+    done = bisect(folder, "ckpt-*", "--eval-command", judge(body), "--json", "--jobs", "2")
+    found = json.loads(done.stdout)
+    assert done.returncode == 3, done.stderr
+    assert found["first_broken"] == "ckpt-400"
+    assert found["probability"] >= 0.95
+    assert len(asked(folder)) > 6
+
+
+def test_125_is_stepped_around_and_widens_the_answer(place) -> None:
+    folder, judge = place
+    command = judge(STEP + "sys.exit(125 if step in (400, 500) else step >= 500)")
+    done = bisect(folder, "ckpt-*", "--eval-command", command, "--outcomes", "exact", "--json")
+    found = json.loads(done.stdout)
+    assert done.returncode == 3
+    assert found["verdict"] == "BROKEN_WITHIN"
+    assert found["interval"] == ["ckpt-400", "ckpt-600"]
+    assert "could not be evaluated" in found["note"]
+
+
+@pytest.mark.parametrize("body", ["sys.exit(126)", "sys.exit(200)", "os.kill(os.getpid(), 9)"])
+def test_a_failure_of_ours_is_retried_and_never_called_bad(place, body) -> None:
+    folder, judge = place
+    done = bisect(folder, "ckpt-*", "--eval-command", judge(body), "--retries", "1")
+    assert done.returncode == 1, done.stdout
+    assert "the eval command failed on ckpt-800" in done.stderr
+    assert asked(folder) == ["ckpt-800"] * 2
+    assert not (folder / ".adapterbot" / "bisect.json").exists()
+
+
+def test_a_time_out_is_ours_and_the_whole_process_group_ends(place) -> None:
+    folder, judge = place
+    body = (
+        "import subprocess, time\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+        f"pathlib.Path({str(folder / 'pid')!r}).write_text(str(child.pid))\n"
+        "time.sleep(60)"
+    )
+    done = bisect(
+        folder, "ckpt-*", "--eval-command", judge(body), "--timeout", "1", "--retries", "0"
+    )
+    assert done.returncode == 1
+    assert "still running after 1 s" in done.stderr
+    pid = int((folder / "pid").read_text())
+    for _ in range(100):
+        state = Path(f"/proc/{pid}/stat")
+        if not state.exists() or state.read_text().split()[2] == "Z":
+            break
+        time.sleep(0.05)
+    else:
+        pytest.fail("a grandchild lives on")
+
+
+def test_the_command_sees_no_secret(place) -> None:
+    folder, judge = place
+    body = f"pathlib.Path({str(folder / 'env')!r}).write_text(repr(dict(os.environ)))\nsys.exit(0)"
+    bisect(
+        folder,
+        *("ckpt-*", "--eval-command", judge(body), "--outcomes", "exact"),
+        *("--pass-env", "WANTED"),
+        GITHUB_OUTPUT="x",
+        AWS_SECRET_ACCESS_KEY="k",
+        WANTED="yes",
+    )
+    seen = (folder / "env").read_text()
+    assert "'WANTED': 'yes'" in seen
+    for secret in ("s3cret", "GITHUB_", "AWS_SECRET"):
+        assert secret not in seen
+
+
+def test_hostile_names_are_passed_through_inert(place) -> None:
+    """Names with shell syntax, quotes, newlines and our own placeholders stay one argument."""
+    folder, judge = place
+    names = ["a b", "$(touch pwned)", 'it\'s; "x"', "new\nline", "{index}{ckpt}", "`id`"]
+    for name in names:
+        (folder / name).mkdir()
+    command = judge("sys.exit('line' in sys.argv[1] or sys.argv[1][0] in '{`')")
+    done = bisect(folder, *names, "--eval-command", command, "--outcomes", "exact", "--json")
+    assert done.returncode == 3, done.stderr
+    assert json.loads(done.stdout)["first_broken"] == "new\nline"
+    assert set(asked(folder)) <= set(names)
+    assert not (folder / "pwned").exists()
+
+
+def test_scores_are_read_and_searched_without_a_threshold(place) -> None:
+    folder, judge = place
+    body = STEP + 'print(\'noise 1\\n{"eval": {"acc": %s}}\' % (0.9 - 0.3 * (step >= 300)))'
+    done = bisect(
+        folder,
+        *("ckpt-*", "--eval-command", judge(body), "--score-json", "eval.acc", "--json"),
+        *("--probes-max", "40"),
+    )
+    found = json.loads(done.stdout)
+    assert done.returncode == 3, done.stderr
+    assert found["first_broken"] == "ckpt-300"
+    broken = bisect(
+        folder,
+        *("ckpt-*", "--eval-command", judge("print('none')"), "--score-regex", "acc=([0-9.]+)"),
+        *("--retries", "0"),
+    )
+    assert broken.returncode == 1
+    assert "no score in what it wrote" in broken.stderr
+
+
+def test_probes_max_ends_with_a_range(place) -> None:
+    folder, judge = place
+    command = judge(STEP + "sys.exit(step >= 600)")
+    done = bisect(folder, "ckpt-*", "--eval-command", command, "--probes-max", "3", "--json")
+    found = json.loads(done.stdout)
+    assert (done.returncode, found["verdict"], found["probes"]) == (3, "BROKEN_WITHIN", 3)
+    assert sum(c["probability"] for c in found["posterior"]) + found["none_broken"] >= 0.9
+
+
+def test_killed_at_any_moment_it_goes_on_without_repeating_a_probe(place) -> None:
+    folder, judge = place
+    command = judge(STEP + "import time; time.sleep(0.15); sys.exit(step >= 600)")
+    arguments = ["ckpt-*", "--eval-command", command, "--outcomes", "exact", "--json"]
+    for _ in range(3):
+        process = subprocess.Popen(
+            [*PROGRAM, *arguments, "--resume"],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        before = len(asked(folder))
+        for _ in range(400):
+            if len(asked(folder)) > before + 1:
+                break
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    journal = folder / ".adapterbot" / "bisect.journal"
+    finished = [json.loads(line)["index"] for line in journal.read_text().splitlines()[1:]]
+    with journal.open("a") as stream:
+        stream.write('{"index": 3, "outc')  # cut off in writing
+    runs_before = len(asked(folder))
+    done = bisect(folder, *arguments, "--resume")
+    found = json.loads(done.stdout)
+    assert done.returncode == 3, done.stderr
+    assert found["first_broken"] == "ckpt-600"
+    indices = [step["checkpoint"] for step in found["steps"]]
+    assert len(indices) == len(set(indices)), "a finished probe was repeated"
+    assert len(asked(folder)) - runs_before == len(indices) - len(finished)
+    replayed = bisect(folder, "replay", ".adapterbot/bisect.journal", "--json")
+    assert replayed.returncode == 3
+    assert json.loads(replayed.stdout) == found
+    log = bisect(folder, "log", ".adapterbot/bisect.journal", "--json")
+    assert json.loads(log.stdout)["steps"] == found["steps"]
+    other = bisect(folder, "ckpt-*", "--eval-command", f"{command} other", "--resume")
+    assert other.returncode == 2
+    assert "belongs to another search" in other.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["ckpt-100", "ckpt-200", "ckpt-100"], 2, "named twice"),
+        (["ckpt-100", "./ckpt-100"], 2, "named twice"),
+        (["ckpt-100", "ckpt-111"], 2, "does not exist"),
+        (["ckpt-100"], 2, "a search needs two"),
+        ([], 2, "names no checkpoints"),
+        (["ckpt-*", "--eval-command", "true"], 2, "{ckpt}"),
+        (["ckpt-*", "--eval-command", "true 'x {ckpt}"], 2, "close its quotes"),
+        (["ckpt-*", "--eval-command", "no-such-program {ckpt}"], 1, "there is no such program"),
+        (["ckpt-*", "--outcomes", "sometimes"], 2, "sometimes"),
+        (["ckpt-*", "--score-regex", "("], 2, "is no pattern"),
+        (["ckpt-*", "--budget", "soon"], 2, "no length of time"),
+        (["ckpt-*", "--pass-env", "GITHUB_TOKEN"], 2, "never passed on"),
+        (["ckpt-*", "-o", "/proc/b.json"], 2, "cannot be written"),
+        (["ckpt-*", "-o", "ckpt-100"], 2, "is no file"),
+    ],
+)
+def test_bad_input_is_found_before_the_first_probe(place, arguments, code, says) -> None:
+    folder, judge = place
+    if "--eval-command" not in arguments:
+        arguments = [*arguments, "--eval-command", judge("sys.exit(0)")]
+    done = bisect(folder, *arguments)
+    assert (done.returncode, says in done.stderr) == (code, True), done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert asked(folder) == []
