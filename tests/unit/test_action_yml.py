@@ -40,7 +40,9 @@ def envvars() -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
         if name in {"gate", "bisect", "publish", "answer"}:
-            for parameter in command.params:
+            # What a command group does when nothing in it is named.
+            inner = getattr(command, "commands", {}).get("search", command)
+            for parameter in inner.params:
                 if parameter.envvar:
                     found.setdefault(str(parameter.envvar), set()).add(name)
     return found
