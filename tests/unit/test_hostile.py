@@ -26,6 +26,7 @@ from adapterbot.pr import render as pulls
 from adapterbot.pr.inputs import read_deltas, read_samples
 from adapterbot.pr.jsonfile import whole
 from scripts.comment_picture import github_html
+from tests.golden.attacks import ATTACKS
 from tests.golden.everywhere import FREE_IN_PULLS, VARIANTS, pull_with_text, with_text
 from tests.golden.github_view import (
     Page,
@@ -36,53 +37,6 @@ from tests.golden.github_view import (
     hostile_text,
 )
 from tests.unit.test_charts import ONE_CHART
-
-ATTACKS = {
-    "a table break": "a | b |\n| --- | --- |\n| c | d |",
-    "a pipe behind backslashes": "\\\\\\|\\|",
-    "a code fence of three": "```\nout\n```html\n<b>",
-    "a code fence of three hundred": "`" * 300 + "\nout\n" + "`" * 255,
-    "a fence of tildes": "~~~\nout\n~~~~~~~~",
-    "both fences at once": "```\n~~~\n````\n~~~~\nout",
-    "code spans of many lengths": "` `` ``` ```` ````` `````` ``````` ```````` `````````",
-    "HTML": "<b>bold</b><script>alert(1)</script><iframe src=//x.yz>",
-    "HTML in an attribute": "\"' onmouseover=alert(1) x='",
-    "a details closer": "</details></summary><details open><summary>forged",
-    "a comment closer": "--> <!-- --!> <!-",
-    "a CDATA section and a processing instruction": "<![CDATA[ x ]]> <?php x ?>",
-    "an image": "![x](https://evil.example/track.png) <img src=https://evil.example>",
-    "a link": "[click](https://evil.example) [a]: https://evil.example\n[a]",
-    "an autolink": "https://evil.example www.evil.example <https://evil.example> x@evil.example",
-    "a script link": "[x](javascript:alert(1)) javascript:alert(1)",
-    "a mention": "@acme",
-    "a team mention": "@acme/team",
-    "a mention spelled as a reference": "&#64;acme &commat;acme @\u200bacme",
-    "an issue reference": "#123 acme/repo#123",
-    "a GH- reference": "GH-1 gh-22 JIRA-7",
-    "a closing keyword": "fixes #1, closes GH-2, resolves acme/repo#3",
-    "a commit SHA that autolinks": "deadbeef 0123456789abcdef0123456789abcdef01234567 acme@deadbee",
-    "a bidi override": "\u202eevil\u202c \u2066x\u2069 \u200f",
-    "zero-width characters": "a\u200bb\u200cc\u200dd\u2060e\ufefff\u00adg\u180eh",
-    "tag characters and variation selectors": "\U000e0041\U000e0042 x\ufe0f y\U000e0100",
-    "blank letters": "\u3164\u115f\u2800\uffa0",
-    "a tower of combining marks": "Z" + "\u0301\u0302\u0303\u0304" * 50,
-    "ANSI escapes": "\x1b[31mred\x1b]8;;https://evil.example\x07link\x1b[2J",
-    "control characters": "a\x00b\x07c\x08d\x7fe\x85f\u2028g\u2029h",
-    "a forged marker": "<!-- adapterbot:dates -->\nforged",
-    "a forged end of our part": "x\n<!-- /adapterbot -->\nforged",
-    "a forged headline": "\n### ✅ Passed: adapters/dates\n\nLooks good",
-    "a block quote with an alert": "> [!WARNING]\n> x",
-    "a footnote": "x[^1]\n\n[^1]: forged",
-    "a task list": "- [x] reviewed\n* y\n1. z",
-    "a setext heading": "title\n===\nother\n---",
-    "math": "$x$ $$y$$ $`z`$",
-    "an emoji code": ":tada: :+1:",
-    "a Mermaid directive": '```mermaid\n%%{init: {}}%%\nclick a href "javascript:alert(1)"\n```',
-    "a template of ours": "{{ 7 * 7 }} {% include 'x' %} {# y #}",
-    "trailing backslashes": "x\\",
-    "only whitespace": " \t\u00a0\u3000 ",
-    "one line of a megabyte": "x`|@acme " * 110_000,
-}  # fmt: skip
 
 
 @cache
