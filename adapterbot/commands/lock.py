@@ -134,6 +134,7 @@ def _write_rows(tree: Tree, pinned: Pinned, made: Lock, path: Path, *, wanted: b
     if not wanted or pinned.dataset is None:
         path.unlink(missing_ok=True)
         return
+    from adapterbot.lock.locked_rows import rows_text
     from adapterbot.lock.rows import read_rows, row_digests
 
     dataset = pinned.dataset
@@ -141,7 +142,7 @@ def _write_rows(tree: Tree, pinned: Pinned, made: Lock, path: Path, *, wanted: b
     digests: Mapping[str, Iterator[bytes]] = {
         dataset.relative[name]: row_digests(file) for name, file in read_rows(tree, *local).items()
     }
-    atomic.write_text(path, "".join(sidecar.rows_text(made.closure_sha, digests)))
+    atomic.write_text(path, "".join(rows_text(made.closure_sha, digests)))
 
 
 def _adapters_of(tree: Tree, training: TrainingConfig) -> tuple[str, ...]:

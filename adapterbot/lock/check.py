@@ -111,6 +111,8 @@ def check(
 
 
 def _clip(text: str) -> str:
+    # A file's name may be bytes that are no text.
+    text = text.encode("utf-8", "backslashreplace").decode()
     return text if len(text) <= _MAX_LINE else f"{text[: _MAX_LINE - 1]}…"
 
 

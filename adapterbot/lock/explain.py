@@ -19,7 +19,7 @@ from adapterbot.lock.digests import DatasetFiles
 from adapterbot.lock.hashing import combined
 from adapterbot.lock.pinned import Pinned, measure
 from adapterbot.lock.schema import Lock
-from adapterbot.lock.sidecar import Sidecar, locked_rows
+from adapterbot.lock.sidecar import Sidecar
 from adapterbot.tree import Tree
 
 _SHOWN = 5
@@ -113,6 +113,7 @@ class Then:
 
     def _rows_moved(self, now: DatasetFiles) -> str:
         """`+120 rows, −3 rows, 14 changed`, or nothing where rows cannot be compared."""
+        from adapterbot.lock.locked_rows import locked_rows
         from adapterbot.lock.rows import dataset_diff, digests_of, read_rows
 
         try:

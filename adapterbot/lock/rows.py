@@ -9,15 +9,22 @@ Nothing here reads a file; `row_files` does.
 from __future__ import annotations
 
 import hashlib
-import json
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain, islice
 
 from adapterbot.errors import InputError
 from adapterbot.lock.row_files import Row, RowFile, Rows, read_rows
-from adapterbot.lock.schema import unique_object
+from adapterbot.lock.row_pairs import (
+    DIGEST_BYTES,
+    Unmatched,
+    as_meant,
+    as_written,
+    match_by_meaning,
+    pair_by_cells,
+    pair_by_place,
+)
 from adapterbot.records import DatasetDiff, FileDiff, RowExample
 
 __all__ = ["Rows", "dataset_diff", "digests_of", "read_rows", "row_digests"]
@@ -25,14 +32,7 @@ __all__ = ["Rows", "dataset_diff", "digests_of", "read_rows", "row_digests"]
 EXAMPLES = 5
 EXAMPLE_CHARACTERS = 600
 MAX_ROWS = 5_000_000
-# Beyond these a dataset is another one, and pairing its rows up would explain nothing.
-MAX_PAIRED = 50_000
 MAX_LISTED = 100
-_CELLS = 64
-_DIGEST = 16  # bytes: no two rows of one dataset will meet
-_NEIGHBOURS = 20_000
-
-Cell = tuple[str, str]
 
 
 def dataset_diff(before: Rows, after: Rows, *, examples: int = EXAMPLES) -> DatasetDiff:
@@ -75,7 +75,7 @@ def _first(count: int, examples: Iterable[RowExample]) -> tuple[RowExample, ...]
 
 def _example(here: Row, old: Row | None, new: Row | None) -> RowExample:
     return RowExample(
-        file=here.file[-900:],
+        file=_shown(here.file),
         line=here.line,
         before=old and _clipped(old),
         after=new and _clipped(new),
@@ -89,7 +89,7 @@ def _clipped(row: Row) -> str:
 
 def row_digests(rows: Iterable[Row]) -> Iterator[bytes]:
     """A digest of what each row means, 16 bytes: all that a lock keeps of it."""
-    return map(_as_meant, rows)
+    return map(as_meant, rows)
 
 
 def digests_of(rows: Rows) -> Rows:
@@ -99,7 +99,7 @@ def digests_of(rows: Rows) -> Rows:
     def known_by_digest(file: RowFile) -> RowFile:
         def read() -> Iterator[Row]:
             for row in file:
-                yield row._replace(content=_as_meant(row).hex().encode())
+                yield row._replace(content=as_meant(row).hex().encode())
 
         return RowFile(file.name, file.digest, read)
 
@@ -126,24 +126,6 @@ def _counterparts(
 
 
 # ---------------------------------------------------------------- one comparison
-
-
-@dataclass
-class _Unmatched:
-    """The rows of one side that the other does not have; each with the row before it that both
-    have. Of a great many only the first are held."""
-
-    total: int = 0
-    rows: list[tuple[bytes, Row]] = field(default_factory=list)
-
-    def add(self, anchor: bytes, row: Row) -> None:
-        self.total += 1
-        if len(self.rows) < MAX_PAIRED:
-            self.rows.append((anchor, row))
-
-    @property
-    def overflows(self) -> bool:
-        return self.total > len(self.rows)
 
 
 @dataclass
@@ -178,20 +160,20 @@ class _Compared:
 
 def _compare(old: Sequence[RowFile], new: Sequence[RowFile]) -> _Compared:
     name = _named(old, new)
-    split = _split(name, old, new, _as_written)
+    split = _split(name, old, new, as_written)
     if split.removed.overflows or split.added.overflows:
-        split = _split(name, old, new, _as_meant)
+        split = _split(name, old, new, as_meant)
     removed, added = split.removed, split.added
     rewritten = bool(removed.total and added.total)
     changed: list[tuple[Row, Row]] = []
     if not (removed.overflows or added.overflows):
-        _match_by_meaning(removed, added)
-        changed = _pair_by_cells(removed, added, new)
-        changed += _pair_by_place(removed, added)
+        match_by_meaning(removed, added)
+        changed = pair_by_cells(removed, added, new)
+        changed += pair_by_place(removed, added)
         changed.sort(key=lambda pair: (pair[1].file, pair[1].line))
     same = not (removed.total or added.total or changed)
     if same and rewritten:
-        split = _split(name, old, new, _as_meant)
+        split = _split(name, old, new, as_meant)
     return _Compared(
         name=name,
         rows_before=split.rows_before,
@@ -210,8 +192,13 @@ def _named(old: Sequence[RowFile], new: Sequence[RowFile]) -> str:
         files[0].name if len(files) == 1 else f"{len(files)} files" for files in (old, new)
     )
     if not old or not new or left == right:
-        return (right if new else left)[-900:]
-    return f"{left[-900:]} → {right[-900:]}"
+        return _shown(right if new else left)
+    return f"{_shown(left)} → {_shown(right)}"
+
+
+def _shown(name: str) -> str:
+    """A file's name for a reader; it may be long, or bytes that are no text."""
+    return name.encode("utf-8", "backslashreplace").decode()[-900:]
 
 
 # ---------------------------------------------------------------- rows that both sides have
@@ -221,8 +208,8 @@ def _named(old: Sequence[RowFile], new: Sequence[RowFile]) -> str:
 class _Split:
     rows_before: int
     rows_after: int
-    removed: _Unmatched
-    added: _Unmatched
+    removed: Unmatched
+    added: Unmatched
     reordered: bool
 
 
@@ -232,9 +219,9 @@ def _split(
     """Take the rows that are on both sides out of the comparison, as often as they are on both."""
     left, left_order = _counted(name, old, key)
     rows_before, spare = left.total(), left.copy()
-    added, removed = _Unmatched(), _Unmatched()
+    added, removed = Unmatched(), Unmatched()
     anchor, rows_after = b"", 0
-    right_order = hashlib.blake2b(digest_size=_DIGEST)
+    right_order = hashlib.blake2b(digest_size=DIGEST_BYTES)
     for row in chain.from_iterable(new):
         rows_after += 1
         digest = key(row)
@@ -259,7 +246,7 @@ def _counted(
     name: str, files: Sequence[RowFile], key: Callable[[Row], bytes]
 ) -> tuple[Counter[bytes], bytes]:
     counted: Counter[bytes] = Counter()
-    order = hashlib.blake2b(digest_size=_DIGEST)
+    order = hashlib.blake2b(digest_size=DIGEST_BYTES)
     for number, row in enumerate(chain.from_iterable(files)):
         if number >= MAX_ROWS:
             raise InputError(
@@ -269,122 +256,3 @@ def _counted(
         counted[digest] += 1
         order.update(digest)
     return counted, order.digest()
-
-
-def _as_written(row: Row) -> bytes:
-    return hashlib.blake2b(row.content, digest_size=_DIGEST).digest()
-
-
-def _as_meant(row: Row) -> bytes:
-    return hashlib.blake2b(_canonical(_value(row)), digest_size=_DIGEST).digest()
-
-
-def _value(row: Row) -> object:
-    """The row as JSON, or its text when it is not (unambiguous) JSON."""
-    try:
-        return json.loads(row.content, object_pairs_hook=unique_object)
-    except (ValueError, RecursionError):
-        return row.content.decode("utf-8", "backslashreplace")
-
-
-def _canonical(value: object) -> bytes:
-    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return text.encode("utf-8", "backslashreplace")
-
-
-def _match_by_meaning(removed: _Unmatched, added: _Unmatched) -> None:
-    """Take out the rows that are only written differently: spaces, the order of keys."""
-    if not (removed.rows and added.rows):
-        return
-    left = Counter(_as_meant(row) for _, row in removed.rows)
-    both = left & Counter(_as_meant(row) for _, row in added.rows)
-    for side in (removed, added):
-        spare = both.copy()
-        kept = []
-        for anchor, row in side.rows:
-            digest = _as_meant(row)
-            if spare[digest] > 0:
-                spare[digest] -= 1
-            else:
-                kept.append((anchor, row))
-        side.rows, side.total = kept, len(kept)
-
-
-# ---------------------------------------------------------------- rows that became others
-
-
-def _pair_by_cells(
-    removed: _Unmatched, added: _Unmatched, new: Sequence[RowFile]
-) -> list[tuple[Row, Row]]:
-    """Pair the rows that share a cell which is in no other row: an id, a prompt."""
-    if not (removed.rows and added.rows):
-        return []
-    left = _owners(row for _, row in removed.rows)
-    right = _owners(row for _, row in added.rows)
-    telling = {cell for cell in left.keys() & right.keys() if left[cell] >= 0 <= right[cell]}
-    # A category that happens to be once on each side tells nothing; unchanged rows have it too.
-    ours = {(row.file, row.line) for _, row in added.rows}
-    for row in islice(chain.from_iterable(new), _NEIGHBOURS) if telling else ():
-        if (row.file, row.line) not in ours:
-            telling.difference_update(_cells(_value(row)))
-    votes = Counter((left[cell], right[cell]) for cell in telling)
-    pairs: dict[int, int] = {}
-    taken: set[int] = set()
-    for (i, j), _ in sorted(votes.items(), key=lambda item: (-item[1], item[0])):
-        if i not in pairs and j not in taken:
-            pairs[i] = j
-            taken.add(j)
-    return _take(removed, added, pairs)
-
-
-def _owners(rows: Iterable[Row]) -> dict[Cell, int]:
-    """Cell → the index of the row that alone has it, or −1 when several have."""
-    found: dict[Cell, int] = {}
-    for index, row in enumerate(rows):
-        for cell in _cells(_value(row)):
-            found[cell] = index if found.get(cell, index) == index else -1
-    return found
-
-
-def _cells(value: object) -> Iterator[Cell]:
-    """The leaves of a row, each with its path; of a row that has very many, the first."""
-    return islice(_leaves(value, ""), _CELLS)
-
-
-def _leaves(value: object, path: str) -> Iterator[Cell]:
-    if isinstance(value, dict):
-        for name in sorted(value):
-            yield from _leaves(value[name], f"{path}.{name}")
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from _leaves(item, f"{path}[{index}]")
-    elif value not in (None, "", True, False):
-        yield path, str(value)
-
-
-def _pair_by_place(removed: _Unmatched, added: _Unmatched) -> list[tuple[Row, Row]]:
-    """Pair what stands between the same rows, where it is as many rows as before."""
-    left, right = _by_anchor(removed), _by_anchor(added)
-    pairs: dict[int, int] = {}
-    for anchor, rows in left.items():
-        if len(rows) == len(right.get(anchor, ())):
-            pairs.update(zip(rows, right[anchor], strict=True))
-    return _take(removed, added, pairs)
-
-
-def _by_anchor(side: _Unmatched) -> dict[bytes, list[int]]:
-    found: dict[bytes, list[int]] = defaultdict(list)
-    for index, (anchor, _) in enumerate(side.rows):
-        found[anchor].append(index)
-    return found
-
-
-def _take(
-    removed: _Unmatched, added: _Unmatched, pairs: Mapping[int, int]
-) -> list[tuple[Row, Row]]:
-    taken = [(removed.rows[i][1], added.rows[j][1]) for i, j in pairs.items()]
-    gone = set(pairs.values())
-    removed.rows = [entry for i, entry in enumerate(removed.rows) if i not in pairs]
-    added.rows = [entry for j, entry in enumerate(added.rows) if j not in gone]
-    removed.total, added.total = len(removed.rows), len(added.rows)
-    return taken

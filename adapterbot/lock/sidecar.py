@@ -8,11 +8,10 @@ its lists of files are believed only where they give the very hash that the lock
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
 from adapterbot.errors import InputError
-from adapterbot.lock.row_files import Row, RowFile, Rows
 from adapterbot.lock.schema import Lock, line_text, parse_object, required, sha256_text
 from adapterbot.tree import Tree
 
@@ -20,7 +19,6 @@ FILE = "pinned.json"
 ROWS = "rows.txt"
 _FIX = "write it again with `adapterbot lock write`"
 _MAX_ENTRIES = 200_000
-_FILE_LINE = "file "
 
 
 @dataclass(frozen=True)
@@ -102,48 +100,3 @@ def loads(content: bytes, name: str) -> Sidecar:
             for path, files in adapters.items()
         },
     )
-
-
-# ---------------------------------------------------------------- rows
-
-
-def rows_text(closure_sha: str, files: Mapping[str, Iterable[bytes]]) -> Iterator[str]:
-    """The lines of rows.txt: the closure, then for each file its name and a digest per row."""
-    yield f"closure {closure_sha}\n"
-    for name, digests in files.items():
-        yield f"{_FILE_LINE}{name}\n"
-        for digest in digests:
-            yield f"{digest.hex()}\n"
-
-
-def locked_rows(tree: Tree, lock_path: str, sidecar: Sidecar) -> Rows | None:
-    """The rows that were locked, each known by its digest only; None where they were not kept.
-
-    Raises:
-        InputError: the file is broken.
-    """
-    path = f"{folder(lock_path)}/{ROWS}"
-    if not tree.has(path):
-        return None
-    with tree.open(path) as stream:
-        if stream.readline(100).decode(errors="replace").split() != [
-            "closure",
-            sidecar.closure_sha,
-        ]:
-            return None
-    return {
-        name: RowFile(name, digest, lambda name=name: _rows_of(tree, path, name))  # type: ignore[misc]
-        for name, digest in sidecar.dataset.items()
-    }
-
-
-def _rows_of(tree: Tree, path: str, name: str) -> Iterator[Row]:
-    inside, number = False, 0
-    with tree.open(path) as stream:
-        for line in stream:
-            if line.startswith(_FILE_LINE.encode()):
-                inside = line[len(_FILE_LINE) :].decode(errors="replace").rstrip("\n") == name
-                number = 0
-            elif inside:
-                number += 1
-                yield Row(name, number, line.strip())

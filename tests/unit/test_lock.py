@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -336,6 +337,18 @@ def test_every_data_field_counts_and_the_line_is_that_of_the_file(project: Path)
         assert (part.part, part.line) == ("dataset_sha", line)
         assert f"data/{name} changed" in part.explanation
         (project / "data" / name).write_bytes(before)
+
+
+def test_a_name_that_is_no_text_is_locked_and_told(project: Path) -> None:
+    odd = project / "data" / os.fsdecode(b"\xff.jsonl")
+    odd.write_text("{}\n")
+    (project / "soup.yaml").write_text("base: ./base\ndata: {train: data}\n")
+    commands.write(project / "soup.yaml", project / "soup.lock", rows=True)
+    assert check(project) is LockStatus.OK
+    odd.write_text("{}\n{}\n")
+    result = commands.check(project / "soup.lock", project / "soup.yaml").record()
+    (part,) = [part for part in result.parts if not part.ok]
+    assert part.explanation == "+1 row: data/\\udcff.jsonl changed"
 
 
 def test_a_lock_does_not_depend_on_where_the_project_lies(project: Path, tmp_path: Path) -> None:

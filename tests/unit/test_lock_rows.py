@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from adapterbot.errors import InputError
 from adapterbot.gittree import GitTree
-from adapterbot.lock import rows as rows_module
+from adapterbot.lock import row_pairs
 from adapterbot.lock.rows import dataset_diff, read_rows
 from adapterbot.records import DatasetDiff
 from adapterbot.tree import WorkTree
@@ -147,7 +147,7 @@ def test_two_git_refs(tmp_path: Path) -> None:
 def test_a_great_many_are_counted_and_not_paired(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rows_module, "MAX_PAIRED", 10)
+    monkeypatch.setattr(row_pairs, "MAX_PAIRED", 10)
     after = [{**row, "answer": "no"} for row in BASE]
     files = {"t.jsonl": jsonl(*BASE)}
     assert counts(diff(tmp_path / "1", files, {"t.jsonl": jsonl(*after)})) == (20, 20, 0)
