@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -454,6 +455,13 @@ def test_rows_that_changed_are_shown() -> None:
     assert (
         "@@ a.jsonl:3 @@\n-was\n+is\n@@ a.jsonl:2 @@\n-old row\n@@ a.jsonl:9 @@\n+new ```" in text
     )
+
+
+def test_the_example_of_the_docs_is_what_comes_out(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "pr.md").read_text("utf-8")
+    shown = dict(re.findall(r"<!-- example: (\w+) -->\n```\w+\n(.*?)```", page, re.DOTALL))
+    path = put(tmp_path / "eval.json", shown["deltas"])
+    assert shown["table"] in render.markdown(a_pull(deltas=read_deltas(path, "x")[0]))
 
 
 # ---------------------------------------------------------------- body and budget
