@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
@@ -13,6 +13,7 @@ from adapterbot.errors import InputError
 from adapterbot.lock.digest_cache import DigestCache
 from adapterbot.lock.environment import DEFAULT_NAME
 from adapterbot.lock.hashing import combined, hash_files
+from adapterbot.lock.schema import parse_object
 from adapterbot.lock.training import Named, TrainingConfig, load_training
 from adapterbot.tree import Tree, WorkTree, join, normalise
 
@@ -20,7 +21,9 @@ from adapterbot.tree import Tree, WorkTree, join, normalise
 _SETTING_SUFFIXES = frozenset({".json", ".model", ".txt", ".jinja", ".py", ".tiktoken"})
 _WEIGHT_SUFFIXES = frozenset({".safetensors", ".bin", ".pt", ".pth", ".gguf"})
 _NOTES = ("readme*", "license*", "notice*", "usage*", "training_args*", "trainer_state*")
-_OWN_WEIGHTS = re.compile(r"(adapter_)?model(-\d+-of-\d+)?\.safetensors")
+_ADAPTER_WEIGHTS = "adapter_model.safetensors"
+_OWN_WEIGHTS = {"model.safetensors", _ADAPTER_WEIGHTS}
+_INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(@[\w./-]+)?")
 _PATTERN = re.compile(r"[*?\[]")
 _DATA_SUFFIXES = frozenset({".jsonl", ".ndjson", ".json", ".csv", ".parquet", ".txt"})
@@ -29,27 +32,49 @@ _DATA_SUFFIXES = frozenset({".jsonl", ".ndjson", ".json", ".csv", ".parquet", ".
 # ---------------------------------------------------------------- base model
 
 
-def model_file_names(names: Iterable[str]) -> list[str]:
+def model_file_names(names: Iterable[str], read: Callable[[str], bytes]) -> list[str]:
     """The files, of all that a model directory or repository holds, which decide what it computes.
 
-    They are those that transformers loads: of the top level only, and of several copies of the
-    weights (safetensors, pickle, GGUF, a vendor's own) the first in that order. So a repository, a
-    full download of it and the client's cache of what it loaded agree.
+    They are those that transformers loads: settings of the top level, and of several copies of the
+    weights (safetensors, pickle or GGUF, a vendor's own) the first in that order. So a repository,
+    a full download of it and the client's cache of what it loaded agree.
+
+    Args:
+        read: the content of one of them; asked for the index of sharded weights, which may name
+            any file.
+
+    Raises:
+        InputError: the index is broken.
     """
+    present = set(names)
     settings: list[str] = []
-    weights: list[str] = []
-    for name in names:
+    weights: set[str] = set()
+    for name in present:
         base = PurePosixPath(name).name.lower()
         if "/" in name or base.startswith(".") or any(fnmatch(base, note) for note in _NOTES):
             continue
         suffix = PurePosixPath(base).suffix
         if suffix in _WEIGHT_SUFFIXES:
-            weights.append(name)
+            weights.add(name)
         elif suffix in _SETTING_SUFFIXES:
             settings.append(name)
-    own = [name for name in weights if _OWN_WEIGHTS.fullmatch(name)]
-    safe = [name for name in weights if name.endswith(".safetensors")]
-    return sorted([*settings, *(own or safe or weights)])
+    shards = {
+        shard
+        for index in _INDEXES
+        if index in present
+        for shard in _shards(read(index), index) & present
+    }
+    safe = {name for name in weights | shards if name.endswith(".safetensors")}
+    own = safe & (_OWN_WEIGHTS | shards)
+    return sorted([*settings, *(own if own - {_ADAPTER_WEIGHTS} else safe or weights | shards)])
+
+
+def _shards(content: bytes, index: str) -> set[str]:
+    fix = "save the model again"
+    named = parse_object(content, index, fix).get("weight_map")
+    if not isinstance(named, dict) or not all(isinstance(file, str) for file in named.values()):
+        raise InputError("must be an object", file=index, field="weight_map", fix=fix)
+    return set(named.values())
 
 
 def model_files(tree: Tree, directory: str, cache: DigestCache | None = None) -> dict[str, str]:
@@ -59,7 +84,10 @@ def model_files(tree: Tree, directory: str, cache: DigestCache | None = None) ->
         InputError: the directory holds no model.
     """
     prefix = f"{directory}/" if directory else ""
-    names = model_file_names(name.removeprefix(prefix) for name in tree.files(directory))
+    names = model_file_names(
+        (name.removeprefix(prefix) for name in tree.files(directory)),
+        lambda name: tree.read(prefix + name),
+    )
     if "config.json" not in names:
         raise InputError(
             f"holds no model in {tree.label} (no config.json)",
@@ -269,7 +297,7 @@ def _hub_dataset(
     from adapterbot.lock.hub import HubRepo, hub_files
 
     repo = HubRepo(entry.text, "dataset", training.path, entry.place)
-    found = hub_files(repo, lambda names: sorted(_data_names(names)), cache)
+    found = hub_files(repo, lambda names, _: sorted(_data_names(names)), cache)
     return {f"{repo.name}/{name}": digest for name, digest in found.items()}
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoSibling
 
 Kind = Literal["model", "dataset"]
-Choose = Callable[[Iterable[str]], list[str]]
+Choose = Callable[[Iterable[str], Callable[[str], bytes]], list[str]]
+"""Picks from the names of a repository, and may read a small file to do so."""
+
 MAX_FETCHED = 1_000
 
 
@@ -82,7 +85,9 @@ def hub_files(repo: HubRepo, choose: Choose, cache: DigestCache | None = None) -
         ask = api.model_info if repo.kind == "model" else api.dataset_info
         info = ask(repo.name, revision=repo.revision, files_metadata=True)
         siblings = {normalise(file.rfilename): file for file in info.siblings or ()}
-        return _digests(repo, info.sha or "", siblings, choose(siblings), cache)
+        fetch = partial(_fetch, repo, info.sha or "")
+        chosen = choose(siblings, lambda name: fetch(name).read_bytes())
+        return _digests(repo, siblings, chosen, fetch, cache)
     except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
         raise repo.bad(
             f"{repo.text!r} is neither in the repository nor a {repo.kind} that the Hub shows us",
@@ -98,15 +103,20 @@ def hub_files(repo: HubRepo, choose: Choose, cache: DigestCache | None = None) -
         return copy.digests(choose, cache)
 
 
-def _digests(
-    repo: HubRepo,
-    commit: str,
-    siblings: dict[str, RepoSibling],
-    chosen: list[str],
-    cache: DigestCache | None,
-) -> dict[str, str]:
+def _fetch(repo: HubRepo, commit: str, name: str) -> Path:
+    """One small file, through the client's own cache."""
     from huggingface_hub import hf_hub_download
 
+    return Path(hf_hub_download(repo.name, name, revision=commit, repo_type=repo.kind))
+
+
+def _digests(
+    repo: HubRepo,
+    siblings: dict[str, RepoSibling],
+    chosen: list[str],
+    fetch: Callable[[str], Path],
+    cache: DigestCache | None,
+) -> dict[str, str]:
     small = [name for name in chosen if siblings[name].lfs is None]
     if len(small) > MAX_FETCHED:
         raise repo.bad(
@@ -125,8 +135,7 @@ def _digests(
         identity = (f"git blob {file.blob_id}", "") if file.blob_id else None
         digest = cache.get(identity) if cache and identity else None
         if digest is None:
-            local = hf_hub_download(repo.name, name, revision=commit, repo_type=repo.kind)
-            digest = file_sha256(Path(local))
+            digest = file_sha256(fetch(name))
             if cache and identity:
                 cache.put(identity, digest)
         found[name] = digest
@@ -162,7 +171,8 @@ class Snapshot:
 
     def digests(self, choose: Choose, cache: DigestCache | None) -> dict[str, str]:
         """Path → SHA-256 of the files that `choose` picks."""
-        return hash_files(self, choose(self.files()), cache)
+        chosen = choose(self.files(), lambda name: self._resolve(name).read_bytes())
+        return hash_files(self, chosen, cache)
 
     def _resolve(self, name: str) -> Path:
         target = (self.root / normalise(name)).resolve()

@@ -17,13 +17,15 @@ import pytest
 from tests.hub_server import Hub, Repository
 
 COMMIT = "c" * 40
+SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
+INDEX = json.dumps({"weight_map": dict(zip("ab", SHARDS, strict=True))}).encode()
 MODEL = {
     ".gitattributes": b"*.safetensors filter=lfs",
     "README.md": b"notes",
     "config.json": b'{"hidden_size": 8}',
     "model-00001-of-00002.safetensors": bytes(range(256)) * 40,
     "model-00002-of-00002.safetensors": bytes(range(255, -1, -1)) * 40,
-    "model.safetensors.index.json": b'{"weight_map": {}}',
+    "model.safetensors.index.json": INDEX,
     "tokenizer.json": b"{}",
 }
 # What a repository may hold besides, and transformers does not load.

@@ -287,14 +287,33 @@ def test_a_lock_check_imports_nothing_heavy(project: Path) -> None:
 
 
 def test_several_copies_of_the_weights_are_one_model() -> None:
-    own = ["config.json", "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
-    others = ["pytorch_model.bin", "consolidated.safetensors", "original/model.safetensors", "x.md"]
-    assert model_file_names([*others, *own]) == own
-    assert model_file_names(["config.json", "other.safetensors", "a.bin"])[1:] == [
-        "other.safetensors"
+    def chosen(*names: str, index: object = None) -> list[str]:
+        return model_file_names(names, lambda _: json.dumps(index).encode())
+
+    copies = ["pytorch_model.bin", "consolidated.safetensors", "original/model.safetensors", "x.md"]
+    assert chosen("config.json", "model.safetensors", *copies) == [
+        "config.json",
+        "model.safetensors",
     ]
-    assert model_file_names(["config.json", "a.bin"]) == ["a.bin", "config.json"]
-    assert "adapter_model.safetensors" in model_file_names([*own, "adapter_model.safetensors"])
+    assert chosen("config.json", "other.safetensors", "a.bin") == [
+        "config.json",
+        "other.safetensors",
+    ]
+    assert chosen("config.json", "a.bin") == ["a.bin", "config.json"]
+    own = "adapter_model.safetensors"
+    assert own in chosen("config.json", "model.safetensors", own)
+    assert chosen("a.safetensors", own) == ["a.safetensors", own]
+    # The attack: an index that names what looks like somebody else's copy.
+    index = "model.safetensors.index.json"
+    shards = {"weight_map": {"a": "consolidated.safetensors", "b": "original/model.safetensors"}}
+    assert chosen("model-00001-of-00001.safetensors", index, *copies, index=shards) == [
+        "consolidated.safetensors",
+        index,
+        "original/model.safetensors",
+    ]
+    for broken in ("{}", '{"weight_map": []}', '{"weight_map": {"a": 1}}'):
+        with pytest.raises(InputError, match="weight_map: must be an object"):
+            chosen(index, index=json.loads(broken))
 
 
 @pytest.mark.parametrize(
