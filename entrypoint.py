@@ -13,7 +13,7 @@ from adapterbot.cli import main
 
 if __name__ == "__main__":
     command = os.environ.get("ADAPTERBOT_COMMAND") or "gate"
-    if command not in {"gate", "bisect", "publish", "answer"}:
+    if command not in {"gate", "bisect", "publish", "answer", "finish"}:
         print("::error title=adapterbot::input command: use gate, bisect, publish or answer")
         sys.exit(2)
     main([command])

@@ -16,6 +16,7 @@ from adapterbot.commands.evaluator import chosen_server, engine
 from adapterbot.commands.herald import Herald, Told, herald_for
 from adapterbot.commands.interrupts import Interrupted, Interrupts, interrupts
 from adapterbot.commands.place import PULL_REQUEST_EVENTS
+from adapterbot.commands.pledge import PLEDGE
 from adapterbot.commands.progress import ProgressListener
 from adapterbot.commands.token import client_for
 from adapterbot.commands.written import Written, write
@@ -82,6 +83,7 @@ def run(options: GateOptions, environment: Mapping[str, str] = os.environ) -> Wr
     herald = None
     if context and options.publishing:
         herald = herald_for(context, options.publishing, environment, listener.said)
+        herald.pledge = directory / PLEDGE
     with interrupts() as signals:
         report = _judged(options, listener, context, herald, environment, signals)
         links = herald.links if herald else Links()

@@ -11,9 +11,11 @@ import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adapterbot import figures, render
+from adapterbot.commands.pledge import Pledge
 from adapterbot.commands.token import client_for
 from adapterbot.commands.worth import worth_a_comment
 from adapterbot.context import Context
@@ -63,6 +65,7 @@ class Herald:
         connect: makes a client, patient or hurried; called late, since it needs a token.
         say: takes a line for the log, for what goes wrong on the way.
         with_artifact: whether the report was uploaded, so that a comment can point to it.
+        pledge: a file that exists while something is said that has to be followed by an end.
     """
 
     context: Context
@@ -70,6 +73,8 @@ class Herald:
     connect: Callable[[bool], Client]
     say: Callable[[str], None]
     with_artifact: bool = False
+    pledge: Path | None = None
+    resumed: bool = False
     between: float = SECONDS_BETWEEN_EDITS
     clock: Callable[[], float] = time.monotonic
     _courses: dict[str, _Course] = field(default_factory=dict)
@@ -101,6 +106,8 @@ class Herald:
         must not leave the last verdict standing."""
         self._courses = {key: _Course(path) for key, path in adapters}
         self._partial = partial
+        if self.pledge:
+            Pledge(adapters=tuple(adapters), partial=partial).write(self.pledge)
         self._thread = threading.Thread(target=self._speak, name="herald", daemon=True)
         self._dirty = True
         self._thread.start()
@@ -194,6 +201,8 @@ class Herald:
         annotated = self._end_checks(report, cancelled=hurried)
         if failed:
             raise failed
+        if self.pledge:
+            self.pledge.unlink(missing_ok=True)
         return Told(comments, annotated)
 
     def _end_comments(self, report: Report) -> dict[str, str]:
@@ -265,6 +274,7 @@ class Herald:
                 self.publishing.check,
                 run=f"{context.run_id}.{context.run_attempt}" if context.run_id else "",
                 url=context.run_url or "",
+                resumed=self.resumed,
             )
         return self._known_checks
 

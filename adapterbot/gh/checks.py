@@ -67,6 +67,7 @@ class Checks:
         run: names this attempt of this run, by which a check is recognised whose POST got no
             clear answer.
         url: the details page.
+        resumed: whether another process of this attempt may have made checks already.
     """
 
     client: Client
@@ -75,6 +76,7 @@ class Checks:
     mode: CheckMode = CheckMode.AUTO
     run: str = ""
     url: str = ""
+    resumed: bool = False
     refusals: list[str] = field(default_factory=list)
     _ids: dict[str, int] = field(default_factory=dict)
     _means: CheckMode | None = None
@@ -144,6 +146,8 @@ class Checks:
     # ------------------------------------------------------------ check runs
 
     def _run(self, name: str, changes: dict[str, Any]) -> None:
+        if self.resumed and name not in self._ids and (known := self._find(name)) is not None:
+            self._ids[name] = known
         if name in self._ids:
             self._patch(name, changes)
         else:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from adapterbot.records.base import CommitSha, Count, Line, Name, Record, Seconds
+from adapterbot.records.base import CommitSha, Count, Key, Line, Name, Record, Seconds
 from adapterbot.records.bisect import BisectResult
 from adapterbot.records.deltas import MetricVerdict, Verdict
 from adapterbot.records.lock import LockResult
@@ -47,7 +47,7 @@ class Problem(Record):
 class AdapterReport(Record):
     """One adapter's section: one comment, one check."""
 
-    key: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$")]
+    key: Key
     adapter: Line
     base_model: Line = ""
     baseline: AdapterRef | None = None

@@ -6,12 +6,15 @@ a comment that cannot be taken for green.
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import pickle
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -439,6 +442,50 @@ def test_a_report_for_another_pull_request_is_not_posted(poisoned, run, server, 
     (comment,) = comments(server)
     assert "could not" in comment.lower()
     assert f"source.{field}" in comment
+
+
+# ---------------------------------------------------------------- a job that is ended
+
+
+@pytest.mark.parametrize("ending", ["SIGTERM", "SIGINT", "SIGKILL"])
+def test_a_job_that_is_ended_does_not_go_on_saying_that_it_evaluates(
+    tmp_path, clean, server, ending
+):
+    place = tmp_path / "runner"
+    payload = example.pull_request(clean)
+    environment = {
+        **os.environ,
+        **example.runner_environment(place, "pull_request", payload, server.url),
+        "ADAPTERBOT_CACHE": str(tmp_path / "scores"),
+        "GITHUB_RUN_ID": "9",
+    }
+    command = [sys.executable, "-m", "adapterbot"]
+    gate = subprocess.Popen(
+        [*command, "gate"], cwd=clean, env=environment, stderr=subprocess.PIPE, text=True
+    )
+    until = time.monotonic() + 60
+    while not (comments(server) and len(server.check_runs) == 2):
+        assert time.monotonic() < until
+        assert gate.poll() is None
+        time.sleep(0.02)
+    assert "⏳" in comments(server)[0]
+    asked = time.monotonic()
+    gate.send_signal(getattr(signal, ending))
+    _, err = gate.communicate(timeout=60)
+    if ending == "SIGKILL":
+        # What the action's last step does; another step, another process.
+        assert gate.returncode == -signal.SIGKILL
+        subprocess.run([*command, "finish"], cwd=clean, env=environment, check=True)
+        says, conclusion = "was killed", "failure"
+    else:
+        assert gate.returncode == 1, err
+        assert time.monotonic() - asked < 7.5 or os.getloadavg()[0] > 2, "the runner's patience"
+        says, conclusion = f"the job was ended ({ending})", "cancelled"
+    (comment,) = comments(server)
+    assert says in html.unescape(comment)
+    assert "⏳" not in comment
+    assert [check["conclusion"] for check in server.check_runs] == [conclusion] * 2
+    assert not (place / "temp" / "adapterbot" / "running.json").exists()
 
 
 # ---------------------------------------------------------------- bisect by hand

@@ -63,6 +63,7 @@ class Weather:
             "cut short": Fault(truncate=True),
             "slow body": Fault(drip=0.002),
             "late": Fault(delay=0.05),
+            "read time-out": Fault(delay=1.3, after_write=True),
             "403 primary": Fault(status=403, message="API rate limit exceeded", headers=now),
             "403 secondary": Fault(status=403, message=SECONDARY),
             "429 with Retry-After": Fault(status=429, headers={"Retry-After": "1"}),
@@ -93,7 +94,7 @@ def gate(server: GitHubServer, number: int, head: str, run: int, kind: str, star
 
     def client(hurried: bool) -> Client:
         del hurried
-        return connect("t0ken", server.url, patience=patience, timeout=5)
+        return connect("t0ken", server.url, patience=patience, timeout=1)
 
     said: list[str] = []
     herald = Herald(context, Publishing(), client, said.append, between=0.01)

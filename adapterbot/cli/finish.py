@@ -1,0 +1,52 @@
+"""`adapterbot finish`."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from adapterbot.cli.app import app
+from adapterbot.cli.options import (
+    CheckOption,
+    CommentOption,
+    CommentWhenOption,
+    Json,
+    NameOption,
+    Out,
+)
+from adapterbot.cli.output import say
+from adapterbot.marker import DEFAULT_NAME
+from adapterbot.publishing import CheckMode, CommentMode, CommentWhen, Publishing
+
+
+@app.command()
+def finish(
+    comment: CommentOption = CommentMode.UPDATE,
+    comment_when: CommentWhenOption = CommentWhen.ALWAYS,
+    check: CheckOption = CheckMode.AUTO,
+    name: NameOption = DEFAULT_NAME,
+    base: Annotated[
+        str | None, typer.Option(envvar="ADAPTERBOT_BASE", help="As the gate was given it.")
+    ] = None,
+    head: Annotated[
+        str | None, typer.Option(envvar="ADAPTERBOT_HEAD", help="As the gate was given it.")
+    ] = None,
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """Say on the pull request that this job's gate was killed, if it was. The action's last step.
+
+        adapterbot finish
+
+    Exit codes: 0 said, or nothing to say; 1 we failed; 2 bad input.
+    """
+    from adapterbot.commands import finish as command
+
+    publishing = Publishing(comment, comment_when, check, name)
+    said = command.run(out, publishing, base=base, head=head)
+    if as_json:
+        typer.echo(json.dumps({"said": said}))
+    elif said:
+        say("the gate was killed, and the pull request says so")
