@@ -28,6 +28,7 @@ from adapterbot.cli import (  # noqa: F401
     mole,
     pr,
     publish,
+    serve,
 )
 from adapterbot.cli.app import app
 from adapterbot.cli.output import say, tell

@@ -1,0 +1,1 @@
+"""`adapterbot serve`: one base model, a tenant for each row of its batch, OpenAI's protocol."""

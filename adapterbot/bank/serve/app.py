@@ -1,0 +1,380 @@
+"""OpenAI's protocol over HTTP: who may ask, what is asked, and the answer whole or as a stream."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse, StreamingResponse
+
+from adapterbot.bank.serve.jobs import Ask, Job, Piece
+from adapterbot.bank.serve.metrics import Metrics
+from adapterbot.bank.serve.protocol import ChatRequest, CompletionRequest, Refused, parse
+from adapterbot.bank.serve.running import Base
+from adapterbot.bank.serve.scheduler import Busy, Scheduler, Stopping, TooSlow
+from adapterbot.bank.store import BankStore
+from adapterbot.errors import AdapterbotError, InputError
+
+BODY_LIMIT = 4 * 1024 * 1024
+_POLL_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Service:
+    """What an application is made of.
+
+    Attributes:
+        name: of the base, before the colon in `model`.
+        base: the loaded model, whose tokenizer is used here.
+        store: whom there are, and whose keys.
+        choice: how tokens are chosen: temperature, top-p and seed to what the chooser takes.
+        open_to_all: no API keys are asked for; whoever reaches the server reaches every tenant.
+        limit: the most tokens of an answer.
+    """
+
+    name: str
+    base: Base
+    store: BankStore
+    scheduler: Scheduler
+    metrics: Metrics
+    choice: Callable[[float, float, int], Any]
+    open_to_all: bool = False
+    limit: int = 1024
+
+
+def application(service: Service) -> FastAPI:
+    """The ASGI application; it starts and stops the scheduler."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        service.scheduler.start()
+        yield
+        await asyncio.to_thread(service.scheduler.stop)
+
+    # No generated documentation: it would load scripts from elsewhere.
+    app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    talk = _Conversation(service)
+    app.add_api_route("/v1/chat/completions", _safe(service, talk.chat), methods=["POST"])
+    app.add_api_route("/v1/completions", _safe(service, talk.complete), methods=["POST"])
+    app.add_api_route("/v1/models", _safe(service, talk.models), methods=["GET"])
+    app.add_api_route("/healthz", _safe(service, talk.health), methods=["GET"])
+    app.add_api_route("/metrics", _safe(service, talk.figures), methods=["GET"])
+    return app
+
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+def _safe(service: Service, handle: Handler) -> Handler:
+    """Errors as OpenAI's clients read them, and the status counted."""
+
+    async def handled(request: Request) -> Response:
+        try:
+            response = await handle(request)
+        except Refused as refused:
+            response = JSONResponse(refused.body(), refused.status, refused.headers)
+        service.metrics.requests.labels(request.url.path, str(response.status_code)).inc()
+        return response
+
+    return handled
+
+
+class _Conversation:
+    """The handlers."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def health(self, _: Request) -> Response:
+        alive = self._service.scheduler.alive
+        return JSONResponse({"status": "ok" if alive else "down"}, 200 if alive else 503)
+
+    async def figures(self, _: Request) -> Response:
+        return Response(self._service.metrics.text(), media_type="text/plain; version=0.0.4")
+
+    async def models(self, request: Request) -> Response:
+        """The base, and the tenant whom the key belongs to."""
+        owner = self._owner(request)
+        names = [self._service.name]
+        if owner is not None:
+            names.append(f"{self._service.name}:{owner}")
+        listed = [
+            {"id": name, "object": "model", "created": 0, "owned_by": "adapterbot"}
+            for name in names
+        ]
+        return JSONResponse({"object": "list", "data": listed})
+
+    async def chat(self, request: Request) -> Response:
+        owner = self._owner(request)
+        asked: ChatRequest = parse(ChatRequest, await _body(request))
+        tenant = self._tenant(asked.model, owner)
+        tokenizer = self._service.base.tokenizer
+        if not tokenizer.chat_template:
+            raise Refused(400, "this base model has no chat template", param="messages")
+        turns = [{"role": turn.role, "content": turn.text} for turn in asked.messages]
+        try:
+            text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        except Exception as error:  # the template is a program of the model's own
+            raise Refused(400, f"the chat template refuses this: {error}") from error
+        ids = tokenizer(str(text), add_special_tokens=False)["input_ids"]
+        return await self._answer(request, asked, tuple(ids), tenant, "chat.completion")
+
+    async def complete(self, request: Request) -> Response:
+        owner = self._owner(request)
+        asked: CompletionRequest = parse(CompletionRequest, await _body(request))
+        tenant = self._tenant(asked.model, owner)
+        ids = self._service.base.tokenizer(asked.text)["input_ids"]
+        return await self._answer(request, asked, tuple(ids), tenant, "text_completion")
+
+    # ------------------------------------------------------------ who asks, for whom
+
+    def _owner(self, request: Request) -> str | None:
+        """The tenant whose key it is; None where no key is asked for.
+
+        Raises:
+            Refused: 401.
+        """
+        if self._service.open_to_all:
+            return None
+        scheme, _, key = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and key:
+            # Only its hash is looked up, so how long that takes tells nothing of any key.
+            owner = self._service.store.key_owner(hashlib.sha256(key.strip().encode()).digest())
+            if owner is not None:
+                return owner
+        raise Refused(
+            401,
+            "the API key is missing or unknown",
+            code="invalid_api_key",
+            headers={"WWW-Authenticate": "Bearer"},
+        )
+
+    def _tenant(self, model: str, owner: str | None) -> str | None:
+        """The tenant that `base:tenant` names.
+
+        Raises:
+            Refused: 404, alike for a tenant who is not there and for one who is somebody else's.
+        """
+        name = self._service.name
+        unknown = Refused(
+            404, f"there is no model {model[:200]!r}", code="model_not_found", param="model"
+        )
+        if model == name:
+            return None
+        if not model.startswith(f"{name}:"):
+            raise unknown
+        tenant = model.removeprefix(f"{name}:")
+        if not self._service.open_to_all and tenant != owner:
+            raise unknown
+        try:
+            known = tenant in self._service.store
+        except InputError:
+            known = False
+        if not known:
+            raise unknown
+        return tenant
+
+    # ------------------------------------------------------------ answers
+
+    async def _answer(
+        self,
+        request: Request,
+        asked: ChatRequest | CompletionRequest,
+        prompt: tuple[int, ...],
+        tenant: str | None,
+        kind: str,
+    ) -> Response:
+        job, pieces = self._submitted(asked, prompt, tenant)
+        shape = _Shape(kind, asked.model, len(prompt))
+        if asked.stream:
+            # The first piece is waited for, so that what fails before it fails with a status.
+            first = await self._piece(request, job, pieces)
+            stream = self._stream(request, job, pieces, first, shape, usage=asked.usage_in_stream)
+            return StreamingResponse(stream, media_type="text/event-stream")
+        text = ""
+        while True:
+            piece = await self._piece(request, job, pieces)
+            text += piece.text
+            if piece.finish:
+                return JSONResponse(shape.whole(text, piece.finish, len(job.answer)))
+
+    def _submitted(
+        self, asked: ChatRequest | CompletionRequest, prompt: tuple[int, ...], tenant: str | None
+    ) -> tuple[Job, asyncio.Queue[Piece]]:
+        base, limits = self._service.base, self._service.scheduler.limits
+        room = (base.context or 2**31) - len(prompt)
+        if not prompt or room < 1:
+            raise Refused(
+                400,
+                f"the prompt has {len(prompt)} tokens; this model reads 1 to"
+                f" {(base.context or 2**31) - 1}",
+                code="context_length_exceeded",
+            )
+        loop, pieces = asyncio.get_running_loop(), asyncio.Queue[Piece]()
+        seed = secrets.randbits(62) if asked.seed is None else asked.seed & (2**62 - 1)
+        wanted = asked.limit or self._service.limit
+        ask = Ask(
+            prompt,
+            tenant,
+            min(wanted, room, self._service.limit),
+            asked.stops,
+            self._service.choice(asked.temperature, asked.top_p, seed),
+        )
+        job = Job(
+            ask,
+            lambda piece: _hand_over(loop, pieces, piece),
+            lambda ids: str(base.tokenizer.decode(list(ids), skip_special_tokens=True)),
+            base.eos,
+            deadline=time.monotonic() + limits.seconds,
+        )
+        try:
+            self._service.scheduler.submit(job)
+        except Busy as error:
+            raise Refused(
+                429, str(error), code="rate_limit_exceeded", headers={"Retry-After": "1"}
+            ) from error
+        except Stopping as error:
+            raise _stopping() from error
+        return job, pieces
+
+    async def _piece(self, request: Request, job: Job, pieces: asyncio.Queue[Piece]) -> Piece:
+        """The next piece; a client that has gone takes its job along.
+
+        Raises:
+            Refused: the job failed.
+        """
+        while True:
+            try:
+                piece = await asyncio.wait_for(pieces.get(), _POLL_SECONDS)
+            except TimeoutError:
+                if await request.is_disconnected():
+                    job.cancel()
+                    raise Refused(499, "the client has gone") from None
+                continue
+            except asyncio.CancelledError:
+                job.cancel()
+                raise
+            if piece.error is not None:
+                raise _refusal(piece.error) from piece.error
+            return piece
+
+    async def _stream(
+        self,
+        request: Request,
+        job: Job,
+        pieces: asyncio.Queue[Piece],
+        piece: Piece,
+        shape: _Shape,
+        *,
+        usage: bool,
+    ) -> AsyncIterator[bytes]:
+        try:
+            yield _event(shape.start())
+            while True:
+                if piece.text:
+                    yield _event(shape.part(piece.text, None))
+                if piece.finish:
+                    break
+                piece = await self._piece(request, job, pieces)
+            yield _event(shape.part("", piece.finish))
+            if usage:
+                yield _event(shape.usage_only(len(job.answer)))
+            yield b"data: [DONE]\n\n"
+        except Refused as refused:
+            yield _event(refused.body())
+        finally:
+            job.cancel()  # which does nothing to one that has ended
+
+
+class _Shape:
+    """The JSON around an answer, of a chat or of a completion."""
+
+    def __init__(self, kind: str, model: str, prompt: int) -> None:
+        self._chat = kind == "chat.completion"
+        self._kind = kind
+        self._prompt = prompt
+        self._head = {
+            "id": f"{'chatcmpl' if self._chat else 'cmpl'}-{secrets.token_hex(12)}",
+            "created": int(time.time()),
+            "model": model,
+        }
+
+    def whole(self, text: str, finish: str, answer: int) -> dict[str, Any]:
+        content: dict[str, Any] = {"text": text}
+        if self._chat:
+            content = {"message": {"role": "assistant", "content": text}}
+        choice = {"index": 0, **content, "finish_reason": finish, "logprobs": None}
+        return {
+            **self._head,
+            "object": self._kind,
+            "choices": [choice],
+            "usage": self._usage(answer),
+        }
+
+    def start(self) -> dict[str, Any]:
+        return self._chunk({"delta": {"role": "assistant", "content": ""}}, None)
+
+    def part(self, text: str, finish: str | None) -> dict[str, Any]:
+        return self._chunk({"delta": {"content": text} if text else {}}, finish, text)
+
+    def usage_only(self, answer: int) -> dict[str, Any]:
+        return {**self._chunk({}, None), "choices": [], "usage": self._usage(answer)}
+
+    def _chunk(self, delta: dict[str, Any], finish: str | None, text: str = "") -> dict[str, Any]:
+        content = delta if self._chat else {"text": text}
+        kind: Literal["chat.completion.chunk", "text_completion"] = (
+            "chat.completion.chunk" if self._chat else "text_completion"
+        )
+        choice = {"index": 0, **content, "finish_reason": finish, "logprobs": None}
+        return {**self._head, "object": kind, "choices": [choice]}
+
+    def _usage(self, answer: int) -> dict[str, int]:
+        return {
+            "prompt_tokens": self._prompt,
+            "completion_tokens": answer,
+            "total_tokens": self._prompt + answer,
+        }
+
+
+async def _body(request: Request) -> bytes:
+    whole = bytearray()
+    async for part in request.stream():
+        whole += part
+        if len(whole) > BODY_LIMIT:
+            raise Refused(413, f"the body is larger than {BODY_LIMIT:,} bytes")
+    return bytes(whole)
+
+
+def _hand_over(loop: asyncio.AbstractEventLoop, pieces: asyncio.Queue[Piece], piece: Piece) -> None:
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(pieces.put_nowait, piece)
+
+
+def _event(content: dict[str, Any]) -> bytes:
+    return f"data: {json.dumps(content, ensure_ascii=False)}\n\n".encode()
+
+
+def _refusal(error: Exception) -> Refused:
+    if isinstance(error, TooSlow):
+        return Refused(504, "the request took too long", code="timeout")
+    if isinstance(error, Stopping):
+        return _stopping()
+    if isinstance(error, InputError):
+        return Refused(
+            404, "there is no such model any more", code="model_not_found", param="model"
+        )
+    if isinstance(error, AdapterbotError):
+        return Refused(500, "this tenant's vectors cannot be used", code="tenant_damaged")
+    return Refused(500, "the model failed", code="internal_error")
+
+
+def _stopping() -> Refused:
+    return Refused(503, "the server is going down", code="stopping", headers={"Retry-After": "5"})

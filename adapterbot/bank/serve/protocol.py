@@ -1,0 +1,170 @@
+"""OpenAI's requests, as far as they are honoured; what is not honoured is refused by name."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+Text = Annotated[str, Field(max_length=4 * 1024 * 1024)]
+_STOPS = 4
+
+
+class Refused(Exception):
+    """A request that is answered with an error.
+
+    Attributes:
+        status: of HTTP.
+        code: what a program looks at.
+        param: the field it is about.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        code: str = "invalid_request_error",
+        param: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.param = param
+        self.headers = headers or {}
+
+    def body(self) -> dict[str, Any]:
+        """As OpenAI's clients read it."""
+        kind = "server_error" if self.status >= 500 else "invalid_request_error"
+        return {
+            "error": {
+                "message": str(self),
+                "type": kind,
+                "param": self.param,
+                "code": self.code,
+            }
+        }
+
+
+class _Closed(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TextPart(_Closed):
+    """A part of a message; only text is understood."""
+
+    type: Literal["text"]
+    text: Text
+
+
+class Message(_Closed):
+    """One turn of a chat."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: Text | tuple[TextPart, ...]
+    name: Annotated[str, Field(max_length=200)] | None = None
+
+    @property
+    def text(self) -> str:
+        """The content as one text."""
+        if isinstance(self.content, str):
+            return self.content
+        return "".join(part.text for part in self.content)
+
+
+class StreamOptions(_Closed):
+    """What a stream tells besides text."""
+
+    include_usage: bool = False
+    include_obfuscation: Literal[False] = False
+
+
+class _Request(_Closed):
+    model: Annotated[str, Field(min_length=1, max_length=2000)]
+    temperature: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 1.0
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
+    stop: Annotated[str, Field(max_length=500)] | tuple[str, ...] | None = None
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    n: Literal[1] = 1
+    # Neither changes an answer: whoever asked is told apart by key.
+    user: Annotated[str, Field(max_length=500)] | None = None
+    metadata: dict[str, str] | None = None
+    # What is off may be said to be off.
+    frequency_penalty: Literal[0] | None = None
+    presence_penalty: Literal[0] | None = None
+    logit_bias: None = None
+
+    @field_validator("frequency_penalty", "presence_penalty", mode="before")
+    @classmethod
+    def _zero(cls, value: object) -> object:
+        return 0 if value == 0.0 and not isinstance(value, bool) else value
+
+    @field_validator("stop")
+    @classmethod
+    def _few_and_not_empty(cls, value: str | tuple[str, ...] | None) -> object:
+        stops = (value,) if isinstance(value, str) else value or ()
+        if len(stops) > _STOPS or not all(0 < len(stop) <= 500 for stop in stops):
+            raise ValueError(f"at most {_STOPS} strings of 1 to 500 characters")
+        return value
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """Stop strings."""
+        return (self.stop,) if isinstance(self.stop, str) else self.stop or ()
+
+    @property
+    def usage_in_stream(self) -> bool:
+        """Whether a stream ends with the number of tokens."""
+        return bool(self.stream_options and self.stream_options.include_usage)
+
+
+class ChatRequest(_Request):
+    """POST /v1/chat/completions."""
+
+    messages: Annotated[tuple[Message, ...], Field(min_length=1, max_length=1000)]
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    logprobs: Literal[False] | None = None
+
+    @property
+    def limit(self) -> int | None:
+        """The most tokens to answer with."""
+        return self.max_completion_tokens or self.max_tokens
+
+
+class CompletionRequest(_Request):
+    """POST /v1/completions."""
+
+    prompt: Text | Annotated[tuple[Text], Field()]
+    max_tokens: Annotated[int, Field(ge=1)] | None = 16
+    logprobs: None = None
+    echo: Literal[False] | None = None
+    best_of: Literal[1] | None = None
+
+    @property
+    def limit(self) -> int | None:
+        """The most tokens to answer with."""
+        return self.max_tokens
+
+    @property
+    def text(self) -> str:
+        """The prompt."""
+        return self.prompt if isinstance(self.prompt, str) else self.prompt[0]
+
+
+def parse(kind: type[ChatRequest] | type[CompletionRequest], body: bytes) -> Any:
+    """A request from its JSON.
+
+    Raises:
+        Refused: 400, with the field.
+    """
+    try:
+        return kind.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        field = ".".join(str(part) for part in first["loc"])
+        what = "is not supported" if first["type"] == "extra_forbidden" else first["msg"].lower()
+        raise Refused(400, f"{field or 'body'}: {what}", param=field or None) from error

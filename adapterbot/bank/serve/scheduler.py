@@ -1,0 +1,187 @@
+"""The one thread that drives the model: it takes jobs in, and no single job can stop it.
+
+Jobs wait in a queue of bounded length; what does not fit is refused at once, which is all the
+back-pressure that a client can act on.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, deque
+from dataclasses import dataclass
+
+from adapterbot.bank.serve.jobs import Job
+from adapterbot.bank.serve.metrics import Metrics
+from adapterbot.bank.serve.running import Base, Choose, Running
+from adapterbot.bank.vera import AttachedBank
+from adapterbot.errors import AdapterbotError
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one server takes on.
+
+    Attributes:
+        rows: the most jobs answered at once.
+        waiting: the most jobs that wait.
+        per_tenant: the most jobs of one tenant, waiting or answered.
+        prefill: the most prompt tokens, padding included, that are read between two steps.
+        seconds: the most a job may take, waiting included.
+    """
+
+    rows: int = 64
+    waiting: int = 256
+    per_tenant: int = 16
+    prefill: int = 8192
+    seconds: float = 120.0
+
+
+class Busy(Exception):
+    """There is no room for a job now."""
+
+
+class TooSlow(Exception):
+    """A job's time is up."""
+
+
+class Stopping(Exception):
+    """The server is going down."""
+
+
+class Scheduler:
+    """Owns the model. `submit` may be called from any thread."""
+
+    def __init__(
+        self, base: Base, bank: AttachedBank, choose: Choose, limits: Limits, metrics: Metrics
+    ) -> None:
+        self.limits = limits
+        self._bank = bank
+        self._metrics = metrics
+        self._running = Running(base, choose, bank.select)
+        self._waiting: deque[Job] = deque()
+        self._tenants: Counter[str | None] = Counter()
+        self._changed = threading.Condition()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._loop, name="bank-serve", daemon=True)
+
+    def start(self) -> None:
+        """Begins to answer."""
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether jobs are being answered."""
+        return self._thread.is_alive()
+
+    def submit(self, job: Job) -> None:
+        """Takes a job in.
+
+        Raises:
+            Busy: too many wait, or too many of this tenant.
+            Stopping: the server is going down.
+        """
+        with self._changed:
+            if self._stopping:
+                raise Stopping
+            if len(self._waiting) >= self.limits.waiting:
+                raise Busy("the server is at its limit of waiting requests")
+            if self._tenants[job.ask.tenant] >= self.limits.per_tenant:
+                raise Busy("this tenant is at its limit of concurrent requests")
+            self._tenants[job.ask.tenant] += 1
+            self._waiting.append(job)
+            self._changed.notify()
+        if job.ask.tenant is not None:
+            self._bank.prefetch([job.ask.tenant])
+
+    def stop(self) -> None:
+        """Refuses new jobs, and ends those that there are with an error."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    # ------------------------------------------------------------ the thread
+
+    def _loop(self) -> None:
+        while True:
+            with self._changed:
+                while not (self._stopping or self._waiting or self._running.jobs):
+                    self._changed.wait()
+                if self._stopping:
+                    break
+                new = self._admitted()
+            self._turn(new)
+        for job in (*self._waiting, *self._running.jobs):
+            job.fail(Stopping())
+
+    def _turn(self, new: list[Job]) -> None:
+        """One round: those who joined read their prompts, then everybody gets a token."""
+        running = list(self._running.jobs)
+        try:
+            self._expire()
+            if new and (able := self._able(new)):
+                self._running.join(able)
+            if self._running.jobs and len(self._able(self._running.jobs)) == len(
+                self._running.jobs
+            ):
+                self._metrics.rows.observe(len(self._running.jobs))
+                self._running.step()
+            self._running.drop_ended()
+        except Exception as error:  # noqa: BLE001 the thread's outermost edge: one bad pass must
+            # not leave every later job waiting for ever
+            self._metrics.failures.inc()
+            for job in (*running, *new):
+                job.fail(error)
+            self._running.clear()
+        with self._changed:
+            for job in (*running, *new):
+                if job.ended or job.cancelled:
+                    self._done(job)
+            self._metrics.waiting.set(len(self._waiting))
+            self._metrics.running.set(len(self._running.jobs))
+
+    def _admitted(self) -> list[Job]:
+        new: list[Job] = []
+        now = time.monotonic()
+        while self._waiting and len(self._running.jobs) + len(new) < self.limits.rows:
+            job = self._waiting[0]
+            longest = max((len(j.ask.prompt) for j in (*new, job)), default=0)
+            if new and longest * (len(new) + 1) > self.limits.prefill:
+                break
+            self._waiting.popleft()
+            if now > job.deadline:
+                job.fail(TooSlow())
+            if job.ended or job.cancelled:
+                self._done(job)
+            else:
+                new.append(job)
+        return new
+
+    def _able(self, jobs: list[Job]) -> list[Job]:
+        """Those whose tenant can be live; the others, whose user is gone or damaged, are failed."""
+        try:
+            self._bank.select([job.ask.tenant for job in jobs])
+        except AdapterbotError:
+            for tenant in {job.ask.tenant for job in jobs}:
+                try:
+                    self._bank.select([tenant])
+                except AdapterbotError as error:
+                    for job in jobs:
+                        if job.ask.tenant == tenant:
+                            job.fail(error)
+        return [job for job in jobs if not job.ended]
+
+    def _expire(self) -> None:
+        now = time.monotonic()
+        for job in self._running.jobs:
+            if now > job.deadline:
+                job.fail(TooSlow())
+        self._running.drop_ended()
+
+    def _done(self, job: Job) -> None:
+        self._tenants[job.ask.tenant] -= 1
+        if not self._tenants[job.ask.tenant]:
+            del self._tenants[job.ask.tenant]
+        self._metrics.finished(job)

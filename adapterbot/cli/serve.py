@@ -1,0 +1,59 @@
+"""`adapterbot serve`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from adapterbot.cli.app import app
+from adapterbot.cli.options import Device
+
+
+@app.command()
+def serve(
+    base: Annotated[str, typer.Option(help="Base model: a directory, or its name on the Hub.")],
+    bank: Annotated[Path, typer.Option(help="The bank's directory.")],
+    name: Annotated[
+        str | None, typer.Option(help="How clients call the base; its directory's name.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 8000,
+    device: Device = None,
+    no_auth: Annotated[
+        bool, typer.Option("--no-auth", help="Ask for no API keys: everybody is every tenant.")
+    ] = False,
+    rows: Annotated[int, typer.Option(min=1, help="Requests answered at once.")] = 64,
+    waiting: Annotated[int, typer.Option(min=1, help="Requests that wait; others get 429.")] = 256,
+    per_tenant: Annotated[int, typer.Option(min=1, help="Requests of one tenant at once.")] = 16,
+    seconds: Annotated[float, typer.Option(min=0.1, help="The most a request may take.")] = 120.0,
+    max_tokens: Annotated[int, typer.Option(min=1, help="The most tokens of an answer.")] = 1024,
+    slots: Annotated[int, typer.Option(min=1, help="Users whose rows the device holds.")] = 1024,
+) -> None:
+    """Answer OpenAI's chat and completion requests as any user of a bank.
+
+        adapterbot serve --base ./base --bank ./users
+        adapterbot bank key ./users user_1          # the key with which model base:user_1 answers
+
+    Users that `adapterbot bank` adds, changes or removes meanwhile are so with the next request.
+    """
+    from adapterbot.commands import serve as command
+
+    command.run(
+        command.ServeOptions(
+            base=base,
+            bank=bank,
+            name=name,
+            host=host,
+            port=port,
+            device=device,
+            open_to_all=no_auth,
+            rows=rows,
+            waiting=waiting,
+            per_tenant=per_tenant,
+            seconds=seconds,
+            max_tokens=max_tokens,
+            slots=slots,
+        )
+    )

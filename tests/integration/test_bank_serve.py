@@ -1,0 +1,340 @@
+"""`adapterbot serve` with the real `openai` client: whose answer is whose, limits, and changes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+import transformers
+import uvicorn
+from tokenizers import Tokenizer, decoders, models
+
+from adapterbot.bank.writer import BankWriter
+from adapterbot.commands.serve import ServeOptions, build
+from tests.bank_worlds import vera_bank
+from tests.tiny_models import VOCABULARY, save_base
+
+TENANTS = 24
+TEMPLATE = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:"
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = save_base("llama", tmp_path_factory.mktemp("serve") / "tiny")
+    characters = [
+        chr(i) if i in (10, *range(32, 127)) else chr(0x4E00 + i) for i in range(VOCABULARY)
+    ]
+    # A character is a token: a random model's bytes would rarely be text.
+    inner = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(characters)}, merges=[]))
+    inner.decoder = decoders.Fuse()
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=inner)
+    tokenizer.chat_template = TEMPLATE
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def key(user: str) -> str:
+    return f"ab-test-{user}"
+
+
+def key_hash(user: str) -> bytes:
+    return hashlib.sha256(key(user).encode()).digest()
+
+
+@pytest.fixture(scope="module")
+def bank(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("bank") / "users"
+    with vera_bank(base, path, TENANTS, scale=0.6) as made:
+        for index in range(TENANTS):
+            made.add_key(f"u{index}", key_hash(f"u{index}"))
+    return path
+
+
+@contextmanager
+def serving(base: Path, bank: Path, **options: Any) -> Iterator[str]:
+    """The server in a thread of this process; its address."""
+    given = {"slots": 64, **options}
+    app = build(ServeOptions(base=str(base), bank=bank, device="cpu", **given))
+    server = uvicorn.Server(
+        uvicorn.Config(app, port=0, log_level="error", timeout_graceful_shutdown=3)
+    )
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def server(base: Path, bank: Path) -> Iterator[str]:
+    with serving(base, bank, rows=16, per_tenant=3) as url:
+        yield url
+
+
+def client(url: str, user: str | None) -> openai.OpenAI:
+    secret = key(user) if user else "wrong"
+    return openai.OpenAI(base_url=f"{url}/v1", api_key=secret, max_retries=0, timeout=60)
+
+
+def ask(url: str, user: str, prompt: str = "the thing in", **options: Any) -> str:
+    given: dict[str, Any] = {"max_tokens": 6, "temperature": 0, **options}
+    done = client(url, user).completions.create(model=f"tiny:{user}", prompt=prompt, **given)
+    return done.choices[0].text
+
+
+@pytest.fixture(scope="module")
+def canaries(server: str) -> dict[str, str]:
+    """What each tenant answers when nobody else asks."""
+    return {f"u{index}": ask(server, f"u{index}") for index in range(TENANTS)}
+
+
+def test_each_tenants_answer_is_its_own_whoever_asks_beside_it(
+    server: str, canaries: dict[str, str]
+) -> None:
+    # With 24 different answers, one that went to somebody else would show.
+    assert len(set(canaries.values())) == TENANTS
+    asked = [user for user in canaries for _ in range(6)]
+
+    def one(number: int) -> tuple[str, str]:
+        user = asked[(number * 31) % len(asked)]
+        # Answers of other lengths, so that rows join and leave while others go on.
+        length = 2 + number % 5
+        return user, ask(server, user, max_tokens=length)
+
+    with ThreadPoolExecutor(12) as pool:
+        answers = list(pool.map(one, range(len(asked))))
+    for user, text in answers:
+        assert canaries[user].startswith(text), user
+    with urllib.request.urlopen(f"{server}/metrics") as response:
+        figures = response.read().decode()
+    most = [line for line in figures.splitlines() if line.startswith("adapterbot_batch_rows")]
+    total = float(next(line for line in most if "_sum" in line).split()[-1])
+    passes = float(next(line for line in most if "_count" in line).split()[-1])
+    assert total > 1.5 * passes, "requests of several tenants shared passes"
+
+
+def test_the_answers_are_those_of_generate(
+    server: str, base: Path, bank: Path, canaries: dict[str, str]
+) -> None:
+    from adapterbot.bank import attach_bank
+
+    model = transformers.AutoModelForCausalLM.from_pretrained(base).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(base)
+    ids = tokenizer("the thing in", return_tensors="pt").input_ids
+    with attach_bank(model, bank):
+        for user in ("u3", "u11"):
+            done = model.generate(input_ids=ids, tenants=[user], max_new_tokens=6, do_sample=False)
+            text = tokenizer.decode(done[0, ids.shape[1] :], skip_special_tokens=True)
+            assert text == canaries[user]
+
+
+def test_a_stream_is_the_whole_answer_in_pieces(server: str, canaries: dict[str, str]) -> None:
+    pieces = client(server, "u2").completions.create(
+        model="tiny:u2",
+        prompt="the thing in",
+        max_tokens=6,
+        temperature=0,
+        stream=True,
+        stream_options={"include_usage": True},
+    )
+    chunks = list(pieces)
+    assert "".join(c.choices[0].text for c in chunks if c.choices) == canaries["u2"]
+    assert [c.choices[0].finish_reason for c in chunks if c.choices][-1] in ("length", "stop")
+    assert chunks[-1].usage.completion_tokens <= 6
+
+
+def test_a_chat_goes_through_the_models_template(server: str) -> None:
+    talk = client(server, "u1").chat.completions
+    given: dict[str, Any] = {
+        "model": "tiny:u1",
+        "messages": [{"role": "user", "content": "hello"}],
+        "max_tokens": 5,
+        "temperature": 0,
+    }
+    whole = talk.create(**given)
+    streamed = "".join(
+        c.choices[0].delta.content or "" for c in talk.create(stream=True, **given) if c.choices
+    )
+    assert whole.choices[0].message.content == streamed
+    assert streamed == ask(server, "u1", "user: hello\nassistant:", max_tokens=5)
+    assert whole.usage.prompt_tokens == len("user: hello\nassistant:")
+
+
+def test_a_stop_string_ends_the_answer_and_is_not_part_of_it(
+    server: str, canaries: dict[str, str]
+) -> None:
+    user, text = next((u, t) for u, t in canaries.items() if len(t) >= 4)
+    stop = text[2:4]
+    cut = text[: text.find(stop)]
+    assert ask(server, user, stop=[stop, "never"]) == cut
+    chunks = client(server, user).completions.create(
+        model=f"tiny:{user}",
+        prompt="the thing in",
+        max_tokens=6,
+        temperature=0,
+        stop=stop,
+        stream=True,
+    )
+    assert "".join(chunk.choices[0].text for chunk in chunks) == cut
+
+
+def test_a_seed_repeats_itself(server: str) -> None:
+    hot: dict[str, Any] = {"temperature": 1.5, "top_p": 0.95, "max_tokens": 8}
+    once = ask(server, "u5", seed=7, **hot)
+    assert ask(server, "u5", seed=7, **hot) == once
+    assert any(ask(server, "u5", seed=seed, **hot) != once for seed in range(8, 12))
+
+
+def test_no_key_reaches_anothers_vectors(server: str) -> None:
+    def status(user: str | None, model: str) -> int:
+        try:
+            client(server, user).completions.create(model=model, prompt="a", max_tokens=1)
+        except openai.APIStatusError as error:
+            return error.status_code
+        return 200
+
+    assert status("u1", "tiny:u1") == 200
+    assert status("u1", "tiny") == 200
+    assert status(None, "tiny:u1") == 401
+    # Whether u2 is there is not told either.
+    assert status("u1", "tiny:u2") == 404
+    assert status("u1", "tiny:nobody") == 404
+    assert status("u1", "tiny:") == 404
+    assert status("u1", "other:u1") == 404
+    assert [m.id for m in client(server, "u1").models.list()] == ["tiny", "tiny:u1"]
+
+
+@pytest.mark.parametrize(
+    ("options", "param"),
+    [
+        ({"n": 2}, "n"),
+        ({"logprobs": 3}, "logprobs"),
+        ({"presence_penalty": 0.5}, "presence_penalty"),
+        ({"temperature": 3}, "temperature"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"stop": [""]}, "stop"),
+        ({"stop": ["a"] * 5}, "stop"),
+        ({"extra_body": {"top_k": 3}}, "top_k"),
+    ],
+)
+def test_what_is_not_honoured_is_refused_by_name(
+    server: str, options: dict[str, Any], param: str
+) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        client(server, "u1").completions.create(model="tiny:u1", prompt="a", **options)
+    assert str(caught.value.param).startswith(param)
+
+
+def test_a_prompt_that_does_not_fit_is_refused(server: str) -> None:
+    with pytest.raises(openai.BadRequestError, match="reads 1 to"):
+        ask(server, "u1", "x" * 400)
+    with pytest.raises(openai.APIStatusError) as caught:
+        ask(server, "u1", "x" * 5_000_000)
+    assert caught.value.status_code == 413
+
+
+def test_users_come_and_go_while_it_runs(server: str, bank: Path, canaries: dict[str, str]) -> None:
+    with BankWriter(bank) as writer:
+        writer.add(["guest"], writer.gather(["u4"]))
+        writer.add_key("guest", key_hash("guest"))
+    assert ask(server, "guest") == canaries["u4"]
+    with BankWriter(bank) as writer:
+        writer.add(["guest"], writer.gather(["u9"]), replace=True)
+        writer.compact()
+    assert ask(server, "guest") == canaries["u9"]
+    with BankWriter(bank) as writer:
+        writer.remove(["guest"])
+    with pytest.raises(openai.AuthenticationError):
+        ask(server, "guest")
+
+
+def test_too_much_is_refused_at_once(base: Path, bank: Path) -> None:
+    options: dict[str, Any] = {"rows": 1, "waiting": 2, "per_tenant": 2}
+    with serving(base, bank, **options) as url, ThreadPoolExecutor(10) as pool:
+
+        def one(number: int) -> int:
+            user = f"u{number % 5}"
+            try:
+                ask(url, user, max_tokens=200)
+            except openai.RateLimitError as error:
+                return 429 if error.response.headers["retry-after"] else 0
+            return 200
+
+        found = list(pool.map(one, range(10)))
+    assert set(found) == {200, 429}
+
+
+def test_a_request_that_takes_too_long_is_ended(base: Path, bank: Path) -> None:
+    with serving(base, bank, seconds=0.02) as url:
+        with pytest.raises(openai.APIStatusError) as caught:
+            ask(url, "u1", max_tokens=240, stop="never there")
+        assert caught.value.status_code == 504
+        with urllib.request.urlopen(f"{url}/healthz") as response:
+            assert response.status == 200
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def test_a_killed_server_comes_back_with_every_user(
+    base: Path, bank: Path, canaries: dict[str, str]
+) -> None:
+    port = free_port()
+    command = [
+        sys.executable,
+        "-m",
+        "adapterbot",
+        "serve",
+        "--base",
+        str(base),
+        "--bank",
+        str(bank),
+    ]
+    process = subprocess.Popen(
+        [*command, "--port", str(port), "--device", "cpu"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    try:
+        for _ in range(600):
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz").close()
+                break
+            except OSError:
+                time.sleep(0.1)
+        assert ask(f"http://127.0.0.1:{port}", "u6") == canaries["u6"]
+        with BankWriter(bank) as writer:
+            writer.add(["late"], writer.gather(["u7"]))
+            writer.add_key("late", key_hash("late"))
+        assert ask(f"http://127.0.0.1:{port}", "late") == canaries["u7"]
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    with serving(base, bank) as url:
+        for user in (*list(canaries)[:5], "late"):
+            assert ask(url, user) == canaries["u7" if user == "late" else user]
+    with BankWriter(bank) as writer:
+        writer.remove(["late"])
