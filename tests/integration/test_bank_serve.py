@@ -98,7 +98,7 @@ def client(url: str, user: str | None) -> openai.OpenAI:
 def ask(url: str, user: str, prompt: str = "the thing in", **options: Any) -> str:
     given: dict[str, Any] = {"max_tokens": 6, "temperature": 0, **options}
     done = client(url, user).completions.create(model=f"tiny:{user}", prompt=prompt, **given)
-    return done.choices[0].text
+    return str(done.choices[0].text)
 
 
 @pytest.fixture(scope="module")
