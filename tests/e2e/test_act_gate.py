@@ -51,7 +51,9 @@ def test_the_story_of_one_pull_request(repository: Path, server: GitHubServer) -
     assert "Regressed" in first.body
     assert example.FIRST_POISONED in first.body
     assert example.FIRST_POISONED in opened.summary
-    assert any(a.level == "error" and "dates_us" in a.message for a in opened.annotations), opened
+    notes = [note for check in server.check_runs for note in check["annotations"]]
+    assert any(n["annotation_level"] == "failure" and "dates_us" in n["message"] for n in notes)
+    assert opened.annotations == (), "said once: by the check"
 
     example.retrain(repository, "clean")
     fixed = run_act(

