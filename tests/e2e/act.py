@@ -173,6 +173,7 @@ def run_act(
         "--local-repository": [f"{ACTION}={action}", *stand_ins(repository, action)],
         "--env": [
             f"GITHUB_API_URL={server_url}",
+            f"GITHUB_GRAPHQL_URL={server_url}/graphql",
             f"ARTIFACTS={artifacts}",
             *(f"{key}={value}" for key, value in (environ or {}).items()),
         ],
