@@ -84,14 +84,15 @@ class Place:
         return pull
 
 
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
-    bare = tmp_path / "hub" / "octo" / "adapters.git"
+@pytest.fixture(scope="module")
+def mould(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bare repository and a checkout of it, made once and copied for each test."""
+    folder = tmp_path_factory.mktemp("mould")
+    bare, checkout = folder / "hub" / "octo" / "adapters.git", folder / "checkout"
     bare.mkdir(parents=True)
-    git(bare, "init", "-q", "--bare", "-b", "main")
+    git(bare, "init", "-q", "--bare", "-b", "main", "--template=")
     git(bare, "config", "uploadpack.allowFilter", "true")
-    checkout = tmp_path / "checkout"
-    git(tmp_path, "clone", "-q", str(bare), str(checkout))
+    git(folder, "clone", "-q", "--template=", str(bare), str(checkout))
     git(checkout, "checkout", "-q", "-b", "main")
     shutil.copytree(ADAPTER, checkout / "adapters" / "dates")
     (checkout / "adapters" / "dates" / "notes.txt").write_text("old")
@@ -100,10 +101,20 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     git(checkout, "add", ".")
     git(checkout, "commit", "-qm", "first")
     git(checkout, "push", "-q", "origin", "main")
+    git(checkout, "remote", "set-url", "origin", "../hub/octo/adapters.git")
+    return folder
+
+
+@pytest.fixture
+def place(mould: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    shutil.copytree(mould, tmp_path, dirs_exist_ok=True, symlinks=True)
+    bare, checkout = tmp_path / "hub" / "octo" / "adapters.git", tmp_path / "checkout"
     monkeypatch.chdir(checkout)
     real = client.connect
     monkeypatch.setattr(
-        client, "connect", lambda token, url, **_: real(token, url, patience=NO_WAIT, timeout=5)
+        client,
+        "connect",
+        lambda token, url, **more: real(token, url, **{**more, "patience": NO_WAIT, "timeout": 5}),
     )
     with GitHubServer() as server:
         server.add_token("t0ken")
