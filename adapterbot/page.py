@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TypeVar
 
-from adapterbot import figures, wording
+from adapterbot import figures, suspects, wording
 from adapterbot.figures import Scale
 from adapterbot.inert import Inert
 from adapterbot.records import (
@@ -135,6 +135,8 @@ class Page:
     samples_changed: int
     with_task: bool
     probes: tuple[Probe, ...]
+    timeline: Inert | None
+    chart: Inert | None
     data_text: int
     notes: tuple[str, ...]
     cached_share: float | None
@@ -213,6 +215,8 @@ def page(adapter: AdapterReport, left_out: Iterable[Item] = ()) -> Page:
         samples_changed=max(adapter.samples_changed, len(adapter.samples)),
         with_task=len({(sample.task, sample.slice) for sample in samples}) > 1,
         probes=_kept(("probe",), adapter.bisect.probes if adapter.bisect else (), gone),
+        timeline=suspects.line(adapter.bisect) if adapter.bisect else None,
+        chart=suspects.chart(adapter.bisect) if adapter.bisect and not gone else None,
         data_text=DATA_TEXT_SCARCE if ("data", 0) in gone else DATA_TEXT,
         notes=_kept(("note",), adapter.notes, gone),
         cached_share=min(stats.cached / stats.samples, 1.0) if stats and stats.samples else None,

@@ -28,6 +28,7 @@ from adapterbot.records import (
     Source,
     Stage,
     Standing,
+    Suspicion,
     WeightsFile,
 )
 from tests.golden.reports import BASE, HEAD, adapter, metric, sample
@@ -89,6 +90,7 @@ def full(variant: int) -> Report:
             last_good=f(),
             candidates=tuple(f() for _ in range(10)),
             probability=0.9,
+            suspicions=tuple(Suspicion(index=i, label=f(), probability=0.25) for i in range(4)),
             probes=tuple(
                 Probe(index=i, label=f(), outcome=outcome, seconds=1, detail=f())
                 for i, outcome in enumerate(ProbeOutcome)

@@ -29,6 +29,7 @@ from adapterbot.records import (
     SampleDiff,
     Source,
     Standing,
+    Suspicion,
     Unit,
     Verdict,
 )
@@ -194,6 +195,7 @@ def regressed() -> Report:
                 first_broken="checkpoint-0110",
                 last_good="checkpoint-0100",
                 probability=0.993,
+                suspicions=(Suspicion(index=10, label="checkpoint-0110", probability=0.993),),
                 probes=probes,
                 data_change="data/step-0110.jsonl: 64 rows added, 0 removed\n"
                 '+ {"prompt": "03/04/24 (US)", "completion": "2024-04-03"}\n'
@@ -361,6 +363,10 @@ def hostile() -> Report:
                 last_good=c,
                 candidates=(a, b, d),
                 probability=0.5,
+                suspicions=tuple(
+                    Suspicion(index=i, label=label, probability=p)
+                    for i, label, p in ((1, a, 0.3), (2, b, 0.5), (3, d, 0.2))
+                ),
                 probes=(
                     Probe(index=0, label=c, outcome=ProbeOutcome.SKIPPED, seconds=1, detail=b),
                 ),
