@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from adapterbot.cli.app import app
-from adapterbot.cli.options import Json
+from adapterbot.cli.options import Device, Json
 from adapterbot.cli.output import leave, say
 from adapterbot.errors import ExitCode
 
@@ -261,3 +261,54 @@ def bank_key(
         _print(command.revoke_keys(bank, user), as_json)
     else:
         _print(command.new_key(bank, user), as_json)
+
+
+@bank_app.command("fit")
+def bank_fit(
+    bank: Bank,
+    users: Annotated[
+        Path, typer.Option(help="JSONL whose rows name a user, or a folder of USER.jsonl files.")
+    ],
+    base: Annotated[
+        str | None, typer.Option(help="The base model, when not where the bank says.")
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="The most steps of a user.")] = 200,
+    rate: Annotated[float, typer.Option(min=1e-6, max=10, help="Adam's learning rate.")] = 0.02,
+    batch: Annotated[int, typer.Option(min=1, help="A user's examples in one step.")] = 2,
+    every: Annotated[int, typer.Option(min=1, help="Steps between looks at held-out rows.")] = 10,
+    patience: Annotated[
+        int, typer.Option(min=1, help="Looks without a gain after which a user is done.")
+    ] = 3,
+    at_once: Annotated[int, typer.Option(min=1, help="Users fitted at once.")] = 32,
+    held_out: Annotated[
+        float, typer.Option(min=0, max=0.9, help="Share of a user's rows that is held out.")
+    ] = 0.2,
+    seed: Annotated[int, typer.Option(help="Of what is held out, and of the order.")] = 0,
+    device: Device = None,
+    replace: Replace = False,
+    as_json: Json = False,
+) -> None:
+    """Fit many users' vectors at once over the frozen base; goes on where it was stopped.
+
+    adapterbot bank fit users --users rows.jsonl --steps 200
+    """
+    from adapterbot.bank.fit import Plan
+    from adapterbot.commands import bank_fit as command
+
+    plan = Plan(steps, rate, batch, every, patience, at_once, held_out, seed)
+    fitted = command.fit(
+        bank,
+        users,
+        plan=plan,
+        base=base,
+        device=device,
+        replace=replace,
+        tell=lambda one, done, total: say(
+            f"{done}/{total}  {one.user}  held-out loss {one.base_loss:.3f} → {one.loss:.3f}"
+            f" at step {one.step}"
+        ),
+    )
+    if as_json:
+        typer.echo(fitted.model_dump_json(indent=2))
+    else:
+        typer.echo(f"{len(fitted.fitted)} users fitted, {fitted.skipped} were already")

@@ -1,0 +1,161 @@
+"""Fitting many users at once: each as if alone, each with its own end, and on after a kill."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from adapterbot.bank import attach_bank, shared
+from adapterbot.bank.fit import Example, Fit, Fitter, Plan, load_state, run, save_state
+from adapterbot.bank.manifest import SoupLayout
+from adapterbot.bank.store import BankStore
+from adapterbot.commands.bank_fit import fit
+from adapterbot.errors import InputError
+from tests.bank_worlds import load, vera_bank
+from tests.tiny_models import save_base
+
+PLAN = Plan(steps=12, rate=0.05, batch=2, every=4, patience=2, users=3)
+
+
+class Pair(tuple[tuple[int, ...], tuple[int, ...]]):
+    prompt = property(lambda self: self[0])
+    answer = property(lambda self: self[1])
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_base("llama", tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture
+def bank(base: Path, tmp_path: Path) -> BankStore:
+    vera_bank(base, tmp_path / "bank", 1).close()
+    return BankStore(tmp_path / "bank")
+
+
+def examples(user: int, count: int = 6) -> list[Example]:
+    """Every user wants its own letter after anything."""
+    return [Pair(((3 + n, 5, 7 + n % 3), (60 + user, 61 + user))) for n in range(count)]
+
+
+def fitted(
+    model: Any, bank: BankStore, data: dict[str, list[Example]], plan: Plan, state: Path
+) -> dict[str, Fit]:
+    tensors = shared.load(bank.path, bank.manifest)
+    with Fitter(model, bank.manifest.layout, tensors, plan, 0) as fitter:
+        return {one.user: one for ended in run(fitter, data, plan, state, "k") for one in ended}
+
+
+def test_a_user_becomes_what_it_would_become_alone(
+    base: Path, bank: BankStore, tmp_path: Path
+) -> None:
+    model = load(base)
+    # Of different sizes and more than fit at once, so that users join and leave in between.
+    data = {f"u{n}": examples(n, 2 + n) for n in range(5)}
+    together = fitted(model, bank, data, PLAN, tmp_path / "s")
+    assert set(together) == set(data)
+    for user in ("u0", "u3", "u4"):
+        (alone,) = fitted(model, bank, {user: data[user]}, PLAN, tmp_path / "s").values()
+        torch.testing.assert_close(together[user].best, alone.best, rtol=2e-3, atol=2e-3)
+        assert together[user].best_step == alone.best_step
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_fitting_lowers_the_held_out_loss_and_only_ones_own(
+    base: Path, bank: BankStore, tmp_path: Path
+) -> None:
+    model = load(base)
+    plan = Plan(steps=40, rate=0.05, every=10, patience=9, users=3)
+    data = {f"u{n}": examples(n) for n in range(3)}
+    done = fitted(model, bank, data, plan, tmp_path / "s")
+    for one in done.values():
+        assert one.best_loss < 0.7 * one.base_loss
+    assert not torch.allclose(done["u0"].best, done["u1"].best)
+
+
+def test_a_stopped_run_goes_on_to_the_same_end(base: Path, bank: BankStore, tmp_path: Path) -> None:
+    model = load(base)
+    data = {f"u{n}": examples(n) for n in range(4)}
+    whole = fitted(model, bank, data, PLAN, tmp_path / "whole")
+    tensors = shared.load(bank.path, bank.manifest)
+    state = tmp_path / "state"
+    kept: dict[str, Fit] = {}
+    with Fitter(model, bank.manifest.layout, tensors, PLAN, 0) as fitter:
+        for steps, ended in enumerate(run(fitter, data, PLAN, state, "k")):
+            kept |= {one.user: one for one in ended}
+            if steps == 9:  # the last state was saved a step or more ago
+                break
+    assert load_state(state, "another key") == {}
+    left = {user: rows for user, rows in data.items() if user not in kept}
+    kept |= fitted(model, bank, left, PLAN, state)
+    assert set(kept) == set(whole)
+    for user, one in whole.items():
+        torch.testing.assert_close(kept[user].best, one.best, rtol=2e-3, atol=2e-3)
+        assert kept[user].best_step == one.best_step
+    assert not state.exists()
+
+
+def test_a_user_who_gains_nothing_ends_early_with_the_base(
+    base: Path, bank: BankStore, tmp_path: Path
+) -> None:
+    plan = Plan(steps=100, rate=5.0, every=2, patience=2)  # such steps only make it worse
+    (one,) = fitted(load(base), bank, {"u": examples(0)}, plan, tmp_path / "s").values()
+    assert one.step < 20
+    assert one.best_loss <= one.base_loss
+
+
+def test_state_is_kept_to_the_bit(tmp_path: Path) -> None:
+    fits = [
+        Fit(f"u{n}", *(torch.randn(5) for _ in range(4)), step=n, base_loss=1.5) for n in range(3)
+    ]
+    save_state(tmp_path / "s", "k", fits)
+    back = load_state(tmp_path / "s", "k")
+    for fit_ in fits:
+        assert torch.equal(back[fit_.user].second, fit_.second)
+        assert (back[fit_.user].step, back[fit_.user].base_loss) == (fit_.step, 1.5)
+
+
+def test_soups_kind_is_fitted_too(base: Path, tmp_path: Path) -> None:
+    model = load(base)
+    layout = SoupLayout(size=model.config.hidden_size)
+    plan = Plan(steps=30, rate=0.2, every=10, patience=9)
+    with Fitter(model, layout, shared.draw(layout, 0), plan, 0) as fitter:
+        data = {"u": examples(1)}
+        (one,) = (o for e in run(fitter, data, plan, tmp_path / "s", "k") for o in e)
+    assert one.best_loss < one.base_loss
+
+
+def test_the_command_fills_the_bank_and_skips_who_is_done(
+    base: Path, bank: BankStore, tmp_path: Path
+) -> None:
+    rows = [
+        {"user": f"ann{n % 2}", "prompt": f"q{n}", "expected": "yes" if n % 2 else "no"}
+        for n in range(8)
+    ]
+    file = tmp_path / "rows.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)))
+    first = fit(bank.path, file, plan=PLAN)
+    assert {one.user for one in first.fitted} == {"ann0", "ann1"}
+    entry = bank.entry("ann1")
+    assert entry.scores["held_out_loss"] <= entry.scores["base_held_out_loss"]
+    again = fit(bank.path, file, plan=PLAN)
+    assert (again.fitted, again.skipped) == ((), 2)
+    file.write_text(json.dumps({"user": "ann0", "prompt": "other", "expected": "x"}))
+    with pytest.raises(InputError, match="--replace"):
+        fit(bank.path, file, plan=PLAN)
+    assert len(fit(bank.path, file, plan=PLAN, replace=True).fitted) == 1
+    with attach_bank(load(base), bank) as attached:
+        attached.select(["ann0", "ann1", "u0", None])
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x", "{}", '{"user": "a"}', '{"user": 1, "prompt": "a", "expected": "b"}']
+)
+def test_rows_that_teach_nothing_are_refused(bank: BankStore, tmp_path: Path, text: str) -> None:
+    (tmp_path / "rows.jsonl").write_text(text)
+    with pytest.raises(InputError):
+        fit(bank.path, tmp_path / "rows.jsonl", plan=PLAN)
