@@ -109,14 +109,13 @@ def test_a_user_who_gains_nothing_ends_early_with_the_base(
 
 
 def test_state_is_kept_to_the_bit(tmp_path: Path) -> None:
-    fits = [
-        Fit(f"u{n}", *(torch.randn(5) for _ in range(4)), step=n, base_loss=1.5) for n in range(3)
-    ]
+    rows = [torch.randn(4, 5) for _ in range(3)]
+    fits = [Fit(f"u{n}", r[0], r[1], r[2], r[3], n, 1.5) for n, r in enumerate(rows)]
     save_state(tmp_path / "s", "k", fits)
     back = load_state(tmp_path / "s", "k")
-    for fit_ in fits:
-        assert torch.equal(back[fit_.user].second, fit_.second)
-        assert (back[fit_.user].step, back[fit_.user].base_loss) == (fit_.step, 1.5)
+    for one in fits:
+        assert torch.equal(back[one.user].second, one.second)
+        assert (back[one.user].step, back[one.user].base_loss) == (one.step, 1.5)
 
 
 def test_soups_kind_is_fitted_too(base: Path, tmp_path: Path) -> None:
