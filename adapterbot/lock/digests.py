@@ -35,9 +35,10 @@ _DATA_SUFFIXES = frozenset({".jsonl", ".ndjson", ".json", ".csv", ".parquet", ".
 def model_file_names(names: Iterable[str], read: Callable[[str], bytes]) -> list[str]:
     """The files, of all that a model directory or repository holds, which decide what it computes.
 
-    They are those that transformers loads: settings of the top level, and of several copies of the
-    weights (safetensors, pickle or GGUF, a vendor's own) the first in that order. So a repository,
-    a full download of it and the client's cache of what it loaded agree.
+    They are those that transformers loads: settings of the top level, and the weights. Where there
+    are safetensors of the usual names it looks at no other copy (pickle, GGUF, a vendor's own), and
+    so a repository, a full download of it and the client's cache of what it loaded agree. Where
+    there are none, every copy counts.
 
     Args:
         read: the content of one of them; asked for the index of sharded weights, which may name
@@ -64,9 +65,9 @@ def model_file_names(names: Iterable[str], read: Callable[[str], bytes]) -> list
         if index in present
         for shard in _shards(read(index), index) & present
     }
-    safe = {name for name in weights | shards if name.endswith(".safetensors")}
-    own = safe & (_OWN_WEIGHTS | shards)
-    return sorted([*settings, *(own if own - {_ADAPTER_WEIGHTS} else safe or weights | shards)])
+    weights |= shards
+    own = {name for name in weights & (_OWN_WEIGHTS | shards) if name.endswith(".safetensors")}
+    return sorted([*settings, *(own if own - {_ADAPTER_WEIGHTS} else weights)])
 
 
 def _shards(content: bytes, index: str) -> set[str]:

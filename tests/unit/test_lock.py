@@ -295,10 +295,9 @@ def test_several_copies_of_the_weights_are_one_model() -> None:
         "config.json",
         "model.safetensors",
     ]
-    assert chosen("config.json", "other.safetensors", "a.bin") == [
-        "config.json",
-        "other.safetensors",
-    ]
+    # The attack: a stray file, so that the pickle that is loaded would not be looked at.
+    stray = ("config.json", "other.safetensors", "pytorch_model.bin")
+    assert chosen(*stray) == list(stray)
     assert chosen("config.json", "a.bin") == ["a.bin", "config.json"]
     own = "adapter_model.safetensors"
     assert own in chosen("config.json", "model.safetensors", own)
