@@ -95,7 +95,7 @@ class Searching:
         self._tasks = [task for task in suite.tasks if task.gated]
         self._items = _items(self._tasks, suite.path)
         self._suite = suite
-        self._options = options
+        self._paths = [str(adapter.files.path) for adapter in adapters]
         search = Search(options.search)
         modules = {module for adapter in adapters for module in adapter.updates}
         self.groups = layer_groups(modules) if search is Search.PER_LAYER else ((),)
@@ -162,6 +162,7 @@ class Searching:
         """The search as merge.json has it."""
         standing = outcome.standing
         gain = outcome.gain or (None, None, None)
+        singles = [start.result.score for start in standing.starts[1:]]
         names = [
             f"layers {group[0]}–{group[-1]}" if group else "all layers" for group in self.groups
         ]
@@ -187,6 +188,7 @@ class Searching:
             suite=suite,
             suite_digest=self._suite.digest,
             winner=outcome.winner.name,
+            best_parent=self._paths[int(np.argmax(singles))],
             history=tuple(standing.history),
             finalists=outcome.finalists,
         )

@@ -26,6 +26,7 @@ SENTINEL = -1e9
 PATIENCE = 3
 _FAILURES_KEPT = 100
 _SURE = 2.0
+_NARROW = 1 / 3
 
 
 @dataclass(frozen=True)
@@ -292,10 +293,10 @@ class Driver:
         )
 
     def _converged(self) -> bool:
-        """No better one for three generations, and the gain is larger than what is not known of
-        it: noise alone also stops improving."""
+        """No better one for three generations although the search has narrowed, and the gain is
+        larger than what is not known of it: noise alone also stops improving."""
         history = self._standing.history
-        if len(history) <= PATIENCE:
+        if len(history) <= PATIENCE or history[-1].sigma > _NARROW * self._space.sigma:
             return False
         if history[-1].best_so_far != history[-1 - PATIENCE].best_so_far:
             return False

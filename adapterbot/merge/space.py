@@ -57,7 +57,7 @@ class Space:
     @property
     def sigma(self) -> float:
         """The first step size."""
-        return 0.25 if self.search is Search.SIGNED else 0.5
+        return 0.25 if self.search is Search.SIGNED else 0.35
 
     @cached_property
     def _basis(self) -> FloatArray:

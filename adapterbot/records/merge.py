@@ -95,6 +95,7 @@ class SearchRecord(Record):
     suite: Line
     suite_digest: Digest
     winner: Name
+    best_parent: Line  # path of the input that scored best alone on the selection split
     history: tuple[Generation, ...]
     finalists: tuple[Finalist, ...]
 
