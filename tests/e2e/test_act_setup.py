@@ -180,7 +180,8 @@ def test_a_finding_fails_the_job_with_its_exit_code_and_still_has_outputs(reposi
     assert run.exit_code == 1, run
     assert run.jobs == {"gate": "failure"}
     assert run.step_exit_codes["gate/run"] == 3
-    assert run.outputs["gate"] == {
+    of_answer = dict.fromkeys(("asked", "metric", "head-sha", "base-sha"), "")
+    assert run.outputs["gate"] == of_answer | {
         name: f"a {name}"
         for name in (
             "verdict",
@@ -226,9 +227,12 @@ def test_attack_nothing_in_the_pull_request_is_imported_or_read_as_settings(repo
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
-        ("command: serve", "::error title=adapterbot::input command: use gate, bisect or publish"),
+        (
+            "command: serve",
+            "title=adapterbot::input command: use gate, bisect, publish or answer",
+        ),
         ("python: /nowhere/python", "/nowhere/python is not a Python that runs"),
-        ("extras: everything", "input extras: 'everything' is unknown; use some of eval"),
+        ("extras: everything", "input extras: 'everything' is unknown; use some of "),
     ],
 )
 def test_bad_inputs_are_one_clear_line_and_exit_code_2(repository, action, inputs, message):
