@@ -98,9 +98,16 @@ def run(options: OpenOptions, environment: Mapping[str, str] = os.environ) -> Op
     key = document_key(key_of(path))
     written: list[AdapterPullRequest] = []
 
-    def body(base_sha: str) -> str:
+    def body(base_sha: str, others: int) -> str:
         written[:] = [described(title, base_sha, weights, notes, evidence)]
-        return render.body(written[0], key, titled=False)
+        try:
+            return render.body(written[0], key, titled=False, limit=render.BODY_LIMIT - others)
+        except ValueError as error:
+            raise InputError(
+                "has no room left for ours",
+                file="the pull request's description",
+                fix="shorten what was written around it",
+            ) from error
 
     token = environment.get("GITHUB_TOKEN") or environment.get("GH_TOKEN") or ""
     server = (environment.get("GITHUB_SERVER_URL") or SERVER_URL).rstrip("/")

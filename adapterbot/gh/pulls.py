@@ -45,7 +45,8 @@ class Proposal:
         base, branch: where it goes, and the branch it is proposed from.
         key: what the marker in the body carries.
         subject: the first line of the commit's message, with nothing alive in it.
-        body: base commit → our part of the body, its first line the marker.
+        body: (base commit, bytes that others need) → our part of the body, its first line the
+            marker.
         merged: (ours, theirs) → a body that keeps what people wrote around our part.
         reviewers: logins, and teams as "org/team".
     """
@@ -56,7 +57,7 @@ class Proposal:
     title: str
     subject: str
     change: Change
-    body: Callable[[str], str]
+    body: Callable[[str, int], str]
     merged: Callable[[str, str], str]
     labels: Sequence[str] = ()
     reviewers: Sequence[str] = ()
@@ -127,7 +128,8 @@ class _Desk:
             return Proposed(Action.NOTHING, base_head)
         base_sha = branches.fork_point(base_head, tip) if tip and pull else base_head
         try:
-            pull, action = self._write(pull, asked.body(base_sha), moved=placed is not None)
+            ours = asked.body(base_sha, self._bytes_of_others(pull))
+            pull, action = self._write(pull, ours, moved=placed is not None)
         except BaseException:
             # Whatever happened: if this cannot be undone either, the next run finds its branch.
             with contextlib.suppress(AdapterbotError, BranchMovedError):
@@ -192,6 +194,11 @@ class _Desk:
             branches.move(branch, placed, tip, force=True)
 
     # ------------------------------------------------------------ the pull request
+
+    def _bytes_of_others(self, pull: PullRequest | None) -> int:
+        """What people wrote around our part of the body; it stays, so ours makes room."""
+        theirs = (pull.body or "") if pull else ""
+        return len(self.proposal.merged(f"{marker(self.proposal.key)}\n", theirs).encode())
 
     def _write(
         self, pull: PullRequest | None, ours: str, *, moved: bool

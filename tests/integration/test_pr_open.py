@@ -217,6 +217,24 @@ def test_a_new_adapter_updates_the_same_pull_request(place: Place) -> None:
     assert pull.body.count(marker("pr:adapters-dates")) == 1
 
 
+def test_what_people_wrote_keeps_its_room_in_a_full_body(place: Place, tmp_path: Path) -> None:
+    samples = tmp_path / "samples.json"
+    sample = {"prompt": "p" * 900, "baseline_output": "b" * 900, "candidate_output": "c" * 900}
+    samples.write_text(json.dumps([sample] * 256))
+    place.retrain("one")
+    place.open(evidence=EvidenceOptions(samples=samples))
+    essay = "word " * 8000
+    place.pull.body = essay + "\n" + place.pull.body
+    place.retrain("two")
+    assert place.open(evidence=EvidenceOptions(samples=samples)).action is Action.UPDATED
+    assert place.pull.body.startswith(essay)
+    assert "Left out to fit" in place.pull.body
+    assert len(place.pull.body) <= 65_536
+    place.pull.body = "word " * 12_950 + "\n" + marker("pr:adapters-dates")
+    with pytest.raises(InputError, match="no room left"):
+        place.open()
+
+
 def test_an_adapter_that_the_base_holds_already_opens_nothing(place: Place) -> None:
     outcome = place.open()
     assert (outcome.action, outcome.url) == (Action.NOTHING, None)
