@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from adapterbot.cli.app import app
-from adapterbot.cli.options import Device, Engine, Json
+from adapterbot.cli.options import Device, Engine, Json, Ray
 from adapterbot.errors import InputError
 
 if TYPE_CHECKING:
@@ -94,6 +94,7 @@ def merge(
     ] = None,
     device: Device = None,
     engine: Engine = None,
+    ray: Ray = None,
     as_json: Json = False,
 ) -> None:
     r"""Merge adapters of one base into one, with weights found by evolutionary search.
@@ -144,6 +145,7 @@ def merge(
             racing=race,
             resume=resume,
             settings=engine_settings(None, engine or (), device),
+            ray=ray,
         )
     record = command.run(options, how, listener_for(os.environ))
     text = record.model_dump_json(indent=2) + "\n" if as_json else harmless_lines(_shown(record))

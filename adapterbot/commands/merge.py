@@ -76,6 +76,7 @@ class SearchOptions:
     racing: bool = True
     resume: bool = False
     settings: EngineSettings | None = None
+    ray: str | None = None
 
 
 def run(options: MergeOptions, search: SearchOptions | None, listener: Listener) -> MergeRecord:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from adapterbot.errors import AdapterbotError, InputError
+from adapterbot.errors import AdapterbotError, InputError, OurFailure
 from adapterbot.eval.base_model import load_base
 from adapterbot.eval.blends import BlendedModel
 from adapterbot.eval.evaluation import Evaluation
@@ -27,6 +27,7 @@ from adapterbot.weights.layers import group_of, layer_groups
 
 if TYPE_CHECKING:
     from adapterbot.commands.merge import SearchOptions
+    from adapterbot.commands.merge_cluster import ClusterScores
 
 # What a margin weighs against a share of right answers: as much as so many of them.
 _MARGIN = 0.05
@@ -37,6 +38,7 @@ class SuiteScores:
     """Candidates scored by a model that blends adapters."""
 
     def __init__(self, model: BlendedModel, tasks: Sequence[Task]) -> None:
+        self.base_digest = model.base.digest
         self._model = model
         self._evaluation = Evaluation(model)
         self._tasks = tasks
@@ -55,6 +57,10 @@ class SuiteScores:
             index, sample = self._place[item]
             asked.setdefault(self._tasks[index].name, []).append(sample)
         return [self._one(weights, items, asked) for weights in candidates]
+
+    def close(self) -> None:
+        """Takes the adapters off the base."""
+        self._evaluation.close()
 
     def _one(
         self, weights: Weights, items: Sequence[int], asked: Mapping[str, Sequence[str]]
@@ -112,15 +118,21 @@ class Searching:
             racing=options.racing,
         )
         settings = options.settings or EngineSettings()
-        self._base = load_base(base, settings)
-        self._model = BlendedModel(self._base, settings, adapters, self.groups)
+        self._scores: SuiteScores | ClusterScores = (
+            _on_cluster(options.ray, base, settings, adapters, self.groups, self._tasks)
+            if options.ray
+            else SuiteScores(
+                BlendedModel(load_base(base, settings), settings, adapters, self.groups),
+                self._tasks,
+            )
+        )
         self._driver: Driver | None = None
 
     def identity(self, digests: Sequence[str]) -> dict[str, Any]:
         """What a checkpoint must be of for this search to go on from it."""
         return {
             "adapters": list(digests),
-            "base": self._base.digest,
+            "base": self._scores.base_digest,
             "suite": self._suite.digest,
             "search": self._space.search.value,
             "population": self._plan.population,
@@ -140,7 +152,7 @@ class Searching:
             self._space,
             self._plan,
             self._items,
-            SuiteScores(self._model, self._tasks),
+            self._scores,
             clock=time.monotonic,
             save=save,
             told=told,
@@ -151,7 +163,7 @@ class Searching:
         try:
             return driver.run()
         finally:
-            self._model.close()
+            self._scores.close()
 
     def weigh(self, outcome: Outcome) -> Callable[[str], Sequence[float]]:
         """The winner's weights for a module, by its name."""
@@ -192,6 +204,25 @@ class Searching:
             history=tuple(standing.history),
             finalists=outcome.finalists,
         )
+
+
+def _on_cluster(
+    address: str,
+    base: str,
+    settings: EngineSettings,
+    adapters: Sequence[Adapter],
+    groups: Sequence[Sequence[int]],
+    tasks: Sequence[Task],
+) -> ClusterScores:
+    try:
+        from adapterbot.commands.merge_cluster import ClusterScores
+    except (ImportError, OSError) as error:
+        raise OurFailure(
+            f"the packages for evaluating on a cluster do not load: {error}",
+            fix="pip install 'adapterbot[eval,ray]'",
+        ) from error
+    files = [adapter.files for adapter in adapters]
+    return ClusterScores(base, settings, files, groups, tasks, address)
 
 
 def _items(tasks: Sequence[Task], path: str) -> Items:

@@ -309,7 +309,7 @@ class ClusterModel:
         self.name = str(base)
         self._ours = not ray.is_initialized()
         if self._ours:
-            _join(address)
+            join(address)
         threads = torch.get_num_threads()
         gpus = int(ray.cluster_resources().get("GPU", 0)) if settings.device != "cpu" else 0
         cpus = int(ray.cluster_resources().get("CPU", 1))
@@ -378,7 +378,12 @@ class ClusterModel:
             ray.shutdown()
 
 
-def _join(address: str) -> None:
+def join(address: str) -> None:
+    """Connects this process to a cluster, or starts one for `local`.
+
+    Raises:
+        InputError: there is none at the address.
+    """
     try:
         ray.init(address=address, log_to_driver=False, include_dashboard=False)
     except (ConnectionError, ValueError, RuntimeError) as error:

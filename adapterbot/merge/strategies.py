@@ -118,11 +118,14 @@ class Merger:
             return [0.0] * len(terms)
         found = []
         for _, update in terms:
-            entries = torch.cat(
-                [_rows(update, rows).abs().flatten() for rows in _blocks(_size(update))]
-            )
-            kept = max(1, int(self.density * entries.numel()))
-            found.append(float(entries.kthvalue(entries.numel() - kept + 1).values))
+            entries = torch.empty(math.prod(_size(update)))
+            for rows in _blocks(_size(update)):
+                part = _rows(update, rows).abs_().flatten()
+                entries[rows.start * _size(update)[1] :][: len(part)] = part
+            first = len(entries) - max(1, int(self.density * len(entries)))
+            sorting = entries.numpy()
+            sorting.partition(first)  # in place, and twice as fast as `kthvalue`
+            found.append(float(sorting[first]))
         return found
 
     def _generator(self, module: str, index: int) -> torch.Generator:
