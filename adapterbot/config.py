@@ -25,6 +25,7 @@ TRAINING_CONFIG = "soup.yaml"
 LOCK = "soup.lock"
 SUITE = "evals/suite.yaml"
 ADAPTER_CONFIG = "adapter_config.json"
+BANK_SUFFIX = ".safetensors"
 _CHECKPOINT = re.compile(r"(^|/)(checkpoint|ckpt|step)[-_]?\d+(/|$)")
 
 RepoPath = Annotated[str, Field(min_length=1, max_length=1000)]
@@ -82,6 +83,11 @@ class AdapterConfig(Record):
     baseline: RepoPath = "base-ref"
     archive: RepoPath | None = None
     policy: Policy = Policy()
+
+    @property
+    def is_bank(self) -> bool:
+        """Whether it is a vector bank, as `adapterbot bank export` writes one, and no directory."""
+        return self.path.endswith(BANK_SUFFIX)
 
     @model_validator(mode="before")
     @classmethod

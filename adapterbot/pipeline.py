@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from adapterbot import __version__, bisect, early, lock, noise, verdict
+from adapterbot import __version__, bisect, early, lock, noise, tenants, verdict
 from adapterbot.config import AdapterConfig, OnDrift
 from adapterbot.differing import differing_samples
 from adapterbot.errors import AdapterbotError, InputError
@@ -123,8 +123,13 @@ def judge_adapter(where: Sides, adapter: AdapterConfig, services: Services) -> A
     with stages("read"):
         suite = _suite(where, adapter, services)
         base_name, base, base_notes = _base_model(where, adapter)
-        candidate = _adapter(where.head, adapter.path, base)
-        baseline, notes = _baseline(where, adapter, base)
+        bank = tenants.change(where, adapter) if adapter.is_bank else None
+        if bank:
+            candidate, baseline = _Side(bank.candidate, None), _Side(bank.baseline, None)
+            notes = bank.notes
+        else:
+            candidate = _adapter(where.head, adapter.path, base)
+            baseline, notes = _baseline(where, adapter, base)
     with stages("import"):
         make = services.engine()
     with stages("load"):
@@ -133,19 +138,23 @@ def judge_adapter(where: Sides, adapter: AdapterConfig, services: Services) -> A
         looks = _scan_notes(candidate.files)
     policies = verdict.policies(suite.tasks, adapter.policy.metrics)
     with stages("evaluate") as progress:
-        measured = early.measure(
-            evaluator,
-            suite.tasks,
-            (baseline.files, candidate.files),
-            policies,
-            alpha=adapter.policy.alpha,
-            sequential=adapter.policy.sequential,
-            progress=progress,
-        )
+        if bank:
+            measured = bank.measure(evaluator, suite.tasks, base, progress)
+            policies = bank.policies(policies)
+        else:
+            measured = early.measure(
+                evaluator,
+                suite.tasks,
+                (baseline.files, candidate.files),
+                policies,
+                alpha=adapter.policy.alpha,
+                sequential=adapter.policy.sequential,
+                progress=progress,
+            )
         tasks, before, after = measured.tasks, measured.before, measured.after
         _keep(services, adapter.key, (base_name, suite.path), (baseline, candidate), measured)
     noise_floor = None
-    if adapter.policy.self_check:
+    if adapter.policy.self_check and not bank:
         with stages("self-check") as progress:
             noise_floor = noise.measure(
                 evaluator, tasks, baseline.files, before, adapter.policy.self_check, progress
@@ -162,7 +171,7 @@ def judge_adapter(where: Sides, adapter: AdapterConfig, services: Services) -> A
         changed = differing_samples(before, after, first=broken)
     found: BisectResult | None = None
     regression = Regression.of(tasks, metrics, before, after)
-    if regression.harms:
+    if regression.harms and not bank:
         with stages("bisect"):
             found = _bisect(where.head, adapter, regression, evaluator, candidate, services)
     return AdapterReport(

@@ -139,7 +139,11 @@ def _changed_here(where: Sides, config: Config, files: Sequence[str]) -> list[Ad
     listed = {normalise(adapter.path): adapter for adapter in config.adapters}
     here = adapter_directories(files)
     new = [path for path in here if path not in listed and not where.fork_point.has(path)]
-    gone = [path for path in listed if path not in here and where.fork_point.has(path)]
+    gone = [
+        path
+        for path, adapter in listed.items()
+        if path not in here and not adapter.is_bank and where.fork_point.has(path)
+    ]
     renamed = paired(where.fork_point, where.head, gone, new)
     chosen = [
         moved(adapter, renamed[path], where.head) if path in renamed else adapter

@@ -70,9 +70,7 @@ class Codec:
             InputError: a row has another length, or a number that its type cannot hold.
         """
         self._check_shape(rows)
-        finite = np.isfinite(rows.values)
-        if not finite.all():
-            raise self._refused(users, int(np.argmin(finite.all(1))), "holds NaN or infinity")
+        self.check(rows, users)
         raw = np.empty((len(rows), self.row_bytes), np.uint8)
         start, stop = self._numbers
         if self._dtype == "int8":
@@ -86,13 +84,22 @@ class Codec:
         else:
             raw[:, start:stop] = self._narrow(rows.values, users).view(np.uint8)
         if self.choices:
-            bad = ((rows.choices < 0) | (rows.choices >= self._limit)).any(1)
-            if bad.any():
-                raise self._refused(
-                    users, int(np.argmax(bad)), "chooses a vector that is not there"
-                )
             raw[:, stop:] = np.ascontiguousarray(rows.choices, dtype=self._choice).view(np.uint8)
         return raw
+
+    def check(self, rows: Rows, users: Any = None) -> None:
+        """Refuses numbers that are not finite, and choices of vectors that are not there.
+
+        Raises:
+            InputError: with the first user.
+        """
+        finite = np.isfinite(rows.values)
+        if not finite.all():
+            raise self._refused(users, int(np.argmin(finite.all(1))), "holds NaN or infinity")
+        bad = ((rows.choices < 0) | (rows.choices >= self._limit)).any(1)
+        if bad.any():
+            problem = "chooses a vector that is not there"
+            raise self._refused(users, int(np.argmax(bad)), problem)
 
     def decode(self, raw: Bytes) -> Rows:
         """What `encode` was given, as far as the type holds it. `raw` is (n, row_bytes)."""

@@ -19,6 +19,7 @@ from adapterbot.records.base import Digest, Line, Name, Record
 
 MANIFEST = "manifest.json"
 MANIFEST_LIMIT = 16 * 1024 * 1024
+MOST_SHARED = 2**28
 USER_BYTES = 480  # of an LMDB key's 511
 
 Size = Annotated[int, Field(ge=1, le=2**24)]
@@ -166,6 +167,14 @@ class Manifest(Record):
     layout: Layout
     shared: Annotated[Generated | Stored, Field(discriminator="origin")]
     rows: Annotated[str, Field(pattern=r"^rows-[0-9]{1,9}\.mdb$")] = "rows-1.mdb"
+
+    @model_validator(mode="after")
+    def _shared_fits(self) -> Manifest:
+        # A manifest may be a stranger's, and a few bytes of it must not ask for all the memory.
+        numbers = sum(rows * columns for rows, columns in shared_shapes(self.layout).values())
+        if numbers > MOST_SHARED:
+            raise ValueError(f"shares {numbers:,} numbers, more than {MOST_SHARED:,}")
+        return self
 
     @property
     def floats(self) -> int:

@@ -10,17 +10,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import save
 
 from adapterbot import atomic
 from adapterbot.bank.codec import Bytes, Codec, Rows
 from adapterbot.bank.manifest import Manifest, Stored, dump_manifest, parse_manifest, user_key
-from adapterbot.bank.store import BankStore
 from adapterbot.errors import InputError
 from adapterbot.weights.header import Header, read_header
+
+if TYPE_CHECKING:
+    from adapterbot.bank.store import BankStore
 
 _KEY = "adapterbot.bank"
 _FIX = "export the bank again"
@@ -43,8 +45,15 @@ class Portable:
     raw: Bytes
 
     def rows(self, indices: Sequence[int]) -> Rows:
-        """The decoded rows of these users, by their place in `users`."""
-        return Codec(self.manifest).decode(np.ascontiguousarray(self.raw[list(indices)]))
+        """The decoded rows of these users, by their place in `users`.
+
+        Raises:
+            InputError: a number is not finite, or a choice is of a vector that is not there.
+        """
+        codec = Codec(self.manifest)
+        rows = codec.decode(np.ascontiguousarray(self.raw[list(indices)]))
+        codec.check(rows, [self.users[index] for index in indices])
+        return rows
 
     def batches(self, size: int) -> Iterator[tuple[tuple[str, ...], Rows]]:
         """All users and rows, `size` at a time."""
@@ -73,6 +82,8 @@ def write_portable(
     Raises:
         InputError: there is no such user, or the place cannot be written.
     """
+    from safetensors.numpy import save
+
     names = sorted(store.users() if users is None else set(users), key=str.encode)
     raw = store.raw(names, check=True)
     text = [user_key(name) for name in names]

@@ -1,0 +1,169 @@
+"""A pull request that changes a bank: the users it changes, each before and after, in one table."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from adapterbot import tenants
+from adapterbot.bank.codec import Rows, plain
+from adapterbot.bank.portable import read_portable, write_portable
+from adapterbot.bank.writer import BankWriter
+from adapterbot.commands.gate import GateOptions
+from adapterbot.commands.gate import run as gate
+from adapterbot.records import AdapterReport, Outcome, Standing
+from tests import example
+from tests.bank_worlds import vera_bank
+
+BANK = "banks/users.safetensors"
+CONFIG = f"""version: 1
+adapters:
+  - path: {BANK}
+    suite: evals/small.yaml
+    policy: {{on_drift: warn}}
+"""
+SUITE = """version: 1
+tasks:
+  - name: prose
+    data: small.jsonl
+    scorer: bits_per_byte
+    margin: 0.2
+    least_effect: 0.05
+"""
+
+
+def changed(bank: BankWriter, user: str, factor: float, seed: int = 7) -> None:
+    size = bank.manifest.floats
+    row = np.random.default_rng(seed).normal(size=(1, size)) * factor
+    bank.add([user], plain(row), replace=True)
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """On main a bank of four users; on the branch two are changed, one is new and one has gone."""
+    root = tmp_path_factory.mktemp("bank-gate")
+    repo = example.build(root / "repository", "clean")
+    bank = vera_bank(repo / "base", root / "bank", 4, scale=0.01)
+    example.git(repo, "checkout", "-q", "main")
+    (repo / "banks").mkdir()
+    # The base knows nothing but dates, and is so sure of them that noise does better on prose.
+    changed(bank, "u1", 3.0)
+    write_portable(bank, repo / BANK)
+    (repo / "adapterbot.yaml").write_text(CONFIG)
+    (repo / "evals" / "small.yaml").write_text(SUITE)
+    rows = [
+        {"prompt": f"Line {n}: ", "expected": f"the date of day {n} is known"} for n in range(12)
+    ]
+    (repo / "evals" / "small.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    example.commit(repo, "a bank of users")
+    example.git(repo, "checkout", "-q", "-b", "retrain-users")
+    changed(bank, "u1", 0.01)
+    changed(bank, "u2", 0.011)
+    changed(bank, "new", 0.01)
+    bank.remove(["u3"])
+    write_portable(bank, repo / BANK)
+    bank.close()
+    example.commit(repo, "retrained")
+    return repo
+
+
+@pytest.fixture
+def judged(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[AdapterReport, str]:
+    monkeypatch.chdir(repository)
+    environment = {"ADAPTERBOT_CACHE": str(tmp_path / "scores")}
+    written = gate(
+        GateOptions(base="main", head="retrain-users", device="cpu", out=tmp_path / "out"),
+        environment,
+    )
+    (report,) = written.report.adapters
+    return report, (tmp_path / "out").joinpath("comment.md").read_text()
+
+
+def test_each_changed_user_is_a_row_of_one_table(judged: tuple[AdapterReport, str]) -> None:
+    report, comment = judged
+    assert report.problem is None, report.problem
+    found = {metric.delta.task: metric for metric in report.metrics}
+    # u0 is as it was, and u3 has gone: neither is asked anything.
+    assert set(found) == {"prose · new", "prose · u1", "prose · u2"}
+    assert found["prose · u1"].standing is Standing.REGRESSED
+    assert found["prose · u2"].standing is not Standing.REGRESSED
+    assert report.verdict.outcome is Outcome.REGRESSED
+    assert any("3 of 4 users changed, 1 of them new" in note for note in report.notes)
+    assert any("1 users are removed" in note for note in report.notes)
+    for name in found:
+        assert name.split(" · ")[1] in comment
+
+
+def test_the_sample_is_the_base_branchs_choice() -> None:
+    users = [f"user {n}" for n in range(500)]
+    chosen = tenants.sample(users, "seed")
+    assert len(chosen) == tenants.MOST
+    assert chosen == tenants.sample(list(reversed(users)), "seed")
+    assert chosen != tenants.sample(users, "another")
+
+
+def test_names_that_are_cut_stay_apart() -> None:
+    one, other = ("x" * 300 + end for end in "ab")
+    assert tenants.metric("task", one) != tenants.metric("task", other)
+    assert len(tenants.metric("t" * 200, one)) <= 200
+
+
+def test_who_changed_does_not_depend_on_how_rows_are_kept(repository: Path, tmp_path: Path) -> None:
+    """The same numbers in another dtype are the same users; another rank makes all others."""
+    from adapterbot.bank.writer import create
+
+    portable = read_portable(repository / BANK)
+    manifest = portable.manifest.model_copy(update={"dtype": "bf16"})
+    coarse = Rows(np.round(portable.rows([0, 1]).values * 64) / 64, portable.rows([0, 1]).choices)
+    files = []
+    for dtype in ("fp32", "bf16"):
+        kept = manifest.model_copy(update={"dtype": dtype})
+        with create(tmp_path / dtype, kept) as bank:
+            bank.add(["a", "b"], coarse)
+            if dtype == "bf16":
+                bank.add(["b"], Rows(coarse.values[1:] * 2, coarse.choices[1:]), replace=True)
+            write_portable(bank, tmp_path / f"{dtype}.safetensors")
+        files.append(read_portable(tmp_path / f"{dtype}.safetensors"))
+    assert tenants.changed_users(files[0], files[1]) == ["b"]
+    assert tenants.changed_users(None, files[1]) == ["a", "b"]
+    assert tenants.changed_users(portable, files[1]) == ["a", "b"]
+
+
+@pytest.mark.parametrize("attack", ["nan", "pickle", "cut", "huge"])
+def test_a_strangers_bank_is_not_judged_and_says_why(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attack: str
+) -> None:
+    repo = example.copy(repository, tmp_path / "copy")
+    file = repo / BANK
+    if attack == "nan":
+        row = read_portable(file).raw[2].tobytes()
+        assert row in file.read_bytes()
+        file.write_bytes(file.read_bytes().replace(row[:64], b"\xff" * 64))
+    elif attack == "pickle":
+        file.write_bytes(b"\x80\x04" + file.read_bytes())
+    elif attack == "cut":
+        file.write_bytes(file.read_bytes()[:-100])
+    else:  # a few bytes that ask for a projection of terabytes
+        raw = file.read_bytes()
+        old = b'\\"rank\\": 8'
+        assert old in raw
+        text = raw.replace(old, b'\\"rank\\":9999999')
+        grown = int.from_bytes(raw[:8], "little") + len(text) - len(raw)
+        file.write_bytes(grown.to_bytes(8, "little") + text[8:])
+    example.commit(repo, attack)
+    monkeypatch.chdir(repo)
+    environment = {"ADAPTERBOT_CACHE": str(tmp_path / "scores")}
+    written = gate(
+        GateOptions(base="main", head="HEAD", device="cpu", out=tmp_path / "out"), environment
+    )
+    (report,) = written.report.adapters
+    assert report.problem is not None
+    assert report.problem.kind == "bad_input"
+    assert report.verdict.outcome is Outcome.NOT_JUDGED
+    shutil.rmtree(repo)
