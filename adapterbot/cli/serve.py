@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from adapterbot.cli.app import app
-from adapterbot.cli.options import Device
+from adapterbot.cli.options import Device, Json
+from adapterbot.cli.output import say
 
 
 @app.command()
@@ -19,7 +21,7 @@ def serve(
         str | None, typer.Option(help="How clients call the base; its directory's name.")
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 8000,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,
     device: Device = None,
     no_auth: Annotated[
         bool, typer.Option("--no-auth", help="Ask for no API keys: everybody is every tenant.")
@@ -30,6 +32,7 @@ def serve(
     seconds: Annotated[float, typer.Option(min=0.1, help="The most a request may take.")] = 120.0,
     max_tokens: Annotated[int, typer.Option(min=1, help="The most tokens of an answer.")] = 1024,
     slots: Annotated[int, typer.Option(min=1, help="Users whose rows the device holds.")] = 1024,
+    as_json: Json = False,
 ) -> None:
     """Answer OpenAI's chat and completion requests as any user of a bank.
 
@@ -39,6 +42,12 @@ def serve(
     Users that `adapterbot bank` adds, changes or removes meanwhile are so with the next request.
     """
     from adapterbot.commands import serve as command
+
+    def ready(url: str, model: str) -> None:
+        if as_json:
+            typer.echo(json.dumps({"url": f"{url}/v1", "model": model}))
+        else:
+            say(f"serving {model} and {model}:TENANT at {url}/v1")
 
     command.run(
         command.ServeOptions(
@@ -55,5 +64,6 @@ def serve(
             seconds=seconds,
             max_tokens=max_tokens,
             slots=slots,
-        )
+        ),
+        ready,
     )

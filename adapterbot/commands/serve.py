@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -89,7 +90,7 @@ def build(options: ServeOptions) -> FastAPI:
     metrics = Metrics()
     return application(
         Service(
-            name=options.name or Path(options.base).name,
+            name=_name(options),
             base=base,
             store=store,
             scheduler=Scheduler(base, attached, next_tokens, limits, metrics),
@@ -101,8 +102,12 @@ def build(options: ServeOptions) -> FastAPI:
     )
 
 
-def run(options: ServeOptions) -> None:
+def run(options: ServeOptions, ready: Callable[[str, str], None]) -> None:
     """Serves until it is told to stop.
+
+    Args:
+        options: what was asked.
+        ready: is told the address and the base's name when the model is loaded.
 
     Raises:
         AdapterbotError: as `build`.
@@ -110,4 +115,10 @@ def run(options: ServeOptions) -> None:
     app = build(options)
     import uvicorn
 
+    ready(f"http://{options.host}:{options.port}", _name(options))
+
     uvicorn.run(app, host=options.host, port=options.port, log_level="info", access_log=False)
+
+
+def _name(options: ServeOptions) -> str:
+    return options.name or Path(options.base).name
