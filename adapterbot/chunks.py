@@ -49,11 +49,17 @@ class Series:
         binary = good.kind is ScoreKind.BINARY and set(scores.values()) <= {0.0, 1.0}
         return cls(shown, task, scores, good.direction, binary)
 
-    def kind(self) -> Kind:
-        """How differences from the good end come about, and how many there can be."""
+    def kind(self, bad: TaskResult) -> Kind:
+        """How differences from the good end come about, and how many there can be.
+
+        What got better at the bad end says how much samples change for no reason.
+        """
+        harms = self.harms(bad)
+        better = float((harms < 0).sum())
         return Kind(
             model=Model.PAIRED_BINARY if self.binary else Model.HIGHER_IS_BAD,
             shown=self.shown,
+            churn=min(2.0 * (better + 0.5) / (len(harms) + 20.0), 0.5),
             room=len(self.good),
             size=CHUNK,
         )

@@ -112,6 +112,17 @@ class Regression:
             bad=tuple(result for result in bad if result.task in names),
         )
 
+    def apart(self) -> list[Broken]:
+        """The broken metrics without those that would count a sample twice: of a task and its
+        slices the task, unless a slice shows it much more clearly."""
+        chosen: list[Broken] = []
+        for task in dict.fromkeys(name for name, _ in self.harms):
+            slices = [key for key in self.harms if key[0] == task and key[1] is not None]
+            whole = self.harms.get((task, None))
+            clear = max((self.harms[key] for key in slices), default=0.0)
+            chosen += [(task, None)] if whole is not None and clear < 1.5 * whole else slices
+        return chosen
+
     @property
     def metrics(self) -> tuple[str, ...]:
         """The broken metrics as a reader knows them."""
@@ -153,14 +164,15 @@ def find_break(
         known_bad is not None and _digest(tree, checkpoints[last]) == known_bad
     )
     good = {result.task: result for result in regression.good}
+    bad = {result.task: result for result in regression.bad}
     tasks = {task.name: task for task in regression.tasks}
     series = [
         Series.of(_shown(broken), tasks[broken[0]], broken[1], good[broken[0]])
-        for broken in regression.harms
+        for broken in regression.apart()
     ]
     setting = Setting(
         by=" ".join(sorted({one.task.digest for one in series})),
-        kinds=tuple(one.kind() for one in series),
+        kinds=tuple(one.kind(bad[one.task.name]) for one in series),
         first_good=ends_known,
         last_bad=bad_is_last,
         confidence=confidence,
@@ -173,19 +185,17 @@ def find_break(
     )
     if not (journal and journal.entries):
         for kind, one in enumerate(series):
-            for result in regression.bad:
-                if result.task == one.task.name and len(harms := one.harms(result)):
-                    given = Entry(
-                        index=last if bad_is_last else n,
-                        kind=kind,
-                        outcome=tuple(harms.tolist()),
-                        detail=f"{one.shown}: the bad end, measured before",
-                        given=True,
-                    )
-                    if journal:
-                        journal.add(given)
-                    else:
-                        search.take(given)
+            given = Entry(
+                index=last if bad_is_last else n,
+                kind=kind,
+                outcome=tuple(one.harms(bad[one.task.name]).tolist()),
+                detail=f"{one.shown}: the bad end, measured before",
+                given=True,
+            )
+            if journal:
+                journal.add(given)
+            else:
+                search.take(given)
     probe = Chunks(tree, checkpoints, series, regression.good, evaluator)
     return bisect.run(search, probe, limits=limits, journal=journal, progress=say)
 

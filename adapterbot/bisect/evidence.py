@@ -300,7 +300,7 @@ class PairedBinary:
         churn: float = 0.05,
         harm: float = 0.2,
         *,
-        strength: tuple[float, float] = (60.0, 10.0),
+        strength: tuple[float, float] = (30.0, 3.0),
     ) -> None:
         if not (0 < churn < 1 and 0 < harm < 1 and min(strength) > 0):
             raise ValueError("churn and harm must be within (0, 1), strength positive")

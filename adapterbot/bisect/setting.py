@@ -24,20 +24,21 @@ class Model(StrEnum):
     PAIRED_BINARY = "paired_binary"
 
 
-_MODELS: dict[Model, Callable[[], Outcomes]] = {
-    Model.PASS_FAIL: PassFail,
-    Model.EXACT: Exact,
-    Model.HIGHER_IS_BAD: lambda: Scores(higher_is_bad=True),
-    Model.LOWER_IS_BAD: lambda: Scores(higher_is_bad=False),
-    Model.PAIRED_BINARY: PairedBinary,
+_MODELS: dict[Model, Callable[[Kind], Outcomes]] = {
+    Model.PASS_FAIL: lambda _: PassFail(),
+    Model.EXACT: lambda _: Exact(),
+    Model.HIGHER_IS_BAD: lambda _: Scores(higher_is_bad=True),
+    Model.LOWER_IS_BAD: lambda _: Scores(higher_is_bad=False),
+    Model.PAIRED_BINARY: lambda kind: PairedBinary(kind.churn),
 }
 
 
 class Kind(Record):
     """One kind of outcome. `room`: how many one checkpoint can give (None: any number); `size`: how
-    many one probe brings."""
+    many one probe brings; `churn`: share of samples expected to differ between good checkpoints."""
 
     model: Model
+    churn: Annotated[float, Field(gt=0, lt=1)] = 0.05
     shown: Line = ""
     room: Count | None = None
     size: Annotated[int, Field(ge=1, le=10_000)] = 1
@@ -72,7 +73,7 @@ class Setting(Record):
             prior[n] *= not self.last_bad
         return Posterior(
             n,
-            [_MODELS[kind.model]() for kind in self.kinds],
+            [_MODELS[kind.model](kind) for kind in self.kinds],
             prior=prior,
             room=[np.inf if kind.room is None else float(kind.room) for kind in self.kinds],
         )

@@ -1,0 +1,103 @@
+"""bisect by suite, in process: the example's poisoned run through the gate, and scores that lie."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+
+import pytest
+
+from adapterbot import pipeline
+from adapterbot.commands.evaluator import engine
+from adapterbot.config import discover
+from adapterbot.pipeline import Services
+from adapterbot.records import BisectVerdict, Source
+from adapterbot.sides import sides
+from adapterbot.tree import WorkTree
+from adapterbot.weights.peft_dir import adapter_digest
+from tests import example
+
+SHARE = 0.15
+
+
+class Silent:
+    """Nobody listens."""
+
+    def opened(self, stage):
+        pass
+
+    def closed(self, stage, seconds):
+        pass
+
+    def advanced(self, stage, done, total):
+        pass
+
+    def said(self, message):
+        pass
+
+
+class Flipping:
+    """An evaluator of which a share of the scores is turned around, always the same ones."""
+
+    def __init__(self, inner, seed: int) -> None:
+        self._inner, self._seed = inner, seed
+        self.samples = 0
+
+    def evaluate(self, tasks, adapter, **options):
+        digest = adapter_digest(adapter.path) if adapter else ""
+
+        def flipped(sample):
+            key = f"{self._seed} {digest} {sample.sample_id}".encode()
+            lies = hashlib.sha256(key).digest()[0] / 256 < SHARE
+            return sample.model_copy(update={"score": 1.0 - sample.score}) if lies else sample
+
+        results = self._inner.evaluate(tasks, adapter, **options)
+        self.samples += sum(len(result.samples) for result in results)
+        return tuple(
+            result.model_copy(update={"samples": tuple(map(flipped, result.samples))})
+            for result in results
+        )
+
+    def stats(self):
+        return self._inner.stats()
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """The example's repository, and an engine with a cache of scores."""
+    folder = tmp_path_factory.mktemp("suite")
+    repository = example.build(folder / "repository")
+    base = folder / "base"
+    example.git(repository, "worktree", "add", "-q", str(base), "main")
+    load = functools.cache(engine("cpu", {"ADAPTERBOT_CACHE": str(folder / "scores")})())
+    return base, repository, load
+
+
+def gate(world, wrap):
+    """The bisect of one gate, and the samples that were asked for."""
+    base, head, make = world
+    used = []
+
+    def make_wrapped(model):
+        used.append(wrap(make(model)))
+        return used[-1]
+
+    where = sides(WorkTree(base), WorkTree(head))
+    (adapter,) = discover(where.head.survey()).adapters
+    services = Services(engine=lambda: make_wrapped, listener=Silent())
+    report = pipeline.gate(where, [adapter], services, Source())
+    return report.adapters[0], used[0].samples
+
+
+def test_scores_that_lie_in_15_of_100_do_not_hide_the_poisoned_step(world) -> None:
+    right, seeds = 0, int(os.environ.get("BISECT_SEEDS", "4"))
+    for seed in range(seeds):
+        section, _ = gate(world, lambda inner, seed=seed: Flipping(inner, seed))
+        found = section.bisect
+        assert found, section
+        right += (
+            found.verdict is BisectVerdict.BROKEN_AT
+            and found.first_broken == example.FIRST_POISONED
+        )
+    assert right >= seeds - 1

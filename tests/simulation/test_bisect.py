@@ -1,0 +1,72 @@
+"""bisect against a known change point: `BISECT_RUNS=2000 pytest tests/simulation/test_bisect.py`
+makes as many searches as the bounds are stated for; fewer leave them their standard error."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+
+from adapterbot.bisect import Posterior, uniform
+from bench.bisect import paired, pass_fail, scores, searches
+from tests.unit.test_bisect_posterior import check_every_position
+
+RUNS = int(os.environ.get("BISECT_RUNS", "60"))
+
+
+def check(found, most: float, least_right: float = 0.94, runs: int = RUNS) -> None:
+    assert found.asked <= most + 3 * found.error
+    assert found.right >= least_right - 3 * (0.05 * 0.95 / runs) ** 0.5
+
+
+def test_every_position_up_to_257() -> None:
+    for n in range(1, 258):
+        check_every_position(n)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("good", "bad", "gate", "most", "share"),
+    [
+        (0.1, 0.6, 100, 58, 1),
+        (0.1, 0.6, 0, 100, 1),
+        (0.05, 0.95, 0, 24, 1),
+        (0.3, 0.5, 100, 510, 4),
+        (0.3, 0.5, 0, 745, 4),
+    ],
+)
+def test_noisy_commands(good, bad, gate, most, share) -> None:
+    runs = max(RUNS // share, 10) if RUNS < 1000 else RUNS
+    check(searches(lambda rng: pass_fail(rng, good, bad, gate=gate), runs), most, runs=runs)
+
+
+@pytest.mark.parametrize(("distance", "most"), [(1, 70), (2, 24), (4, 12)])
+def test_scores(distance, most) -> None:
+    check(searches(lambda rng: scores(rng, distance), RUNS), most)
+
+
+def test_paired_chunks() -> None:
+    check(searches(paired, RUNS), 700)
+
+
+@pytest.mark.parametrize(
+    ("good", "bad"),
+    [((0.01, 0.01), (0.3, 0.01)), ((0.0, 0.0), (0.6, 0.0)), ((0.13, 0.13), (0.5, 0.08))],
+)
+def test_other_chunks_are_right_as_often_as_claimed(good, bad) -> None:
+    check(searches(lambda rng: paired(rng, good, bad, n=64, suite=200), RUNS), 10_000, 0.93)
+
+
+def test_greedy_outcomes_are_covered() -> None:
+    """One answer for each checkpoint, wrong for good in 10 and 40 %: nothing to ask twice."""
+
+    def one(rng: np.random.Generator) -> tuple[float, bool]:
+        n = 200
+        first_bad = int(rng.integers(1, n))
+        posterior = Posterior(n, prior=uniform(n, ends=0.0), room=1)
+        while posterior.best()[1] < 0.95 and (index := posterior.ask()) is not None:
+            posterior.tell(index, bool(rng.random() < (0.6 if index >= first_bad else 0.1)))
+        return 0.0, first_bad in posterior.credible(0.95)
+
+    check(searches(one, RUNS), 1, 0.95)
