@@ -23,8 +23,8 @@ from adapterbot.weights.peft_dir import read_adapter_dir
 if TYPE_CHECKING:
     from adapterbot.history import Evaluator
 
-# Small chunks need fewer samples, large ones fewer passes; ten cost a pass of one short batch.
-CHUNK = 10
+# Small chunks need fewer samples, large ones fewer passes; eight cost a pass of one short batch.
+CHUNK = 8
 
 
 @dataclass(frozen=True)

@@ -283,8 +283,9 @@ class Scores:
 class PairedBinary:
     """Outcomes are −1, 0 and 1: a sample that got better, stayed, or got worse than the good end.
 
-    Each side has three unknown shares with a Dirichlet prior. On the good side it is centred on no
-    net change with `churn` of the samples differing either way.
+    The bad side has three unknown shares with a Dirichlet prior. On the good side as many samples
+    get better as get worse, and only their unknown share (`churn`) has a prior, a beta: a good
+    checkpoint differs from another one for no reason, and is not told from a bad one by it.
 
     Args:
         churn: share of samples expected to differ between two good checkpoints.
@@ -304,7 +305,7 @@ class PairedBinary:
     ) -> None:
         if not (0 < churn < 1 and 0 < harm < 1 and min(strength) > 0):
             raise ValueError("churn and harm must be within (0, 1), strength positive")
-        self._good = strength[0] * np.array([churn / 2, 1.0 - churn, churn / 2])
+        self._good = strength[0] * np.array([1.0 - churn, churn])
         self._bad = strength[1] * np.array([churn / 2, 1.0 - harm, harm]) / (1.0 + churn / 2)
 
     def statistics(self, outcome: Any) -> Floats:
@@ -314,9 +315,13 @@ class PairedBinary:
         return np.array([np.count_nonzero(values == v) for v in (-1.0, 0.0, 1.0)], np.float64)
 
     def weigh(self, before: Floats, after: Floats) -> tuple[Floats, Prediction]:
-        good, bad = before + self._good, after + self._bad
-        log = _log_dirichlet(good) + _log_dirichlet(bad)
-        return log, Means(*_harm(good, bad))
+        changed = before[:, 0] + before[:, 2]
+        good = np.stack([before[:, 1], changed], axis=1) + self._good
+        bad = after + self._bad
+        log = _log_dirichlet(good) + _log_dirichlet(bad) - changed * np.log(2.0)
+        share = good[:, 1] / good.sum(axis=1)
+        mean, variance = _harm(bad)
+        return log, Means(np.zeros(len(good)), mean, share, variance)
 
 
 def _log_dirichlet(a: Floats) -> Floats:
@@ -325,13 +330,8 @@ def _log_dirichlet(a: Floats) -> Floats:
     return np.asarray(gamma(a).sum(axis=1) - gamma(a.sum(axis=1)))
 
 
-def _harm(good: Floats, bad: Floats) -> tuple[Floats, Floats, Floats, Floats]:
-    """Means and variances of one outcome under two Dirichlet posteriors."""
-
-    def moments(a: Floats) -> tuple[Floats, Floats]:
-        shares = a / a.sum(axis=1, keepdims=True)
-        mean = shares[:, 2] - shares[:, 0]
-        return mean, shares[:, 2] + shares[:, 0] - mean**2
-
-    (low, low_variance), (high, high_variance) = moments(good), moments(bad)
-    return low, high, low_variance, high_variance
+def _harm(a: Floats) -> tuple[Floats, Floats]:
+    """Mean and variance of one outcome under a Dirichlet posterior."""
+    shares = a / a.sum(axis=1, keepdims=True)
+    mean = shares[:, 2] - shares[:, 0]
+    return mean, shares[:, 2] + shares[:, 0] - mean**2
