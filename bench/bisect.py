@@ -1,7 +1,8 @@
 """How many probes a search costs, how often it is right, and what a probe costs in process.
 
 Simulated: 1,000 checkpoints, the first bad one anywhere between the ends, failure rates unknown to
-the search, beside the strategy of git_bayesect on the same seeds. It claims 95 %, and 97 % by chunks of samples.
+the search, beside the strategy of git_bayesect on the same seeds. It claims 95 %, and 97 % by
+chunks of samples.
 """
 
 from __future__ import annotations
