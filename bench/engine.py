@@ -1,0 +1,174 @@
+"""Two adapters on the same requests: our engine beside lm-eval, which runs once for each.
+
+lm-eval is driven through its own `HFLM` with `peft=`, without task files, data sets or its command
+line: less start-up than a user of it has. It gets the batch size that suits it best, tried here.
+Both get one thread, and CPU seconds are compared: a neighbour on the machine does not change them.
+The answers are held against each other, so that both did the same work.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from bench import peers
+from bench.figures import Figure, median
+from bench.workloads import Workload, example, llama
+
+REQUIREMENTS = ("lm_eval[hf]==0.4.13", "peft==0.21.2")
+SIZES = [8, 32, 128]
+ROUNDS = 1
+# Asked one by one in lm-eval's default batch; what they cost is scaled to all prompts.
+ONE_BY_ONE = 16
+MOST_APART = 1e-4
+
+
+def process(arguments: list[Any]) -> tuple[dict[str, Any], float]:
+    """What a process printed last, and the CPU seconds of its whole life."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    environment["TOKENIZERS_PARALLELISM"] = "false"
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return json.loads(done.stdout.strip().splitlines()[-1]), seconds
+
+
+class Sides:
+    """Both of them on one workload."""
+
+    def __init__(self, work: Workload, python: Path) -> None:
+        self.work = work
+        self._python = python
+
+    def theirs(self, adapter: Path, **options: Any) -> tuple[dict[str, Any], float]:
+        script = Path(__file__).with_name("lm_eval_side.py")
+        asked = {"base": str(self.work.base), "adapter": str(adapter), **options}
+        asked["folder"] = str(self.work.folder)
+        return process([self._python, script, json.dumps(asked)])
+
+    def ours(self) -> tuple[dict[str, Any], float]:
+        asked = {
+            "base": str(self.work.base),
+            "adapters": [str(adapter) for adapter in self.work.adapters],
+            "folder": str(self.work.folder),
+        }
+        return process([sys.executable, "-m", "bench.our_side", json.dumps(asked)])
+
+    def command(self) -> float:
+        """CPU seconds of `adapterbot eval` on both adapters, with nothing cached."""
+        with tempfile.TemporaryDirectory() as folder:
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            subprocess.run(
+                [
+                    *(sys.executable, "-m", "adapterbot", "eval", *map(str, self.work.adapters)),
+                    *("--base", str(self.work.base), "--device", "cpu"),
+                    *("--suite", str(self.work.folder / "suite.yaml"), "--out", folder),
+                ],
+                env={**os.environ, "OMP_NUM_THREADS": "1", "ADAPTERBOT_CACHE": folder},
+                check=True,
+                capture_output=True,
+            )
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def best_sizes(sides: Sides) -> dict[str, int]:
+    """The batch size at which lm-eval is fastest, for either kind of request."""
+    found, _ = sides.theirs(sides.work.adapters[0], weigh=SIZES, write=SIZES)
+    return {
+        kind: int(min(found[kind]["seconds"], key=found[kind]["seconds"].get))
+        for kind in ("weigh", "write")
+    }
+
+
+def agreement(ours: dict[str, Any], theirs: list[dict[str, Any]]) -> float:
+    """The largest difference between two log-likelihoods; texts must be the same.
+
+    lm-eval pads with a mask where we do not share, so the last bits differ.
+    """
+    apart = 0.0
+    for mine, other in zip(ours["answers"], theirs, strict=True):
+        pairs = zip(mine["weigh"], other["weigh"]["answers"], strict=True)
+        apart = max(apart, *(abs(a - b) for a, b in pairs))
+        differ = sum(a != b for a, b in zip(mine["write"], other["write"]["answers"], strict=True))
+        if differ:
+            raise SystemExit(f"{differ} of {len(mine['write'])} texts differ from lm-eval's")
+    if apart > MOST_APART:
+        raise SystemExit(f"log-likelihoods differ by {apart:.1e}")
+    return apart
+
+
+def on(work: Workload, python: Path) -> list[Figure]:
+    """One workload, the sides in turn."""
+    sides = Sides(work, python)
+    sizes = best_sizes(sides)
+    batches = {kind: [size] for kind, size in sizes.items()}
+    whole: list[tuple[float, float]] = []
+    inside: dict[str, list[tuple[float, float]]] = {"choose": [], "write": []}
+    apart = 0.0
+    for _ in range(ROUNDS):
+        mine, _ = sides.ours()
+        command = sides.command()
+        theirs = [sides.theirs(adapter, **batches) for adapter in work.adapters]
+        whole.append((command, sum(seconds for _, seconds in theirs)))
+        for task, kind in (("choose", "weigh"), ("write", "write")):
+            spent = sum(sum(found[kind]["seconds"].values()) for found, _ in theirs)
+            inside[task].append((mine["seconds"][task], spent))
+        apart = max(apart, agreement(mine, [found for found, _ in theirs]))
+    alone = [
+        sides.theirs(adapter, weigh=[], write=[1], first=ONE_BY_ONE)[0] for adapter in work.adapters
+    ]
+    one = sum(found["write"]["seconds"]["1"] for found in alone) * work.prompts / ONE_BY_ONE
+    write = median(mine for mine, _ in inside["write"])
+
+    def figure(name: str, setting: str, pairs: list[tuple[float, float]], wanted: str) -> Figure:
+        mine, theirs = (median(pair[side] for pair in pairs) for side in (0, 1))
+        return Figure(
+            name=f"engine against lm-eval: {name}",
+            setting=f"{work.name}, two adapters, one thread, CPU seconds; {setting}; {wanted}",
+            ours=f"{mine:.2f} s",
+            other=f"lm-eval {theirs:.2f} s, {theirs / mine:.1f} × as long",
+            ratio=mine / theirs,
+        )
+
+    asked = f"{4 * work.questions} likelihoods and {work.prompts} texts"
+    return [
+        figure("whole processes", f"{asked}, scores within {apart:.0e}", whole, "asked ≥ 3 ×"),
+        figure(
+            "multiple choice without start-up",
+            f"{work.questions} questions of 4 options, its best batch {sizes['weigh']}",
+            inside["choose"],
+            "asked ≥ 2.4 ×",
+        ),
+        figure(
+            "generation without start-up",
+            f"{work.prompts} prompts, same texts, its best batch {sizes['write']}",
+            inside["write"],
+            "asked ≥ 1.2 ×",
+        ),
+        figure(
+            "generation against its default batch of one",
+            f"{ONE_BY_ONE} of {work.prompts} prompts timed there, scaled",
+            [(write, one)],
+            "asked ≥ 8 ×",
+        ),
+    ]
+
+
+def measure() -> list[Figure]:
+    """The example, and a random Llama."""
+    python = peers.environment("lm-eval", *REQUIREMENTS) / "python"
+    makers: tuple[Callable[[Path], Workload], ...] = (example, llama)
+    with tempfile.TemporaryDirectory() as folder:
+        works = [make(Path(folder) / make.__name__) for make in makers]
+        return [figure for work in works for figure in on(work, python)]
