@@ -18,13 +18,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from adapterbot.errors import InputError
 from adapterbot.eval.answers import Answer, Message, Request, Sample
 from adapterbot.eval.base_model import load_base
+from adapterbot.eval.engine import LocalModel
 from adapterbot.eval.prompts import Prompts
 from adapterbot.eval.questions import Question, Unanswered
 from adapterbot.eval.respondent import Respondent
 from adapterbot.eval.settings import EngineSettings
 from adapterbot.eval.suite import Task
-from adapterbot.weights import attach, load_adapter, read_adapter_dir
-from adapterbot.weights.via_peft import attached_by_peft
+from adapterbot.weights import adapter_digest, read_adapter_dir
 from tests import tiny_suite
 from tests.tiny_models import EOS, save_adapter, save_base, save_peft
 
@@ -77,7 +77,7 @@ def respondent(base: Path, budget: int = 400) -> tuple[Respondent, Any]:
 
 
 def ask(
-    one: Respondent, tasks: Sequence[Task], drafts: Mapping[str, Answer] | None = None
+    one: Respondent | LocalModel, tasks: Sequence[Task], drafts: Mapping[str, Answer] | None = None
 ) -> dict[str, Answer]:
     """Every sample's answer by id; ids are unique over the tasks used here."""
     questions = [
@@ -122,10 +122,12 @@ def naive_loglikelihood(model: Any, context: Sequence[int], continuation: Sequen
     )
 
 
-def assert_as_naive(answers: Mapping[str, Answer], model: Any, base: Path) -> None:
+def assert_as_naive(
+    answers: Mapping[str, Answer], model: Any, base: Path, tasks: Sequence[Task] = TASKS
+) -> None:
     tokenizer = AutoTokenizer.from_pretrained(base)
     prompts = Prompts(tokenizer, "base")
-    for task in TASKS:
+    for task in tasks:
         for sample in task.samples:
             answer = answers[sample.id]
             if task.request is Request.GENERATE:
@@ -218,54 +220,77 @@ def test_eager_attention(bases: dict[str, Path]) -> None:
 
 
 QV = ["q_proj", "v_proj"]
+FEW = (tiny_suite.generate(5), tiny_suite.choices(3), tiny_suite.likelihoods(4))
+
+# Every option of PEFT's LoRA that changes what a model says, each with what it is a trap for.
+OPTIONS: Mapping[str, tuple[str, dict[str, Any]]] = {
+    "rslora": ("llama", {"target_modules": QV, "use_rslora": True}),
+    "patterns": (
+        "llama",
+        {
+            "target_modules": "all-linear",
+            "rank_pattern": {"q_proj": 2, r"layers\.1\.mlp.*": 6},
+            "alpha_pattern": {"v_proj": 3, "layers.0.self_attn.q_proj": 11},
+        },
+    ),
+    "a pattern for targets": ("llama", {"target_modules": r".*layers\.1.*\.(q|up)_proj"}),
+    "layers": (
+        "llama",
+        {"target_modules": QV, "layers_to_transform": [1], "layers_pattern": "layers"},
+    ),
+    "excluded": ("llama", {"target_modules": "all-linear", "exclude_modules": ["down_proj"]}),
+    "embeddings and head": ("llama", {"target_modules": ["embed_tokens", "lm_head", "q_proj"]}),
+    "embeddings of a tied base": ("gpt2", {"target_modules": ["wte", "c_proj"]}),
+    "modules to save": ("llama", {"target_modules": QV, "modules_to_save": ["lm_head", "norm"]}),
+    "a trained embedding": ("llama", {"target_modules": QV, "modules_to_save": ["embed_tokens"]}),
+    "every bias": ("gpt2", {"target_modules": ["c_attn", "wte"], "bias": "all"}),
+    "its own biases": ("gpt2", {"target_modules": ["c_attn"], "bias": "lora_only"}),
+    "Conv1D": ("gpt2", {"target_modules": ["c_attn", "c_fc"], "fan_in_fan_out": True}),
+    "dora": ("llama", {"target_modules": [*QV, "lm_head"], "use_dora": True}),
+    "dora on Conv1D": ("gpt2", {"target_modules": ["c_attn"], "use_dora": True, "bias": "all"}),
+    "bias of B": ("gpt2", {"target_modules": ["c_attn"], "lora_bias": True}),
+    "trained tokens": ("llama", {"target_modules": QV, "trainable_token_indices": [97, 98, 99]}),
+}
 
 
-@pytest.mark.parametrize(
-    ("name", "options"),
-    [
-        ("llama", {"target_modules": QV, "use_rslora": True}),
-        ("llama", {"target_modules": "all-linear", "rank_pattern": {"q_proj": 2}}),
-        ("llama", {"target_modules": ["embed_tokens", "lm_head", "q_proj"]}),
-        ("llama", {"target_modules": QV, "modules_to_save": ["lm_head"]}),
-        ("gpt2", {"target_modules": ["c_attn", "wte"], "bias": "all"}),
-    ],
-)
+@pytest.mark.parametrize("kind", OPTIONS)
 def test_the_same_answers_as_peft_one_by_one(
-    name: str, options: dict[str, Any], bases: dict[str, Path], tmp_path: Path
+    kind: str, bases: dict[str, Path], tmp_path: Path
 ) -> None:
+    name, options = OPTIONS[kind]
     directory = save_adapter(bases[name], tmp_path / "a", r=4, **options)
-    one, model = respondent(bases[name])
-    with attach(model, {"a": load_adapter(directory)}) as attachment, attachment.selected("a"):
-        answers = ask(one, TASKS)
-    reference = peft.PeftModel.from_pretrained(
-        AutoModelForCausalLM.from_pretrained(bases[name]), directory
-    ).eval()
-    assert_as_naive(answers, reference, bases[name])
+    assert_as_peft(bases[name], directory)
 
 
-@pytest.mark.parametrize(
-    "config",
-    [
-        peft.LoraConfig(r=4, target_modules=[*QV, "lm_head"], use_dora=True),
-        peft.IA3Config(target_modules=["q_proj", "down_proj"], feedforward_modules=["down_proj"]),
-        peft.LoraConfig(r=4, target_modules=QV, trainable_token_indices=[97, 98, 99]),
-    ],
-    ids=["dora", "ia3", "tokens"],
-)
-def test_the_same_answers_as_peft_where_peft_attaches(
-    config: Any, bases: dict[str, Path], tmp_path: Path
-) -> None:
-    base = bases["llama"]
-    config.task_type = "CAUSAL_LM"
-    fresh = AutoModelForCausalLM.from_pretrained(base)
+def test_the_same_answers_as_peft_outside_of_lora(bases: dict[str, Path], tmp_path: Path) -> None:
+    config = peft.IA3Config(
+        task_type="CAUSAL_LM",
+        target_modules=["q_proj", "down_proj"],
+        feedforward_modules=["down_proj"],
+    )
+    fresh = AutoModelForCausalLM.from_pretrained(bases["llama"])
     directory = save_peft(peft.get_peft_model(fresh, config), tmp_path / "a")
-    one, model = respondent(base)
-    with attached_by_peft(model, read_adapter_dir(directory)):
-        answers = ask(one, TASKS)
+    assert_as_peft(bases["llama"], directory)
+
+
+def assert_as_peft(base: Path, directory: Path) -> None:
+    """The engine's own way of attaching, all in one batch, against PEFT's one sample at a time."""
+    loaded = load_base(base, EngineSettings(dtype="float32", device="cpu"))
+    model = LocalModel(loaded, EngineSettings(token_budget=400))
+    files = read_adapter_dir(directory)
+    with torch.inference_mode():
+        bare = ask(model, FEW)
+    with model.under(files, adapter_digest(files.path)):
+        answers = ask(model, FEW)
+        drafted = ask(model, FEW, bare)
+    assert {k: a.token_ids for k, a in drafted.items()} == {
+        k: a.token_ids for k, a in answers.items()
+    }
+    assert answers != bare
     reference = peft.PeftModel.from_pretrained(
         AutoModelForCausalLM.from_pretrained(base), directory
     ).eval()
-    assert_as_naive(answers, reference, base)
+    assert_as_naive(answers, reference, base, FEW)
 
 
 def test_answers_do_not_depend_on_who_shares_the_batch(bases: dict[str, Path]) -> None:
