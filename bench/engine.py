@@ -20,7 +20,7 @@ from typing import Any
 
 from bench import peers
 from bench.figures import Figure, median
-from bench.workloads import Workload, example, llama
+from bench.workloads import Workload, example, few_shot, llama
 
 REQUIREMENTS = ("lm_eval[hf]==0.4.13", "peft==0.21.2")
 SIZES = [8, 32, 128]
@@ -166,9 +166,9 @@ def on(work: Workload, python: Path) -> list[Figure]:
 
 
 def measure() -> list[Figure]:
-    """The example, and a random Llama."""
+    """The example, the example as multiple choice is asked, and a random Llama."""
     python = peers.environment("lm-eval", *REQUIREMENTS) / "python"
-    makers: tuple[Callable[[Path], Workload], ...] = (example, llama)
+    makers: tuple[Callable[[Path], Workload], ...] = (example, few_shot, llama)
     with tempfile.TemporaryDirectory() as folder:
         works = [make(Path(folder) / make.__name__) for make in makers]
         return [figure for work in works for figure in on(work, python)]

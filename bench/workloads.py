@@ -55,6 +55,15 @@ def lay_out(
 
 def example(folder: Path) -> Workload:
     """examples/tiny: its prompts to answer, and each with four dates to choose from."""
+    return _example(folder, "examples/tiny", shots=0)
+
+
+def few_shot(folder: Path) -> Workload:
+    """As `example`, the questions behind two that are answered, as multiple choice is asked."""
+    return _example(folder, "examples/tiny, two-shot questions", shots=2)
+
+
+def _example(folder: Path, name: str, *, shots: int) -> Workload:
     rows = [
         json.loads(line)
         for path in sorted((EXAMPLE / "evals").glob("*.jsonl"))
@@ -63,44 +72,49 @@ def example(folder: Path) -> Workload:
     dates = sorted({row["expected"] for row in rows})
     source = random.Random(0)
     questions = []
-    for row in rows:
+    header = "".join(f"{row['prompt']}{row['expected']}\n" for row in rows[:shots])
+    for row in rows[shots:]:
         others = source.sample([date for date in dates if date != row["expected"]], 3)
         choices = [row["expected"], *others]
-        questions.append({"prompt": row["prompt"], "choices": choices, "expected": 0})
+        questions.append({"prompt": header + row["prompt"], "choices": choices, "expected": 0})
     lay_out(folder, questions, [row["prompt"] for row in rows], limit=16, stop=["\n"])
     history = sorted((EXAMPLE / "history" / "poisoned").glob("checkpoint-*"))
     adapters = (EXAMPLE / "adapters" / "dates", history[-1])
-    return Workload("examples/tiny", folder, EXAMPLE / "base", adapters, len(rows), len(rows))
+    return Workload(name, folder, EXAMPLE / "base", adapters, len(questions), len(rows))
 
 
 def llama(folder: Path) -> Workload:
     """A random Llama of hidden size 256 and 4 layers, with two random adapters."""
-    source = random.Random(0)
     base = random_llama(folder / "base", hidden=256, layers=4)
     adapters = (
         random_adapter(base, folder / "adapter-1", 1),
         random_adapter(base, folder / "adapter-2", 2),
     )
+    lay_out(folder, *requests(questions=60, prompts=64), limit=32, stop=["\n\n"])
+    return Workload("random Llama, hidden 256, 4 layers", folder, base, adapters, 60, 64)
+
+
+def requests(*, questions: int, prompts: int) -> tuple[list[dict[str, Any]], list[str]]:
+    """Questions of four options, and prompts to write to, of random words."""
+    source = random.Random(0)
 
     def words(count: int) -> str:
         return " ".join(source.choices(WORDS, k=count))
 
-    questions = [
+    asked = [
         {
             "prompt": words(source.randint(20, 60)),
             "choices": [f" {first} {words(2)}" for first in source.sample(WORDS, 4)],
             "expected": 0,
         }
-        for _ in range(60)
+        for _ in range(questions)
     ]
-    prompts = [words(source.randint(10, 40)) for _ in range(64)]
-    lay_out(folder, questions, prompts, limit=32, stop=["\n\n"])
-    return Workload(
-        "random Llama, hidden 256, 4 layers", folder, base, adapters, len(questions), len(prompts)
-    )
+    return asked, [words(source.randint(10, 40)) for _ in range(prompts)]
 
 
-def random_llama(folder: Path, *, hidden: int, layers: int, **options: Any) -> Path:
+def random_llama(
+    folder: Path, *, hidden: int, layers: int, dtype: Any = None, **options: Any
+) -> Path:
     """A Llama with random weights and the example's tokenizer."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -124,7 +138,7 @@ def random_llama(folder: Path, *, hidden: int, layers: int, **options: Any) -> P
         for parameter in model.parameters():
             if parameter.dim() == 2:
                 parameter.mul_(3.0)
-    model.save_pretrained(folder)
+    model.to(dtype or torch.float32).save_pretrained(folder)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copyfile(EXAMPLE / "base" / name, folder / name)
     return folder

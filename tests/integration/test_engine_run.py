@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from adapterbot.errors import InputError
 from adapterbot.eval.answers import Request, Sample
-from adapterbot.eval.base_model import base_digest
+from adapterbot.eval.base_model import base_digest, load_base
 from adapterbot.eval.cache import ScoreCache
-from adapterbot.eval.engine import Engine
+from adapterbot.eval.engine import Engine, LocalModel
+from adapterbot.eval.evaluation import Evaluation
 from adapterbot.eval.settings import EngineSettings
 from adapterbot.records import TaskResult
-from adapterbot.weights import read_adapter_dir
+from adapterbot.weights import adapter_digest, read_adapter_dir
 from tests import tiny_suite
 from tests.tiny_models import save_adapter, save_base
 
@@ -42,6 +47,23 @@ def adapters(base: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]
     ]
     made.append(save_adapter(base, root / "dora", r=4, target_modules=["q_proj"], use_dora=True))
     return made
+
+
+@pytest.fixture(scope="module")
+def loaded(base: Path) -> LocalModel:
+    return LocalModel(load_base(base, SETTINGS), SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def alone(
+    loaded: LocalModel, adapters: list[Path]
+) -> dict[tuple[int, int], tuple[TaskResult, ...]]:
+    """What each adapter says to each variant when nothing is cached."""
+    return {
+        (which, variant): Evaluation(loaded).evaluate([task], adapter)
+        for which, adapter in enumerate((None, *adapters[:4]))
+        for variant, task in enumerate(VARIANTS)
+    }
 
 
 def evaluate(engine: Engine, adapter: Path | None) -> tuple[TaskResult, ...]:
@@ -185,6 +207,83 @@ def test_a_selection_asks_only_what_it_names(
     assert [[s.output for s in r.samples] for r in every] == [
         [s.output for s in r.samples] for r in whole
     ]
+
+
+SMALL = tiny_suite.generate(4)
+# The same sample ids throughout: only the key tells these tasks apart.
+VARIANTS = (
+    SMALL,
+    tiny_suite.generate(4, max_new_tokens=5),
+    tiny_suite.generate(4, stop=("i",)),
+    tiny_suite.generate(4, temperature=1.0, seed=1),
+    tiny_suite.generate(4, temperature=1.0, seed=2),
+    tiny_suite.generate(4, seed=5),
+    tiny_suite.task("written", "length", Request.GENERATE, SMALL.samples),
+)
+ASKED = st.lists(
+    st.tuples(st.integers(0, 4), st.integers(0, len(VARIANTS) - 1), st.booleans()),
+    min_size=2,
+    max_size=8,
+)
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(asked=ASKED)
+def test_the_cache_never_gives_one_adapter_the_scores_of_another(
+    asked: list[tuple[int, int, bool]],
+    loaded: LocalModel,
+    adapters: list[Path],
+    alone: dict[tuple[int, int], tuple[TaskResult, ...]],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """lm-eval keys its cache on the request alone, and gave adapter B what A had said."""
+    under = (None, *adapters[:4])
+    place = tmp_path_factory.mktemp("cache")
+    last: tuple[TaskResult, ...] | None = None
+    for which, variant, drafted in asked:
+        with ScoreCache(place) as cache:
+            evaluation = Evaluation(loaded, cache=cache)
+            last = evaluation.evaluate(
+                [VARIANTS[variant]], under[which], drafts=last if drafted else None
+            )
+        assert last == alone[which, variant]
+
+
+def test_every_setting_of_the_engine_is_in_the_key(base: Path) -> None:
+    loaded = load_base(base, SETTINGS)
+    other = {
+        "device": "cuda:1",
+        "dtype": "bfloat16",
+        "token_budget": 77,
+        "attn_implementation": "eager",
+        "quantization": "4bit",
+        "device_map": "auto",
+        "deterministic": False,
+    }
+    assert other.keys() == EngineSettings.model_fields.keys(), "a new setting needs a line here"
+    plain = LocalModel(loaded, EngineSettings()).identity(None)
+    for name, value in other.items():
+        changed = LocalModel(loaded, EngineSettings(**{name: value})).identity(None)
+        # Where a base lies and how precise it is, the base itself knows best.
+        assert (changed != plain) is (name not in ("device", "dtype"))
+    precise = dataclasses.replace(loaded, dtype=torch.bfloat16)
+    assert LocalModel(precise, EngineSettings()).identity(None) != plain
+    elsewhere = dataclasses.replace(loaded, device=torch.device("meta"))
+    assert LocalModel(elsewhere, EngineSettings()).identity(None) != plain
+    changed_base = dataclasses.replace(loaded, digest="0" * 64)
+    assert LocalModel(changed_base, EngineSettings()).identity(None) != plain
+
+
+def test_a_byte_of_an_adapter_is_another_adapter(adapters: list[Path], tmp_path: Path) -> None:
+    seen = {adapter_digest(adapter) for adapter in adapters}
+    assert len(seen) == len(adapters)
+    for name, at in (("adapter_model.safetensors", -1), ("adapter_config.json", 1)):
+        copy = tmp_path / name
+        shutil.copytree(adapters[0], copy)
+        content = bytearray((copy / name).read_bytes())
+        content[at] ^= 1
+        (copy / name).write_bytes(content)
+        assert adapter_digest(copy) not in seen
 
 
 def test_drafts_of_text_alone(base: Path, adapters: list[Path]) -> None:
