@@ -14,6 +14,7 @@ import random
 import tempfile
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -61,9 +62,9 @@ def asked(
     base: BaseModel, budget: int, task: Task, drafts: Sequence[Ids] | None
 ) -> tuple[list[Ids], float]:
     """Every answer's tokens, and the CPU seconds they took."""
-    one = Respondent(base, budget)
+    one = Respondent.of(base, budget)
     questions = [
-        Question(task, sample, None if drafts is None else (lambda ids=drafts[i]: ids))
+        Question(task, sample, partial(tuple, drafts[i]) if drafts is not None else None)
         for i, sample in enumerate(task.samples)
     ]
     begun = time.process_time()
