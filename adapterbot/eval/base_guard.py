@@ -79,7 +79,9 @@ def _refuse_hollow(config: Mapping[str, object], directory: Path, file: Path) ->
     tensors = _tensors(directory)
     for field, value in _numbers(config):
         most = _MOST_EXPERTS if "expert" in field else tensors
-        counts = "expert" in field or field.endswith(("layers", "layer", "n_layer"))
+        # Not Qwen's `max_window_layers`, a bound that says 28 whatever the model's depth.
+        deep = field.endswith(("layers", "layer", "n_layer")) and not field.startswith("max_")
+        counts = "expert" in field or deep
         if counts and most is not None and value > most:
             raise InputError(
                 f"claims {value:,}, more than the {most:,} "
