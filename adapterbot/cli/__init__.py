@@ -20,6 +20,7 @@ from adapterbot.cli import (  # noqa: F401
     demo,
     doctor,
     evaluate,
+    explain,
     finish,
     gate,
     inspect,

@@ -1,0 +1,34 @@
+"""`adapterbot explain`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from adapterbot.cli.app import app
+from adapterbot.cli.options import Json
+
+
+@app.command()
+def explain(
+    report: Annotated[Path, typer.Argument(help="The report.json of a gate or a bisect.")] = Path(
+        ".adapterbot/report.json"
+    ),
+    as_json: Json = False,
+) -> None:
+    """Say why a verdict is what it is: each rule with its figures filled in.
+
+    adapterbot explain .adapterbot/report.json
+    """
+    from adapterbot.commands.written import read_report
+    from adapterbot.explanation import explain as explained
+    from adapterbot.explanation import text
+
+    found = explained(read_report(report))
+    if as_json:
+        typer.echo(json.dumps([one.model_dump(mode="json") for one in found], indent=2))
+    else:
+        typer.echo("\n\n".join(map(text, found)) or "the report is about no adapter")

@@ -1,0 +1,57 @@
+"""Every verdict of the golden reports, explained: its rule is named with its own figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from adapterbot.explanation import explain, text
+from adapterbot.records import Outcome, Report, Standing
+
+GOLDEN = Path(__file__).parent.parent / "golden"
+REPORTS = sorted(path for path in GOLDEN.glob("*.json"))
+
+
+def report(name: str) -> Report:
+    return Report.model_validate_json((GOLDEN / f"{name}.json").read_bytes())
+
+
+@pytest.mark.parametrize("path", REPORTS, ids=lambda path: path.stem)
+def test_every_report_can_be_explained(path: Path) -> None:
+    found = Report.model_validate_json(path.read_bytes())
+    for adapter, explained in zip(found.adapters, explain(found), strict=True):
+        assert [m.standing for m in explained.metrics] == [m.standing for m in adapter.metrics]
+        assert all(metric.because for metric in explained.metrics)
+        assert text(explained)
+
+
+def test_a_regression_names_the_rule_and_its_figures() -> None:
+    (explained,) = explain(report("regressed"))
+    assert explained.outcome is Outcome.REGRESSED
+    assert explained.fails
+    worse = next(m for m in explained.metrics if m.standing is Standing.REGRESSED)
+    words = "\n".join(worse.because)
+    assert "the least that the harm can be is above 0" in words
+    assert "p (worse) after Holm" in words
+    assert "paired samples" in words
+    assert any("broke at" in line for line in explained.because)
+
+
+def test_what_is_undecided_says_what_would_settle_it() -> None:
+    (explained, *_) = explain(report("inconclusive"))
+    open_ = next(m for m in explained.metrics if m.standing is Standing.INCONCLUSIVE)
+    assert any("samples would settle it" in line for line in open_.because)
+
+
+def test_a_problem_says_what_to_do() -> None:
+    (explained,) = explain(report("bad_input"))
+    assert explained.outcome is Outcome.NOT_JUDGED
+    assert any(line.startswith("to do: ") for line in explained.because)
+
+
+def test_nothing_of_a_hostile_report_reaches_a_terminal_unseen() -> None:
+    """Attack: escape sequences and bidi controls in names, which a terminal would obey."""
+    shown = "\n".join(map(text, explain(report("hostile"))))
+    harmless = {"\n", "\N{NARROW NO-BREAK SPACE}", "\N{NO-BREAK SPACE}"}
+    assert all(character.isprintable() or character in harmless for character in shown)
