@@ -33,6 +33,14 @@ class Router(StrEnum):
     SHARED = "shared"
 
 
+class Scheduler(StrEnum):
+    """How the learning rate goes on after its warm-up."""
+
+    CONSTANT = "constant"
+    COSINE = "cosine"
+    LINEAR = "linear"
+
+
 class GateConfig(Record):
     """The gate: p = softmax(G x / τ) over `num_task_adapters`, the `top_k` largest renormalised.
 
@@ -68,6 +76,7 @@ class TrainingPlan(Record):
     lr: Annotated[float, Field(gt=0, le=1.0)] = 1e-3
     batch_size: Annotated[int, Field(ge=1, le=4096)] = 16
     gradient_accumulation_steps: Annotated[int, Field(ge=1, le=4096)] = 1
+    scheduler: Scheduler = Scheduler.COSINE
     warmup_ratio: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     balance: Annotated[float, Field(ge=0.0, le=10.0)] = 0.01
@@ -118,6 +127,7 @@ class _Training(BaseModel):
     lr: Annotated[float, Field(gt=0, le=1.0)] = 1e-3
     batch_size: Annotated[int, Field(ge=1, le=4096)] | Literal["auto"] = 16
     gradient_accumulation_steps: Annotated[int, Field(ge=1, le=4096)] = 1
+    scheduler: Scheduler = Scheduler.COSINE
     warmup_ratio: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
     eval_steps: Annotated[int, Field(ge=1)] = 50
     seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None
@@ -218,6 +228,7 @@ def read_config(content: bytes, name: str) -> MixtureConfig:
             lr=training.lr,
             batch_size=training.batch_size,
             gradient_accumulation_steps=training.gradient_accumulation_steps,
+            scheduler=training.scheduler,
             warmup_ratio=training.warmup_ratio,
             seed=training.seed or 0,
             balance=mole.balance,

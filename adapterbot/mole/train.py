@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from adapterbot.errors import InputError, OurFailure
-from adapterbot.mole.config import TrainingPlan
+from adapterbot.mole.config import Scheduler, TrainingPlan
 from adapterbot.mole.examples import Example, batches
 from adapterbot.mole.gate import balance_loss
 from adapterbot.mole.kernels import Routing
@@ -80,14 +80,13 @@ def fit(
         raise InputError("holds no row to train on", field="data.train", fix="add rows")
     model.eval().requires_grad_(requires_grad=False)
     gate = mixture.gate.requires_grad_(requires_grad=True)
-    # Fixed learning rate and no decay: the gate is small and its optimum is no secret.
     optimiser = torch.optim.Adam(gate.parameters(), lr=plan.lr)
     state = TrainingState.restored(place, gate.weight, optimiser, fingerprint)
     rows = plan.batch_size * plan.gradient_accumulation_steps
     steps = plan.epochs * math.ceil(len(train) / rows)
     for step, batch in _from(state.step, _schedule(len(train), rows, plan), steps):
         for group in optimiser.param_groups:
-            group["lr"] = plan.lr * _warmth(step, steps, plan.warmup_ratio)
+            group["lr"] = _rate(step, steps, plan)
         done = _step(model, mixture, [train[at] for at in batch], plan, pad, optimiser)
         state.step = step + 1
         measured = None
@@ -196,7 +195,15 @@ def _from(start: int, batches: Iterator[list[int]], steps: int) -> Iterator[tupl
             yield step, batch
 
 
-def _warmth(step: int, steps: int, ratio: float) -> float:
-    """Linear warm-up over the first `ratio` of the steps, then constant."""
-    warm = ratio * steps
-    return min(1.0, (step + 1) / warm) if warm else 1.0
+def _rate(step: int, steps: int, plan: TrainingPlan) -> float:
+    """The learning rate: a linear warm-up over the first `warmup_ratio`, then as scheduled."""
+    warm = plan.warmup_ratio * steps
+    if step < warm:
+        return plan.lr * (step + 1) / (warm + 1)
+    done = (step - warm) / max(1.0, steps - warm)
+    left = {
+        Scheduler.CONSTANT: 1.0,
+        Scheduler.COSINE: 0.5 * (1.0 + math.cos(math.pi * done)),
+        Scheduler.LINEAR: 1.0 - done,
+    }
+    return plan.lr * left[plan.scheduler]
