@@ -1,5 +1,5 @@
 """`python -m adapterbot`."""
 
-from adapterbot.cli import main
+from adapterbot.cli import program
 
-main()
+program()

@@ -35,7 +35,7 @@ from adapterbot.cli.app import app
 from adapterbot.cli.output import say, tell
 from adapterbot.errors import AdapterbotError, ExitCode
 
-__all__ = ["app", "main"]
+__all__ = ["app", "main", "program"]
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -45,23 +45,26 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         app(args=given)
     except AdapterbotError as error:
         tell(error, as_json="--json" in given)
-        _end(int(error.exit_code))
+        sys.exit(int(error.exit_code))
     except KeyboardInterrupt:
         say("interrupted")
-        _end(int(ExitCode.FAILURE))
-    except SystemExit as ended:
-        if isinstance(ended.code, int):
-            _end(ended.code)
-        raise
+        sys.exit(int(ExitCode.FAILURE))
     raise AssertionError("typer always exits")
 
 
-def _end(code: int) -> NoReturn:
-    """Leaves with a code; once torch is loaded, without taking it apart object by object, which
-    costs a quarter of a second and frees what the operating system frees anyway."""
-    if "torch" in sys.modules:
+def program() -> NoReturn:
+    """The command line as a process of its own.
+
+    Once torch is loaded, taking it apart object by object costs a quarter of a second and frees
+    what the operating system frees anyway.
+    """
+    try:
+        main()
+    except SystemExit as ended:
+        if "torch" not in sys.modules or not isinstance(ended.code, int):
+            raise
         atexit._run_exitfuncs()  # noqa: SLF001 what others registered still happens
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(code)
-    sys.exit(code)
+        os._exit(ended.code)
+    raise AssertionError("main always exits")
