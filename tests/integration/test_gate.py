@@ -178,7 +178,13 @@ def test_by_hand_the_files_on_disk_are_judged(tmp_path, clean, run):
         "comment.md",
         "comment.html",
         "summary.md",
+        "results",
     }
+    kept = sorted(path.name for path in (tmp_path / "out" / "results").iterdir())
+    assert [name.split(".")[-2:] for name in kept] == [
+        ["baseline", "jsonl"],
+        ["candidate", "jsonl"],
+    ]
 
 
 def test_stopping_early_finds_the_same_with_fewer_samples(poisoned, run, server):
