@@ -2,8 +2,8 @@
 # Build the Dockerfile and run the image, on a machine without Docker and without registries:
 # debootstrap makes the base image, buildah builds and runs in a plain chroot. As root.
 #
-# pip inside the build gets this machine's pip settings (index, folders of wheels, certificates),
-# so a mirror or a CPU build of torch on disk serves the image as it serves everything else here.
+# pip inside the build gets this machine's pip settings (index, folders of wheels, constraints,
+# certificates), so a mirror or a CPU build of torch on disk serves the image as it serves everything else here.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -103,6 +103,9 @@ for key in ("find-links", "index-url", "extra-index-url"):
             # The pages of an index link to files that lie beside it.
             folder = folder if key == "find-links" else folder.parent
             print(f"{folder}:{folder}:ro")
+for place in settings.get("constraint", "").split():
+    if Path(place).is_file():
+        print(f"{place}:{place}:ro")
 config = configparser.RawConfigParser()
 config["global"] = settings
 with (work / "pip.conf").open("w") as file:
