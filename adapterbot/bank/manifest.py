@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from adapterbot.errors import InputError
 from adapterbot.records.base import Digest, Line, Name, Record
+from adapterbot.validation import bad_input
 
 MANIFEST = "manifest.json"
 MANIFEST_LIMIT = 16 * 1024 * 1024
@@ -195,13 +196,7 @@ def parse_manifest(text: bytes | str, shown: str) -> Manifest:
     try:
         return Manifest.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise InputError(
-            first["msg"].lower(),
-            file=shown,
-            field=".".join(str(part) for part in first["loc"]) or None,
-            fix="restore it, or export the bank again",
-        ) from error
+        raise bad_input(error, file=shown, fix="restore it, or export the bank again") from error
 
 
 def dump_manifest(manifest: Manifest) -> str:

@@ -20,6 +20,7 @@ from adapterbot.bank import shared
 from adapterbot.bank.codec import Rows, plain
 from adapterbot.bank.manifest import Module, VbLoraLayout, VeraLayout, shared_shapes
 from adapterbot.errors import InputError
+from adapterbot.validation import bad_input
 from adapterbot.weights.peft_dir import AdapterFiles, read_adapter_dir
 
 _PREFIX = "base_model.model."
@@ -270,10 +271,4 @@ def _checked(files: AdapterFiles, make: Callable[[], Any]) -> Any:
     try:
         return make()
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise InputError(
-            first["msg"].lower(),
-            file=files.config_shown,
-            field=".".join(map(str, first["loc"])) or None,
-            fix=_SAME_RUN,
-        ) from error
+        raise bad_input(error, file=files.config_shown, fix=_SAME_RUN) from error

@@ -15,6 +15,7 @@ from adapterbot.pr.jsonfile import parse, read_text, whole
 from adapterbot.records import DatasetDiff
 from adapterbot.records.pulls import MAX_DATASET_DIFF
 from adapterbot.tree import Tree, WorkTree, join
+from adapterbot.validation import bad_input
 
 _FIX = (
     "name a file with the diff, OLD..NEW (two refs), or give the option twice: old data, new data"
@@ -55,11 +56,9 @@ def _file(path: Path) -> DatasetDiff | str:
         try:
             return DatasetDiff.model_validate(parse(text, str(path)))
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            raise InputError(
-                first["msg"].lower(),
+            raise bad_input(
+                error,
                 file=str(path),
-                field=".".join(str(part) for part in first["loc"]) or None,
                 fix="pass a dataset diff of adapterbot's, or a text file with the diff",
             ) from error
     if len(text) > MAX_DATASET_DIFF:

@@ -30,6 +30,7 @@ from adapterbot.records import (
     Unit,
 )
 from adapterbot.records.pulls import MAX_DELTAS, MAX_SAMPLE_TEXT, MAX_SAMPLES
+from adapterbot.validation import bad_input, first_problem
 
 Row = TypeVar("Row")
 Raw = Mapping[str, object]
@@ -104,12 +105,8 @@ def _section(content: Raw, path: Path, adapter: str) -> AdapterReport:
     try:
         report = Report.model_validate(content)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise InputError(
-            first["msg"].lower(),
-            file=str(path),
-            field=".".join(str(part) for part in first["loc"]) or None,
-            fix="pass the report.json that `adapterbot gate` wrote",
+        raise bad_input(
+            error, file=str(path), fix="pass the report.json that `adapterbot gate` wrote"
         ) from error
     named = [
         s for s in report.adapters if adapter in (s.adapter, s.key) or s.key == key_of(adapter)
@@ -203,8 +200,7 @@ def _delta(raw: Raw) -> EvalDelta:
             known = {name: value for name, value in raw.items() if name != "delta"}
             return EvalDelta.model_validate(known)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise _WrongError(".".join(map(str, first["loc"])), first["msg"].lower()) from error
+        raise _WrongError(*first_problem(error)) from error
     return _soup_delta(raw)
 
 
@@ -286,8 +282,7 @@ def _sample(raw: Raw) -> SampleChange:
         try:
             return _change(SampleDiff.model_validate(raw))
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            raise _WrongError(".".join(map(str, first["loc"])), first["msg"].lower()) from error
+            raise _WrongError(*first_problem(error)) from error
     prompt, baseline, candidate = (
         _text(raw, field, MAX_SAMPLE_TEXT)
         for field in ("prompt", "baseline_output", "candidate_output")

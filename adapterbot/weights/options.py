@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from adapterbot.errors import InputError
+from adapterbot.validation import bad_input
 from adapterbot.weights.patterns import MAX_PATTERNS, match
 
 Pattern = Annotated[str, Field(max_length=2000)]
@@ -180,12 +181,8 @@ def parse_config(text: bytes, *, shown: str) -> tuple[AdapterConfig, tuple[str, 
     try:
         config = model.model_validate(raw)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise InputError(
-            first["msg"].lower(),
-            file=shown,
-            field=".".join(str(part) for part in first["loc"]),
-            fix="correct the value, or save the adapter again with PEFT",
+        raise bad_input(
+            error, file=shown, fix="correct the value, or save the adapter again with PEFT"
         ) from error
     if config.task_type not in (None, "CAUSAL_LM"):
         raise InputError(
