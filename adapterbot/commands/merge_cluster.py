@@ -24,7 +24,7 @@ from adapterbot.commands.merge_search import SuiteScores
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.eval.base_model import load_base
 from adapterbot.eval.blends import BlendedModel
-from adapterbot.eval.cluster import join
+from adapterbot.eval.cluster import crew, join
 from adapterbot.eval.settings import EngineSettings
 from adapterbot.eval.suite import Task
 from adapterbot.merge.race import Failed
@@ -116,12 +116,7 @@ class ClusterScores:
         self._ours = not ray.is_initialized()
         if self._ours:
             join(address)
-        threads = torch.get_num_threads()
-        gpus = int(ray.cluster_resources().get("GPU", 0)) if settings.device != "cpu" else 0
-        cpus = int(ray.cluster_resources().get("CPU", 1))
-        count = gpus or max(1, cpus // threads)
-        share = {"num_gpus": 1} if gpus else {"num_cpus": min(threads, cpus)}
-        self._kind = ray.remote(_Worker).options(max_restarts=0, **share)
+        self._kind, count, threads = crew(_Worker, settings)
         content = tuple(
             {name: (one.path / name).read_bytes() for name in (CONFIG_NAME, WEIGHTS_NAME)}
             for one in adapters

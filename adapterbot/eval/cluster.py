@@ -310,12 +310,7 @@ class ClusterModel:
         self._ours = not ray.is_initialized()
         if self._ours:
             join(address)
-        threads = torch.get_num_threads()
-        gpus = int(ray.cluster_resources().get("GPU", 0)) if settings.device != "cpu" else 0
-        cpus = int(ray.cluster_resources().get("CPU", 1))
-        count = gpus or max(1, cpus // threads)
-        share = {"num_gpus": 1} if gpus else {"num_cpus": min(threads, cpus)}
-        worker = ray.remote(_Worker).options(max_restarts=0, **share)
+        worker, count, threads = crew(_Worker, settings)
 
         def make() -> tuple[Any, Any]:
             actor = worker.remote()
@@ -393,3 +388,16 @@ def join(address: str) -> None:
             field="--ray",
             fix="name a running cluster, or `local` to start one on this machine",
         ) from error
+
+
+def crew(worker: type, settings: EngineSettings) -> tuple[Any, int, int]:
+    """What to make workers from, how many the cluster has room for, and the threads of each.
+
+    One for each GPU; without any, one for as many processors as this process computes on.
+    """
+    threads = torch.get_num_threads()
+    gpus = int(ray.cluster_resources().get("GPU", 0)) if settings.device != "cpu" else 0
+    cpus = int(ray.cluster_resources().get("CPU", 1))
+    share = {"num_gpus": 1} if gpus else {"num_cpus": min(threads, cpus)}
+    kind = ray.remote(worker).options(max_restarts=0, **share)
+    return kind, gpus or max(1, cpus // threads), threads
