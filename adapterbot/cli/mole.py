@@ -63,9 +63,9 @@ def info(mixture: Mixture, as_json: Json = False) -> None:
 
     adapterbot mole info mixtures/all
     """
-    from adapterbot.commands import mole as command
+    from adapterbot.mole.artifact import read_mixture_dir
 
-    files, experts = command.info(mixture)
+    files = read_mixture_dir(mixture)
     manifest = files.manifest
     if as_json:
         typer.echo(manifest.model_dump_json(indent=2))
@@ -75,7 +75,7 @@ def info(mixture: Mixture, as_json: Json = False) -> None:
         f"base {manifest.base_model}\ngate {gate.router} over {manifest.layers} layers, top"
         f" {gate.top_k} of {gate.num_task_adapters}, temperature {gate.temperature:g}"
     )
-    for expert, found in zip(manifest.experts, experts, strict=True):
+    for expert, found in zip(manifest.experts, files.experts, strict=True):
         ranks = sorted({entry.rank for entry in found.modules.values()})
         shown = ", ".join(map(str, ranks))
         typer.echo(f"  {expert.name}  {expert.path}  rank {shown}  {expert.digest[:12]}")

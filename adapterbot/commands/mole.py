@@ -18,7 +18,7 @@ from adapterbot.mole.examples import Example, encode, messages_of, split
 from adapterbot.mole.routes import Routes, TokenRoute, heat_map
 from adapterbot.records import Record
 from adapterbot.tree import WorkTree
-from adapterbot.weights.peft_dir import AdapterFiles, adapter_digest, check_base, read_adapter_dir
+from adapterbot.weights.peft_dir import adapter_digest, check_base, read_adapter_dir
 
 if TYPE_CHECKING:
     from adapterbot.eval.base_model import BaseModel
@@ -96,10 +96,10 @@ def train(options: TrainOptions, tell: Callable[[Progress], None]) -> Trained:
 
 def load(base: str | Path, device: str | None) -> BaseModel:
     """A base model, as the gate loads it."""
-    from adapterbot.commands.evaluator import engine
+    from adapterbot.commands.evaluator import import_engine
     from adapterbot.eval.settings import EngineSettings
 
-    engine(device)()  # imports quietly, or says what is missing
+    import_engine()
 
     from adapterbot.eval.base_model import load_base
 
@@ -229,9 +229,3 @@ def _fingerprint(
         "held_out": [(e.prompt, e.answer) for e in held_out],
     }
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
-
-
-def info(directory: Path) -> tuple[MixtureFiles, tuple[AdapterFiles, ...]]:
-    """A mixture's manifest, and its experts as they were found."""
-    files = read_mixture_dir(directory)
-    return files, files.experts

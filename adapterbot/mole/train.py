@@ -91,7 +91,7 @@ def fit(
         state.step = step + 1
         measured = None
         if state.step % plan.eval_steps == 0 or state.step == steps:
-            measured = evaluate(model, mixture, validation, plan.batch_size, pad=pad)
+            measured = evaluate(model, validation, plan.batch_size, pad=pad)
             judged = done[0] if measured is None else measured
             if judged <= state.best_loss:
                 state.best = gate.weight.detach().clone()
@@ -105,11 +105,8 @@ def fit(
 
 
 @torch.inference_mode()
-def evaluate(
-    model: Any, mixture: Mixture, examples: Sequence[Example], rows: int, *, pad: int
-) -> float | None:
-    """Mean −log p of an answer token; None without examples."""
-    del mixture  # attached; named so that nobody asks the bare base by mistake
+def evaluate(model: Any, examples: Sequence[Example], rows: int, *, pad: int) -> float | None:
+    """Mean −log p of an answer token under whatever is attached; None without examples."""
     total, count = 0.0, 0
     by_length = sorted(examples, key=lambda example: example.length)
     for start in range(0, len(by_length), rows):

@@ -111,8 +111,8 @@ def test_the_loss_is_that_of_the_answers_only(place: Path) -> None:
             for at, token in enumerate(row.answer, start=len(row.prompt)):
                 total -= float(logp[at - 1, token])
                 count += 1
-        assert evaluate(model, made, rows, 3, pad=PAD) == pytest.approx(total / count, rel=1e-5)
-        assert evaluate(model, made, [], 3, pad=PAD) is None
+        assert evaluate(model, rows, 3, pad=PAD) == pytest.approx(total / count, rel=1e-5)
+        assert evaluate(model, [], 3, pad=PAD) is None
 
 
 def test_the_best_step_is_kept_and_the_base_is_untouched(place: Path, tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_the_best_step_is_kept_and_the_base_is_untouched(place: Path, tmp_path: 
         progress=seen.append,
     )
     assert best == min(p.validation for p in seen if p.validation is not None)
-    assert evaluate(model, made, held_out, 8, pad=PAD) == pytest.approx(best, rel=1e-5)
+    assert evaluate(model, held_out, 8, pad=PAD) == pytest.approx(best, rel=1e-5)
     assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
 
 
