@@ -10,17 +10,13 @@ import hashlib
 import http.client
 import json
 import os
-import socket
-import subprocess
-import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from bench.figures import Figure
+from tests.bank_server import killed_afterwards
 from tests.bank_worlds import vera_bank
 from tests.tiny_models import save_base
 
@@ -28,41 +24,6 @@ TENANTS = 64
 REQUESTS = int(os.environ.get("ADAPTERBOT_BENCH_REQUESTS", "10000"))
 TOKENS = 16
 PROMPT = "the thing in"
-
-
-@contextmanager
-def server(base: Path, bank: Path) -> Iterator[int]:
-    """A server's port; it is killed afterwards, not stopped."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = int(sock.getsockname()[1])
-    command = [
-        sys.executable,
-        "-m",
-        "adapterbot",
-        "serve",
-        "--base",
-        str(base),
-        "--bank",
-        str(bank),
-    ]
-    process = subprocess.Popen(
-        [*command, "--port", str(port), "--device", "cpu"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    try:
-        for _ in range(1200):
-            try:
-                http.client.HTTPConnection("127.0.0.1", port).request("GET", "/healthz")
-                break
-            except OSError:
-                time.sleep(0.1)
-        yield port
-    finally:
-        process.kill()
-        process.wait()
 
 
 def ask(connection: http.client.HTTPConnection, tenant: int) -> str:
@@ -119,10 +80,10 @@ def measure() -> list[Figure]:
         with vera_bank(base, Path(folder) / "users", TENANTS, scale=0.6) as bank:
             for tenant in range(TENANTS):
                 bank.add_key(f"u{tenant}", hashlib.sha256(f"key-{tenant}".encode()).digest())
-        with server(base, Path(folder) / "users") as port:
+        with killed_afterwards(base, Path(folder) / "users") as port:
             wanted = canaries(port)
             wrong, seconds, wall = storm(port, wanted)
-        with server(base, Path(folder) / "users") as port:
+        with killed_afterwards(base, Path(folder) / "users") as port:
             lost = sum(one != other for one, other in zip(wanted, canaries(port), strict=True))
     different = len(set(wanted))
     p50, p99 = (seconds[int(len(seconds) * share)] for share in (0.5, 0.99))

@@ -73,11 +73,26 @@ class Trainable(Surface, Protocol):
         """Makes these rows live, one a batch row; gradients flow into them."""
 
 
-class _Vera:
+class _OnSites:
+    """What adds low-rank factors to modules, whatever the factors are made of."""
+
+    def __init__(self, sites: list[Site]) -> None:
+        self._sites = sites
+
+    def clear(self) -> None:
+        for site in self._sites:
+            site.live = None
+
+    def close(self) -> None:
+        for site in self._sites:
+            site.close()
+
+
+class _Vera(_OnSites):
     """Shared A and B; the users' Λ_d and Λ_b, gathered once for all modules, are the gains."""
 
     def __init__(self, sites: list[Site], layout: VeraLayout, a: Tensor, b: Tensor) -> None:
-        self._sites = sites
+        super().__init__(sites)
         self._factors = [(a[:, : m.inputs], b[: m.outputs]) for m in layout.modules]
         self._sizes = layout.vectors
         self._gains: Tensor | None = None
@@ -97,20 +112,12 @@ class _Vera:
         for site, (a, b), (inner, outer) in zip(self._sites, self._factors, gains, strict=True):
             site.live = Live(a, b, inner, outer)
 
-    def clear(self) -> None:
-        for site in self._sites:
-            site.live = None
 
-    def close(self) -> None:
-        for site in self._sites:
-            site.close()
-
-
-class _VbLora:
+class _VbLora(_OnSites):
     """The factors of the users of a batch side by side; g is one where a rank is the row's own."""
 
     def __init__(self, sites: list[Site], layout: VbLoraLayout) -> None:
-        self._sites = sites
+        super().__init__(sites)
         self._rank = layout.rank
         self._sizes = [layout.rank * size for m in layout.modules for size in (m.inputs, m.outputs)]
 
@@ -126,14 +133,6 @@ class _VbLora:
                 stacked.reshape(-1, len(present) * self._rank),
                 g,
             )
-
-    def clear(self) -> None:
-        for site in self._sites:
-            site.live = None
-
-    def close(self) -> None:
-        for site in self._sites:
-            site.close()
 
 
 class _Residual:

@@ -12,7 +12,6 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Any, Self
 
 import torch
@@ -31,7 +30,7 @@ _IN_LAYER = re.compile(r"(.*?\.(\d+))\.")
 
 
 @dataclass
-class Record:
+class GateRecord:
     """What the gate said during the passes that were recorded.
 
     `probabilities[layer]` holds a (tokens, N) tensor per pass, before top-K; `routings` beside it.
@@ -87,19 +86,14 @@ class Mixture:
         device = next(model.parameters()).device
         self.gate = Gate(config, len(self._layers), width, seed=seed).to(device)
         self._now: dict[int, Routing] = {}
-        self._record: Record | None = None
+        self._record: GateRecord | None = None
         self._handles: list[Any] = []
         self._attach(list(experts.values()))
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.detach()
 
     @property
@@ -114,9 +108,9 @@ class Mixture:
         self._handles.clear()
 
     @contextmanager
-    def recording(self) -> Iterator[Record]:
+    def recording(self) -> Iterator[GateRecord]:
         """What the gate says in the passes inside."""
-        self._record = record = Record()
+        self._record = record = GateRecord()
         try:
             yield record
         finally:

@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import signal
-import socket
-import subprocess
-import sys
 import threading
 import time
 import urllib.request
@@ -25,6 +20,7 @@ from tokenizers import Tokenizer, decoders, models
 
 from adapterbot.bank.writer import BankWriter
 from adapterbot.commands.serve import ServeOptions, build
+from tests.bank_server import killed_afterwards
 from tests.bank_worlds import vera_bank
 from tests.tiny_models import VOCABULARY, save_base
 
@@ -292,47 +288,15 @@ def test_a_request_that_takes_too_long_is_ended(base: Path, bank: Path) -> None:
             assert response.status == 200
 
 
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
-
-
 def test_a_killed_server_comes_back_with_every_user(
     base: Path, bank: Path, canaries: dict[str, str]
 ) -> None:
-    port = free_port()
-    command = [
-        sys.executable,
-        "-m",
-        "adapterbot",
-        "serve",
-        "--base",
-        str(base),
-        "--bank",
-        str(bank),
-    ]
-    process = subprocess.Popen(
-        [*command, "--port", str(port), "--device", "cpu"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    try:
-        for _ in range(600):
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz").close()
-                break
-            except OSError:
-                time.sleep(0.1)
+    with killed_afterwards(base, bank) as port:
         assert ask(f"http://127.0.0.1:{port}", "u6") == canaries["u6"]
         with BankWriter(bank) as writer:
             writer.add(["late"], writer.gather(["u7"]))
             writer.add_key("late", key_hash("late"))
         assert ask(f"http://127.0.0.1:{port}", "late") == canaries["u7"]
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
     with serving(base, bank) as url:
         for user in (*list(canaries)[:5], "late"):
             assert ask(url, user) == canaries["u7" if user == "late" else user]
