@@ -19,7 +19,10 @@ from adapterbot import render
 from adapterbot.marker import key_of
 from adapterbot.records import (
     BisectResult,
+    BisectVerdict,
     Outcome,
+    Probe,
+    ProbeOutcome,
     Problem,
     Report,
 )
@@ -254,3 +257,14 @@ def test_links_come_from_the_trusted_side_only() -> None:
         update={"source": told.source.model_copy(update={"run_url": "https://evil.example/"})}
     )
     assert "evil" not in render.comment(told, told.adapters[0])
+
+
+@pytest.mark.parametrize("outcome", list(ProbeOutcome))
+def test_a_probe_is_shown_by_its_own_word(outcome: ProbeOutcome) -> None:
+    probe = Probe(index=0, label="checkpoint-1", outcome=outcome, seconds=1.0, detail="why")
+    found = BisectResult(verdict=BisectVerdict.NOT_RUN, checkpoints=2, probes=(probe,))
+    told = report(adapter(Outcome.REGRESSED, bisect=found))
+    shown = render.comment(told, told.adapters[0])
+    (row,) = (line for line in shown.split("\n") if "why" in line)
+    words = set(re.findall("good|bad|skipped|measured", row))
+    assert words == {outcome.value}
