@@ -77,16 +77,18 @@ def sparkline(
     known = [value for value in values if value is not None and math.isfinite(value)]
     if not known:
         return Inert(_GAP * len(values))
-    bottom = min(known) if low is None else low
-    span = (max(known) if high is None else high) - bottom
+    # Halved: the distance of two finite numbers may be infinite, that of their halves is not.
+    bottom = (min(known) if low is None else low) / 2
+    span = (max(known) if high is None else high) / 2 - bottom
     return Inert("".join(_tick(value, bottom, span) for value in values))
 
 
 def _tick(value: float | None, bottom: float, span: float) -> str:
+    """The sign of a value; `bottom` and `span` are halves."""
     if value is None or not math.isfinite(value):
         return _GAP
     # A flat line is drawn in the middle, where it claims neither the best nor the worst.
-    share = (value - bottom) / span if span > 0 else 0.5
+    share = (value / 2 - bottom) / span if span > 0 else 0.5
     return _TICKS[min(max(int(share * len(_TICKS)), 0), len(_TICKS) - 1)]
 
 
