@@ -12,16 +12,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from adapterbot import __version__, bisect, early, lock, noise, tenants, verdict
+from adapterbot import __version__, bisect, lock, verdict
 from adapterbot.config import AdapterConfig, OnDrift
-from adapterbot.differing import differing_samples
 from adapterbot.errors import AdapterbotError, InputError
 from adapterbot.eval.saved import saved_task
 from adapterbot.eval.suite import Suite, load_suite
-from adapterbot.history import Evaluator, Regression, find_break
+from adapterbot.judging import early, noise, tenants
+from adapterbot.judging.differing import differing_samples
 from adapterbot.lock.digests import base_in_tree, resolve_base
 from adapterbot.lock.training import load_training
 from adapterbot.overall import weighted_change
+from adapterbot.probing.history import Evaluator, Regression, find_break
 from adapterbot.records import (
     AdapterRef,
     AdapterReport,

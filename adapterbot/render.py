@@ -14,11 +14,11 @@ from typing import Final
 
 from markupsafe import Markup
 
-from adapterbot.inert import Inert
 from adapterbot.marker import DEFAULT_NAME, marker
-from adapterbot.page import give_way, headline, page
+from adapterbot.pages.inert import Inert
+from adapterbot.pages.section import give_way, headline, page
+from adapterbot.pages.templating import LOADER, filled, fitted, size, web
 from adapterbot.records import AdapterReport, Report
-from adapterbot.templating import LOADER, filled, fitted, size, web
 
 # GitHub takes 65,536 characters in a comment and 1 MiB in a step summary.
 COMMENT_LIMIT: Final = 65_000

@@ -24,8 +24,8 @@ def explain(
     adapterbot explain .adapterbot/report.json
     """
     from adapterbot.commands.written import read_report
-    from adapterbot.explanation import explain as explained
-    from adapterbot.explanation import text
+    from adapterbot.pages.explanation import explain as explained
+    from adapterbot.pages.explanation import text
 
     found = explained(read_report(report))
     if as_json:

@@ -60,7 +60,7 @@ def tell(error: AdapterbotError, *, as_json: bool) -> None:
         say(workflow.annotation(problem_note(problem_of(error), "adapterbot")))
     # What we refuse without a comment, since nothing of it is trusted, is said here at least.
     if os.environ.get("GITHUB_STEP_SUMMARY"):
-        from adapterbot import inert
+        from adapterbot.pages import inert
 
         said = f"### 🚫 adapterbot stopped\n\n{inert.text(str(error))}\n"
         workflow.append_summary(Path(os.environ["GITHUB_STEP_SUMMARY"]), said)

@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from adapterbot import inert
 from adapterbot.commands import place as places
 from adapterbot.commands.token import client_for
 from adapterbot.console import listener_for
 from adapterbot.context import Activity
 from adapterbot.gh import workflow
+from adapterbot.pages import inert
 from adapterbot.slash import Verb
 
 HELP = """\

@@ -22,8 +22,8 @@ from adapterbot.errors import ExitCode, InputError
 from adapterbot.eval.settings import engine_settings
 from adapterbot.eval.suite import load_suite
 from adapterbot.gittree import GitTree, resolve_commit
-from adapterbot.history import search
 from adapterbot.lock.digests import resolve_base
+from adapterbot.probing.history import search
 from adapterbot.records import BisectVerdict, Report, Source
 from adapterbot.sides import Sides, sides
 from adapterbot.stages import Stages

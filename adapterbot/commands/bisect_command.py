@@ -10,9 +10,9 @@ from pathlib import Path
 
 from adapterbot import __version__, atomic, bisect
 from adapterbot.bisect import Kind, Limits, Model, SavedBisect, Setting
-from adapterbot.by_command import RETRIES, TIMEOUT, Command, Reading
 from adapterbot.console import listener_for
 from adapterbot.errors import ExitCode, InputError
+from adapterbot.probing.by_command import RETRIES, TIMEOUT, Command, Reading
 from adapterbot.records import BisectVerdict
 from adapterbot.stages import Stages
 

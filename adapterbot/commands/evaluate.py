@@ -16,10 +16,10 @@ from adapterbot.errors import InputError
 from adapterbot.eval.saved import save_results, saved_task
 from adapterbot.eval.settings import engine_settings
 from adapterbot.eval.suite import Suite, load_suite
-from adapterbot.history import corpora
 from adapterbot.lock.digests import resolve_base
 from adapterbot.lock.training import load_training
 from adapterbot.overall import Mean, weighted, weights
+from adapterbot.probing.history import corpora
 from adapterbot.records import (
     AdapterRef,
     Evaluated,

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adapterbot import figures, render
+from adapterbot import render
 from adapterbot.commands.pledge import Pledge
 from adapterbot.commands.token import client_for
 from adapterbot.commands.worth import worth_a_comment
@@ -22,6 +22,7 @@ from adapterbot.context import Context
 from adapterbot.errors import AdapterbotError, InputError
 from adapterbot.gh.workflow import harmless
 from adapterbot.marker import Stamp
+from adapterbot.pages import figures
 from adapterbot.publishing import CheckMode, CommentMode, CommentWhen, Publishing
 from adapterbot.records import AdapterReport, Outcome, Report, Verdict
 from adapterbot.unjudged import UNKNOWN_KEY

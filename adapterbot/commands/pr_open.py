@@ -19,8 +19,8 @@ from adapterbot.gh.lfs import Remote
 from adapterbot.gh.pulls import Proposal, Proposed, propose
 from adapterbot.gitobjects import git
 from adapterbot.gittree import repository_root
-from adapterbot.inert import plain
 from adapterbot.marker import document_key
+from adapterbot.pages.inert import plain
 from adapterbot.pr import render
 from adapterbot.pr.document import (
     adapter_weights,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from adapterbot import figures, render
+from adapterbot import render
 from adapterbot.commands.notes import notes
 from adapterbot.gh.checks import CheckResult, Conclusion
-from adapterbot.page import headline
+from adapterbot.pages import figures
+from adapterbot.pages.section import headline
 from adapterbot.records import AdapterReport, Outcome, Report, Standing
 from adapterbot.render import Links
 

@@ -10,8 +10,8 @@ from typing import Annotated
 from pydantic import Field
 from rich.text import Text
 
+from adapterbot.pages.templating import web
 from adapterbot.records import Name, Record
-from adapterbot.templating import web
 
 
 class TokenRoute(Record):

@@ -11,10 +11,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from adapterbot import figures, inert
-from adapterbot.inert import Inert
 from adapterbot.marker import marker
-from adapterbot.page import STANDINGS
+from adapterbot.pages import figures, inert
+from adapterbot.pages.inert import Inert
+from adapterbot.pages.section import STANDINGS
+from adapterbot.pages.templating import filled, fitted
 from adapterbot.records import (
     AdapterPullRequest,
     DatasetDiff,
@@ -24,7 +25,6 @@ from adapterbot.records import (
     Standing,
     WeightsFile,
 )
-from adapterbot.templating import filled, fitted
 
 BODY_LIMIT: Final = 65_000
 _SAMPLE_TEXT = (32 * 1024, 4000, 1500, 500, 200)

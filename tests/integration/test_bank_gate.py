@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adapterbot import tenants
 from adapterbot.bank.codec import Rows, plain
 from adapterbot.bank.portable import read_portable, write_portable
 from adapterbot.bank.writer import BankWriter
 from adapterbot.commands.gate import GateOptions
 from adapterbot.commands.gate import run as gate
+from adapterbot.judging import tenants
 from adapterbot.records import AdapterReport, Outcome, Standing
 from tests import example
 from tests.bank_worlds import vera_bank

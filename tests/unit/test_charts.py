@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from adapterbot import charts
+from adapterbot.pages import charts
 from scripts.comment_picture import github_html
 from tests.golden.github_view import ATTACKS, Page, fragments, hostile_text
 

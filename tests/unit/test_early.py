@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from adapterbot import noise
-from adapterbot.early import LOOKS, Measured, _chunks, measure
 from adapterbot.eval.answers import GenerationSettings, Request, Sample
 from adapterbot.eval.suite import Selection, Task, selected
+from adapterbot.judging import noise
+from adapterbot.judging.early import LOOKS, Measured, _chunks, measure
 from adapterbot.records import (
     Direction,
     EvalStats,
@@ -236,7 +236,7 @@ def test_what_has_no_anytime_test_is_measured_in_full() -> None:
     assert used["plain"] < 50
     assert all("stopped" not in p.delta.note for p in early.compare() if p.delta.task == "soup")
     assert run(world, task("a", 80).model_copy(update={"gated": False})).stop.used == 80
-    from adapterbot.early import _Run, _Whole  # what is decided before anything is asked
+    from adapterbot.judging.early import _Run, _Whole  # what is decided before anything is asked
 
     assert isinstance(_Whole(corpus), _Whole)
     assert not isinstance(_Whole(corpus), _Run)

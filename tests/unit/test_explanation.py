@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from adapterbot.explanation import explain, text
+from adapterbot.pages.explanation import explain, text
 from adapterbot.records import Outcome, Report, Standing
 
 GOLDEN = Path(__file__).parent.parent / "golden"

@@ -18,10 +18,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapterbot import charts, inert, render
+from adapterbot import render
 from adapterbot.errors import InputError
 from adapterbot.marker import key_of
 from adapterbot.mole.routes import Routes, TokenRoute, heat_map
+from adapterbot.pages import charts, inert
 from adapterbot.pr import render as pulls
 from adapterbot.pr.inputs import read_deltas, read_samples
 from adapterbot.pr.jsonfile import whole

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapterbot.errors import InputError
-from adapterbot.figures import Compact
+from adapterbot.pages.figures import Compact
 from adapterbot.pr import render
 from adapterbot.pr.dataset import read_dataset_diff
 from adapterbot.pr.document import (

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapterbot import figures, render
-from adapterbot.figures import Scale
-from adapterbot.inert import Inert
+from adapterbot import render
+from adapterbot.pages import figures
+from adapterbot.pages.figures import Scale
+from adapterbot.pages.inert import Inert
 from adapterbot.records import Direction, Interval, MetricVerdict, Outcome, Unit
 from tests.golden.reports import adapter, metric, report
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from adapterbot import inert, templating
-from adapterbot.inert import Inert
+from adapterbot.pages import inert, templating
+from adapterbot.pages.inert import Inert
 from scripts.comment_picture import github_html
 from tests.golden.github_view import Page, assert_dead, fragments, hostile_text
 

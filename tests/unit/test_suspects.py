@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from adapterbot import suspects
+from adapterbot.pages import suspects
 from adapterbot.records import BisectResult, BisectVerdict, Suspicion
 
 

@@ -14,9 +14,9 @@ from typing import Final, TypeVar
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from adapterbot import figures, inert
-from adapterbot.inert import Inert
-from adapterbot.page import broke, short_digest
+from adapterbot.pages import figures, inert
+from adapterbot.pages.inert import Inert
+from adapterbot.pages.section import broke, short_digest
 from adapterbot.records import SampleChange, SampleDiff
 
 LOADER: Final = PackageLoader("adapterbot")

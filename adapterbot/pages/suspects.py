@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from adapterbot import charts
-from adapterbot.inert import Inert
+from adapterbot.pages import charts
+from adapterbot.pages.inert import Inert
 from adapterbot.records import BisectResult
 
 # A report is a stranger's: it may claim a billion checkpoints.

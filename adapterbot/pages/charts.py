@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from adapterbot.inert import Inert, clip, fenced, visible
+from adapterbot.pages.inert import Inert, clip, fenced, visible
 
 LABEL_LIMIT = 40
 # GitHub refuses a chart of more than 50,000 characters, and nobody reads a hundred bars.

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from adapterbot.figures import Scale
-from adapterbot.inert import visible
+from adapterbot.pages.figures import Scale
+from adapterbot.pages.inert import visible
 from adapterbot.records import (
     AdapterReport,
     BisectVerdict,

@@ -21,7 +21,7 @@ from adapterbot.tree import Tree
 from adapterbot.weights.peft_dir import read_adapter_dir
 
 if TYPE_CHECKING:
-    from adapterbot.history import Evaluator
+    from adapterbot.probing.history import Evaluator
 
 # Small chunks need fewer samples, large ones fewer passes; eight cost a pass of one short batch.
 CHUNK = 8

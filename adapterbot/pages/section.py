@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TypeVar
 
-from adapterbot import figures, suspects, wording
-from adapterbot.figures import Scale
-from adapterbot.inert import Inert
+from adapterbot import wording
+from adapterbot.pages import figures, suspects
+from adapterbot.pages.figures import Scale
+from adapterbot.pages.inert import Inert
 from adapterbot.records import (
     AdapterReport,
     BisectVerdict,

@@ -14,12 +14,12 @@ from pydantic import JsonValue
 
 from adapterbot import bisect, delta, verdict
 from adapterbot.bisect import DEFAULT_LIMITS, Checkpoint, Entry, Journal, Limits, Search, Setting
-from adapterbot.chunks import Chunks, Series
 from adapterbot.config import AdapterConfig
 from adapterbot.errors import InputError
 from adapterbot.eval import scorers
 from adapterbot.eval.scorers.base import CorpusScorer
 from adapterbot.eval.suite import Selection, Suite, Task
+from adapterbot.probing.chunks import Chunks, Series
 from adapterbot.records import (
     AdapterRef,
     AdapterReport,

@@ -20,10 +20,10 @@ import numpy as np
 from adapterbot import delta
 from adapterbot.bank.portable import Portable, read_portable
 from adapterbot.config import AdapterConfig
-from adapterbot.early import Measured
 from adapterbot.errors import OurFailure
 from adapterbot.eval.suite import Task
-from adapterbot.history import Evaluator, corpora, evaluate_both
+from adapterbot.judging.early import Measured
+from adapterbot.probing.history import Evaluator, corpora, evaluate_both
 from adapterbot.records import AdapterRef, TaskResult
 from adapterbot.sides import Sides
 from adapterbot.tree import Tree

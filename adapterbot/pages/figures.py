@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 from decimal import Decimal
 
-from adapterbot.inert import NONE, Inert
+from adapterbot.pages.inert import NONE, Inert
 from adapterbot.records import Direction, Interval, MetricDelta, Unit
 
 _MINUS = "−"

@@ -1,0 +1,1 @@
+"""What people read: an adapter's section, its figures and charts, and how words are made inert."""
