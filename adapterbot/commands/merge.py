@@ -31,7 +31,7 @@ from adapterbot.weights.peft_dir import (
 
 if TYPE_CHECKING:
     from adapterbot.eval.suite import Suite
-    from adapterbot.merge.driver import Standing
+    from adapterbot.merge.standing import Standing
     from adapterbot.weights.adapter import Adapter
 
 FEWEST, MOST = 2, 16

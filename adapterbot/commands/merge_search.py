@@ -16,10 +16,11 @@ from adapterbot.eval.evaluation import Evaluation
 from adapterbot.eval.settings import EngineSettings
 from adapterbot.eval.suite import Suite, Task
 from adapterbot.merge.cmaes import default_population
-from adapterbot.merge.driver import Driver, Outcome, Plan, Standing
+from adapterbot.merge.driver import Driver, Outcome, Plan
 from adapterbot.merge.items import Items, items_of
 from adapterbot.merge.race import Failed
 from adapterbot.merge.space import FloatArray, Search, Space, Weights
+from adapterbot.merge.standing import Standing
 from adapterbot.records import Direction, TaskResult, Unit
 from adapterbot.records.merge import SearchRecord
 from adapterbot.weights.adapter import Adapter

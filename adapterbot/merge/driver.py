@@ -9,22 +9,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from adapterbot.errors import OurFailure
-from adapterbot.merge import checkpoint
 from adapterbot.merge.items import Z_95, Items
 from adapterbot.merge.race import Evaluator, OutOfTimeError, Result, evaluate
 from adapterbot.merge.restarts import Restarts
 from adapterbot.merge.space import Space, Weights
-from adapterbot.records.merge import Failure, Finalist, Generation, StopReason
+from adapterbot.merge.standing import Candidate, Standing, as_rows
+from adapterbot.records.merge import Finalist, StopReason
 
-SENTINEL = -1e9
 PATIENCE = 3
-_FAILURES_KEPT = 100
 _SURE = 2.0
 _NARROW = 1 / 3
 
@@ -48,34 +46,6 @@ class Plan:
     budget: float
     seed: int
     racing: bool = True
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """Weights with a name and what they scored on the selection split."""
-
-    name: str
-    weights: Weights
-    result: Result
-
-
-@dataclass
-class Standing:
-    """Where the search stands; all that a checkpoint holds besides the search itself."""
-
-    starts: list[Candidate] = field(default_factory=list)
-    best: Candidate | None = None
-    history: list[Generation] = field(default_factory=list)
-    failures: list[Failure] = field(default_factory=list)
-    failed: int = 0
-    candidates: int = 0
-    evaluated: int = 0
-    seconds: float = 0.0  # of earlier runs
-
-    @property
-    def best_start(self) -> Candidate:
-        """The best of what needs no search."""
-        return max(self.starts, key=lambda start: start.result.score)
 
 
 @dataclass(frozen=True)
@@ -123,35 +93,14 @@ class Driver:
 
     def resume(self, state: Mapping[str, Any]) -> None:
         """Goes on from a checkpoint, bit for bit as the search that wrote it would have."""
-        standing = Standing(
-            starts=[_candidate(one) for one in state["starts"]],
-            best=_candidate(state["best"]),
-            history=[Generation.model_validate(one) for one in state["history"]],
-            failures=[Failure.model_validate(one) for one in state["failures"]],
-            failed=state["failed"],
-            candidates=state["candidates"],
-            evaluated=state["evaluated"],
-            seconds=state["seconds"],
-        )
-        self._standing = standing
+        self._standing = Standing.from_state(state)
         self._search = Restarts.from_state(state["search"])
 
     def state(self) -> dict[str, Any]:
         """Everything that `resume` needs, as JSON."""
-        standing, search = self._standing, self._search
-        if standing.best is None or search is None:
+        if self._search is None:
             raise ValueError("there is nothing to save before the starting points")
-        return {
-            "starts": [_packed(one) for one in standing.starts],
-            "best": _packed(standing.best),
-            "history": [one.model_dump(mode="json") for one in standing.history],
-            "failures": [one.model_dump(mode="json") for one in standing.failures],
-            "failed": standing.failed,
-            "candidates": standing.candidates,
-            "evaluated": standing.evaluated,
-            "seconds": self.elapsed,
-            "search": search.state(),
-        }
+        return {**self._standing.state(seconds=self.elapsed), "search": self._search.state()}
 
     @property
     def elapsed(self) -> float:
@@ -189,7 +138,7 @@ class Driver:
             Candidate(name, weights, result)
             for (name, weights), result in zip(points, results, strict=True)
         ]
-        self._note(0, [weights for _, weights in points], results, sigma=space.sigma)
+        self._note([weights for _, weights in points], results, sigma=space.sigma)
         if all(result.failed for result in results):
             raise OurFailure(
                 f"every starting point failed to evaluate: {results[0].failed}",
@@ -237,50 +186,15 @@ class Driver:
                     return StopReason.BUDGET
                 raise
             search.tell(points, [-r.score if r.failed is None else math.inf for r in results])
-            self._note(number, candidates, results, sigma=search.search.sigma)
+            self._note(candidates, results, sigma=search.search.sigma)
             self._save(self.state())
         return StopReason.GENERATIONS
 
     def _note(
-        self, number: int, candidates: Sequence[Weights], results: Sequence[Result], sigma: float
+        self, candidates: Sequence[Weights], results: Sequence[Result], *, sigma: float
     ) -> None:
-        """Books a generation; a new best must have been asked everything."""
-        standing = self._standing
-        good = [result.score for result in results if result.failed is None]
-        for weights, result in zip(candidates, results, strict=True):
-            if result.failed is not None:
-                standing.failed += 1
-                if len(standing.failures) < _FAILURES_KEPT:
-                    standing.failures.append(
-                        Failure(
-                            generation=number,
-                            weights=_rows(weights),
-                            reason=result.failed[:2000],
-                        )
-                    )
-            elif result.asked == len(self.selection) and (
-                standing.best is None or result.score > standing.best.result.score
-            ):
-                standing.best = Candidate("best candidate", weights, result)
-        standing.candidates += len(results)
-        standing.evaluated += sum(result.asked for result in results)
-        standing.history.append(
-            Generation(
-                generation=number,
-                population=len(results),
-                evaluated=sum(result.asked for result in results),
-                best=max(good, default=None),
-                mean=float(np.mean(good)) if good else None,
-                best_so_far=standing.best.result.score if standing.best else None,
-                sigma=sigma,
-                failed=sum(result.failed is not None for result in results),
-                dropped=sum(
-                    result.failed is None and result.asked < len(self.selection)
-                    for result in results
-                ),
-            )
-        )
-        self._told(standing, self._plan.budget - self.elapsed)
+        self._standing.note(candidates, results, asked=len(self.selection), sigma=sigma)
+        self._told(self._standing, self._plan.budget - self.elapsed)
 
     def _gain(self) -> tuple[float, float, float] | None:
         """By how much the best beats the best starting point, and its 95 % interval."""
@@ -369,7 +283,7 @@ class Driver:
     def _row(self, one: Candidate, result: Result | None, reference: Result | None) -> Finalist:
         row: dict[str, Any] = {
             "name": one.name,
-            "weights": _rows(one.weights),
+            "weights": as_rows(one.weights),
             "selection": one.result.score if one.result.failed is None else None,
             "failed": one.result.failed or (result.failed if result else None),
         }
@@ -381,21 +295,3 @@ class Driver:
                     change, self.report
                 )
         return Finalist.model_validate(row)
-
-
-def _rows(weights: Weights) -> tuple[tuple[float, ...], ...]:
-    return tuple(tuple(row) for row in weights.tolist())
-
-
-def _packed(one: Candidate) -> dict[str, Any]:
-    return {
-        "name": one.name,
-        "weights": one.weights.tolist(),
-        "result": checkpoint.pack(one.result),
-    }
-
-
-def _candidate(content: Mapping[str, Any]) -> Candidate:
-    return Candidate(
-        content["name"], np.array(content["weights"]), checkpoint.unpack(content["result"])
-    )
