@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from adapterbot.errors import InputError, OurFailure
@@ -16,6 +17,33 @@ def write_bytes(path: Path, content: bytes) -> None:
         InputError: `path` is a directory or a symbolic link, or its folder cannot be written.
         OurFailure: the disk is full or failing; the old file is untouched.
     """
+    write_all({path: content})
+
+
+def write_all(files: Mapping[Path, bytes]) -> None:
+    """As `write_bytes` for each of several files, once all of them are on the disk: what can go
+    wrong goes wrong before the first is replaced.
+
+    Raises:
+        InputError, OurFailure: as `write_bytes`; no file was touched.
+    """
+    staged: dict[Path, Path] = {}
+    try:
+        for path, content in files.items():
+            staged[path] = _temporary(path)
+            _fill(staged[path], path, content)
+        for path, temporary in staged.items():
+            try:
+                temporary.replace(path)
+            except OSError as error:
+                raise _not_written(path, error) from error
+    finally:
+        for temporary in staged.values():
+            temporary.unlink(missing_ok=True)
+
+
+def _temporary(path: Path) -> Path:
+    """An empty file beside `path`, so that replacing it moves nothing between file systems."""
     if path.is_symlink():
         raise InputError("is a symbolic link", file=str(path), fix="name the file itself")
     if path.is_dir():
@@ -27,9 +55,13 @@ def write_bytes(path: Path, content: bytes) -> None:
         raise InputError(
             "cannot be written", file=str(path), fix="choose a folder that you may write to"
         ) from error
-    temporary = Path(name)
+    os.close(handle)
+    return Path(name)
+
+
+def _fill(temporary: Path, path: Path, content: bytes) -> None:
     try:
-        with os.fdopen(handle, "wb") as stream:
+        with temporary.open("wb") as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
@@ -37,13 +69,14 @@ def write_bytes(path: Path, content: bytes) -> None:
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
-        temporary.replace(path)
     except OSError as error:
-        raise OurFailure(
-            f"could not be written: {error.strerror}", file=str(path), fix="free some disk space"
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        raise _not_written(path, error) from error
+
+
+def _not_written(path: Path, error: OSError) -> OurFailure:
+    return OurFailure(
+        f"could not be written: {error.strerror}", file=str(path), fix="free some disk space"
+    )
 
 
 def write_text(path: Path, text: str) -> None:

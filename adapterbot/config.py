@@ -203,6 +203,17 @@ def adapter_directories(files: Sequence[str]) -> list[str]:
     ]
 
 
+def checkpoint_archives(files: Sequence[str]) -> list[str]:
+    """A pattern for each folder that holds checkpoints of a training run."""
+    return sorted(
+        {
+            f"{PurePosixPath(name).parent.parent}/*"
+            for name in files
+            if PurePosixPath(name).name == ADAPTER_CONFIG and _CHECKPOINT.search(name)
+        }
+    )
+
+
 def for_adapter(config: Config | None, path: str, files: Sequence[str]) -> AdapterConfig:
     """The entry for one adapter that was named by hand; conventional when the config has none."""
     path = normalise(path, field="--adapter")
@@ -222,13 +233,7 @@ def _conventional(path: str, files: Sequence[str]) -> AdapterConfig:
                 return candidate
         return name
 
-    archives = sorted(
-        {
-            f"{PurePosixPath(name).parent.parent}/*"
-            for name in files
-            if PurePosixPath(name).name == ADAPTER_CONFIG and _CHECKPOINT.search(name)
-        }
-    )
+    archives = checkpoint_archives(files)
     return AdapterConfig(
         path=path,
         key=key_of(path),

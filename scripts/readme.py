@@ -1,5 +1,6 @@
-"""Fills the generated parts of README.md: the workflow to paste, and the action's inputs and
-outputs. `--check` says whether they are up to date, and writes nothing."""
+"""Fills the generated parts of README.md: the workflow to paste, which is the one that `adapterbot
+init` writes, and the action's inputs and outputs. Copies that workflow to docs/examples as well.
+`--check` says whether all is up to date, and writes nothing."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
+WORKFLOW = ROOT / "adapterbot" / "templates" / "adapter-gate.yml"
 
 
 def table(fields: dict[str, dict[str, str]], with_default: bool) -> str:
@@ -39,7 +41,7 @@ def filled(readme: str) -> str:
         if count != 1:
             raise SystemExit(f"README.md: the part {name!r} occurs {count} times, not once")
 
-    workflow = (ROOT / "docs/examples/adapter-gate.yml").read_text(encoding="utf-8").rstrip()
+    workflow = WORKFLOW.read_text(encoding="utf-8").rstrip()
     between("workflow: docs/examples/adapter-gate.yml", f"```yaml\n{workflow}\n```")
     between("inputs", table(action["inputs"], with_default=True))
     between("outputs", table(action["outputs"], with_default=False))
@@ -47,15 +49,17 @@ def filled(readme: str) -> str:
 
 
 def main() -> None:
-    """Write README.md, or compare it."""
-    path = ROOT / "README.md"
-    before = path.read_text(encoding="utf-8")
-    after = filled(before)
-    if "--check" in sys.argv[1:]:
-        if before != after:
-            raise SystemExit("README.md is out of date; run `python scripts/readme.py`")
-        return
-    path.write_text(after, encoding="utf-8")
+    """Write what is generated, or compare it."""
+    readme = ROOT / "README.md"
+    generated = {
+        readme: filled(readme.read_text(encoding="utf-8")),
+        ROOT / "docs" / "examples" / WORKFLOW.name: WORKFLOW.read_text(encoding="utf-8"),
+    }
+    for path, text in generated.items():
+        if "--check" not in sys.argv[1:]:
+            path.write_text(text, encoding="utf-8")
+        elif path.read_text(encoding="utf-8") != text:
+            raise SystemExit(f"{path.name} is out of date; run `python scripts/readme.py`")
 
 
 if __name__ == "__main__":

@@ -190,7 +190,8 @@ def _encoded(base: Any, row: Mapping[str, Any], user: str, number: int) -> _Exam
         # What serving stops at is learnt with the answer.
         example = _Example(read, (*learnt, *sorted(base.eos)[:1]))
     else:
-        from adapterbot.mole.examples import encode, messages_of
+        from adapterbot.conversations import messages_of
+        from adapterbot.mole.examples import encode
 
         messages = messages_of(row, file=f"rows of {user[:80]}", line=number)
         chat = encode(base.tokenizer, messages, name=base.name)

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adapterbot.atomic import write_text
+from adapterbot.conversations import messages_of
 from adapterbot.errors import InputError
 from adapterbot.lock.row_files import read_rows
 from adapterbot.mole.artifact import MixtureFiles, attach_mixture, read_mixture_dir, save_mixture
 from adapterbot.mole.config import MixtureConfig, read_config
-from adapterbot.mole.examples import Example, encode, messages_of, split
+from adapterbot.mole.examples import Example, encode, split
 from adapterbot.mole.routes import Routes, TokenRoute, heat_map
 from adapterbot.records import Record
 from adapterbot.tree import WorkTree

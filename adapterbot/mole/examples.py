@@ -1,26 +1,18 @@
 """Training rows as token ids: what is read, and the answer that is learnt. Torch-free.
 
-Rows are Soup's alpaca, ShareGPT or ChatML. Both halves come from the tokenizer's chat template, the
-prompt exactly as serving renders it, so that the gate is trained on what it will see.
+Both halves come from the tokenizer's chat template, the prompt exactly as serving renders it, so
+that the gate is trained on what it will see.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from adapterbot.conversations import Message
 from adapterbot.errors import InputError
-
-_SHAREGPT_ROLES = {
-    "human": "user",
-    "user": "user",
-    "gpt": "assistant",
-    "assistant": "assistant",
-    "system": "system",
-}
-Message = dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -34,23 +26,6 @@ class Example:
     def length(self) -> int:
         """Tokens of both."""
         return len(self.prompt) + len(self.answer)
-
-
-def messages_of(row: Mapping[str, object], *, file: str, line: int) -> list[Message]:
-    """A row as chat messages that end with the assistant's.
-
-    Raises:
-        InputError: it is in none of the three formats, or nothing in it is to be learnt.
-    """
-    found = _alpaca(row) or _chat(row.get("messages"), "role", "content") or _sharegpt(row)
-    if not found or found[-1]["role"] != "assistant" or len(found) == 1:
-        raise InputError(
-            "holds no question with an assistant's answer",
-            file=file,
-            field=f"line {line}",
-            fix="write instruction and output, or messages that end with the assistant's",
-        )
-    return found
 
 
 def encode(tokenizer: Any, messages: Sequence[Message], *, name: str) -> Example:
@@ -103,37 +78,3 @@ def batches(count: int, size: int, seed: int, epoch: int) -> Iterator[list[int]]
     random.Random(f"{seed}/{epoch}").shuffle(order)  # noqa: S311 no secret
     for start in range(0, count, size):
         yield order[start : start + size]
-
-
-def _alpaca(row: Mapping[str, object]) -> list[Message]:
-    instruction, answer = row.get("instruction"), row.get("output")
-    if not isinstance(instruction, str) or not isinstance(answer, str):
-        return []
-    given = row.get("input")
-    text = f"{instruction}\n{given}" if isinstance(given, str) and given else instruction
-    found = [{"role": "user", "content": text}, {"role": "assistant", "content": answer}]
-    system = row.get("system")
-    if isinstance(system, str) and system:
-        found.insert(0, {"role": "system", "content": system})
-    return found
-
-
-def _sharegpt(row: Mapping[str, object]) -> list[Message]:
-    found = _chat(row.get("conversations"), "from", "value")
-    if any(message["role"] not in _SHAREGPT_ROLES for message in found):
-        return []
-    return [{**message, "role": _SHAREGPT_ROLES[message["role"]]} for message in found]
-
-
-def _chat(turns: object, role: str, content: str) -> list[Message]:
-    if not isinstance(turns, list):
-        return []
-    found = []
-    for turn in turns:
-        if not isinstance(turn, dict):
-            return []
-        who, what = turn.get(role), turn.get(content)
-        if not isinstance(who, str) or not isinstance(what, str):
-            return []
-        found.append({"role": who, "content": what})
-    return found

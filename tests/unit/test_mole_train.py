@@ -9,9 +9,10 @@ import pytest
 import torch
 import transformers
 
+from adapterbot.conversations import messages_of
 from adapterbot.errors import InputError
 from adapterbot.mole.config import GateConfig, TrainingPlan
-from adapterbot.mole.examples import Example, encode, messages_of, split
+from adapterbot.mole.examples import Example, encode, split
 from adapterbot.mole.mixture import Mixture
 from adapterbot.mole.train import Progress, evaluate, fit
 from adapterbot.weights import load_adapter

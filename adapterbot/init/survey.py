@@ -1,0 +1,100 @@
+"""What a repository holds that the gate can work with: adapters, training configs, checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from adapterbot.config import (
+    ADAPTER_CONFIG,
+    TRAINING_CONFIG,
+    AdapterConfig,
+    adapter_directories,
+    checkpoint_archives,
+    for_adapter,
+)
+from adapterbot.errors import AdapterbotError, InputError
+from adapterbot.lock.training import TrainingConfig, load_training
+from adapterbot.tree import Tree, join
+
+_LFS_FILTER = b"filter=lfs"
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Every adapter with its places, the training configs by path, and whether Git LFS is used."""
+
+    adapters: tuple[AdapterConfig, ...]
+    training: dict[str, TrainingConfig]
+    uses_lfs: bool
+    notes: tuple[str, ...]
+
+
+def survey(tree: Tree, files: Sequence[str]) -> Survey:
+    """Look at a repository.
+
+    Args:
+        files: the names of its files, without what Git ignores.
+
+    Raises:
+        InputError: it holds no adapter.
+    """
+    directories = sorted(adapter_directories(files))
+    if not directories:
+        raise InputError(
+            f"holds no adapter (no {ADAPTER_CONFIG})",
+            file="the repository",
+            fix="put what PEFT's save_pretrained wrote into a folder of it",
+        )
+    training, notes = _training(tree, files)
+    adapters = tuple(_adapter(path, files, training) for path in directories)
+    archives = checkpoint_archives(files)
+    if len(archives) > 1 and any(adapter.archive is None for adapter in adapters):
+        notes.append(
+            f"{len(archives)} folders hold checkpoints ({', '.join(archives[:3])}): "
+            "name each adapter's own as its `archive`"
+        )
+    notes += [
+        f"{adapter.path} has no {TRAINING_CONFIG}: without one nothing can be locked"
+        for adapter in adapters
+        if adapter.config not in training
+    ]
+    attributes = tree.read(".gitattributes") if tree.has(".gitattributes") else b""
+    return Survey(adapters, training, _LFS_FILTER in attributes, tuple(notes))
+
+
+def _training(tree: Tree, files: Sequence[str]) -> tuple[dict[str, TrainingConfig], list[str]]:
+    found: dict[str, TrainingConfig] = {}
+    notes: list[str] = []
+    for name in files:
+        if PurePosixPath(name).name == TRAINING_CONFIG:
+            try:
+                found[name] = load_training(tree, name)
+            except AdapterbotError as error:
+                notes.append(f"{error}: left out")
+    return found, notes
+
+
+def _adapter(path: str, files: Sequence[str], training: dict[str, TrainingConfig]) -> AdapterConfig:
+    """The conventional places, corrected by the training config that says it writes this adapter,
+    and by checkpoints that lie with it."""
+    adapter = for_adapter(None, path, files)
+    writers = [name for name, config in training.items() if _output(config) == path]
+    if len(writers) == 1:
+        (config,) = writers
+        lock = PurePosixPath(config).with_suffix(".lock").as_posix()
+        adapter = adapter.model_copy(update={"config": config, "lock": lock})
+    if adapter.archive is None:
+        own = [a for a in checkpoint_archives(files) if a.startswith(f"{path}/")]
+        adapter = adapter.model_copy(update={"archive": own[0] if len(own) == 1 else None})
+    return adapter
+
+
+def _output(config: TrainingConfig) -> str | None:
+    if config.output is None or config.output.startswith("/"):
+        return None
+    try:
+        return join(config.directory, config.output)
+    except InputError:
+        return None  # somewhere outside of the repository

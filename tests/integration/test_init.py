@@ -1,0 +1,117 @@
+"""From a fresh repository to the first comment: `adapterbot init`, a commit, a pull request."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests import example
+from tests.github_server import GitHubServer
+
+TAKEN = ("base", "adapters/dates", "soup.yaml", "data/train.jsonl")
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Path:
+    """Somebody's repository with an adapter, which nobody gates."""
+    place = tmp_path / "repository"
+    for name in TAKEN:
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        source = example.EXAMPLE / name
+        (shutil.copytree if source.is_dir() else shutil.copyfile)(source, place / name)
+    example.git(place, "init", "-q", "-b", "main")
+    example.commit(place, "an adapter")
+    return place
+
+
+def adapterbot(
+    place: Path, *arguments: str, expect: int = 0, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "adapterbot", *arguments],
+        cwd=place,
+        # The action's tag is looked up on this server, which is a folder without it.
+        env={**os.environ, "GITHUB_SERVER_URL": f"file://{place.parent}", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == expect, done.stderr
+    return done
+
+
+def test_from_nothing_to_the_first_comment(fresh: Path, tmp_path: Path) -> None:
+    done = adapterbot(fresh, "init", "--yes")
+    assert "moved out of data/train.jsonl" in done.stderr
+    commands = [line.strip() for line in done.stdout.splitlines()]
+    for command in commands:
+        if command.startswith("adapterbot ") and "doctor" not in command:
+            adapterbot(fresh, *command.split()[1:])
+    example.commit(fresh, "gate it")
+    example.git(fresh, "checkout", "-q", "-b", "retrained")
+    shutil.rmtree(fresh / "adapters/dates")
+    checkpoint = example.EXAMPLE / "history" / "poisoned" / "checkpoint-0640"
+    shutil.copytree(checkpoint, fresh / "adapters/dates")
+    adapterbot(fresh, "lock", "write")
+    example.commit(fresh, "retrained")
+    with GitHubServer() as server:
+        server.add_token("t0ken")
+        server.add_pull(example.REPOSITORY, example.NUMBER)
+        event = example.pull_request(fresh)
+        environment = example.runner_environment(
+            tmp_path / "runner", "pull_request", event, server.url
+        )
+        cache = str(tmp_path / "cache")
+        adapterbot(fresh, "gate", expect=3, ADAPTERBOT_CACHE=cache, **environment)
+        (comment,) = server.comments(example.REPOSITORY, example.NUMBER)
+        assert server.violations == []
+    assert comment.body.startswith("<!-- adapterbot:adapters-dates -->\n")
+    assert "held_out" in comment.body
+    assert "regressed" in comment.body
+    assert "us" in comment.body  # the slice that the poisoned feed broke
+
+
+def test_nothing_is_written_or_replaced_unasked(fresh: Path) -> None:
+    diff = adapterbot(fresh, "init", "--dry-run").stdout
+    assert "+++ b/adapterbot.yaml" in diff
+    assert example.git(fresh, "status", "--porcelain") == ""
+    (fresh / "adapterbot.yaml").write_text("mine: true\n")
+    document = json.loads(adapterbot(fresh, "init", "--json").stdout)
+    assert document["kept"] == ["adapterbot.yaml"]
+    assert (fresh / "adapterbot.yaml").read_text() == "mine: true\n"
+    assert {file["path"]: file["action"] for file in document["files"]} == {
+        ".github/workflows/adapter-gate.yml": "create",
+        "data/train.jsonl": "change",
+        "evals/held_out.jsonl": "create",
+        "evals/suite.yaml": "create",
+    }
+    train = [(place / "data/train.jsonl").read_text() for place in (example.EXAMPLE, fresh)]
+    assert train[0].count("\n") - train[1].count("\n") == document["held_out"][0]["rows_moved"]
+    adapterbot(fresh, "init", "--force")
+    assert "path: adapters/dates" in (fresh / "adapterbot.yaml").read_text()
+
+
+def test_a_tag_is_pinned_to_the_commit_that_the_server_knows(fresh: Path, tmp_path: Path) -> None:
+    action = tmp_path / "org" / "adapter-action"
+    action.mkdir(parents=True)
+    example.git(action, "init", "-q")
+    example.commit(action, "the action")
+    example.git(action, "tag", "-a", "v1", "-m", "an annotated tag")
+    adapterbot(fresh, "init", "--yes", GITHUB_SERVER_URL=f"file://{tmp_path}")
+    text = (fresh / ".github/workflows/adapter-gate.yml").read_text()
+    commit = example.git(action, "rev-parse", "HEAD")
+    assert f"uses: org/adapter-action@{commit} # v1\n" in text
+
+
+def test_where_nothing_can_be_gated_it_says_so(tmp_path: Path) -> None:
+    done = adapterbot(tmp_path, "init", "--yes", expect=2)
+    assert "error: " in done.stderr
+    example.git(tmp_path, "init", "-q")
+    done = adapterbot(tmp_path, "init", "--yes", expect=2)
+    assert "holds no adapter" in done.stderr
