@@ -5,10 +5,10 @@ What needs torch or LMDB is loaded on first use.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 from adapterbot.bank.soup import VectorBank, estimate_bank_size, read_bank, write_bank
+from adapterbot.late import late
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,11 +27,14 @@ __all__ = [
     "write_bank",
 ]
 
-_LATE = {
-    "AttachedBank": "adapterbot.bank.vera",
-    "BankStore": "adapterbot.bank.store",
-    "attach_bank": "adapterbot.bank.vera",
-}
+__getattr__ = late(
+    __name__,
+    {
+        "AttachedBank": "adapterbot.bank.vera",
+        "BankStore": "adapterbot.bank.store",
+        "attach_bank": "adapterbot.bank.vera",
+    },
+)
 
 
 def open_bank(path: Path | str) -> BankStore:
@@ -44,9 +47,3 @@ def open_bank(path: Path | str) -> BankStore:
     from adapterbot.bank.store import BankStore
 
     return BankStore(path)
-
-
-def __getattr__(name: str) -> object:
-    if name not in _LATE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_LATE[name]), name)

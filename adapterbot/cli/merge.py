@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,31 +11,10 @@ import typer
 from adapterbot.cli.app import app
 from adapterbot.cli.options import Device, Engine, Json, Ray
 from adapterbot.errors import InputError
+from adapterbot.merge.names import Search, Strategy
 
 if TYPE_CHECKING:
     from adapterbot.records.merge import MergeRecord
-
-
-class StrategyName(StrEnum):
-    """What `--strategy` may be."""
-
-    CMAES = "cmaes"
-    LINEAR = "linear"
-    SVD = "svd"
-    TIES = "ties"
-    DARE_LINEAR = "dare-linear"
-    DARE_TIES = "dare-ties"
-    MAGNITUDE_PRUNE = "magnitude-prune"
-    TASK_ARITHMETIC = "task-arithmetic"
-    SLERP = "slerp"
-
-
-class SearchName(StrEnum):
-    """What `--search` may be."""
-
-    WEIGHTS = "weights"
-    PER_LAYER = "per-layer"
-    SIGNED = "signed"
 
 
 @app.command()
@@ -46,9 +24,9 @@ def merge(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Directory to write.")],
     strategy: Annotated[
-        StrategyName,
+        Strategy,
         typer.Option(help="`cmaes` searches for the weights with --eval; the others take them."),
-    ] = StrategyName.CMAES,
+    ] = Strategy.CMAES,
     suite: Annotated[
         Path | None, typer.Option("--eval", help="Eval suite that the search is judged by.")
     ] = None,
@@ -56,12 +34,12 @@ def merge(
         str, typer.Option(help="Time for the search, 60s to 24h: 90s, 45m, 1h30m.")
     ] = "1h",
     search: Annotated[
-        SearchName,
+        Search,
         typer.Option(
             help="What to search: one weight per adapter on the simplex, the same for each group "
             "of layers, or weights of any sign."
         ),
-    ] = SearchName.WEIGHTS,
+    ] = Search.WEIGHTS,
     population: Annotated[
         int | None, typer.Option(min=2, max=256, help="Candidates per generation.")
     ] = None,
@@ -112,7 +90,7 @@ def merge(
     from adapterbot.eval.settings import engine_settings
     from adapterbot.merge.budget import parse_budget
 
-    searches = strategy is StrategyName.CMAES
+    searches = strategy is Strategy.CMAES
     if searches and suite is None:
         raise InputError("is missing", field="--eval", fix="name the suite to search with")
     if searches and (weight or expression):
@@ -126,7 +104,7 @@ def merge(
     options = command.MergeOptions(
         adapters=tuple(adapter),
         output=output,
-        strategy=strategy.value,
+        strategy=strategy,
         weights=tuple(weight or ()),
         expression=expression,
         rank=rank,
@@ -139,7 +117,7 @@ def merge(
         how = command.SearchOptions(
             suite=suite,
             budget=parse_budget(budget),
-            search=search.value,
+            search=search,
             population=population,
             generations=generations,
             racing=race,

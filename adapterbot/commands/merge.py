@@ -18,6 +18,7 @@ from adapterbot import __version__
 from adapterbot.atomic import write_text
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.merge import checkpoint
+from adapterbot.merge.names import Search, Strategy
 from adapterbot.records import EngineSettings
 from adapterbot.records.merge import MergeInput, MergeRecord, StopReason
 from adapterbot.stages import Listener, Stages
@@ -46,7 +47,7 @@ class MergeOptions:
     Attributes:
         adapters: directories, at least 2.
         output: the directory to write; it must not exist.
-        strategy: `cmaes`, or one of `merge.strategies`.
+        strategy: how; CMAES with `SearchOptions`.
         weights: one per adapter, for the strategies that do not search.
         expression: the same as task arithmetic, `coder + 0.5*math - toxic`.
         rank: the most ranks of the result.
@@ -55,7 +56,7 @@ class MergeOptions:
 
     adapters: tuple[Path, ...]
     output: Path
-    strategy: str
+    strategy: Strategy
     weights: tuple[float, ...] = ()
     expression: str | None = None
     rank: int | None = None
@@ -70,7 +71,7 @@ class SearchOptions:
 
     suite: Path
     budget: int
-    search: str = "weights"
+    search: Search = Search.WEIGHTS
     population: int | None = None
     generations: int = 10_000
     racing: bool = True
@@ -92,7 +93,7 @@ def run(options: MergeOptions, search: SearchOptions | None, listener: Listener)
         inputs = tuple(
             MergeInput(path=str(one.path), digest=adapter_digest(one.path)) for one in files
         )
-    if options.strategy == "cmaes":
+    if options.strategy is Strategy.CMAES:
         if search is None:
             raise InputError("is missing", field="--eval", fix="name the suite to search with")
         return _searched(options, search, files, inputs, stages)
@@ -136,13 +137,13 @@ def _combined(
 ) -> MergeRecord:
     try:
         from adapterbot.merge.expression import parse_expression
-        from adapterbot.merge.strategies import SPARSE, Merger, Strategy, check
+        from adapterbot.merge.strategies import SPARSE, Merger, check
         from adapterbot.weights.adapter import open_adapter
         from adapterbot.weights.merging import merge_with
     except ImportError as error:
         raise _lacking(error) from error
 
-    strategy = Strategy(options.strategy)
+    strategy = options.strategy
     names = [one.path.resolve().name for one in files]
     if options.expression is not None:
         weights = parse_expression(options.expression, names)
@@ -191,7 +192,7 @@ def _searched(
     with stages("import"):
         import_engine()
     from adapterbot.commands.merge_search import Searching
-    from adapterbot.merge.strategies import Merger, Strategy
+    from adapterbot.merge.strategies import Merger
     from adapterbot.weights.adapter import load_adapter
     from adapterbot.weights.merging import merge_with
 
@@ -221,7 +222,7 @@ def _searched(
         )
         record = MergeRecord(
             tool=f"adapterbot {__version__}",
-            strategy="cmaes",
+            strategy=Strategy.CMAES,
             inputs=inputs,
             base_model=base,
             weights=outcome.winner.weights,

@@ -15,11 +15,12 @@ from adapterbot.eval.blends import BlendedModel
 from adapterbot.eval.evaluation import Evaluation
 from adapterbot.eval.settings import EngineSettings
 from adapterbot.eval.suite import Suite, Task
-from adapterbot.merge.cmaes import default_population
 from adapterbot.merge.driver import Driver, Outcome, Plan
 from adapterbot.merge.items import Items, items_of
+from adapterbot.merge.names import Search
+from adapterbot.merge.parameters import default_population
 from adapterbot.merge.race import Failed
-from adapterbot.merge.space import FloatArray, Search, Space, Weights
+from adapterbot.merge.space import FloatArray, Space, Weights
 from adapterbot.merge.standing import Standing
 from adapterbot.records import Direction, TaskResult, Unit
 from adapterbot.records.merge import SearchRecord
@@ -103,7 +104,7 @@ class Searching:
         self._items = _items(self._tasks, suite.path)
         self._suite = suite
         self._paths = [str(adapter.files.path) for adapter in adapters]
-        search = Search(options.search)
+        search = options.search
         modules = {module for adapter in adapters for module in adapter.updates}
         self.groups = layer_groups(modules) if search is Search.PER_LAYER else ((),)
         self._space = Space(len(adapters), len(self.groups), search)

@@ -11,11 +11,12 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from adapterbot.merge.parameters import Parameters, default_population
 
 Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
@@ -25,58 +26,6 @@ _CONDITION = 1e14
 _TOLERANCE = 1e-12
 _TOLERANCE_UP = 1e4
 _HISTORY = 20_000
-
-
-@dataclass(frozen=True)
-class Strategy:
-    """The strategy parameters of Table 1, fixed by the dimension n and the population λ.
-
-    Attributes:
-        weights: (λ,) w_i; the first µ are positive and sum to 1, the others are not positive.
-        mu_eff: variance-effective selection mass µ_eff.
-        c_sigma, d_sigma: learning rate and damping of the step size.
-        c_c, c_1, c_mu: learning rates of p_c, of the rank-one and of the rank-µ update.
-        chi: E‖N(0, I)‖.
-    """
-
-    weights: Vector
-    mu_eff: float
-    c_sigma: float
-    d_sigma: float
-    c_c: float
-    c_1: float
-    c_mu: float
-    chi: float
-
-    @classmethod
-    def default(cls, n: int, population: int) -> Self:
-        """Table 1, with eqs. (49) to (58)."""
-        raw = math.log((population + 1) / 2) - np.log(np.arange(1, population + 1))  # (49)
-        mu = population // 2
-        best, rest = raw[:mu], raw[mu:]
-        mu_eff = float(best.sum() ** 2 / (best**2).sum())  # (8)
-        mu_eff_rest = float(rest.sum() ** 2 / (rest**2).sum())
-        c_1 = 2 / ((n + 1.3) ** 2 + mu_eff)  # (57)
-        c_mu = min(1 - c_1, 2 * (0.25 + mu_eff + 1 / mu_eff - 2) / ((n + 2) ** 2 + mu_eff))  # (58)
-        negative = min(
-            1 + c_1 / c_mu,  # (50)
-            1 + 2 * mu_eff_rest / (mu_eff + 2),  # (51)
-            (1 - c_1 - c_mu) / (n * c_mu),  # (52)
-        )
-        weights = np.where(raw >= 0, raw, 0) / raw[raw >= 0].sum()  # (53)
-        weights[raw < 0] = negative * raw[raw < 0] / -raw[raw < 0].sum()
-        # (55) with pycma's 3 for the tutorial's 5: in few dimensions σ then follows sooner.
-        c_sigma = (mu_eff + 2) / (n + mu_eff + 3)
-        return cls(
-            weights=weights,
-            mu_eff=mu_eff,
-            c_sigma=c_sigma,
-            d_sigma=1 + 2 * max(0, math.sqrt((mu_eff - 1) / (n + 1)) - 1) + c_sigma,
-            c_c=(4 + mu_eff / n) / (n + 4 + 2 * mu_eff / n),  # (56)
-            c_1=c_1,
-            c_mu=c_mu,
-            chi=math.sqrt(n) * (1 - 1 / (4 * n) + 1 / (21 * n**2)),
-        )
 
 
 class CMAES:
@@ -127,7 +76,7 @@ class CMAES:
         self.generation = 0
         self._n = n
         self._sigma_0 = float(sigma)
-        self._strategy = Strategy.default(n, self.population)
+        self._parameters = Parameters.default(n, self.population)
         self._rng = np.random.Generator(np.random.PCG64(seed))
         self._covariance: Matrix = np.eye(n)
         self._axes: Matrix = np.eye(n)  # B of C = B D² Bᵀ
@@ -139,7 +88,7 @@ class CMAES:
         self._median: deque[float] = deque(maxlen=_HISTORY)
         self._spread = math.inf  # of the last population's losses
         # Appendix B.2: C changes by (c_1 + c_µ) in a generation, decomposing it costs n³.
-        lag = (self._strategy.c_1 + self._strategy.c_mu) * n * 10
+        lag = (self._parameters.c_1 + self._parameters.c_mu) * n * 10
         self._every = max(1, int(1 / lag))
 
     def ask(self) -> Matrix:
@@ -185,7 +134,7 @@ class CMAES:
         self._note(values)
 
     def _update(self, steps: Matrix) -> None:
-        s, n = self._strategy, self._n
+        s, n = self._parameters, self._n
         mu = self.population // 2
         step = s.weights[:mu] @ steps[:mu]  # (41)
         self.mean = self.mean + self.sigma * step  # (42) with c_m = 1
@@ -235,7 +184,7 @@ class CMAES:
         self._median.append(float(values[len(values) // 2]))
         self._spread = float(values[-1] - values[0]) if math.isfinite(values[-1]) else math.inf
         if values[0] == values[max(1, math.ceil(0.7 * len(values)) - 1)]:
-            self.sigma *= math.exp(0.2 + self._strategy.c_sigma / self._strategy.d_sigma)
+            self.sigma *= math.exp(0.2 + self._parameters.c_sigma / self._parameters.d_sigma)
 
     def stop(self) -> dict[str, float]:
         """The stopping rules of appendix B.3 that hold, by name, with the number that made them.
@@ -345,8 +294,3 @@ def _orthogonal(z: Matrix) -> Matrix:
         # The sign that keeps the first vector, and the distribution, as they were.
         block[:] = (q * np.sign(np.diag(r)) * np.linalg.norm(block, axis=1)).T
     return z
-
-
-def default_population(n: int) -> int:
-    """λ = 4 + ⌊3 ln n⌋, eq. (48)."""
-    return 4 + int(3 * math.log(n))

@@ -14,7 +14,8 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from adapterbot.merge.cmaes import CMAES, Matrix, Vector, default_population
+from adapterbot.merge.cmaes import CMAES, Matrix, Vector
+from adapterbot.merge.parameters import default_population
 
 Regime = Literal["ipop", "bipop"]
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+
+from adapterbot.merge.names import Search
 
 FloatArray = NDArray[np.float64]
 Weights = NDArray[np.float64]
@@ -23,14 +24,6 @@ _LEAST = 1e-5
 _LEAD = 0.1
 # … of which this share is kept uniform, so that every direction stays open.
 _OPEN = 0.4
-
-
-class Search(StrEnum):
-    """What may differ between candidates."""
-
-    WEIGHTS = "weights"  # one weight per adapter, on the simplex
-    PER_LAYER = "per-layer"  # the same for each group of layers
-    SIGNED = "signed"  # one weight of any sign per adapter
 
 
 @dataclass(frozen=True)

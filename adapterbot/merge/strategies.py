@@ -13,12 +13,12 @@ import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 
 import torch
 from torch import Tensor
 
 from adapterbot.errors import InputError
+from adapterbot.merge.names import Strategy
 from adapterbot.weights.adapter import LowRank
 from adapterbot.weights.lowrank import combined, inner, norm, recompressed
 
@@ -28,19 +28,6 @@ _BLOCK = 8 * 1024 * 1024  # entries of ΔW per adapter that are formed at once
 _EXACT = 1024  # up to this many rows or columns a dense SVD is cheap
 _OVERSAMPLED = 16
 _PASSES = 3
-
-
-class Strategy(StrEnum):
-    """What `--strategy` may be, but for the search."""
-
-    LINEAR = "linear"
-    SVD = "svd"
-    TIES = "ties"
-    DARE_LINEAR = "dare-linear"
-    DARE_TIES = "dare-ties"
-    MAGNITUDE_PRUNE = "magnitude-prune"
-    TASK_ARITHMETIC = "task-arithmetic"
-    SLERP = "slerp"
 
 
 SPARSE = frozenset(

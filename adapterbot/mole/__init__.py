@@ -5,8 +5,9 @@ What needs torch is loaded on first use, so that a configuration is checked with
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from adapterbot.late import late
 
 if TYPE_CHECKING:
     from adapterbot.mole.artifact import load_mixture
@@ -14,13 +15,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Mixture", "load_mixture"]
 
-_NEEDS_TORCH = {
-    "Mixture": "adapterbot.mole.mixture",
-    "load_mixture": "adapterbot.mole.artifact",
-}
-
-
-def __getattr__(name: str) -> object:
-    if name not in _NEEDS_TORCH:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_NEEDS_TORCH[name]), name)
+__getattr__ = late(
+    __name__,
+    {
+        "Mixture": "adapterbot.mole.mixture",
+        "load_mixture": "adapterbot.mole.artifact",
+    },
+)

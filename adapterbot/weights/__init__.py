@@ -6,9 +6,9 @@ lock check without it.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
+from adapterbot.late import late
 from adapterbot.weights.peft_dir import AdapterFiles, adapter_digest, check_base, read_adapter_dir
 
 if TYPE_CHECKING:
@@ -31,18 +31,15 @@ __all__ = [
     "save_adapter",
 ]
 
-_NEEDS_TORCH = {
-    "Adapter": "adapterbot.weights.adapter",
-    "Attachment": "adapterbot.weights.attachment",
-    "attach": "adapterbot.weights.attachment",
-    "load_adapter": "adapterbot.weights.adapter",
-    "merge_linear": "adapterbot.weights.merging",
-    "open_adapter": "adapterbot.weights.adapter",
-    "save_adapter": "adapterbot.weights.saving",
-}
-
-
-def __getattr__(name: str) -> object:
-    if name not in _NEEDS_TORCH:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_NEEDS_TORCH[name]), name)
+__getattr__ = late(
+    __name__,
+    {
+        "Adapter": "adapterbot.weights.adapter",
+        "Attachment": "adapterbot.weights.attachment",
+        "attach": "adapterbot.weights.attachment",
+        "load_adapter": "adapterbot.weights.adapter",
+        "merge_linear": "adapterbot.weights.merging",
+        "open_adapter": "adapterbot.weights.adapter",
+        "save_adapter": "adapterbot.weights.saving",
+    },
+)

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import torch
 
-from adapterbot.merge.strategies import Merger, Strategy
+from adapterbot.merge.names import Strategy
+from adapterbot.merge.strategies import Merger
 from adapterbot.weights import open_adapter, save_adapter
 from adapterbot.weights.adapter import Adapter, Lazily, LowRank
 from adapterbot.weights.header import Header

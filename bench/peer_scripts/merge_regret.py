@@ -16,7 +16,8 @@ import numpy as np
 
 from adapterbot.merge.driver import Driver, Plan
 from adapterbot.merge.items import items_of
-from adapterbot.merge.space import Search, Space
+from adapterbot.merge.names import Search
+from adapterbot.merge.space import Space
 
 EVALUATIONS, ITEMS, BEST = 160, 60, 0.9
 KINDS = ("interior", "sparse", "vertex")

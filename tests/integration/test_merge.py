@@ -26,6 +26,7 @@ from adapterbot.console import PlainListener
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.eval.base_model import load_base
 from adapterbot.eval.blends import BlendedModel
+from adapterbot.merge.names import Strategy
 from adapterbot.records import EngineSettings
 from adapterbot.records.merge import MergeRecord, StopReason
 from adapterbot.weights import load_adapter, merge_linear, save_adapter
@@ -55,7 +56,7 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def options(output: Path, *names: str, **more: Any) -> MergeOptions:
     adapters = tuple(EXPERTS / name for name in names or DATES)
-    return MergeOptions(adapters, output, **{"strategy": "cmaes", "base": str(BASE), **more})
+    return MergeOptions(adapters, output, **{"strategy": Strategy.CMAES, "base": str(BASE), **more})
 
 
 def search(suite: Path, **more: Any) -> SearchOptions:
@@ -248,7 +249,7 @@ def test_a_candidate_answers_as_its_merge_would(kind: str, tmp_path: Path) -> No
 )
 def test_strategies_write_adapters(strategy: str, more: dict[str, Any], tmp_path: Path) -> None:
     record = command.run(
-        options(tmp_path / "merged", strategy=strategy, **more), None, PlainListener()
+        options(tmp_path / "merged", strategy=Strategy(strategy), **more), None, PlainListener()
     )
     assert record.output_digest is not None
     merged = load_adapter(tmp_path / "merged")
@@ -267,8 +268,11 @@ def test_bad_input_is_named(suite: Path, tmp_path: Path) -> None:
         (options(tmp_path / "m", "dates_eu"), "--adapter: names 1 adapter"),
         (options(tmp_path / "m", "dates_eu", "dates_eu"), "names two adapters 'dates_eu'"),
         (options(tmp_path / "there"), "already exists"),
-        (options(tmp_path / "m", strategy="linear", weights=(1.0,)), "gives 1 weights for 3"),
-        (options(tmp_path / "m", strategy="task-arithmetic"), "--expression: is missing"),
+        (
+            options(tmp_path / "m", strategy=Strategy.LINEAR, weights=(1.0,)),
+            "gives 1 weights for 3",
+        ),
+        (options(tmp_path / "m", strategy=Strategy.TASK_ARITHMETIC), "--expression: is missing"),
     ):
         with pytest.raises(InputError, match=words):
             command.run(wanted, search(suite), PlainListener())

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapterbot.merge.cmaes import CMAES, Strategy, default_population
+from adapterbot.merge import CMAES
+from adapterbot.merge.parameters import Parameters, default_population
 from adapterbot.merge.restarts import Restarts
 
 
@@ -43,7 +44,7 @@ def minimise(
 @pytest.mark.parametrize("n", [1, 2, 3, 7, 15])
 def test_strategy_parameters_obey_table_1(n: int) -> None:
     for population in (2, 3, 4, 5, default_population(n), 50, 256):
-        s = Strategy.default(n, population)
+        s = Parameters.default(n, population)
         mu = population // 2
         assert s.weights.shape == (population,)
         assert s.weights[:mu].sum() == pytest.approx(1)

@@ -17,8 +17,9 @@ from adapterbot.merge import checkpoint
 from adapterbot.merge.budget import parse_budget
 from adapterbot.merge.driver import Driver, Outcome, Plan
 from adapterbot.merge.items import Items, items_of
+from adapterbot.merge.names import Search
 from adapterbot.merge.race import Failed, evaluate
-from adapterbot.merge.space import Search, Space
+from adapterbot.merge.space import Space
 from adapterbot.records.merge import StopReason
 
 TRUTH = np.array([0.6, 0.3, 0.1])

@@ -15,7 +15,8 @@ from torch import Tensor
 from adapterbot.errors import InputError
 from adapterbot.merge import strategies
 from adapterbot.merge.expression import parse_expression
-from adapterbot.merge.strategies import Merger, Strategy, check
+from adapterbot.merge.names import Strategy
+from adapterbot.merge.strategies import Merger, check
 from adapterbot.weights.adapter import LowRank
 from adapterbot.weights.lowrank import norm
 
