@@ -9,24 +9,28 @@ import typer
 from adapterbot.cli.app import app
 from adapterbot.cli.options import Json
 from adapterbot.cli.output import leave
-from adapterbot.errors import ExitCode
 
 
 @app.command()
 def doctor(as_json: Json = False) -> None:
-    """Look at this machine: Python, git, torch, GPU, disk. Says what to do about each lack.
+    """Look at this machine, the repository around it and the token; say how to mend each lack.
 
-    Exit codes: 0 all that is required is there, 3 something is not.
+        adapterbot doctor
+
+    What the gate can do without is a note. Nothing is written, on GitHub neither.
+
+    Exit codes: 0 the gate can run; 1 this machine, 2 the repository or the token lacks something.
     """
     from adapterbot.commands import doctor as command
+    from adapterbot.doctor import exit_code
 
-    findings = command.examine()
+    findings = command.run()
     if as_json:
         typer.echo(json.dumps([finding.model_dump() for finding in findings], indent=2))
     else:
+        width = max(len(finding.what) for finding in findings)
         for finding in findings:
-            mark = "ok" if finding.ok else "missing" if finding.required else "note"
-            fix = f"  → {finding.fix}" if finding.fix else ""
-            typer.echo(f"{mark:<8}{finding.what:<14}{finding.found}{fix}")
-    lacking = any(finding.required and not finding.ok for finding in findings)
-    leave(ExitCode.FINDING if lacking else ExitCode.CLEAN)
+            typer.echo(f"{finding.status:<8}{finding.what:<{width}}  {finding.found}")
+            if finding.fix:
+                typer.echo(f"{'':<8}{'':<{width}}  → {finding.fix}")
+    leave(exit_code(findings))

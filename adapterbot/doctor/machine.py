@@ -1,0 +1,189 @@
+"""Programs, packages, GPU, memory, disk and caches of this machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from importlib import metadata
+from pathlib import Path
+
+from adapterbot.doctor.finding import Finding, Status
+
+NEEDED_DISK_GIB = 5.0
+NEEDED_MEMORY_GIB = 4.0
+_GIB = 2**30
+_SECONDS = 20
+_ENGINE = ("torch", "transformers", "tokenizers", "safetensors")
+_EXTRAS = {
+    "peft": "pip install 'adapterbot[peft]', for DoRA, IA³ and the like",
+    "lmdb": "pip install 'adapterbot[bank]', for vector banks",
+}
+_INSTALL = "pip install 'adapterbot[eval]'"
+
+
+def machine(caches: Mapping[str, Path], *, evaluates: bool) -> Iterator[Finding]:
+    """Look at this machine, the quick things first.
+
+    Args:
+        caches: folders that are written to, by what is kept there.
+        evaluates: whether models run here, and not on a server.
+    """
+    yield Finding(what="Python", found=f"{platform.python_version()}, {sys.executable}")
+    yield _git()
+    for name in _ENGINE:
+        yield _package(name, _INSTALL, needed=evaluates)
+    for name, fix in _EXTRAS.items():
+        yield _package(name, fix, needed=False)
+    driver = _driver()
+    yield driver
+    yield _cuda(has_driver=driver.status is Status.OK, evaluates=evaluates)
+    yield _memory()
+    yield _disk("disk", Path.cwd())
+    for what, place in caches.items():
+        yield _writable(what, place)
+
+
+def _git() -> Finding:
+    said = _said("git", "--version")
+    if said is None:
+        return Finding(what="git", found="not found", status=Status.MISSING, fix="install git")
+    return Finding(what="git", found=said)
+
+
+def _said(*command: str) -> str | None:
+    """The first line that a program prints; None when it is not there or fails."""
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=_SECONDS
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    lines = done.stdout.splitlines()
+    return lines[0].strip()[:300] if done.returncode == 0 and lines else None
+
+
+def _package(name: str, fix: str, *, needed: bool) -> Finding:
+    try:
+        return Finding(what=name, found=metadata.version(name))
+    except metadata.PackageNotFoundError:
+        status = Status.MISSING if needed else Status.NOTE
+        return Finding(what=name, found="not installed", status=status, fix=fix)
+
+
+# ---------------------------------------------------------------- GPU
+
+
+def _driver() -> Finding:
+    query = "--query-gpu=name,driver_version,memory.total,memory.used"
+    said = _said("nvidia-smi", query, "--format=csv,noheader")
+    if said is not None:
+        return Finding(what="driver", found=said)
+    if shutil.which("nvidia-smi") is None:
+        return Finding(
+            what="driver",
+            found="no nvidia-smi",
+            status=Status.NOTE,
+            fix="evaluation runs on the CPU; with a card, install its driver, and give a "
+            "container `options: --gpus all`",
+        )
+    return Finding(
+        what="driver",
+        found="nvidia-smi fails",
+        status=Status.NOTE,
+        fix="run `nvidia-smi` and mend what it says; after an update of the driver, reboot",
+    )
+
+
+def _cuda(*, has_driver: bool, evaluates: bool) -> Finding:
+    try:
+        import torch
+    except (ImportError, OSError) as error:
+        return Finding(
+            what="CUDA",
+            found=f"unknown: torch does not load ({error})"[:300],
+            status=Status.MISSING if evaluates else Status.NOTE,
+            fix=_INSTALL,
+        )
+    if torch.cuda.is_available():
+        cards = torch.cuda.device_count()
+        first = torch.cuda.get_device_properties(0)
+        also = f" and {cards - 1} more" if cards > 1 else ""
+        size = f"{first.total_memory / _GIB:.0f} GiB"
+        return Finding(what="CUDA", found=f"{torch.version.cuda}, {first.name}, {size}{also}")
+    if not has_driver:
+        return Finding(what="CUDA", found=f"no card; torch {torch.__version__} runs on the CPU")
+    build = torch.version.cuda
+    return Finding(
+        what="CUDA",
+        found=f"there is a card, and torch {torch.__version__} cannot use it",
+        status=Status.NOTE,
+        fix=f"update the driver to one for CUDA {build}, or install a torch for an older CUDA"
+        if build
+        else "install a CUDA build of torch; this one is for CPUs",
+    )
+
+
+# ---------------------------------------------------------------- room
+
+
+def _memory() -> Finding:
+    free = _free_memory() / _GIB
+    if free >= NEEDED_MEMORY_GIB:
+        return Finding(what="memory", found=f"{free:.0f} GiB free")
+    return Finding(
+        what="memory",
+        found=f"{free:.1f} GiB free",
+        status=Status.NOTE,
+        fix="the base's weights must fit: take a larger runner, or `engine: {quantization: 4bit}`",
+    )
+
+
+def _free_memory() -> int:
+    """Bytes that this process may still take: the machine's, or what is left to its container."""
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    group = Path("/sys/fs/cgroup")
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                free = int(line.split()[1]) * 1024
+        limit = (group / "memory.max").read_text().strip()
+        if limit != "max":
+            used = int((group / "memory.current").read_text())
+            free = min(free, max(0, int(limit) - used))
+    except (OSError, ValueError):
+        pass  # not Linux, or no cgroup of version 2: the machine's own figure stands
+    return free
+
+
+def _disk(what: str, place: Path) -> Finding:
+    free = shutil.disk_usage(place).free / _GIB
+    if free >= NEEDED_DISK_GIB:
+        return Finding(what=what, found=f"{free:.0f} GiB free")
+    return Finding(
+        what=what,
+        found=f"{free:.1f} GiB free",
+        status=Status.NOTE,
+        fix=f"free {NEEDED_DISK_GIB:.0f} GiB for models and caches",
+    )
+
+
+def _writable(what: str, place: Path) -> Finding:
+    """Whether a file can be made where something is kept, or where its folder would be made."""
+    there = next(folder for folder in (place, *place.parents) if folder.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        return Finding(
+            what=what,
+            found=f"{place}: {error.strerror}",
+            status=Status.NOTE,
+            fix="make it writable, or name another folder: ADAPTERBOT_CACHE for scores, HF_HOME "
+            "for models",
+        )
+    return Finding(what=what, found=str(place))

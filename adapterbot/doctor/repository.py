@@ -1,0 +1,176 @@
+"""The checkout around us: configuration, suites, locks, Git LFS and the workflow's runner."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from adapterbot import config as configs
+from adapterbot.config import AdapterConfig, Config
+from adapterbot.doctor.finding import Finding, Status
+from adapterbot.errors import AdapterbotError
+from adapterbot.eval.suite import load_suite
+from adapterbot.lock import load_training
+from adapterbot.lock import loads as load_lock
+from adapterbot.tree import Tree, WorkTree, lfs_oid
+
+_WEIGHTS = (".safetensors", ".bin")
+_POINTER_BYTES = 1024
+_SELF_HOSTED = "self-hosted"
+_ACTION = "/adapter-action"
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A checkout and the configuration that it has or implies; None when that is broken."""
+
+    tree: WorkTree
+    files: tuple[str, ...]
+    config: Config | None
+    problem: AdapterbotError | None
+
+    @property
+    def evaluates_here(self) -> bool:
+        """Whether models run on this machine, and not on a server that the config names."""
+        return self.config is None or self.config.server is None
+
+
+def repository(root: Path) -> Repository:
+    """Read the configuration of a checkout."""
+    tree = WorkTree(root)
+    files = tree.survey()
+    try:
+        named = next((name for name in configs.CONFIG_FILES if tree.has(name)), None)
+        found = configs.load(tree.read(named), named) if named else configs.discover(files)
+    except AdapterbotError as error:
+        return Repository(tree, files, None, error)
+    return Repository(tree, files, found, None)
+
+
+def examine(where: Repository, environment: Mapping[str, str]) -> Iterator[Finding]:
+    """Look at a checkout."""
+    if where.problem is not None:
+        empty = where.problem.file == "the repository"
+        yield Finding(
+            what="config",
+            found=_told(where.problem),
+            status=Status.NOTE if empty else Status.WRONG,
+            fix="run `adapterbot init`" if empty else where.problem.fix or "correct it",
+        )
+    for adapter in where.config.adapters if where.config else ():
+        yield from _adapter(where.tree, adapter)
+    yield _lfs(where)
+    yield from _runner(where.tree, environment)
+
+
+def _adapter(tree: Tree, adapter: AdapterConfig) -> Iterator[Finding]:
+    """Whether each file that the gate would read of an adapter can be read."""
+    read: dict[str, Callable[[], object]] = {
+        adapter.suite: lambda: load_suite(tree, adapter.suite),
+        adapter.config: lambda: load_training(tree, adapter.config),
+        adapter.lock: lambda: load_lock(tree.read(adapter.lock), adapter.lock),
+    }
+    yield Finding(what="adapter", found=adapter.path)
+    for name, load in read.items():
+        if name != adapter.suite and not tree.has(name):
+            yield Finding(
+                what=name,
+                found="not there",
+                status=Status.NOTE,
+                fix="without it the gate cannot say whether the run can be repeated: docs/lock.md",
+            )
+            continue
+        try:
+            load()
+        except AdapterbotError as error:
+            yield Finding(
+                what=name,
+                found=_told(error),
+                status=Status.WRONG,
+                fix=error.fix or "correct it",
+            )
+        else:
+            yield Finding(what=name, found="can be read")
+
+
+def _told(error: AdapterbotError) -> str:
+    """An error without its fix, which has a line of its own."""
+    return ": ".join(part for part in (error.file, error.field, error.message) if part)[:500]
+
+
+def _lfs(where: Repository) -> Finding:
+    """Git LFS: whether this repository needs it, whether it is here, and whether files are."""
+    attributes = where.tree.root / ".gitattributes"
+    needed = attributes.is_file() and b"filter=lfs" in attributes.read_bytes()
+    here = shutil.which("git-lfs") is not None
+    pointers = [name for name in where.files if _is_pointer(where.tree.root / name)]
+    if pointers:
+        return Finding(
+            what="Git LFS",
+            found=f"{pointers[0]} is a pointer, not the file (one of {len(pointers)})",
+            status=Status.WRONG,
+            fix=("" if here else "install git-lfs, then ")
+            + "run `git lfs pull`; in a workflow, set `lfs: true` in actions/checkout",
+        )
+    if needed and not here:
+        return Finding(
+            what="Git LFS",
+            found="this repository uses it, and it is not installed",
+            status=Status.MISSING,
+            fix="install git-lfs, then run `git lfs install`",
+        )
+    use = "used here" if needed else "not used by this repository"
+    return Finding(what="Git LFS", found=f"{'installed' if here else 'not installed'}, {use}")
+
+
+def _is_pointer(path: Path) -> bool:
+    if path.suffix not in _WEIGHTS or path.stat().st_size >= _POINTER_BYTES:
+        return False
+    return lfs_oid(path.read_bytes()) is not None
+
+
+def _runner(tree: WorkTree, environment: Mapping[str, str]) -> Iterator[Finding]:
+    """Which labels the workflows ask for, and whether this is a job on such a runner."""
+    wanted = dict(_labels(tree.root))
+    on_runner = environment.get("GITHUB_ACTIONS") == "true"
+    for name, labels in wanted.items():
+        found = f"{', '.join(labels)} ({name})"
+        own = [label for label in labels if label != _SELF_HOSTED]
+        if on_runner or _SELF_HOSTED not in labels:
+            yield Finding(what="runs-on", found=found)
+            continue
+        yield Finding(
+            what="runs-on",
+            found=found,
+            status=Status.NOTE,
+            fix="a runner must have all of these labels: Settings → Actions → Runners, or "
+            f"`./config.sh --labels {','.join(own)}`",
+        )
+    if not on_runner:
+        yield Finding(what="runner", found="not a job of GitHub Actions")
+        return
+    parts = (environment.get(f"RUNNER_{part}") for part in ("ENVIRONMENT", "NAME", "OS", "ARCH"))
+    yield Finding(what="runner", found=", ".join(part for part in parts if part) or "unknown")
+
+
+def _labels(root: Path) -> Iterator[tuple[str, list[str]]]:
+    """The labels of every job that runs our action, by file and job."""
+    for path in sorted((root / ".github" / "workflows").glob("*.y*ml")):
+        try:
+            document = yaml.safe_load(path.read_bytes())
+            jobs = document["jobs"].items()
+        except (yaml.YAMLError, TypeError, KeyError, AttributeError):
+            continue  # no workflow; GitHub says so itself
+        for name, job in jobs:
+            steps = job.get("steps") if isinstance(job, dict) else None
+            uses = [str(step.get("uses", "")) for step in steps or () if isinstance(step, dict)]
+            if not any(use.partition("@")[0].endswith(_ACTION) for use in uses):
+                continue
+            asked = job.get("runs-on")
+            labels = [asked] if isinstance(asked, str) else asked
+            if isinstance(labels, list):
+                yield f"{path.name}: {name}", [str(label) for label in labels]

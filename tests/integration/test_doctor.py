@@ -1,0 +1,183 @@
+"""`adapterbot doctor`: what it finds wrong is wrong, and what it says to do about it mends it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from adapterbot.commands.doctor import run
+from adapterbot.doctor import Finding, Status, exit_code
+from tests import example
+from tests.github_server import GitHubServer
+
+Found = dict[str, Finding]
+POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'a' * 64}\nsize 30000000\n"
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return example.build(tmp_path_factory.mktemp("doctor") / "repository", "clean")
+
+
+@pytest.fixture
+def repository(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    place = example.copy(built, tmp_path / "repository")
+    monkeypatch.chdir(place)
+    return place
+
+
+@pytest.fixture
+def server() -> Iterator[GitHubServer]:
+    with GitHubServer() as server:
+        server.add_pull(example.REPOSITORY, example.NUMBER)
+        yield server
+        assert server.violations == []
+
+
+@pytest.fixture
+def look(tmp_path: Path) -> Callable[..., Found]:
+    def looked(**environment: str) -> Found:
+        environment.setdefault("ADAPTERBOT_CACHE", str(tmp_path / "cache"))
+        return {finding.what: finding for finding in run(environment)}
+
+    return looked
+
+
+def test_a_whole_repository_is_whole(repository: Path, look: Callable[..., Found]) -> None:
+    found = look()
+    assert found["evals/suite.yaml"].status is Status.OK
+    assert found["soup.lock"].status is Status.OK
+    assert exit_code(found.values()) == 0
+    assert all(finding.fix for finding in found.values() if finding.status is not Status.OK)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "what", "said"),
+    [
+        ("adapterbot.yaml", "adapters: [{pth: a}]\n", "config", "pth"),
+        ("evals/suite.yaml", "version: 1\ntasks: []\n", "evals/suite.yaml", "tasks"),
+        ("soup.yaml", "base: ./base\n", "soup.yaml", "data"),
+        ("soup.lock", "{}", "soup.lock", "is missing"),
+        ("adapters/dates/adapter_model.safetensors", POINTER, "Git LFS", "is a pointer"),
+    ],
+)
+def test_what_the_gate_would_refuse_is_wrong(repository, look, file, content, what, said):
+    (repository / file).write_text(content)
+    found = look()
+    assert found[what].status is Status.WRONG
+    assert said in found[what].found
+    assert found[what].fix
+    assert exit_code(found.values()) == 2
+
+
+def test_lfs_is_missing_only_where_it_is_used(repository, look, monkeypatch):
+    monkeypatch.setenv("PATH", str(_path_with(repository.parent, "git")))
+    assert look()["Git LFS"].status is Status.OK
+    (repository / ".gitattributes").write_text("*.safetensors filter=lfs diff=lfs merge=lfs\n")
+    found = look()
+    assert found["Git LFS"].status is Status.MISSING
+    assert exit_code(found.values()) == 1
+
+
+def _path_with(place: Path, *programs: str) -> Path:
+    folder = place / "bin"
+    folder.mkdir()
+    for name in programs:
+        (folder / name).symlink_to(shutil.which(name) or "")
+    return folder
+
+
+def test_the_driver_is_told_as_nvidia_smi_has_it(repository, look, monkeypatch):
+    folder = _path_with(repository.parent, "git", "sh")
+    program = folder / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho 'NVIDIA H100, 580.65.06, 81559 MiB, 4 MiB'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder))
+    assert look()["driver"].found == "NVIDIA H100, 580.65.06, 81559 MiB, 4 MiB"
+    program.write_text("#!/bin/sh\nexit 9\n")
+    assert look()["driver"].found == "nvidia-smi fails"
+
+
+def test_a_server_that_evaluates_needs_no_torch_here(repository, look, monkeypatch):
+    (repository / "adapterbot.yaml").write_text(
+        "server: {url: 'http://localhost:8000/v1'}\nadapters: [{path: adapters/dates}]\n"
+    )
+    # None in sys.modules is how Python itself marks a module that must not load.
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert look()["CUDA"].status is Status.NOTE
+    (repository / "adapterbot.yaml").unlink()
+    assert look()["CUDA"].status is Status.MISSING
+
+
+def test_labels_that_a_runner_needs_are_named(repository, look):
+    folder = repository / ".github" / "workflows"
+    folder.mkdir(parents=True)
+    shutil.copyfile(
+        example.EXAMPLE.parents[1] / "docs/examples/adapter-gate.yml", folder / "adapter-gate.yml"
+    )
+    found = look()["runs-on"]
+    assert "self-hosted, gpu" in found.found
+    assert "--labels gpu" in found.fix
+    on_runner = {"GITHUB_ACTIONS": "true", "RUNNER_ENVIRONMENT": "self-hosted", "RUNNER_NAME": "g1"}
+    found = look(**on_runner)
+    assert found["runs-on"].status is Status.OK
+    assert found["runner"].found == "self-hosted, g1"
+
+
+# ---------------------------------------------------------------- the token
+
+
+def job(server: GitHubServer, token: str) -> dict[str, str]:
+    return {
+        "GITHUB_TOKEN": token,
+        "GITHUB_API_URL": server.url,
+        "GITHUB_GRAPHQL_URL": server.graphql_url,
+        "GITHUB_REPOSITORY": example.REPOSITORY,
+    }
+
+
+@pytest.mark.parametrize(
+    ("rights", "comment", "check"),
+    [
+        ({}, Status.OK, Status.OK),
+        ({"read_only": True}, Status.WRONG, Status.NOTE),
+        ({"forbidden": ("checks/",)}, Status.OK, Status.NOTE),
+        ({"forbidden": ("issues/",)}, Status.WRONG, Status.OK),
+    ],
+)
+def test_what_a_token_may_do_is_asked_and_nothing_written(server, look, rights, comment, check):
+    server.add_token("ghs_job", **rights)
+    found = look(**job(server, "ghs_job"))
+    assert found["token"].found.startswith("an App's or the job's own token, speaks for github-act")
+    assert found["pull-requests: write"].status is comment
+    assert found["checks: write"].status is check
+    assert server.comments(example.REPOSITORY, example.NUMBER) == []
+    assert server.check_runs == []
+
+
+def test_a_token_that_github_does_not_know_is_wrong(server, look):
+    found = look(**job(server, "ghp_stale"))
+    assert found["token"].status is Status.WRONG
+    assert "a classic personal token" in found["token"].found
+    assert "ghp_stale" not in str(found)
+
+
+def test_json_is_one_document_and_the_code_says_the_worst(repository: Path) -> None:
+    (repository / "evals" / "suite.yaml").write_text("")
+    done = subprocess.run(
+        [sys.executable, "-m", "adapterbot", "doctor", "--json"],
+        env={**os.environ, "GITHUB_TOKEN": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    by_name = {finding["what"]: finding for finding in json.loads(done.stdout)}
+    assert by_name["evals/suite.yaml"]["status"] == "wrong"
