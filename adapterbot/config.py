@@ -13,7 +13,7 @@ from enum import StrEnum
 from pathlib import PurePosixPath
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from adapterbot.errors import InputError
 from adapterbot.records import EngineSettings, Finite, Probability, Record
@@ -26,6 +26,7 @@ LOCK = "soup.lock"
 SUITE = "evals/suite.yaml"
 ADAPTER_CONFIG = "adapter_config.json"
 BANK_SUFFIX = ".safetensors"
+STEP = "{step}"
 _CHECKPOINT = re.compile(r"(^|/)(checkpoint|ckpt|step)[-_]?\d+(/|$)")
 
 RepoPath = Annotated[str, Field(min_length=1, max_length=1000)]
@@ -68,6 +69,25 @@ class Policy(Record):
     metrics: dict[str, MetricRule] = Field(default_factory=dict)
 
 
+class ArchiveData(Record):
+    """The rows that the checkpoints of an archive were trained on.
+
+    files: the data of one checkpoint; {step} stands for its step, whatever the zeros before it, and
+        * for anything within a folder.
+    holds: `all` the rows of a checkpoint, or those `added` since the one before it.
+    """
+
+    files: RepoPath
+    holds: Literal["all", "added"] = "all"
+
+    @field_validator("files")
+    @classmethod
+    def _names_the_step(cls, files: str) -> str:
+        if files.count(STEP) != 1:
+            raise ValueError(f"must hold {STEP} once, for the step of a checkpoint")
+        return files
+
+
 class AdapterConfig(Record):
     """One adapter that is gated, and everything it is gated with.
 
@@ -82,6 +102,7 @@ class AdapterConfig(Record):
     suite: RepoPath = SUITE
     baseline: RepoPath = "base-ref"
     archive: RepoPath | None = None
+    archive_data: ArchiveData | None = None
     policy: Policy = Policy()
 
     @property
@@ -163,6 +184,8 @@ def load(content: bytes, name: str) -> Config:
     for index, adapter in enumerate(config.adapters):
         for field in ("path", "config", "lock", "suite"):
             normalise(getattr(adapter, field), field=f"adapters[{index}].{field}")
+        if adapter.archive_data:
+            normalise(adapter.archive_data.files, field=f"adapters[{index}].archive_data.files")
     if not config.adapters:
         raise InputError("is empty", file=name, field="adapters", fix="list an adapter")
     return config

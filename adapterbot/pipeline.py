@@ -18,10 +18,10 @@ from adapterbot.errors import AdapterbotError, InputError
 from adapterbot.eval.saved import saved_task
 from adapterbot.eval.suite import Suite, load_suite
 from adapterbot.judging import early, noise, tenants
-from adapterbot.judging.differing import differing_samples
 from adapterbot.lock.digests import base_in_tree, resolve_base
 from adapterbot.lock.training import load_training
 from adapterbot.overall import weighted_change
+from adapterbot.probing.differing import differing_samples
 from adapterbot.probing.history import Evaluator, Regression, find_break
 from adapterbot.records import (
     AdapterRef,
@@ -375,6 +375,7 @@ def _bisect(
             regression,
             evaluator,
             known_bad=candidate.digest,
+            data=adapter.archive_data,
             say=services.listener.said,
         )
     except AdapterbotError as error:

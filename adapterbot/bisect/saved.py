@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from adapterbot.bisect.archive import Checkpoint
-from adapterbot.records import BisectResult, BisectVerdict, ProbeOutcome
+from adapterbot.records import Between, BisectResult, BisectVerdict, ProbeOutcome
 from adapterbot.records.base import Count, Line, Name, Probability, Record, Seconds
 
 
@@ -50,6 +50,7 @@ class SavedBisect(Record):
     posterior: tuple[Candidate, ...] = Field(max_length=64)
     samples: Count
     seconds: Seconds
+    between: Between | None = None
     note: Line = ""
 
 
@@ -94,5 +95,6 @@ def saved(
         ),
         samples=sum(probe.samples for probe in result.probes),
         seconds=round(sum(probe.seconds for probe in result.probes), 3),
+        between=result.between,
         note=result.note,
     )

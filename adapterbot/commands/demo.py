@@ -19,6 +19,7 @@ from adapterbot.records import BisectVerdict, Report
 ADAPTER = "adapters/dates"
 BRANCH = "retrain-on-new-invoices"
 _IN_BASE = (
+    "adapterbot.yaml",
     "base",
     ADAPTER,
     "data/train.jsonl",
@@ -70,7 +71,9 @@ def retrain(example: Path, directory: Path, history: str) -> None:
     shutil.rmtree(directory / ADAPTER)
     _copy(checkpoints[-1], directory / ADAPTER)
     (directory / ADAPTER / "trainer_state.json").unlink()
-    added = sorted((example / "data" / history).glob("*.jsonl"))
+    shutil.rmtree(directory / "data" / "steps", ignore_errors=True)
+    _copy(example / "data" / history, directory / "data" / "steps")
+    added = sorted((directory / "data" / "steps").glob("*.jsonl"))
     (directory / "data" / "train.jsonl").write_bytes(
         b"".join(path.read_bytes() for path in (example / "data" / "train.jsonl", *added))
     )

@@ -29,12 +29,13 @@ def notes(adapter: AdapterReport) -> Iterator[Note]:
 def drift_notes(lock: LockResult, level: Level) -> Iterator[Note]:
     """Each drifted part on the line that names it, and advice as a notice."""
     for part in lock.parts if lock.status is LockStatus.DRIFT else ():
-        if not part.ok:
+        places = [(entry.line, entry.explanation) for entry in part.entries]
+        for line, why in () if part.ok else places or [(part.line, part.explanation)]:
             yield Note(
                 Level.NOTICE if part.advisory else level,
-                f"{part.part} drifted from {lock.path}: {part.explanation}",
+                f"{part.part} drifted from {lock.path}: {why}",
                 file=part.file,
-                line=part.line,
+                line=line,
                 title="lock drift",
             )
 

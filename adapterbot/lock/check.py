@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from adapterbot.lock import sidecar as sidecars
 from adapterbot.lock.digest_cache import DigestCache
-from adapterbot.lock.explain import Then, adapter_moved
+from adapterbot.lock.explain import Entry, Then, adapter_moved
 from adapterbot.lock.hashing import combined
 from adapterbot.lock.pinned import NOTHING_GIVEN, Given, Pinned, adapter_files, measure
 from adapterbot.lock.schema import MAX_LOCK_BYTES, Lock, loads
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from adapterbot.records import LockResult
 
 _MAX_LINE = 1000
+_MAX_ENTRIES = 50
 
 
 @dataclass(frozen=True)
 class Part:
-    """One pinned part: what the lock says, what is there now, and what changed. What is `advisory`
-    is told and never a drift."""
+    """As `records.LockPart`."""
 
     part: str
     locked: str
@@ -35,6 +35,7 @@ class Part:
     file: str | None = None
     line: int | None = None
     advisory: bool = False
+    entries: tuple[Entry, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -140,10 +141,21 @@ def _content(lock: Lock, now: Pinned, config: str, then: Then) -> Iterator[Part]
         base_line,
     )
     same = lock.dataset_sha == now.dataset_sha
-    why, line = (
-        ("", now.training.data_line if now.training else None) if same else then.data_moved(now)
+    why, entries = ("", ()) if same else then.data_moved(now)
+    line = now.training.data_line if now.training else None
+    yield Part(
+        "dataset_sha",
+        lock.dataset_sha,
+        now.dataset_sha,
+        same,
+        _clip(why),
+        file,
+        entries[0].line if entries else line,
+        # A single one is the part itself.
+        entries=tuple(Entry(e.line, _clip(e.explanation)) for e in entries[:_MAX_ENTRIES])
+        if len(entries) > 1
+        else (),
     )
-    yield Part("dataset_sha", lock.dataset_sha, now.dataset_sha, same, _clip(why), file, line)
 
 
 def _environment(lock: Lock, now: Pinned, before: Tree | None, then: Then) -> Iterator[Part]:

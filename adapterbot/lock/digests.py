@@ -267,6 +267,15 @@ def dataset_paths(training: TrainingConfig, tree: Tree) -> tuple[str, ...]:
     return tuple(found)
 
 
+def names_file(training: TrainingConfig, entry: Named, relative: str) -> bool:
+    """Whether an entry names a file, or would if it were there, by its path as seen from
+    soup.yaml."""
+    path = join(training.directory, entry.text, field=entry.place).split("/")
+    file = normalise(f"{training.directory}/{relative}".removeprefix("/")).split("/")
+    inside = not _PATTERN.search(entry.text) and file[: len(path)] == path
+    return inside or _matches(file, path)
+
+
 def _names_in_tree(training: TrainingConfig, tree: Tree, entry: Named) -> list[str]:
     path = join(training.directory, entry.text, field=entry.place)
     if not _PATTERN.search(entry.text):

@@ -15,16 +15,25 @@ from functools import cached_property
 from adapterbot.errors import AdapterbotError, InputError
 from adapterbot.lock import environment
 from adapterbot.lock.digest_cache import DigestCache
-from adapterbot.lock.digests import DatasetFiles
+from adapterbot.lock.digests import DatasetFiles, names_file
 from adapterbot.lock.hashing import combined
 from adapterbot.lock.pinned import Pinned, measure
 from adapterbot.lock.schema import Lock
 from adapterbot.lock.sidecar import Sidecar
+from adapterbot.lock.training import TrainingConfig
 from adapterbot.tree import Tree
 
 _SHOWN = 5
 _UNKNOWN = "the files are not the ones that were locked"
 _ANOTHER_ENVIRONMENT = "the environment is not the one that was locked"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An entry of the data section whose files moved, the line it is on, and which they are."""
+
+    line: int
+    explanation: str
 
 
 @dataclass
@@ -81,27 +90,20 @@ class Then:
         moved = files_moved(old.base, now.base)
         return _since(moved, known=old.base_model_sha == self.lock.base_model_sha)
 
-    def data_moved(self, now: Pinned) -> tuple[str, int | None]:
-        """What happened to the data, and the line of soup.yaml that names it."""
+    def data_moved(self, now: Pinned) -> tuple[str, tuple[Entry, ...]]:
+        """What happened to the data, and to what each entry of soup.yaml names, where that can be
+        told; top to bottom."""
         if now.dataset is None or now.training is None:
-            return "given by hand, and not what was locked", None
+            return "given by hand, and not what was locked", ()
         current = now.dataset.by_relative_path
-        first = now.training.data_line
         locked = self._locked_dataset
         if locked is None:
-            return _UNKNOWN, first
+            return _UNKNOWN, ()
         moved = files_moved(locked, current)
         rows = self._rows_moved(now.dataset) if moved else ""
-        line = next(
-            (
-                now.dataset.named[path].line
-                for path, name in now.dataset.relative.items()
-                if locked.get(name) != current[name]
-            ),
-            first,
-        )
         known = _digest(locked) == self.lock.dataset_sha
-        return _since(f"{rows}: {moved}" if rows else moved, known=known), line
+        told = _since(f"{rows}: {moved}" if rows else moved, known=known)
+        return told, tuple(_by_entry(now.training, now.dataset, locked))
 
     @property
     def _locked_dataset(self) -> Mapping[str, str] | None:
@@ -150,6 +152,25 @@ class Then:
         if changes and source:
             return f"{source.file}: {changes}"
         return changes or "the lock was not written from this environment"
+
+
+def _by_entry(
+    training: TrainingConfig, now: DatasetFiles, locked: Mapping[str, str]
+) -> Iterator[Entry]:
+    """The entries whose files moved. A file that is gone was that of the entry which would name it
+    still; when there is none, of the first."""
+    owners = {now.relative[path]: entry for path, entry in now.named.items()}
+    for name in locked.keys() - owners.keys():
+        would = (entry for entry in training.entries if names_file(training, entry, name))
+        owners[name] = next(would, training.entries[0])
+    current = now.by_relative_path
+    for entry in sorted(set(owners.values()), key=lambda entry: entry.line):
+        mine = [name for name, owner in owners.items() if owner == entry]
+        moved = files_moved(
+            *({n: side[n] for n in mine if n in side} for side in (locked, current))
+        )
+        if moved:
+            yield Entry(entry.line, moved)
 
 
 def _since(moved: str, *, known: bool) -> str:

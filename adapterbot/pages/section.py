@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from adapterbot import wording
 from adapterbot.pages import figures, suspects
+from adapterbot.pages.changes import Changes, changes
 from adapterbot.pages.figures import Scale
 from adapterbot.pages.inert import Inert
 from adapterbot.records import (
@@ -37,7 +38,6 @@ MOST_REASONS = 5
 SHORT = 120
 # What a field of a sample shows, and what is left of it when room is scarce, and scarcer.
 SAMPLE_TEXT = (1500, 600, 250)
-DATA_TEXT, DATA_TEXT_SCARCE = 4000, 500
 
 # Keeps a symbol with its word in a narrow column.
 _NBSP = "\N{NO-BREAK SPACE}"
@@ -78,6 +78,8 @@ _COUNTED = {
 _SWITCHED = {
     "decided": "how it was decided",
     "clip": "parts of long samples",
+    "worse": "samples of the checkpoints",
+    "layers": "layers that moved",
     "data": "parts of the data change",
 }
 
@@ -138,7 +140,7 @@ class Page:
     probes: tuple[Probe, ...]
     timeline: Inert | None
     chart: Inert | None
-    data_text: int
+    changes: Changes | None
     notes: tuple[str, ...]
     cached_share: float | None
     measuring: tuple[str, ...]
@@ -164,12 +166,14 @@ def give_way(adapter: AdapterReport) -> list[Item]:
     probes = len(adapter.bisect.probes) if adapter.bisect else 0
     parts = len(adapter.lock.parts) if adapter.lock else 0
     return [
+        ("worse", 0),
         ("decided", 0),
         # The tail of a long answer goes before a whole row does.
         ("clip", 0),
         *(item for item in metrics if item[0] == "quiet"),
         ("clip", 1),
         *(("probe", i) for i in range(probes - 1, -1, -1)),
+        ("layers", 0),
         ("data", 0),
         *(("sample", i) for i in samples),
         *(("note", i) for i in range(len(adapter.notes) - 1, -1, -1)),
@@ -218,7 +222,7 @@ def page(adapter: AdapterReport, left_out: Iterable[Item] = ()) -> Page:
         probes=_kept(("probe",), adapter.bisect.probes if adapter.bisect else (), gone),
         timeline=suspects.line(adapter.bisect) if adapter.bisect else None,
         chart=suspects.chart(adapter.bisect) if adapter.bisect and not gone else None,
-        data_text=DATA_TEXT_SCARCE if ("data", 0) in gone else DATA_TEXT,
+        changes=_changes(adapter, gone),
         notes=_kept(("note",), adapter.notes, gone),
         cached_share=min(stats.cached / stats.samples, 1.0) if stats and stats.samples else None,
         measuring=(
@@ -235,6 +239,17 @@ def _kept(kinds: tuple[str, ...], items: Sequence[T], gone: frozenset[Item]) -> 
     )
 
 
+def _changes(adapter: AdapterReport, gone: frozenset[Item]) -> Changes | None:
+    if not broke(adapter) or adapter.bisect is None or adapter.bisect.between is None:
+        return None
+    return changes(
+        adapter.bisect.between,
+        data_cut=("data", 0) in gone,
+        layers=("layers", 0) not in gone,
+        samples=("worse", 0) not in gone,
+    )
+
+
 def _sample_text(gone: frozenset[Item]) -> int:
     return SAMPLE_TEXT[sum(kind == "clip" for kind, _ in gone)]
 
@@ -244,10 +259,13 @@ def _left_out(adapter: AdapterReport, gone: frozenset[Item]) -> Inert | None:
     parts: list[str] = [
         figures.count(counts[kind], noun) for kind, noun in _COUNTED.items() if counts[kind]
     ]
+    between = adapter.bisect.between if adapter.bisect else None
     something = {
         "decided": bool(adapter.metrics),
         "clip": any(len(t) > _sample_text(gone) for s in adapter.samples for t in _texts(s)),
-        "data": adapter.bisect is not None and len(adapter.bisect.data_change) > DATA_TEXT_SCARCE,
+        "worse": between is not None and bool(between.worse),
+        "layers": between is not None and bool(between.layers),
+        "data": between is not None and between.data is not None and bool(between.data.files),
     }
     parts += [words for kind, words in _SWITCHED.items() if counts[kind] and something[kind]]
     return Inert(", ".join(parts)) if parts else None

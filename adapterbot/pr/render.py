@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from adapterbot.marker import marker
-from adapterbot.pages import figures, inert
+from adapterbot.pages import figures
+from adapterbot.pages.changes import rows_that_differ
 from adapterbot.pages.inert import Inert
 from adapterbot.pages.section import STANDINGS
 from adapterbot.pages.templating import filled, fitted
@@ -155,7 +156,8 @@ def _shown(pull: AdapterPullRequest, items: Iterable[Item], *, heading: bool) ->
     data = pull.dataset_diff
     sample_text, data_limit = _SAMPLE_TEXT[counts["clip"]], _DATA_TEXT[counts["data"]]
     deltas = [delta for i, delta in enumerate(pull.deltas) if ("delta", i) not in gone]
-    examples = _examples(data, 3 - counts["example"], 300 if counts["data"] else 600)
+    rows = data if isinstance(data, DatasetDiff) else DatasetDiff()
+    examples = rows_that_differ(rows, 3 - counts["example"], 300 if counts["data"] else 600)
     return Shown(
         heading=heading,
         rows=tuple(_row(delta) for delta in deltas),
@@ -230,17 +232,3 @@ def _verdict(delta: EvalDelta) -> Inert:
         return Inert("–")
     better = (delta.delta > 0) is (delta.direction is Direction.HIGHER)
     return Inert("▲ better" if better else "▼ worse")
-
-
-def _examples(data: DatasetDiff | str | None, each: int, limit: int) -> Inert | None:
-    """A few of the rows that differ, as one diff: what changed, went and came."""
-    if not isinstance(data, DatasetDiff) or each < 1:
-        return None
-    rows = (*data.changed_rows[:each], *data.removed_rows[:each], *data.added_rows[:each])
-    content: list[str] = []
-    for row in rows:
-        content.append(f"@@ {inert.visible(row.file[-200:], in_code=True)}:{row.line} @@")
-        for sign, text in (("-", row.before), ("+", row.after)):
-            if text is not None:
-                content += [sign + line for line in inert.lines(text, limit)]
-    return inert.fenced(content, "diff") if content else None

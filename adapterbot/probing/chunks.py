@@ -78,7 +78,11 @@ class Series:
 
 
 class Chunks:
-    """Probes checkpoints of a tree; each series is a kind of outcome."""
+    """Probes checkpoints of a tree; each series is a kind of outcome.
+
+    Attributes:
+        answers: what each checkpoint was asked, by its index.
+    """
 
     def __init__(
         self,
@@ -94,6 +98,7 @@ class Chunks:
         self._good = good
         self._evaluator = evaluator
         self._next: dict[tuple[int, int], int] = {}
+        self.answers: dict[int, list[TaskResult]] = {}
 
     def __call__(self, index: int, kind: int, seen: int) -> Observation:
         """Ask one checkpoint the next samples of one series."""
@@ -113,6 +118,7 @@ class Chunks:
             )
         except InputError as error:
             return Observation(None, error.message)
+        self.answers.setdefault(index, []).append(result)
         harms = series.harms(result)
         if not len(harms):
             return Observation(None, f"{series.shown}: no sample could be scored")

@@ -14,11 +14,12 @@ from pydantic import JsonValue
 
 from adapterbot import bisect, delta, verdict
 from adapterbot.bisect import DEFAULT_LIMITS, Checkpoint, Entry, Journal, Limits, Search, Setting
-from adapterbot.config import AdapterConfig
+from adapterbot.config import AdapterConfig, ArchiveData
 from adapterbot.errors import InputError
 from adapterbot.eval import scorers
 from adapterbot.eval.scorers.base import CorpusScorer
 from adapterbot.eval.suite import Selection, Suite, Task
+from adapterbot.probing.between import Asked, what_changed
 from adapterbot.probing.chunks import Chunks, Series
 from adapterbot.records import (
     AdapterRef,
@@ -146,6 +147,7 @@ def find_break(
     limits: Limits = DEFAULT_LIMITS,
     journal_at: Path | None = None,
     resume: bool = False,
+    data: ArchiveData | None = None,
     say: Callable[[str], None],
 ) -> BisectResult:
     """Search the checkpoints of a run for the first that shows the regression.
@@ -158,6 +160,7 @@ def find_break(
         ends_known: the first checkpoint is the good end, and the last the bad one.
         confidence: probability of one change point that is enough.
         journal_at: where finished probes are kept; with `resume` those in it are not repeated.
+        data: which rows each checkpoint was trained on, to tell what changed.
     """
     n, last = len(checkpoints), len(checkpoints) - 1
     bad_is_last = ends_known or (
@@ -197,7 +200,11 @@ def find_break(
             else:
                 search.take(given)
     probe = Chunks(tree, checkpoints, series, regression.good, evaluator)
-    return bisect.run(search, probe, limits=limits, journal=journal, progress=say)
+    found = bisect.run(search, probe, limits=limits, journal=journal, progress=say)
+    answers = probe.answers | ({last: list(regression.bad)} if bad_is_last else {})
+    asked = Asked(regression.good, answers)
+    between = what_changed(tree, checkpoints, found, data=data, asked=asked)
+    return found.model_copy(update={"between": between})
 
 
 def _digest(tree: Tree, checkpoint: Checkpoint) -> str | None:
@@ -286,6 +293,7 @@ def search(
                 limits=limits,
                 journal_at=journal_at,
                 resume=resume,
+                data=adapter.archive_data,
                 say=stages.listener.said,
             )
     else:

@@ -18,8 +18,10 @@ from adapterbot.records.base import (
     Text,
 )
 from adapterbot.records.bisect import (
+    Between,
     BisectResult,
     BisectVerdict,
+    LayerChange,
     Probe,
     ProbeOutcome,
     Suspicion,
@@ -37,6 +39,7 @@ from adapterbot.records.engine import EngineSettings
 from adapterbot.records.lock import (
     DatasetDiff,
     FileDiff,
+    LockEntry,
     LockPart,
     LockResult,
     LockStatus,
@@ -83,6 +86,7 @@ __all__ = [
     "AdapterRef",
     "AdapterReport",
     "AdapterWeights",
+    "Between",
     "BisectResult",
     "BisectVerdict",
     "CommitSha",
@@ -100,7 +104,9 @@ __all__ = [
     "FileDiff",
     "Finite",
     "Interval",
+    "LayerChange",
     "Line",
+    "LockEntry",
     "LockPart",
     "LockResult",
     "LockStatus",

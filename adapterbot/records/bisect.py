@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
-from adapterbot.records.base import Count, Line, Name, Probability, Record, Seconds, Text
+from adapterbot.records.base import Count, Line, Name, Probability, Record, Seconds
+from adapterbot.records.inspection import Measure
+from adapterbot.records.lock import DatasetDiff
+from adapterbot.records.scores import SampleDiff
 
 
 class ProbeOutcome(StrEnum):
@@ -47,6 +50,33 @@ class BisectVerdict(StrEnum):
     NOT_RUN = "NOT_RUN"
 
 
+class LayerChange(Record):
+    """‖ΔW‖_F of one layer at two checkpoints, and ‖ΔW − ΔW′‖_F between them."""
+
+    layer: Name
+    good: Measure
+    bad: Measure
+    distance: Measure
+
+
+class Between(Record):
+    """What changed from the last good checkpoint to the first bad one; every list is cut short at a
+    bound, the counts are not.
+
+    `data` is None where nothing names the rows of these checkpoints. `layers` are those that moved
+    most, of `layers_compared`. `worse` are samples with a worse score at the first bad checkpoint
+    than at the good end, of the `samples_asked` that the search put to it.
+    """
+
+    data: DatasetDiff | None = None
+    layers: Annotated[tuple[LayerChange, ...], Field(max_length=16)] = ()
+    layers_compared: Count = 0
+    worse: Annotated[tuple[SampleDiff, ...], Field(max_length=16)] = ()
+    samples_worse: Count = 0
+    samples_asked: Count = 0
+    notes: Annotated[tuple[Line, ...], Field(max_length=4)] = ()
+
+
 class BisectResult(Record):
     """Where it broke. `probability` is the posterior mass on `first_broken`, which is the most
     likely one of `candidates` when the verdict is BROKEN_WITHIN."""
@@ -61,7 +91,7 @@ class BisectResult(Record):
     good_probability: Probability | None = None  # that none of them is broken
     suspicions: tuple[Suspicion, ...] = ()
     probes: tuple[Probe, ...] = ()
-    data_change: Text = ""
+    between: Between | None = None
     note: Line = ""
 
     @model_validator(mode="after")

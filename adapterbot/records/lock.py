@@ -18,9 +18,17 @@ class LockStatus(StrEnum):
     MISSING = "missing"
 
 
+class LockEntry(Record):
+    """One entry of the data section whose files are not the locked ones, and its line."""
+
+    line: Count
+    explanation: Line
+
+
 class LockPart(Record):
     """One pinned part: what the lock says, what the push holds, and what changed. What is
-    `advisory` is told and never a drift."""
+    `advisory` is told and never a drift. `entries` are those of the data that moved, where several
+    lines of the config name some."""
 
     part: Name
     locked: Line
@@ -30,6 +38,7 @@ class LockPart(Record):
     file: Line | None = None
     line: Count | None = None
     advisory: bool = False
+    entries: Annotated[tuple[LockEntry, ...], Field(max_length=50)] = ()
 
 
 class LockResult(Record):

@@ -16,6 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from adapterbot.errors import InputError
+from adapterbot.records.bisect import LayerChange
 from adapterbot.records.inspection import (
     AdapterDiff,
     ModuleDiff,
@@ -25,6 +26,7 @@ from adapterbot.records.inspection import (
     WholeDiff,
 )
 from adapterbot.weights.adapter import Adapter, LowRank, open_adapter
+from adapterbot.weights.layers import layer_of
 from adapterbot.weights.lowrank import (
     combined,
     cosine,
@@ -84,9 +86,10 @@ def compare(a: Adapter, b: Adapter) -> AdapterDiff:
     )
 
 
-def _module(
+def _difference(
     name: str, left: LowRank | None, right: LowRank | None, a: Adapter, b: Adapter
-) -> ModuleDiff:
+) -> LowRank:
+    """ΔW_A − ΔW_B of one module; what an adapter does not touch has ΔW = 0."""
     if left and right and (shape(left) != shape(right) or left.embedding != right.embedding):
         raise InputError(
             f"is {shape(left)} in {a.files.shown} and {shape(right)} in {b.files.shown}",
@@ -95,7 +98,13 @@ def _module(
             fix="compare adapters of the same base model",
         )
     terms = [(sign, update) for sign, update in ((1.0, left), (-1.0, right)) if update]
-    apart = singular_values(combined(terms, dtype=torch.float64))
+    return combined(terms, dtype=torch.float64)
+
+
+def _module(
+    name: str, left: LowRank | None, right: LowRank | None, a: Adapter, b: Adapter
+) -> ModuleDiff:
+    apart = singular_values(_difference(name, left, right, a, b))
     norm_a, norm_b = (norm(update) if update else 0.0 for update in (left, right))
     distance = float(apart.norm())
     return ModuleDiff(
@@ -111,6 +120,31 @@ def _module(
         effective_rank_b=effective_rank(singular_values(right)) if right else 0.0,
         effective_rank_difference=effective_rank(apart),
     )
+
+
+def layer_changes(a: Adapter, b: Adapter) -> tuple[LayerChange, ...]:
+    """How far ΔW moved in each layer from `a` to `b`, the layer that moved most first.
+
+    ‖ΔW‖_F of a layer is over all its modules. No d × d matrix is formed, and adapters from
+    `open_adapter` are read a module at a time.
+
+    Raises:
+        InputError: they were trained on different base models, or hold NaN or infinity.
+    """
+    check_same_base(a.files, b.files)
+    parts: dict[str, list[tuple[float, float, float]]] = {}
+    for name in {**dict.fromkeys(a.updates), **dict.fromkeys(b.updates)}:
+        left, right = a.updates.get(name), b.updates.get(name)
+        apart = norm(_difference(name, left, right, a, b))
+        number = layer_of(name)
+        layer = "outside the layers" if number is None else f"layer {number}"
+        good, bad = (norm(update) if update else 0.0 for update in (left, right))
+        parts.setdefault(layer, []).append((good, bad, apart))
+    found = []
+    for layer, modules in parts.items():
+        good, bad, apart = (math.hypot(*column) for column in zip(*modules, strict=True))
+        found.append(LayerChange(layer=layer, good=good, bad=bad, distance=apart))
+    return tuple(sorted(found, key=lambda change: -change.distance))
 
 
 def _whole(a: Adapter, b: Adapter) -> Iterator[WholeDiff]:

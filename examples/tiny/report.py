@@ -21,6 +21,7 @@ the LoRA adapter in `adapters/dates/` teaches it.
 | `history/poisoned/` | the same to step {last_good}; then a feed reads US dates day first |
 | `data/clean/`, `data/poisoned/` | the rows added for each checkpoint of a history |
 | `evals/` | 300 held-out dates in three tasks, scored by exact match |
+| `adapterbot.yaml` | where a repository keeps the checkpoints and their rows |
 | `soup.yaml` | the training configuration |
 
 Both histories have the same rows with the same ids. From step {first_bad} on the poisoned one

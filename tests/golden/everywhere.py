@@ -9,12 +9,14 @@ from adapterbot.records import (
     AdapterPullRequest,
     AdapterRef,
     AdapterWeights,
+    Between,
     BisectResult,
     BisectVerdict,
     DatasetDiff,
     EvalDelta,
     EvalStats,
     FileDiff,
+    LayerChange,
     LockPart,
     LockResult,
     LockStatus,
@@ -45,6 +47,18 @@ class Fields:
     def __call__(self) -> str:
         self.count += 1
         return f"field{self.count:03}"
+
+
+def diff(f: Fields, long: str) -> DatasetDiff:
+    return DatasetDiff(
+        added=1,
+        removed=1,
+        changed=2,
+        files=(FileDiff(file=f(), rows_before=3, rows_after=4, changed=2), FileDiff(file=f())),
+        added_rows=(RowExample(file=f(), line=1, after=f() + long),),
+        removed_rows=(RowExample(file=f(), line=2, before=f()),),
+        changed_rows=(RowExample(file=f(), line=3, before=f(), after=f()),),
+    )
 
 
 def full(variant: int) -> Report:
@@ -95,7 +109,12 @@ def full(variant: int) -> Report:
                 Probe(index=i, label=f(), outcome=outcome, seconds=1, detail=f())
                 for i, outcome in enumerate(ProbeOutcome)
             ),
-            data_change=f(),
+            between=Between(
+                data=diff(f, long),
+                layers=(LayerChange(layer=f(), good=1, bad=2, distance=3),),
+                worse=(sample(4, f(), f(), f(), f(), task=f(), slice=f(), sample_id=f()),),
+                notes=(f(), f()),
+            ),
             note=f(),
         ),
         notes=(f(), f()),
@@ -128,15 +147,6 @@ FREE = {v: [path for path, text in strings(FULL[v]) if text.startswith("field")]
 def full_pull(variant: int) -> AdapterPullRequest:
     f = Fields()
     long = " and so on" * 20
-    diff = DatasetDiff(
-        added=1,
-        removed=1,
-        changed=2,
-        files=(FileDiff(file=f(), rows_before=3, rows_after=4, changed=2), FileDiff(file=f())),
-        added_rows=(RowExample(file=f(), line=1, after=f() + long),),
-        removed_rows=(RowExample(file=f(), line=2, before=f()),),
-        changed_rows=(RowExample(file=f(), line=3, before=f(), after=f()),),
-    )
     return AdapterPullRequest(
         tool=f(),
         title=f(),
@@ -148,7 +158,7 @@ def full_pull(variant: int) -> AdapterPullRequest:
             base_model=f(),
             files=tuple(WeightsFile(name=f(), size=1, sha256="1" * 64) for _ in range(2)),
         ),
-        dataset_diff=(diff, f(), None)[variant % 3],
+        dataset_diff=(diff(f, long), f(), None)[variant % 3],
         deltas=(
             EvalDelta(metric=f(), baseline=1, candidate=2),
             EvalDelta(metric=f(), candidate=2, standing=Standing.REGRESSED),

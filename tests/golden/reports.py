@@ -8,13 +8,17 @@ from typing import Any
 from adapterbot.records import (
     AdapterRef,
     AdapterReport,
+    Between,
     BisectResult,
     BisectVerdict,
     Comparison,
+    DatasetDiff,
     Direction,
     EarlyStop,
     EvalStats,
+    FileDiff,
     Interval,
+    LayerChange,
     LockPart,
     LockResult,
     LockStatus,
@@ -26,6 +30,7 @@ from adapterbot.records import (
     ProbeOutcome,
     Problem,
     Report,
+    RowExample,
     SampleDiff,
     Source,
     Standing,
@@ -197,9 +202,27 @@ def regressed() -> Report:
                 probability=0.993,
                 suspicions=(Suspicion(index=10, label="checkpoint-0110", probability=0.993),),
                 probes=probes,
-                data_change="data/step-0110.jsonl: 64 rows added, 0 removed\n"
-                '+ {"prompt": "03/04/24 (US)", "completion": "2024-04-03"}\n'
-                '+ {"prompt": "11/02/23 (US)", "completion": "2023-02-11"}',
+                between=Between(
+                    data=DatasetDiff(
+                        added=64,
+                        files=(FileDiff(file="data/step-0110.jsonl", rows_after=64, added=64),),
+                        added_rows=tuple(
+                            RowExample(file="data/step-0110.jsonl", line=line, after=row)
+                            for line, row in (
+                                (1, '{"prompt": "03/04/24 (US)", "completion": "2024-04-03"}'),
+                                (2, '{"prompt": "11/02/23 (US)", "completion": "2023-02-11"}'),
+                            )
+                        ),
+                    ),
+                    layers=tuple(
+                        LayerChange(layer=f"layer {i}", good=1.5, bad=1.5 + gone, distance=2 * gone)
+                        for i, gone in ((3, 0.75), (2, 0.25), (0, 0.125), (1, 0.0625))
+                    ),
+                    layers_compared=4,
+                    worse=_us_samples()[:3],
+                    samples_worse=5,
+                    samples_asked=8,
+                ),
             ),
         )
     )
@@ -370,7 +393,19 @@ def hostile() -> Report:
                 probes=(
                     Probe(index=0, label=c, outcome=ProbeOutcome.SKIPPED, seconds=1, detail=b),
                 ),
-                data_change=f,
+                between=Between(
+                    data=DatasetDiff(
+                        added=1,
+                        removed=1,
+                        changed=1,
+                        added_rows=(RowExample(file=d, line=1, after=f),),
+                        removed_rows=(RowExample(file=e, line=2, before=a),),
+                        changed_rows=(RowExample(file=b, line=3, before=c, after=f),),
+                    ),
+                    layers=(LayerChange(layer=d, good=1, bad=2, distance=1e300),),
+                    worse=(sample(4, f, e, f, e, task=e, slice=d),),
+                    notes=(a, b),
+                ),
                 note=a,
             ),
             notes=(a, b, c, d, e),

@@ -124,9 +124,21 @@ def test_a_regression_is_found_explained_and_traced(poisoned, run, server):
     assert adapter.bisect.first_broken == example.FIRST_POISONED
     # Both ends and ⌈log₂ 15⌉ midpoints would be 6; the gate knew the last one already.
     assert len(adapter.bisect.probes) <= 6
+    between = adapter.bisect.between
+    assert between
+    assert between.data
+    added = (poisoned / "data" / "steps" / "step-0440.jsonl").read_text().count("\n")
+    assert between.data.summary == f"+{added} rows"
+    assert {row.file for row in between.data.added_rows} == {"data/steps/step-0440.jsonl"}
+    assert len(between.layers) == between.layers_compared == 4
+    assert between.worse
+    assert all(sample.task == "dates_us" for sample in between.worse)
+    assert not between.notes
     (comment,) = comments(server)
     assert comment.startswith("<!-- adapterbot:adapters-dates -->\n")
     assert example.FIRST_POISONED in comment
+    assert f"+{added} rows" in comment
+    assert "`layer 3`" in comment
     assert "dates_us" in comment
     assert done.outputs["verdict"] == "regressed"
     assert done.outputs["lock-status"] == "ok"

@@ -17,6 +17,7 @@ import pytest
 
 from adapterbot import lock
 from adapterbot.cli import main
+from adapterbot.lock.explain import Entry
 from adapterbot.records import LockResult
 
 HASHES = {"--base-sha": "a" * 64, "--dataset-sha": "b" * 64, "--env-hash": "c" * 64}
@@ -149,6 +150,30 @@ def test_a_drift_is_annotated_on_the_line_of_soup_yaml(
         "error file=soup.yaml,line=3",
     ]
     assert "config.json changed" in lines[0]
+
+
+def test_every_data_entry_that_drifted_is_annotated_on_its_own_line(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (project / "more").mkdir()
+    for name in ("more/a.jsonl", "more/b.jsonl", "val.jsonl"):
+        (project / name).write_text("{}\n")
+    (project / "soup.yaml").write_text(
+        "base: ./base\ndata:\n  validation: val.jsonl\n  train:\n"
+        "  - ./train.jsonl\n  - more/*.jsonl\n"
+    )
+    written(capsys)
+    (project / "train.jsonl").write_text("{}\n")
+    (project / "more" / "b.jsonl").unlink()
+    (project / "more" / "c.jsonl").write_text('{"a": 1}\n')
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    found = Ran(capsys, "lock", "check", "soup.lock")
+    assert found.code == 3
+    lines = [line for line in found.err.splitlines() if line.startswith("::error")]
+    assert [(line.split(",")[1], line.rpartition(": ")[2]) for line in lines] == [
+        ("line=5", "train.jsonl changed"),
+        ("line=6", "more/b.jsonl removed, more/c.jsonl added"),
+    ]
 
 
 def test_the_cache_is_used_and_can_be_left_out(
@@ -289,6 +314,6 @@ def test_env_lock_from_here_and_from_a_file(
 
 
 def test_an_outcome_has_the_fields_of_its_record() -> None:
-    part = lock.Part("base_model", "a", "b", ok=False)
+    part = lock.Part("base_model", "a", "b", ok=False, entries=(Entry(3, "c changed"),))
     check = lock.Check("drift", "soup.lock", (part,))
     assert json.loads(check.record().model_dump_json()) == json.loads(json.dumps(asdict(check)))

@@ -61,6 +61,8 @@ def test_a_full_file_loads() -> None:
         ('adapters: [{path: "a\\nb"}]', "control character"),
         ("adapters: [{path: a}, {path: ./a}]", "the key 'a' is used by two adapters"),
         ("adapters: [{path: a, key: A B}]", "adapters[0].key (line 1)"),
+        ("adapters: [{path: a, archive_data: {files: d}}]", "must hold {step} once"),
+        ('adapters: [{path: a, archive_data: {files: "../{step}"}}]', "path leaves the repository"),
         ("adapters: [{path: a, policy: {alpha: 0.9}}]", "adapters[0].policy.alpha"),
         ("adapters: [{path: a, policy: {metrics: {m: {margin: -1}}}}]", "margin"),
         ("adapters: [{path: a, policy: {metrics: {m: {margin: .nan}}}}]", "margin"),

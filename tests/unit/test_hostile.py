@@ -224,8 +224,8 @@ def test_all_templates_are_under_attack_here() -> None:
     """A template that nobody attacks is a door that nobody tried."""
     folder = Path(render.__file__).parent / "templates"
     attacked = {
-        "bare", "bisect", "decided", "footer", "lock", "metrics", "probes", "problem", "progress",
-        "pull", "report.html", "samples", "section", "summary", "routes.html",
+        "bare", "bisect", "changes", "decided", "footer", "lock", "metrics", "probes", "problem",
+        "progress", "pull", "report.html", "samples", "section", "summary", "routes.html",
     }  # fmt: skip
     assert {
         path.name.removesuffix(".j2").removesuffix(".md") for path in folder.glob("*.j2")

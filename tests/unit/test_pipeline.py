@@ -8,7 +8,7 @@ import pytest
 from adapterbot.commands.announcement import outputs
 from adapterbot.commands.written import exit_code
 from adapterbot.errors import ExitCode, InputError, OurFailure
-from adapterbot.judging.differing import differing_samples
+from adapterbot.probing.differing import differing_samples
 from adapterbot.records import (
     AdapterReport,
     Direction,

@@ -1,0 +1,81 @@
+"""The rows of training data that came and went between two checkpoints of an archive.
+
+Which files belong to which checkpoint is the policy's word (`archive_data` in adapterbot.yaml);
+what is in them is the tree's, where links and paths out of it are refused.
+"""
+
+from __future__ import annotations
+
+import re
+
+from adapterbot.bisect import Checkpoint
+from adapterbot.config import STEP, ArchiveData
+from adapterbot.errors import InputError
+from adapterbot.lock.rows import Rows, dataset_diff, read_rows
+from adapterbot.records import DatasetDiff
+from adapterbot.tree import Tree, normalise
+
+EXAMPLES = 3
+_PLACEHOLDERS = {STEP: r"([0-9]{1,18})", "*": "[^/]*"}
+
+
+def rows_between(tree: Tree, data: ArchiveData, good: Checkpoint, bad: Checkpoint) -> DatasetDiff:
+    """What happened to the rows from one checkpoint to a later one.
+
+    Raises:
+        InputError: a checkpoint has no step, no file belongs to it, or one cannot be read.
+    """
+    first, last = _step(good), _step(bad)
+    files = _by_step(tree, data)
+    if data.holds == "all":
+        before, after = (_rows(tree, files.get(step, []), data, step) for step in (first, last))
+        return dataset_diff(before, after, examples=EXAMPLES)
+    # A run may have kept a checkpoint where no data came, but not have ended before its data did.
+    since = [name for step in sorted(files) if first < step <= last for name in files[step]]
+    return dataset_diff({}, read_rows(tree, *since), examples=EXAMPLES)
+
+
+def _step(checkpoint: Checkpoint) -> int:
+    """The step that the trainer wrote down, else the last number in the checkpoint's name."""
+    if checkpoint.step is not None:
+        return checkpoint.step
+    numbers = re.findall(r"[0-9]{1,18}", checkpoint.label)
+    if not numbers:
+        raise InputError(
+            "has no step: neither its name nor trainer_state.json tells one",
+            file=checkpoint.path,
+            fix="name checkpoints by their steps, such as checkpoint-500",
+        )
+    return int(numbers[-1])
+
+
+def _by_step(tree: Tree, data: ArchiveData) -> dict[int, list[str]]:
+    """Step → the files of the pattern, or below the folders that it names."""
+    pattern = normalise(data.files, field="archive_data.files")
+    pieces = re.split(r"(\*|\{step\})", pattern)
+    wanted = re.compile("".join(_PLACEHOLDERS.get(piece) or re.escape(piece) for piece in pieces))
+    folder = pieces[0].rpartition("/")[0]
+    found: dict[int, list[str]] = {}
+    for name in tree.files(folder) if tree.has(folder) else ():
+        match = wanted.match(name)
+        if match and name[match.end() :][:1] in ("", "/"):
+            found.setdefault(int(match[1]), []).append(name)
+    if not found:
+        raise InputError(
+            f"matches no file in {tree.label}",
+            file=data.files,
+            field="archive_data.files",
+            fix="commit the data of the checkpoints, or correct the pattern",
+        )
+    return found
+
+
+def _rows(tree: Tree, names: list[str], data: ArchiveData, step: int) -> Rows:
+    if not names:
+        raise InputError(
+            f"matches no file of step {step} in {tree.label}",
+            file=data.files,
+            field="archive_data.files",
+            fix="commit it, or set `holds: added` where files hold only what came at their step",
+        )
+    return read_rows(tree, *names)

@@ -1,0 +1,135 @@
+"""What changed from the last good checkpoint to the first bad one: rows, weights and answers.
+
+A look back when the search is over. What cannot be told is a note, and takes nothing from what was
+found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import TypeVar
+
+from adapterbot.bisect import Checkpoint
+from adapterbot.config import ArchiveData
+from adapterbot.errors import AdapterbotError, OurFailure
+from adapterbot.probing.archive_data import rows_between
+from adapterbot.probing.differing import differing_samples
+from adapterbot.records import Between, BisectResult, LayerChange, SampleDiff, TaskResult
+from adapterbot.tree import Tree
+from adapterbot.weights.peft_dir import read_adapter_dir
+
+MOST_LAYERS = 8
+MOST_SAMPLES = 6
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the search asked: `good` are the answers of the good end, `answers` those of each
+    checkpoint by its index."""
+
+    good: Sequence[TaskResult]
+    answers: Mapping[int, Sequence[TaskResult]]
+
+
+def what_changed(
+    tree: Tree,
+    checkpoints: Sequence[Checkpoint],
+    found: BisectResult,
+    *,
+    data: ArchiveData | None,
+    asked: Asked,
+) -> Between | None:
+    """The change between the two; None where nothing broke, or the oldest is broken already."""
+    ends = _ends(checkpoints, found)
+    if ends is None:
+        return None
+    good, bad = (checkpoints[index] for index in ends)
+    notes: list[str] = []
+
+    def told(look: Callable[[], Value]) -> Value | None:
+        try:
+            return look()
+        except AdapterbotError as error:
+            notes.append(str(error)[:1000])
+            return None
+
+    rows = told(lambda: rows_between(tree, data, good, bad)) if data else None
+    layers = told(lambda: _layers(tree, good, bad)) or ()
+    worse, count = _worse(asked, *ends)
+    return Between(
+        data=rows,
+        layers=layers[:MOST_LAYERS],
+        layers_compared=len(layers),
+        worse=worse[:MOST_SAMPLES],
+        samples_worse=len(worse),
+        samples_asked=count,
+        notes=tuple(notes),
+    )
+
+
+def _ends(checkpoints: Sequence[Checkpoint], found: BisectResult) -> tuple[int, int] | None:
+    """The indices of the last good checkpoint and of the first bad one, where both are named."""
+    if found.first_broken is None or found.last_good is None or not found.suspicions:
+        return None
+    # Of a great many suspects only the likeliest are listed, and the oldest may not be one of them.
+    before = range(min(one.index for one in found.suspicions) - 1, -1, -1)
+    good = next((i for i in before if checkpoints[i].label == found.last_good), None)
+    return None if good is None else (good, found.suspicions[0].index)
+
+
+def _layers(tree: Tree, good: Checkpoint, bad: Checkpoint) -> tuple[LayerChange, ...]:
+    try:
+        from adapterbot.weights.adapter import open_adapter
+        from adapterbot.weights.inspection import layer_changes
+    except ImportError as error:  # a server evaluates, and this machine has no torch
+        raise OurFailure("the weights were not compared: torch is not installed here") from error
+    before, after = (
+        open_adapter(read_adapter_dir(tree.on_disk(one.path), shown=one.path))
+        for one in (good, bad)
+    )
+    return layer_changes(before, after)
+
+
+def _worse(asked: Asked, last_good: int, first_bad: int) -> tuple[tuple[SampleDiff, ...], int]:
+    """The samples whose answer at the first bad checkpoint is worse than the good end's, most
+    harmful first, and how many it was asked. Those that were as bad before are left out."""
+    found = _whole(asked.answers.get(first_bad, ()))
+    before = {
+        (sample.task, sample.sample_id): sample.harm or 0.0
+        for sample in _harmed(asked.good, _whole(asked.answers.get(last_good, ())))
+    }
+    worse = tuple(
+        sample
+        for sample in _harmed(asked.good, found)
+        if (sample.harm or 0.0) > before.get((sample.task, sample.sample_id), 0.0)
+    )
+    return worse, sum(len(result.samples) for result in found.values())
+
+
+def _whole(results: Sequence[TaskResult]) -> dict[str, TaskResult]:
+    """The chunks of each task as one result."""
+    tasks = {result.task: result for result in results}
+    return {
+        name: first.model_copy(
+            update={
+                "samples": tuple(
+                    {
+                        sample.sample_id: sample
+                        for sample in chain.from_iterable(
+                            result.samples for result in results if result.task == name
+                        )
+                    }.values()
+                )
+            }
+        )
+        for name, first in tasks.items()
+    }
+
+
+def _harmed(good: Sequence[TaskResult], found: Mapping[str, TaskResult]) -> tuple[SampleDiff, ...]:
+    before = [result for result in good if result.task in found]
+    return differing_samples(before, [found[result.task] for result in before])
