@@ -29,7 +29,9 @@ def notes(adapter: AdapterReport) -> Iterator[Note]:
 def drift_notes(lock: LockResult, level: Level) -> Iterator[Note]:
     """Each drifted part on the line that names it, and advice as a notice."""
     for part in lock.parts if lock.status is LockStatus.DRIFT else ():
-        places = [(entry.line, entry.explanation) for entry in part.entries]
+        places: list[tuple[int | None, str]] = [
+            (entry.line, entry.explanation) for entry in part.entries
+        ]
         for line, why in () if part.ok else places or [(part.line, part.explanation)]:
             yield Note(
                 Level.NOTICE if part.advisory else level,
