@@ -24,7 +24,7 @@ from adapterbot.commands.merge_search import SuiteScores
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.eval.base_model import load_base
 from adapterbot.eval.blends import BlendedModel
-from adapterbot.eval.cluster import crew, join
+from adapterbot.eval.pool import crew, join
 from adapterbot.eval.settings import EngineSettings
 from adapterbot.eval.suite import Task
 from adapterbot.merge.race import Failed
