@@ -251,15 +251,55 @@ def test_the_policy_comes_from_the_base_ref(tmp_path, poisoned, run):
         assert name in notes
 
 
-def test_a_drift_fails_and_annotates_the_line(tmp_path, clean, run, server):
-    repository = example.copy(clean, tmp_path / "repository")
+DRIFTED = (
+    "| Part | Locked | Now | What changed |\n|:--|:--|:--|:--|\n| `dataset_sha` | `",
+    "| `soup.yaml:4` +1 row: `data/train.jsonl` changed |",
+)
+
+
+def add_a_row(repository: Path) -> None:
     with (repository / "data" / "train.jsonl").open("a") as data:
         data.write('{"instruction": "x", "input": "y", "output": "z"}\n')
     example.commit(repository, "one more row")
+
+
+def test_a_drift_that_the_policy_only_warns_of_is_shown_and_fails_nothing(
+    tmp_path, clean, run, server
+):
+    repository = example.copy(clean, tmp_path / "repository")
+    branch = example.git(repository, "branch", "--show-current")
+    example.git(repository, "checkout", "-q", "main")
+    with (repository / "adapterbot.yaml").open("a") as config:
+        config.write("    policy: {on_drift: warn}\n")
+    example.commit(repository, "a drift is a warning here")
+    example.git(repository, "checkout", "-q", branch)
+    example.git(repository, "rebase", "-q", "main")
+    add_a_row(repository)
+    done = run(repository)
+    assert done.code == 0, done.err
+    (adapter,) = done.report.adapters
+    assert (adapter.verdict.outcome, adapter.verdict.fails) == ("passed", False)
+    assert done.outputs["verdict"] == "passed"
+    assert done.outputs["lock-status"] == "drift"
+    (comment,) = comments(server)
+    assert "✅ Passed" in comment
+    assert all(part in html.unescape(comment) for part in DRIFTED)
+    notes = [note for check in server.check_runs for note in check["annotations"]]
+    assert [(note["path"], note["annotation_level"]) for note in notes] == [
+        ("soup.yaml", "warning")
+    ]
+    assert {check["conclusion"] for check in server.check_runs} <= {"success", "neutral"}
+
+
+def test_a_drift_fails_and_annotates_the_line(tmp_path, clean, run, server):
+    repository = example.copy(clean, tmp_path / "repository")
+    add_a_row(repository)
     done = run(repository)
     assert done.code == 3, done.err
     assert done.outputs["lock-status"] == "drift"
     assert done.report.adapters[0].verdict.outcome == "drift"
+    (comment,) = comments(server)
+    assert all(part in html.unescape(comment) for part in DRIFTED)
     notes = [note for check in server.check_runs for note in check["annotations"]]
     (note,) = (note for note in notes if note["path"] == "soup.yaml")
     assert note["start_line"] == 1 + (repository / "soup.yaml").read_text()[
