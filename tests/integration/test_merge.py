@@ -108,6 +108,25 @@ def test_a_search_end_to_end(suite: Path, tmp_path: Path) -> None:
     assert float((got - want).norm() / want.norm()) < 2**-8  # the inputs are stored in bfloat16
 
 
+def test_a_cluster_finds_what_one_process_finds(suite: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="adapterbot[ray] is not installed")
+    common = ("--generations", "1", "--engine", "dtype=float32")
+    here, there = (
+        subprocess.Popen(
+            arguments(suite, tmp_path / name, *common, *more), stdout=subprocess.PIPE, text=True
+        )
+        for name, more in (("here", ()), ("there", ("--ray", "local")))
+    )
+    searches = []
+    for process in (here, there):
+        output, _ = process.communicate(timeout=300)
+        assert process.returncode == 0
+        searches.append(MergeRecord.model_validate_json(output).search)
+    assert searches[0] is not None and searches[1] is not None
+    assert searches[0].finalists == searches[1].finalists
+    assert searches[0].history == searches[1].history
+
+
 def test_ctrl_c_writes_the_best_so_far(suite: Path, tmp_path: Path) -> None:
     process = subprocess.Popen(
         arguments(suite, tmp_path / "merged"),
