@@ -122,7 +122,8 @@ def test_a_cluster_finds_what_one_process_finds(suite: Path, tmp_path: Path) -> 
         output, _ = process.communicate(timeout=300)
         assert process.returncode == 0
         searches.append(MergeRecord.model_validate_json(output).search)
-    assert searches[0] is not None and searches[1] is not None
+    assert searches[0] is not None
+    assert searches[1] is not None
     assert searches[0].finalists == searches[1].finalists
     assert searches[0].history == searches[1].history
 
