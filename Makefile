@@ -1,4 +1,4 @@
-# demo, test, lint, e2e, bench: the only commands to know. Each makes what it needs in .venv.
+# demo, test, lint, docs, e2e, bench: the only commands to know. Each makes what it needs in .venv.
 # PYTHON=/path/to/python3.12 chooses another Python for a new .venv.
 
 SHELL := /bin/bash
@@ -43,6 +43,10 @@ e2e: $(STAMP)-e2e ## The action under a real runner engine, and the container im
 bench: $(STAMP)-test ## Measure the headline figures and rewrite docs/benchmarks.md
 	$(BIN)/python -m bench
 
+.PHONY: docs
+docs: $(STAMP)-docs ## The documentation as a site, in .cache/site
+	scripts/docs.sh
+
 .PHONY: constraints
 constraints: ## Resolve the newest versions and rewrite constraints.txt
 	scripts/constraints.sh
@@ -69,7 +73,11 @@ $(STAMP)-test: $(STAMP)-demo
 	$(PIP_INSTALL) --group test
 	@touch $@
 
-$(STAMP)-lint: $(STAMP)-test
+$(STAMP)-docs: $(STAMP)-venv
+	$(PIP_INSTALL) --group docs
+	@touch $@
+
+$(STAMP)-lint: $(STAMP)-test $(STAMP)-docs
 	$(PIP_INSTALL) --group lint
 	@touch $@
 

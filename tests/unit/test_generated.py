@@ -1,4 +1,4 @@
-"""What is generated from the code cannot drift from it: README, schemas."""
+"""What is generated from the code cannot drift from it: README, docs, pictures, schemas."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.parametrize("script", ["scripts.readme", "scripts.schemas"])
+@pytest.mark.parametrize(
+    "script", ["scripts.readme", "scripts.schemas", "scripts.pages", "scripts.statistics_figures"]
+)
 def test_generated_files_are_up_to_date(script: str) -> None:
     subprocess.run([sys.executable, "-m", script, "--check"], cwd=ROOT, check=True)
 

@@ -1,0 +1,213 @@
+"""README and docs do what they say: every block of code is run, parsed or validated.
+
+By the word after the fence: `yaml` and `json` are validated as what they are, `python` is run,
+`text`, `markdown` and `diff` are output. A `console` block is run when `<!-- run -->` stands before
+it, in a folder that all blocks of its page share; where it cannot be (a cluster, GitHub, an hour),
+`<!-- shown: why -->` says so, and its commands are still parsed by the command line's own parser.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+import yaml
+
+from adapterbot import config
+from adapterbot.cli import app
+from adapterbot.eval.suite_file import SuiteSpec
+from adapterbot.lock import load_training
+from adapterbot.tree import WorkTree
+from adapterbot.yamlfile import YamlFile, validate
+from tests import example
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+OUTPUT = {"text", "markdown", "diff", "mermaid"}
+_MARK = r"(?:^<!-- (?P<mark>[^\n]*?) -->\n)?"
+_BLOCK = re.compile(_MARK + r"^```(?P<kind>\S*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
+_EXIT = re.compile(r"# exit code (\d)")
+_COMMENT = re.compile(r"\s+# .*")
+
+
+@dataclass(frozen=True)
+class Block:
+    page: Path
+    line: int
+    kind: str
+    mark: str
+    body: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.page.name}:{self.line}"
+
+    @property
+    def runs(self) -> bool:
+        return self.mark == "run" or self.mark.startswith("run:")
+
+    @property
+    def commands(self) -> list[str]:
+        joined = self.body.replace("\\\n", " ")
+        return [line[2:] for line in joined.splitlines() if line.startswith("$ ")]
+
+
+def blocks() -> Iterator[Block]:
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for match in _BLOCK.finditer(text):
+            line = text.count("\n", 0, match.start()) + 1
+            yield Block(page, line, match["kind"], match["mark"] or "", match["body"])
+
+
+BLOCKS = list(blocks())
+
+
+def of(*kinds: str) -> list[Any]:
+    return [pytest.param(block, id=block.name) for block in BLOCKS if block.kind in kinds]
+
+
+def test_every_block_is_of_a_kind_that_is_checked_here() -> None:
+    checked = {"console", "yaml", "json", "python"} | OUTPUT
+    assert [block.name for block in BLOCKS if block.kind not in checked] == []
+    unmarked = [
+        block.name
+        for block in BLOCKS
+        if block.kind in ("console", "python")
+        and not block.runs
+        and not block.mark.startswith("shown: ")
+    ]
+    assert unmarked == [], "write <!-- run --> or <!-- shown: why it cannot be run -->"
+
+
+# ---------------------------------------------------------------- commands
+
+
+@pytest.mark.parametrize("block", of("console"))
+def test_commands_are_such_as_there_are(block: Block) -> None:
+    assert block.commands
+    for command in block.commands:
+        words = shlex.split(_COMMENT.sub("", command))
+        if words[0] == "adapterbot":
+            _parse(typer.main.get_command(app), words[1:])
+        elif words[0] == "make":
+            targets = re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+            assert set(words[1:]) <= set(targets)
+
+
+def _parse(command: Any, words: list[str]) -> None:
+    """As the command line would, to the end of the arguments; nothing is run."""
+    with command.make_context(command.name or "adapterbot", list(words)) as context:
+        if hasattr(command, "commands"):
+            rest = [*context._protected_args, *context.args]
+            _, inner, rest = command.resolve_command(context, rest)
+            _parse(inner, rest)
+
+
+@pytest.mark.parametrize(
+    "page", sorted({block.page for block in BLOCKS if block.kind == "console" and block.runs})
+)
+def test_commands_do_what_the_page_says(page: Path, tmp_path: Path) -> None:
+    place = tmp_path / "place"
+    run = [
+        block for block in BLOCKS if block.page == page and block.kind == "console" and block.runs
+    ]
+    if run[0].mark == "run: in a repository":
+        example.build(place)
+    else:
+        place.mkdir()
+    program = tmp_path / "bin" / "adapterbot"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m adapterbot "$@"\n')
+    program.chmod(0o755)
+    # One shell for the page, since it says `cd` once. Each command's code is held against the page.
+    script = ["set -u"]
+    for block in run:
+        for command in block.commands:
+            code = int(match[1]) if (match := _EXIT.search(command)) else 0
+            script += [
+                f"echo '+ {block.name}' {shlex.quote(command)} >&2",
+                command,
+                f'code=$?; [ "$code" -eq {code} ] || {{ echo "exit code $code" >&2; exit 1; }}',
+            ]
+    environment = {
+        **os.environ,
+        "PATH": f"{program.parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "ADAPTERBOT_CACHE": str(tmp_path / "cache"),
+        "GITHUB_SERVER_URL": f"file://{tmp_path}",
+        "GITHUB_TOKEN": "",
+    }
+    done = subprocess.run(
+        ["bash", "-c", "\n".join(script)],
+        cwd=place,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+# ---------------------------------------------------------------- files and code
+
+
+def _workflow(content: dict[str, Any]) -> None:
+    """A whole workflow is held against GitHub's schema by `make lint`, where it lies as a file."""
+    if "jobs" in content:
+        assert "permissions" in content
+        assert len(content.keys() - {"jobs", "permissions"}) >= 2, "a name, and `on`"
+        return
+    for step in content["steps"]:
+        assert {"run", "uses"} & set(step)
+        for line in str(step.get("run", "")).splitlines():
+            if line.startswith("adapterbot "):
+                _parse(typer.main.get_command(app), shlex.split(line)[1:])
+
+
+def _config(content: dict[str, Any]) -> None:
+    config.load(yaml.safe_dump(content).encode(), "adapterbot.yaml")
+
+
+def _suite(content: dict[str, Any]) -> None:
+    validate(SuiteSpec, YamlFile("suite.yaml", content, {}), content)
+
+
+KINDS: dict[str, Callable[[dict[str, Any]], None]] = {
+    "adapters": _config,
+    "tasks": _suite,
+    "jobs": _workflow,
+    "steps": _workflow,
+}
+
+
+@pytest.mark.parametrize("block", of("yaml"))
+def test_yaml_is_what_it_says_it_is(block: Block, tmp_path: Path) -> None:
+    content = yaml.safe_load(block.body)
+    if "base" in content:
+        (tmp_path / "soup.yaml").write_text(block.body)
+        load_training(WorkTree(tmp_path), "soup.yaml")
+        return
+    (kind,) = set(content) & set(KINDS)
+    KINDS[kind](content)
+
+
+@pytest.mark.parametrize("block", of("json"))
+def test_json_is_json(block: Block) -> None:
+    json.loads(block.body)
+
+
+@pytest.mark.parametrize("block", [b for b in of("python") if b.values[0].runs])
+def test_python_runs(block: Block) -> None:
+    exec(compile(block.body, block.name, "exec"), {})
