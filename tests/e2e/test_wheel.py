@@ -62,6 +62,17 @@ def test_the_wheel_holds_what_runs_and_nothing_else(wheel: Path) -> None:
     assert wheel.stat().st_size < 8 * 1024 * 1024
 
 
+def test_the_source_release_makes_the_same_wheel(wheel: Path, tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "hatchling", "build", "-d", str(tmp_path)]
+    subprocess.run([*build, "-t", "sdist"], cwd=ROOT, check=True, capture_output=True)
+    (packed,) = tmp_path.glob("*.tar.gz")
+    again = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", str(tmp_path)]
+    constraints = ["--build-constraint", str(ROOT / "constraints.txt")]
+    subprocess.run([*again, str(packed), *constraints], check=True)
+    (built,) = tmp_path.glob("*.whl")
+    assert zipfile.ZipFile(built).namelist() == zipfile.ZipFile(wheel).namelist()
+
+
 def test_the_demo_runs_from_the_wheel(program: Path, tmp_path: Path) -> None:
     environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
     done = subprocess.run(

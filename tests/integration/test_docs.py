@@ -195,6 +195,8 @@ KINDS: dict[str, Callable[[dict[str, Any]], None]] = {
 @pytest.mark.parametrize("block", of("yaml"))
 def test_yaml_is_what_it_says_it_is(block: Block, tmp_path: Path) -> None:
     content = yaml.safe_load(block.body)
+    if isinstance(content, list):
+        content = {"steps": content}
     if "base" in content:
         (tmp_path / "soup.yaml").write_text(block.body)
         load_training(WorkTree(tmp_path), "soup.yaml")
