@@ -55,6 +55,7 @@ class Services:
     Attributes:
         engine: imports what evaluating takes (seconds, so it is called late and timed by itself).
         listener: is told how far we are.
+        cache: folder for checkpoints that are kept elsewhere.
         suite_tree: the files that a suite lies among which was named by hand.
         keep: is handed every sample's result of both sides, and a name for them.
         on_adapter: is told the key of every adapter whose turn it is.
@@ -62,6 +63,7 @@ class Services:
 
     engine: Callable[[], EvaluatorFor]
     listener: Listener
+    cache: Path
     suite_tree: Tree | None = None
     keep: Callable[[str, SavedResults, Sequence[TaskResult]], None] = field(default=lambda *_: None)
     on_adapter: Callable[[str], None] = field(default=lambda _: None)
@@ -369,9 +371,10 @@ def _bisect(
             note="no checkpoints are kept; name them as `archive` in adapterbot.yaml",
         )
     try:
+        archive = bisect.Archive(tree, services.cache)
         return find_break(
-            tree,
-            bisect.find_checkpoints(tree, [adapter.archive]),
+            archive,
+            archive.find([adapter.archive]),
             regression,
             evaluator,
             known_bad=candidate.digest,

@@ -1,6 +1,7 @@
 """Which checkpoint broke it."""
 
-from adapterbot.bisect.archive import Checkpoint, find_checkpoints, named_checkpoints
+from adapterbot.bisect.archive import Archive, is_elsewhere, named_checkpoints
+from adapterbot.bisect.checkpoints import Checkpoint
 from adapterbot.bisect.driver import (
     DEFAULT_LIMITS,
     Limits,
@@ -18,6 +19,7 @@ from adapterbot.bisect.setting import Kind, Model, Setting
 
 __all__ = [
     "DEFAULT_LIMITS",
+    "Archive",
     "Checkpoint",
     "Contradiction",
     "Entry",
@@ -39,8 +41,8 @@ __all__ = [
     "Setting",
     "by_change",
     "conclude",
-    "find_checkpoints",
     "heading",
+    "is_elsewhere",
     "named_checkpoints",
     "read",
     "run",

@@ -1,83 +1,127 @@
-"""Checkpoints of one training run, oldest first."""
+"""Checkpoints of one training run, oldest first, wherever they are kept.
+
+Directories of the repository, the Git history of one (`git:path`), revisions on the Hub
+(`hf://org/name`), and whatever fsspec reaches (`s3://bucket/run/*`). Only the base branch's config
+or a person's command names an archive; a pull request brings directories, and no URL.
+"""
 
 from __future__ import annotations
 
 import glob
-import json
 import os
-import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
+from adapterbot.bisect import git_history, hub_history, stores
+from adapterbot.bisect.checkpoints import (
+    ADAPTER_CONFIG,
+    TRAINER_STATE,
+    Checkpoint,
+    check_count,
+    global_step,
+    label_of,
+    named_twice,
+    natural,
+    told_apart,
+)
+from adapterbot.bisect.fetched import FetchedDirectories
 from adapterbot.errors import InputError
-from adapterbot.records import Record
 from adapterbot.tree import Tree, normalise
 
-ADAPTER_CONFIG = "adapter_config.json"
-TRAINER_STATE = "trainer_state.json"
-MAX_CHECKPOINTS = 4096
 
+class Archive:
+    """Finds checkpoints, and puts them on disk one by one.
 
-class Checkpoint(Record):
-    """One adapter directory of a history. `step` is its optimiser step, where that is known."""
-
-    path: str
-    label: str
-    step: int | None = None
-
-
-def _natural(text: str) -> tuple[tuple[int, int, str], ...]:
-    """A sort key under which checkpoint-900 comes before checkpoint-1000."""
-    return tuple(
-        (1, int(part), "") if part.isascii() and part.isdecimal() else (0, 0, part)
-        for part in re.split(r"([0-9]{1,18})", text)
-    )
-
-
-def find_checkpoints(tree: Tree, patterns: Sequence[str]) -> tuple[Checkpoint, ...]:
-    """Adapter directories that match one of the patterns, sorted by step.
-
-    The step is what `trainer_state.json` says, else the order of the numbers in the name.
-
-    Raises:
-        InputError: fewer than two, more than 4096, or a checkpoint named twice.
+    Attributes:
+        tree: where paths lie, and whose history `git:` is.
     """
+
+    def __init__(self, tree: Tree, cache: Path) -> None:
+        """
+        Args:
+            cache: folder in which what was fetched is kept.
+        """
+        self.tree = tree
+        self._cache = FetchedDirectories(cache)
+
+    def find(self, named: Sequence[str]) -> tuple[Checkpoint, ...]:
+        """The checkpoints that patterns, histories and URLs name, oldest first.
+
+        In the order of their steps, which `trainer_state.json` says, else of the numbers in their
+        names; several names stay in the order in which they are given, unless all steps are known.
+
+        Raises:
+            InputError: fewer than two, more than 4096, one is named twice, or there is none.
+            OurFailure: a store does not answer.
+        """
+        found: dict[str, Checkpoint] = {}
+        for one in named:
+            for checkpoint in self._named(one):
+                if checkpoint.path in found:
+                    raise named_twice(checkpoint.path)
+                found[checkpoint.path] = checkpoint
+        check_count(found, ", ".join(named)[:500])
+        in_order = list(found.values())
+        if len(named) > 1 and all(one.step is not None for one in in_order):
+            in_order.sort(key=lambda one: (one.step or 0, natural(one.path)))
+        # Otherwise the order in which a person named them is the order in which they were made.
+        return told_apart(in_order)
+
+    @contextmanager
+    def opened(self, checkpoint: Checkpoint) -> Iterator[Path]:
+        """A checkpoint's directory, on disk for as long as it is used.
+
+        Raises:
+            InputError: it is missing or not what an adapter's directory may be.
+            OurFailure: a store does not answer.
+        """
+        if checkpoint.path.startswith(git_history.SCHEME):
+            with git_history.opened(self.tree, checkpoint) as path:
+                yield path
+        elif stores.is_url(checkpoint.path):
+            with stores.opened(checkpoint, self._cache) as path:
+                yield path
+        else:
+            yield self.tree.on_disk(checkpoint.path)
+
+    def _named(self, one: str) -> Sequence[Checkpoint]:
+        if one.startswith(git_history.SCHEME):
+            return git_history.commits(self.tree, one)
+        if stores.is_url(one):
+            return hub_history.find(one)
+        return _directories(self.tree, one)
+
+
+def is_elsewhere(named: str) -> bool:
+    """Whether an archive is named by a history or a URL, and not by a path."""
+    return named.startswith(git_history.SCHEME) or stores.is_url(named)
+
+
+def _directories(tree: Tree, pattern: str) -> list[Checkpoint]:
+    """The adapter directories of a tree that one pattern matches, sorted by step."""
+    wanted = normalise(pattern, field="checkpoints")
     directories = [
         str(PurePosixPath(name).parent)
         for name in tree.survey()
         if PurePosixPath(name).name == ADAPTER_CONFIG
     ]
-    found: list[str] = []
-    for pattern in patterns:
-        wanted = normalise(pattern, field="checkpoints")
-        matched = [path for path in directories if _matches(path, wanted)]
-        if not matched:  # a folder of checkpoints
-            matched = [path for path in directories if _matches(path, f"{wanted}/*")]
-        if not matched:
-            raise InputError(
-                f"matches no adapter directory in {tree.label}",
-                file=pattern,
-                field="checkpoints",
-                fix="name checkpoints, the folder that holds them, or a pattern such as runs/*",
-            )
-        doubled = sorted(set(matched) & set(found))
-        if doubled:
-            raise InputError(
-                "is named twice", file=doubled[0], field="checkpoints", fix="name it once"
-            )
-        found += matched
-    _check_count(found, ", ".join(patterns))
-    steps = {path: _step(tree, path) for path in found}
+    matched = [path for path in directories if _matches(path, wanted)]
+    if not matched:  # a folder of checkpoints
+        matched = [path for path in directories if _matches(path, f"{wanted}/*")]
+    if not matched:
+        raise InputError(
+            f"matches no adapter directory in {tree.label}",
+            file=pattern,
+            field="checkpoints",
+            fix="name checkpoints, the folder that holds them, or a pattern such as runs/*",
+        )
+    steps = {path: _step(tree, path) for path in matched}
+    matched.sort(key=natural)
     if all(step is not None for step in steps.values()):
-        found.sort(key=lambda path: (steps[path] or 0, _natural(path)))
-    elif len(patterns) == 1:
-        found.sort(key=_natural)
-    # Otherwise the order in which a person named them is the order in which they were made.
-    return tuple(
-        Checkpoint(path=path, label=PurePosixPath(path).name[-200:], step=steps[path])
-        for path in found
-    )
+        matched.sort(key=lambda path: steps[path] or 0)
+    return [Checkpoint(path=path, label=label_of(path), step=steps[path]) for path in matched]
 
 
 def named_checkpoints(arguments: Sequence[str], directory: Path) -> tuple[Checkpoint, ...]:
@@ -104,22 +148,19 @@ def named_checkpoints(arguments: Sequence[str], directory: Path) -> tuple[Checkp
     for path in found:
         other = seen.setdefault((directory / path).resolve(), path)
         if other is not path:
-            raise InputError("is named twice", file=path, field="checkpoints", fix="name it once")
-    _check_count(found, ", ".join(arguments)[:500])
-    return tuple(
-        Checkpoint(path=path, label=_label(path), step=_step_on_disk(directory / path))
-        for path in found
+            raise named_twice(path)
+    check_count(found, ", ".join(arguments)[:500])
+    return told_apart(
+        [
+            Checkpoint(path=path, label=label_of(path), step=_step_on_disk(directory / path))
+            for path in found
+        ]
     )
-
-
-def _label(path: str) -> str:
-    name = PurePosixPath(path).name or path
-    return name[-200:]
 
 
 def _by_step(place: Path, name: str) -> tuple[int, tuple[tuple[int, int, str], ...]]:
     step = _step_on_disk(place)
-    return (-1 if step is None else step, _natural(name))
+    return (-1 if step is None else step, natural(name))
 
 
 def _step_on_disk(place: Path) -> int | None:
@@ -128,24 +169,7 @@ def _step_on_disk(place: Path) -> int | None:
         text = state.read_bytes() if state.is_file() else b""
     except OSError:
         text = b""
-    return _global_step(text, str(state)) if text else None
-
-
-def _check_count(found: Sequence[str], named: str) -> None:
-    if len(found) < 2:
-        raise InputError(
-            "holds one checkpoint; a search needs two",
-            file=named,
-            field="checkpoints",
-            fix="keep more checkpoints of the run",
-        )
-    if len(found) > MAX_CHECKPOINTS:
-        raise InputError(
-            f"holds {len(found)} checkpoints, more than {MAX_CHECKPOINTS}",
-            file=named,
-            field="checkpoints",
-            fix="thin them out",
-        )
+    return global_step(text, str(state)) if text else None
 
 
 def _matches(path: str, pattern: str) -> bool:
@@ -157,12 +181,4 @@ def _step(tree: Tree, path: str) -> int | None:
     state = f"{path}/{TRAINER_STATE}"
     if not tree.has(state):
         return None
-    return _global_step(tree.read(state), state)
-
-
-def _global_step(content: str | bytes, state: str) -> int | None:
-    try:
-        step = json.loads(content).get("global_step")
-    except (ValueError, AttributeError, RecursionError) as error:
-        raise InputError("is not what Trainer writes", file=state, fix="delete it") from error
-    return step if isinstance(step, int) and not isinstance(step, bool) and step >= 0 else None
+    return global_step(tree.read(state), state)

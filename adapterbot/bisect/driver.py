@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from adapterbot.bisect.archive import Checkpoint
+from adapterbot.bisect.checkpoints import Checkpoint
 from adapterbot.bisect.journal import Entry, Journal
 from adapterbot.bisect.posterior import Contradiction, Posterior
 from adapterbot.bisect.setting import Setting

@@ -15,7 +15,7 @@ from typing import Literal
 
 from pydantic import Field, ValidationError
 
-from adapterbot.bisect.archive import Checkpoint
+from adapterbot.bisect.checkpoints import Checkpoint
 from adapterbot.bisect.setting import Setting
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.records.base import Count, Digest, Finite, Line, Record, Seconds

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from adapterbot.bisect.archive import Checkpoint
+from adapterbot.bisect.checkpoints import Checkpoint
 from adapterbot.records import Between, BisectResult, BisectVerdict, ProbeOutcome
 from adapterbot.records.base import Count, Line, Name, Probability, Record, Seconds
 

@@ -40,7 +40,8 @@ def bisect(
         list[str] | None,
         typer.Argument(
             envvar="ADAPTERBOT_CHECKPOINTS",
-            help="Checkpoints, oldest first, or one pattern such as 'checkpoints/*'.",
+            help="Checkpoints, oldest first; or an archive: 'checkpoints/*', git:PATH, "
+            "hf://ORG/NAME, s3://BUCKET/RUN.",
         ),
     ] = None,
     config: Config = None,

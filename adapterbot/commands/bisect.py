@@ -12,7 +12,7 @@ from adapterbot.bisect import Limits
 from adapterbot.commands import place as places
 from adapterbot.commands.announcement import announce
 from adapterbot.commands.bisect_command import JOURNAL, TOOL, must_be_writable
-from adapterbot.commands.evaluator import engine
+from adapterbot.commands.evaluator import checkpoints_directory, engine
 from adapterbot.commands.place import PULL_REQUEST_EVENTS
 from adapterbot.commands.written import Written, write
 from adapterbot.config import AdapterConfig, discover, for_adapter
@@ -85,8 +85,9 @@ def run(options: BisectOptions, environment: Mapping[str, str] = os.environ) -> 
     if options.output:
         must_be_writable(options.output)
     stages = Stages(listener)
+    archive = bisect.Archive(tree, checkpoints_directory(environment))
     with stages("read"):
-        checkpoints = bisect.find_checkpoints(tree, patterns)
+        checkpoints = archive.find(patterns)
         suite = load_suite(trusted, options.suite or adapter.suite)
         base_name, base = resolve_base(trusted, adapter.config, where.allowed_base)
     with stages("import"):
@@ -94,7 +95,7 @@ def run(options: BisectOptions, environment: Mapping[str, str] = os.environ) -> 
     with stages("load"):
         evaluator = make(base)
     report = search(
-        tree,
+        archive,
         adapter,
         suite,
         checkpoints,

@@ -10,11 +10,13 @@ from pathlib import Path
 
 from adapterbot import __version__, atomic, bisect
 from adapterbot.bisect import Kind, Limits, Model, SavedBisect, Setting
+from adapterbot.commands.evaluator import checkpoints_directory
 from adapterbot.console import listener_for
 from adapterbot.errors import ExitCode, InputError
 from adapterbot.probing.by_command import RETRIES, TIMEOUT, Command, Reading
 from adapterbot.records import BisectVerdict
 from adapterbot.stages import Stages
+from adapterbot.tree import WorkTree
 
 JOURNAL = "bisect.journal"
 TOOL = f"adapterbot {__version__}"
@@ -55,7 +57,12 @@ def run(options: CommandOptions, environment: Mapping[str, str] = os.environ) ->
             field="checkpoints",
             fix="name them oldest first, or by a pattern such as 'checkpoints/*'",
         )
-    checkpoints = bisect.named_checkpoints(options.checkpoints, directory)
+    archive = None
+    if any(map(bisect.is_elsewhere, options.checkpoints)):
+        archive = bisect.Archive(WorkTree(directory), checkpoints_directory(environment))
+        checkpoints = archive.find(options.checkpoints)
+    else:
+        checkpoints = bisect.named_checkpoints(options.checkpoints, directory)
     reading = Reading.of(options.score_regex, options.score_json)
     setting = Setting(
         by=options.command,
@@ -75,6 +82,7 @@ def run(options: CommandOptions, environment: Mapping[str, str] = os.environ) ->
         timeout=options.timeout,
         retries=options.retries,
         pass_on=options.pass_env,
+        place=archive.opened if archive else None,
     )
     journal = bisect.Journal(
         options.folder / JOURNAL, bisect.heading(checkpoints, setting), resume=options.resume

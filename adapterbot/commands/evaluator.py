@@ -23,10 +23,21 @@ def cache_directory(environment: Mapping[str, str]) -> Path:
     """
     if given := environment.get("ADAPTERBOT_CACHE"):
         return Path(given)
+    return _caches(environment) / "scores"
+
+
+def checkpoints_directory(environment: Mapping[str, str]) -> Path:
+    """Where checkpoints that were fetched are kept, likewise."""
+    if given := environment.get("ADAPTERBOT_CACHE"):
+        return Path(given) / "checkpoints"
+    return _caches(environment) / "checkpoints"
+
+
+def _caches(environment: Mapping[str, str]) -> Path:
     if tools := environment.get("RUNNER_TOOL_CACHE"):
-        return Path(tools) / "adapterbot" / "scores"
+        return Path(tools) / "adapterbot"
     home = environment.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(home) / "adapterbot" / "scores"
+    return Path(home) / "adapterbot"
 
 
 def chosen_server(config: Config | None, url: str | None) -> Server | None:

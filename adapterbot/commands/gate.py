@@ -12,7 +12,7 @@ from pathlib import Path
 from adapterbot import __version__, pipeline
 from adapterbot.commands import place as places
 from adapterbot.commands.announcement import announce
-from adapterbot.commands.evaluator import chosen_server, engine
+from adapterbot.commands.evaluator import checkpoints_directory, chosen_server, engine
 from adapterbot.commands.herald import Herald, Told, herald_for
 from adapterbot.commands.interrupts import Interrupted, Interrupts, interrupts
 from adapterbot.commands.place import PULL_REQUEST_EVENTS
@@ -167,6 +167,7 @@ def _judged(
         services = Services(
             engine(None, environment, settings=settings, server=server, ray=options.ray),
             listener,
+            checkpoints_directory(environment),
             suite_tree,
             keep=lambda name, head, found: save_results(results / f"{name}.jsonl", head, found),
         )

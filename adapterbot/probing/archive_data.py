@@ -39,7 +39,9 @@ def _step(checkpoint: Checkpoint) -> int:
     """The step that the trainer wrote down, else the last number in the checkpoint's name."""
     if checkpoint.step is not None:
         return checkpoint.step
-    numbers = re.findall(r"[0-9]{1,18}", checkpoint.label)
+    # The digits of a commit's hash are no step.
+    is_commit = f"@{checkpoint.label}" in checkpoint.path
+    numbers = [] if is_commit else re.findall(r"[0-9]{1,18}", checkpoint.label)
     if not numbers:
         raise InputError(
             "has no step: neither its name nor trainer_state.json tells one",

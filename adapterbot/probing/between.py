@@ -7,17 +7,17 @@ found.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain
 from typing import TypeVar
 
-from adapterbot.bisect import Checkpoint
+from adapterbot.bisect import Archive, Checkpoint
 from adapterbot.config import ArchiveData
 from adapterbot.errors import AdapterbotError, OurFailure
 from adapterbot.probing.archive_data import rows_between
 from adapterbot.probing.differing import differing_samples
 from adapterbot.records import Between, BisectResult, LayerChange, SampleDiff, TaskResult
-from adapterbot.tree import Tree
 from adapterbot.weights.peft_dir import read_adapter_dir
 
 MOST_LAYERS = 8
@@ -36,7 +36,7 @@ class Asked:
 
 
 def what_changed(
-    tree: Tree,
+    archive: Archive,
     checkpoints: Sequence[Checkpoint],
     found: BisectResult,
     *,
@@ -57,8 +57,8 @@ def what_changed(
             notes.append(str(error)[:1000])
             return None
 
-    rows = told(lambda: rows_between(tree, data, good, bad)) if data else None
-    layers = told(lambda: _layers(tree, good, bad)) or ()
+    rows = told(lambda: rows_between(archive.tree, data, good, bad)) if data else None
+    layers = told(lambda: _layers(archive, good, bad)) or ()
     worse, count = _worse(asked, *ends)
     return Between(
         data=rows,
@@ -81,17 +81,18 @@ def _ends(checkpoints: Sequence[Checkpoint], found: BisectResult) -> tuple[int, 
     return None if good is None else (good, found.suspicions[0].index)
 
 
-def _layers(tree: Tree, good: Checkpoint, bad: Checkpoint) -> tuple[LayerChange, ...]:
+def _layers(archive: Archive, good: Checkpoint, bad: Checkpoint) -> tuple[LayerChange, ...]:
     try:
         from adapterbot.weights.adapter import open_adapter
         from adapterbot.weights.inspection import layer_changes
     except ImportError as error:  # a server evaluates, and this machine has no torch
         raise OurFailure("the weights were not compared: torch is not installed here") from error
-    before, after = (
-        open_adapter(read_adapter_dir(tree.on_disk(one.path), shown=one.path))
-        for one in (good, bad)
-    )
-    return layer_changes(before, after)
+    with ExitStack() as stack:
+        before, after = (
+            open_adapter(read_adapter_dir(stack.enter_context(archive.opened(one)), shown=one.path))
+            for one in (good, bad)
+        )
+        return layer_changes(before, after)
 
 
 def _worse(asked: Asked, last_good: int, first_bad: int) -> tuple[tuple[SampleDiff, ...], int]:

@@ -15,6 +15,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,6 +101,7 @@ class Command:
         logs: folder for one log file per run.
         reading: how to read a score; None goes by the exit code.
         pass_on: names of variables that the command gets besides those that find programs.
+        place: where a checkpoint lies for as long as the command runs; None: as it was named.
 
     Raises:
         InputError: the template cannot be split, or does not name {ckpt}.
@@ -117,6 +119,7 @@ class Command:
         timeout: float = TIMEOUT,
         retries: int = RETRIES,
         pass_on: Sequence[str] = (),
+        place: Callable[[Checkpoint], AbstractContextManager[Path]] | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         try:
@@ -152,6 +155,7 @@ class Command:
         self._timeout = timeout
         self._retries = retries
         self._pass_on = (*_KEPT, *pass_on)
+        self._place = place
         self._sleep = sleep
         logs.mkdir(parents=True, exist_ok=True)
 
@@ -163,7 +167,17 @@ class Command:
         """
         del kind
         checkpoint = self._checkpoints[index]
-        argv = self._filled(index, checkpoint)
+        if self._place is None:
+            return self._probed(index, seen, checkpoint.path)
+        try:
+            with self._place(checkpoint) as path:
+                return self._probed(index, seen, str(path))
+        except InputError as error:
+            return Observation(None, error.message)
+
+    def _probed(self, index: int, seen: int, path: str) -> Observation:
+        checkpoint = self._checkpoints[index]
+        argv = self._filled(index, checkpoint, path)
         for attempt in range(self._retries + 1):
             log = self._logs / f"{index:04d}-{seen:03d}{f'-retry{attempt}' if attempt else ''}.log"
             found, why = self._once(argv, log)
@@ -177,10 +191,10 @@ class Command:
             fix=f"see {log}; then go on with --resume",
         )
 
-    def _filled(self, index: int, checkpoint: Checkpoint) -> list[str]:
+    def _filled(self, index: int, checkpoint: Checkpoint, path: str) -> list[str]:
         """The words with their places filled in one pass: a name is never taken for a place."""
         values = {
-            "{ckpt}": checkpoint.path,
+            "{ckpt}": path,
             "{index}": str(index),
             "{step}": "" if checkpoint.step is None else str(checkpoint.step),
         }

@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from adapterbot.bisect import Checkpoint, Kind, Model, Observation
+from adapterbot.bisect import Archive, Checkpoint, Kind, Model, Observation
 from adapterbot.errors import InputError
 from adapterbot.eval.suite import Task
 from adapterbot.records import Direction, ScoreKind, TaskResult
-from adapterbot.tree import Tree
 from adapterbot.weights.peft_dir import read_adapter_dir
 
 if TYPE_CHECKING:
@@ -78,7 +77,7 @@ class Series:
 
 
 class Chunks:
-    """Probes checkpoints of a tree; each series is a kind of outcome.
+    """Probes checkpoints of an archive; each series is a kind of outcome.
 
     Attributes:
         answers: what each checkpoint was asked, by its index.
@@ -86,13 +85,13 @@ class Chunks:
 
     def __init__(
         self,
-        tree: Tree,
+        archive: Archive,
         checkpoints: Sequence[Checkpoint],
         series: Sequence[Series],
         good: Sequence[TaskResult],
         evaluator: Evaluator,
     ) -> None:
-        self._tree = tree
+        self._archive = archive
         self._checkpoints = checkpoints
         self._series = series
         self._good = good
@@ -112,10 +111,11 @@ class Chunks:
             return Observation(None, f"{series.shown}: no samples are left")
         self._next[index, kind] = start + len(asked)
         try:
-            files = read_adapter_dir(self._tree.on_disk(checkpoint.path), shown=checkpoint.path)
-            (result,) = self._evaluator.evaluate(
-                [series.task], files, drafts=self._good, samples={series.task.name: asked}
-            )
+            with self._archive.opened(checkpoint) as path:
+                files = read_adapter_dir(path, shown=checkpoint.path)
+                (result,) = self._evaluator.evaluate(
+                    [series.task], files, drafts=self._good, samples={series.task.name: asked}
+                )
         except InputError as error:
             return Observation(None, error.message)
         self.answers.setdefault(index, []).append(result)

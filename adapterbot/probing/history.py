@@ -6,6 +6,7 @@ The gate and the bisect that a person starts by hand share everything here.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -13,7 +14,16 @@ from typing import Protocol
 from pydantic import JsonValue
 
 from adapterbot import bisect, delta, verdict
-from adapterbot.bisect import DEFAULT_LIMITS, Checkpoint, Entry, Journal, Limits, Search, Setting
+from adapterbot.bisect import (
+    DEFAULT_LIMITS,
+    Archive,
+    Checkpoint,
+    Entry,
+    Journal,
+    Limits,
+    Search,
+    Setting,
+)
 from adapterbot.config import AdapterConfig, ArchiveData
 from adapterbot.errors import InputError
 from adapterbot.eval import scorers
@@ -33,7 +43,6 @@ from adapterbot.records import (
     TaskResult,
 )
 from adapterbot.stages import Stages
-from adapterbot.tree import Tree
 from adapterbot.weights.peft_dir import AdapterFiles, adapter_digest, read_adapter_dir
 
 
@@ -136,7 +145,7 @@ def _shown(broken: Broken) -> str:
 
 
 def find_break(
-    tree: Tree,
+    archive: Archive,
     checkpoints: Sequence[Checkpoint],
     regression: Regression,
     evaluator: Evaluator,
@@ -164,7 +173,7 @@ def find_break(
     """
     n, last = len(checkpoints), len(checkpoints) - 1
     bad_is_last = ends_known or (
-        known_bad is not None and _digest(tree, checkpoints[last]) == known_bad
+        known_bad is not None and _digest(archive, checkpoints[last]) == known_bad
     )
     good = {result.task: result for result in regression.good}
     bad = {result.task: result for result in regression.bad}
@@ -199,17 +208,18 @@ def find_break(
                 journal.add(given)
             else:
                 search.take(given)
-    probe = Chunks(tree, checkpoints, series, regression.good, evaluator)
+    probe = Chunks(archive, checkpoints, series, regression.good, evaluator)
     found = bisect.run(search, probe, limits=limits, journal=journal, progress=say)
     answers = probe.answers | ({last: list(regression.bad)} if bad_is_last else {})
     asked = Asked(regression.good, answers)
-    between = what_changed(tree, checkpoints, found, data=data, asked=asked)
+    between = what_changed(archive, checkpoints, found, data=data, asked=asked)
     return found.model_copy(update={"between": between})
 
 
-def _digest(tree: Tree, checkpoint: Checkpoint) -> str | None:
+def _digest(archive: Archive, checkpoint: Checkpoint) -> str | None:
     try:
-        return adapter_digest(tree.on_disk(checkpoint.path))
+        with archive.opened(checkpoint) as path:
+            return adapter_digest(path)
     except InputError:
         return None  # its probe will say why
 
@@ -237,7 +247,7 @@ def corpora(tasks: Sequence[HasScorer]) -> dict[str, delta.Corpus]:
 
 
 def search(
-    tree: Tree,
+    archive: Archive,
     adapter: AdapterConfig,
     suite: Suite,
     checkpoints: Sequence[Checkpoint],
@@ -268,12 +278,14 @@ def search(
             fix=f"name one of {', '.join(task.name for task in suite.tasks)}",
         )
     last = len(checkpoints) - 1
-    first_end, last_end = (
-        read_adapter_dir(tree.on_disk(checkpoints[i].path), shown=checkpoints[i].path)
-        for i in (0, last)
-    )
-    with stages("evaluate") as progress:
-        good, bad = evaluate_both(evaluator, tasks, first_end, last_end, progress)
+    with ExitStack() as stack:
+        first_end, last_end = (
+            read_adapter_dir(stack.enter_context(archive.opened(end)), shown=end.path)
+            for end in (checkpoints[0], checkpoints[last])
+        )
+        digests = [adapter_digest(end.path) for end in (first_end, last_end)]
+        with stages("evaluate") as progress:
+            good, bad = evaluate_both(evaluator, tasks, first_end, last_end, progress)
     policies = verdict.policies(suite.tasks, adapter.policy.metrics)
     if metric:  # asked for by name, so it decides, whatever the suite says
         policies[metric] = replace(policies[metric], gated=True)
@@ -284,7 +296,7 @@ def search(
     if regression.harms:
         with stages("bisect"):
             found = find_break(
-                tree,
+                archive,
                 checkpoints,
                 regression,
                 evaluator,
@@ -310,8 +322,8 @@ def search(
         key=adapter.key,
         adapter=adapter.path,
         base_model=base_model,
-        baseline=_end(checkpoints[0], tree),
-        candidate=_end(checkpoints[last], tree),
+        baseline=_end(checkpoints[0], digests[0]),
+        candidate=_end(checkpoints[last], digests[1]),
         verdict=outcome,
         metrics=metrics,
         bisect=found,
@@ -320,9 +332,5 @@ def search(
     )
 
 
-def _end(checkpoint: Checkpoint, tree: Tree) -> AdapterRef:
-    return AdapterRef(
-        label=checkpoint.label,
-        path=checkpoint.path,
-        digest=adapter_digest(tree.on_disk(checkpoint.path)),
-    )
+def _end(checkpoint: Checkpoint, digest: str) -> AdapterRef:
+    return AdapterRef(label=checkpoint.label, path=checkpoint.path, digest=digest)

@@ -85,7 +85,9 @@ def gate(world, wrap):
 
     where = sides(WorkTree(base), WorkTree(head))
     (adapter,) = discover(where.head.survey()).adapters
-    services = Services(engine=lambda: make_wrapped, listener=Silent())
+    services = Services(
+        engine=lambda: make_wrapped, listener=Silent(), cache=base / "no-checkpoints"
+    )
     report = pipeline.gate(where, [adapter], services, Source())
     return report.adapters[0], used[0].samples
 

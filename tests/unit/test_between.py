@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from adapterbot.bisect import Checkpoint
+from adapterbot.bisect import Archive, Checkpoint
 from adapterbot.config import ArchiveData
 from adapterbot.errors import InputError
 from adapterbot.gittree import GitTree
@@ -176,7 +176,7 @@ def test_only_what_got_worse_there_counts_and_what_fails_is_a_note(tmp_path: Pat
         },
     )
     found = what_changed(
-        WorkTree(tmp_path),
+        Archive(WorkTree(tmp_path), tmp_path),
         checkpoints,
         broken(2, 1, [c.label for c in checkpoints]),
         data=ArchiveData(files="{step}.jsonl"),
@@ -193,7 +193,7 @@ def test_only_what_got_worse_there_counts_and_what_fails_is_a_note(tmp_path: Pat
 
 
 def test_nothing_is_told_where_no_good_checkpoint_comes_before(tmp_path: Path) -> None:
-    tree = WorkTree(tmp_path)
+    archive = Archive(WorkTree(tmp_path), tmp_path)
     asked = Asked([], {})
     oldest = BisectResult(
         verdict=BisectVerdict.BROKEN_AT,
@@ -203,7 +203,7 @@ def test_nothing_is_told_where_no_good_checkpoint_comes_before(tmp_path: Path) -
     )
     checkpoints = [Checkpoint(path=name, label=name) for name in "ab"]
     for found in (oldest, BisectResult(verdict=BisectVerdict.ALL_OK, checkpoints=2)):
-        assert what_changed(tree, checkpoints, found, data=None, asked=asked) is None
+        assert what_changed(archive, checkpoints, found, data=None, asked=asked) is None
 
 
 def test_weights_that_diverged_are_a_note_and_no_figure(tmp_path: Path) -> None:
@@ -217,7 +217,7 @@ def test_weights_that_diverged_are_a_note_and_no_figure(tmp_path: Path) -> None:
             save_file(weights, target / "adapter_model.safetensors")
     checkpoints = [Checkpoint(path=f"run-{i}", label=f"run-{i}") for i in range(2)]
     found = what_changed(
-        WorkTree(tmp_path),
+        Archive(WorkTree(tmp_path), tmp_path),
         checkpoints,
         broken(1, 0, ["run-0", "run-1"]),
         data=None,
