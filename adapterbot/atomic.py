@@ -44,11 +44,11 @@ def write_all(files: Mapping[Path, bytes]) -> None:
 
 def _temporary(path: Path) -> Path:
     """An empty file beside `path`, so that replacing it moves nothing between file systems."""
-    if path.is_symlink():
-        raise InputError("is a symbolic link", file=str(path), fix="name the file itself")
-    if path.is_dir():
-        raise InputError("is a directory", file=str(path), fix="name a file")
     try:
+        if path.is_symlink():
+            raise InputError("is a symbolic link", file=str(path), fix="name the file itself")
+        if path.is_dir():
+            raise InputError("is a directory", file=str(path), fix="name a file")
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     except (PermissionError, NotADirectoryError, FileExistsError) as error:

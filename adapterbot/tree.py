@@ -202,10 +202,13 @@ class WorkTree:
     def _resolve(self, path: str) -> Path:
         path = normalise(path)
         here = self.root
-        for part in PurePosixPath(path).parts:
-            here = here / part
-            if here.is_symlink():
-                raise link_refused(path)
+        try:
+            for part in PurePosixPath(path).parts:
+                here = here / part
+                if here.is_symlink():
+                    raise link_refused(path)
+        except PermissionError as error:
+            raise unreadable(path) from error
         return here
 
     def has(self, path: str) -> bool:
@@ -213,7 +216,12 @@ class WorkTree:
         return here.is_file() or (here.is_dir() and next(self._walk(here), None) is not None)
 
     def _walk(self, directory: Path) -> Iterator[Path]:
-        for folder, names, files in os.walk(directory):
+        def refuse(error: OSError) -> None:
+            # What is passed over would be missing from a digest, and nobody would know.
+            where = Path(error.filename).relative_to(self.root).as_posix()
+            raise unreadable(where) from error
+
+        for folder, names, files in os.walk(directory, onerror=refuse):
             names[:] = sorted(name for name in names if name != ".git")
             for name in (*names, *files):
                 if (Path(folder) / name).is_symlink():

@@ -38,7 +38,7 @@ EnvHash = Annotated[
 NoCache = Annotated[
     bool, typer.Option("--no-cache", help="Hash every file, also those that did not move.")
 ]
-LockPath = Annotated[Path, typer.Argument(help="The lock.")]
+LockPath = Annotated[Path, typer.Argument(readable=False, help="The lock.")]
 
 
 @lock_app.command("write")
@@ -167,6 +167,7 @@ def env_lock(
         Path | None,
         typer.Option(
             "--from",
+            readable=False,
             help="uv.lock, pylock.toml or requirements.txt, instead of this Python.",
         ),
     ] = None,

@@ -53,7 +53,10 @@ Config = Annotated[
     str | None,
     typer.Option(envvar="ADAPTERBOT_CONFIG", help="adapterbot.yaml; at the root or in `.github/`."),
 ]
-SoupYaml = Annotated[Path, typer.Option("--config", "-c", help="The training config.")]
+# Whether a file may be read is found out by reading it, and told like everything else about it.
+SoupYaml = Annotated[
+    Path, typer.Option("--config", "-c", readable=False, help="The training config.")
+]
 CommentOption = Annotated[
     CommentMode,
     typer.Option(

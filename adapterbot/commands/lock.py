@@ -24,7 +24,7 @@ from adapterbot.lock.pinned import (
 )
 from adapterbot.lock.schema import MAX_LOCK_BYTES, Lock, line_text, sha256_text
 from adapterbot.lock.training import TrainingConfig
-from adapterbot.tree import Tree, WorkTree
+from adapterbot.tree import Tree, WorkTree, not_a_file
 
 
 def now() -> str:
@@ -122,8 +122,8 @@ def write(
     if pinned.training:
         # Before the lock: until that is there, what lies here belongs to another one, and is
         # passed over.
-        _write_rows(tree, pinned, made, folder / sidecar.ROWS, wanted=rows)
         atomic.write_text(folder / sidecar.FILE, sidecar.dumps(sidecar_of(pinned, made)))
+        _write_rows(tree, pinned, made, folder / sidecar.ROWS, wanted=rows)
     atomic.write_text(output, lock.dumps(made))
     if cache:
         cache.save()
@@ -194,6 +194,8 @@ def check(
     # Without a config the lock's own folder is the project.
     tree, (lock_name, name) = _tree_of(path, config if given.needs_config else path)
     if not tree.has(lock_name):
+        if path.is_dir():
+            raise not_a_file(str(path), path, tree.label)
         raise InputError(
             "does not exist", file=str(path), fix="write it with `adapterbot lock write`"
         )

@@ -158,27 +158,35 @@ def test_a_file_that_changes_while_it_is_hashed_is_refused(tmp_path: Path) -> No
         writer.join()
 
 
-def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
+def test_what_may_not_be_read_is_named_and_never_passed_over(tmp_path: Path) -> None:
     """As a user who may not read it, also where the tests run as root."""
-    path = tmp_path / "secret"
-    path.write_bytes(b"x")
-    path.chmod(0)
+    (tmp_path / "secret").write_bytes(b"x")
+    (tmp_path / "data" / "closed").mkdir(parents=True)
+    (tmp_path / "data" / "closed" / "row.jsonl").write_bytes(b"{}")
+    (tmp_path / "secret").chmod(0)
+    (tmp_path / "data" / "closed").chmod(0)
     code = (
         "import sys\nfrom pathlib import Path\nfrom adapterbot.errors import InputError\n"
         "from adapterbot.lock.hashing import hash_files\nfrom adapterbot.tree import WorkTree\n"
         "import os\n"
         "tree = WorkTree(Path('.'))\n"
         "if os.geteuid() == 0: os.setuid(65534)\n"
-        "try: hash_files(tree, ['secret'])\n"
-        "except InputError as error: print(error)\n"
+        "for look in (lambda: hash_files(tree, ['secret']), lambda: tree.files('data'),\n"
+        "        lambda: tree.has('data/closed'), lambda: tree.has('data/closed/row.jsonl')):\n"
+        "    try: look()\n"
+        "    except InputError as error: print(error)\n"
     )
     for folder in (tmp_path, *tmp_path.parents):
         if folder.stat().st_uid == os.getuid() and folder != Path("/"):
             folder.chmod(folder.stat().st_mode | 0o555)
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
-    )
-    assert done.stdout == "secret: cannot be read (make it readable)\n"
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+        )
+    finally:
+        (tmp_path / "data" / "closed").chmod(0o755)
+    paths = ("secret", "data/closed", "data/closed", "data/closed/row.jsonl")
+    assert done.stdout == "".join(f"{path}: cannot be read (make it readable)\n" for path in paths)
 
 
 def test_what_is_no_file_says_so(tmp_path: Path) -> None:
