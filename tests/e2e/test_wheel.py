@@ -63,8 +63,13 @@ def test_the_wheel_holds_what_runs_and_nothing_else(wheel: Path) -> None:
 
 
 def test_the_source_release_makes_the_same_wheel(wheel: Path, tmp_path: Path) -> None:
-    build = [sys.executable, "-m", "hatchling", "build", "-d", str(tmp_path)]
-    subprocess.run([*build, "-t", "sdist"], cwd=ROOT, check=True, capture_output=True)
+    tools = tmp_path / "tools"
+    constraint = ["--constraint", str(ROOT / "constraints.txt")]
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(tools)]
+    subprocess.run([*install, *constraint, "hatchling"], check=True)
+    build = [sys.executable, "-m", "hatchling", "build", "-d", str(tmp_path), "-t", "sdist"]
+    environment = {**os.environ, "PYTHONPATH": str(tools)}
+    subprocess.run(build, cwd=ROOT, env=environment, check=True, capture_output=True)
     (packed,) = tmp_path.glob("*.tar.gz")
     again = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", str(tmp_path)]
     constraints = ["--build-constraint", str(ROOT / "constraints.txt")]
