@@ -14,6 +14,7 @@ from pathlib import Path
 
 from adapterbot import __version__, bisect, lock, verdict
 from adapterbot.config import AdapterConfig, OnDrift
+from adapterbot.differing import differing_samples
 from adapterbot.errors import AdapterbotError, InputError
 from adapterbot.eval.saved import saved_task
 from adapterbot.eval.suite import Suite, load_suite
@@ -21,7 +22,6 @@ from adapterbot.judging import early, noise, tenants
 from adapterbot.lock.digests import base_in_tree, resolve_base
 from adapterbot.lock.training import load_training
 from adapterbot.overall import weighted_change
-from adapterbot.probing.differing import differing_samples
 from adapterbot.probing.history import Evaluator, Regression, find_break
 from adapterbot.records import (
     AdapterRef,
@@ -57,7 +57,7 @@ class Services:
         listener: is told how far we are.
         cache: folder for checkpoints that are kept elsewhere.
         suite_tree: the files that a suite lies among which was named by hand.
-        keep: is handed every sample's result of both sides, and a name for them.
+        keep: is handed an adapter's key, a side, and every sample's result of it.
         on_adapter: is told the key of every adapter whose turn it is.
     """
 
@@ -65,7 +65,9 @@ class Services:
     listener: Listener
     cache: Path
     suite_tree: Tree | None = None
-    keep: Callable[[str, SavedResults, Sequence[TaskResult]], None] = field(default=lambda *_: None)
+    keep: Callable[[str, str, SavedResults, Sequence[TaskResult]], None] = field(
+        default=lambda *_: None
+    )
     on_adapter: Callable[[str], None] = field(default=lambda _: None)
     _evaluators: dict[str, Evaluator] = field(default_factory=dict)
 
@@ -353,7 +355,7 @@ def _keep(
             suite=suite,
             tasks=tasks,
         )
-        services.keep(f"{key}.{name}", head, found)
+        services.keep(key, name, head, found)
 
 
 def _bisect(

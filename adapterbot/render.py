@@ -1,4 +1,4 @@
-"""Report -> Markdown, HTML and JSON, within GitHub's limits.
+"""Report -> Markdown and JSON, within GitHub's limits.
 
 Every string of a report is hostile; `templating` makes each of them inert. No clock, no random:
 equal reports give equal bytes.
@@ -6,18 +6,14 @@ equal reports give equal bytes.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from markupsafe import Markup
-
 from adapterbot.marker import DEFAULT_NAME, marker
 from adapterbot.pages.inert import Inert
 from adapterbot.pages.section import give_way, headline, page
-from adapterbot.pages.templating import LOADER, filled, fitted, size, web
+from adapterbot.pages.templating import filled, fitted, size
 from adapterbot.records import AdapterReport, Report
 
 # GitHub takes 65,536 characters in a comment and 1 MiB in a step summary.
@@ -105,19 +101,6 @@ def progress(
         detail=detail,
         head_sha=head_sha,
         links=links,
-    )
-
-
-def html(report: Report) -> str:
-    """One self-contained page: no script, no request, its one style pinned by hash."""
-    style, _, _ = LOADER.get_source(web(), "report.css")
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    template = web().get_template("report.html.j2")
-    return template.render(
-        style=Markup(style),  # noqa: S704 - our own file
-        style_hash=digest,
-        report=report,
-        pages=[page(adapter) for adapter in report.adapters],
     )
 
 

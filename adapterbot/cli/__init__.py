@@ -30,6 +30,7 @@ from adapterbot.cli import (  # noqa: F401
     mole,
     pr,
     publish,
+    report,
     serve,
 )
 from adapterbot.cli.app import app

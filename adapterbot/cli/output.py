@@ -44,7 +44,7 @@ def show(written: Written, as_json: bool) -> None:
             console.print(Markdown(path.read_text(encoding="utf-8")))
     say(f"comment  {', '.join(str(path) for path in written.comment_paths) or 'none'}")
     say(f"report   {written.report_path}")
-    say(f"picture  {written.html_path}")
+    say(f"page     {written.page_path}")
 
 
 def tell(error: AdapterbotError, *, as_json: bool) -> None:

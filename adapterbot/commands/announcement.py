@@ -32,7 +32,11 @@ def announce(
     if environment.get("GITHUB_OUTPUT"):
         workflow.write_outputs(
             Path(environment["GITHUB_OUTPUT"]),
-            {**outputs(report, comments), "report-path": str(written.report_path)},
+            {
+                **outputs(report, comments),
+                "report-path": str(written.report_path),
+                "page-path": str(written.page_path),
+            },
         )
     if annotate and environment.get("GITHUB_ACTIONS") == "true":
         for adapter in report.adapters:

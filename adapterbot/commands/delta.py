@@ -11,11 +11,11 @@ from adapterbot import __version__, delta, verdict
 from adapterbot.commands import place as places
 from adapterbot.commands.written import Written, write
 from adapterbot.config import key_of
+from adapterbot.differing import differing_samples
 from adapterbot.errors import InputError
 from adapterbot.eval.saved import load_results
 from adapterbot.overall import weighted_change
 from adapterbot.pipeline import MAX_SHOWN_SAMPLES
-from adapterbot.probing.differing import differing_samples
 from adapterbot.probing.history import corpora
 from adapterbot.records import (
     AdapterReport,

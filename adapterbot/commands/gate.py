@@ -19,7 +19,7 @@ from adapterbot.commands.place import PULL_REQUEST_EVENTS
 from adapterbot.commands.pledge import PLEDGE
 from adapterbot.commands.progress import ProgressListener
 from adapterbot.commands.token import client_for
-from adapterbot.commands.written import Written, write
+from adapterbot.commands.written import Written, results_path, write
 from adapterbot.config import key_of
 from adapterbot.console import harmless_lines, listener_for
 from adapterbot.context import Activity, Context
@@ -163,13 +163,15 @@ def _judged(
         configured = where.config.engine if where.config else None
         settings = engine_settings(configured, options.engine, options.device)
         server = chosen_server(where.config, options.server)
-        results = places.out_directory(options.out, environment) / "results"
+        out = places.out_directory(options.out, environment)
         services = Services(
             engine(None, environment, settings=settings, server=server, ray=options.ray),
             listener,
             checkpoints_directory(environment),
             suite_tree,
-            keep=lambda name, head, found: save_results(results / f"{name}.jsonl", head, found),
+            keep=lambda key, side, head, found: save_results(
+                results_path(out, key, side), head, found
+            ),
         )
         overrides = Overrides(
             adapter=options.adapter,

@@ -285,7 +285,8 @@ def _write(
     truncation: Callable[[], float],
 ) -> MergeRecord:
     """The directory, put together beside its place and moved there when it is whole."""
-    from adapterbot.merge.plot import scores_svg
+    from adapterbot.pages.curves import curves
+    from adapterbot.pages.templating import drawing
     from adapterbot.weights.saving import save_adapter
 
     try:
@@ -304,7 +305,9 @@ def _write(
         write_text(building / RECORD_NAME, written.model_dump_json(indent=2) + "\n")
         if written.search:
             title = f"Merge of {len(written.inputs)} adapters, selection split"
-            write_text(building / PLOT_NAME, scores_svg(written.search.history, title))
+            chart = curves(written.search.history)
+            drawn = drawing("curves.svg.j2", style="curves.css", title=title, curves=chart)
+            write_text(building / PLOT_NAME, drawn)
         building.chmod(0o755)
         building.rename(output)
     except OSError as error:

@@ -16,8 +16,9 @@ from adapterbot.lock.row_files import read_rows
 from adapterbot.mole.artifact import MixtureFiles, attach_mixture, read_mixture_dir, save_mixture
 from adapterbot.mole.config import MixtureConfig, read_config
 from adapterbot.mole.examples import Example, encode, split
-from adapterbot.mole.routes import Routes, TokenRoute, heat_map
+from adapterbot.mole.routes import routes_page
 from adapterbot.records import Record
+from adapterbot.records.routes import Routes, TokenRoute
 from adapterbot.tree import WorkTree
 from adapterbot.weights.peft_dir import adapter_digest, check_base, read_adapter_dir
 
@@ -153,7 +154,7 @@ def route(
 
 def write_heat_map(routes: Routes, path: Path) -> None:
     """The routes as a page of their own."""
-    write_text(path, heat_map(routes))
+    write_text(path, routes_page(routes))
 
 
 def _config(path: Path) -> MixtureConfig:

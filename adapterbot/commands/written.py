@@ -7,11 +7,18 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from adapterbot import atomic, render
+from adapterbot import atomic, render, validation
+from adapterbot.differing import Pair, pairs
 from adapterbot.errors import ExitCode, InputError
-from adapterbot.records import Comparison, Outcome, Report
+from adapterbot.eval.saved import load_results
+from adapterbot.records import AdapterReport, Comparison, Outcome, Report
+from adapterbot.records.merge import MergeRecord
+from adapterbot.records.routes import Routes
 from adapterbot.render import Links
+from adapterbot.report import Beside, html
 
+PAGE = "report.html"
+RESULTS = "results"
 MAX_REPORT_BYTES = 16 * 1024 * 1024
 NO_LINKS = Links()
 
@@ -24,11 +31,11 @@ class Written:
     report_path: Path
     comment_paths: tuple[Path, ...]
     summary_path: Path
-    html_path: Path
+    page_path: Path
 
 
 def write(report: Report, directory: Path, links: Links = NO_LINKS) -> Written:
-    """report.json, summary.md, comment.html, and comment.md (one per adapter when several).
+    """report.json, report.html, summary.md, and comment.md (one per adapter when several).
 
     Raises:
         AdapterbotError: the directory cannot be written.
@@ -45,12 +52,50 @@ def write(report: Report, directory: Path, links: Links = NO_LINKS) -> Written:
         report_path=directory / "report.json",
         comment_paths=tuple(comments),
         summary_path=directory / "summary.md",
-        html_path=directory / "comment.html",
+        page_path=directory / PAGE,
     )
     atomic.write_text(written.report_path, render.json_text(report))
     atomic.write_text(written.summary_path, render.summary(report, links=links))
-    atomic.write_text(written.html_path, render.html(report))
+    atomic.write_text(written.page_path, page_of(report, directory))
     return written
+
+
+def results_path(directory: Path, key: str, side: str) -> Path:
+    """Where every sample of one side (`baseline` or `candidate`) of an adapter is kept."""
+    return directory / RESULTS / f"{key}.{side}.jsonl"
+
+
+def page_of(
+    report: Report,
+    directory: Path,
+    *,
+    merge: MergeRecord | None = None,
+    routes: Routes | None = None,
+) -> str:
+    """report.html, with every sample that the results in `directory` hold.
+
+    Raises:
+        InputError: results are there and cannot be read.
+    """
+    samples = {adapter.key: _samples(adapter, directory) for adapter in report.adapters}
+    known = {key: found for key, found in samples.items() if found is not None}
+    return html(report, Beside(samples=known, merge=merge, routes=routes))
+
+
+def _samples(adapter: AdapterReport, directory: Path) -> list[Pair] | None:
+    """Every sample of an adapter; None where no results are its own.
+
+    A folder may still hold those of an earlier run, which were of other weights.
+    """
+    sides = {"baseline": adapter.baseline, "candidate": adapter.candidate}
+    paths = {side: results_path(directory, adapter.key, side) for side in sides}
+    if not all(path.is_file() for path in paths.values()):
+        return None
+    loaded = {side: load_results(path) for side, path in paths.items()}
+    if any(head.adapter != sides[side] for side, (head, _) in loaded.items()):
+        return None
+    (before, first), (after, second) = loaded["baseline"], loaded["candidate"]
+    return list(pairs(first, second)) if before.tasks == after.tasks else None
 
 
 def exit_code(report: Report) -> ExitCode:
@@ -103,10 +148,4 @@ def parse_report(content: bytes, name: str) -> Report:
     try:
         return Report.model_validate_json(content)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise InputError(
-            first["msg"].lower(),
-            file=name,
-            field=".".join(str(part) for part in first["loc"]) or None,
-            fix=_FIX,
-        ) from error
+        raise validation.bad_input(error, file=name, fix=_FIX) from error

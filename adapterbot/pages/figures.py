@@ -168,6 +168,11 @@ def score(value: float | None) -> Inert:
     return Inert(f"{value:.3g}".replace("-", _MINUS))
 
 
+def number(value: float | None) -> Inert:
+    """Any number by four significant digits."""
+    return NONE if value is None else Inert(f"{value:.4g}".replace("-", _MINUS))
+
+
 def duration(seconds: float) -> Inert:
     """`3.4 s`, `2 min 5 s`, `1 h 2 min`."""
     if seconds < 59.95:

@@ -88,6 +88,11 @@ def visible(value: str, *, in_code: bool = False) -> str:
     return _STACKED_MARKS.sub(lambda found: f"{found[1]}⟨{len(found[2])} more marks⟩", seen)
 
 
+def visible_lines(value: str) -> str:
+    """As `visible`, with the line ends kept: for a place that shows lines as lines."""
+    return "\n".join(map(visible, value.replace("\r\n", "\n").split("\n")))
+
+
 def clip(value: str, limit: int) -> str:
     """At most `limit` characters, the last one an ellipsis when something was cut."""
     return value if len(value) <= limit else value[: limit - 1] + "…"

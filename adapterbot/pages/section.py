@@ -49,12 +49,12 @@ HEADLINES = {
     Outcome.NOT_JUDGED: ("🚫", "Could not judge"),
 }
 STANDINGS = {
-    Standing.REGRESSED: f"❌{_NBSP}regressed",
-    Standing.IMPROVED: f"✅{_NBSP}improved",
-    Standing.OK: f"✅{_NBSP}ok",
-    Standing.INCONCLUSIVE: f"⚠️{_NBSP}inconclusive",
-    Standing.NOT_JUDGED: f"🚫{_NBSP}not judged",
-    Standing.INFORMATIVE: "not gated",
+    Standing.REGRESSED: (f"❌{_NBSP}", "regressed"),
+    Standing.IMPROVED: (f"✅{_NBSP}", "improved"),
+    Standing.OK: (f"✅{_NBSP}", "ok"),
+    Standing.INCONCLUSIVE: (f"⚠️{_NBSP}", "inconclusive"),
+    Standing.NOT_JUDGED: (f"🚫{_NBSP}", "not judged"),
+    Standing.INFORMATIVE: ("", "not gated"),
 }
 _COMPARISONS = {
     Comparison.IDENTICAL: "identical",
@@ -99,6 +99,7 @@ class Row:
     interval: Inert
     detectable: Inert
     margin: Inert
+    symbol: Inert
     standing: Inert
     verdict: MetricVerdict
 
@@ -310,6 +311,7 @@ def _row(metric: MetricVerdict, *, under_task: bool) -> Row:
         interval=scale.interval(delta.interval),
         detectable=scale.detectable(delta.min_detectable, delta.direction),
         margin=scale.detectable(metric.margin, Direction.HIGHER),
+        symbol=Inert(STANDINGS[metric.standing][0]),
         standing=_standing(metric),
         verdict=metric,
     )
@@ -317,7 +319,7 @@ def _row(metric: MetricVerdict, *, under_task: bool) -> Row:
 
 def _standing(metric: MetricVerdict) -> Inert:
     delta = metric.delta
-    words = STANDINGS[metric.standing]
+    words = STANDINGS[metric.standing][1]
     if metric.standing is Standing.INCONCLUSIVE and delta.samples_needed:
         return Inert(f"{words}, about {figures.count(delta.samples_needed, 'sample')} would settle")
     if delta.outcome is Comparison.TOO_FEW:

@@ -1,5 +1,7 @@
 """The two Jinja environments that every document of ours is filled in with, and the byte budget.
 
+A page of its own carries its style and its script, and a policy that lets nothing else run or load.
+
 Every string that a template prints is hostile. The Markdown environment therefore passes each value
 through `inert.text` unless a filter has made it inert already, so a forgotten filter costs looks
 and not safety; the HTML one escapes, and spells out what would be invisible.
@@ -7,6 +9,8 @@ and not safety; the HTML one escapes, and spells out what would be invisible.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import Final, TypeVar
@@ -102,6 +106,7 @@ def _short(sha: str) -> str:
 _FIGURES = {
     "count": figures.count,
     "duration": figures.duration,
+    "number": figures.number,
     "p_value": figures.p_value,
     "score": figures.score,
     "share": figures.share,
@@ -145,9 +150,7 @@ def _visible(value: object) -> object:
         return inert.NONE
     if not isinstance(value, str) or isinstance(value, (Inert, Markup)):
         return value
-    if not value:
-        return inert.EMPTY
-    return "\n".join(map(inert.visible, value.replace("\r\n", "\n").split("\n")))
+    return inert.visible_lines(value) if value else inert.EMPTY
 
 
 @cache
@@ -162,7 +165,34 @@ def web() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    env.filters.clear()
-    env.filters.update(_FIGURES)
+    env.filters = {**_FIGURES, "max": max, "round": round, "sort": env.filters["sort"]}
     env.tests["broke"] = broke
     return env
+
+
+def page(
+    template: str, *, styles: Sequence[str], script: str | None = None, **values: object
+) -> str:
+    """A page that extends `page.html.j2`; its style and script are files of `templates/report/`."""
+    style = Markup().join(map(asset, styles))
+    code = asset(script) if script else None
+    policy = ["default-src 'none'", f"style-src '{_hash(style)}'"]
+    policy += [f"script-src '{_hash(code)}'"] if code else []
+    policy += ["base-uri 'none'", "form-action 'none'"]
+    csp = Markup("; ".join(policy))  # noqa: S704 - our own words and hashes
+    return web().get_template(template).render(csp=csp, style=style, script=code, **values)
+
+
+def drawing(template: str, *, style: str, **values: object) -> str:
+    """A picture of `templates/report/` as a file of its own, with its style inside."""
+    return web().get_template(f"report/{template}").render(style=asset(style), **values)
+
+
+def asset(name: str) -> Markup:
+    """A style sheet or a script of ours, as it goes into a page."""
+    source, _, _ = LOADER.get_source(web(), f"report/{name}")
+    return Markup(source)  # noqa: S704 - our own file
+
+
+def _hash(content: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}"

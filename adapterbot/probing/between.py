@@ -14,9 +14,9 @@ from typing import TypeVar
 
 from adapterbot.bisect import Archive, Checkpoint
 from adapterbot.config import ArchiveData
+from adapterbot.differing import differing_samples
 from adapterbot.errors import AdapterbotError, OurFailure
 from adapterbot.probing.archive_data import rows_between
-from adapterbot.probing.differing import differing_samples
 from adapterbot.records import Between, BisectResult, LayerChange, SampleDiff, TaskResult
 from adapterbot.weights.peft_dir import read_adapter_dir
 

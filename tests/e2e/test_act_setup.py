@@ -27,7 +27,7 @@ def main(argv):
     print("seen", json.dumps(seen))
     with open(os.environ["GITHUB_OUTPUT"], "a") as f:
         for name in ("verdict", "lock-status", "first-bad-checkpoint", "comment-url",
-                     "report-path"):
+                     "report-path", "page-path"):
             print(f"{name}=a {name}", file=f)
     with open(os.environ["GITHUB_STEP_SUMMARY"], "a") as f:
         print("# regressed", file=f)
@@ -189,6 +189,7 @@ def test_a_finding_fails_the_job_with_its_exit_code_and_still_has_outputs(reposi
             "first-bad-checkpoint",
             "comment-url",
             "report-path",
+            "page-path",
         )
     }
     assert '"first-bad-checkpoint": "a first-bad-checkpoint"' in run.log

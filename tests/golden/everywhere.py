@@ -33,6 +33,9 @@ from adapterbot.records import (
     Suspicion,
     WeightsFile,
 )
+from adapterbot.records.merge import Finalist, Generation, MergeInput, MergeRecord, SearchRecord
+from adapterbot.records.routes import Routes, TokenRoute
+from adapterbot.report import Beside
 from tests.golden.reports import BASE, HEAD, adapter, metric, sample
 
 # ---------------------------------------------------------------- a report of nothing but strings
@@ -198,3 +201,45 @@ def pull_with_text(variant: int, chosen: tuple[Any, ...] | None, text: str) -> A
     for delta in bare["deltas"]:
         del delta["delta"]  # computed
     return AdapterPullRequest.model_validate(bare)
+
+
+def merge_of(text: str = "cma-es") -> MergeRecord:
+    """A short search, with `text` in every free string."""
+    scores = ((0.5, 0.4), (0.625, 0.5), (0.75, 0.625))
+    best = 0.0
+    history = []
+    for number, (top, mean) in enumerate(scores):
+        best = max(best, top)
+        history.append(
+            Generation(
+                generation=number, population=8, evaluated=64, best=top, mean=mean,
+                best_so_far=best, sigma=0.3,
+            )
+        )  # fmt: skip
+    finalist = Finalist(
+        name=text, weights=((0.7, 0.3),), selection=0.75, report=0.72, difference=0.05, low=-0.01,
+        high=0.11,
+    )  # fmt: skip
+    failed = finalist.model_copy(update={"name": f"{text} 2", "failed": text})
+    return MergeRecord(
+        tool=text,
+        strategy=text,
+        inputs=(MergeInput(path=text, digest="0" * 64), MergeInput(path=text, digest="1" * 64)),
+        output=text,
+        search=SearchRecord(
+            search=text, groups=(text,), population=8, seed=1, budget_seconds=60, seconds=12.5,
+            stop="converged", converged=True, gain=0.1, gain_low=None, gain_high=None, restarts=0,
+            candidates=24, evaluated=192, selection_items=64, report_items=64, suite=text,
+            suite_digest="2" * 64, winner=text, best_parent=text, history=tuple(history),
+            finalists=(finalist, failed),
+        ),
+    )  # fmt: skip
+
+
+def beside(text: str = "expert") -> Beside:
+    """What lies beside a report, with `text` in every free string."""
+    token = TokenRoute(token=text, written=True, weights=((0.75, 0.25), (0.0, 1.0)))
+    routes = Routes(
+        experts=(text, "b"), tokens=(token, token.model_copy(update={"written": False}))
+    )
+    return Beside(merge=merge_of(text), routes=routes)

@@ -188,7 +188,7 @@ def test_by_hand_the_files_on_disk_are_judged(tmp_path, clean, run):
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "report.json",
         "comment.md",
-        "comment.html",
+        "report.html",
         "summary.md",
         "results",
     }

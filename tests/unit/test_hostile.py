@@ -21,14 +21,16 @@ from hypothesis import strategies as st
 from adapterbot import render
 from adapterbot.errors import InputError
 from adapterbot.marker import key_of
-from adapterbot.mole.routes import Routes, TokenRoute, heat_map
+from adapterbot.mole.routes import routes_page
 from adapterbot.pages import charts, inert
 from adapterbot.pr import render as pulls
 from adapterbot.pr.inputs import read_deltas, read_samples
 from adapterbot.pr.jsonfile import whole
+from adapterbot.records.routes import Routes, TokenRoute
+from adapterbot.report import html
 from scripts.comment_picture import github_html
 from tests.golden.attacks import ATTACKS
-from tests.golden.everywhere import FREE_IN_PULLS, VARIANTS, pull_with_text, with_text
+from tests.golden.everywhere import FREE_IN_PULLS, VARIANTS, beside, pull_with_text, with_text
 from tests.golden.github_view import (
     Page,
     assert_dead,
@@ -100,22 +102,30 @@ def test_an_attack_ends_as_text(attack: str, surface: str) -> None:
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_an_attack_ends_as_text_on_the_page(attack: str) -> None:
     text = ATTACKS[attack][:FITS]
-    for hostile, plain in zip(whole_reports(text), whole_reports(harmless(text)), strict=True):
-        shown = Page(render.html(hostile))
-        assert shown.elements == Page(render.html(plain)).elements
+    dull = harmless(text)
+    for hostile, plain in zip(whole_reports(text), whole_reports(dull), strict=True):
+        shown = Page(html(hostile, beside(text)))
+        assert names(shown) == names(Page(html(plain, beside(dull))))
         assert_nothing_hidden(shown.everything)
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_an_attack_ends_as_text_on_the_page_of_routes(attack: str) -> None:
-    def tags(text: str) -> list[str]:
+    def page(text: str) -> Page:
         token = TokenRoute(token=text, written=True, weights=((0.5, 0.5),))
-        page = Page(heat_map(Routes(experts=(text, "b"), tokens=(token, token))))
-        assert_nothing_hidden(page.everything)
-        return [e if isinstance(e, str) else e[0] for e in page.elements]
+        return Page(routes_page(Routes(experts=(text, "b"), tokens=(token, token))))
 
     text = ATTACKS[attack][:FITS]
-    assert tags(text) == tags(harmless(text))
+    shown = page(text)
+    assert names(shown) == names(page(harmless(text)))
+    assert_nothing_hidden(shown.everything)
+
+
+def names(page: Page) -> list[Any]:
+    """The elements with the names of their attributes: a label may quote a string."""
+    return [
+        (e[0], [name for name, _ in e[1]]) if isinstance(e[1], list) else e for e in page.elements
+    ]
 
 
 # ---------------------------------------------------------------- pull requests, field by field
@@ -224,11 +234,17 @@ def test_all_templates_are_under_attack_here() -> None:
     """A template that nobody attacks is a door that nobody tried."""
     folder = Path(render.__file__).parent / "templates"
     attacked = {
-        "bare", "bisect", "changes", "decided", "footer", "lock", "metrics", "probes", "problem",
-        "progress", "pull", "report.html", "samples", "section", "summary", "routes.html",
+        "bare.md", "bisect.md", "changes.md", "decided.md", "footer.md", "lock.md", "metrics.md",
+        "probes.md", "problem.md", "progress.md", "pull.md", "samples.md", "section.md",
+        "summary.md", "page.html", "report.html", "routes.html",
+        *(f"report/{part}.html" for part in (
+            "adapter", "bisect", "changes", "lock", "merge", "metrics", "parts", "routing", "run",
+            "samples",
+        )),
+        "report/curves.svg",
     }  # fmt: skip
     assert {
-        path.name.removesuffix(".j2").removesuffix(".md") for path in folder.glob("*.j2")
+        path.relative_to(folder).as_posix().removesuffix(".j2") for path in folder.rglob("*.j2")
     } == attacked
 
 

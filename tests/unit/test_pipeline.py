@@ -7,8 +7,8 @@ import pytest
 
 from adapterbot.commands.announcement import outputs
 from adapterbot.commands.written import exit_code
+from adapterbot.differing import differing_samples
 from adapterbot.errors import ExitCode, InputError, OurFailure
-from adapterbot.probing.differing import differing_samples
 from adapterbot.records import (
     AdapterReport,
     Direction,

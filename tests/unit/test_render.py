@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import os
 import re
 import time
@@ -27,6 +25,7 @@ from adapterbot.records import (
     Report,
 )
 from adapterbot.render import Links
+from adapterbot.report import html
 from tests.golden.reports import HEAD, REPORTS, adapter, metric, report, sample
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -59,11 +58,6 @@ def test_golden_comment(name: str) -> None:
 
 def test_golden_summary() -> None:
     check("several.summary.md", render.summary(REPORTS["several"](), links=LINKS))
-
-
-@pytest.mark.parametrize("name", ["regressed", "hostile", "bad_input"])
-def test_golden_html(name: str) -> None:
-    check(f"{name}.html", render.html(REPORTS[name]()))
 
 
 def test_golden_progress() -> None:
@@ -173,10 +167,11 @@ def test_a_problem_never_looks_judged(
     for text in (
         render.comment(told, told.adapters[0]),
         render.summary(told),
-        render.html(told),
+        html(told),
     ):
-        assert "🚫" in text
+        assert "Could not judge" in text
         assert "✅" not in text
+        assert "Passed" not in text
         for part in ("it broke", "a.yaml", "mend it"):
             assert part in text
 
@@ -223,7 +218,7 @@ def test_a_slice_without_its_task_names_both() -> None:
 def test_bisect_in_words(bisect: dict[str, Any], words: str) -> None:
     told = report(adapter(Outcome.REGRESSED, bisect=BisectResult.model_validate(bisect)))
     assert words in render.comment(told, told.adapters[0])
-    assert "None" not in render.html(told)
+    assert "None" not in html(told).partition("<script>")[0]
 
 
 def test_progress_without_a_figure() -> None:
@@ -238,17 +233,6 @@ def test_json_reads_back() -> None:
         text = render.json_text(make())
         assert text.endswith("}\n")
         assert Report.model_validate_json(text) == make()
-
-
-def test_html_is_self_contained() -> None:
-    page = render.html(REPORTS["hostile"]())
-    style = re.search(r"<style>(.*?)</style>", page, re.DOTALL)
-    assert style is not None
-    digest = base64.b64encode(hashlib.sha256(style[1].encode()).digest()).decode()
-    assert f"default-src 'none'; style-src 'sha256-{digest}'" in page
-    assert not re.search(r"<[^>]*\s(src|href|style|on\w+)=", page)
-    assert "url(" not in style[1]
-    assert "@import" not in style[1]
 
 
 def test_links_come_from_the_trusted_side_only() -> None:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from adapterbot import render
 from adapterbot.marker import key_of
+from adapterbot.report import html
 from scripts.comment_picture import github_html
 from tests.golden.everywhere import FREE, FULL, VARIANTS, strings, with_text
 from tests.golden.github_view import (
@@ -97,8 +98,8 @@ def test_a_summary_shows_text_and_code_only(variant: int, text: str) -> None:
 @documents
 @given(anywhere, anything)
 def test_html_shows_text_only(where: tuple[int, tuple[Any, ...] | None], text: str) -> None:
-    shown = Page(render.html(with_text(*where, text)))
-    assert shown.elements == Page(render.html(with_text(*where, harmless(text)))).elements
+    shown = Page(html(with_text(*where, text)))
+    assert shown.elements == Page(html(with_text(*where, harmless(text)))).elements
     assert_nothing_hidden(shown.everything)
 
 

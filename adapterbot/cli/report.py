@@ -1,0 +1,45 @@
+"""`adapterbot report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from adapterbot.cli.app import app
+from adapterbot.cli.options import Json
+from adapterbot.cli.output import say
+
+
+@app.command()
+def report(
+    report: Annotated[Path, typer.Argument(help="The report.json of a gate or a bisect.")] = Path(
+        ".adapterbot/report.json"
+    ),
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="The page; `report.html` beside the report."),
+    ] = None,
+    merge: Annotated[
+        Path | None, typer.Option(help="The candidate's merge.json, to show its search.")
+    ] = None,
+    routes: Annotated[
+        Path | None,
+        typer.Option(help="What `mole route --json` printed, to show it as a heat map."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a report as one page: no request, every sample in it, to be searched.
+
+    Samples are taken from the results in the report's folder.
+
+        adapterbot report .adapterbot/report.json -o report.html
+    """
+    from adapterbot.commands import report as command
+
+    written = command.run(report, output, merge=merge, routes=routes)
+    if as_json:
+        typer.echo(written.model_dump_json(indent=2))
+    else:
+        say(f"page     {written.page}")

@@ -1,0 +1,88 @@
+"""Which experts each token used, as a heat map: tokens across, layers down. Untrusted strings are
+still as they came; the template makes them inert."""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from adapterbot.records.routes import Routes
+
+RGB = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Expert:
+    """One line of the legend."""
+
+    name: str
+    colour: str
+    said: str
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One token in one layer: the mean of its experts' colours, and their weights in words."""
+
+    colour: str
+    said: str
+
+
+@dataclass(frozen=True)
+class HeatMap:
+    """A text's tokens, each with whether the model wrote it, and a row of cells for each layer."""
+
+    legend: tuple[Expert, ...]
+    tokens: tuple[tuple[str, bool], ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+
+def heat_map(routes: Routes) -> HeatMap:
+    """The map of one text."""
+    n = len(routes.experts)
+    layers = len(routes.tokens[0].weights) if routes.tokens else 0
+    return HeatMap(
+        legend=tuple(
+            Expert(name, _css(colour(expert, n)), percent(routes, expert))
+            for expert, name in enumerate(routes.experts)
+        ),
+        tokens=tuple((token.token, token.written) for token in routes.tokens),
+        rows=tuple(
+            tuple(_cell(token.weights[layer], routes.experts) for token in routes.tokens)
+            for layer in range(layers)
+        ),
+    )
+
+
+def colour(expert: int, of: int) -> RGB:
+    """A colour for each expert, evenly around the wheel, of the same lightness."""
+    red, green, blue = colorsys.hls_to_rgb(expert / of, 0.6, 0.65)
+    return round(red * 255), round(green * 255), round(blue * 255)
+
+
+def percent(routes: Routes, expert: int) -> str:
+    """`40% of what was read, 71% of what was written`."""
+    parts = []
+    for written, what in ((False, "read"), (True, "written")):
+        if shares := routes.shares(written=written):
+            parts.append(f"{shares[expert]:.0%} of what was {what}")
+    return ", ".join(parts)
+
+
+def _cell(weights: Sequence[float], names: Sequence[str]) -> Cell:
+    n = len(weights)
+    red, green, blue = (
+        round(sum(weight * colour(expert, n)[part] for expert, weight in enumerate(weights)))
+        for part in range(3)
+    )
+    said = ", ".join(
+        f"{names[expert]} {weight:.0%}"
+        for expert, weight in sorted(enumerate(weights), key=lambda pair: -pair[1])
+        if weight > 0
+    )
+    return Cell(_css((red, green, blue)), said)
+
+
+def _css(rgb: RGB) -> str:
+    return "#" + "".join(f"{min(part, 255):02x}" for part in rgb)
