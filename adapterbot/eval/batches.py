@@ -35,18 +35,24 @@ def no_family(_: object) -> Hashable:
     return None
 
 
+def one_pass(_: object) -> int:
+    """Where no request takes more passes than another."""
+    return 1
+
+
 def ordered(
     requests: Mapping[int, _Request],
     length: Callable[[_Request], int],
     family: Callable[[_Request], Hashable],
+    passes: Callable[[_Request], int],
 ) -> list[int]:
-    """Keys by length, families together: the one with the longest member first."""
-    lengths = {key: length(request) for key, request in requests.items()}
-    by_length = sorted(requests, key=lambda key: (-lengths[key], key))
+    """Keys by passes and length, most first; families together, by their first member."""
+    sizes = {key: (-passes(request), -length(request)) for key, request in requests.items()}
+    by_size = sorted(requests, key=lambda key: (sizes[key], key))
     rank: dict[Hashable, int] = {}
-    for key in by_length:
+    for key in by_size:
         rank.setdefault(family(requests[key]), len(rank))
-    return sorted(by_length, key=lambda key: rank[family(requests[key])])
+    return sorted(by_size, key=lambda key: rank[family(requests[key])])
 
 
 class Batcher:
@@ -62,22 +68,25 @@ class Batcher:
         compute: Callable[[Sequence[_Request]], Sequence[_Result]],
         *,
         family: Callable[[_Request], Hashable] = no_family,
+        passes: Callable[[_Request], int] = one_pass,
     ) -> Iterator[tuple[int, _Result]]:
         """Yields (key of the request, result), batch by batch, longest first.
 
-        The longest batch comes first so that memory runs out at once or never. The requests may be
+        The longest batch comes first so that memory runs out early or never. The requests may be
         changed by the caller while it reads; what was given at the call is what is run.
 
         Args:
             length: how many tokens a request takes in its batch.
             compute: answers one batch, in its order.
             family: requests with the same are kept together.
+            passes: grows with how many passes a request takes; those of like number go together,
+                whatever their lengths, as a batch takes as many as the slowest of them.
 
         Raises:
             OurFailure: a single request does not fit into memory.
         """
         requests = dict(requests)
-        waiting = ordered(requests, length, family)
+        waiting = ordered(requests, length, family, passes)
         while waiting:
             batch = self.head(waiting, requests, length)
             results = self._attempt([requests[key] for key in batch], compute)

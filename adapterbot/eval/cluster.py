@@ -23,7 +23,7 @@ import torch
 
 from adapterbot.eval.answers import Answer
 from adapterbot.eval.base_model import load_base
-from adapterbot.eval.batches import Batcher, no_family, ordered
+from adapterbot.eval.batches import Batcher, no_family, one_pass, ordered
 from adapterbot.eval.engine import LocalModel
 from adapterbot.eval.generation import GenerationRequest
 from adapterbot.eval.loglikelihood import LikelihoodRequest
@@ -125,9 +125,10 @@ class _ManyBatcher(Batcher):
         compute: Callable[[Sequence[_Request]], Sequence[_Result]],
         *,
         family: Callable[[_Request], Hashable] = no_family,
+        passes: Callable[[_Request], int] = one_pass,
     ) -> Iterator[tuple[int, _Result]]:
         requests = dict(requests)
-        waiting = ordered(requests, length, family)
+        waiting = ordered(requests, length, family, passes)
         running: deque[tuple[list[int], Future[Sequence[_Result]]]] = deque()
         with ThreadPoolExecutor(self._lanes) as threads:
             while waiting or running:

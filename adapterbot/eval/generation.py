@@ -2,13 +2,17 @@
 
 *The other adapter's answer is the draft* (design.md §7). It is appended to its prompt and read with
 it in one pass, which shows at every position what this model would have said there. So the result
-is that of plain decoding whatever the draft says, and costs one pass where nothing changed.
+is that of plain decoding whatever the draft says, and costs one pass where nothing changed. Rows
+that part from their drafts are not decoded there and then: the few of each batch would take as
+many passes as a full one. Whoever asked has them decoded together (`respondent`).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import torch
 
@@ -49,17 +53,34 @@ class GenerationRequest:
     @property
     def guess(self) -> Ids:
         """The part of the draft worth reading: behind the last token that is asked, nothing is."""
-        return self.draft[len(self.begun) : self.limit - 1] if self.draft else ()
+        return self.draft[: self.limit - 1]
+
+    @property
+    def read(self) -> int:
+        """How many positions are read when the draft is checked."""
+        return cost(self.stem, len(self.prompt)) + len(self.guess)
 
     @property
     def tokens(self) -> int:
         """The most positions that the row can come to hold."""
-        return cost(self.stem, len(self.prompt)) + len(self.guess) + self.limit
+        return cost(self.stem, len(self.prompt)) + self.limit
 
     @property
     def longest(self) -> int:
         """The most positions that its keys can come to hold."""
-        return len(self.prompt) + len(self.guess) + self.limit
+        return len(self.prompt) + self.limit
+
+    @property
+    def passes(self) -> int:
+        """In how many passes it may be decoded, as the power of 1.26 that is next above.
+
+        A batch takes as many as its slowest row; a few more or less are not worth parting rows of
+        like length. An answer that has begun is taken to become about as long as its draft.
+        """
+        left = self.limit
+        if self.begun:
+            left = min(left, max(len(self.draft) + 1, len(self.begun) + 1)) - len(self.begun)
+        return math.ceil(3 * math.log2(left))
 
 
 class Writing:
@@ -70,7 +91,6 @@ class Writing:
     ) -> None:
         self.request = request
         self.answer = list(request.begun)
-        self.guess = request.guess
         self.ended = False
         self._eos = eos
         self._text = text
@@ -116,44 +136,25 @@ class Generator:
         rows = [Writing(request, self._base.eos, self._text) for request in requests]
         if self._forward.recurrent:
             self._reread(rows)
-        elif self._tolerates_holes(rows):
-            self._decode(rows)
         else:
-            self._check(rows)
-            if rows_left := [row for row in rows if not row.ended]:
-                self._decode(rows_left)
+            self._decode(rows)
         return [tuple(row.answer) for row in rows]
 
     def check(self, requests: Sequence[GenerationRequest]) -> list[tuple[Ids, bool]]:
         """What one pass over prompt and draft settles: the answer's first tokens, at least one,
         and whether they are all of it."""
         rows = [Writing(request, self._base.eos, self._text) for request in requests]
-        self._check(rows)
+        self._settle(rows, self._read(rows, [row.request.guess for row in rows], None).hidden)
         return [(tuple(row.answer), row.ended) for row in rows]
 
-    def _tolerates_holes(self, rows: Sequence[Writing]) -> bool:
-        """A rejected draft leaves a hole in its row's keys."""
-        if not any(row.guess for row in rows):
-            return True
-        longest = max(len(row.request.prompt) + len(row.guess) for row in rows)
-        return self._forward.tolerates_holes(longest + max(row.request.limit for row in rows))
-
-    def _check(self, rows: Sequence[Writing]) -> None:
-        self._settle(rows, self._read(rows, None).hidden)
-        for row in rows:
-            row.guess = ()
-
     def _decode(self, rows: list[Writing]) -> None:
-        """Reads prompts and drafts, then one token per pass for every row, until all have ended."""
+        """Reads the prompts, then one token per pass for every row, until all have ended."""
         # The last token is never read, so the room is one less than the answer takes.
         left = max(row.request.limit - len(row.answer) for row in rows)
-        read = self._read(rows, left - 1)
+        read = self._read(rows, [()] * len(rows), left - 1)
         position, keys = read.position, read.keys
         assert keys is not None  # noqa: S101 asked for
-        rejected = self._settle(rows, read.hidden)
-        if any(rejected):
-            keys.disown(rejected)
-            position = position - torch.tensor(rejected, device=position.device)[:, None]
+        self._write(rows, read.hidden)
         while not all(row.ended for row in rows):
             kept = [index for index, row in enumerate(rows) if not row.ended]
             # Dropping rows copies the keys of those that stay: worth it once a quarter has ended.
@@ -173,24 +174,24 @@ class Generator:
         Quadratic in the length of the answer, and right.
         """
         while rows := [row for row in rows if not row.ended]:
-            self._check(rows)
+            self._write(rows, self._read(rows, [()] * len(rows), None).hidden)
 
-    def _read(self, rows: Sequence[Writing], more: int | None) -> Rows:
-        texts = [row.request.prompt + tuple(row.answer) + row.guess for row in rows]
+    def _read(self, rows: Sequence[Writing], guesses: Sequence[Ids], more: int | None) -> Rows:
+        texts = [
+            row.request.prompt + tuple(row.answer) + guess
+            for row, guess in zip(rows, guesses, strict=True)
+        ]
         return self._reader.read(texts, [row.request.stem for row in rows], more)
 
-    def _settle(self, rows: Sequence[Writing], hidden: torch.Tensor) -> list[int]:
+    def _settle(self, rows: Sequence[Writing], hidden: torch.Tensor) -> None:
         """Each row takes the model's own tokens up to the first that its draft did not foresee.
 
         The prompt's last token predicts the first of the answer, each drafted token the one after
         it. The head runs over a few positions first, and over more where all of those held.
-
-        Returns: how many drafted tokens of each row were rejected.
         """
-        asked = [len(row.guess) + 1 for row in rows]
+        asked = [len(row.request.guess) + 1 for row in rows]
         first = [hidden.shape[1] - count for count in asked]
         begun = [len(row.answer) for row in rows]
-        held = [0] * len(rows)
         alive, start, stop = list(range(len(rows))), 0, _FIRST_ASKED
         while alive:
             spans = [(i, min(stop, asked[i])) for i in alive]
@@ -201,11 +202,9 @@ class Generator:
             alive = []
             for i, end in spans:
                 predicted = [next(own) for _ in range(start, end)]
-                held[i] += _taken(rows[i], predicted, rows[i].guess[start:end])
-                if held[i] == end < asked[i] and not rows[i].ended:
+                if _taken(rows[i], predicted, rows[i].request.guess[start:end]) and end < asked[i]:
                     alive.append(i)
             start, stop = stop, 4 * stop
-        return [len(row.guess) - kept for row, kept in zip(rows, held, strict=True)]
 
     def _write(self, rows: Sequence[Writing], hidden: torch.Tensor) -> None:
         """The token that each row's last hidden state predicts, taken by the rows not yet ended."""
@@ -217,13 +216,13 @@ class Generator:
                 row.take(token)
 
 
-def _taken(row: Writing, predicted: Sequence[int], foreseen: Sequence[int]) -> int:
-    """How many of `predicted` were foreseen; they and the one behind them go into the row."""
-    for held, token in enumerate(predicted):
+def _taken(row: Writing, predicted: Sequence[int], foreseen: Sequence[int]) -> bool:
+    """Takes the tokens that were foreseen and the one behind them; whether the row goes on."""
+    for token, guess in zip_longest(predicted, foreseen):
         row.take(token)
-        if row.ended or held == len(foreseen) or token != foreseen[held]:
-            return held
-    return len(predicted)
+        if row.ended or token != guess:
+            return False
+    return True
 
 
 def chosen(

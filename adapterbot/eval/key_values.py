@@ -50,12 +50,6 @@ class KeyValues:
         layers = [layer.spread(index, room) for layer in self.cache.layers]
         return KeyValues(self.mask[index], room, Cache(layers=layers))
 
-    def disown(self, last: Sequence[int]) -> None:
-        """The last `last[i]` positions of row i do not count any more."""
-        count = torch.tensor(last, device=self._mask.device)[:, None]
-        place = torch.arange(self._length, device=self._mask.device)
-        self.mask.masked_fill_(place >= self._length - count, 0)
-
     def keep(self, rows: Sequence[int]) -> None:
         """Drops all other rows; a row that is named twice is there twice."""
         index = torch.tensor(rows, device=self._mask.device, dtype=torch.long)

@@ -10,12 +10,13 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Generic, Self, TypeVar
 
 from adapterbot.eval.answers import Answer, Request, cut_at_stop
 from adapterbot.eval.base_model import BaseModel
-from adapterbot.eval.batches import Batcher
-from adapterbot.eval.drafts import Worth, pilot
+from adapterbot.eval.batches import Batcher, one_pass
+from adapterbot.eval.drafts import Worth
 from adapterbot.eval.generation import GenerationRequest
 from adapterbot.eval.loglikelihood import LikelihoodRequest
 from adapterbot.eval.passes import LocalPasses, Passes
@@ -86,35 +87,56 @@ class Respondent:
             else:
                 requests[index] = self._request(question, prompt)
         requests = self._with_stems(requests, lambda request: request.prompt)
-        worth = Worth(self._limits.device)
-        for index, (ids, complete) in self._piloted(requests, worth):
-            requests[index] = replace(requests[index], begun=ids, draft=())
+        for index, (ids, complete) in self._checked(requests):
+            requests[index] = replace(requests[index], begun=ids)
             if complete:
                 yield index, self._answer(requests.pop(index), Timed(ids, None))
-        if not worth.pays:
-            requests = {i: replace(request, draft=()) for i, request in requests.items()}
-
-        def answer(batch: Sequence[GenerationRequest]) -> list[Ids]:
-            if not worth.pays:
-                batch = [replace(request, draft=()) for request in batch]
-            return self.passes.answer(batch)
-
-        for index, timed in self._run(requests, answer):
-            worth.book(requests[index].guess, timed.value[len(requests[index].begun) :])
+        for index, timed in self._run(requests, self.passes.answer, _passes):
             yield index, self._answer(requests[index], timed)
 
-    def _piloted(
-        self, requests: Mapping[int, GenerationRequest], worth: Worth
+    def _checked(
+        self, requests: Mapping[int, GenerationRequest]
     ) -> Iterator[tuple[int, tuple[Ids, bool]]]:
-        """A few of the drafts, checked to learn whether drafts hold here."""
+        """What the drafts settle: a few of them first, and the rest as long as that pays.
+
+        All are checked before anything is decoded, so that the rows that part from their drafts,
+        a few of each batch, are decoded together in full batches.
+        """
         drafted = sorted(
-            (index for index, request in requests.items() if request.draft),
-            key=lambda index: len(requests[index].prompt),
+            ((index, request) for index, request in requests.items() if request.draft),
+            key=lambda item: item[1].read,
         )
-        first = {drafted[at]: requests[drafted[at]] for at in pilot(len(drafted))}
-        for index, checked in self._batcher.run(first, _tokens, self.passes.check):
-            worth.book(first[index].guess, checked[0])
-            yield index, checked
+        if not drafted:
+            return
+        worth = self._worth([request for _, request in drafted])
+        first = {drafted[at][0] for at in worth.pilot}
+
+        def check(batch: Sequence[GenerationRequest]) -> list[tuple[Ids, bool]]:
+            return self.passes.check(batch) if worth.pays else [((), False)] * len(batch)
+
+        for piloted, shared in product((True, False), repeat=2):
+            part = {
+                index: request
+                for index, request in drafted
+                if (index in first) is piloted and (request.stem > 0) is shared
+            }
+            for index, checked in self._batcher.run(part, _read, check, family=_stem):
+                (ids, complete), guess = checked, len(part[index].guess)
+                if ids or complete:
+                    prompt = part[index].read - guess
+                    worth.book(prompt=prompt, guess=guess, known=len(ids), complete=complete)
+                yield index, checked
+
+    def _worth(self, drafted: Sequence[GenerationRequest]) -> Worth:
+        drafts = sum(len(request.guess) for request in drafted)
+        tokens = sum(request.tokens for request in drafted)
+        return Worth(
+            self._limits.device,
+            prompts=sum(request.read for request in drafted) - drafts,
+            drafts=drafts,
+            count=len(drafted),
+            rows=max(1, min(len(drafted), self._batcher.budget * len(drafted) // tokens)),
+        )
 
     def _weighed(
         self, questions: Mapping[int, Question]
@@ -130,7 +152,7 @@ class Respondent:
             else:
                 requests[index] = request
         requests = self._with_stems(requests, lambda request: request.context)
-        for index, timed in self._run(requests, self.passes.loglikelihoods):
+        for index, timed in self._run(requests, self.passes.loglikelihoods, one_pass):
             yield index, _judged(questions[index], requests[index], timed)
 
     def _with_stems(
@@ -149,6 +171,7 @@ class Respondent:
         self,
         requests: Mapping[int, _Request],
         compute: Callable[[Sequence[_Request]], Sequence[_Result]],
+        passes: Callable[[_Request], int],
     ) -> Iterator[tuple[int, Timed[_Result]]]:
         """Answers requests in batches, those with stems apart from those without.
 
@@ -166,7 +189,7 @@ class Respondent:
 
         for shared in (True, False):
             part = {i: request for i, request in requests.items() if (request.stem > 0) is shared}
-            yield from self._batcher.run(part, _tokens, timed, family=_stem)
+            yield from self._batcher.run(part, _tokens, timed, family=_stem, passes=passes)
 
     def _request(self, question: Question, prompt: Ids) -> GenerationRequest:
         settings = question.task.generation
@@ -197,6 +220,14 @@ class Respondent:
 
 def _tokens(request: GenerationRequest | LikelihoodRequest) -> int:
     return request.tokens
+
+
+def _read(request: GenerationRequest) -> int:
+    return request.read
+
+
+def _passes(request: GenerationRequest) -> int:
+    return request.passes
 
 
 def _stem(request: GenerationRequest | LikelihoodRequest) -> Ids:

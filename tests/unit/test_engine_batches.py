@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from adapterbot.errors import OurFailure
 from adapterbot.eval.answers import cut_at_stop
 from adapterbot.eval.batches import Batcher, cost
-from adapterbot.eval.drafts import Worth, pilot
+from adapterbot.eval.drafts import Worth
 from adapterbot.eval.generation import GenerationRequest
 
 
@@ -89,30 +90,68 @@ def test_positions_that_are_only_attended_to_count_less() -> None:
     assert cost(80, 100) == 40
 
 
+def account(count: int, prompt: int = 10, draft: int = 20, rows: int = 40) -> Worth:
+    return Worth("cpu", prompts=count * prompt, drafts=count * draft, count=count, rows=rows)
+
+
 def test_drafts_that_hold_pay_and_drafts_that_do_not_do_not() -> None:
-    good, half, bad = (Worth("cpu") for _ in range(3))
-    assert bad.pays
-    for _ in range(4):
-        good.book((2,) * 20, (2,) * 21)
-        half.book((2,) * 20, (2,) * 10 + (3,) * 10)
-        bad.book((2,) * 20, (3,))
+    good, half, bad = (account(40) for _ in range(3))
+    long = account(40, prompt=500)
+    for _ in range(20):
+        good.book(prompt=10, guess=20, known=21, complete=True)
+        half.book(prompt=10, guess=20, known=21, complete=True)
+        half.book(prompt=10, guess=20, known=11, complete=False)
+        bad.book(prompt=10, guess=20, known=1, complete=False)
+        long.book(prompt=500, guess=20, known=15, complete=False)
     assert good.pays
-    assert half.pays, "a token decoded costs two that are read"
+    assert half.pays, "a token decoded costs more than two that are read"
     assert not bad.pays
+    assert not long.pays, "the prompt is read again"
 
 
-def test_a_pilot_is_small_and_spread() -> None:
-    assert pilot(0) == []
-    assert pilot(3) == [0, 1, 2]
-    assert len(pilot(64)) == 4
-    assert pilot(64) == [8, 24, 40, 56]
-    assert len(pilot(1000)) == 50
-    assert all(0 <= index < 1000 for index in pilot(1000))
+@given(count=st.integers(1, 3000), prompt=st.integers(1, 300), rows=st.integers(1, 500))
+def test_what_a_pilot_costs_where_no_draft_holds_is_the_stake(
+    count: int, prompt: int, rows: int
+) -> None:
+    worth = account(count, prompt, 20, rows)
+    assert all(0 <= index < count for index in worth.pilot)
+    plain = count * (prompt + 20 * (2 + 16 / rows))
+    lost = len(worth.pilot) * (prompt + 20)
+    assert len(worth.pilot) == 1 or lost <= 0.03 * plain
+
+
+def test_one_failure_early_does_not_end_drafting() -> None:
+    worth = account(40, rows=8)
+    assert worth.pilot
+    worth.book(prompt=10, guess=20, known=1, complete=False)
+    assert worth.pays
 
 
 def test_what_follows_the_last_asked_token_is_not_read() -> None:
     assert GenerationRequest((1,), limit=3, draft=(5, 6, 7, 8)).guess == (5, 6)
     assert GenerationRequest((1,), limit=1, draft=(5, 6)).guess == ()
+
+
+def test_answers_that_are_nearly_done_are_not_decoded_with_those_that_begin() -> None:
+    whole = GenerationRequest((1,) * 9, limit=48)
+    begun = replace(whole, draft=(2,) * 30, begun=(2,))
+    late = replace(begun, begun=(2,) * 28)
+    longer = replace(begun, begun=(2,) * 40)
+    assert replace(whole, begun=(3,), draft=(2,) * 48).passes == whole.passes
+    assert whole.passes > begun.passes > late.passes
+    assert longer.passes >= 0
+    batches: list[int] = []
+
+    def compute(batch: Sequence[GenerationRequest]) -> list[None]:
+        batches.append(len(batch))
+        return [None] * len(batch)
+
+    requests = dict(enumerate([late, whole, late, whole, late, whole]))
+    order = Batcher(3 * whole.tokens, "cpu").run(
+        requests, lambda r: r.tokens, compute, passes=lambda r: r.passes
+    )
+    assert [index for index, _ in order] == [1, 3, 5, 0, 2, 4]
+    assert batches == [3, 3]
 
 
 def test_text_ends_before_the_first_stop_string() -> None:
