@@ -10,6 +10,7 @@ import torch
 
 from adapterbot.bank.manifest import Module
 from adapterbot.errors import InputError
+from adapterbot.lock.hub import HubRepo, Snapshot, look_up
 from adapterbot.weights.fit import targeted_modules
 from adapterbot.weights.options import LoraConfig
 from adapterbot.weights.site import features
@@ -20,11 +21,19 @@ def skeleton(base: Path | str) -> Any:
 
     Raises:
         InputError: there is no config, or it wants to run code of its own.
+        OurFailure: the Hub did not answer, and this machine has no copy.
     """
     from transformers import AutoConfig, AutoModelForCausalLM
 
+    offline = False
+    if not Path(base).exists():
+        # transformers would ask for half a minute before it says that there is no such model.
+        found = look_up(HubRepo(str(base), "model", str(base), "--base"))
+        offline = isinstance(found, Snapshot)
     try:
-        config = AutoConfig.from_pretrained(str(base), trust_remote_code=False)
+        config = AutoConfig.from_pretrained(
+            str(base), trust_remote_code=False, local_files_only=offline
+        )
         with torch.device("meta"):
             return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     except (OSError, ValueError, KeyError, ImportError) as error:

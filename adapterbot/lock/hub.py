@@ -21,7 +21,7 @@ from adapterbot.lock.schema import sha256_text
 from adapterbot.tree import Identity, file_sha256, normalise, stamp
 
 if TYPE_CHECKING:
-    from huggingface_hub.hf_api import RepoSibling
+    from huggingface_hub.hf_api import DatasetInfo, ModelInfo, RepoSibling
 
 Kind = Literal["model", "dataset"]
 Choose = Callable[[Iterable[str], Callable[[str], bytes]], list[str]]
@@ -62,13 +62,27 @@ def hub_files(repo: HubRepo, choose: Choose, cache: DigestCache | None = None) -
     """Path → SHA-256 of the files of a repository that `choose` picks from their names.
 
     Raises:
+        InputError, OurFailure: as `look_up`.
+    """
+    found = look_up(repo)
+    if isinstance(found, Snapshot):
+        return found.digests(choose, cache)
+    siblings = {normalise(file.rfilename): file for file in found.siblings or ()}
+    fetch = partial(_fetch, repo, found.sha or "")
+    chosen = choose(siblings, lambda name: fetch(name).read_bytes())
+    return _digests(repo, siblings, chosen, fetch, cache)
+
+
+def look_up(repo: HubRepo) -> ModelInfo | DatasetInfo | Snapshot:
+    """What the Hub says of a repository, at once; this machine's copy where the Hub is silent.
+
+    Raises:
         InputError: the Hub has no such repository or revision, or we may not see it.
         OurFailure: the Hub did not answer and this machine has no copy, or its client is missing.
     """
     try:
         from huggingface_hub import HfApi
         from huggingface_hub.errors import (
-            HfHubHTTPError,
             HFValidationError,
             RepositoryNotFoundError,
             RevisionNotFoundError,
@@ -78,36 +92,44 @@ def hub_files(repo: HubRepo, choose: Choose, cache: DigestCache | None = None) -
             f"{repo.text!r} is a {repo.kind} of the Hub, whose client is not installed",
             "pip install 'adapterbot[eval]'",
         ) from error
-    # What the client's HTTP library raises when nobody answers; which library depends on its age.
-    unanswered: tuple[type[Exception], ...] = (HfHubHTTPError.__bases__[0], OSError)
     try:
         api = HfApi()
         ask = api.model_info if repo.kind == "model" else api.dataset_info
-        info = ask(repo.name, revision=repo.revision, files_metadata=True)
-        siblings = {normalise(file.rfilename): file for file in info.siblings or ()}
-        fetch = partial(_fetch, repo, info.sha or "")
-        chosen = choose(siblings, lambda name: fetch(name).read_bytes())
-        return _digests(repo, siblings, chosen, fetch, cache)
+        return ask(repo.name, revision=repo.revision, files_metadata=True)
     except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
         raise repo.bad(
             f"{repo.text!r} is neither in the repository nor a {repo.kind} that the Hub shows us",
             "correct the name, or set HF_TOKEN for a private one",
         ) from error
-    except unanswered as error:
+    except _unanswered() as error:
         copy = cached_snapshot(repo)
         if copy is None:
-            raise repo.failed(
-                f"the Hub did not answer for {repo.text!r}: {type(error).__name__}",
-                "check the network, or set HF_ENDPOINT",
-            ) from error
-        return copy.digests(choose, cache)
+            raise _silent(repo, error) from error
+        return copy
+
+
+def _unanswered() -> tuple[type[Exception], ...]:
+    """What the client's HTTP library raises when nobody answers; which one depends on its age."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    return HfHubHTTPError.__bases__[0], OSError
+
+
+def _silent(repo: HubRepo, error: Exception) -> OurFailure:
+    return repo.failed(
+        f"the Hub did not answer for {repo.text!r}: {type(error).__name__}",
+        "check the network, or set HF_ENDPOINT",
+    )
 
 
 def _fetch(repo: HubRepo, commit: str, name: str) -> Path:
     """One small file, through the client's own cache."""
     from huggingface_hub import hf_hub_download
 
-    return Path(hf_hub_download(repo.name, name, revision=commit, repo_type=repo.kind))
+    try:
+        return Path(hf_hub_download(repo.name, name, revision=commit, repo_type=repo.kind))
+    except _unanswered() as error:
+        raise _silent(repo, error) from error
 
 
 def _digests(

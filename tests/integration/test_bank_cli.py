@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +144,21 @@ def test_a_vera_bank_is_made_from_a_bases_config(bank: Any, base: Path) -> None:
     with pytest.raises(InputError, match="exists already"):
         bank("create", "users", "--base", base)
     assert not Path("other").exists()
+
+
+def test_a_base_that_nobody_has_is_said_at_once_in_one_line(here: Path) -> None:
+    # The Hub's client reads its settings once, so in a process of its own.
+    done = subprocess.run(
+        [sys.executable, "-m", "adapterbot", "bank", "create", "users", "--base", "nope"],
+        env={**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(here / "hf")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: nope: --base: the Hub did not answer for 'nope'")
+    assert done.stderr.count("\n") == 1
+    assert not (here / "users").exists()
 
 
 def test_a_key_is_shown_once_and_revoked(bank: Any, here: Path) -> None:
