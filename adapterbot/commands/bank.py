@@ -6,13 +6,13 @@ What comes from elsewhere and goes elsewhere (PEFT, Soup, exported files) is `ba
 from __future__ import annotations
 
 import hashlib
-import json
 import secrets
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adapterbot import jsonl
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.records import Line, Record
 from adapterbot.records.base import Count
@@ -218,19 +218,15 @@ def add(path: Path, file: Path, *, replace: bool = False) -> Written:
 def _lines(file: Path, floats: int) -> Iterator[tuple[int, str, list[float]]]:
     if not file.is_file():
         raise InputError("does not exist", file=str(file), fix="name a JSONL file")
+    shape = f'{{"user": "…", "vector": [{floats} numbers]}}'
     with file.open("rb") as stream:
-        for number, line in enumerate(stream, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-                user, vector = row["user"], row["vector"]
-                good = isinstance(user, str) and all(type(x) in (int, float) for x in vector)
-            except (ValueError, TypeError, KeyError, RecursionError):
-                good = False
-            if not good or len(vector) != floats:
+        for number, row in jsonl.objects(str(file), stream, limit=BATCH_BYTES, shape=shape):
+            user, given = row.get("user"), row.get("vector")
+            entries = given if isinstance(given, list) else []
+            vector = [x for x in entries if isinstance(x, int | float) and not isinstance(x, bool)]
+            if not isinstance(user, str) or given != vector or len(vector) != floats:
                 raise InputError(
-                    f'is not {{"user": "…", "vector": [{floats} numbers]}}',
+                    f"is not {shape}",
                     file=str(file),
                     field=f"line {number}",
                     fix="correct the line",

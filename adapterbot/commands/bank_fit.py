@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adapterbot import jsonl
 from adapterbot.commands.bank import opened_to_write
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.records import Line, Record
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from adapterbot.bank.writer import BankWriter
 
 STATE = "fit-state.safetensors"
+ROW_BYTES = 16 * 1024 * 1024
 
 
 class FittedUser(Record):
@@ -167,18 +169,8 @@ def read_users(place: Path) -> dict[str, list[dict[str, Any]]]:
 
 def _rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     with file.open("rb") as stream:
-        for number, line in enumerate(stream, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError):
-                row = None
-            if not isinstance(row, dict):
-                raise InputError(
-                    "is not a JSON object", file=str(file), field=f"line {number}", fix="correct it"
-                )
-            yield number, row
+        shape = '{"prompt": …, "expected": …}'
+        yield from jsonl.objects(str(file), stream, limit=ROW_BYTES, shape=shape)
 
 
 def _encoded(base: Any, row: Mapping[str, Any], user: str, number: int) -> _Example:

@@ -15,8 +15,9 @@ from pathlib import PurePosixPath
 
 from pydantic import JsonValue
 
+from adapterbot import jsonl
 from adapterbot.errors import InputError
-from adapterbot.eval.strict_json import parse_json
+from adapterbot.strict_json import parse_json
 from adapterbot.tree import Tree
 
 FILE_LIMIT = 256 * 1024 * 1024
@@ -60,38 +61,14 @@ def read_rows(tree: Tree, path: str) -> tuple[Row, ...]:
     return tuple(rows)
 
 
-def _text(path: str, line: int, raw: bytes) -> str:
-    if len(raw) > LINE_LIMIT:
-        raise Row(path, line, {}).error(
-            f"line is {len(raw):,} bytes, more than the {LINE_LIMIT:,} we read", fix="shorten it"
-        )
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise Row(path, line, {}).error("is not UTF-8 text", fix="save it as UTF-8") from error
-
-
 def _jsonl(path: str, content: bytes) -> Iterator[tuple[int, Mapping[str, JsonValue]]]:
-    for line, raw in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
-        text = _text(path, line, raw).strip()
-        if not text:
-            continue
-        where = Row(path, line, {})
-        try:
-            value = parse_json(text)
-        except ValueError as error:
-            reason = str(error).split(": line ", maxsplit=1)[0]
-            raise where.error(
-                f"is not JSON: {reason}", fix="write one JSON object per line"
-            ) from error
-        if not isinstance(value, dict):
-            raise where.error("is not a JSON object", fix='write {"prompt": …, "expected": …}')
-        yield line, value
+    shape = '{"prompt": …, "expected": …}'
+    return jsonl.objects(path, io.BytesIO(content), limit=LINE_LIMIT, shape=shape)
 
 
 def _csv(path: str, content: bytes) -> Iterator[tuple[int, Mapping[str, JsonValue]]]:
-    for line, raw in enumerate(content.split(b"\n"), 1):
-        _text(path, line, raw)
+    for line, raw in jsonl.lines(path, io.BytesIO(content), limit=LINE_LIMIT):
+        jsonl.utf8(path, line, raw)
     reader = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
     header: list[str] | None = None
     try:

@@ -17,6 +17,7 @@ from pathlib import PurePosixPath
 from typing import BinaryIO, NamedTuple
 
 from adapterbot.errors import InputError
+from adapterbot.jsonl import lines
 from adapterbot.tree import Tree
 
 ROW_LIMIT = 16 * 1024 * 1024
@@ -88,19 +89,7 @@ def _row_file(tree: Tree, name: str) -> RowFile:
 
 
 def _lines(name: str, stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    number = 0
-    while line := stream.readline(ROW_LIMIT + 1):
-        number += 1
-        if len(line) > ROW_LIMIT:
-            raise InputError(
-                f"is longer than the {ROW_LIMIT:,} bytes we read",
-                file=name,
-                field=f"line {number}",
-                fix="write one row per line",
-            )
-        content = (line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line).strip()
-        if content:
-            yield number, content
+    return lines(name, stream, limit=ROW_LIMIT)
 
 
 def _json(name: str, stream: BinaryIO) -> Iterator[tuple[int, bytes]]:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from adapterbot.errors import InputError
 from adapterbot.eval import data
 from adapterbot.eval.data import read_rows
-from adapterbot.eval.strict_json import parse_json, same_json
+from adapterbot.strict_json import parse_json, same_json
 from adapterbot.tree import WorkTree
 
 

@@ -12,7 +12,7 @@ from adapterbot.eval.answers import Answer, Sample, Scored
 from adapterbot.eval.scorers.base import RIGHT, WRONG, Files, Scorer
 from adapterbot.eval.scorers.json_text import json_of
 from adapterbot.eval.scorers.patterns import PatternTimeout, matches
-from adapterbot.eval.strict_json import parse_json
+from adapterbot.strict_json import parse_json
 
 if TYPE_CHECKING:
     from jsonschema.protocols import Validator

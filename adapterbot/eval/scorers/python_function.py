@@ -25,7 +25,7 @@ from adapterbot.eval.scorers.process import (
     start,
 )
 from adapterbot.eval.scorers.program import ProgramScorer, question, verdict
-from adapterbot.eval.strict_json import parse_json
+from adapterbot.strict_json import parse_json
 
 # What runs in the other process. `-I` keeps the environment and the current directory out of
 # sys.path; only the suite's own directory is let in. What the function prints goes to standard
