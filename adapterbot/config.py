@@ -142,6 +142,26 @@ class Server(Record):
     timeout: Annotated[Finite, Field(gt=0, le=3600)] = 300.0
 
 
+class HistoryConfig(Record):
+    """Where results per commit are kept: one of the two.
+
+    branch: a branch of this repository; results are one file on it, pushed with the job's token.
+    file: an SQLite file on the runner's own disk, from the repository root or absolute.
+    """
+
+    branch: (
+        Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+([./-][A-Za-z0-9_]+)*$", max_length=200)]
+        | None
+    ) = None
+    file: Annotated[str, Field(min_length=1, max_length=1000)] | None = None
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if (self.branch is None) == (self.file is None):
+            raise ValueError("name a branch or a file, and not both")
+        return self
+
+
 class Config(Record):
     """adapterbot.yaml."""
 
@@ -150,6 +170,7 @@ class Config(Record):
     allow_forks: bool = False
     engine: EngineSettings = EngineSettings()
     server: Server | None = None
+    history: HistoryConfig | None = None
     adapters: tuple[AdapterConfig, ...]
 
     @model_validator(mode="after")

@@ -16,6 +16,7 @@ from adapterbot.payloads import (
     IssueCommentEvent,
     MergeGroupEvent,
     PullRequestEvent,
+    PushEvent,
     WorkflowRunEvent,
     read,
 )
@@ -108,6 +109,8 @@ def from_event(name: str, payload: object, environment: Mapping[str, str]) -> Co
         return _pull_request(read(PullRequestEvent, payload), common)
     if name == "merge_group":
         return _merge_group(read(MergeGroupEvent, payload), common)
+    if name == "push":
+        return _push(read(PushEvent, payload), common)
     if name == "workflow_dispatch":
         return _dispatch(read(DispatchEvent, payload), common)
     if name == "check_run":
@@ -133,7 +136,7 @@ def from_event(name: str, payload: object, environment: Mapping[str, str]) -> Co
         f"we do not know what to do on the event {name!r}",
         file="workflow",
         field="on",
-        fix="use pull_request, merge_group, workflow_dispatch, workflow_run, check_run or "
+        fix="use pull_request, merge_group, push, workflow_dispatch, workflow_run, check_run or "
         "issue_comment",
     )
 
@@ -211,6 +214,23 @@ def _merge_group(event: MergeGroupEvent, common: Mapping[str, object]) -> Contex
             "repository": event.repository.full_name,
             "base_sha": event.merge_group.base_sha,
             "head_sha": event.merge_group.head_sha,
+            **common,
+        }
+    )
+
+
+def _push(event: PushEvent, common: Mapping[str, object]) -> Context:
+    """What was merged is judged once more, for the history: its commit is one that stays."""
+    main = event.ref == f"refs/heads/{event.repository.default_branch}"
+    both = set(event.before) != {"0"} != set(event.after)
+    return Context.model_validate(
+        {
+            "activity": Activity.GATE if main and both else Activity.NOTHING,
+            "reason": "push to the default branch" if main else "push to another branch",
+            "event": "push",
+            "repository": event.repository.full_name,
+            "base_sha": event.before,
+            "head_sha": event.after,
             **common,
         }
     )

@@ -66,6 +66,21 @@ class MergeGroupEvent(Payload):
     repository: Repository
 
 
+class PushedRepository(Repository):
+    """A push says which branch is the default one."""
+
+    default_branch: str
+
+
+class PushEvent(Payload):
+    """`push`. A branch that is new has forty zeros `before`, one that was removed `after`."""
+
+    ref: str
+    before: CommitSha
+    after: CommitSha
+    repository: PushedRepository
+
+
 class DispatchEvent(Payload):
     """`workflow_dispatch`."""
 

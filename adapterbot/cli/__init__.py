@@ -23,6 +23,7 @@ from adapterbot.cli import (  # noqa: F401
     explain,
     finish,
     gate,
+    history,
     init,
     inspect,
     lock,

@@ -191,7 +191,7 @@ def _judged(
             herald.began(known, partial=bool(named))
         report = pipeline.gate(where, adapters, services, source, partial=bool(named))
         signals.hold()
-        return report
+        return _with_history(report, options, where, place, listener, environment)
     except AdapterbotError as stop:
         error = stop
     except Interrupted as stop:
@@ -204,6 +204,37 @@ def _judged(
         )
     signals.hold()
     return stopped(known, source, error, partial=bool(named))
+
+
+def _with_history(
+    report: Report,
+    options: GateOptions,
+    where: Sides,
+    place: places.Place,
+    listener: Listener,
+    environment: Mapping[str, str],
+) -> Report:
+    """The report with its metrics' past levels; of a push, its own are added to them.
+
+    Only what is on the default branch makes history, so that no pull request can write it. That it
+    cannot be read or written takes nothing from the verdict.
+    """
+    config = where.config.history if where.config else None
+    if config is None:
+        return report
+    from adapterbot.commands import history
+    from adapterbot.history.results import with_trends
+
+    context = place.context
+    try:
+        past = history.read(config, place.root)
+        others = [result for result in past if result.commit != context.head_sha]
+        report = with_trends(report, others)
+        if context.event == "push" and context.head_sha and options.publishing:
+            history.keep(config, place.root, report, context.head_sha, context, environment)
+    except AdapterbotError as error:
+        listener.said(f"history: {error}")
+    return report
 
 
 def _without_secrets(text: str, environment: Mapping[str, str]) -> str:

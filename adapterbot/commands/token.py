@@ -28,7 +28,7 @@ def client_for(
     from adapterbot.gh.client import HURRIED, connect
 
     return connect(
-        _token(context, environment),
+        token_for(context, environment),
         context.api_url,
         graphql_url=context.graphql_url,
         timeout=_HURRIED_TIMEOUT if hurried else _TIMEOUT,
@@ -36,7 +36,13 @@ def client_for(
     )
 
 
-def _token(context: Context, environment: Mapping[str, str]) -> str:
+def token_for(context: Context, environment: Mapping[str, str]) -> str:
+    """The token itself, which git takes.
+
+    Raises:
+        InputError: there is none, or the App's key is none.
+        GitHubFailure: GitHub did not give the App one.
+    """
     app, key = environment.get("ADAPTERBOT_APP_ID", ""), environment.get("ADAPTERBOT_APP_KEY", "")
     if bool(app) != bool(key):
         raise InputError(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from decimal import Decimal
 
 from adapterbot.pages.inert import NONE, Inert
@@ -181,6 +182,14 @@ def duration(seconds: float) -> Inert:
     if whole < 3600:
         return Inert(f"{whole // 60}{_THIN}min {whole % 60}{_THIN}s")
     return Inert(f"{whole // 3600}{_THIN}h {whole % 3600 // 60}{_THIN}min")
+
+
+def day(seconds: int) -> Inert:
+    """The day of a Unix time, in UTC: `2026-11-28`."""
+    try:
+        return Inert(datetime.fromtimestamp(seconds, tz=UTC).date().isoformat())
+    except (OverflowError, ValueError):
+        return NONE  # a stranger's report may be of the year a million
 
 
 def count(number: int, noun: str) -> Inert:

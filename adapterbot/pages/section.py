@@ -14,7 +14,7 @@ from itertools import groupby
 from typing import TypeVar
 
 from adapterbot import wording
-from adapterbot.pages import figures, suspects
+from adapterbot.pages import charts, figures, suspects
 from adapterbot.pages.changes import Changes, changes
 from adapterbot.pages.figures import Scale
 from adapterbot.pages.inert import Inert
@@ -30,6 +30,7 @@ from adapterbot.records import (
     SampleDiff,
     Standing,
 )
+from adapterbot.records.history import Trend
 
 # From this many metrics on, those that say nothing new are folded away.
 FOLD_FROM = 13
@@ -38,6 +39,8 @@ MOST_REASONS = 5
 SHORT = 120
 # What a field of a sample shows, and what is left of it when room is scarce, and scarcer.
 SAMPLE_TEXT = (1500, 600, 250)
+# How many commits a trend in a table cell goes back, the candidate among them.
+TREND_SIGNS = 16
 
 # Keeps a symbol with its word in a narrow column.
 _NBSP = "\N{NO-BREAK SPACE}"
@@ -101,6 +104,7 @@ class Row:
     margin: Inert
     symbol: Inert
     standing: Inert
+    trend: Inert | None
     verdict: MetricVerdict
 
     @property
@@ -130,6 +134,7 @@ class Page:
     rows: tuple[Row, ...]
     quiet_rows: tuple[Row, ...]
     interval_header: Inert
+    with_trend: bool
     decided: bool
     lock_parts: tuple[LockPart, ...]
     lock_parts_ok: int
@@ -209,9 +214,10 @@ def page(adapter: AdapterReport, left_out: Iterable[Item] = ()) -> Page:
         word=word,
         reasons=adapter.verdict.reasons[:MOST_REASONS],
         more_reasons=max(0, len(adapter.verdict.reasons) - MOST_REASONS),
-        rows=_rows([m for m in metrics if not fold or m.standing not in _QUIET]),
-        quiet_rows=_rows([m for m in metrics if fold and m.standing in _QUIET]),
+        rows=_rows([m for m in metrics if not fold or m.standing not in _QUIET], adapter.trends),
+        quiet_rows=_rows([m for m in metrics if fold and m.standing in _QUIET], adapter.trends),
         interval_header=_interval_header(metrics),
+        with_trend=bool(adapter.trends),
         decided=bool(metrics) and ("decided", 0) not in gone,
         lock_parts=tuple(part for part in _kept(("part",), parts, gone) if not part.ok),
         lock_parts_ok=sum(part.ok for part in parts),
@@ -287,16 +293,20 @@ def _interval_header(metrics: Sequence[MetricVerdict]) -> Inert:
     return Inert(f"{figures.share(levels.pop())} interval" if len(levels) == 1 else "Interval")
 
 
-def _rows(metrics: Sequence[MetricVerdict]) -> tuple[Row, ...]:
+def _rows(metrics: Sequence[MetricVerdict], trends: Sequence[Trend]) -> tuple[Row, ...]:
     """Tasks in report order, each followed by its slices."""
+    past = {trend.metric: trend for trend in trends}
     tasks = list(dict.fromkeys(metric.delta.task for metric in metrics))
     place = {task: i for i, task in enumerate(tasks)}
     ordered = sorted(metrics, key=lambda m: (place[m.delta.task], m.delta.slice is not None))
     whole = {m.delta.task for m in metrics if m.delta.slice is None}
-    return tuple(_row(metric, under_task=metric.delta.task in whole) for metric in ordered)
+    return tuple(
+        _row(metric, past.get(metric.delta.metric), under_task=metric.delta.task in whole)
+        for metric in ordered
+    )
 
 
-def _row(metric: MetricVerdict, *, under_task: bool) -> Row:
+def _row(metric: MetricVerdict, past: Trend | None, *, under_task: bool) -> Row:
     delta = metric.delta
     scale = Scale.of(delta)
     return Row(
@@ -313,8 +323,15 @@ def _row(metric: MetricVerdict, *, under_task: bool) -> Row:
         margin=scale.detectable(metric.margin, Direction.HIGHER),
         symbol=Inert(STANDINGS[metric.standing][0]),
         standing=_standing(metric),
+        trend=_sparkline(past, delta.candidate) if past else None,
         verdict=metric,
     )
+
+
+def _sparkline(past: Trend, now: float | None) -> Inert:
+    """The last levels, and that of the candidate."""
+    values = [point.value for point in past.points[-TREND_SIGNS + 1 :]]
+    return charts.sparkline([*values, now])
 
 
 def _standing(metric: MetricVerdict) -> Inert:

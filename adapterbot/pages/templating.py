@@ -105,6 +105,7 @@ def _short(sha: str) -> str:
 
 _FIGURES = {
     "count": figures.count,
+    "day": figures.day,
     "duration": figures.duration,
     "number": figures.number,
     "p_value": figures.p_value,

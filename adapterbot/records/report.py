@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from adapterbot.records.base import CommitSha, Count, Key, Line, Name, Record, Seconds
 from adapterbot.records.bisect import BisectResult
 from adapterbot.records.deltas import MetricVerdict, Verdict
+from adapterbot.records.history import Trend
 from adapterbot.records.lock import LockResult
 from adapterbot.records.measuring import EarlyStop, NoiseFloor
 from adapterbot.records.scores import AdapterRef, SampleDiff
@@ -64,6 +65,7 @@ class AdapterReport(Record):
     early: EarlyStop | None = None  # None where every sample was asked
     noise: NoiseFloor | None = None
     stages: tuple[Stage, ...] = ()
+    trends: tuple[Trend, ...] = ()  # empty where no history is kept
 
 
 class Source(Record):

@@ -14,8 +14,9 @@ from adapterbot.pages.templating import page
 from adapterbot.records import AdapterReport, Report, Standing
 from adapterbot.records.merge import MergeRecord
 from adapterbot.records.routes import Routes
-from adapterbot.report import drawing
+from adapterbot.report import drawing, past
 from adapterbot.report.drawing import IntervalBar, TimedStage, Timeline
+from adapterbot.report.past import PastLine
 from adapterbot.report.samples import BYTES_LIMIT, Embedded, embed
 
 STYLES: Final = ("page.css", "report.css", "curves.css", "routing.css")
@@ -47,6 +48,7 @@ class Section:
     timeline: Timeline | None
     samples: Embedded
     whole: bool
+    history: tuple[PastLine, ...]
     stages: tuple[TimedStage, ...]
 
 
@@ -97,5 +99,6 @@ def _section(
         timeline=drawing.timeline(adapter.bisect) if adapter.bisect else None,
         samples=embed(pairs, share),
         whole=samples is not None,
+        history=past.lines(adapter),
         stages=drawing.timed(adapter.stages),
     )

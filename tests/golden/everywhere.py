@@ -36,7 +36,7 @@ from adapterbot.records import (
 from adapterbot.records.merge import Finalist, Generation, MergeInput, MergeRecord, SearchRecord
 from adapterbot.records.routes import Routes, TokenRoute
 from adapterbot.report import Beside
-from tests.golden.reports import BASE, HEAD, adapter, metric, sample
+from tests.golden.reports import BASE, HEAD, adapter, metric, sample, trend
 
 # ---------------------------------------------------------------- a report of nothing but strings
 
@@ -124,6 +124,7 @@ def full(variant: int) -> Report:
         problem=problems[variant % 3],
         eval=EvalStats(device=f(), dtype=f(), samples=3),
         stages=(Stage(name=f(), seconds=1),),
+        trends=(trend(f(), 0.5, None, 0.25),),
     )
     source = Source(repository=f(), head_sha=HEAD, run_url=f())
     return Report(tool=f(), source=source, adapters=(base,))

@@ -38,6 +38,7 @@ from adapterbot.records import (
     Unit,
     Verdict,
 )
+from adapterbot.records.history import Point, Trend
 
 HEAD = "1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d"
 BASE = "0f1e2d3c4b5a69788796a5b4c3d2e1f00f1e2d3c"
@@ -156,7 +157,23 @@ def passed() -> Report:
                 sample(7, "Normalise: 05/06/23 (US)", "2023-05-06", "2023-06-05", "2023-05-06"),
             ),
             samples_changed=1,
+            trends=(
+                trend("dates", 0.9, 0.93, None, 0.96),
+                trend("currency", 0.94, 0.94, 0.94, 0.94),
+            ),
         )
+    )
+
+
+def trend(metric: str, *levels: float | None) -> Trend:
+    return Trend(
+        metric=metric,
+        unit=Unit.FRACTION,
+        direction=Direction.HIGHER,
+        points=tuple(
+            Point(commit=f"{i:040x}", time=1_790_000_000 + 86_400 * i, value=level)
+            for i, level in enumerate(levels)
+        ),
     )
 
 

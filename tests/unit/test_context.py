@@ -87,7 +87,31 @@ def test_pull_request_target_is_refused() -> None:
     assert "pull_request" in (caught.value.fix or "")
 
 
-@pytest.mark.parametrize(("name", "says"), [("", "no event"), ("push", "'push'")])
+@pytest.mark.parametrize(
+    ("change", "activity"),
+    [
+        ({}, Activity.GATE),
+        ({"ref": "refs/heads/other"}, Activity.NOTHING),
+        ({"ref": "refs/tags/main"}, Activity.NOTHING),
+        ({"before": "0" * 40}, Activity.NOTHING),
+        ({"after": "0" * 40}, Activity.NOTHING),
+    ],
+)
+def test_a_push_to_the_default_branch_is_gated(change: dict[str, Any], activity: Activity) -> None:
+    event = {
+        "ref": "refs/heads/main",
+        "before": "a" * 40,
+        "after": "b" * 40,
+        "repository": {"full_name": "acme/adapters", "default_branch": "main"},
+    }
+    context = from_event("push", event | change, RUNNER)
+    assert context.activity is activity
+    assert not context.can_comment
+    if activity is Activity.GATE:
+        assert (context.base_sha, context.head_sha) == ("a" * 40, "b" * 40)
+
+
+@pytest.mark.parametrize(("name", "says"), [("", "no event"), ("fork", "'fork'")])
 def test_unknown_events_are_named(name: str, says: str) -> None:
     with pytest.raises(InputError, match=says):
         from_event(name, {}, {})

@@ -238,8 +238,8 @@ def test_all_templates_are_under_attack_here() -> None:
         "probes.md", "problem.md", "progress.md", "pull.md", "samples.md", "section.md",
         "summary.md", "page.html", "report.html", "routes.html",
         *(f"report/{part}.html" for part in (
-            "adapter", "bisect", "changes", "lock", "merge", "metrics", "parts", "routing", "run",
-            "samples",
+            "adapter", "bisect", "changes", "history", "lock", "merge", "metrics", "parts",
+            "routing", "run", "samples",
         )),
         "report/curves.svg",
     }  # fmt: skip

@@ -36,7 +36,7 @@ def without_assets(page: str) -> str:
     return re.sub(r"sha256-[A-Za-z0-9+/=]+", "sha256-…", page)
 
 
-@pytest.mark.parametrize("name", ["regressed", "hostile", "bad_input"])
+@pytest.mark.parametrize("name", ["passed", "regressed", "hostile", "bad_input"])
 def test_golden_page(name: str) -> None:
     check(f"{name}.html", without_assets(html(REPORTS[name]())))
 

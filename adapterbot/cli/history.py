@@ -1,0 +1,79 @@
+"""`adapterbot history …`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from adapterbot.cli.app import app
+from adapterbot.cli.options import Config, Json
+from adapterbot.cli.output import say
+
+_history = typer.Typer(
+    help="Each metric's level, commit by commit.",
+    invoke_without_command=True,
+    rich_markup_mode="markdown",
+)
+app.add_typer(_history, name="history")
+
+
+@_history.callback()
+def show(
+    context: typer.Context,
+    adapter: Annotated[
+        str | None, typer.Option(help="Key of one adapter; all of the history.")
+    ] = None,
+    limit: Annotated[
+        int, typer.Option(min=2, max=100, help="How many commits a trend goes back.")
+    ] = 30,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Show each metric's level, commit by commit, as a sparkline.
+
+    adapterbot history --adapter adapters-dates
+    """
+    if context.invoked_subcommand is not None:
+        return
+    from adapterbot.commands import history as command
+
+    found = command.show(config, adapter, limit)
+    if as_json:
+        typer.echo(found.model_dump_json(indent=2))
+        return
+    from rich.console import Console
+
+    from adapterbot.history.table import tables
+
+    console = Console()
+    for table in tables(found):
+        console.print(table)
+    if not found.results:
+        say("the history holds no results yet")
+
+
+@_history.command()
+def add(
+    report: Annotated[Path, typer.Argument(help="The report.json of a gate.")] = Path(
+        ".adapterbot/report.json"
+    ),
+    commit: Annotated[str, typer.Option(help="The commit that was judged.")] = "HEAD",
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Add a report's results to the history: for a CI that is not GitHub's, or by hand.
+
+    A gate on `push` does so itself.
+
+        adapterbot history add .adapterbot/report.json --commit main
+    """
+    from adapterbot.commands import history as command
+
+    added = command.add(report, config, commit)
+    if as_json:
+        typer.echo(json.dumps({"added": added}))
+    else:
+        say(f"added the results of {added} adapter{'' if added == 1 else 's'}")

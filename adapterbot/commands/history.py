@@ -1,0 +1,131 @@
+"""`adapterbot history`, and what a gate reads from it and adds to it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from adapterbot.commands import place as places
+from adapterbot.commands.token import token_for
+from adapterbot.commands.written import read_report
+from adapterbot.config import CONFIG_FILES, Config, HistoryConfig, load
+from adapterbot.context import Context
+from adapterbot.errors import InputError
+from adapterbot.gitobjects import git
+from adapterbot.gittree import resolve_commit
+from adapterbot.history.branch import Branch
+from adapterbot.history.database import Database
+from adapterbot.history.results import of_report, trends
+from adapterbot.records import Report
+from adapterbot.records.history import History, PastResult
+from adapterbot.tree import Tree, WorkTree
+
+_FIX = "add `history:` with a `branch:` or a `file:` to adapterbot.yaml"
+
+
+def configured(tree: Tree, named: str | None = None) -> Config | None:
+    """The adapterbot.yaml of a tree."""
+    names = (named,) if named else CONFIG_FILES
+    found = next((name for name in names if tree.has(name)), None)
+    return load(tree.read(found), found) if found else None
+
+
+def read(config: HistoryConfig, root: Path) -> tuple[PastResult, ...]:
+    """Every kept result, oldest first.
+
+    Raises:
+        InputError: what is there is no history.
+    """
+    return _store(config, root).read()
+
+
+def keep(
+    config: HistoryConfig,
+    root: Path,
+    report: Report,
+    commit: str,
+    context: Context,
+    environment: Mapping[str, str],
+) -> int:
+    """Add a report's results under a commit; how many there were.
+
+    Raises:
+        AdapterbotError: they could not be written, or pushed.
+    """
+    when = int(git(root, "show", "-s", "--format=%ct", commit).decode().split()[-1])
+    results = of_report(report, commit, when)
+    store = _store(config, root)
+    if not results:
+        return 0
+    if isinstance(store, Database):
+        store.append(results)
+    else:
+        from adapterbot.gh.lfs import Remote
+
+        url = git(root, "remote", "get-url", store.remote).decode().strip()
+        # By hand, git knows itself how its user pushes.
+        ours = environment.get("GITHUB_ACTIONS") == "true" and url.startswith("http")
+        remote = Remote(url, token_for(context, environment)) if ours else Remote("", "")
+        store.append(results, remote.environment(), f"Results of {commit[:12]}")
+    return len(results)
+
+
+def _store(config: HistoryConfig, root: Path) -> Database | Branch:
+    if config.file is not None:
+        return Database(root / config.file)
+    return Branch(root, config.branch or "")
+
+
+# ---------------------------------------------------------------- the command
+
+
+def show(config_path: str | None, adapter: str | None, limit: int) -> History:
+    """The history of this checkout's repository.
+
+    Args:
+        adapter: the key of one adapter; all of them when None.
+        limit: how many of each adapter's last results its trends hold.
+
+    Raises:
+        InputError: none is configured, or it knows no such adapter.
+    """
+    root = places.checkout()
+    results = read(_required(root, config_path), root)
+    keys = list(dict.fromkeys(result.adapter for result in results))
+    if adapter is not None and adapter not in keys:
+        raise InputError(
+            f"{adapter!r} has no results in the history",
+            field="--adapter",
+            fix=f"name one of {', '.join(keys)}" if keys else "add results first",
+        )
+    chosen = [adapter] if adapter else keys
+    return History(
+        adapters={key: trends(results, key, limit) for key in chosen},
+        results=tuple(result for result in results if result.adapter in chosen),
+    )
+
+
+def add(
+    report_path: Path,
+    config_path: str | None,
+    commit: str,
+    environment: Mapping[str, str] = os.environ,
+) -> int:
+    """Add a report by hand, for a CI that is not GitHub's; how many results it had.
+
+    Raises:
+        AdapterbotError: no history is configured, or it cannot be written.
+    """
+    root = places.checkout()
+    config = _required(root, config_path)
+    sha = resolve_commit(root, commit)
+    context = places.by_hand(root, sha, sha, environment).context
+    return keep(config, root, read_report(report_path), sha, context, environment)
+
+
+def _required(root: Path, config_path: str | None) -> HistoryConfig:
+    config = configured(WorkTree(root), config_path)
+    if config is None or config.history is None:
+        raise InputError("no history is kept", file=config_path or CONFIG_FILES[0], fix=_FIX)
+    return config.history

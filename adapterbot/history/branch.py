@@ -1,0 +1,131 @@
+"""Results on a branch of their own, as one file of JSON lines that Git carries.
+
+The branch is read as this clone knows it, and written with plumbing only: the working tree, the
+index and whatever else lies on that branch stay as they are. It is pushed from where it was seen;
+when somebody was faster, we look again.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from adapterbot.errors import AdapterbotError, OurFailure
+from adapterbot.gitobjects import git
+from adapterbot.history.results import from_lines, merged, to_lines
+from adapterbot.records.history import PastResult
+
+FILE = "history.jsonl"
+# Where a fetched state is kept: no branch of the user's.
+_SEEN = "refs/adapterbot/history"
+_ATTEMPTS = 8
+
+
+@dataclass(frozen=True)
+class Branch:
+    """The branch `name` of `remote`, through the clone at `repository`."""
+
+    repository: Path
+    name: str
+    remote: str = "origin"
+
+    def read(self) -> tuple[PastResult, ...]:
+        """Every result, oldest first; none where this clone knows no such branch.
+
+        Raises:
+            InputError: a line of the file is none of ours.
+        """
+        for ref in (f"refs/remotes/{self.remote}/{self.name}", f"refs/heads/{self.name}"):
+            if self._commit(ref):
+                return self._at(ref)
+        return ()
+
+    def append(
+        self, results: Sequence[PastResult], environment: Mapping[str, str], message: str
+    ) -> None:
+        """Commit these and push; of a commit that is known its result is replaced.
+
+        Args:
+            environment: of every git process: who commits, and how to push.
+
+        Raises:
+            OurFailure: the push was refused, and not because somebody was faster.
+        """
+        for _ in range(_ATTEMPTS):
+            parent = self._fetch(environment)
+            known = self._at(parent) if parent else ()
+            content = merged(known, results)
+            if content == known:
+                return
+            commit = self._write(parent, to_lines(content), environment, message)
+            if self._push(parent, commit, environment):
+                return
+        raise OurFailure(
+            f"the branch {self.name} moved {_ATTEMPTS} times while results were written to it",
+            fix="re-run the job",
+        )
+
+    def _at(self, commit: str) -> tuple[PastResult, ...]:
+        try:
+            text = git(self.repository, "cat-file", "blob", f"{commit}:{FILE}")
+        except OurFailure:
+            return ()
+        return from_lines(text.decode(errors="replace"), f"{self.name}:{FILE}")
+
+    def _commit(self, ref: str) -> str | None:
+        try:
+            found = git(self.repository, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}")
+        except OurFailure:
+            return None
+        return found.decode().strip()
+
+    def _fetch(self, environment: Mapping[str, str]) -> str | None:
+        """The commit that the branch is at now; None when there is none yet."""
+        ref = f"refs/heads/{self.name}"
+        listed = self._run(environment, "ls-remote", self.remote, ref)
+        if not listed.strip():
+            return None
+        self._run(environment, "fetch", "-q", "--no-tags", self.remote, f"+{ref}:{_SEEN}")
+        return self._commit(_SEEN)
+
+    def _write(
+        self, parent: str | None, text: str, environment: Mapping[str, str], message: str
+    ) -> str:
+        blob = self._run(environment, "hash-object", "-w", "--stdin", given=text).strip()
+        entries = self._run(environment, "ls-tree", "-z", parent).split("\0") if parent else []
+        others = [line for line in entries if line and line.partition("\t")[2] != FILE]
+        entries = [*others, f"100644 blob {blob}\t{FILE}"]
+        tree = self._run(environment, "mktree", "-z", given="".join(f"{e}\0" for e in entries))
+        parents = ("-p", parent) if parent else ()
+        return self._run(environment, "commit-tree", tree.strip(), *parents, "-m", message).strip()
+
+    def _push(self, parent: str | None, commit: str, environment: Mapping[str, str]) -> bool:
+        """Whether the branch was still where we saw it, and now is at `commit`."""
+        ref = f"refs/heads/{self.name}"
+        lease = f"--force-with-lease={ref}:{parent or ''}"
+        try:
+            self._run(environment, "push", "-q", lease, self.remote, f"{commit}:{ref}")
+        except AdapterbotError:
+            if self._fetch(environment) == parent:
+                raise  # nobody moved it: the push itself was refused
+            return False
+        return True
+
+    def _run(self, environment: Mapping[str, str], *arguments: str, given: str = "") -> str:
+        done = subprocess.run(
+            ["git", "-c", "core.hooksPath=/dev/null", "-C", str(self.repository), *arguments],
+            input=given.encode(),
+            capture_output=True,
+            check=False,
+            env=dict(environment),
+        )
+        if done.returncode:
+            said = done.stderr.decode(errors="replace").strip().splitlines()
+            raise OurFailure(
+                f"git {arguments[0]} failed: {said[-1] if said else 'no reason given'}",
+                file=f"branch {self.name}",
+                fix="give the job `contents: write`, and let no ruleset stand in the way",
+            )
+        return done.stdout.decode(errors="replace")

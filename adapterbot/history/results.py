@@ -1,0 +1,98 @@
+"""What is kept of a report, and the trends that many of them make. Pure.
+
+A file of results is JSON lines, one for each adapter and commit, in the order in which they came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from pydantic import ValidationError
+
+from adapterbot import validation
+from adapterbot.records import AdapterReport, CommitSha, Report
+from adapterbot.records.history import MAX_POINTS, PastMetric, PastResult, Point, Trend
+
+_FIX = "mend the line, or remove it"
+
+
+def of_report(report: Report, commit: CommitSha, time: int) -> tuple[PastResult, ...]:
+    """One result for each adapter that was judged; an unjudged one has no level to keep."""
+    return tuple(
+        PastResult(
+            commit=commit,
+            time=time,
+            adapter=adapter.key,
+            outcome=adapter.verdict.outcome,
+            metrics=tuple(
+                PastMetric(
+                    metric=metric.delta.metric,
+                    unit=metric.delta.unit,
+                    direction=metric.delta.direction,
+                    value=metric.delta.candidate,
+                    n=metric.delta.n,
+                )
+                for metric in adapter.metrics
+            ),
+        )
+        for adapter in report.adapters
+        if adapter.metrics and adapter.problem is None
+    )
+
+
+def merged(known: Iterable[PastResult], new: Iterable[PastResult]) -> tuple[PastResult, ...]:
+    """Both, where a commit that was judged again keeps its place and gets its new result."""
+    found = {(result.commit, result.adapter): result for result in known}
+    found.update({(result.commit, result.adapter): result for result in new})
+    return tuple(found.values())
+
+
+def trends(
+    results: Iterable[PastResult], adapter: str, limit: int = MAX_POINTS
+) -> tuple[Trend, ...]:
+    """The last `limit` levels of each metric that the newest result of an adapter names."""
+    own = [result for result in results if result.adapter == adapter][-limit:]
+    if not own:
+        return ()
+    levels = [{metric.metric: metric.value for metric in result.metrics} for result in own]
+    return tuple(
+        Trend(
+            metric=newest.metric,
+            unit=newest.unit,
+            direction=newest.direction,
+            points=tuple(
+                Point(commit=result.commit, time=result.time, value=level.get(newest.metric))
+                for result, level in zip(own, levels, strict=True)
+            ),
+        )
+        for newest in own[-1].metrics
+    )
+
+
+def with_trends(report: Report, results: Sequence[PastResult]) -> Report:
+    """The report, in which each adapter has its metrics' past levels."""
+
+    def one(adapter: AdapterReport) -> AdapterReport:
+        return adapter.model_copy(update={"trends": trends(results, adapter.key)})
+
+    return report.model_copy(update={"adapters": tuple(map(one, report.adapters))})
+
+
+def to_lines(results: Iterable[PastResult]) -> str:
+    """JSON lines."""
+    return "".join(f"{result.model_dump_json()}\n" for result in results)
+
+
+def from_lines(text: str, name: str) -> tuple[PastResult, ...]:
+    """What `to_lines` wrote.
+
+    Raises:
+        InputError: naming the file and the line.
+    """
+    found: list[PastResult] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        try:
+            found.append(PastResult.model_validate_json(line))
+        except ValidationError as error:
+            raise validation.bad_input(error, file=f"{name}:{number}", fix=_FIX) from error
+    return merged((), found)

@@ -1,0 +1,123 @@
+"""A gate that keeps a history: a push to the default branch adds to it, and nothing else does."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adapterbot.records import Report
+from tests import example
+from tests.github_server import GitHubServer
+
+CONFIG = """\
+history: {branch: adapter-history}
+adapters:
+  - path: adapters/dates
+"""
+
+
+@pytest.fixture
+def server() -> Iterator[GitHubServer]:
+    with GitHubServer() as server:
+        server.add_token("t0ken")
+        server.add_pull(example.REPOSITORY, example.NUMBER)
+        yield server
+        assert server.violations == []
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """The example with a good retraining, a config on both branches, and an origin to push to."""
+    made = example.build(tmp_path / "repository", "clean")
+    example.git(made, "checkout", "-q", "main")
+    (made / "adapterbot.yaml").write_text(CONFIG)
+    example.commit(made, "configure")
+    example.git(made, "checkout", "-q", "-")
+    example.git(made, "merge", "-q", "--no-edit", "main")
+    example.git(tmp_path, "clone", "-q", "--bare", str(made), "origin.git")
+    example.git(made, "remote", "add", "origin", str(tmp_path / "origin.git"))
+    return made
+
+
+def push(repository: Path, ref: str = "refs/heads/main") -> dict[str, Any]:
+    return {
+        "ref": ref,
+        "before": example.git(repository, "rev-parse", "main"),
+        "after": example.git(repository, "rev-parse", "HEAD"),
+        "repository": {"full_name": example.REPOSITORY, "default_branch": "main"},
+    }
+
+
+@pytest.fixture
+def gate(repository: Path, tmp_path: Path, server: GitHubServer) -> Callable[..., Report]:
+    def run(event: str, payload: dict[str, Any], **changes: str) -> Report:
+        place = tmp_path / "runner"
+        shutil.rmtree(place, ignore_errors=True)
+        done = subprocess.run(
+            [sys.executable, "-m", "adapterbot", "gate"],
+            cwd=repository,
+            env={
+                **os.environ,
+                "ADAPTERBOT_CACHE": str(tmp_path / "scores"),
+                **example.runner_environment(place, event, payload, server.url),
+                **changes,
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        report = place / "temp" / "adapterbot" / "report.json"
+        return Report.model_validate_json(report.read_bytes())
+
+    return run
+
+
+def kept(repository: Path) -> list[dict[str, Any]]:
+    """The results at the origin."""
+    example.git(repository, "fetch", "-q", "origin")
+    try:
+        text = example.git(repository, "show", "origin/adapter-history:history.jsonl")
+    except subprocess.CalledProcessError:
+        return []
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_what_is_merged_makes_history_and_pull_requests_only_read_it(repository, gate, server):
+    """A pull request of a fork, or of a branch, writes nothing, whatever its job's token may do."""
+    fork = example.pull_request(repository, head_repository="evil/fork")
+    (adapter,) = gate("pull_request", fork, RUNNER_ENVIRONMENT="github-hosted").adapters
+    assert adapter.trends == ()
+    gate("push", push(repository, "refs/heads/feature"))
+    assert kept(repository) == []
+
+    merged = push(repository)
+    gate("push", merged)
+    (result,) = kept(repository)
+    assert (result["commit"], result["adapter"]) == (merged["after"], "adapters-dates")
+
+    example.commit(repository, "another")
+    (adapter,) = gate("pull_request", example.pull_request(repository)).adapters
+    judged = [metric.delta.metric for metric in adapter.metrics]
+    assert [trend.metric for trend in adapter.trends] == judged
+    assert all(len(trend.points) == 1 for trend in adapter.trends)
+    assert kept(repository) == [result]
+    (comment,) = server.comments(example.REPOSITORY, example.NUMBER)
+    assert "| Trend |" in comment.body
+
+    shown = subprocess.run(
+        [sys.executable, "-m", "adapterbot", "history", "--json"],
+        cwd=repository,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(shown.stdout)["results"] == [result]

@@ -1,0 +1,170 @@
+"""Results per commit: both stores keep the same, and nothing is lost when several write at once."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adapterbot.errors import InputError, OurFailure
+from adapterbot.history.branch import FILE, Branch
+from adapterbot.history.database import Database
+from adapterbot.history.results import from_lines, merged, of_report, to_lines, trends
+from adapterbot.history.table import tables
+from adapterbot.records.history import History, PastMetric, PastResult
+from tests.golden.reports import REPORTS
+
+HERE = {
+    **os.environ,
+    "GIT_AUTHOR_NAME": "dev",
+    "GIT_AUTHOR_EMAIL": "dev@example.invalid",
+    "GIT_COMMITTER_NAME": "dev",
+    "GIT_COMMITTER_EMAIL": "dev@example.invalid",
+}
+
+
+def result(
+    commit: int, level: float | None = 0.5, adapter: str = "dates", name: str = "m"
+) -> PastResult:
+    return PastResult(
+        commit=f"{commit:040x}",
+        time=1_790_000_000 + commit,
+        adapter=adapter,
+        outcome="passed",
+        metrics=(PastMetric(metric=name, unit="fraction", direction="higher", value=level, n=100),),
+    )
+
+
+results = st.builds(
+    result,
+    st.integers(0, 5),
+    st.one_of(st.none(), st.floats(-1, 1)),
+    st.sampled_from(["dates", "names"]),
+)
+
+
+def git(directory: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(directory), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True, env=HERE).stdout
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """A clone with a commit of its own, of a bare repository."""
+    git(tmp_path, "init", "-q", "--bare", "origin.git")
+    git(tmp_path, "clone", "-q", "origin.git", "clone")
+    found = tmp_path / "clone"
+    (found / "file").write_text("text")
+    git(found, "add", "-A")
+    git(found, "commit", "-q", "-m", "first")
+    return found
+
+
+@given(st.lists(st.lists(results, max_size=4), max_size=4))
+def test_a_database_keeps_what_lines_keep(runs: list[list[PastResult]]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        database = Database(Path(folder) / "a" / "history.sqlite")
+        known: tuple[PastResult, ...] = ()
+        for new in runs:
+            database.append(new)
+            known = from_lines(to_lines(merged(known, new)), "history.jsonl")
+        assert database.read() == known
+
+
+def test_a_branch_keeps_results_and_touches_nothing_else(clone: Path) -> None:
+    branch = Branch(clone, "adapter/history")
+    assert branch.read() == ()
+    before = git(clone, "status", "--porcelain=v2", "--branch")
+    branch.append([result(1), result(2)], HERE, "Results of 1")
+    branch.append([result(2, 0.75), result(3)], HERE, "Results of 2")
+    branch.append([result(3)], HERE, "nothing new")
+    assert git(clone, "status", "--porcelain=v2", "--branch") == before
+    git(clone, "fetch", "-q")
+    assert branch.read() == (result(1), result(2, 0.75), result(3))
+    subjects = git(clone, "log", "--format=%s", "origin/adapter/history").split("\n")[:-1]
+    assert subjects == ["Results of 2", "Results of 1"]
+
+
+def test_what_else_lies_on_the_branch_stays(clone: Path) -> None:
+    git(clone, "push", "-q", "origin", "HEAD:refs/heads/gh-pages")
+    Branch(clone, "gh-pages").append([result(1)], HERE, "Results")
+    git(clone, "fetch", "-q")
+    listed = git(clone, "ls-tree", "--name-only", "origin/gh-pages").split()
+    assert sorted(listed) == ["file", FILE]
+
+
+def test_two_that_write_at_once_lose_nothing(clone: Path, tmp_path: Path) -> None:
+    git(tmp_path, "clone", "-q", "origin.git", "other")
+
+    def write(place: Path, first: int) -> None:
+        for i in range(first, first + 4):
+            Branch(place, "history").append([result(i)], HERE, f"Results of {i}")
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(write, (clone, tmp_path / "other"), (0, 100)))
+    git(clone, "fetch", "-q")
+    kept = {int(found.commit, 16) for found in Branch(clone, "history").read()}
+    assert kept == {0, 1, 2, 3, 100, 101, 102, 103}
+
+
+def test_a_refused_push_is_told_at_once(clone: Path, tmp_path: Path) -> None:
+    hook = tmp_path / "origin.git" / "hooks" / "pre-receive"
+    hook.write_text("#!/bin/sh\nexit 1\n")
+    hook.chmod(0o755)
+    with pytest.raises(OurFailure, match="git push failed") as caught:
+        Branch(clone, "history").append([result(1)], HERE, "Results")
+    assert "contents: write" in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"not a database", b"SQLite format 3\0" + b"x" * 200])
+def test_a_file_that_is_no_history_is_named(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "history.sqlite"
+    path.write_bytes(content)
+    for use in (lambda: Database(path).read(), lambda: Database(path).append([result(1)])):
+        with pytest.raises(InputError, match=r"history\.sqlite"):
+            use()
+    assert path.read_bytes() == content
+
+
+def test_a_broken_line_is_named_by_its_number() -> None:
+    with pytest.raises(InputError, match=r"history\.jsonl:2"):
+        from_lines(to_lines([result(1)]) + "{}\n", "history.jsonl")
+
+
+# ---------------------------------------------------------------- of reports, and shown
+
+
+def test_only_what_was_judged_is_kept() -> None:
+    (kept,) = of_report(REPORTS["regressed"](), "a" * 40, 7)
+    assert {m.metric: m.value for m in kept.metrics}["dates [us]"] == 0.525
+    assert of_report(REPORTS["bad_input"](), "a" * 40, 7) == ()
+
+
+def test_a_trend_has_a_gap_where_a_metric_was_not_measured() -> None:
+    other = result(2).model_copy(update={"metrics": ()})
+    past = [result(1, 0.25), other, result(3, None), result(4, 0.75), result(5, adapter="names")]
+    (trend,) = trends(past, "dates")
+    assert [point.value for point in trend.points] == [0.25, None, None, 0.75]
+    (short,) = trends(past, "dates", limit=2)
+    assert [point.value for point in short.points] == [None, 0.75]
+    assert trends(past, "nobody") == ()
+
+
+def test_a_table_shows_names_as_they_are() -> None:
+    from rich.console import Console
+
+    past = [result(i, level, name="[red]x[/]\u202e") for i, level in ((1, 0.9), (2, 0.6))]
+    history = History(adapters={"dates": trends(past, "dates")}, results=tuple(past))
+    console = Console(width=120, record=True, file=io.StringIO())
+    for table in tables(history):
+        console.print(table)
+    shown = console.export_text()
+    for part in ("[red]x[/]⟨U+202E⟩", "█▁", "90.0%", "60.0%", "−30.0%"):
+        assert part in shown
