@@ -380,6 +380,7 @@ def _bisect(
             regression,
             evaluator,
             known_bad=candidate.digest,
+            config=adapter.config,
             data=adapter.archive_data,
             say=services.listener.said,
         )

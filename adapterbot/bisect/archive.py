@@ -86,6 +86,13 @@ class Archive:
         else:
             yield self.tree.on_disk(checkpoint.path)
 
+    def tree_at(self, checkpoint: Checkpoint) -> Tree | None:
+        """What else was there when a checkpoint of a Git history was made; None for one that is
+        kept elsewhere."""
+        if not checkpoint.path.startswith(git_history.SCHEME):
+            return None
+        return git_history.tree_at(self.tree, checkpoint)
+
     def _named(self, one: str) -> Sequence[Checkpoint]:
         if one.startswith(git_history.SCHEME):
             return git_history.commits(self.tree, one)

@@ -66,10 +66,16 @@ def opened(tree: Tree, checkpoint: Checkpoint) -> Iterator[Path]:
     Raises:
         InputError: it is not there, or a Git LFS pointer whose object is not on this machine.
     """
-    path, commit = _parts(checkpoint.path)
-    repository, _ = _place(tree)
-    at_commit = GitTree(repository, commit or "HEAD")  # what it writes goes when it does
+    path, _ = _parts(checkpoint.path)
+    at_commit = tree_at(tree, checkpoint)  # what it writes goes when it does
     yield at_commit.on_disk(path)
+
+
+def tree_at(tree: Tree, checkpoint: Checkpoint) -> GitTree:
+    """All files of a checkpoint's commit."""
+    _, commit = _parts(checkpoint.path)
+    repository, _ = _place(tree)
+    return GitTree(repository, commit or "HEAD")
 
 
 def _parts(spec: str) -> tuple[str, str | None]:

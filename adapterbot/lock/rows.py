@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from itertools import chain, islice
 
 from adapterbot.errors import InputError
+from adapterbot.lock.digests import dataset_paths
 from adapterbot.lock.row_files import Row, RowFile, Rows, read_rows
 from adapterbot.lock.row_pairs import (
     DIGEST_BYTES,
@@ -25,9 +26,11 @@ from adapterbot.lock.row_pairs import (
     pair_by_cells,
     pair_by_place,
 )
+from adapterbot.lock.training import load_training
 from adapterbot.records import DatasetDiff, FileDiff, RowExample
+from adapterbot.tree import Tree
 
-__all__ = ["Rows", "dataset_diff", "digests_of", "read_rows", "row_digests"]
+__all__ = ["Rows", "dataset_diff", "digests_of", "read_rows", "row_digests", "training_rows"]
 
 EXAMPLES = 5
 EXAMPLE_CHARACTERS = 600
@@ -67,6 +70,21 @@ def dataset_diff(before: Rows, after: Rows, *, examples: int = EXAMPLES) -> Data
             examples, (_example(new, old, new) for c in found for old, new in c.changed_rows)
         ),
     )
+
+
+def training_rows(tree: Tree, config: str) -> Rows:
+    """The rows of every file in a tree that a training config's data section names.
+
+    Raises:
+        InputError: the config is broken, names nothing that is there, or a file that has no rows.
+    """
+    training = load_training(tree, config)
+    paths = dataset_paths(training, tree)
+    if not paths:
+        raise InputError(
+            f"names no data in {tree.label}", file=config, field="data", fix="commit the data"
+        )
+    return read_rows(tree, *paths)
 
 
 def _first(count: int, examples: Iterable[RowExample]) -> tuple[RowExample, ...]:

@@ -9,12 +9,11 @@ from pydantic import ValidationError
 
 from adapterbot.errors import InputError
 from adapterbot.gittree import GitTree, repository_root, resolve_commit
-from adapterbot.lock.rows import Rows, dataset_diff, read_rows
-from adapterbot.lock.training import load_training
+from adapterbot.lock.rows import Rows, dataset_diff, read_rows, training_rows
 from adapterbot.pr.jsonfile import parse, read_text, whole
 from adapterbot.records import DatasetDiff
 from adapterbot.records.pulls import MAX_DATASET_DIFF
-from adapterbot.tree import Tree, WorkTree, join
+from adapterbot.tree import Tree, WorkTree
 from adapterbot.validation import bad_input
 
 _FIX = (
@@ -79,9 +78,5 @@ def _rows_at(path: Path) -> Rows:
 def _between(old: str, new: str, config: str) -> DatasetDiff:
     root = repository_root(Path.cwd())
     trees: list[Tree] = [GitTree(root, resolve_commit(root, ref or "HEAD")) for ref in (old, new)]
-    before, after = (
-        read_rows(tree, *(join(training.directory, name) for name in training.data))
-        for tree in trees
-        for training in [load_training(tree, config)]
-    )
+    before, after = (training_rows(tree, config) for tree in trees)
     return dataset_diff(before, after)

@@ -16,8 +16,16 @@ from adapterbot.bisect import Archive, Checkpoint
 from adapterbot.config import ArchiveData
 from adapterbot.differing import differing_samples
 from adapterbot.errors import AdapterbotError, OurFailure
-from adapterbot.probing.archive_data import rows_between
-from adapterbot.records import Between, BisectResult, LayerChange, SampleDiff, TaskResult
+from adapterbot.lock.rows import dataset_diff, training_rows
+from adapterbot.probing.archive_data import EXAMPLES, rows_between
+from adapterbot.records import (
+    Between,
+    BisectResult,
+    DatasetDiff,
+    LayerChange,
+    SampleDiff,
+    TaskResult,
+)
 from adapterbot.weights.peft_dir import read_adapter_dir
 
 MOST_LAYERS = 8
@@ -40,6 +48,7 @@ def what_changed(
     checkpoints: Sequence[Checkpoint],
     found: BisectResult,
     *,
+    config: str,
     data: ArchiveData | None,
     asked: Asked,
 ) -> Between | None:
@@ -57,7 +66,7 @@ def what_changed(
             notes.append(str(error)[:1000])
             return None
 
-    rows = told(lambda: rows_between(archive.tree, data, good, bad)) if data else None
+    rows = told(lambda: _rows(archive, config, data, good, bad))
     layers = told(lambda: _layers(archive, good, bad)) or ()
     worse, count = _worse(asked, *ends)
     return Between(
@@ -79,6 +88,17 @@ def _ends(checkpoints: Sequence[Checkpoint], found: BisectResult) -> tuple[int, 
     before = range(min(one.index for one in found.suspicions) - 1, -1, -1)
     good = next((i for i in before if checkpoints[i].label == found.last_good), None)
     return None if good is None else (good, found.suspicions[0].index)
+
+
+def _rows(
+    archive: Archive, config: str, data: ArchiveData | None, good: Checkpoint, bad: Checkpoint
+) -> DatasetDiff | None:
+    """In a Git history the data is what the training config names at each commit."""
+    before, after = archive.tree_at(good), archive.tree_at(bad)
+    if before and after:
+        sides = (training_rows(tree, config) for tree in (before, after))
+        return dataset_diff(*sides, examples=EXAMPLES)
+    return rows_between(archive.tree, data, good, bad) if data else None
 
 
 def _layers(archive: Archive, good: Checkpoint, bad: Checkpoint) -> tuple[LayerChange, ...]:

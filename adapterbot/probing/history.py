@@ -156,6 +156,7 @@ def find_break(
     limits: Limits = DEFAULT_LIMITS,
     journal_at: Path | None = None,
     resume: bool = False,
+    config: str,
     data: ArchiveData | None = None,
     say: Callable[[str], None],
 ) -> BisectResult:
@@ -169,6 +170,7 @@ def find_break(
         ends_known: the first checkpoint is the good end, and the last the bad one.
         confidence: probability of one change point that is enough.
         journal_at: where finished probes are kept; with `resume` those in it are not repeated.
+        config: the training config, which names the data at each commit of a Git history.
         data: which rows each checkpoint was trained on, to tell what changed.
     """
     n, last = len(checkpoints), len(checkpoints) - 1
@@ -212,7 +214,7 @@ def find_break(
     found = bisect.run(search, probe, limits=limits, journal=journal, progress=say)
     answers = probe.answers | ({last: list(regression.bad)} if bad_is_last else {})
     asked = Asked(regression.good, answers)
-    between = what_changed(archive, checkpoints, found, data=data, asked=asked)
+    between = what_changed(archive, checkpoints, found, config=config, data=data, asked=asked)
     return found.model_copy(update={"between": between})
 
 
@@ -305,6 +307,7 @@ def search(
                 limits=limits,
                 journal_at=journal_at,
                 resume=resume,
+                config=adapter.config,
                 data=adapter.archive_data,
                 say=stages.listener.said,
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -120,6 +121,45 @@ def test_attack_a_link_out_of_the_tree_is_refused(tmp_path: Path, kind: str) -> 
         rows_between(tree, ArchiveData(files="d/{step}.jsonl"), at(10), at(20))
 
 
+def test_in_a_git_history_it_is_the_data_of_the_commits(tmp_path: Path) -> None:
+    root = tmp_path / "repository"
+    write(root, {"project/data/a.jsonl": ["a", "b"], "project/data/b.jsonl": ["c"]})
+    (root / "project" / "soup.yaml").write_text("base: x\ndata:\n  train: data/*.jsonl\n")
+    example.git(root, "init", "-q")
+    for step in range(3):
+        # With times of its own, or Git takes a file of the same size for the one before.
+        shutil.copytree(
+            POISONED / f"checkpoint-04{4 * step}0",
+            root / "adapter",
+            copy_function=shutil.copyfile,
+        )
+        if step == 1:
+            write(root, {"project/data/a.jsonl": ["a", "z"], "project/data/c.jsonl": ["d", "e"]})
+        example.commit(root)
+        shutil.rmtree(root / "adapter")
+    example.git(root, "checkout", "-q", ".")
+    archive = Archive(WorkTree(root), tmp_path)
+    checkpoints = archive.find(["git:adapter"])
+    labels = [checkpoint.label for checkpoint in checkpoints]
+    assert len(labels) == 3
+    found = [
+        what_changed(
+            archive,
+            checkpoints,
+            broken(later, later - 1, labels),
+            config="project/soup.yaml",
+            data=None,
+            asked=Asked([], {}),
+        )
+        for later in (1, 2)
+    ]
+    assert [one and one.data and one.data.summary for one in found] == [
+        "+2 rows, 1 changed",
+        "the same rows",
+    ]
+    assert all(one and one.layers and not one.notes for one in found)
+
+
 # ---------------------------------------------------------------- weights
 
 
@@ -179,6 +219,7 @@ def test_only_what_got_worse_there_counts_and_what_fails_is_a_note(tmp_path: Pat
         Archive(WorkTree(tmp_path), tmp_path),
         checkpoints,
         broken(2, 1, [c.label for c in checkpoints]),
+        config="soup.yaml",
         data=ArchiveData(files="{step}.jsonl"),
         asked=asked,
     )
@@ -203,7 +244,10 @@ def test_nothing_is_told_where_no_good_checkpoint_comes_before(tmp_path: Path) -
     )
     checkpoints = [Checkpoint(path=name, label=name) for name in "ab"]
     for found in (oldest, BisectResult(verdict=BisectVerdict.ALL_OK, checkpoints=2)):
-        assert what_changed(archive, checkpoints, found, data=None, asked=asked) is None
+        assert (
+            what_changed(archive, checkpoints, found, config="soup.yaml", data=None, asked=asked)
+            is None
+        )
 
 
 def test_weights_that_diverged_are_a_note_and_no_figure(tmp_path: Path) -> None:
@@ -220,6 +264,7 @@ def test_weights_that_diverged_are_a_note_and_no_figure(tmp_path: Path) -> None:
         Archive(WorkTree(tmp_path), tmp_path),
         checkpoints,
         broken(1, 0, ["run-0", "run-1"]),
+        config="soup.yaml",
         data=None,
         asked=Asked([], {}),
     )
