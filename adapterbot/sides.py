@@ -65,8 +65,7 @@ def sides(
         InputError: the config at the base ref is broken, or the one that was named is not there.
     """
     names = (config_path,) if config_path else CONFIG_FILES
-    found = next((name for name in names if base.has(name)), config_path)
-    config = load(base.read(found), found) if found else None
+    config = config_of(base, config_path)
     start = fork_point or base
     notes = [
         f"{name} is {how_changed(start, head, name)} here; the version on the base branch was used"
@@ -74,6 +73,19 @@ def sides(
         if content(start, name) != content(head, name)
     ]
     return Sides(base, head, start, config, tuple(notes))
+
+
+def config_of(tree: Tree, path: str | None = None) -> Config | None:
+    """A tree's adapterbot.yaml, or None where it has none.
+
+    Args:
+        path: where it is, when it is in neither of its usual places.
+
+    Raises:
+        InputError: it is broken, or the one that was named is not there.
+    """
+    found = path or next((name for name in CONFIG_FILES if tree.has(name)), None)
+    return load(tree.read(found), found) if found else None
 
 
 def content(tree: Tree, path: str) -> str | None:

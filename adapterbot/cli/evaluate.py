@@ -8,14 +8,24 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from adapterbot.cli.app import app
-from adapterbot.cli.options import Device, Engine, Json, Out, SoupYaml, Suite
+from adapterbot.cli.options import (
+    Device,
+    Engine,
+    Json,
+    OnCluster,
+    Out,
+    Ray,
+    Server,
+    SoupYaml,
+    Suite,
+)
 from adapterbot.cli.output import leave, say, show
 
 if TYPE_CHECKING:
     from adapterbot.records import Evaluated, TaskMean
 
 
-@app.command("eval")
+@app.command("eval", cls=OnCluster)
 def evaluate(
     adapters: Annotated[
         list[str], typer.Argument(help="Adapter directories; `none` is the bare base model.")
@@ -28,6 +38,8 @@ def evaluate(
     suite: Suite = None,
     device: Device = None,
     engine: Engine = None,
+    server: Server = None,
+    ray: Ray = None,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
@@ -37,6 +49,8 @@ def evaluate(
     goes on where it stopped, and what was asked before is not asked again.
 
         adapterbot eval adapters/dates checkpoints/checkpoint-0440 --suite evals/suite.yaml
+
+    Device, precision and server are those of `adapterbot.yaml`, unless options say otherwise.
 
     The results lie in `.adapterbot/results/`, a JSONL file for each adapter; `adapterbot delta`
     compares two of them.
@@ -54,6 +68,8 @@ def evaluate(
             suite=suite,
             device=device,
             engine=tuple(engine or ()),
+            server=server,
+            ray=ray,
             out=out,
         )
     )

@@ -17,6 +17,7 @@ from adapterbot.cli.options import (
     Engine,
     Json,
     NameOption,
+    OnCluster,
     Out,
     Ray,
     Server,
@@ -27,7 +28,7 @@ from adapterbot.marker import DEFAULT_NAME
 from adapterbot.publishing import CheckMode, CommentMode, CommentWhen, Publishing
 
 
-@app.command()
+@app.command(cls=OnCluster)
 def gate(
     base: Annotated[
         str | None,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from adapterbot.cli.app import app
-from adapterbot.cli.options import Device, Engine, Json, Ray
+from adapterbot.cli.options import Device, Engine, Json, OnCluster, Ray
 from adapterbot.errors import InputError
 from adapterbot.merge.names import Search, Strategy
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from adapterbot.records.merge import MergeRecord
 
 
-@app.command()
+@app.command(cls=OnCluster)
 def merge(
     adapter: Annotated[
         list[Path], typer.Option("--adapter", "-a", help="Adapter directory. 2 to 16 of them.")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from adapterbot.publishing import CheckMode, CommentMode, CommentWhen
 
@@ -35,9 +36,25 @@ Ray = Annotated[
     typer.Option(
         "--ray",
         envvar="ADAPTERBOT_RAY",
-        help="Ray cluster to evaluate on; `local` is every GPU, or processor, of this machine.",
+        help="Ray cluster to evaluate on; `local`, or no value, is every GPU, or processor, of "
+        "this machine.",
     ),
 ]
+
+
+class OnCluster(TyperCommand):
+    """A command with the option `Ray`, which may stand without a value; Typer knows no such."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As Typer's, with `local` for the value that `--ray` lacks."""
+        end = args.index("--") if "--" in args else len(args)
+        given = [
+            "--ray=local" if word == "--ray" and after.startswith("-") else word
+            for word, after in zip(args[:end], [*args[1:end], "--"], strict=False)
+        ]
+        return super().parse_args(ctx, [*given, *args[end:]])
+
+
 Out = Annotated[
     Path | None,
     typer.Option(envvar="ADAPTERBOT_OUT", help="Folder for the report; `.adapterbot/`."),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from adapterbot import __version__
 from adapterbot.commands import place as places
-from adapterbot.commands.evaluator import engine
+from adapterbot.commands.evaluator import chosen_server, engine
 from adapterbot.config import SUITE, TRAINING_CONFIG, key_of
 from adapterbot.console import listener_for
 from adapterbot.errors import InputError
@@ -28,6 +28,7 @@ from adapterbot.records import (
     TaskMean,
     TaskResult,
 )
+from adapterbot.sides import config_of
 from adapterbot.stages import Stages
 from adapterbot.tree import WorkTree
 from adapterbot.weights.peft_dir import AdapterFiles, adapter_digest, check_base, read_adapter_dir
@@ -46,18 +47,23 @@ class EvalOptions:
     suite: str | None = None
     device: str | None = None
     engine: tuple[str, ...] = ()
+    server: str | None = None
+    ray: str | None = None
     out: Path | None = None
 
 
 def run(options: EvalOptions, environment: Mapping[str, str] = os.environ) -> Evaluated:
     """Evaluate every adapter, in turn and under one load of the base.
 
-    What a killed run has answered is in the score cache, and is not asked again.
+    What a killed run has answered is in the score cache, and is not asked again. How answers are
+    computed, and by which server, is the adapterbot.yaml's of the current directory, if it has one.
 
     Raises:
         AdapterbotError: an adapter, the suite or the base model cannot be used.
     """
-    settings = engine_settings(None, options.engine, options.device)
+    config = config_of(WorkTree(Path.cwd()))
+    settings = engine_settings(config.engine if config else None, options.engine, options.device)
+    server = chosen_server(config, options.server)
     directory = places.out_directory(options.out, environment) / "results"
     stages = Stages(listener_for(environment))
     with stages("read"):
@@ -66,7 +72,7 @@ def run(options: EvalOptions, environment: Mapping[str, str] = os.environ) -> Ev
         asked = [_adapter(name, base) for name in options.adapters]
     files = _file_names([ref for ref, _ in asked])
     with stages("import"):
-        make = engine(None, environment, settings=settings)()
+        make = engine(None, environment, settings=settings, server=server, ray=options.ray)()
     with stages("load"):
         evaluator = make(base)
     found: list[EvaluatedAdapter] = []

@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from adapterbot.commands.evaluate import EvalOptions, run
 from adapterbot.errors import InputError
 from adapterbot.eval.saved import load_results
 from tests.example import EXAMPLE
+from tests.openai_server import OpenAIServer
 
 GOOD, BAD = "adapters/dates", "history/poisoned/checkpoint-0640"
 
@@ -164,6 +166,47 @@ def test_a_second_run_asks_nothing(
     monkeypatch.chdir(EXAMPLE)
     found = run(EvalOptions((BAD,), device="cpu", out=tmp_path), {"ADAPTERBOT_CACHE": str(cache)})
     assert (found.adapters[0].eval.samples, found.adapters[0].eval.cached) == (300, 300)
+
+
+def configured(folder: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> EvalOptions:
+    """A few questions of the example, asked from a directory with this adapterbot.yaml."""
+    (folder / "adapterbot.yaml").write_text(f"adapters: [{{path: adapters/dates}}]\n{text}")
+    data = min((EXAMPLE / "evals").glob("*.jsonl")).read_text().splitlines()
+    (folder / "few.jsonl").write_text("\n".join(data[:6]))
+    (folder / "suite.yaml").write_text(
+        "{version: 1, tasks: [{name: few, data: few.jsonl, scorer: exact,"
+        ' generation: {max_new_tokens: 16, stop: ["\\n"]}}]}'
+    )
+    monkeypatch.chdir(folder)
+    return EvalOptions(
+        (str(EXAMPLE / GOOD),),
+        base=str(EXAMPLE / "base"),
+        suite="suite.yaml",
+        out=folder / "out",
+    )
+
+
+def test_settings_are_those_of_the_config(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = configured(tmp_path, monkeypatch, "engine: {dtype: bfloat16, device: cpu}\n")
+    here = {"ADAPTERBOT_CACHE": str(cache)}
+    assert run(options, here).adapters[0].eval.dtype == "bfloat16"
+    by_hand = replace(options, engine=("dtype=float32",))
+    assert run(by_hand, here).adapters[0].eval.dtype == "float32"
+
+
+def test_the_server_of_the_config_answers_at_the_address_given_by_hand(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = {"ADAPTERBOT_CACHE": str(cache)}
+    options = configured(tmp_path, monkeypatch, "engine: {dtype: float32, device: cpu}\n")
+    (local,) = run(options, here).adapters
+    with OpenAIServer(EXAMPLE / "base") as server:
+        configured(tmp_path, monkeypatch, "server: {url: http://nowhere/v1, model: tiny}\n")
+        (there,) = run(replace(options, server=server.url), here).adapters
+        assert server.seen
+    assert there.tasks == local.tasks
 
 
 def test_weights_of_a_suite_make_one_score(
