@@ -61,7 +61,7 @@ def _evaluations(row: dict[str, Any]) -> Figure:
 
     return Figure(
         name=f"CMA-ES: {row['function']}, n = {row['n']}",
-        setting="evaluations to the target, median of seeds (runs that reach it)",
+        setting="evaluations to the target, median of 45 fresh seeds (runs that reach it)",
         ours=shown("ours"),
         other=f"pycma {shown('pycma')}, cmaes {shown('cmaes')}",
         ratio=middle["ours"] / min(middle["pycma"], middle["cmaes"]),
