@@ -29,6 +29,7 @@ BANK_SUFFIX = ".safetensors"
 STEP = "{step}"
 _CHECKPOINT = re.compile(r"(^|/)(checkpoint|ckpt|step)[-_]?\d+(/|$)")
 
+PublicKey = Annotated[str, Field(pattern=r"^-----BEGIN PUBLIC KEY-----", max_length=4000)]
 RepoPath = Annotated[str, Field(min_length=1, max_length=1000)]
 
 
@@ -59,6 +60,8 @@ class Policy(Record):
 
     sequential: stop evaluating as soon as every gated metric is clear.
     self_check: how many samples the baseline answers twice, to show the engine's own noise.
+    attested_by: public keys, PEM. With any, a candidate is evaluated only if one of them signed for
+        its files and its lock (`adapterbot attest sign`).
     """
 
     alpha: Annotated[Probability, Field(gt=0, lt=0.5)] = 0.05
@@ -67,6 +70,7 @@ class Policy(Record):
     sequential: bool = False
     self_check: Annotated[int, Field(ge=0, le=10_000)] = 32
     metrics: dict[str, MetricRule] = Field(default_factory=dict)
+    attested_by: tuple[PublicKey, ...] = ()
 
 
 class ArchiveData(Record):

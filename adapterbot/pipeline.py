@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from adapterbot import __version__, bisect, lock, verdict
+from adapterbot import __version__, attest, bisect, lock, verdict
 from adapterbot.config import AdapterConfig, OnDrift
 from adapterbot.differing import differing_samples
 from adapterbot.errors import AdapterbotError, InputError
@@ -125,6 +125,10 @@ def judge_adapter(where: Sides, adapter: AdapterConfig, services: Services) -> A
             allowed_base=where.allowed_base,
             adapter=normalise(adapter.path),
         ).record()
+    if adapter.policy.attested_by:
+        with stages("attest"):
+            keys = adapter.policy.attested_by
+            attest.check(where.head, normalise(adapter.path), keys, lock=normalise(adapter.lock))
     with stages("read"):
         suite = _suite(where, adapter, services)
         base_name, base, base_notes = _base_model(where, adapter)

@@ -15,7 +15,7 @@ trap 'rm -rf "$work"' EXIT
 
 "$python" -m venv "$work/venv"
 "$work/venv/bin/python" -m pip install --quiet --upgrade pip
-"$work/venv/bin/python" -m pip install --quiet "torch==$torch" ".[eval,bank,serve,peft,quantize]" hatchling \
+"$work/venv/bin/python" -m pip install --quiet "torch==$torch" ".[eval,bank,serve,peft,quantize,attest,keyless]" hatchling \
   --group test --group lint --group docs --group e2e
 {
   echo "# Every version that make, the action and the image install, on Python 3.11 to 3.13."

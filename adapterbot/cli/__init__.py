@@ -15,6 +15,7 @@ from typing import NoReturn
 # In the order in which the help shows them.
 from adapterbot.cli import (  # noqa: F401
     answer,
+    attest,
     bank,
     bisect,
     demo,

@@ -1,0 +1,98 @@
+"""The in-toto Statement v1 about an adapter, with SLSA provenance v1, as it is read.
+
+https://github.com/in-toto/attestation/blob/main/spec/v1/statement.md
+https://slsa.dev/spec/v1.0/provenance
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from adapterbot.errors import InputError
+from adapterbot.records import Digest
+
+STATEMENT_TYPE: Literal["https://in-toto.io/Statement/v1"] = "https://in-toto.io/Statement/v1"
+PREDICATE_TYPE: Literal["https://slsa.dev/provenance/v1"] = "https://slsa.dev/provenance/v1"
+BUILD_TYPE = "https://github.com/org/adapter-action/blob/main/docs/attest.md#build-type-v1"
+
+Text = Annotated[str, Field(max_length=4000)]
+
+
+class _Read(BaseModel):
+    """Fields that we do not know are a later version's, and pass, as the specifications ask."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class DigestSet(_Read):
+    """Digests by algorithm; SHA-256 is the one that we hold files against."""
+
+    sha256: Digest
+
+
+class Descriptor(_Read):
+    """A thing by name and digest."""
+
+    name: Text = ""
+    uri: Text = ""
+    digest: DigestSet
+
+
+class BuildDefinition(_Read):
+    """What went in."""
+
+    build_type: Annotated[Text, Field(alias="buildType")]
+    dependencies: Annotated[
+        tuple[Descriptor, ...], Field(alias="resolvedDependencies", max_length=10_000)
+    ] = ()
+
+
+class Builder(_Read):
+    """Who built it."""
+
+    id: Text
+
+
+class RunDetails(_Read):
+    """Who ran it, and what else came out."""
+
+    builder: Builder
+    byproducts: Annotated[tuple[Descriptor, ...], Field(max_length=10_000)] = ()
+
+
+class Provenance(_Read):
+    """SLSA provenance v1."""
+
+    build: Annotated[BuildDefinition, Field(alias="buildDefinition")]
+    run: Annotated[RunDetails, Field(alias="runDetails")]
+
+
+class Statement(_Read):
+    """What is claimed about which files. Subjects are files of the adapter's directory."""
+
+    type: Annotated[Literal["https://in-toto.io/Statement/v1"], Field(alias="_type")]
+    predicate_type: Annotated[
+        Literal["https://slsa.dev/provenance/v1"], Field(alias="predicateType")
+    ]
+    subject: Annotated[tuple[Descriptor, ...], Field(min_length=1, max_length=10_000)]
+    predicate: Provenance
+
+
+def read_statement(payload: bytes, *, file: str) -> Statement:
+    """A statement out of a verified envelope.
+
+    Raises:
+        InputError: it is none of the kind.
+    """
+    try:
+        return Statement.model_validate_json(payload)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise InputError(
+            f"is not an in-toto statement with SLSA provenance: {first['msg']}",
+            file=file,
+            field=".".join(map(str, first["loc"])),
+            fix="sign it again with `adapterbot attest sign`",
+        ) from error

@@ -1,0 +1,107 @@
+"""Whether an adapter is the one that somebody signed for: the gate's side, torch-free."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
+
+from adapterbot.attest.envelope import NotAttested, opened
+from adapterbot.attest.statement import Statement, read_statement
+from adapterbot.errors import InputError
+from adapterbot.tree import Tree
+
+_LIMIT = 4 * 1024 * 1024
+_SUFFIX = ".intoto.json"
+# What decides how an adapter behaves; a README that nobody signed for decides nothing.
+_DECISIVE = (".safetensors", ".bin", ".pt")
+_CONFIG = "adapter_config.json"
+
+
+def attestation_path(adapter: str) -> str:
+    """Where an adapter's attestation lies: beside the adapter, so that it is no part of itself."""
+    return f"{adapter.rstrip('/')}{_SUFFIX}"
+
+
+def subject_digests(tree: Tree, adapter: str) -> dict[str, str]:
+    """SHA-256 of every file of an adapter, by its name in the directory; of a bank, of the file.
+
+    Raises:
+        InputError: there is no such adapter, or a file of it cannot be read.
+    """
+    names = tree.files(adapter) if tree.has(adapter) else ()
+    if not names:
+        raise InputError(
+            f"does not exist in {tree.label}", file=adapter, fix="name an adapter directory"
+        )
+    return {_inside(name, adapter): tree.sha256(name) for name in names}
+
+
+def _inside(name: str, adapter: str) -> str:
+    return PurePosixPath(name).name if name == adapter else name[len(adapter.rstrip("/")) + 1 :]
+
+
+def check(tree: Tree, adapter: str, keys: Sequence[str], *, lock: str | None = None) -> Statement:
+    """Hold an adapter against its attestation.
+
+    Args:
+        adapter: repository path of its directory.
+        keys: public keys, PEM; one of them must have signed.
+        lock: repository path of its lock, which must be the one that was signed for.
+
+    Raises:
+        NotAttested: there is no attestation, none of the keys signed it, or a file is not the one
+            that was signed for.
+        InputError: the attestation is none.
+    """
+    path = attestation_path(adapter)
+    if not tree.has(path):
+        raise NotAttested(
+            f"does not exist in {tree.label}, and the policy asks for it",
+            file=path,
+            fix=f"run `adapterbot attest sign {adapter} --key …` where it is trained",
+        )
+    statement = read_statement(opened(tree.read(path, limit=_LIMIT), keys, file=path), file=path)
+    compare(statement, subject_digests(tree, adapter), file=path)
+    if lock is not None:
+        compare_lock(statement, tree, lock, file=path)
+    return statement
+
+
+def compare_lock(statement: Statement, tree: Tree, lock: str, *, file: str) -> None:
+    """Hold a lock against what a statement says of it; without a lock there is nothing to hold.
+
+    Raises:
+        NotAttested: it is another one, or the statement does not name it.
+    """
+    if not tree.has(lock):
+        return
+    signed = {d.name: d.digest.sha256 for d in statement.predicate.build.dependencies}
+    if signed.get(lock) != tree.sha256(lock):
+        raise NotAttested(
+            f"is about another {lock}" if lock in signed else f"says nothing about {lock}",
+            file=file,
+            fix="sign again, after `adapterbot lock write`",
+        )
+
+
+def compare(statement: Statement, found: Mapping[str, str], *, file: str) -> None:
+    """Hold the files of an adapter against the subjects of a statement.
+
+    Args:
+        found: SHA-256 by name in the adapter's directory.
+
+    Raises:
+        NotAttested: a file was changed, is missing, or decides something and was not signed for.
+    """
+    signed = {subject.name: subject.digest.sha256 for subject in statement.subject}
+    for name, digest in sorted(signed.items()):
+        if found.get(name) != digest:
+            what = "was changed since" if name in found else "is missing"
+            raise NotAttested(
+                f"{name} {what}", file=file, fix="sign the adapter that is meant, or restore it"
+            )
+    for name in sorted(found.keys() - signed.keys()):
+        if PurePosixPath(name).name == _CONFIG or name.endswith(_DECISIVE):
+            raise NotAttested(
+                f"says nothing about {name}", file=file, fix="sign again, or remove the file"
+            )

@@ -1,0 +1,131 @@
+"""`adapterbot attest …`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from adapterbot.cli.app import app
+from adapterbot.cli.options import Json
+from adapterbot.cli.output import leave, say
+from adapterbot.errors import ExitCode
+
+attest_app = typer.Typer(help="Sign for an adapter, and verify who did: in-toto, SLSA, CycloneDX.")
+app.add_typer(attest_app, name="attest", no_args_is_help=True)
+
+Adapter = Annotated[Path, typer.Argument(help="Adapter directory.")]
+ReportFile = Annotated[Path | None, typer.Option("--report", help="A report.json of the gate.")]
+
+
+@attest_app.command("sign")
+def attest_sign(
+    adapter: Adapter,
+    key: Annotated[
+        Path | None, typer.Option(help="Private key, PEM: ed25519 or ECDSA, without a password.")
+    ] = None,
+    keyless: Annotated[
+        bool, typer.Option("--keyless", help="Sign by Sigstore, as the workflow that runs.")
+    ] = False,
+    report: ReportFile = None,
+    builder: Annotated[
+        str | None, typer.Option(help="URI of who trained it; the workflow that runs.")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Where to write it; ADAPTER.intoto.json."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Sign for an adapter: its files, and the lock, config, suite and report that belong to it.
+
+        adapterbot attest sign adapters/dates --key key.pem
+
+    Writes an in-toto Statement v1 with SLSA provenance v1 in a DSSE envelope, beside the adapter.
+
+    Exit codes: 0 signed, 1 we failed, 2 bad input.
+    """
+    from adapterbot.commands import attest as command
+    from adapterbot.errors import InputError
+
+    if bool(key) == keyless:
+        raise InputError(
+            "give a key, or --keyless, and not both", field="--key", fix="name a private key"
+        )
+    place = command.sign(
+        command.subject(adapter), key, report=report, output=output, builder=builder
+    )
+    typer.echo(json.dumps({"path": str(place)}) if as_json else str(place))
+
+
+@attest_app.command("verify")
+def attest_verify(
+    adapter: Adapter,
+    key: Annotated[Path | None, typer.Option(help="Public key, PEM.")] = None,
+    identity: Annotated[
+        str, typer.Option(help="Who signed without a key: a workflow's URL with its ref.")
+    ] = "",
+    issuer: Annotated[
+        str, typer.Option(help="Issuer of that identity.")
+    ] = "https://token.actions.githubusercontent.com",
+    report: ReportFile = None,
+    as_json: Json = False,
+) -> None:
+    """Verify that an adapter and its lock are what somebody trusted signed for.
+
+        adapterbot attest verify adapters/dates --key key.pub
+
+    Exit codes: 0 they are, 1 we failed, 2 bad input, 3 they are not.
+    """
+    from adapterbot.attest import NotAttested
+    from adapterbot.commands import attest as command
+    from adapterbot.errors import InputError
+
+    if bool(key) == bool(identity):
+        raise InputError(
+            "give a key, or an identity, and not both", field="--key", fix="name a public key"
+        )
+    try:
+        found = command.verify(
+            command.subject(adapter), key, identity=identity, issuer=issuer, report=report
+        )
+    except NotAttested as error:
+        if as_json:
+            typer.echo(json.dumps({"verified": False, "why": str(error)}))
+        else:
+            say(f"not verified: {error}")
+        leave(ExitCode.FINDING)
+    if as_json:
+        statement = found.model_dump(mode="json", by_alias=True)
+        typer.echo(json.dumps({"verified": True, "statement": statement}, indent=2))
+        return
+    typer.echo(f"verified  {len(found.subject)} files of {adapter}")
+    typer.echo(f"builder   {found.predicate.run.builder.id}")
+    for thing in found.predicate.build.dependencies:
+        typer.echo(f"from      {thing.name}  {thing.digest.sha256[:12]}")
+
+
+@attest_app.command("cyclonedx")
+def attest_cyclonedx(
+    adapter: Adapter,
+    report: ReportFile = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where to write it; standard output.")
+    ] = None,
+) -> None:
+    """Describe an adapter as a CycloneDX ML-BOM: files, base model, data, and how it was judged.
+
+        adapterbot attest cyclonedx adapters/dates --report .adapterbot/report.json
+
+    Exit codes: 0 written, 1 we failed, 2 bad input.
+    """
+    from adapterbot import atomic
+    from adapterbot.commands import attest as command
+
+    text = command.bill(command.subject(adapter), report)
+    if output:
+        atomic.write_text(output, text)
+    else:
+        typer.echo(text, nl=False)

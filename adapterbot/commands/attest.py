@@ -1,0 +1,207 @@
+"""`adapterbot attest …`: what it reads, signs, verifies and writes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from adapterbot import atomic, lock
+from adapterbot import config as configs
+from adapterbot.attest import bom, envelope, keyless, verification
+from adapterbot.attest import statement as statements
+from adapterbot.attest.make import Claim, statement
+from adapterbot.commands.place import checkout
+from adapterbot.config import AdapterConfig
+from adapterbot.errors import InputError
+from adapterbot.eval.suite import load_suite
+from adapterbot.lock.schema import MAX_LOCK_BYTES, Lock
+from adapterbot.records import AdapterReport, Report
+from adapterbot.tree import WorkTree, file_sha256, normalise
+
+BY_HAND = "urn:adapterbot:by-hand"
+_KEY_LIMIT = 64 * 1024
+
+
+@dataclass(frozen=True)
+class Subject:
+    """An adapter in a checkout, with what it was made from."""
+
+    tree: WorkTree
+    adapter: AdapterConfig
+
+    @property
+    def path(self) -> str:
+        """Its repository path."""
+        return normalise(self.adapter.path)
+
+    @property
+    def lock(self) -> Lock | None:
+        """Its lock, if it has one.
+
+        Raises:
+            InputError: a lock that is broken.
+        """
+        name = self.adapter.lock
+        if not self.tree.has(name):
+            return None
+        return lock.loads(self.tree.read(name, limit=MAX_LOCK_BYTES), name)
+
+    def made_from(self) -> dict[str, str]:
+        """SHA-256 of the training config, the lock, and the suite with its data, by path.
+
+        Raises:
+            InputError: one of them is broken.
+        """
+        names = {name for name in (self.adapter.config, self.adapter.lock) if self.tree.has(name)}
+        if self.tree.has(self.adapter.suite):
+            names |= {self.adapter.suite, *load_suite(self.tree, self.adapter.suite).files}
+        return {name: self.tree.sha256(name) for name in sorted(names)}
+
+
+def subject(path: Path) -> Subject:
+    """The adapter at a path on disk, as the repository's configuration knows it.
+
+    Raises:
+        InputError: it lies in no checkout, or the configuration is broken.
+    """
+    root = checkout()
+    absolute = path.absolute()
+    if not absolute.is_relative_to(root):
+        raise InputError("lies outside of this repository", file=str(path), fix="name one in it")
+    tree = WorkTree(root)
+    found = next((name for name in configs.CONFIG_FILES if tree.has(name)), None)
+    config = configs.load(tree.read(found), found) if found else None
+    name = absolute.relative_to(root).as_posix()
+    return Subject(tree, configs.for_adapter(config, name, tree.survey()))
+
+
+def read_key(path: Path) -> bytes:
+    """A key file.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as stream:
+            return stream.read(_KEY_LIMIT)
+    except OSError as error:
+        raise InputError(
+            f"cannot be read: {error.strerror}", file=str(path), fix="name a key in PEM"
+        ) from error
+
+
+def sign(
+    of: Subject,
+    key: Path | None,
+    *,
+    report: Path | None,
+    output: Path | None,
+    builder: str | None,
+    environment: Mapping[str, str] = os.environ,
+) -> Path:
+    """Sign for an adapter, and write the attestation.
+
+    Args:
+        key: a private key, PEM; None signs with Sigstore.
+        output: where to write it; beside the adapter when None.
+        builder: URI of who built it; the workflow that runs, when None.
+
+    Raises:
+        AdapterbotError: something that it names cannot be read, or nothing can be signed here.
+    """
+    claim = Claim(
+        subjects=verification.subject_digests(of.tree, of.path),
+        adapter=of.path,
+        files=of.made_from(),
+        lock=of.lock,
+        report=_report_digest(report) if report else None,
+        builder=builder or _workflow(environment) or BY_HAND,
+        invocation=_run(environment),
+        finished=datetime.now(UTC),
+    )
+    payload = statement(claim)
+    signed = envelope.sign(payload, read_key(key), file=str(key)) if key else keyless.sign(payload)
+    place = output or of.tree.root / verification.attestation_path(of.path)
+    atomic.write_bytes(place, signed)
+    return place
+
+
+def verify(
+    of: Subject, key: Path | None, *, identity: str, issuer: str, report: Path | None
+) -> statements.Statement:
+    """Hold an adapter against its attestation.
+
+    Args:
+        key: a public key, PEM; None takes a Sigstore bundle, signed by `identity`.
+        report: a report that must be the one that was signed for.
+
+    Raises:
+        NotAttested: it is not what was signed for.
+        AdapterbotError: something cannot be read.
+    """
+    path = verification.attestation_path(of.path)
+    if key:
+        keys = (read_key(key).decode("utf-8", "replace"),)
+        found = verification.check(of.tree, of.path, keys, lock=of.adapter.lock)
+    else:
+        content = of.tree.read(path)
+        payload = keyless.opened(content, identity=identity, issuer=issuer, file=path)
+        found = statements.read_statement(payload, file=path)
+        verification.compare(found, verification.subject_digests(of.tree, of.path), file=path)
+        verification.compare_lock(found, of.tree, of.adapter.lock, file=path)
+    if report:
+        named = {thing.digest.sha256 for thing in found.predicate.run.byproducts}
+        if _report_digest(report) not in named:
+            raise envelope.NotAttested(
+                f"is not about {report}", file=path, fix="sign again with --report"
+            )
+    return found
+
+
+def bill(of: Subject, report: Path | None) -> str:
+    """The CycloneDX document of an adapter.
+
+    Raises:
+        AdapterbotError: something that it names cannot be read.
+    """
+    judged = _judged(report, of.adapter.key) if report else None
+    return bom.bill(of.path, verification.subject_digests(of.tree, of.path), of.lock, judged)
+
+
+def _judged(report: Path, key: str) -> AdapterReport | None:
+    try:
+        read = Report.model_validate_json(report.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise InputError(
+            "is not a report of the gate", file=str(report), fix="name its report.json"
+        ) from error
+    return next((adapter for adapter in read.adapters if adapter.key == key), None)
+
+
+def _report_digest(report: Path) -> str:
+    try:
+        return file_sha256(report)
+    except OSError as error:
+        raise InputError(
+            f"cannot be read: {error.strerror}", file=str(report), fix="name a report.json"
+        ) from error
+
+
+def _workflow(environment: Mapping[str, str]) -> str:
+    named = environment.get("GITHUB_WORKFLOW_REF", "")
+    return f"{environment.get('GITHUB_SERVER_URL', 'https://github.com')}/{named}" if named else ""
+
+
+def _run(environment: Mapping[str, str]) -> str:
+    run = environment.get("GITHUB_RUN_ID", "")
+    if not run:
+        return ""
+    server = environment.get("GITHUB_SERVER_URL", "https://github.com")
+    attempt = environment.get("GITHUB_RUN_ATTEMPT", "1")
+    repository = environment.get("GITHUB_REPOSITORY", "")
+    return f"{server}/{repository}/actions/runs/{run}/attempts/{attempt}"

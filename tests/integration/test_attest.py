@@ -1,0 +1,301 @@
+"""Attestations: made by one hand, verified by another, worthless once anything is tampered with."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_public_key,
+)
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.schema._res import BOM_JSON, JSF, SPDX_JSON
+from google.protobuf.json_format import ParseDict
+from in_toto_attestation.v1 import statement_pb2
+from in_toto_attestation.v1.statement import Statement
+from referencing import Registry, Resource
+from typer.testing import CliRunner
+
+from adapterbot.attest import NotAttested, attestation_path, check
+from adapterbot.cli import app
+from adapterbot.commands import gate
+from adapterbot.errors import AdapterbotError, InputError
+from adapterbot.tree import WorkTree
+from tests import example
+
+ADAPTER = "adapters/dates"
+PLACE = attestation_path(ADAPTER)
+
+
+def keypair(place: Path, name: str, private: Any) -> tuple[Path, str]:
+    path = place / f"{name}.pem"
+    path.write_bytes(private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    public = private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    path.with_suffix(".pub").write_bytes(public)
+    return path, public.decode()
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, str]]:
+    place = tmp_path_factory.mktemp("keys")
+    made = {
+        "ed25519": ed25519.Ed25519PrivateKey.generate(),
+        "ecdsa": ec.generate_private_key(ec.SECP256R1()),
+        "other": ed25519.Ed25519PrivateKey.generate(),
+    }
+    return {name: keypair(place, name, private) for name, private in made.items()}
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return example.build(tmp_path_factory.mktemp("attest") / "repository", "clean")
+
+
+@pytest.fixture
+def repository(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    place = example.copy(built, tmp_path / "repository")
+    monkeypatch.chdir(place)
+    return place
+
+
+def invoke(*arguments: object, expect: int = 0) -> str:
+    done = CliRunner().invoke(app, ["attest", *map(str, arguments)])
+    if isinstance(done.exception, AdapterbotError):
+        assert int(done.exception.exit_code) == expect, done.exception
+        return str(done.exception)
+    assert done.exit_code == expect, done.output
+    return done.output
+
+
+@pytest.fixture
+def signed(repository: Path, keys: dict[str, tuple[Path, str]]) -> Path:
+    invoke("sign", ADAPTER, "--key", keys["ed25519"][0])
+    return repository
+
+
+# ---------------------------------------------------------------- what is signed
+
+
+@pytest.mark.parametrize("kind", ["ed25519", "ecdsa"])
+def test_the_signature_is_dsses_own(repository, keys, kind):
+    private, public = keys[kind]
+    invoke("sign", ADAPTER, "--key", private)
+    envelope = json.loads((repository / PLACE).read_text())
+    payload = base64.b64decode(envelope["payload"])
+    kind_of = envelope["payloadType"].encode()
+    # The specification's pre-authentication encoding, written out here once more.
+    message = b"DSSEv1 %d %s %d %s" % (len(kind_of), kind_of, len(payload), payload)
+    (signature,) = envelope["signatures"]
+    key: Any = load_pem_public_key(public.encode())
+    extra = [ec.ECDSA(hashes.SHA256())] if kind == "ecdsa" else []
+    key.verify(base64.b64decode(signature["sig"]), message, *extra)
+    invoke("verify", ADAPTER, "--key", private.with_suffix(".pub"))
+
+
+def test_the_statement_is_in_totos_with_every_digest(signed: Path) -> None:
+    payload = json.loads(base64.b64decode(json.loads((signed / PLACE).read_text())["payload"]))
+    Statement.copy_from_pb(ParseDict(payload, statement_pb2.Statement())).validate()
+    assert payload["predicateType"] == "https://slsa.dev/provenance/v1"
+    subjects = {s["name"]: s["digest"]["sha256"] for s in payload["subject"]}
+    assert subjects == {path.name: _sha256(path) for path in (signed / ADAPTER).iterdir()}
+    built = payload["predicate"]["buildDefinition"]
+    named = {d["name"]: d["digest"]["sha256"] for d in built["resolvedDependencies"]}
+    for name in ("soup.lock", "soup.yaml", "evals/suite.yaml", "evals/dates_us.jsonl"):
+        assert named[name] == _sha256(signed / name)
+    lock = json.loads((signed / "soup.lock").read_text())
+    assert named["dataset"] == lock["dataset_sha"]
+    assert named["environment"] == lock["env_hash"]
+
+
+def _sha256(path: Path) -> str:
+    return subprocess.run(
+        ["sha256sum", path], check=True, capture_output=True, text=True
+    ).stdout.split()[0]
+
+
+def test_a_run_is_named_by_its_workflow(repository, keys, monkeypatch):
+    monkeypatch.setenv("GITHUB_WORKFLOW_REF", "acme/adapters/.github/workflows/t.yml@refs/heads/m")
+    monkeypatch.setenv("GITHUB_RUN_ID", "7")
+    monkeypatch.setenv("GITHUB_REPOSITORY", "acme/adapters")
+    (repository / "report.json").write_text("{}")
+    invoke("sign", ADAPTER, "--key", keys["ed25519"][0], "--report", "report.json")
+    public = keys["ed25519"][0].with_suffix(".pub")
+    asked = ("verify", ADAPTER, "--key", public, "--report", "report.json")
+    told = json.loads(invoke(*asked, "--json"))
+    run = told["statement"]["predicate"]["runDetails"]
+    assert run["builder"]["id"].endswith("acme/adapters/.github/workflows/t.yml@refs/heads/m")
+    (repository / "report.json").write_text("{} ")
+    assert "not about" in invoke(*asked, expect=3)
+
+
+# ---------------------------------------------------------------- tampering
+
+
+def _in_envelope(change: Callable[[dict[str, Any]], None]) -> Callable[[Path], None]:
+    def tamper(root: Path) -> None:
+        envelope = json.loads((root / PLACE).read_text())
+        change(envelope)
+        (root / PLACE).write_text(json.dumps(envelope))
+
+    return tamper
+
+
+def _payload(envelope: dict[str, Any]) -> None:
+    payload = base64.b64decode(envelope["payload"])
+    forged = payload.replace(b"urn:adapterbot:by-hand", b"urn:adapterbot:by-hanD")
+    assert forged != payload
+    envelope["payload"] = base64.b64encode(forged).decode()
+
+
+def _signature(envelope: dict[str, Any]) -> None:
+    (signature,) = envelope["signatures"]
+    raw = bytearray(base64.b64decode(signature["sig"]))
+    raw[0] ^= 1
+    signature["sig"] = base64.b64encode(raw).decode()
+
+
+def _flip(name: str) -> Callable[[Path], None]:
+    def tamper(root: Path) -> None:
+        content = bytearray((root / name).read_bytes())
+        content[-1] ^= 1
+        (root / name).write_bytes(content)
+
+    return tamper
+
+
+TAMPERED: dict[str, tuple[Callable[[Path], object], str]] = {
+    "the payload": (_in_envelope(_payload), "not signed"),
+    "the signature": (_in_envelope(_signature), "not signed"),
+    "no signature": (_in_envelope(lambda e: e.update(signatures=[])), "not signed"),
+    "the key's name": (
+        _in_envelope(lambda e: e["signatures"][0].update(keyid="0" * 64)),
+        "not signed",
+    ),
+    "the weights": (_flip(f"{ADAPTER}/adapter_model.safetensors"), "was changed"),
+    "the options": (_flip(f"{ADAPTER}/adapter_config.json"), "was changed"),
+    "the lock": (_flip("soup.lock"), "another soup.lock"),
+    "a file is gone": (lambda r: (r / ADAPTER / "adapter_config.json").unlink(), "is missing"),
+    "a file more": (
+        lambda r: (r / ADAPTER / "adapter_model.bin").write_bytes(b"\x80"),
+        "says nothing about adapter_model.bin",
+    ),
+    "no attestation": (lambda r: (r / PLACE).unlink(), "does not exist"),
+}
+
+
+@pytest.mark.parametrize("what", TAMPERED)
+def test_whatever_is_tampered_with_is_found(signed, keys, what):
+    tamper, said = TAMPERED[what]
+    public = keys["ed25519"][1]
+    check(WorkTree(signed), ADAPTER, [public], lock="soup.lock")
+    tamper(signed)
+    with pytest.raises(NotAttested, match=said):
+        check(WorkTree(signed), ADAPTER, [public], lock="soup.lock")
+
+
+def test_another_key_and_another_adapters_attestation_are_worth_nothing(signed, keys):
+    with pytest.raises(NotAttested, match="not signed"):
+        check(WorkTree(signed), ADAPTER, [keys["other"][1]])
+    check(WorkTree(signed), ADAPTER, [keys["other"][1], keys["ed25519"][1]])
+    shutil.copytree(signed / "checkpoints/checkpoint-0040", signed / "adapters/other")
+    shutil.copyfile(signed / PLACE, signed / attestation_path("adapters/other"))
+    with pytest.raises(NotAttested, match="was changed"):
+        check(WorkTree(signed), "adapters/other", [keys["ed25519"][1]])
+
+
+NO_ENVELOPES = (
+    "",
+    "[]",
+    "{}",
+    "null",
+    "[" * 100_000,
+    '{"payload": 1, "payloadType": "x", "signatures": []}',
+    '{"payload": "", "payloadType": "text/plain", "signatures": []}',
+)
+
+
+@pytest.mark.parametrize("content", NO_ENVELOPES)
+def test_what_is_no_envelope_is_refused_as_such(signed, keys, content):
+    (signed / PLACE).write_text(content)
+    with pytest.raises(InputError) as caught:
+        check(WorkTree(signed), ADAPTER, [keys["ed25519"][1]])
+    assert not isinstance(caught.value, NotAttested)
+
+
+def test_bad_keys_and_options_are_said_in_a_line(repository, keys):
+    (repository / "key").write_text("not a key")
+    assert "not a private key" in invoke("sign", ADAPTER, "--key", "key", expect=2)
+    assert "--keyless" in invoke("sign", ADAPTER, expect=2)
+    assert "no OIDC token" in invoke("sign", ADAPTER, "--keyless", expect=2)
+    assert "does not exist" in invoke("sign", "nowhere", "--key", keys["other"][0], expect=2)
+    assert not (repository / PLACE).exists()
+
+
+# ---------------------------------------------------------------- CycloneDX
+
+
+def test_the_bill_of_materials_is_cyclonedx(repository: Path) -> None:
+    out = repository / "bom.json"
+    invoke("cyclonedx", ADAPTER, "-o", out)
+    document = json.loads(out.read_text())
+    schema = json.loads(Path(str(BOM_JSON[SchemaVersion.V1_6])).read_text())
+    parts = [json.loads(Path(str(path)).read_text()) for path in (SPDX_JSON, JSF)]
+    registry = Registry().with_resources(
+        [(name, Resource.from_contents(part)) for part in parts for name in _names(part)]
+    )
+    jsonschema.Draft7Validator(schema, registry=registry).validate(document)
+    model = document["metadata"]["component"]
+    assert model["type"] == "machine-learning-model"
+    files = {part["name"]: part["hashes"][0]["content"] for part in model["components"]}
+    assert files["adapter_model.safetensors"] == _sha256(
+        repository / ADAPTER / "adapter_model.safetensors"
+    )
+
+
+def _names(schema: dict[str, Any]) -> list[str]:
+    return [schema["$id"], schema["$id"].rpartition("/")[2]]
+
+
+# ---------------------------------------------------------------- the gate
+
+
+def _policy(repository: Path, public: str) -> None:
+    adapters = [{"path": ADAPTER, "policy": {"attested_by": [public], "self_check": 0}}]
+    example.git(repository, "checkout", "-q", "main")
+    (repository / "adapterbot.yaml").write_text(yaml.safe_dump({"adapters": adapters}))
+    example.commit(repository, "Only attested adapters")
+    example.git(repository, "checkout", "-q", "-")
+    example.git(repository, "merge", "-q", "main", "-m", "merge")
+
+
+def test_the_gate_evaluates_only_what_was_signed_for(repository, keys, tmp_path):
+    private, public = keys["ed25519"]
+    _policy(repository, public)
+    environment = {"ADAPTERBOT_CACHE": str(tmp_path / "cache")}
+
+    def judged() -> Any:
+        options = gate.GateOptions(base="main", out=tmp_path / "out", device="cpu")
+        (adapter,) = gate.run(options, environment).report.adapters
+        return adapter
+
+    problem = judged().problem
+    assert problem.kind == "bad_input"
+    assert "the policy asks for it" in problem.message
+    invoke("sign", ADAPTER, "--key", private)
+    assert judged().verdict.outcome == "passed"
+    _flip(f"{ADAPTER}/adapter_model.safetensors")(repository)
+    assert "was changed since" in judged().problem.message
