@@ -13,7 +13,7 @@ from adapterbot.errors import InputError
 from adapterbot.lock.hub import HubRepo, Snapshot, look_up
 from adapterbot.weights.fit import targeted_modules
 from adapterbot.weights.options import LoraConfig
-from adapterbot.weights.site import features
+from adapterbot.weights.site import features, is_linear
 
 
 def skeleton(base: Path | str) -> Any:
@@ -61,7 +61,7 @@ def modules_of(base: Path | str, targets: Sequence[str] | str) -> tuple[Module, 
     found = []
     for name in sorted(targeted_modules(model, config)):
         module = model.get_submodule(name)
-        shape = None if isinstance(module, torch.nn.Embedding) else features(module)
+        shape = features(module) if is_linear(module) else None
         if shape is None:
             raise InputError(
                 f"is a {type(module).__name__}; a bank adapts linear modules",

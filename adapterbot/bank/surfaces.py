@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from adapterbot.bank.manifest import Layout, SoupLayout, VbLoraLayout, VeraLayout
 from adapterbot.errors import InputError
-from adapterbot.weights.site import Live, Site, features
+from adapterbot.weights.site import Live, Site, features, is_linear
 
 
 class Surface(Protocol):
@@ -52,7 +52,7 @@ def _sites(model: Any, layout: VeraLayout | VbLoraLayout) -> list[Site]:
     modules = dict(model.named_modules())
     for wanted in layout.modules:
         module = modules.get(wanted.name)
-        found = None if module is None or isinstance(module, nn.Embedding) else features(module)
+        found = features(module) if module is not None and is_linear(module) else None
         if found != (wanted.inputs, wanted.outputs):
             what = (
                 "no such linear module" if found is None else f"{found[0]} to {found[1]} features"

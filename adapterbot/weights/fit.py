@@ -12,7 +12,7 @@ from adapterbot.errors import InputError
 from adapterbot.weights.adapter import Adapter
 from adapterbot.weights.matching import ALL_LINEAR, targeted
 from adapterbot.weights.options import LoraConfig
-from adapterbot.weights.site import features
+from adapterbot.weights.site import features, is_linear, kernel
 
 _OTHER_BASE = "evaluate it on the base model that it was trained on"
 _SAME_RUN = "push adapter_config.json and the weights of the same training run"
@@ -41,7 +41,7 @@ def check_fit(model: nn.Module, adapter: Adapter) -> None:
                 field="target_modules",
                 fix=_SAME_RUN,
             )
-        shape = None if update.kernel else features(module)
+        shape = features(module) if update.kernel == kernel(module) else None
         if shape is None or isinstance(module, nn.Embedding) != update.embedding:
             raise InputError(
                 f"is a {type(module).__name__} in the base model, which these factors do not fit",
@@ -76,7 +76,7 @@ def targeted_modules(model: nn.Module, config: LoraConfig) -> set[str]:
         linear = {
             name
             for name, module in model.named_modules()
-            if features(module) and not isinstance(module, nn.Embedding) and module is not head
+            if is_linear(module) and module is not head
         }
         exact = config.model_copy(update={"target_modules": tuple(linear)})
         return {name for name in linear if targeted(exact, name)}

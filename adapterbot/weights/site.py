@@ -8,6 +8,8 @@ their gains; with none live the module's own output passes through untouched, bi
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +25,8 @@ from adapterbot.errors import OurFailure
 class Live:
     """What is live on a site.
 
-    Shapes: `a` (R, in) and `b` (out, R), on the module's device and in its compute dtype.
+    Shapes: `a` (R, in) and `b` (out, R), on the module's device and in its compute dtype; for a
+    convolution `in` are its input channels times its kernel.
 
     Attributes:
         g: one factor for all ranks; or (R,), one per rank; or (rows, R), one per rank and batch
@@ -37,19 +40,41 @@ class Live:
     out_gain: Tensor | None = None
 
 
+_Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
+_CONVOLVE = {nn.Conv1d: F.conv1d, nn.Conv2d: F.conv2d, nn.Conv3d: F.conv3d}
+
+
 def features(module: nn.Module) -> tuple[int, int] | None:
-    """(in, out) of a module that can carry low-rank factors, None for one that cannot."""
+    """(in, out) of a module that can carry low-rank factors, None for one that cannot.
+
+    A convolution with groups, dilation or padding other than zeros cannot: PEFT trains its A
+    without them, so that what it adds has another shape or means something else.
+    """
     if isinstance(module, nn.Linear):
         return module.in_features, module.out_features
     if isinstance(module, Conv1D):
         return int(module.nx), int(module.nf)
     if isinstance(module, nn.Embedding):
         return module.num_embeddings, module.embedding_dim
+    if isinstance(module, _Convolution):
+        plain = module.groups == 1 and set(module.dilation) == {1}
+        if plain and module.padding_mode == "zeros":
+            return module.in_channels * math.prod(module.kernel_size), module.out_channels
     return None
 
 
+def is_linear(module: nn.Module | None) -> bool:
+    """Whether it multiplies by a matrix and does nothing else."""
+    return isinstance(module, nn.Linear | Conv1D)
+
+
+def kernel(module: nn.Module) -> tuple[int, ...]:
+    """The kernel of a convolution, () for what is none."""
+    return tuple(module.kernel_size) if isinstance(module, _Convolution) else ()
+
+
 class Site:
-    """Adds the live factors to the output of one `nn.Linear`, `Conv1D` or `nn.Embedding`.
+    """Adds the live factors to the output of one linear layer, embedding or convolution.
 
     The module itself is not replaced or renamed: a forward hook adds to its output, so that
     `close` leaves the very same object behind.
@@ -59,7 +84,11 @@ class Site:
         self.name = name
         self.module = module
         self.live: Live | None = None
-        hook = self._add_embedded if isinstance(module, nn.Embedding) else self._add_projected
+        hook: Callable[..., Tensor | None] = self._add_projected
+        if isinstance(module, nn.Embedding):
+            hook = self._add_embedded
+        elif isinstance(module, _Convolution):
+            hook = self._add_convolved
         self._handle = module.register_forward_hook(hook)
 
     @property
@@ -87,6 +116,22 @@ class Site:
         # Gemma's embedding multiplies by √width inside the module; the update takes part in that.
         scale = getattr(self.module, "embed_scale", None)
         return self._expand(live, u if scale is None else u * scale, output)
+
+    def _add_convolved(
+        self, module: nn.Module, args: tuple[Any, ...], output: Tensor
+    ) -> Tensor | None:
+        """A is a convolution of the module's own stride and padding, B one with a kernel of ones:
+        a matrix at every place."""
+        live = self.live
+        if live is None:
+            return None
+        assert isinstance(module, _Convolution)  # noqa: S101 hooked on one
+        a = live.a.view(len(live.a), module.in_channels, *module.kernel_size)
+        convolve = _CONVOLVE[type(module)]
+        u = convolve(args[0].to(a.dtype), a, None, module.stride, module.padding)
+        channels = -len(module.kernel_size) - 1
+        added = self._expand(live, u.movedim(channels, -1), output.movedim(channels, -1))
+        return added.movedim(-1, channels).contiguous()
 
     def _expand(self, live: Live, u: Tensor, output: Tensor) -> Tensor:
         """`output` + b ⊙ (B (g ⊙ u)); u (rows, …, R), output (rows, …, out)."""

@@ -421,3 +421,59 @@ def test_saved_embeddings_take_the_place_of_tied_twins(
         attachment.select("a")
         torch.testing.assert_close(logits(model), logits(reference), atol=1e-4, rtol=1e-4)
     assert torch.equal(logits(model), bare)
+
+
+class Convolved(torch.nn.Module):
+    def __init__(self, dimensions: int, **options: Any) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.body = getattr(torch.nn, f"Conv{dimensions}d")(6, 10, **options)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x).view(len(x), -1)
+
+
+@pytest.mark.parametrize("dimensions", [1, 2, 3])
+@pytest.mark.parametrize(
+    "options",
+    [{"kernel_size": 3}, {"kernel_size": 2, "stride": 2, "padding": 1, "bias": False}],
+    ids=["plain", "strided"],
+)
+def test_convolutions_give_what_peft_gives(
+    dimensions: int, options: dict[str, Any], tmp_path: Path
+) -> None:
+    def model() -> Convolved:
+        return Convolved(dimensions, **options)
+
+    directories = {}
+    for name, rank in (("1", 2), ("2", 5)):
+        config = peft.LoraConfig(r=rank, target_modules=["body"], lora_alpha=7)
+        directories[name] = save_peft(peft.get_peft_model(model(), config), tmp_path / name)
+    x = torch.randn(4, 6, *[7] * dimensions)
+    want = {
+        name: peft.PeftModel.from_pretrained(model(), directory)(x)
+        for name, directory in directories.items()
+    }
+    bare = model()
+    with attach(bare, {n: load_adapter(d) for n, d in directories.items()}) as attachment:
+        for name, expected in want.items():
+            attachment.select(name)
+            torch.testing.assert_close(bare(x), expected)
+            assert not torch.allclose(expected, model()(x), atol=1e-3)
+        attachment.select_rows(["2", None, "1", "2"])
+        rows = [want["2"][0], model()(x)[1], want["1"][2], want["2"][3]]
+        torch.testing.assert_close(bare(x), torch.stack(rows))
+    assert torch.equal(bare(x), model()(x))
+
+
+@pytest.mark.parametrize("options", [{"dilation": 2}, {"padding": 1, "padding_mode": "circular"}])
+def test_convolutions_that_peft_trains_otherwise_are_refused(
+    options: dict[str, Any], tmp_path: Path
+) -> None:
+    config = peft.LoraConfig(r=2, target_modules=["body"])
+    trained = peft.get_peft_model(Convolved(1, kernel_size=3), config)
+    adapter = load_adapter(save_peft(trained, tmp_path / "a"))
+    with pytest.raises(InputError, match="these factors do not fit"):
+        attach(Convolved(1, kernel_size=3, **options), {"a": adapter})
+    with pytest.raises(InputError, match="these factors do not fit"):
+        attach(Convolved(1, kernel_size=2), {"a": adapter})
