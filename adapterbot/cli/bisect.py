@@ -152,6 +152,8 @@ def bisect(
                 resume=resume,
                 output=output,
                 folder=out or Path(".adapterbot"),
+                config=config,
+                adapter=adapter,
             )
         )
         _tell(found, as_json)
@@ -267,5 +269,9 @@ def _tell(found: SavedBisect, as_json: bool) -> None:
     typer.echo(workflow.harmless(f"{said}{sure}, {found.probes} probes"))
     for candidate in found.posterior[:8] if found.verdict.value == "BROKEN_WITHIN" else ():
         typer.echo(workflow.harmless(f"  {candidate.probability:.3f}  {candidate.checkpoint}"))
-    if found.note:
-        say(workflow.harmless(found.note))
+    if found.between and found.between.data:
+        rows = found.between.data.summary
+        typer.echo(workflow.harmless(f"training data since {found.last_good}: {rows}"))
+    for note in (found.note, *(found.between.notes if found.between else ())):
+        if note:
+            say(workflow.harmless(note))

@@ -11,12 +11,15 @@ from pathlib import Path
 from adapterbot import __version__, atomic, bisect
 from adapterbot.bisect import Kind, Limits, Model, SavedBisect, Setting
 from adapterbot.commands.evaluator import checkpoints_directory
+from adapterbot.config import AdapterConfig, for_adapter
 from adapterbot.console import listener_for
 from adapterbot.errors import ExitCode, InputError
+from adapterbot.probing.between import what_changed_in_the_data
 from adapterbot.probing.by_command import RETRIES, TIMEOUT, Command, Reading
 from adapterbot.records import BisectVerdict
+from adapterbot.sides import sides
 from adapterbot.stages import Stages
-from adapterbot.tree import WorkTree
+from adapterbot.tree import Tree, WorkTree
 
 JOURNAL = "bisect.journal"
 TOOL = f"adapterbot {__version__}"
@@ -41,6 +44,8 @@ class CommandOptions:
     resume: bool = False
     output: Path | None = None
     folder: Path = Path(".adapterbot")
+    config: str | None = None
+    adapter: str | None = None
 
 
 def run(options: CommandOptions, environment: Mapping[str, str] = os.environ) -> SavedBisect:
@@ -57,12 +62,14 @@ def run(options: CommandOptions, environment: Mapping[str, str] = os.environ) ->
             field="checkpoints",
             fix="name them oldest first, or by a pattern such as 'checkpoints/*'",
         )
-    archive = None
-    if any(map(bisect.is_elsewhere, options.checkpoints)):
-        archive = bisect.Archive(WorkTree(directory), checkpoints_directory(environment))
-        checkpoints = archive.find(options.checkpoints)
-    else:
-        checkpoints = bisect.named_checkpoints(options.checkpoints, directory)
+    archive = bisect.Archive(WorkTree(directory), checkpoints_directory(environment))
+    elsewhere = any(map(bisect.is_elsewhere, options.checkpoints))
+    checkpoints = (
+        archive.find(options.checkpoints)
+        if elsewhere
+        else bisect.named_checkpoints(options.checkpoints, directory)
+    )
+    adapter = _adapter(archive.tree, options)
     reading = Reading.of(options.score_regex, options.score_json)
     setting = Setting(
         by=options.command,
@@ -82,7 +89,7 @@ def run(options: CommandOptions, environment: Mapping[str, str] = os.environ) ->
         timeout=options.timeout,
         retries=options.retries,
         pass_on=options.pass_env,
-        place=archive.opened if archive else None,
+        place=archive.opened if elsewhere else None,
     )
     journal = bisect.Journal(
         options.folder / JOURNAL, bisect.heading(checkpoints, setting), resume=options.resume
@@ -96,9 +103,26 @@ def run(options: CommandOptions, environment: Mapping[str, str] = os.environ) ->
             journal=journal,
             progress=stages.listener.said,
         )
+    if adapter:
+        between = what_changed_in_the_data(
+            archive, checkpoints, result, config=adapter.config, data=adapter.archive_data
+        )
+        result = result.model_copy(update={"between": between})
     found = bisect.saved(result, checkpoints, tool=TOOL, confidence=options.confidence)
     atomic.write_text(output, found.model_dump_json(indent=2) + "\n")
     return found
+
+
+def _adapter(tree: Tree, options: CommandOptions) -> AdapterConfig | None:
+    """The adapter whose checkpoints these are, which names their data; None where nobody says.
+
+    Raises:
+        InputError: adapterbot.yaml is broken, or the one that was named is not there.
+    """
+    config = sides(tree, tree, options.config).config
+    if options.adapter:
+        return for_adapter(config, options.adapter, tree.survey())
+    return config.adapters[0] if config and len(config.adapters) == 1 else None
 
 
 def _kind(options: CommandOptions, reading: Reading | None) -> Kind:

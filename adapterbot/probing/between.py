@@ -80,6 +80,26 @@ def what_changed(
     )
 
 
+def what_changed_in_the_data(
+    archive: Archive,
+    checkpoints: Sequence[Checkpoint],
+    found: BisectResult,
+    *,
+    config: str,
+    data: ArchiveData | None,
+) -> Between | None:
+    """As `what_changed` where a command judged, whose checkpoints may be anything: the rows alone,
+    and None where nothing says which they are."""
+    ends = _ends(checkpoints, found)
+    if ends is None:
+        return None
+    try:
+        rows = _rows(archive, config, data, *(checkpoints[index] for index in ends))
+    except AdapterbotError as error:
+        return Between(notes=(str(error)[:1000],))
+    return Between(data=rows) if rows else None
+
+
 def _ends(checkpoints: Sequence[Checkpoint], found: BisectResult) -> tuple[int, int] | None:
     """The indices of the last good checkpoint and of the first bad one, where both are named."""
     if found.first_broken is None or found.last_good is None or not found.suspicions:

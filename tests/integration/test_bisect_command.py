@@ -57,6 +57,33 @@ def asked(folder: Path) -> list[str]:
 STEP = "step = int(sys.argv[1].rpartition('-')[2])\n"
 
 
+def test_the_rows_between_good_and_bad_are_told(place) -> None:
+    folder, judge = place
+    (folder / "adapterbot.yaml").write_text(
+        "adapters:\n  - path: adapter\n    archive_data:\n"
+        "      files: data/{step}.jsonl\n      holds: added\n"
+    )
+    (folder / "data").mkdir()
+    for step in range(100, 900, 100):
+        rows = "".join(f'{{"q": "{step} {i}"}}\n' for i in range(step // 100))
+        (folder / "data" / f"{step}.jsonl").write_text(rows)
+    command = judge(STEP + "sys.exit(step >= 500)")
+    done = bisect(folder, "ckpt-*", "--eval-command", command, "--outcomes", "exact")
+    assert done.returncode == 3, done.stderr
+    assert "training data since ckpt-400: +5 rows\n" in done.stdout
+    between = json.loads((folder / ".adapterbot" / "bisect.json").read_text())["between"]
+    assert between["data"]["added"] == 5
+    assert between["data"]["added_rows"][0]["after"] == '{"q": "500 0"}'
+    (folder / "data" / "500.jsonl").unlink()
+    (folder / "data" / "500.jsonl").symlink_to("/etc/passwd")
+    done = bisect(folder, "ckpt-*", "--eval-command", command, "--outcomes", "exact", "--json")
+    assert done.returncode == 3, done.stderr
+    found = json.loads(done.stdout)
+    assert found["first_broken"] == "ckpt-500"
+    assert found["between"]["data"] is None
+    assert "data/500.jsonl: is a symbolic link" in found["between"]["notes"][0]
+
+
 def test_names_the_first_bad_checkpoint_in_natural_order(place) -> None:
     folder, judge = place
     (folder / "ckpt-1000").mkdir()  # sorted by number, not by letter
