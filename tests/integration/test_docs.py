@@ -110,6 +110,8 @@ def _parse(command: Any, words: list[str]) -> None:
     with command.make_context(command.name or "adapterbot", list(words)) as context:
         if hasattr(command, "commands"):
             rest = [*context._protected_args, *context.args]
+            if not rest and command.invoke_without_command:
+                return
             _, inner, rest = command.resolve_command(context, rest)
             _parse(inner, rest)
 
