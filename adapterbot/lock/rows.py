@@ -9,10 +9,12 @@ Nothing here reads a file; `row_files` does.
 from __future__ import annotations
 
 import hashlib
+import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain
+from typing import TypeVar
 
 from adapterbot.errors import InputError
 from adapterbot.lock.digests import dataset_paths
@@ -32,6 +34,8 @@ from adapterbot.tree import Tree
 
 __all__ = ["Rows", "dataset_diff", "digests_of", "read_rows", "row_digests", "training_rows"]
 
+Item = TypeVar("Item")
+
 EXAMPLES = 5
 EXAMPLE_CHARACTERS = 600
 MAX_ROWS = 5_000_000
@@ -48,7 +52,8 @@ def dataset_diff(before: Rows, after: Rows, *, examples: int = EXAMPLES) -> Data
     Args:
         before: as `read_rows` gives them.
         after: likewise.
-        examples: at most so many rows are shown for each of added, removed and changed.
+        examples: at most so many rows are shown for each of added, removed and changed, from all
+            over the dataset.
 
     Raises:
         InputError: a file cannot be read, or holds more rows than we can tell apart.
@@ -60,14 +65,15 @@ def dataset_diff(before: Rows, after: Rows, *, examples: int = EXAMPLES) -> Data
         removed=sum(c.removed for c in found),
         changed=sum(len(c.changed_rows) for c in found),
         files=tuple(c.record() for c in differing[:MAX_LISTED]),
-        added_rows=_first(
-            examples, (_example(row, None, row) for c in found for row in c.added_rows)
+        added_rows=tuple(
+            _example(row, None, row) for row in _spread(examples, [c.added_rows for c in found])
         ),
-        removed_rows=_first(
-            examples, (_example(row, row, None) for c in found for row in c.removed_rows)
+        removed_rows=tuple(
+            _example(row, row, None) for row in _spread(examples, [c.removed_rows for c in found])
         ),
-        changed_rows=_first(
-            examples, (_example(new, old, new) for c in found for old, new in c.changed_rows)
+        changed_rows=tuple(
+            _example(new, old, new)
+            for old, new in _spread(examples, [c.changed_rows for c in found])
         ),
     )
 
@@ -87,8 +93,12 @@ def training_rows(tree: Tree, config: str) -> Rows:
     return read_rows(tree, *paths)
 
 
-def _first(count: int, examples: Iterable[RowExample]) -> tuple[RowExample, ...]:
-    return tuple(islice(examples, min(count, MAX_LISTED)))
+def _spread(count: int, files: Sequence[Sequence[Item]]) -> Sequence[Item]:
+    """At most `count` of all, in order, always the same ones. Data is often sorted or takes turns,
+    so neither its beginning nor every n-th row stands for the rest."""
+    rows = list(chain.from_iterable(files))
+    drawn = random.Random(len(rows)).sample(range(len(rows)), min(count, MAX_LISTED, len(rows)))  # noqa: S311
+    return [rows[i] for i in sorted(drawn)]
 
 
 def _example(here: Row, old: Row | None, new: Row | None) -> RowExample:

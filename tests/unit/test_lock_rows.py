@@ -144,6 +144,26 @@ def test_two_git_refs(tmp_path: Path) -> None:
     assert counts(dataset_diff(after, before)) == (2, 1, 0)
 
 
+def test_the_rows_that_are_shown_come_from_all_over_and_are_always_the_same(
+    tmp_path: Path,
+) -> None:
+    # Sorted by file, and taking turns within it.
+    for name in ("a.jsonl", "b.jsonl"):
+        rows = (f'{{"q": "{name} {i}", "kind": {i % 3}}}\n' for i in range(96))
+        (tmp_path / name).write_text("".join(rows))
+
+    def look() -> DatasetDiff:
+        return dataset_diff({}, read_rows(WorkTree(tmp_path), "a.jsonl", "b.jsonl"), examples=12)
+
+    found = look()
+    assert found.added == 192
+    places = [(row.file, row.line) for row in found.added_rows]
+    assert places == sorted(set(places))
+    assert {file for file, _ in places} == {"a.jsonl", "b.jsonl"}
+    assert {line % 3 for _, line in places} == {0, 1, 2}
+    assert look() == found
+
+
 def test_a_great_many_are_counted_and_not_paired(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
