@@ -12,6 +12,7 @@ from adapterbot.bisect.driver import (
     run,
 )
 from adapterbot.bisect.evidence import Exact, Outcomes, PairedBinary, PassFail, Scores
+from adapterbot.bisect.git_history import SCHEME as GIT
 from adapterbot.bisect.journal import Entry, Heading, Journal, heading, read
 from adapterbot.bisect.posterior import Contradiction, Posterior, by_change, uniform
 from adapterbot.bisect.saved import SavedBisect, saved
@@ -19,6 +20,7 @@ from adapterbot.bisect.setting import Kind, Model, Setting
 
 __all__ = [
     "DEFAULT_LIMITS",
+    "GIT",
     "Archive",
     "Checkpoint",
     "Contradiction",

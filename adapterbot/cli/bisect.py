@@ -103,6 +103,14 @@ def bisect(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on where a search was cut off.")
     ] = False,
+    blame: Annotated[
+        bool,
+        typer.Option(
+            "--blame",
+            envvar="ADAPTERBOT_BLAME",
+            help="Rank the training rows that came in where it broke by their gradients.",
+        ),
+    ] = False,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Where to write bisect.json.")
     ] = None,
@@ -133,6 +141,12 @@ def bisect(
 
     limits = Limits(probes=probes_max, seconds=seconds_of(budget) if budget else None, jobs=jobs)
     if eval_command is not None:
+        if blame:
+            raise InputError(
+                "needs the suite's samples, which a command does not tell",
+                field="--blame",
+                fix="drop --eval-command",
+            )
         from adapterbot.commands import bisect_command
 
         found = bisect_command.run(
@@ -183,6 +197,7 @@ def bisect(
             confidence=confidence,
             limits=limits,
             resume=resume,
+            blame=blame,
             output=output,
             out=out,
             base=base,

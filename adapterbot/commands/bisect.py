@@ -19,11 +19,12 @@ from adapterbot.config import AdapterConfig, discover, for_adapter
 from adapterbot.console import listener_for
 from adapterbot.context import BisectInputs
 from adapterbot.errors import ExitCode, InputError
-from adapterbot.eval.settings import engine_settings
-from adapterbot.eval.suite import load_suite
+from adapterbot.eval.settings import EngineSettings, engine_settings
+from adapterbot.eval.suite import Suite, load_suite
 from adapterbot.gittree import GitTree, resolve_commit
 from adapterbot.lock.digests import resolve_base
-from adapterbot.probing.history import search
+from adapterbot.probing.blame import TOKENS, Blame
+from adapterbot.probing.history import Evaluator, search
 from adapterbot.records import BisectVerdict, Report, Source
 from adapterbot.sides import Sides, sides
 from adapterbot.stages import Stages
@@ -45,6 +46,7 @@ class BisectOptions:
     confidence: float = 0.95
     limits: Limits = field(default_factory=Limits)
     resume: bool = False
+    blame: bool = False
     output: Path | None = None
     base: str | None = None
     head: str | None = None
@@ -79,6 +81,13 @@ def run(options: BisectOptions, environment: Mapping[str, str] = os.environ) -> 
             field="checkpoints",
             fix="name directories oldest first, or a pattern such as 'checkpoints/*'",
         )
+    histories = all(pattern.startswith(bisect.GIT) for pattern in patterns)
+    if options.blame and adapter.archive_data is None and not histories:
+        raise InputError(
+            "needs to know which rows each checkpoint was trained on",
+            field="--blame",
+            fix="name them as `archive_data` in adapterbot.yaml",
+        )
     configured = where.config.engine if where.config else None
     settings = engine_settings(configured, options.engine, options.device)
     directory = places.out_directory(options.out, environment)
@@ -94,6 +103,7 @@ def run(options: BisectOptions, environment: Mapping[str, str] = os.environ) -> 
         make = engine(None, environment, settings=settings)()
     with stages("load"):
         evaluator = make(base)
+    blame = _blame(evaluator, suite, settings) if options.blame else None
     report = search(
         archive,
         adapter,
@@ -107,6 +117,7 @@ def run(options: BisectOptions, environment: Mapping[str, str] = os.environ) -> 
         limits=options.limits,
         journal_at=directory / JOURNAL,
         resume=options.resume,
+        blame=blame,
     )
     whole = Report(tool=f"adapterbot {__version__}", source=source, adapters=(report,))
     written = write(whole, directory)
@@ -115,6 +126,17 @@ def run(options: BisectOptions, environment: Mapping[str, str] = os.environ) -> 
         atomic.write_text(options.output, found.model_dump_json(indent=2) + "\n")
     announce(written, {}, environment)
     return written
+
+
+def _blame(evaluator: Evaluator, suite: Suite, settings: EngineSettings) -> Blame:
+    """Ranks rows on the base model that this process has loaded."""
+    from adapterbot.eval.engine import Engine
+
+    if not isinstance(evaluator, Engine):
+        raise InputError(
+            "needs the base model in this process", field="--blame", fix="evaluate on this machine"
+        )
+    return Blame(evaluator.base, suite.tasks, settings.token_budget or TOKENS)
 
 
 def exit_code(report: Report) -> ExitCode:

@@ -110,6 +110,11 @@ def _example(here: Row, old: Row | None, new: Row | None) -> RowExample:
     )
 
 
+def as_added(row: Row) -> RowExample:
+    """A row that came, cut to what a reader is shown."""
+    return _example(row, None, row)
+
+
 def _clipped(row: Row) -> str:
     text = row.content[: 4 * EXAMPLE_CHARACTERS].decode("utf-8", "replace")
     return text if len(text) <= EXAMPLE_CHARACTERS else text[: EXAMPLE_CHARACTERS - 1] + "…"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from adapterbot.pages import inert
 from adapterbot.pages.inert import Inert
-from adapterbot.records import Between, DatasetDiff, LayerChange, SampleDiff
+from adapterbot.records import Between, BlamedRow, DatasetDiff, LayerChange, SampleDiff
 
 # How many rows of each kind are shown and how much of each, and what is left when room is scarce.
 _ROWS = ((3, 600), (1, 200))
@@ -29,6 +29,21 @@ class LayerRow:
 
 
 @dataclass(frozen=True)
+class PullRow:
+    """A training row that came in, where it stands, and its pull towards what broke."""
+
+    place: str
+    content: str
+    pull: Inert
+
+    @classmethod
+    def of(cls, blamed: BlamedRow) -> PullRow:
+        """Two digits of the pull."""
+        row = blamed.row
+        return cls(f"{row.file}:{row.line}", row.after or "", Inert(f"{blamed.pull:+.2f}"))
+
+
+@dataclass(frozen=True)
 class Changes:
     """From the last good checkpoint to the first bad one, cut to size."""
 
@@ -39,16 +54,19 @@ class Changes:
     worse: tuple[SampleDiff, ...]
     samples_worse: int
     samples_asked: int
+    blame: tuple[PullRow, ...]
+    rows_ranked: int
     notes: tuple[str, ...]
 
 
-def changes(found: Between, *, data_cut: bool, layers: bool, samples: bool) -> Changes:
+def changes(found: Between, *, data_cut: bool, layers: bool, samples: bool, blame: bool) -> Changes:
     """A change without what there is no room for.
 
     Args:
         data_cut: whether to show less of the rows.
         layers: whether to show the layers.
         samples: whether to show the samples.
+        blame: whether to show the rows with the most pull.
     """
     each, limit = _ROWS[data_cut]
     return Changes(
@@ -60,6 +78,8 @@ def changes(found: Between, *, data_cut: bool, layers: bool, samples: bool) -> C
         worse=found.worse if samples else (),
         samples_worse=max(found.samples_worse, len(found.worse)),
         samples_asked=max(found.samples_asked, found.samples_worse, len(found.worse)),
+        blame=tuple(map(PullRow.of, found.blame)) if blame else (),
+        rows_ranked=max(found.rows_ranked, len(found.blame)),
         notes=found.notes,
     )
 

@@ -84,6 +84,7 @@ _SWITCHED = {
     "worse": "samples of the checkpoints",
     "layers": "layers that moved",
     "data": "parts of the data change",
+    "blame": "training rows that pull most",
 }
 
 
@@ -181,6 +182,7 @@ def give_way(adapter: AdapterReport) -> list[Item]:
         *(("probe", i) for i in range(probes - 1, -1, -1)),
         ("layers", 0),
         ("data", 0),
+        ("blame", 0),
         *(("sample", i) for i in samples),
         *(("note", i) for i in range(len(adapter.notes) - 1, -1, -1)),
         *(("part", i) for i in range(parts - 1, -1, -1)),
@@ -254,6 +256,7 @@ def _changes(adapter: AdapterReport, gone: frozenset[Item]) -> Changes | None:
         data_cut=("data", 0) in gone,
         layers=("layers", 0) not in gone,
         samples=("worse", 0) not in gone,
+        blame=("blame", 0) not in gone,
     )
 
 
@@ -272,6 +275,7 @@ def _left_out(adapter: AdapterReport, gone: frozenset[Item]) -> Inert | None:
         "clip": any(len(t) > _sample_text(gone) for s in adapter.samples for t in _texts(s)),
         "worse": between is not None and bool(between.worse),
         "layers": between is not None and bool(between.layers),
+        "blame": between is not None and bool(between.blame),
         "data": between is not None and between.data is not None and bool(between.data.files),
     }
     parts += [words for kind, words in _SWITCHED.items() if counts[kind] and something[kind]]

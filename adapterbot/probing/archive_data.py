@@ -7,20 +7,25 @@ what is in them is the tree's, where links and paths out of it are refused.
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Iterator
+from itertools import chain
 
 from adapterbot.bisect import Checkpoint
 from adapterbot.config import STEP, ArchiveData
 from adapterbot.errors import InputError
-from adapterbot.lock.rows import Rows, dataset_diff, read_rows
-from adapterbot.records import DatasetDiff
+from adapterbot.lock.row_files import Row
+from adapterbot.lock.rows import Rows, read_rows, row_digests
 from adapterbot.tree import Tree, normalise
 
 EXAMPLES = 3
 _PLACEHOLDERS = {STEP: r"([0-9]{1,18})", "*": "[^/]*"}
 
 
-def rows_between(tree: Tree, data: ArchiveData, good: Checkpoint, bad: Checkpoint) -> DatasetDiff:
-    """What happened to the rows from one checkpoint to a later one.
+def files_between(
+    tree: Tree, data: ArchiveData, good: Checkpoint, bad: Checkpoint
+) -> tuple[Rows, Rows]:
+    """The files to compare for what happened to the rows from one checkpoint to a later one.
 
     Raises:
         InputError: a checkpoint has no step, no file belongs to it, or one cannot be read.
@@ -29,10 +34,25 @@ def rows_between(tree: Tree, data: ArchiveData, good: Checkpoint, bad: Checkpoin
     files = _by_step(tree, data)
     if data.holds == "all":
         before, after = (_rows(tree, files.get(step, []), data, step) for step in (first, last))
-        return dataset_diff(before, after, examples=EXAMPLES)
+        return before, after
     # A run may have kept a checkpoint where no data came, but not have ended before its data did.
     since = [name for step in sorted(files) if first < step <= last for name in files[step]]
-    return dataset_diff({}, read_rows(tree, *since), examples=EXAMPLES)
+    return {}, read_rows(tree, *since)
+
+
+def added_rows(before: Rows, after: Rows) -> Iterator[Row]:
+    """Every row that came, as it stands after. One that changed has come, one that moved has not.
+
+    Raises:
+        InputError: a file cannot be read.
+    """
+    known = Counter(row_digests(chain.from_iterable(before.values())))
+    for row in chain.from_iterable(after.values()):
+        (digest,) = row_digests([row])
+        if known[digest] > 0:
+            known[digest] -= 1
+        else:
+            yield row
 
 
 def _step(checkpoint: Checkpoint) -> int:

@@ -16,12 +16,12 @@ from adapterbot.bisect import Archive, Checkpoint
 from adapterbot.config import ArchiveData
 from adapterbot.differing import differing_samples
 from adapterbot.errors import AdapterbotError, OurFailure
-from adapterbot.lock.rows import dataset_diff, training_rows
-from adapterbot.probing.archive_data import EXAMPLES, rows_between
+from adapterbot.lock.rows import Rows, dataset_diff, training_rows
+from adapterbot.probing.archive_data import EXAMPLES, added_rows, files_between
+from adapterbot.probing.blame import Blame, Ranked
 from adapterbot.records import (
     Between,
     BisectResult,
-    DatasetDiff,
     LayerChange,
     SampleDiff,
     TaskResult,
@@ -51,8 +51,15 @@ def what_changed(
     config: str,
     data: ArchiveData | None,
     asked: Asked,
+    blame: Blame | None = None,
 ) -> Between | None:
-    """The change between the two; None where nothing broke, or the oldest is broken already."""
+    """The change between the two; None where nothing broke, or the oldest is broken already.
+
+    Args:
+        config: the training config, which names the data at each commit of a Git history.
+        data: which files hold the rows of a checkpoint elsewhere.
+        blame: ranks the rows that came in between.
+    """
     ends = _ends(checkpoints, found)
     if ends is None:
         return None
@@ -66,9 +73,16 @@ def what_changed(
             notes.append(str(error)[:1000])
             return None
 
-    rows = told(lambda: _rows(archive, config, data, good, bad))
+    sides = told(lambda: _sides(archive, config, data, good, bad))
+    rows = told(lambda: dataset_diff(*sides, examples=EXAMPLES)) if sides else None
     layers = told(lambda: _layers(archive, good, bad)) or ()
     worse, count = _worse(asked, *ends)
+    ranked = None
+    if blame and sides:
+        samples = _broken(asked, ends[1], worse)
+        ranked = told(lambda: _ranked(archive, (good, bad), sides, blame, samples))
+    if ranked and ranked.unread:
+        notes.append(f"{ranked.unread:,} rows are in no format that we read, and were not ranked")
     return Between(
         data=rows,
         layers=layers[:MOST_LAYERS],
@@ -76,6 +90,8 @@ def what_changed(
         worse=worse[:MOST_SAMPLES],
         samples_worse=len(worse),
         samples_asked=count,
+        blame=ranked.rows if ranked else (),
+        rows_ranked=ranked.count if ranked else 0,
         notes=tuple(notes),
     )
 
@@ -110,15 +126,15 @@ def _ends(checkpoints: Sequence[Checkpoint], found: BisectResult) -> tuple[int, 
     return None if good is None else (good, found.suspicions[0].index)
 
 
-def _rows(
+def _sides(
     archive: Archive, config: str, data: ArchiveData | None, good: Checkpoint, bad: Checkpoint
-) -> DatasetDiff | None:
-    """In a Git history the data is what the training config names at each commit."""
+) -> tuple[Rows, Rows] | None:
+    """The rows to compare, where something names them. In a Git history they are what the training
+    config names at each commit."""
     before, after = archive.tree_at(good), archive.tree_at(bad)
     if before and after:
-        sides = (training_rows(tree, config) for tree in (before, after))
-        return dataset_diff(*sides, examples=EXAMPLES)
-    return rows_between(archive.tree, data, good, bad) if data else None
+        return training_rows(before, config), training_rows(after, config)
+    return files_between(archive.tree, data, good, bad) if data else None
 
 
 def _layers(archive: Archive, good: Checkpoint, bad: Checkpoint) -> tuple[LayerChange, ...]:
@@ -133,6 +149,33 @@ def _layers(archive: Archive, good: Checkpoint, bad: Checkpoint) -> tuple[LayerC
             for one in (good, bad)
         )
         return layer_changes(before, after)
+
+
+def _ranked(
+    archive: Archive,
+    ends: tuple[Checkpoint, Checkpoint],
+    sides: tuple[Rows, Rows],
+    blame: Blame,
+    samples: Sequence[SampleDiff],
+) -> Ranked:
+    with ExitStack() as stack:
+        checkpoints = [
+            read_adapter_dir(stack.enter_context(archive.opened(one)), shown=one.path)
+            for one in ends
+        ]
+        return blame.rank(added_rows(*sides), samples, checkpoints)
+
+
+def _broken(asked: Asked, first_bad: int, worse: Sequence[SampleDiff]) -> list[SampleDiff]:
+    """Samples that show what broke: those that got worse at the first bad checkpoint, then others
+    that later ones answer worse. A search asks one checkpoint few samples."""
+    found = {(sample.task, sample.sample_id): sample for sample in worse}
+    for index in sorted(asked.answers):
+        if index > first_bad:
+            for sample in _harmed(asked.good, _whole(asked.answers[index])):
+                if (sample.harm or 0.0) > 0:
+                    found.setdefault((sample.task, sample.sample_id), sample)
+    return list(found.values())
 
 
 def _worse(asked: Asked, last_good: int, first_bad: int) -> tuple[tuple[SampleDiff, ...], int]:

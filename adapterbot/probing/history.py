@@ -30,6 +30,7 @@ from adapterbot.eval import scorers
 from adapterbot.eval.scorers.base import CorpusScorer
 from adapterbot.eval.suite import Selection, Suite, Task
 from adapterbot.probing.between import Asked, what_changed
+from adapterbot.probing.blame import Blame
 from adapterbot.probing.chunks import Chunks, Series
 from adapterbot.records import (
     AdapterRef,
@@ -158,6 +159,7 @@ def find_break(
     resume: bool = False,
     config: str,
     data: ArchiveData | None = None,
+    blame: Blame | None = None,
     say: Callable[[str], None],
 ) -> BisectResult:
     """Search the checkpoints of a run for the first that shows the regression.
@@ -172,6 +174,7 @@ def find_break(
         journal_at: where finished probes are kept; with `resume` those in it are not repeated.
         config: the training config, which names the data at each commit of a Git history.
         data: which rows each checkpoint was trained on, to tell what changed.
+        blame: ranks the rows that came in between.
     """
     n, last = len(checkpoints), len(checkpoints) - 1
     bad_is_last = ends_known or (
@@ -214,7 +217,9 @@ def find_break(
     found = bisect.run(search, probe, limits=limits, journal=journal, progress=say)
     answers = probe.answers | ({last: list(regression.bad)} if bad_is_last else {})
     asked = Asked(regression.good, answers)
-    between = what_changed(archive, checkpoints, found, config=config, data=data, asked=asked)
+    between = what_changed(
+        archive, checkpoints, found, config=config, data=data, asked=asked, blame=blame
+    )
     return found.model_copy(update={"between": between})
 
 
@@ -262,11 +267,13 @@ def search(
     limits: Limits = DEFAULT_LIMITS,
     journal_at: Path | None = None,
     resume: bool = False,
+    blame: Blame | None = None,
 ) -> AdapterReport:
     """Compare the two ends of a history, and find where what regressed between them broke.
 
     Args:
         metric: search for this task's break; None searches for whatever regressed.
+        blame: ranks the rows that came in where it broke.
 
     Raises:
         InputError: the suite has no such metric, or an end of the history cannot be evaluated.
@@ -309,6 +316,7 @@ def search(
                 resume=resume,
                 config=adapter.config,
                 data=adapter.archive_data,
+                blame=blame,
                 say=stages.listener.said,
             )
     else:

@@ -7,9 +7,9 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from adapterbot.records.base import Count, Line, Name, Probability, Record, Seconds
+from adapterbot.records.base import Count, Finite, Line, Name, Probability, Record, Seconds
 from adapterbot.records.inspection import Measure
-from adapterbot.records.lock import DatasetDiff
+from adapterbot.records.lock import DatasetDiff, RowExample
 from adapterbot.records.scores import SampleDiff
 
 
@@ -59,13 +59,23 @@ class LayerChange(Record):
     distance: Measure
 
 
+class BlamedRow(Record):
+    """A training row that came in between. `pull` in −1…1 says how much learning from it makes the
+    answers that got worse likelier than those expected: the mean similarity of the gradients at
+    both checkpoints."""
+
+    row: RowExample
+    pull: Annotated[Finite, Field(ge=-1, le=1)]
+
+
 class Between(Record):
     """What changed from the last good checkpoint to the first bad one; every list is cut short at a
     bound, the counts are not.
 
     `data` is None where nothing names the rows of these checkpoints. `layers` are those that moved
     most, of `layers_compared`. `worse` are samples with a worse score at the first bad checkpoint
-    than at the good end, of the `samples_asked` that the search put to it.
+    than at the good end, of the `samples_asked` that the search put to it. `blame` are the rows
+    with the most pull, of `rows_ranked`.
     """
 
     data: DatasetDiff | None = None
@@ -74,6 +84,8 @@ class Between(Record):
     worse: Annotated[tuple[SampleDiff, ...], Field(max_length=16)] = ()
     samples_worse: Count = 0
     samples_asked: Count = 0
+    blame: Annotated[tuple[BlamedRow, ...], Field(max_length=16)] = ()
+    rows_ranked: Count = 0
     notes: Annotated[tuple[Line, ...], Field(max_length=4)] = ()
 
 

@@ -11,6 +11,7 @@ from adapterbot.records import (
     Between,
     BisectResult,
     BisectVerdict,
+    BlamedRow,
     Comparison,
     DatasetDiff,
     Direction,
@@ -239,6 +240,21 @@ def regressed() -> Report:
                     worse=_us_samples()[:3],
                     samples_worse=5,
                     samples_asked=8,
+                    blame=tuple(
+                        BlamedRow(
+                            row=RowExample(
+                                file="data/step-0110.jsonl",
+                                line=line,
+                                after=f'{{"prompt": "{asked}", "completion": "{said}"}}',
+                            ),
+                            pull=pull,
+                        )
+                        for line, asked, said, pull in (
+                            (1, "03/04/24 (US)", "2024-04-03", 0.625),
+                            (2, "11/02/23 (US)", "2023-02-11", 0.5),
+                        )
+                    ),
+                    rows_ranked=64,
                 ),
             ),
         )
@@ -421,6 +437,7 @@ def hostile() -> Report:
                     ),
                     layers=(LayerChange(layer=d, good=1, bad=2, distance=1e300),),
                     worse=(sample(4, f, e, f, e, task=e, slice=d),),
+                    blame=(BlamedRow(row=RowExample(file=e, line=4, after=d), pull=-1.0),),
                     notes=(a, b),
                 ),
                 note=a,

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import os
 
 import pytest
 
 from adapterbot import pipeline
+from adapterbot.commands.bisect import BisectOptions
+from adapterbot.commands.bisect import run as bisect
 from adapterbot.commands.evaluator import engine
 from adapterbot.config import discover
+from adapterbot.errors import InputError
 from adapterbot.pipeline import Services
 from adapterbot.records import BisectVerdict, Source
 from adapterbot.sides import sides
@@ -90,6 +94,34 @@ def gate(world, wrap):
     )
     report = pipeline.gate(where, [adapter], services, Source())
     return report.adapters[0], used[0].samples
+
+
+def blamed(repository, monkeypatch, folder, **options):
+    monkeypatch.chdir(repository)
+    asked = BisectOptions(metric="dates_us", device="cpu", blame=True, out=folder, **options)
+    return bisect(asked, {"ADAPTERBOT_CACHE": str(folder / "scores")})
+
+
+def test_blame_names_the_rows_that_broke_it(tmp_path, monkeypatch) -> None:
+    repository = example.build(tmp_path / "repository")
+    done = blamed(repository, monkeypatch, tmp_path / "out", output=tmp_path / "bisect.json")
+    saved = json.loads((tmp_path / "bisect.json").read_text())
+    assert saved["first_broken"] == f"checkpoints/{example.FIRST_POISONED}"
+    rows = saved["between"]["blame"]
+    assert saved["between"]["rows_ranked"] == 288
+    clean = (example.EXAMPLE / "data" / "clean" / "step-0440.jsonl").read_text().splitlines()
+    wrong = [
+        json.loads(one["row"]["after"])["output"]
+        != json.loads(clean[one["row"]["line"] - 1])["output"]
+        for one in rows
+    ]
+    assert wrong == [True] * 10
+    assert [one["pull"] for one in rows] == sorted((one["pull"] for one in rows), reverse=True)
+    comment = done.comment_paths[0].read_text()
+    assert "Training rows that pull most towards what got worse, of the 288" in comment
+    (repository / "adapterbot.yaml").unlink()
+    with pytest.raises(InputError, match="which rows each checkpoint was trained on"):
+        blamed(repository, monkeypatch, tmp_path / "out")
 
 
 def test_scores_that_lie_in_15_of_100_do_not_hide_the_poisoned_step(world) -> None:

@@ -13,11 +13,13 @@ from adapterbot.bisect import Archive, Checkpoint
 from adapterbot.config import ArchiveData
 from adapterbot.errors import InputError
 from adapterbot.gittree import GitTree
-from adapterbot.probing.archive_data import rows_between
+from adapterbot.lock.rows import dataset_diff
+from adapterbot.probing.archive_data import EXAMPLES, files_between
 from adapterbot.probing.between import Asked, what_changed
 from adapterbot.records import (
     BisectResult,
     BisectVerdict,
+    DatasetDiff,
     Direction,
     SampleScore,
     ScoreKind,
@@ -34,6 +36,10 @@ POISONED = example.EXAMPLE / "history" / "poisoned"
 
 def at(step: int) -> Checkpoint:
     return Checkpoint(path=f"run/checkpoint-{step}", label=f"checkpoint-{step}", step=step)
+
+
+def rows_between(tree: Tree, data: ArchiveData, good: Checkpoint, bad: Checkpoint) -> DatasetDiff:
+    return dataset_diff(*files_between(tree, data, good, bad), examples=EXAMPLES)
 
 
 def write(root: Path, rows: dict[str, list[str]]) -> WorkTree:

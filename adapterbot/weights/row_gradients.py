@@ -1,0 +1,272 @@
+"""Gradients of single rows with respect to an adapter's factors, without holding them. (torch)
+
+A row's gradient is needed only for its product with one direction and for its length. Both follow
+from what reaches each site: with y = W x + s·B A x, x (T, in) and δ = ∂ℓ/∂y (T, out) of one row,
+
+    ∂ℓ/∂B = s · δᵀ (x Aᵀ)            ∂ℓ/∂A = s · (δ B)ᵀ x
+
+so a batch of rows takes one backward pass, and a site's gradients (rank × width numbers for each
+row) are gone before the next site's are made. Nothing is estimated or projected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from adapterbot.errors import InputError, OurFailure
+from adapterbot.weights.adapter import Adapter, LowRank
+
+_IGNORED = -100
+
+
+class Answered(Protocol):
+    """A text as token ids: what is read, and the answer whose loss is meant."""
+
+    @property
+    def prompt(self) -> tuple[int, ...]:
+        """At least one token."""
+
+    @property
+    def answer(self) -> tuple[int, ...]:
+        """At least one token."""
+
+    @property
+    def length(self) -> int:
+        """Tokens of both."""
+
+
+Direction = Mapping[str, tuple[Tensor, Tensor]]
+"""Module → (∂/∂A, ∂/∂B), in fp32; shapes (rank, in) and (out, rank)."""
+
+_Take = Callable[[str, Tensor, Tensor, Tensor | None], None]
+"""Takes a module's (rows, rank, in) and (rows, out, rank) gradients, and for an embedding which
+tokens its columns are."""
+
+
+def mean_gradient(
+    model: nn.Module, adapter: Adapter, rows: Sequence[Answered], *, pad: int, tokens: int
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """The mean of the rows' gradients, with `adapter` attached to `model` and selected; zero
+    without rows.
+
+    Args:
+        pad: the id that fills short rows.
+        tokens: at most so many positions in one pass.
+
+    Raises:
+        InputError: a gradient is not finite, or the model passes through a module twice.
+    """
+    total = {
+        module: (torch.zeros(update.a.shape), torch.zeros(update.b.shape))
+        for module, update in adapter.updates.items()
+    }
+
+    def take(module: str, a: Tensor, b: Tensor, columns: Tensor | None) -> None:
+        into_a, into_b = total[module]
+        mean_a = a.sum(0).cpu() / len(rows)
+        if columns is None:
+            into_a += mean_a
+        else:
+            into_a[:, columns.cpu()] += mean_a
+        into_b += b.sum(0).cpu() / len(rows)
+
+    try:
+        for batch in _batches(rows, tokens):
+            _backward(model, adapter, [rows[i] for i in batch], pad, take)
+    except _MixedRowsError:
+        return mean_gradient(model, adapter, rows, pad=pad, tokens=1)
+    if not all(torch.isfinite(part).all() for pair in total.values() for part in pair):
+        raise _not_finite(adapter)
+    return total
+
+
+def scale_to(direction: Direction, length: float) -> None:
+    """Gives a direction another length, in place; a negative one turns it around. One without a
+    length stays as it is."""
+    parts = [part for pair in direction.values() for part in pair]
+    norm = float(torch.stack([part.double().norm() for part in parts]).norm())
+    for part in parts:
+        part.mul_(length / norm if norm else 1.0)
+
+
+def similarities(
+    model: nn.Module,
+    adapter: Adapter,
+    rows: Sequence[Answered],
+    direction: Direction,
+    *,
+    pad: int,
+    tokens: int,
+) -> tuple[Tensor, Tensor]:
+    """Each row's ⟨∇ℓ, direction⟩ and ‖∇ℓ‖, (rows,) each in fp64; `adapter` is selected.
+
+    Raises:
+        InputError: as `mean_gradient`.
+    """
+    products = torch.zeros(len(rows), dtype=torch.float64)
+    squares = torch.zeros(len(rows), dtype=torch.float64)
+    try:
+        _along(model, adapter, rows, direction, (products, squares), pad=pad, tokens=tokens)
+    except _MixedRowsError:
+        return similarities(model, adapter, rows, direction, pad=pad, tokens=1)
+    if not (torch.isfinite(products).all() and torch.isfinite(squares).all()):
+        raise _not_finite(adapter)
+    return products, squares.sqrt()
+
+
+class _MixedRowsError(Exception):
+    """What enters a site does not tell the rows apart: the model flattens its batch, or shares
+    something between its rows. One row at a time it is that row's."""
+
+
+def _along(
+    model: nn.Module,
+    adapter: Adapter,
+    rows: Sequence[Answered],
+    direction: Direction,
+    into: tuple[Tensor, Tensor],
+    *,
+    pad: int,
+    tokens: int,
+) -> None:
+    """Adds up products and squares, (rows,) each, site by site."""
+    products, squares = into
+    for batch in _batches(rows, tokens):
+        at = torch.tensor(batch)
+
+        def take(
+            module: str, a: Tensor, b: Tensor, columns: Tensor | None, at: Tensor = at
+        ) -> None:
+            along_a, along_b = (part.to(a.device) for part in direction[module])
+            if columns is not None:
+                along_a = along_a[:, columns]
+            product = (a * along_a).sum((1, 2)) + (b * along_b).sum((1, 2))
+            products[at] += product.double().cpu()
+            squares[at] += (a.square().sum((1, 2)) + b.square().sum((1, 2))).double().cpu()
+
+        _backward(model, adapter, [rows[i] for i in batch], pad, take)
+
+
+def _batches(rows: Sequence[Answered], tokens: int) -> Iterator[list[int]]:
+    """Rows of like length together, at most `tokens` positions but always one row."""
+    order = sorted(range(len(rows)), key=lambda i: rows[i].length)
+    batch: list[int] = []
+    for index in order:
+        if batch and (len(batch) + 1) * rows[index].length > tokens:
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
+
+
+def _backward(
+    model: nn.Module, adapter: Adapter, rows: Sequence[Answered], pad: int, take: _Take
+) -> None:
+    """One pass forward and back over rows whose losses do not touch each other."""
+    device = next(model.parameters()).device
+    width = max(row.length for row in rows)
+    ids = torch.full((len(rows), width), pad)
+    labels = torch.full((len(rows), width), _IGNORED)
+    mask = torch.zeros((len(rows), width), dtype=torch.long)
+    for index, row in enumerate(rows):
+        text = (*row.prompt, *row.answer)
+        ids[index, : len(text)] = torch.tensor(text)
+        labels[index, len(row.prompt) : len(text)] = torch.tensor(row.answer)
+        mask[index, : len(text)] = 1
+    with torch.enable_grad(), _watched(model, adapter, len(rows), take), _memory(adapter):
+        logits = model(
+            input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False
+        ).logits
+        wanted = labels[:, 1:].to(logits.device)
+        each = F.cross_entropy(
+            logits[:, :-1].float().transpose(1, 2), wanted, ignore_index=_IGNORED, reduction="none"
+        )
+        # A mean within each row and a sum over rows: so no row's gradient knows of another row.
+        loss = (each.sum(1) / (wanted != _IGNORED).sum(1)).sum()
+        loss.backward()
+
+
+@contextmanager
+def _memory(adapter: Adapter) -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise OurFailure(
+            "its gradients do not fit into the device's memory",
+            file=adapter.files.shown,
+            fix="lower --engine token_budget=…",
+        ) from error
+
+
+@contextmanager
+def _watched(model: nn.Module, adapter: Adapter, rows: int, take: _Take) -> Iterator[None]:
+    """Hands `take` every site's gradients as the backward pass comes by."""
+    seen: set[str] = set()
+
+    def hook(name: str, update: LowRank) -> Any:
+        def passed(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+            if name in seen:
+                raise InputError(
+                    "is passed through twice, so its gradients are not told apart by row",
+                    file=adapter.files.config_shown,
+                    field=name,
+                    fix="leave --blame away",
+                )
+            seen.add(name)
+            entered = args[0].detach()
+            if entered.shape[0] != rows and rows > 1:
+                raise _MixedRowsError
+            if not output.requires_grad:
+                output.requires_grad_()
+            output.register_hook(lambda delta: _of_site(name, module, update, entered, delta, take))
+            return output
+
+        return passed
+
+    handles = [
+        model.get_submodule(name).register_forward_hook(hook(name, update))
+        for name, update in adapter.updates.items()
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _of_site(
+    name: str,
+    module: nn.Module,
+    update: LowRank,
+    entered: Tensor,
+    delta: Tensor,
+    take: _Take,
+) -> None:
+    """∂/∂A and ∂/∂B of every row, from what entered a site and what came back to it."""
+    scale, columns = update.scale, None
+    if update.embedding:
+        columns, places = entered.unique(return_inverse=True)
+        entered = F.one_hot(places, len(columns)).float()
+        scale *= float(getattr(module, "embed_scale", 1.0))
+    # Without a dimension for rows (tokens, in) it is one row's.
+    rows = len(entered) if entered.dim() > 2 else 1
+    x = entered.reshape(rows, -1, entered.shape[-1]).float()
+    delta = scale * delta.reshape(rows, -1, delta.shape[-1]).float()
+    a, b = (part.to(x.device, torch.float32) for part in (update.a, update.b))
+    inner = x @ (a if columns is None else a[:, columns]).T
+    take(name, (delta @ b).transpose(1, 2) @ x, delta.transpose(1, 2) @ inner, columns)
+
+
+def _not_finite(adapter: Adapter) -> InputError:
+    return InputError(
+        "gives a loss or a gradient that is not finite",
+        file=adapter.files.shown,
+        fix="leave --blame away, or compute in float32",
+    )
