@@ -110,10 +110,10 @@ def what_changed_in_the_data(
     if ends is None:
         return None
     try:
-        rows = _rows(archive, config, data, *(checkpoints[index] for index in ends))
+        sides = _sides(archive, config, data, *(checkpoints[index] for index in ends))
+        return Between(data=dataset_diff(*sides, examples=EXAMPLES)) if sides else None
     except AdapterbotError as error:
         return Between(notes=(str(error)[:1000],))
-    return Between(data=rows) if rows else None
 
 
 def _ends(checkpoints: Sequence[Checkpoint], found: BisectResult) -> tuple[int, int] | None:

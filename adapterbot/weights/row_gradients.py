@@ -60,8 +60,16 @@ def mean_gradient(
         tokens: at most so many positions in one pass.
 
     Raises:
-        InputError: a gradient is not finite, or the model passes through a module twice.
+        InputError: a gradient is not finite, the adapter changes a convolution, or the model passes
+            through a module twice.
     """
+    if convolution := next((name for name, u in adapter.updates.items() if u.kernel), None):
+        raise InputError(
+            "is a convolution, whose gradients are not told apart by row",
+            file=adapter.files.config_shown,
+            field=convolution,
+            fix="leave --blame away",
+        )
     total = {
         module: (torch.zeros(update.a.shape), torch.zeros(update.b.shape))
         for module, update in adapter.updates.items()
