@@ -1,12 +1,15 @@
 """How we talk while we work: on standard error only, as a bar on a terminal, as plain lines with a
-percentage elsewhere, and in foldable groups in a GitHub log."""
+percentage elsewhere, in foldable groups in a GitHub log, and as JSON lines where that was asked."""
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 import sys
 import time
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TextIO
 
 from adapterbot.gh import workflow
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 SECONDS_BETWEEN_LINES = 5.0
+LOG_FORMAT = "ADAPTERBOT_LOG_FORMAT"
 
 
 def harmless_lines(text: str) -> str:
@@ -30,10 +34,32 @@ class HarmlessFormatter(logging.Formatter):
         return harmless_lines(super().format(record)).rstrip("\n")
 
 
+class JsonFormatter(logging.Formatter):
+    """What libraries log, as a line of ours."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = {"logger": record.name, "message": super().format(record)}
+        return json_line("library", fields, level=record.levelname.lower())
+
+
+def json_line(event: str, fields: Mapping[str, object], *, level: str = "info") -> str:
+    """One event of a log as JSON: ASCII only, so that no text in it can start a line, or hide."""
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    return json.dumps({"time": now, "level": level, "event": event, **fields})
+
+
+def wants_json(environment: Mapping[str, str]) -> bool:
+    """Whether logs were asked for as JSON."""
+    return environment.get(LOG_FORMAT) == "json"
+
+
 def tame_library_logs() -> None:
-    """Have every library log, and warn, through `HarmlessFormatter`."""
+    """Have every library log, and warn, in a way that no workflow command can hide in."""
     handler = logging.StreamHandler()
-    handler.setFormatter(HarmlessFormatter("%(levelname)s %(name)s: %(message)s"))
+    if wants_json(os.environ):
+        handler.setFormatter(JsonFormatter())
+    else:
+        handler.setFormatter(HarmlessFormatter("%(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.captureWarnings(capture=True)
 
@@ -123,8 +149,38 @@ class BarListener:
         self._console.print(f"  {message}", markup=False)
 
 
-def listener_for(environment: Mapping[str, str]) -> PlainListener | BarListener:
-    """What suits the place that we run in."""
+class JsonListener:
+    """One JSON object a line: `stage_opened`, `progress`, `stage_closed` and `message`."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stderr
+        self._last_line = 0.0
+
+    def _write(self, event: str, **fields: object) -> None:
+        self._stream.write(f"{json_line(event, fields)}\n")
+        self._stream.flush()
+
+    def opened(self, stage: str) -> None:
+        self._last_line = time.monotonic()
+        self._write("stage_opened", stage=stage)
+
+    def closed(self, stage: str, seconds: float) -> None:
+        self._write("stage_closed", stage=stage, seconds=round(seconds, 4))
+
+    def advanced(self, stage: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if now - self._last_line >= SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            self._write("progress", stage=stage, done=done, total=total)
+
+    def said(self, message: str) -> None:
+        self._write("message", message=message)
+
+
+def listener_for(environment: Mapping[str, str]) -> PlainListener | BarListener | JsonListener:
+    """What was asked for, or suits the place that we run in."""
+    if wants_json(environment):
+        return JsonListener()
     if environment.get("GITHUB_ACTIONS") == "true":
         return GroupListener()
     if sys.stderr.isatty():

@@ -33,16 +33,20 @@ class Stages:
 
     listener: Listener
     clock: Callable[[], float] = time.monotonic
+    cpu_clock: Callable[[], float] = time.process_time
     finished: list[Stage] = field(default_factory=list)
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[Callable[[int, int], None]]:
         """Time one stage; yields a function to report progress with."""
         self.listener.opened(name)
-        started = self.clock()
+        started, cpu_started = self.clock(), self.cpu_clock()
         try:
             yield lambda done, total: self.listener.advanced(name, done, total)
         finally:
             seconds = self.clock() - started
-            self.finished.append(Stage(name=name, seconds=round(seconds, 4)))
+            cpu_seconds = self.cpu_clock() - cpu_started
+            self.finished.append(
+                Stage(name=name, seconds=round(seconds, 4), cpu_seconds=round(cpu_seconds, 4))
+            )
             self.listener.closed(name, seconds)

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from adapterbot.records import EarlyStop, MetricDelta, NoiseFloor, Standing, Unit
+from collections.abc import Sequence
+
+from adapterbot.records import (
+    EarlyStop,
+    EvalStats,
+    MetricDelta,
+    NoiseFloor,
+    Stage,
+    Standing,
+    Unit,
+)
 
 _MINUS = "−"
 
@@ -44,6 +54,26 @@ def noise_floor(noise: NoiseFloor) -> str:
         return f"{words}, no mean does"
     points = " points" if noise.unit is Unit.FRACTION else ""
     return f"{words}, {noise.task} by {_figure(noise.shift, noise.unit)}{points}"
+
+
+def cost(stats: EvalStats, stages: Sequence[Stage]) -> str | None:
+    """One phrase, such as `0.8 GPU minutes`; None where no stage was timed.
+
+    A GPU is taken from the loading of the base to the end, whether it computes or waits. Without
+    one it is the processor time of our own process that counts.
+    """
+    if not stages:
+        return None
+    if stats.gpus:
+        names = [stage.name for stage in stages]
+        held = stages[names.index("load") :] if "load" in names else stages
+        return _minutes(stats.gpus * sum(stage.seconds for stage in held), "GPU")
+    return _minutes(sum(stage.cpu_seconds for stage in stages), "CPU")
+
+
+def _minutes(seconds: float, of_what: str) -> str:
+    minutes = seconds / 60
+    return f"{'<0.1' if minutes < 0.05 else f'{minutes:.1f}'} {of_what} minutes"
 
 
 def _change(delta: MetricDelta) -> str:

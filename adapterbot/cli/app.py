@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -18,6 +20,13 @@ app = typer.Typer(
 )
 
 
+class LogFormat(StrEnum):
+    """How what is said on the way is written."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
 def _version(asked: bool) -> None:
     if asked:
         typer.echo(f"adapterbot {__version__}")
@@ -29,5 +38,16 @@ def _root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
+    log_format: Annotated[
+        LogFormat,
+        typer.Option(
+            "--log-format",
+            envvar="ADAPTERBOT_LOG_FORMAT",
+            help="How what is said on the way, on standard error, is written.",
+        ),
+    ] = LogFormat.TEXT,
 ) -> None:
     """Reviewable pull requests for LoRA adapters."""
+    del version  # its callback has printed it
+    # Of the whole process and those that it starts: libraries log in the same way.
+    os.environ["ADAPTERBOT_LOG_FORMAT"] = log_format.value

@@ -119,6 +119,9 @@ def gate(
     for problem in written.report.problems:
         where = ": ".join(part for part in (problem.file, problem.field) if part)
         fix = f" ({problem.fix})" if problem.fix else ""
-        say(workflow.harmless(f"error: {where + ': ' if where else ''}{problem.message}{fix}"))
+        say(
+            workflow.harmless(f"error: {where + ': ' if where else ''}{problem.message}{fix}"),
+            level="error",
+        )
     show(written, as_json)
     leave(exit_code(written.report))

@@ -19,8 +19,12 @@ if TYPE_CHECKING:
     from adapterbot.commands.written import Written
 
 
-def say(text: str) -> None:
-    """A line for the person who waits."""
+def say(text: str, *, level: str = "info") -> None:
+    """A line for the person who waits, or for whoever collects logs."""
+    if os.environ.get("ADAPTERBOT_LOG_FORMAT") == "json":
+        from adapterbot.console import json_line
+
+        text = json_line("message", {"message": text}, level=level)
     typer.echo(text, err=True)
 
 
@@ -53,11 +57,11 @@ def tell(error: AdapterbotError, *, as_json: bool) -> None:
     from adapterbot.gh import workflow
     from adapterbot.unjudged import problem_of
 
-    say(workflow.harmless(f"error: {error}"))
+    say(workflow.harmless(f"error: {error}"), level="error")
     if as_json:
         typer.echo(json.dumps({"error": problem_of(error).model_dump()}, indent=2))
     if os.environ.get("GITHUB_ACTIONS") == "true":
-        say(workflow.annotation(problem_note(problem_of(error), "adapterbot")))
+        typer.echo(workflow.annotation(problem_note(problem_of(error), "adapterbot")), err=True)
     # What we refuse without a comment, since nothing of it is trusted, is said here at least.
     if os.environ.get("GITHUB_STEP_SUMMARY"):
         from adapterbot.pages import inert

@@ -27,7 +27,8 @@ from adapterbot.probing.blame import TOKENS, Blame
 from adapterbot.probing.history import Evaluator, search
 from adapterbot.records import BisectVerdict, Report, Source
 from adapterbot.sides import Sides, sides
-from adapterbot.stages import Stages
+from adapterbot.stages import Listener, Stages
+from adapterbot.telemetry import traced
 from adapterbot.tree import Tree, WorkTree
 
 
@@ -62,7 +63,13 @@ def run(options: BisectOptions, environment: Mapping[str, str] = os.environ) -> 
     Raises:
         AdapterbotError: the checkpoints, the suite or the base model cannot be used.
     """
-    listener = listener_for(environment)
+    with traced(listener_for(environment), "bisect", environment) as trace:
+        written = _run(options, environment, trace.listener)
+        trace.judged(written.report)
+    return written
+
+
+def _run(options: BisectOptions, environment: Mapping[str, str], listener: Listener) -> Written:
     inputs, source = _dispatch(options, environment)
     root = places.checkout()
     tree: Tree = WorkTree(root)

@@ -32,6 +32,7 @@ from adapterbot.records import Report, Source
 from adapterbot.render import Links
 from adapterbot.sides import Overrides, Sides, select, sides
 from adapterbot.stages import Listener, Stages
+from adapterbot.telemetry import traced
 from adapterbot.tree import Tree, WorkTree
 from adapterbot.unjudged import stopped
 
@@ -62,7 +63,13 @@ def run(options: GateOptions, environment: Mapping[str, str] = os.environ) -> Wr
     Raises:
         AdapterbotError: there is nobody to tell but the caller.
     """
-    listener = listener_for(environment)
+    with traced(listener_for(environment), "gate", environment) as trace:
+        written = _run(options, environment, trace.listener)
+        trace.judged(written.report)
+    return written
+
+
+def _run(options: GateOptions, environment: Mapping[str, str], listener: Listener) -> Written:
     context = None if _is_by_hand(options, environment) else places.read_event(environment)
     directory = places.out_directory(options.out, environment)
     if context and context.activity in _OTHERS:

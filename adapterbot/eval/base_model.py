@@ -68,6 +68,11 @@ class BaseModel:
             return str(torch.cuda.get_device_name(self.device))
         return f"{self.device.type}, {torch.get_num_threads()} threads"
 
+    @property
+    def gpus(self) -> int:
+        """How many GPUs its weights lie on."""
+        return len({p.device for p in self.model.parameters() if p.device.type == "cuda"})
+
 
 def load_base(base: Path | str, settings: EngineSettings) -> BaseModel:
     """Loads a causal language model and its tokenizer from a directory or from the Hub's name.

@@ -202,6 +202,10 @@ class ClusterModel:
         return f"{self._count} × {self._loaded.device}"
 
     @property
+    def gpus(self) -> int:
+        return self._count if self._loaded.limits.device == "cuda" else 0
+
+    @property
     def dtype(self) -> str:
         return self._loaded.dtype
 

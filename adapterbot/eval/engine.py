@@ -50,6 +50,10 @@ class LocalModel:
         return self.base.device_name
 
     @property
+    def gpus(self) -> int:
+        return self.base.gpus
+
+    @property
     def dtype(self) -> str:
         return str(self.base.dtype).removeprefix("torch.")
 

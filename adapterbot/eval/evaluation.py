@@ -67,6 +67,7 @@ class Evaluation:
         """Device, precision, samples and seconds so far."""
         return EvalStats(
             device=self._model.device,
+            gpus=self._model.gpus,
             dtype=self._model.dtype,
             samples=self.asked,
             cached=self.cached,

@@ -71,6 +71,10 @@ class Model(Protocol):
         """What a reader calls the device."""
 
     @property
+    def gpus(self) -> int:
+        """How many GPUs of ours it holds."""
+
+    @property
     def dtype(self) -> str:
         """The precision, such as `float32`; "" where it is not known."""
 

@@ -150,6 +150,7 @@ class Page:
     changes: Changes | None
     notes: tuple[str, ...]
     cached_share: float | None
+    cost: Inert | None
     measuring: tuple[str, ...]
     left_out: Inert | None
 
@@ -234,12 +235,18 @@ def page(adapter: AdapterReport, left_out: Iterable[Item] = ()) -> Page:
         changes=_changes(adapter, gone),
         notes=_kept(("note",), adapter.notes, gone),
         cached_share=min(stats.cached / stats.samples, 1.0) if stats and stats.samples else None,
+        cost=_cost(adapter),
         measuring=(
             *([wording.stopped_early(adapter.early)] if adapter.early else []),
             *([wording.noise_floor(adapter.noise)] if adapter.noise else []),
         ),
         left_out=_left_out(adapter, gone),
     )
+
+
+def _cost(adapter: AdapterReport) -> Inert | None:
+    words = wording.cost(adapter.eval, adapter.stages) if adapter.eval else None
+    return Inert(words) if words else None  # figures and words of ours
 
 
 def _kept(kinds: tuple[str, ...], items: Sequence[T], gone: frozenset[Item]) -> tuple[T, ...]:

@@ -19,16 +19,18 @@ MAX_ADAPTERS = 64
 
 
 class Stage(Record):
-    """How long one stage of the gate took."""
+    """How long one stage of the gate took, and how much processor time of our own process."""
 
     name: Name
     seconds: Seconds
+    cpu_seconds: Seconds = 0.0
 
 
 class EvalStats(Record):
-    """What the evaluation cost, for the footer."""
+    """What the evaluation cost, for the footer. `gpus` is how many of them it held."""
 
     device: Line = ""
+    gpus: Count = 0
     dtype: Line = ""
     samples: Count = 0
     cached: Count = 0

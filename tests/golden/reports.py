@@ -34,6 +34,7 @@ from adapterbot.records import (
     RowExample,
     SampleDiff,
     Source,
+    Stage,
     Standing,
     Suspicion,
     Unit,
@@ -210,6 +211,11 @@ def regressed() -> Report:
             "regressed: dates [us] −45.0 points [−53.4, −36.6], margin 5.0",
             metrics=metrics(0.525, Standing.REGRESSED),
             samples=_us_samples(),
+            stages=(
+                Stage(name="lock", seconds=0.2, cpu_seconds=0.2),
+                Stage(name="load", seconds=2.0, cpu_seconds=3.1),
+                Stage(name="evaluate", seconds=3.4, cpu_seconds=12.6),
+            ),
             samples_changed=57,
             bisect=BisectResult(
                 verdict=BisectVerdict.BROKEN_AT,

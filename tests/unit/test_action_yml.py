@@ -39,7 +39,11 @@ def steps(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def envvars() -> dict[str, set[str]]:
     """{variable of an option: commands that have it}, for the commands of the action."""
     found: dict[str, set[str]] = {}
-    for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
+    root = typer.main.get_command(app)
+    for parameter in root.params:
+        if parameter.envvar:
+            found.setdefault(str(parameter.envvar), set()).add("gate")
+    for name, command in root.commands.items():  # type: ignore[attr-defined]
         if name in {"gate", "bisect", "publish", "answer", "finish"}:
             # What a command group does when nothing in it is named.
             inner = getattr(command, "commands", {}).get("search", command)

@@ -70,6 +70,10 @@ class ServerModel:
         return "a server"
 
     @property
+    def gpus(self) -> int:
+        return 0
+
+    @property
     def dtype(self) -> str:
         return ""
 
