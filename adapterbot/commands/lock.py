@@ -13,11 +13,11 @@ from adapterbot.errors import AdapterbotError, InputError
 from adapterbot.lock import environment, sidecar
 from adapterbot.lock.check import Check
 from adapterbot.lock.digest_cache import DigestCache, default_path
+from adapterbot.lock.digests import DatasetFiles
 from adapterbot.lock.pinned import (
     ADAPTER_CONFIG,
     NOTHING_GIVEN,
     Given,
-    Pinned,
     lock_of,
     measure,
     sidecar_of,
@@ -118,31 +118,30 @@ def write(
         cache=cache,
     )
     made = lock_of(pinned, created_at=now(), version=__version__)
-    folder = Path(sidecar.folder(str(output)))
+    files = {output: lock.dumps(made)}
+    beside = Path(sidecar.folder(str(output)))
     if pinned.training:
-        # Before the lock: until that is there, what lies here belongs to another one, and is
-        # passed over.
-        atomic.write_text(folder / sidecar.FILE, sidecar.dumps(sidecar_of(pinned, made)))
-        _write_rows(tree, pinned, made, folder / sidecar.ROWS, wanted=rows)
-    atomic.write_text(output, lock.dumps(made))
+        # It names the lock's closure: after a kill in between it is passed over.
+        files[beside / sidecar.FILE] = sidecar.dumps(sidecar_of(pinned, made))
+    if rows and pinned.dataset:
+        files[beside / sidecar.ROWS] = _row_digests(tree, pinned.dataset, made)
+    atomic.write_all({path: text.encode() for path, text in files.items()})
+    if not rows:
+        (beside / sidecar.ROWS).unlink(missing_ok=True)
     if cache:
         cache.save()
     return made
 
 
-def _write_rows(tree: Tree, pinned: Pinned, made: Lock, path: Path, *, wanted: bool) -> None:
-    if not wanted or pinned.dataset is None:
-        path.unlink(missing_ok=True)
-        return
+def _row_digests(tree: Tree, dataset: DatasetFiles, made: Lock) -> str:
     from adapterbot.lock.locked_rows import rows_text
     from adapterbot.lock.rows import read_rows, row_digests
 
-    dataset = pinned.dataset
     local = [name for name in dataset.files if tree.has(name)]
     digests: Mapping[str, Iterator[bytes]] = {
         dataset.relative[name]: row_digests(file) for name, file in read_rows(tree, *local).items()
     }
-    atomic.write_text(path, "".join(rows_text(made.closure_sha, digests)))
+    return "".join(rows_text(made.closure_sha, digests))
 
 
 def _adapters_of(tree: Tree, training: TrainingConfig) -> tuple[str, ...]:

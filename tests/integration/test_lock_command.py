@@ -263,6 +263,19 @@ def test_a_lock_is_never_replaced_by_a_broken_one(
     assert after == before
 
 
+@pytest.mark.parametrize("spoil", ["mkdir out.lock", "ln -s elsewhere out.lock"])
+def test_where_no_lock_can_be_written_nothing_is(
+    project: Path, capsys: pytest.CaptureFixture[str], spoil: str
+) -> None:
+    written(capsys)
+    subprocess.run(spoil, shell=True, cwd=project, check=True)
+    before = sorted(project.rglob("*"))
+    found = Ran(capsys, "lock", "write", "-o", "out.lock", "--rows")
+    assert found.code == 2
+    assert "out.lock: is a " in found.err
+    assert sorted(project.rglob("*")) == before
+
+
 def test_kill_9_during_a_write_leaves_a_lock_that_is_whole(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
