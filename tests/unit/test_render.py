@@ -252,3 +252,22 @@ def test_a_probe_is_shown_by_its_own_word(outcome: ProbeOutcome) -> None:
     (row,) = (line for line in shown.split("\n") if "why" in line)
     words = set(re.findall("good|bad|skipped|measured", row))
     assert words == {outcome.value}
+
+
+def test_what_a_bisect_found_gives_way_before_what_was_judged() -> None:
+    report = REPORTS["regressed"]()
+    (section,) = report.adapters
+    whole = render.comment(report, section)
+    lacking = [
+        render.comment(report, section, limit=limit)
+        for limit in range(len(whole.encode()) - 1, 2500, -50)
+    ]
+    assert "Left out to fit: samples of the checkpoints." in lacking[0]
+    assert "Samples that got worse there" not in lacking[0]
+    for body in lacking:
+        # The layers go after the samples of the checkpoints, and before any of the verdict's own.
+        assert "Samples that got worse there" not in body
+        if "How far the weights moved" not in body:
+            assert "layers that moved" in body
+        if "Samples where they differ most (6 of 57" not in body:
+            assert "How far the weights moved" not in body
