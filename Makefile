@@ -66,6 +66,7 @@ $(STAMP)-venv:
 	@touch $@
 
 $(STAMP)-demo: $(STAMP)-venv
+	@echo "installing torch and the rest into $(VENV): a few minutes, the first time"
 	$(PIP_INSTALL) --editable '.[eval]'
 	@touch $@
 

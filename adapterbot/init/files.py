@@ -221,6 +221,10 @@ def _next(tree: Tree, planned: Planned) -> Iterator[str]:
             environment = join(training.directory, "soup-env.lock")
             if not tree.has(environment):
                 yield _with("adapterbot env lock", "-o", environment, "soup-env.lock")
+                planned.notes.append(
+                    f"{environment} describes the Python that writes it: run `adapterbot env lock` "
+                    "where adapters are trained, or give it --from uv.lock"
+                )
             command = _with("adapterbot lock write", "--config", adapter.config, "soup.yaml")
             yield _with(command, "-o", adapter.lock, "soup.lock")
     if planned.files:
