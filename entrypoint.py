@@ -9,11 +9,11 @@ from pathlib import Path
 # whatever version of the package the environment happens to have.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from adapterbot.cli import main
+from adapterbot.cli import program
 
 if __name__ == "__main__":
     command = os.environ.get("ADAPTERBOT_COMMAND") or "gate"
     if command not in {"gate", "bisect", "publish", "answer", "finish"}:
         print("::error title=adapterbot::input command: use gate, bisect, publish or answer")
         sys.exit(2)
-    main([command])
+    program([command])

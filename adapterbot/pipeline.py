@@ -11,18 +11,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from adapterbot import __version__, attest, bisect, lock, verdict
+from adapterbot import __version__, attest, lock, verdict
 from adapterbot.config import AdapterConfig, OnDrift
 from adapterbot.differing import differing_samples
 from adapterbot.errors import AdapterbotError, InputError
 from adapterbot.eval.saved import saved_task
 from adapterbot.eval.suite import Suite, load_suite
-from adapterbot.judging import early, noise, tenants
+from adapterbot.judging import early, noise
 from adapterbot.lock.digests import base_in_tree, resolve_base
 from adapterbot.lock.training import load_training
 from adapterbot.overall import weighted_change
-from adapterbot.probing.history import Evaluator, Regression, find_break
+from adapterbot.probing.evaluator import Evaluator
+from adapterbot.probing.regression import Regression
 from adapterbot.records import (
     AdapterRef,
     AdapterReport,
@@ -39,6 +41,9 @@ from adapterbot.stages import Listener, Stages
 from adapterbot.tree import Tree, normalise
 from adapterbot.unjudged import not_judged, taken_away
 from adapterbot.weights.peft_dir import AdapterFiles, adapter_digest, check_base, read_adapter_dir
+
+if TYPE_CHECKING:
+    from adapterbot.judging import tenants
 
 MAX_SHOWN_SAMPLES = 24
 MAX_SCAN_NOTES = 4
@@ -132,7 +137,7 @@ def judge_adapter(where: Sides, adapter: AdapterConfig, services: Services) -> A
     with stages("read"):
         suite = _suite(where, adapter, services)
         base_name, base, base_notes = _base_model(where, adapter)
-        bank = tenants.change(where, adapter) if adapter.is_bank else None
+        bank = _bank(where, adapter) if adapter.is_bank else None
         if bank:
             candidate, baseline = _Side(bank.candidate, None), _Side(bank.baseline, None)
             notes = bank.notes
@@ -314,6 +319,12 @@ def _baseline(
     return _adapter(where.base, adapter.path, base, side="baseline"), ()
 
 
+def _bank(where: Sides, adapter: AdapterConfig) -> tenants.Change:
+    from adapterbot.judging import tenants
+
+    return tenants.change(where, adapter)
+
+
 def _scan_notes(files: AdapterFiles | None) -> tuple[str, ...]:
     """What a cheap look at the weights finds odd, before the samples are paid for.
 
@@ -371,13 +382,16 @@ def _bisect(
     services: Services,
 ) -> BisectResult:
     """Where it broke; that a history cannot be searched takes nothing from the verdict."""
+    from adapterbot.bisect import Archive
+    from adapterbot.probing.history import find_break
+
     if adapter.archive is None:
         return BisectResult(
             verdict=BisectVerdict.NOT_RUN,
             note="no checkpoints are kept; name them as `archive` in adapterbot.yaml",
         )
     try:
-        archive = bisect.Archive(tree, services.cache)
+        archive = Archive(tree, services.cache)
         return find_break(
             archive,
             archive.find([adapter.archive]),

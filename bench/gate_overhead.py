@@ -8,6 +8,7 @@ share, with what torch itself imports, is not counted: transformers and the rest
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -55,7 +56,7 @@ def torch_share(python: Path) -> float:
         importers[len(indent) // 2 :] = [name]
         if any(importer.split(".")[0] == "torch" for importer in importers):
             torch += int(own)
-        elif "adapterbot.eval.engine" in importers or name.startswith("transformers"):
+        elif any(one.startswith(("adapterbot.eval.engine", "transformers")) for one in importers):
             rest += int(own)
     return torch / (torch + rest)
 
@@ -84,6 +85,9 @@ def one_run(python: Path, repository: Path, server: GitHubServer, place: Path) -
     stages = {
         name: float(s) for name, s in re.findall(r"^(\w+): ([\d.]+) s$", done.stderr, re.MULTILINE)
     }
+    # The log rounds to tenths; the report does not.
+    (adapter,) = json.loads((place / "temp" / "adapterbot" / "report.json").read_text())["adapters"]
+    stages |= {stage["name"]: stage["seconds"] for stage in adapter["stages"]}
     stages["start"] = wall - sum(stages.values())
     return stages
 

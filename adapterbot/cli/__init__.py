@@ -56,14 +56,14 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     raise AssertionError("typer always exits")
 
 
-def program() -> NoReturn:
+def program(arguments: Sequence[str] | None = None) -> NoReturn:
     """The command line as a process of its own.
 
     Once torch is loaded, taking it apart object by object costs a quarter of a second and frees
     what the operating system frees anyway.
     """
     try:
-        main()
+        main(arguments)
     except SystemExit as ended:
         if "torch" not in sys.modules or not isinstance(ended.code, int):
             raise

@@ -88,10 +88,13 @@ def gate(
 
     Exit codes: 0 clean, 1 we failed, 2 bad input, 3 a finding.
     """
-    from adapterbot.commands import gate as command
-    from adapterbot.commands.written import exit_code
-    from adapterbot.errors import InputError
-    from adapterbot.gh import workflow
+    from adapterbot.importing import for_good
+
+    with for_good():
+        from adapterbot.commands import gate as command
+        from adapterbot.commands.written import exit_code
+        from adapterbot.errors import InputError
+        from adapterbot.gh import workflow
 
     if publish not in ("github", "none"):
         raise InputError(

@@ -16,7 +16,7 @@ from adapterbot.errors import InputError
 from adapterbot.eval.saved import load_results
 from adapterbot.overall import weighted_change
 from adapterbot.pipeline import MAX_SHOWN_SAMPLES
-from adapterbot.probing.history import corpora
+from adapterbot.probing.evaluator import corpora
 from adapterbot.records import (
     AdapterReport,
     Report,

@@ -19,7 +19,7 @@ from adapterbot.eval.suite import Suite, load_suite
 from adapterbot.lock.digests import resolve_base
 from adapterbot.lock.training import load_training
 from adapterbot.overall import Mean, weighted, weights
-from adapterbot.probing.history import corpora
+from adapterbot.probing.evaluator import corpora
 from adapterbot.records import (
     AdapterRef,
     Evaluated,

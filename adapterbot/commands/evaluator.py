@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import importlib
 import os
 from collections.abc import Callable, Mapping
@@ -11,7 +10,9 @@ from pathlib import Path
 from adapterbot.config import Config, Server
 from adapterbot.console import tame_library_logs
 from adapterbot.errors import InputError, OurFailure
+from adapterbot.eval.library import import_library
 from adapterbot.eval.settings import EngineSettings, engine_settings
+from adapterbot.importing import for_good
 from adapterbot.pipeline import EvaluatorFor
 from adapterbot.yamlfile import YamlFile, validate
 
@@ -140,26 +141,13 @@ def import_engine() -> None:
     Raises:
         OurFailure: a package is not installed.
     """
-    # Hundreds of thousands of objects are made now that live until the end. Left to the
-    # collector they are walked again and again: a quarter of the time that importing takes.
-    gc.disable()
     try:
-        importlib.import_module("adapterbot.eval.engine")
-        # transformers loads its parts when they are first named; we name them here, so that
-        # "load" is the time that the model takes and not the library.
-        importlib.import_module("transformers.modeling_utils")
-        importlib.import_module("transformers.loss.loss_utils")
-        importlib.import_module("transformers.models.auto.modeling_auto")
-        importlib.import_module("transformers.models.auto.tokenization_auto")
-        library_logs = importlib.import_module("transformers.utils.logging")
-        library_logs.disable_default_handler()
-        library_logs.enable_propagation()
-        gc.freeze()
+        with for_good():
+            import_library()
+            importlib.import_module("adapterbot.eval.engine")
     except (ImportError, OSError) as error:
         raise OurFailure(
             f"the packages for evaluating do not load: {error}",
             fix="pip install 'adapterbot[eval]'; `adapterbot doctor` tells more",
         ) from error
-    finally:
-        gc.enable()
     tame_library_logs()

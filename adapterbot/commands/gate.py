@@ -90,7 +90,7 @@ def _run(options: GateOptions, environment: Mapping[str, str], listener: Listene
     herald = None
     if context and options.publishing:
         herald = herald_for(context, options.publishing, environment, listener.said)
-        herald.pledge = directory / PLEDGE
+        herald.pledge, herald.grace = directory / PLEDGE, _GRACE
     with interrupts() as signals:
         report = _judged(options, listener, context, herald, environment, signals)
         links = herald.links if herald else Links()
@@ -109,6 +109,8 @@ def _run(options: GateOptions, environment: Mapping[str, str], listener: Listene
     return written
 
 
+# Longer than importing and loading take where the disk is warm, and soon enough for a reader.
+_GRACE = 10.0
 _OTHERS = {Activity.BISECT, Activity.PUBLISH}
 
 

@@ -67,6 +67,8 @@ class Herald:
         say: takes a line for the log, for what goes wrong on the way.
         with_artifact: whether the report was uploaded, so that a comment can point to it.
         pledge: a file that exists while something is said that has to be followed by an end.
+        grace: seconds to keep quiet at first, unless `free` ends them. PyGithub takes a quarter of
+            a second to import, for which whatever the gate itself imports would have to wait.
     """
 
     context: Context
@@ -76,12 +78,14 @@ class Herald:
     with_artifact: bool = False
     pledge: Path | None = None
     resumed: bool = False
+    grace: float = 0.0
     between: float = SECONDS_BETWEEN_EDITS
     clock: Callable[[], float] = time.monotonic
     _courses: dict[str, _Course] = field(default_factory=dict)
     _partial: bool = False
     _changed: threading.Condition = field(default_factory=threading.Condition)
     _dirty: bool = False
+    _quiet_until: float = 0.0
     _ended: bool = False
     _thread: threading.Thread | None = None
     _client: Client | None = None
@@ -111,7 +115,14 @@ class Herald:
             Pledge(adapters=tuple(adapters), partial=partial).write(self.pledge)
         self._thread = threading.Thread(target=self._speak, name="herald", daemon=True)
         self._dirty = True
+        self._quiet_until = self.clock() + self.grace
         self._thread.start()
+
+    def free(self) -> None:
+        """The processor has nothing more urgent to do than to say what there is to say."""
+        with self._changed:
+            self._quiet_until = self.clock()
+            self._changed.notify()
 
     def at(self, key: str, detail: str, fraction: float | None = None) -> None:
         """How far an adapter is. Cheap, and never waits."""
@@ -123,17 +134,19 @@ class Herald:
                 self._changed.notify()
 
     def _speak(self) -> None:
-        said = -self.between
+        due = self.clock()
         while True:
             with self._changed:
-                while not self._ended and not (self._dirty and self.clock() - said >= self.between):
-                    left = self.between - (self.clock() - said) if self._dirty else None
-                    self._changed.wait(left)
+                while not self._ended:
+                    left = max(due, self._quiet_until) - self.clock()
+                    if self._dirty and left <= 0:
+                        break
+                    self._changed.wait(left if self._dirty else None)
                 if self._ended:
                     return
                 self._dirty = False
+                due = self.clock() + self.between
                 courses = {key: replace(course) for key, course in self._courses.items()}
-            said = self.clock()
             try:
                 self._tell_courses(courses)
             except AdapterbotError as error:

@@ -32,6 +32,8 @@ class ProgressListener:
         self.log.opened(stage)
         if stage in _WORDS:
             self.herald.at(self.key, _WORDS[stage])
+        if stage == "evaluate":
+            self.herald.free()
 
     def closed(self, stage: str, seconds: float) -> None:
         self.log.closed(stage, seconds)

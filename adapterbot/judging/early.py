@@ -19,7 +19,7 @@ import numpy as np
 from adapterbot import delta
 from adapterbot.eval.suite import Task
 from adapterbot.paired import FEWEST, Metric, Paired
-from adapterbot.probing.history import Evaluator, corpora, evaluate_both
+from adapterbot.probing.evaluator import Evaluator, corpora, evaluate_both
 from adapterbot.records import EarlyStop, SampleScore, TaskResult
 from adapterbot.sequential import Sequential
 from adapterbot.verdict import MetricPolicy

@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 
 from adapterbot.eval.suite import Selection, Task
-from adapterbot.probing.history import Evaluator
+from adapterbot.probing.evaluator import Evaluator
 from adapterbot.records import NoiseFloor, TaskResult, Unit
 from adapterbot.weights.peft_dir import AdapterFiles
 

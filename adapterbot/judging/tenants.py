@@ -23,7 +23,7 @@ from adapterbot.config import AdapterConfig
 from adapterbot.errors import OurFailure
 from adapterbot.eval.suite import Task
 from adapterbot.judging.early import Measured
-from adapterbot.probing.history import Evaluator, corpora, evaluate_both
+from adapterbot.probing.evaluator import Evaluator, corpora, evaluate_both
 from adapterbot.records import AdapterRef, TaskResult
 from adapterbot.sides import Sides
 from adapterbot.tree import Tree

@@ -20,7 +20,7 @@ from adapterbot.records import Direction, ScoreKind, TaskResult
 from adapterbot.weights.peft_dir import read_adapter_dir
 
 if TYPE_CHECKING:
-    from adapterbot.probing.history import Evaluator
+    from adapterbot.probing.evaluator import Evaluator
 
 # Small chunks need fewer samples, large ones fewer passes; eight cost a pass of one short batch.
 CHUNK = 8

@@ -5,13 +5,10 @@ The gate and the bisect that a person starts by hand share everything here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
-
-from pydantic import JsonValue
 
 from adapterbot import bisect, delta, verdict
 from adapterbot.bisect import (
@@ -26,123 +23,15 @@ from adapterbot.bisect import (
 )
 from adapterbot.config import AdapterConfig, ArchiveData
 from adapterbot.errors import InputError
-from adapterbot.eval import scorers
-from adapterbot.eval.scorers.base import CorpusScorer
-from adapterbot.eval.suite import Selection, Suite, Task
+from adapterbot.eval.suite import Suite
 from adapterbot.probing.between import Asked, what_changed
 from adapterbot.probing.blame import Blame
 from adapterbot.probing.chunks import Chunks, Series
-from adapterbot.records import (
-    AdapterRef,
-    AdapterReport,
-    BisectResult,
-    BisectVerdict,
-    EvalStats,
-    MetricVerdict,
-    Outcome,
-    Standing,
-    TaskResult,
-)
+from adapterbot.probing.evaluator import Evaluator, corpora, evaluate_both
+from adapterbot.probing.regression import Regression, shown
+from adapterbot.records import AdapterRef, AdapterReport, BisectResult, BisectVerdict, Outcome
 from adapterbot.stages import Stages
-from adapterbot.weights.peft_dir import AdapterFiles, adapter_digest, read_adapter_dir
-
-
-class Evaluator(Protocol):
-    """Scores adapters under one loaded base model."""
-
-    def evaluate(
-        self,
-        tasks: Sequence[Task],
-        adapter: AdapterFiles | None,
-        *,
-        drafts: Sequence[TaskResult] | None = None,
-        samples: Selection | None = None,
-        afresh: bool = False,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> tuple[TaskResult, ...]:
-        """Every task's samples, or those selected, scored; `drafts` are another adapter's results
-        on them. `afresh` asks in batches of another composition, whatever was answered before."""
-
-    def stats(self) -> EvalStats:
-        """What it has done since it was made."""
-
-
-def evaluate_both(
-    evaluator: Evaluator,
-    tasks: Sequence[Task],
-    baseline: AdapterFiles | None,
-    candidate: AdapterFiles | None,
-    progress: Callable[[int, int], None],
-) -> tuple[tuple[TaskResult, ...], tuple[TaskResult, ...]]:
-    """Two adapters on the same tasks, the first one's answers as drafts for the second."""
-    total = 2 * sum(len(task.samples) for task in tasks)
-    before = evaluator.evaluate(tasks, baseline, progress=lambda done, _: progress(done, total))
-    after = evaluator.evaluate(
-        tasks,
-        candidate,
-        drafts=before,
-        progress=lambda done, _: progress(total // 2 + done, total),
-    )
-    return before, after
-
-
-Broken = tuple[str, str | None]
-"""A task, and the slice of it that broke; None is the whole task."""
-
-
-@dataclass(frozen=True)
-class Regression:
-    """What broke: the regressed metrics with the harm that the bad end shows on each, and both
-    ends' results on them. Scores are not turned into pass or fail before they are weighed."""
-
-    tasks: tuple[Task, ...]
-    harms: Mapping[Broken, float]
-    good: tuple[TaskResult, ...]
-    bad: tuple[TaskResult, ...]
-
-    @classmethod
-    def of(
-        cls,
-        tasks: Sequence[Task],
-        metrics: Sequence[MetricVerdict],
-        good: Sequence[TaskResult],
-        bad: Sequence[TaskResult],
-    ) -> Regression:
-        """The regressed metrics of a verdict. One that misses its threshold without being worse
-        than the good end has no history to search."""
-        harms = {
-            (m.delta.task, m.delta.slice): m.delta.harm
-            for m in metrics
-            if m.standing is Standing.REGRESSED and m.delta.harm is not None and m.delta.harm > 0
-        }
-        names = {task for task, _ in harms}
-        return cls(
-            tasks=tuple(task for task in tasks if task.name in names),
-            harms=harms,
-            good=tuple(result for result in good if result.task in names),
-            bad=tuple(result for result in bad if result.task in names),
-        )
-
-    def apart(self) -> list[Broken]:
-        """The broken metrics without those that would count a sample twice: of a task and its
-        slices the task, unless a slice shows it much more clearly."""
-        chosen: list[Broken] = []
-        for task in dict.fromkeys(name for name, _ in self.harms):
-            slices = [key for key in self.harms if key[0] == task and key[1] is not None]
-            whole = self.harms.get((task, None))
-            clear = max((self.harms[key] for key in slices), default=0.0)
-            chosen += [(task, None)] if whole is not None and clear < 1.5 * whole else slices
-        return chosen
-
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        """The broken metrics as a reader knows them."""
-        return tuple(sorted(_shown(broken) for broken in self.harms))
-
-
-def _shown(broken: Broken) -> str:
-    task, slice_ = broken
-    return task if slice_ is None else f"{task} [{slice_}]"
+from adapterbot.weights.peft_dir import adapter_digest, read_adapter_dir
 
 
 def find_break(
@@ -184,7 +73,7 @@ def find_break(
     bad = {result.task: result for result in regression.bad}
     tasks = {task.name: task for task in regression.tasks}
     series = [
-        Series.of(_shown(broken), tasks[broken[0]], broken[1], good[broken[0]])
+        Series.of(shown(broken), tasks[broken[0]], broken[1], good[broken[0]])
         for broken in regression.apart()
     ]
     setting = Setting(
@@ -229,28 +118,6 @@ def _digest(archive: Archive, checkpoint: Checkpoint) -> str | None:
             return adapter_digest(path)
     except InputError:
         return None  # its probe will say why
-
-
-class HasScorer(Protocol):
-    """What `corpora` needs to know of a task."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def scorer(self) -> str: ...
-    @property
-    def scorer_options(self) -> Mapping[str, JsonValue]: ...
-
-
-def corpora(tasks: Sequence[HasScorer]) -> dict[str, delta.Corpus]:
-    """What `delta` needs to know of tasks whose metric is one of the whole corpus."""
-    found: dict[str, delta.Corpus] = {}
-    for task in tasks:
-        scorer = scorers.get(task.scorer, task.scorer_options)
-        if isinstance(scorer, CorpusScorer):
-            found[task.name] = delta.Corpus(scorer.aggregate, lambda sample: sample.stats)
-        scorer.close()
-    return found
 
 
 def search(

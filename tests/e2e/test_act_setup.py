@@ -20,7 +20,7 @@ API = "http://127.0.0.1:9"  # nobody listens there: these runs talk to no server
 
 CLI = """
 import json, os, sys
-def main(argv):
+def program(argv):
     seen = {k: v for k, v in os.environ.items() if k.startswith(("ADAPTERBOT_", "GITHUB_API"))}
     seen |= {"argv": argv, "cwd": os.getcwd(), "isolated": sys.flags.isolated,
              "utf8": sys.flags.utf8_mode, "token": os.environ["GITHUB_TOKEN"][::-1]}
@@ -261,7 +261,7 @@ def test_a_cold_runner_builds_its_environment_outside_the_workspace(repository, 
         '[project]\ndependencies = ["tinydep"]\n[project.optional-dependencies]\neval = []\n'
     )
     (action / "constraints.txt").write_text("tinydep==1.0\n")
-    cli = "import tinydep, sys\ndef main(argv): print('built', sys.prefix, tinydep.ANSWER)\n"
+    cli = "import tinydep, sys\ndef program(argv): print('built', sys.prefix, tinydep.ANSWER)\n"
     (action / "adapterbot" / "cli.py").write_text(cli)
     info = "tinydep-1.0.dist-info"
     with zipfile.ZipFile(tmp_path / "tinydep-1.0-py3-none-any.whl", "w") as wheel:
@@ -288,7 +288,7 @@ def test_a_cold_runner_builds_its_environment_outside_the_workspace(repository, 
 
 TWO_JOBS_CLI = """
 import json, os, pathlib, sys
-def main(argv):
+def program(argv):
     output = pathlib.Path(os.environ["GITHUB_OUTPUT"]).open("a")
     if argv == ["gate"]:
         assert os.environ["ADAPTERBOT_PUBLISH"] == "none"

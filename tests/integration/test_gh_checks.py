@@ -307,6 +307,32 @@ def test_a_running_gate_says_how_far_it_is_at_most_once_in_thirty_seconds(server
     assert [thread.name for thread in threading.enumerate() if thread.name == "herald"] == []
 
 
+def test_the_first_word_waits_for_the_processor_to_be_free_and_no_later_one_is_hurried(server):
+    now = [100.0]
+    herald = herald_of(server, clock=lambda: now[0], grace=10.0)
+    herald.began([("dates", "adapters/dates")], partial=False)
+    herald.at("dates", "checking the lock")
+    time.sleep(0.1)
+    assert server.requests == []
+    herald.free()
+    until(lambda: bodies(server) and len(server.check_runs) == 2)
+    herald.at("dates", "answering the suite with both adapters", 0.5)
+    herald.free()
+    time.sleep(0.1)
+    assert server.sent("PATCH") == []
+    herald.ended(report())
+
+
+def test_a_gate_that_takes_long_to_begin_its_work_says_so_all_the_same(server):
+    now = [100.0]
+    herald = herald_of(server, clock=lambda: now[0], grace=10.0)
+    herald.began([("dates", "adapters/dates")], partial=False)
+    now[0] += 10.0
+    herald.at("dates", "loading the base model")
+    until(lambda: bodies(server))
+    herald.ended(report())
+
+
 def test_a_word_that_cannot_be_said_costs_the_gate_nothing(server):
     server.faults.append(Fault("POST", "/comments$", status=502, times=3))
     said: list[str] = []

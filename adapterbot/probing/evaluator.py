@@ -1,0 +1,76 @@
+"""What probes and gates ask of an engine, and the two adapters that they compare with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from pydantic import JsonValue
+
+from adapterbot import delta
+from adapterbot.eval import scorers
+from adapterbot.eval.scorers.base import CorpusScorer
+from adapterbot.eval.suite import Selection, Task
+from adapterbot.records import EvalStats, TaskResult
+from adapterbot.weights.peft_dir import AdapterFiles
+
+
+class Evaluator(Protocol):
+    """Scores adapters under one loaded base model."""
+
+    def evaluate(
+        self,
+        tasks: Sequence[Task],
+        adapter: AdapterFiles | None,
+        *,
+        drafts: Sequence[TaskResult] | None = None,
+        samples: Selection | None = None,
+        afresh: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> tuple[TaskResult, ...]:
+        """Every task's samples, or those selected, scored; `drafts` are another adapter's results
+        on them. `afresh` asks in batches of another composition, whatever was answered before."""
+
+    def stats(self) -> EvalStats:
+        """What it has done since it was made."""
+
+
+def evaluate_both(
+    evaluator: Evaluator,
+    tasks: Sequence[Task],
+    baseline: AdapterFiles | None,
+    candidate: AdapterFiles | None,
+    progress: Callable[[int, int], None],
+) -> tuple[tuple[TaskResult, ...], tuple[TaskResult, ...]]:
+    """Two adapters on the same tasks, the first one's answers as drafts for the second."""
+    total = 2 * sum(len(task.samples) for task in tasks)
+    before = evaluator.evaluate(tasks, baseline, progress=lambda done, _: progress(done, total))
+    after = evaluator.evaluate(
+        tasks,
+        candidate,
+        drafts=before,
+        progress=lambda done, _: progress(total // 2 + done, total),
+    )
+    return before, after
+
+
+class HasScorer(Protocol):
+    """What `corpora` needs to know of a task."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def scorer(self) -> str: ...
+    @property
+    def scorer_options(self) -> Mapping[str, JsonValue]: ...
+
+
+def corpora(tasks: Sequence[HasScorer]) -> dict[str, delta.Corpus]:
+    """What `delta` needs to know of tasks whose metric is one of the whole corpus."""
+    found: dict[str, delta.Corpus] = {}
+    for task in tasks:
+        scorer = scorers.get(task.scorer, task.scorer_options)
+        if isinstance(scorer, CorpusScorer):
+            found[task.name] = delta.Corpus(scorer.aggregate, lambda sample: sample.stats)
+        scorer.close()
+    return found
