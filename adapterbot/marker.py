@@ -115,5 +115,12 @@ class Stamp:
         """Whether the other is of a later run, about another commit."""
         return self.head != other.head and 0 < self.run < other.run
 
+    def level(self, other: Stamp) -> bool:
+        """Whether neither has the better right to be read: two runs about one commit, or two
+        writers behind whom no run stands."""
+        if not (self.run and other.run):
+            return self.run == other.run
+        return not (self.same_run(other) or self.before(other) or other.before(self))
+
 
 UNSTAMPED = Stamp()

@@ -8,6 +8,11 @@ converge on one comment.
 GitHub has no compare-and-swap for comments. What keeps an older commit's gate from writing over a
 newer one's word is the stamp on the second line, and of two stamps the pull request's own head
 has the last say: a stamp that somebody forged cannot silence the gate of the commit that is there.
+
+The race ends. Where stamps say nothing of who is newer, the last write stands and nobody writes
+twice. Where they do, only a gate that looked before the newer one's word was there writes over it,
+and gives way when it looks again. So the newer one says it again and waits before it looks, each
+time twice as long: a write that comes later still was under way for longer than that.
 """
 
 from __future__ import annotations
@@ -33,8 +38,6 @@ from adapterbot.publishing import CommentMode
 
 PERMISSION = "pull-requests: write"
 _GONE = (404, 410)
-# Looks at the list; far more than a pull request with ten gates at once needs.
-_MOST_LOOKS = 25
 _MINIMIZE = (
     "mutation($id: ID!) { minimizeComment(input: {subjectId: $id, classifier: OUTDATED}) "
     "{ minimizedComment { isMinimized } } }"
@@ -162,6 +165,8 @@ class _Put:
     create: bool
     final: bool
     written: dict[int, IssueComment] = field(default_factory=dict)
+    said_in: set[int] = field(default_factory=set)
+    edits: int = 0
     found: bool = False
     edited: bool = False
     doubtful: bool = False  # the last write may have happened
@@ -171,7 +176,7 @@ class _Put:
 
     def run(self) -> CommentOutcome | None:
         settled = False
-        for _ in range(_MOST_LOOKS):
+        while True:
             # A list may lag behind the write that precedes it, so ours is added to what it says.
             ours = self.written | self.thread.ours(self.key)
             newer = self._newer(ours)
@@ -196,10 +201,6 @@ class _Put:
                 continue
             if keeper is not None:
                 return CommentOutcome(keeper.html_url, self._action(keeper))
-        raise GitHubFailure(
-            f"the comment on {self.thread.label} changed {_MOST_LOOKS} times while we wrote it",
-            fix="look for another workflow that edits or deletes comments",
-        )
 
     def _newer(self, ours: dict[int, IssueComment]) -> IssueComment | None:
         """A comment of a later run about another commit, unless that commit is not the head."""
@@ -222,16 +223,35 @@ class _Put:
         return candidates[min(candidates)] if candidates else None
 
     def _says_it(self, keeper: IssueComment | None) -> bool:
-        return keeper is not None and _same(keeper.body, self.body)
+        return keeper is not None and (_same(keeper.body, self.body) or self._outspoken(keeper))
+
+    def _outspoken(self, keeper: IssueComment) -> bool:
+        """Whether we have said it there, and somebody whom no stamp puts before us wrote later."""
+        return keeper.id in self.said_in and self.stamp.level(Stamp.of(keeper.body or ""))
 
     def _step(self, step: Callable[[], None]) -> None:
-        """One write. After a setback we look again before anything is repeated."""
+        """One write. After a setback we look again before anything is repeated.
+
+        Raises:
+            GitHubFailure: what we wrote was undone as often as we try anything.
+        """
+        patience = self.thread.client.patience
+        if self.edits >= patience.attempts:
+            raise GitHubFailure(
+                f"what we wrote on {self.thread.label} was undone {self.edits} times",
+                fix="look for another workflow that edits or deletes comments",
+            )
         try:
             step()
         except Setback as setback:
             self.failed += 1
             self.doubtful = not setback.nothing_done
-            self.thread.client.patience.after(setback, self.failed)
+            patience.after(setback, self.failed)
+            return
+        self.edits += 1
+        # The first may be a comment of our own, and the second an edit of one that came before it.
+        if self.edits > 2:
+            patience.sleep(patience.backoff(self.edits - 2))
 
     def _post(self) -> None:
         created = self.thread.client.once(
@@ -241,6 +261,7 @@ class _Put:
             attempt=self.failed + 1,
         )
         self.written[created.id] = created
+        self.said_in.add(created.id)
         self.doubtful = False
 
     def _edit(self, comment: IssueComment) -> None:
@@ -253,6 +274,7 @@ class _Put:
         )
         if done:
             self.edited = True
+            self.said_in.add(comment.id)
             self.replaced = self.replaced or not before.same_run(self.stamp)
         self.written.pop(comment.id, None)
 

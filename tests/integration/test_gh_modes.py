@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from adapterbot.errors import InputError
+from adapterbot.errors import GitHubFailure, InputError
 from adapterbot.gh.client import Client, Patience, connect
 from adapterbot.gh.comments import CommentAction, Thread
 from adapterbot.marker import Stamp, key_of, marker
@@ -146,6 +146,58 @@ def test_of_two_gates_that_look_at_once_the_newer_has_the_last_word(server):
     patient = connect("t0ken", server.url, patience=Patience(settle=0.25, sleep=arrive))
     Thread(patient, REPO, PULL).put(KEY, body("new"), Stamp(3, 1, NEW))
     assert texts(server) == ["new"]
+
+
+@pytest.mark.parametrize("stamps", [(Stamp(), Stamp()), (Stamp(2, 1, NEW), Stamp(3, 1, NEW))])
+def test_of_equals_the_last_write_stands_and_nobody_fights(server, stamps):
+    # Each writes over the other as soon as it has written: whoever insists does so for ever.
+    ours, theirs = stamps
+    thread(server).put(KEY, body("before"), Stamp(1, 1, NEW) if ours.run else ours)
+
+    def other(method: str, path: str) -> None:
+        (comment,) = server.comments(REPO, PULL)
+        if method == "GET" and comment.body == ours.on(body("ours")):
+            comment.body = theirs.on(body("theirs"))
+
+    server.chaos = other
+    outcome = thread(server).put(KEY, body("ours"), ours)
+    assert outcome
+    assert outcome.action == CommentAction.UPDATED
+    assert texts(server) == ["theirs"]
+    assert len(server.sent("PATCH")) == 1
+
+
+def test_what_older_gates_undo_is_said_again_and_watched_for_longer_each_time(server):
+    thread(server).put(KEY, body("before"), Stamp(1, 1, "c" * 40))
+    late = [Stamp(run, 1, OLD).on(body("old")) for run in range(2, 6)]
+    waits: list[float] = []
+
+    def arrive(method: str, path: str) -> None:
+        (comment,) = server.comments(REPO, PULL)
+        if method == "GET" and late and "new" in comment.body:
+            comment.body = late.pop()
+
+    server.chaos = arrive
+    mine = connect("t0ken", server.url, patience=Patience(settle=0.0, sleep=waits.append))
+    Thread(mine, REPO, PULL).put(KEY, body("new"), Stamp(6, 1, NEW))
+    assert texts(server) == ["new"]
+    watched = [wait for wait in waits if wait]
+    assert len(watched) == 3
+    assert all(1 <= 2 * wait / 2**turn <= 2 for turn, wait in enumerate(watched))
+
+
+def test_who_undoes_it_for_ever_is_an_error_in_the_end(server):
+    thread(server).put(KEY, body("before"), Stamp(1, 1, OLD))
+
+    def undone(method: str, path: str) -> None:
+        for comment in server.comments(REPO, PULL):
+            if method == "GET":
+                comment.body = Stamp(1, 1, OLD).on(body("old"))
+
+    server.chaos = undone
+    with pytest.raises(GitHubFailure, match=r"octo/adapters#7 was undone 5 times"):
+        thread(server).put(KEY, body("new"), Stamp(2, 1, NEW))
+    assert len(server.sent("PATCH")) == 5
 
 
 def test_a_late_second_comment_of_an_older_gate_is_taken_back(server):
