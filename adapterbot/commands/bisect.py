@@ -24,7 +24,8 @@ from adapterbot.eval.suite import Suite, load_suite
 from adapterbot.gittree import GitTree, resolve_commit
 from adapterbot.lock.digests import resolve_base
 from adapterbot.probing.blame import TOKENS, Blame
-from adapterbot.probing.history import Evaluator, search
+from adapterbot.probing.evaluator import Evaluator
+from adapterbot.probing.history import search
 from adapterbot.records import BisectVerdict, Report, Source
 from adapterbot.sides import Sides, sides
 from adapterbot.stages import Listener, Stages
