@@ -24,8 +24,8 @@ import torch
 
 from adapterbot.eval.answers import Answer, GenerationSettings, Request, Sample
 from adapterbot.eval.base_model import BaseModel, load_base
+from adapterbot.eval.engine import LocalModel
 from adapterbot.eval.questions import Ids, Question
-from adapterbot.eval.respondent import Respondent
 from adapterbot.eval.settings import EngineSettings
 from adapterbot.eval.suite import Task
 from adapterbot.records import Direction, ScoreKind, Unit
@@ -68,7 +68,7 @@ def asked(
     base: BaseModel, budget: int, task: Task, drafts: Sequence[Ids] | None
 ) -> tuple[list[Ids], float]:
     """Every answer's tokens, and the CPU seconds they took."""
-    one = Respondent.of(base, budget)
+    one = LocalModel(base, EngineSettings(token_budget=budget))
     questions = [
         Question(task, sample, partial(tuple, drafts[i]) if drafts is not None else None)
         for i, sample in enumerate(task.samples)

@@ -22,7 +22,7 @@ from adapterbot.merge.parameters import default_population
 from adapterbot.merge.race import Failed
 from adapterbot.merge.space import FloatArray, Space, Weights
 from adapterbot.merge.standing import Standing
-from adapterbot.records import Direction, TaskResult, Unit
+from adapterbot.records import Direction, SampleScore, TaskResult, Unit
 from adapterbot.records.merge import SearchRecord
 from adapterbot.weights.adapter import Adapter
 from adapterbot.weights.layers import group_of, layer_groups
@@ -48,41 +48,73 @@ class SuiteScores:
         self._place = [
             (index, sample.id) for index, task in enumerate(tasks) for sample in task.samples
         ]
-        self._drafts: dict[int, TaskResult] = {}
+        self._answers: list[dict[str, SampleScore]] = [{} for _ in tasks]
 
     def scores(
         self, candidates: Sequence[Weights], items: Sequence[int]
     ) -> list[FloatArray | Failed]:
-        """As `merge.race.Evaluator`. The last candidate's answers are the next one's drafts."""
-        asked: dict[str, list[str]] = {}
-        for item in items:
-            index, sample = self._place[item]
-            asked.setdefault(self._tasks[index].name, []).append(sample)
-        return [self._one(weights, items, asked) for weights in candidates]
+        """As `merge.race.Evaluator`: all candidates in the same batches where the model can do
+        that, and what was answered last as drafts."""
+        if len(candidates) > 1 and self._model.side_by_side:
+            try:
+                return self._asked(candidates, items)
+            except (AdapterbotError, RuntimeError):
+                pass  # of one of them: asked one by one, it fails alone
+        found: list[FloatArray | Failed] = []
+        for weights in candidates:
+            try:
+                found += self._asked([weights], items)
+            except (AdapterbotError, RuntimeError) as error:
+                found.append(Failed(str(error) or type(error).__name__))
+        return found
 
     def close(self) -> None:
         """Takes the adapters off the base."""
         self._evaluation.close()
 
-    def _one(
-        self, weights: Weights, items: Sequence[int], asked: Mapping[str, Sequence[str]]
-    ) -> FloatArray | Failed:
-        self._model.blend(weights.tolist())
-        try:
-            results = self._evaluation.evaluate(
-                self._tasks, None, drafts=list(self._drafts.values()), samples=asked
-            )
-        except (AdapterbotError, RuntimeError) as error:
-            return Failed(str(error) or type(error).__name__)
+    def _asked(
+        self, candidates: Sequence[Weights], items: Sequence[int]
+    ) -> list[FloatArray | Failed]:
+        asked: dict[str, list[str]] = {}
+        for item in items:
+            index, sample = self._place[item]
+            asked.setdefault(self._tasks[index].name, []).append(sample)
+        self._model.blend(*(weights.tolist() for weights in candidates))
+        count = len(self._tasks)
+        results = self._evaluation.evaluate(
+            [*self._tasks] * len(candidates),
+            None,
+            drafts=self._drafts(),
+            samples=asked,
+            variants=[variant for variant in range(len(candidates)) for _ in range(count)],
+        )
+        return [
+            self._scored(results[start : start + count], items)
+            for start in range(0, len(results), count)
+        ]
+
+    def _scored(self, results: Sequence[TaskResult], items: Sequence[int]) -> FloatArray | Failed:
         found: dict[tuple[int, str], float] = {}
         for index, result in enumerate(results):
             for sample in result.samples:
                 if sample.score is None:
                     return Failed(f"{result.task}: {sample.sample_id}: {sample.missing}")
                 found[index, sample.sample_id] = self._scale[index] * sample.score
-            if result.samples:
-                self._drafts[index] = result
+            self._answers[index].update((sample.sample_id, sample) for sample in result.samples)
         return np.array([found[self._place[item]] for item in items])
+
+    def _drafts(self) -> list[TaskResult]:
+        return [
+            TaskResult(
+                task=task.name,
+                scorer=task.scorer,
+                direction=task.direction,
+                kind=task.kind,
+                unit=task.unit,
+                samples=tuple(answers.values()),
+            )
+            for task, answers in zip(self._tasks, self._answers, strict=True)
+        ]
 
 
 class Searching:

@@ -28,7 +28,8 @@ GroupWeights = Sequence[Sequence[float]]
 class BlendedModel(LocalModel):
     """A base model that answers under Σ wᵢ ΔWᵢ, with the weights that were set last.
 
-    Evaluated with no adapter named, it answers under the blend and not as the bare base.
+    Evaluated with no adapter named, it answers under the blend and not as the bare base. It may
+    answer under several at once, its variants: then the rows of one batch are under different ones.
     """
 
     def __init__(
@@ -50,7 +51,8 @@ class BlendedModel(LocalModel):
         super().__init__(base, settings)
         self._adapters = adapters
         self._groups = groups
-        self._weights: GroupWeights = ()
+        self._weights: Sequence[GroupWeights] = ()
+        self._live: tuple[int, ...] = ()
         # Whole parameters cannot be weighed by gains: such a candidate is put together in memory.
         self._whole = any(adapter.replaced for adapter in adapters)
         self._blends: Attachment = attach(
@@ -64,13 +66,30 @@ class BlendedModel(LocalModel):
             },
         )
 
-    def blend(self, weights: GroupWeights) -> None:
-        """Makes these the weights of what is answered next: a row for each group of layers."""
+    @property
+    def side_by_side(self) -> bool:
+        """Whether the rows of a batch may be under different blends.
+
+        The head is asked for chosen positions and knows no rows, so it must be the base's own.
+        """
+        head = self.base.model.get_output_embeddings()
+        return not self._whole and all(
+            self.base.model.get_submodule(module) is not head
+            for adapter in self._adapters
+            for module in adapter.updates
+        )
+
+    def blend(self, *weights: GroupWeights) -> None:
+        """Makes these the weights of what is answered next, one variant of the model each.
+
+        Args:
+            weights: a row for each group of layers. More than one only if `side_by_side`.
+        """
         self._weights = weights
 
     @contextmanager
     def under(self, files: AdapterFiles | None, digest: str) -> Iterator[None]:
-        """The blend under the base inside, the bare base after."""
+        """The blends under the base inside, the bare base after."""
         if files is not None:
             with super().under(files, digest):
                 yield
@@ -79,23 +98,34 @@ class BlendedModel(LocalModel):
             merged = merge_linear(self._adapters, self._weigh, base=_local(self.base.name))
             self._blends.swap(_WHOLE, merged)
             self._blends.select(_WHOLE)
+        elif len(self._weights) == 1:
+            self._blends.blend(self._by_slot(self._weights[0]))
         else:
-            held = set(self._blends.names)
-            self._blends.blend(
-                {
-                    slot: weight
-                    for group, row in enumerate(self._weights)
-                    for index, weight in enumerate(row)
-                    if (slot := f"{index}/{group}") in held
-                }
-            )
+            self.passes.steer(self._put_by_row)
         try:
             yield
         finally:
+            self.passes.steer(None)
+            self._live = ()
             self._blends.select(None)
 
+    def _put_by_row(self, variants: Sequence[int]) -> None:
+        if self._live != (rows := tuple(variants)):
+            slots = {variant: self._by_slot(self._weights[variant]) for variant in set(rows)}
+            self._blends.blend([slots[variant] for variant in rows])
+            self._live = rows
+
+    def _by_slot(self, weights: GroupWeights) -> dict[str, float]:
+        held = set(self._blends.names)
+        return {
+            slot: weight
+            for group, row in enumerate(weights)
+            for index, weight in enumerate(row)
+            if (slot := f"{index}/{group}") in held
+        }
+
     def _weigh(self, name: str) -> Sequence[float]:
-        return self._weights[group_of(name, self._groups)]
+        return self._weights[0][group_of(name, self._groups)]
 
     def close(self) -> None:
         """Takes every adapter off the base."""

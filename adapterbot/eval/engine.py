@@ -12,9 +12,11 @@ from pathlib import Path
 
 from adapterbot.eval.answers import Answer
 from adapterbot.eval.base_model import BaseModel, load_base
+from adapterbot.eval.batches import Batcher
 from adapterbot.eval.cache import ScoreCache
 from adapterbot.eval.evaluation import Evaluation
-from adapterbot.eval.passes import Passes
+from adapterbot.eval.passes import LocalPasses
+from adapterbot.eval.prompts import Prompts
 from adapterbot.eval.questions import Identity, Ids, Question, Unanswered
 from adapterbot.eval.respondent import Respondent
 from adapterbot.eval.settings import EngineSettings
@@ -28,18 +30,20 @@ _SLOTS = 2
 
 
 class LocalModel:
-    """A base model of this process that answers under one adapter after another."""
+    """A base model of this process that answers under one adapter after another.
+
+    Attributes:
+        passes: what computes whole batches under the adapter that is there.
+    """
 
     def __init__(self, base: BaseModel, settings: EngineSettings) -> None:
         self.base = base
         self.settings = settings
-        self._respondent = Respondent.of(base, settings.token_budget)
+        prompts = Prompts(base.tokenizer, base.name)
+        batcher = Batcher(settings.token_budget, base.device.type)
+        self.passes = LocalPasses(base, prompts.text)
+        self._respondent = Respondent(prompts, self.passes, batcher)
         self._attachment = attach(base.model, {})
-
-    @property
-    def passes(self) -> Passes:
-        """What computes whole batches under the adapter that is there."""
-        return self._respondent.passes
 
     @property
     def name(self) -> str:

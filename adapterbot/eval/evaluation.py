@@ -82,6 +82,7 @@ class Evaluation:
         drafts: Sequence[TaskResult] | None = None,
         samples: Selection | None = None,
         afresh: bool = False,
+        variants: Sequence[int] | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> tuple[TaskResult, ...]:
         """Every sample of every task, answered and scored under one adapter.
@@ -96,6 +97,7 @@ class Evaluation:
                 asks everything. The cache is the same, so no sample is ever answered twice.
             afresh: ask as if nothing had been answered before, in batches of another
                 composition. What comes of it is kept apart.
+            variants: to which of the model's variants each of `tasks` is put; all to the first.
             progress: called with (samples done, samples in all).
 
         Returns: one result per task, its samples in suite order.
@@ -106,7 +108,9 @@ class Evaluation:
         """
         started = time.monotonic()
         try:
-            return self._evaluate(tasks, adapter, drafts, samples, afresh, progress)
+            return self._evaluate(
+                tasks, adapter, drafts, samples, afresh, variants or [0] * len(tasks), progress
+            )
         finally:
             self._seconds += time.monotonic() - started
 
@@ -117,6 +121,7 @@ class Evaluation:
         drafts: Sequence[TaskResult] | None,
         samples: Selection | None,
         afresh: bool,
+        variants: Sequence[int],
         progress: Callable[[int, int], None] | None,
     ) -> tuple[TaskResult, ...]:
         files = read_adapter_dir(adapter) if isinstance(adapter, Path) else adapter
@@ -143,7 +148,9 @@ class Evaluation:
             progress(done, total)
         texts = {(r.task, s.sample_id): s.output for r in drafts or () for s in r.samples}
         questions = [
-            Question(tasks[index], sample, self._draft(tasks[index], sample, texts))
+            Question(
+                tasks[index], sample, self._draft(tasks[index], sample, texts), variants[index]
+            )
             for index, sample in waiting
         ]
         with ExitStack() as stack:

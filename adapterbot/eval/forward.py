@@ -7,7 +7,7 @@ away. The body runs over everything, the head only over the positions somebody a
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
@@ -31,7 +31,11 @@ class Forward:
         recurrent: the model keeps a state beside keys and values (Mamba and its hybrids), which
             cannot be taken back or shared by position.
         window: how far back its attention reaches, None without a limit.
+        steer: is told before each pass which of several variants of the model every row is for;
+            None where there is one.
     """
+
+    steer: Callable[[Sequence[int]], None] | None = None
 
     def __init__(self, model: Any) -> None:
         """Finds the body, and sees for itself that the halves give what the whole gives.
@@ -63,12 +67,22 @@ class Forward:
             return False
         return self._reads_past_holes
 
-    def hidden(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any = None) -> Tensor:
+    def hidden(
+        self,
+        ids: Tensor,
+        mask: Tensor,
+        positions: Tensor,
+        cache: Any = None,
+        variants: Sequence[int] = (),
+    ) -> Tensor:
         """Last hidden states.
 
         Shapes: `ids` and `positions` (rows, new), `mask` (rows, past + new), 1 where a token
-        counts; returns (rows, new, width). `cache` is read and appended to.
+        counts; returns (rows, new, width). `cache` is read and appended to. `variants` are the
+        rows', for `steer`.
         """
+        if self.steer is not None and variants:
+            self.steer(variants)
         arguments: dict[str, Any] = {"attention_mask": mask, "use_cache": cache is not None}
         if cache is not None:
             arguments["past_key_values"] = cache

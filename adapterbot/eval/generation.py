@@ -40,6 +40,7 @@ class GenerationRequest:
         draft: a guess at the whole answer. It is never believed: an answer keeps the model's own
             tokens up to the first that the draft did not foresee, and goes on from there.
         stem: how many of the prompt's tokens are read once for all that begin with them.
+        variant: which of several variants of the model answers.
     """
 
     prompt: Ids
@@ -49,6 +50,7 @@ class GenerationRequest:
     begun: Ids = ()
     draft: Ids = ()
     stem: int = 0
+    variant: int = 0
 
     @property
     def guess(self) -> Ids:
@@ -166,7 +168,8 @@ class Generator:
             keys.advance()
             last = [row.last for row in rows]
             ids = torch.tensor(last, device=self._base.device)[:, None]
-            self._write(rows, self._forward.hidden(ids, keys.mask, position, keys.cache))
+            hidden = self._forward.hidden(ids, keys.mask, position, keys.cache, _variants(rows))
+            self._write(rows, hidden)
 
     def _reread(self, rows: Sequence[Writing]) -> None:
         """As `_decode` for models whose state cannot be kept by position: everything is read anew.
@@ -181,7 +184,8 @@ class Generator:
             row.request.prompt + tuple(row.answer) + guess
             for row, guess in zip(rows, guesses, strict=True)
         ]
-        return self._reader.read(texts, [row.request.stem for row in rows], more)
+        stems = [row.request.stem for row in rows]
+        return self._reader.read(texts, stems, _variants(rows), more)
 
     def _settle(self, rows: Sequence[Writing], hidden: torch.Tensor) -> None:
         """Each row takes the model's own tokens up to the first that its draft did not foresee.
@@ -214,6 +218,10 @@ class Generator:
         for row, token in zip(rows, tokens, strict=True):
             if not row.ended:
                 row.take(token)
+
+
+def _variants(rows: Sequence[Writing]) -> list[int]:
+    return [row.request.variant for row in rows]
 
 
 def _taken(row: Writing, predicted: Sequence[int], foreseen: Sequence[int]) -> bool:

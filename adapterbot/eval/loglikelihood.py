@@ -19,12 +19,14 @@ from adapterbot.eval.reading import Reader
 class LikelihoodRequest:
     """How likely is each of `continuations` after `context`? None of them may be empty.
 
-    `stem` is how many of the context's tokens, not all, are read once for all that begin with them.
+    `stem` is how many of the context's tokens, not all, are read once for all that begin with them;
+    `variant`, which of several variants of the model is asked.
     """
 
     context: Ids
     continuations: tuple[Ids, ...]
     stem: int = 0
+    variant: int = 0
 
     @property
     def longest(self) -> int:
@@ -69,7 +71,8 @@ def _in_one_pass(
     continuations = [c for request in requests for c in request.continuations]
     rows = [(r.context + c)[:-1] for r in requests for c in r.continuations]
     stems = [r.stem for r in requests for _ in r.continuations]
-    hidden = reader.read(rows, stems, None).hidden
+    variants = [r.variant for r in requests for _ in r.continuations]
+    hidden = reader.read(rows, stems, variants, None).hidden
     wanted = torch.cat([hidden[i, -len(c) :] for i, c in enumerate(continuations)])
     values = _token_loglikelihoods(forward, wanted, [t for c in continuations for t in c])
     return _by_request(requests, values.split([len(c) for c in continuations]))
@@ -84,7 +87,8 @@ def _behind_shared_contexts(
     rests = [c[len(begun[i]) :] for i, c in zip(owners, continuations, strict=True)]
     contexts = [request.context + common for request, common in zip(requests, begun, strict=True)]
     stems = [request.stem for request in requests]
-    read = reader.read(contexts, stems, max(map(len, rests)) - 1)
+    variants = [request.variant for request in requests]
+    read = reader.read(contexts, stems, variants, max(map(len, rests)) - 1)
     keys = read.keys
     assert keys is not None  # noqa: S101 asked for
     # A context predicts what its continuations begin with, and the next token of each.
@@ -102,7 +106,8 @@ def _behind_shared_contexts(
         behind, real, steps = right_padded([rests[i][:-1] for i in longer], base.pad, base.device)
         keys.advance(real)
         positions = read.position[lasting] + 1 + steps
-        hidden = forward.hidden(behind, keys.mask, positions, keys.cache)
+        asked = [variants[i] for i in lasting]
+        hidden = forward.hidden(behind, keys.mask, positions, keys.cache, asked)
         wanted = torch.cat([hidden[n, : len(rests[i]) - 1] for n, i in enumerate(longer)])
         tail = _token_loglikelihoods(forward, wanted, [t for i in longer for t in rests[i][1:]])
         for i, part in zip(longer, tail.split([len(rests[i]) - 1 for i in longer]), strict=True):

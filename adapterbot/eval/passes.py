@@ -63,6 +63,10 @@ class LocalPasses:
         self._reader = Reader(base, self._forward)
         self._generator = Generator(base, self._forward, self._reader, text)
 
+    def steer(self, by: Callable[[Sequence[int]], None] | None) -> None:
+        """Before each pass, `by` is told which variant of the model every row is for."""
+        self._forward.steer = by
+
     @property
     def limits(self) -> Limits:
         holes = self._forward.window or sys.maxsize

@@ -24,11 +24,18 @@ Ids = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Question:
-    """One sample of one task; and the tokens of another adapter's answer, made when asked for."""
+    """One sample of one task.
+
+    Attributes:
+        draft: the tokens of another adapter's answer, made when asked for.
+        variant: to which of the model's variants it is put, where there are several under the base
+            at once.
+    """
 
     task: Task
     sample: Sample
     draft: Callable[[], Ids] | None = None
+    variant: int = 0
 
 
 def noise_key(seed: int, task: str, sample_id: str) -> int:

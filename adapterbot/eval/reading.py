@@ -17,6 +17,9 @@ from adapterbot.eval.forward import Forward, left_padded
 from adapterbot.eval.key_values import KeyValues
 from adapterbot.eval.questions import Ids
 
+# What several texts begin with, as one variant of the model reads it.
+_Stem = tuple[int, Ids]
+
 
 @dataclass
 class Rows:
@@ -40,16 +43,23 @@ class Reader:
     def __init__(self, base: BaseModel, forward: Forward) -> None:
         self._base = base
         self._forward = forward
-        self._stems: tuple[tuple[Ids, ...], KeyValues, Tensor] | None = None
+        self._stems: tuple[tuple[_Stem, ...], KeyValues, Tensor] | None = None
 
     def forget(self) -> None:
         """What was remembered is true no more (there is another adapter under the base)."""
         self._stems = None
 
-    def read(self, texts: Sequence[Ids], stems: Sequence[int], more: int | None) -> Rows:
+    def read(
+        self,
+        texts: Sequence[Ids],
+        stems: Sequence[int],
+        variants: Sequence[int],
+        more: int | None,
+    ) -> Rows:
         """Reads every text, the first `stems[i]` tokens of text i once for all that begin so.
 
         Args:
+            variants: for which variant of the model each text is; they share no stems.
             stems: less than the text's length; in one batch all 0, or none.
             more: how many positions will be read behind the texts; None when none, and then
                 nothing is kept for that.
@@ -58,7 +68,10 @@ class Reader:
         ids, mask, positions = left_padded(rests, self._base.pad, self._base.device)
         keys: KeyValues | None = None
         if any(stems):
-            beginnings = [text[:stem] for text, stem in zip(texts, stems, strict=True)]
+            beginnings = [
+                (variant, text[:stem])
+                for variant, text, stem in zip(variants, texts, stems, strict=True)
+            ]
             distinct = tuple(dict.fromkeys(beginnings))
             shared, lengths = self._read_stems(distinct)
             place = {stem: index for index, stem in enumerate(distinct)}
@@ -69,15 +82,17 @@ class Reader:
             positions = positions + lengths[owners][:, None]
         elif more is not None:
             keys = KeyValues(mask, ids.shape[1] + more)
-        hidden = self._forward.hidden(ids, mask, positions, keys and keys.cache)
+        hidden = self._forward.hidden(ids, mask, positions, keys and keys.cache, variants)
         return Rows(hidden, positions[:, -1:], keys)
 
-    def _read_stems(self, stems: tuple[Ids, ...]) -> tuple[KeyValues, Tensor]:
+    def _read_stems(self, stems: tuple[_Stem, ...]) -> tuple[KeyValues, Tensor]:
         if self._stems is None or self._stems[0] != stems:
             self._stems = None  # its memory, before more is taken
-            ids, mask, positions = left_padded(stems, self._base.pad, self._base.device)
+            texts = [text for _, text in stems]
+            ids, mask, positions = left_padded(texts, self._base.pad, self._base.device)
             keys = KeyValues(mask, ids.shape[1])
-            self._forward.hidden(ids, mask, positions, keys.cache)
-            lengths = torch.tensor([len(stem) for stem in stems], device=self._base.device)
+            variants = [variant for variant, _ in stems]
+            self._forward.hidden(ids, mask, positions, keys.cache, variants)
+            lengths = torch.tensor([len(text) for text in texts], device=self._base.device)
             self._stems = (stems, keys, lengths)
         return self._stems[1:]

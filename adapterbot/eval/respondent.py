@@ -11,15 +11,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Generic, Self, TypeVar
+from typing import Generic, TypeVar
 
 from adapterbot.eval.answers import Answer, Request, cut_at_stop
-from adapterbot.eval.base_model import BaseModel
 from adapterbot.eval.batches import Batcher, one_pass
 from adapterbot.eval.drafts import Worth
 from adapterbot.eval.generation import GenerationRequest
 from adapterbot.eval.loglikelihood import LikelihoodRequest
-from adapterbot.eval.passes import LocalPasses, Passes
+from adapterbot.eval.passes import Passes
 from adapterbot.eval.prompts import Prompts
 from adapterbot.eval.questions import Ids, Question, Unanswered, noise_key
 from adapterbot.eval.sampling import Choice
@@ -50,13 +49,6 @@ class Respondent:
         self.passes = passes
         self._limits = passes.limits
         self._batcher = batcher
-
-    @classmethod
-    def of(cls, base: BaseModel, token_budget: int | None) -> Self:
-        """With a model of this process."""
-        prompts = Prompts(base.tokenizer, base.name)
-        batcher = Batcher(token_budget, base.device.type)
-        return cls(prompts, LocalPasses(base, prompts.text), batcher)
 
     def answers(self, questions: Sequence[Question]) -> Iterator[tuple[int, Answer | Unanswered]]:
         """Yields (index in `questions`, answer) as batches are done, each question once.
@@ -120,7 +112,7 @@ class Respondent:
                 for index, request in drafted
                 if (index in first) is piloted and (request.stem > 0) is shared
             }
-            for index, checked in self._batcher.run(part, _read, check, family=_stem):
+            for index, checked in self._batcher.run(part, _read, check, family=_family):
                 (ids, complete), guess = checked, len(part[index].guess)
                 if ids or complete:
                     prompt = part[index].read - guess
@@ -145,7 +137,8 @@ class Respondent:
         requests: dict[int, LikelihoodRequest] = {}
         for index, question in questions.items():
             request = LikelihoodRequest(
-                *self.prompts.context_and_continuations(question.sample, _continuations(question))
+                *self.prompts.context_and_continuations(question.sample, _continuations(question)),
+                variant=question.variant,
             )
             if unfit := self._unfit(len(request.context), request.longest):
                 yield index, unfit
@@ -158,14 +151,18 @@ class Respondent:
     def _with_stems(
         self, requests: dict[int, _Request], text: Callable[[_Request], Ids]
     ) -> dict[int, _Request]:
-        """The requests, each with the stem that is worth reading once for all that share it."""
-        stems = stem_lengths([text(request) for request in requests.values()])
-        return {
-            index: replace(request, stem=stem)
-            if stem and _PADDED * request.longest <= self._limits.holes
-            else request
-            for (index, request), stem in zip(requests.items(), stems, strict=True)
-        }
+        """The requests, each with the stem that is worth reading once for all that share it: those
+        of its own variant, whose keys and values they are."""
+        found = dict(requests)
+        by_variant: dict[int, list[int]] = {}
+        for index, request in requests.items():
+            by_variant.setdefault(request.variant, []).append(index)
+        for indices in by_variant.values():
+            stems = stem_lengths([text(requests[index]) for index in indices])
+            for index, stem in zip(indices, stems, strict=True):
+                if stem and _PADDED * requests[index].longest <= self._limits.holes:
+                    found[index] = replace(requests[index], stem=stem)
+        return found
 
     def _run(
         self,
@@ -189,7 +186,7 @@ class Respondent:
 
         for shared in (True, False):
             part = {i: request for i, request in requests.items() if (request.stem > 0) is shared}
-            yield from self._batcher.run(part, _tokens, timed, family=_stem, passes=passes)
+            yield from self._batcher.run(part, _tokens, timed, family=_family, passes=passes)
 
     def _request(self, question: Question, prompt: Ids) -> GenerationRequest:
         settings = question.task.generation
@@ -201,7 +198,9 @@ class Respondent:
         # A draft would make the time that is measured the time of reading it.
         drafted = question.draft is not None and not scorer_class(question.task.scorer).timed
         draft = question.draft() if question.draft and drafted else ()
-        return GenerationRequest(prompt, limit, settings.stop, choice, draft=draft)
+        return GenerationRequest(
+            prompt, limit, settings.stop, choice, draft=draft, variant=question.variant
+        )
 
     def _unfit(self, prompt: int, longest: int) -> Unanswered | None:
         if not prompt:
@@ -230,9 +229,12 @@ def _passes(request: GenerationRequest) -> int:
     return request.passes
 
 
-def _stem(request: GenerationRequest | LikelihoodRequest) -> Ids:
+def _family(request: GenerationRequest | LikelihoodRequest) -> tuple[int, Ids] | None:
+    """Whose stem is read once."""
+    if not request.stem:
+        return None
     text = request.prompt if isinstance(request, GenerationRequest) else request.context
-    return text[: request.stem]
+    return request.variant, text[: request.stem]
 
 
 def _continuations(question: Question) -> tuple[str, ...]:

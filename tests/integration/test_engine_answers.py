@@ -21,7 +21,6 @@ from adapterbot.eval.base_model import load_base
 from adapterbot.eval.engine import LocalModel
 from adapterbot.eval.prompts import Prompts
 from adapterbot.eval.questions import Question, Unanswered
-from adapterbot.eval.respondent import Respondent
 from adapterbot.eval.settings import EngineSettings
 from adapterbot.eval.suite import Task
 from adapterbot.weights import adapter_digest, read_adapter_dir
@@ -30,6 +29,7 @@ from tests.tiny_models import EOS, save_adapter, save_base, save_peft
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
 
+BUDGET = EngineSettings(token_budget=400)
 TASKS = (tiny_suite.generate(), tiny_suite.choices(), tiny_suite.likelihoods())
 
 # Each for a trap of its own.
@@ -71,13 +71,13 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     }
 
 
-def respondent(base: Path, budget: int = 400) -> tuple[Respondent, Any]:
+def respondent(base: Path, budget: int = 400) -> tuple[LocalModel, Any]:
     loaded = load_base(base, EngineSettings(dtype="float32", device="cpu"))
-    return Respondent.of(loaded, budget), loaded.model
+    return LocalModel(loaded, EngineSettings(token_budget=budget)), loaded.model
 
 
 def ask(
-    one: Respondent | LocalModel, tasks: Sequence[Task], drafts: Mapping[str, Answer] | None = None
+    one: LocalModel, tasks: Sequence[Task], drafts: Mapping[str, Answer] | None = None
 ) -> dict[str, Answer]:
     """Every sample's answer by id; ids are unique over the tasks used here."""
     questions = [
@@ -201,10 +201,10 @@ def test_what_prompts_share_is_read_once_and_changes_nothing(name: str, tmp_path
 def test_end_of_text_ends_an_answer(bases: dict[str, Path]) -> None:
     settings = EngineSettings(dtype="float32", device="cpu")
     base = load_base(bases["llama"], settings)
-    free = ask(Respondent.of(base, 400), TASKS[:1])
+    free = ask(LocalModel(base, BUDGET), TASKS[:1])
     # Tokens that come first in one answer and later in others, so that rows end at every length.
     ends = {answer.token_ids[index % 12] for index, answer in enumerate(free.values())}
-    ended = ask(Respondent.of(replace(base, eos=frozenset(ends)), 400), TASKS[:1])
+    ended = ask(LocalModel(replace(base, eos=frozenset(ends)), BUDGET), TASKS[:1])
     tokenizer = AutoTokenizer.from_pretrained(bases["llama"])
     for sample in TASKS[0].samples:
         want = naive_ids(base.model, tokenizer, sample.prompt, eos_token_id=list(ends))
@@ -215,7 +215,7 @@ def test_end_of_text_ends_an_answer(bases: dict[str, Path]) -> None:
 
 def test_eager_attention(bases: dict[str, Path]) -> None:
     settings = EngineSettings(dtype="float32", device="cpu", attn_implementation="eager")
-    answers = ask(Respondent.of(load_base(bases["llama"], settings), 400), TASKS)
+    answers = ask(LocalModel(load_base(bases["llama"], settings), BUDGET), TASKS)
     assert_as_naive(answers, AutoModelForCausalLM.from_pretrained(bases["llama"]), bases["llama"])
 
 
@@ -276,7 +276,7 @@ def test_the_same_answers_as_peft_outside_of_lora(bases: dict[str, Path], tmp_pa
 def assert_as_peft(base: Path, directory: Path) -> None:
     """The engine's own way of attaching, all in one batch, against PEFT's one sample at a time."""
     loaded = load_base(base, EngineSettings(dtype="float32", device="cpu"))
-    model = LocalModel(loaded, EngineSettings(token_budget=400))
+    model = LocalModel(loaded, BUDGET)
     files = read_adapter_dir(directory)
     with torch.inference_mode():
         bare = ask(model, FEW)
@@ -525,5 +525,5 @@ def test_seams_are_tokenised_as_lm_eval_does(bases: dict[str, Path]) -> None:
 
 def test_bfloat16_runs(bases: dict[str, Path]) -> None:
     settings = EngineSettings(dtype="bfloat16", device="cpu")
-    answers = ask(Respondent.of(load_base(bases["llama"], settings), 400), TASKS)
+    answers = ask(LocalModel(load_base(bases["llama"], settings), BUDGET), TASKS)
     assert len(answers) == sum(len(task.samples) for task in TASKS)

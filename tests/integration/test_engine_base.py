@@ -14,10 +14,9 @@ from adapterbot.errors import InputError, OurFailure
 from adapterbot.eval import base_model, chat
 from adapterbot.eval.answers import Answer, Message, Request, Sample
 from adapterbot.eval.base_model import load_base
-from adapterbot.eval.engine import Engine
+from adapterbot.eval.engine import Engine, LocalModel
 from adapterbot.eval.prompts import Prompts
 from adapterbot.eval.questions import Question
-from adapterbot.eval.respondent import Respondent
 from adapterbot.eval.settings import EngineSettings, engine_settings
 from adapterbot.weights.header import HEADER_LIMIT, read_header
 from tests import tiny_suite
@@ -215,6 +214,6 @@ def test_options_of_a_chat_are_weighed_behind_the_template(base: Path) -> None:
         for i in range(3)
     )
     task = tiny_suite.task("chosen", "multiple_choice", Request.CHOICES, samples)
-    one = Respondent.of(loaded, 1000)
+    one = LocalModel(loaded, EngineSettings(token_budget=1000))
     found = dict(one.answers([Question(task, sample) for sample in samples]))
     assert all(isinstance(a, Answer) and len(a.loglikelihoods) == 2 for a in found.values())
