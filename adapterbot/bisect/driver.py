@@ -46,7 +46,8 @@ class Observation:
 
 
 Prober = Callable[[int, int, int], Observation]
-"""Probes checkpoint `index` by `kind`; told how many outcomes of the kind it gave before."""
+"""Probes checkpoint `index` by `kind`; told how many outcomes of the kind it gave before, those of
+probes that go on at the same time included."""
 
 
 @dataclass(frozen=True)
@@ -140,10 +141,10 @@ def run(
         search.take(entry)
     started = clock()
 
-    def one(chosen: tuple[int, int]) -> tuple[Entry, Observation]:
+    def one(chosen: tuple[int, int], before: int) -> tuple[Entry, Observation]:
         index, kind = chosen
         begun = clock()
-        seen = probe(index, kind, int(search.posterior.asked(index, kind)))
+        seen = probe(index, kind, before)
         outcome = seen.outcome
         entry = Entry(
             index=index,
@@ -162,8 +163,13 @@ def run(
             batch = search.posterior.choose_batch(count, costs(), sizes=search.setting.sizes)
             if not batch:
                 break
+            befores = [
+                int(search.posterior.asked(index, kind))
+                + batch[:place].count((index, kind)) * search.setting.kinds[kind].size
+                for place, (index, kind) in enumerate(batch)
+            ]
             # One at a time stays in this thread: a model is bound to the one that loaded it.
-            results = workers.map(one, batch) if len(batch) > 1 else map(one, batch)
+            results = (workers.map if len(batch) > 1 else map)(one, batch, befores)
             for entry, seen in results:
                 if journal:
                     journal.add(entry)

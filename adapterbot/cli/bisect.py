@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from adapterbot.cli.app import app
-from adapterbot.cli.options import Adapter, Config, Device, Engine, Json, Out, Suite
+from adapterbot.cli.options import Adapter, Config, Device, Engine, Json, Out, Ray, Server, Suite
 from adapterbot.cli.output import leave, say, show
 from adapterbot.errors import InputError
 
@@ -98,7 +98,12 @@ def bisect(
         str | None, typer.Option(help="Start no probe after this long: 90s, 30m, 1h.")
     ] = None,
     jobs: Annotated[
-        int, typer.Option(min=1, max=64, help="Runs of the command at once, chosen jointly.")
+        int,
+        typer.Option(
+            min=1,
+            max=64,
+            help="Probes at once, chosen jointly: runs of the command, or adapters on a cluster.",
+        ),
     ] = 1,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on where a search was cut off.")
@@ -124,6 +129,8 @@ def bisect(
     ] = None,
     device: Device = None,
     engine: Engine = None,
+    server: Server = None,
+    ray: Ray = None,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
@@ -179,7 +186,6 @@ def bisect(
         "--lower-is-better": lower_is_better,
         "--pass-env": bool(pass_env),
         "--assume-endpoints": assume_endpoints,
-        "--jobs": jobs != 1,
     }
     if wrong := next((name for name, given in command_only.items() if given), None):
         raise InputError("goes with a command", field=wrong, fix="add --eval-command")
@@ -194,6 +200,8 @@ def bisect(
             metric=metric,
             device=device,
             engine=tuple(engine or ()),
+            server=server,
+            ray=ray,
             confidence=confidence,
             limits=limits,
             resume=resume,

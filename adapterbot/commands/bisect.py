@@ -6,31 +6,34 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 from adapterbot import __version__, atomic, bisect
 from adapterbot.bisect import Limits
 from adapterbot.commands import place as places
 from adapterbot.commands.announcement import announce
 from adapterbot.commands.bisect_command import JOURNAL, TOOL, must_be_writable
-from adapterbot.commands.evaluator import checkpoints_directory, engine
+from adapterbot.commands.evaluator import checkpoints_directory, chosen_server, engine
 from adapterbot.commands.place import PULL_REQUEST_EVENTS
 from adapterbot.commands.written import Written, write
 from adapterbot.config import AdapterConfig, discover, for_adapter
 from adapterbot.console import listener_for
 from adapterbot.context import BisectInputs
 from adapterbot.errors import ExitCode, InputError
-from adapterbot.eval.settings import EngineSettings, engine_settings
-from adapterbot.eval.suite import Suite, load_suite
+from adapterbot.eval.settings import engine_settings
+from adapterbot.eval.suite import load_suite
 from adapterbot.gittree import GitTree, resolve_commit
 from adapterbot.lock.digests import resolve_base
 from adapterbot.probing.blame import TOKENS, Blame
-from adapterbot.probing.evaluator import Evaluator
 from adapterbot.probing.history import search
 from adapterbot.records import BisectVerdict, Report, Source
 from adapterbot.sides import Sides, sides
 from adapterbot.stages import Listener, Stages
 from adapterbot.telemetry import traced
 from adapterbot.tree import Tree, WorkTree
+
+if TYPE_CHECKING:
+    from adapterbot.eval.engine import Engine
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,8 @@ class BisectOptions:
     metric: str | None = None
     device: str | None = None
     engine: tuple[str, ...] = ()
+    server: str | None = None
+    ray: str | None = None
     out: Path | None = None
     confidence: float = 0.95
     limits: Limits = field(default_factory=Limits)
@@ -98,7 +103,18 @@ def _run(options: BisectOptions, environment: Mapping[str, str], listener: Liste
         )
     configured = where.config.engine if where.config else None
     settings = engine_settings(configured, options.engine, options.device)
+    server = chosen_server(where.config, options.server)
     directory = places.out_directory(options.out, environment)
+    if options.limits.jobs > 1 and not options.ray:
+        raise InputError(
+            "one device computes one probe at a time", field="--jobs", fix="add --ray, or drop it"
+        )
+    if options.blame and (options.ray or server):
+        raise InputError(
+            "needs the base model in this process",
+            field="--blame",
+            fix="evaluate on this machine, without a server or a cluster",
+        )
     if options.output:
         must_be_writable(options.output)
     stages = Stages(listener)
@@ -108,10 +124,13 @@ def _run(options: BisectOptions, environment: Mapping[str, str], listener: Liste
         suite = load_suite(trusted, options.suite or adapter.suite)
         base_name, base = resolve_base(trusted, adapter.config, where.allowed_base)
     with stages("import"):
-        make = engine(None, environment, settings=settings)()
+        make = engine(None, environment, settings=settings, server=server, ray=options.ray)()
     with stages("load"):
         evaluator = make(base)
-    blame = _blame(evaluator, suite, settings) if options.blame else None
+    blame = None
+    if options.blame:
+        base_model = cast("Engine", evaluator).base
+        blame = Blame(base_model, suite.tasks, settings.token_budget or TOKENS)
     report = search(
         archive,
         adapter,
@@ -134,17 +153,6 @@ def _run(options: BisectOptions, environment: Mapping[str, str], listener: Liste
         atomic.write_text(options.output, found.model_dump_json(indent=2) + "\n")
     announce(written, {}, environment)
     return written
-
-
-def _blame(evaluator: Evaluator, suite: Suite, settings: EngineSettings) -> Blame:
-    """Ranks rows on the base model that this process has loaded."""
-    from adapterbot.eval.engine import Engine
-
-    if not isinstance(evaluator, Engine):
-        raise InputError(
-            "needs the base model in this process", field="--blame", fix="evaluate on this machine"
-        )
-    return Blame(evaluator.base, suite.tasks, settings.token_budget or TOKENS)
 
 
 def exit_code(report: Report) -> ExitCode:

@@ -76,6 +76,10 @@ class ScoreCache:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def beside(self) -> ScoreCache:
+        """The same cache for another thread."""
+        return ScoreCache(self._path.parent if self._path else None)
+
     def close(self) -> None:
         """Lets go of the file."""
         self._database.close()

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from copy import copy, deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -189,13 +190,26 @@ class ClusterModel:
         except BaseException:
             self.close()
             raise
-        self._passes = _RemotePasses(self.pool, self._loaded.limits)
-        self._respondent = Respondent(
-            Prompts(self._loaded.tokenizer, self.name),
-            self._passes,
-            _ManyBatcher(settings.token_budget, self._loaded.limits.device, count),
-        )
+        self._settings = settings
         self._count = count
+        self._passes, self._respondent = self._own()
+
+    def _own(self) -> tuple[_RemotePasses, Respondent]:
+        """What no other thread may use: the adapter that is current, and a tokenizer."""
+        passes = _RemotePasses(self.pool, self._loaded.limits)
+        respondent = Respondent(
+            Prompts(deepcopy(self._loaded.tokenizer), self.name),
+            passes,
+            _ManyBatcher(self._settings.token_budget, self._loaded.limits.device, self._count),
+        )
+        return passes, respondent
+
+    def beside(self) -> ClusterModel:
+        """Another model on the same actors, for another thread and another adapter. It goes when
+        this one is closed."""
+        other = copy(self)
+        other._passes, other._respondent = self._own()  # noqa: SLF001 - of this very class
+        return other
 
     @property
     def device(self) -> str:

@@ -18,10 +18,11 @@ from typing import Self
 
 from pydantic import JsonValue
 
+from adapterbot.errors import OurFailure
 from adapterbot.eval import scorers
 from adapterbot.eval.answers import Answer, Sample, Scored
 from adapterbot.eval.cache import CachedScore, CacheKey, ScoreCache
-from adapterbot.eval.questions import Ids, Model, Question, Unanswered
+from adapterbot.eval.questions import Ids, Model, Question, Shared, Unanswered
 from adapterbot.eval.scorers.base import Scorer
 from adapterbot.eval.suite import Selection, Task, selected
 from adapterbot.records import EvalStats, SampleScore, TaskResult
@@ -52,6 +53,7 @@ class Evaluation:
         self._cache = cache
         self._seconds = 0.0
         self._written: dict[tuple[str, str], tuple[str, Ids]] = {}
+        self._beside: list[Evaluation] = []
 
     def __enter__(self) -> Self:
         return self
@@ -69,10 +71,28 @@ class Evaluation:
             device=self._model.device,
             gpus=self._model.gpus,
             dtype=self._model.dtype,
-            samples=self.asked,
-            cached=self.cached,
+            samples=self.asked + sum(other.asked for other in self._beside),
+            cached=self.cached + sum(other.cached for other in self._beside),
             seconds=round(self._seconds, 3),
         )
+
+    @property
+    def parallel(self) -> bool:
+        """Whether several adapters can be evaluated at the same time."""
+        return isinstance(self._model, Shared)
+
+    def beside(self) -> Evaluation:
+        """Another evaluation with the same model, to be made and used by one other thread. Its
+        results are to the digit those of this one, whose `stats` tell of both.
+
+        Raises:
+            OurFailure: the model has room for one adapter at a time.
+        """
+        if not isinstance(self._model, Shared):
+            raise OurFailure("one device computes one thing at a time", fix="use --ray")
+        other = Evaluation(self._model.beside(), cache=self._cache and self._cache.beside())
+        self._beside.append(other)
+        return other
 
     def evaluate(
         self,

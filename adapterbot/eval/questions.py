@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from pydantic import JsonValue
 
@@ -64,6 +64,14 @@ class Identity:
     base: str
     settings: Mapping[str, JsonValue]
     versions: Mapping[str, str]
+
+
+@runtime_checkable
+class Shared(Protocol):
+    """A model with room for several adapters at the same time."""
+
+    def beside(self) -> Model:
+        """The same model for another thread, under an adapter of its own."""
 
 
 class Model(Protocol):

@@ -7,9 +7,11 @@ asked twice of one checkpoint; the order in which they are asked differs from on
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -20,7 +22,7 @@ from adapterbot.records import Direction, ScoreKind, TaskResult
 from adapterbot.weights.peft_dir import read_adapter_dir
 
 if TYPE_CHECKING:
-    from adapterbot.probing.evaluator import Evaluator
+    from adapterbot.probing.evaluator import Evaluator, ParallelEvaluator
 
 # Small chunks need fewer samples, large ones fewer passes; eight cost a pass of one short batch.
 CHUNK = 8
@@ -79,6 +81,9 @@ class Series:
 class Chunks:
     """Probes checkpoints of an archive; each series is a kind of outcome.
 
+    May be called from several threads, where the evaluator can do several things at once: each gets
+    one of its own.
+
     Attributes:
         answers: what each checkpoint was asked, by its index.
     """
@@ -95,25 +100,25 @@ class Chunks:
         self._checkpoints = checkpoints
         self._series = series
         self._good = good
-        self._evaluator = evaluator
+        self._evaluators = threading.local()
+        self._evaluators.mine = evaluator
+        self._first = evaluator
+        self._choosing = threading.Lock()
         self._next: dict[tuple[int, int], int] = {}
         self.answers: dict[int, list[TaskResult]] = {}
 
     def __call__(self, index: int, kind: int, seen: int) -> Observation:
         """Ask one checkpoint the next samples of one series."""
         series, checkpoint = self._series[kind], self._checkpoints[index]
-        # A sample without a score is not counted as seen, but has been asked.
-        start = max(seen, self._next.get((index, kind), 0))
-        names = sorted(series.good)
-        order = np.random.default_rng([index, kind]).permutation(len(names))
-        asked = [names[i] for i in order[start : start + CHUNK]]
+        asked = self._unasked(index, kind, seen)
         if not asked:
             return Observation(None, f"{series.shown}: no samples are left")
-        self._next[index, kind] = start + len(asked)
         try:
-            with self._archive.opened(checkpoint) as path:
+            with ExitStack() as stack:
+                with self._choosing:  # a tree writes the same file once
+                    path = stack.enter_context(self._archive.opened(checkpoint))
                 files = read_adapter_dir(path, shown=checkpoint.path)
-                (result,) = self._evaluator.evaluate(
+                (result,) = self._evaluator().evaluate(
                     [series.task], files, drafts=self._good, samples={series.task.name: asked}
                 )
         except InputError as error:
@@ -124,3 +129,22 @@ class Chunks:
             return Observation(None, f"{series.shown}: no sample could be scored")
         mean = float(np.mean([s.score for s in result.samples if s.score is not None]))
         return Observation(harms, f"{series.shown} {mean:.3g} on {len(harms)} samples")
+
+    def _unasked(self, index: int, kind: int, seen: int) -> list[str]:
+        """The next samples of a series that a checkpoint has not been asked."""
+        names = sorted(self._series[kind].good)
+        order = np.random.default_rng([index, kind]).permutation(len(names))
+        with self._choosing:
+            # A sample without a score is not counted as seen, but has been asked.
+            start = max(seen, self._next.get((index, kind), 0))
+            asked = [names[i] for i in order[start : start + CHUNK]]
+            self._next[index, kind] = start + len(asked)
+        return asked
+
+    def _evaluator(self) -> Evaluator:
+        """This thread's evaluator."""
+        if not hasattr(self._evaluators, "mine"):
+            # Several threads are only begun where the evaluator is a parallel one.
+            self._evaluators.mine = cast("ParallelEvaluator", self._first).beside()
+        mine: Evaluator = self._evaluators.mine
+        return mine

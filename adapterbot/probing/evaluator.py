@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from pydantic import JsonValue
 
@@ -33,6 +33,18 @@ class Evaluator(Protocol):
 
     def stats(self) -> EvalStats:
         """What it has done since it was made."""
+
+
+@runtime_checkable
+class ParallelEvaluator(Evaluator, Protocol):
+    """One that may have room for several adapters at the same time."""
+
+    @property
+    def parallel(self) -> bool:
+        """Whether it has."""
+
+    def beside(self) -> Evaluator:
+        """Another one on the same machines, for the thread that asks."""
 
 
 def evaluate_both(

@@ -6,16 +6,23 @@ import functools
 import hashlib
 import json
 import os
+from dataclasses import replace
 
 import pytest
 
 from adapterbot import pipeline
+from adapterbot.bisect import Archive, Limits
+from adapterbot.bisect import read as read_journal
 from adapterbot.commands.bisect import BisectOptions
 from adapterbot.commands.bisect import run as bisect
 from adapterbot.commands.evaluator import engine
 from adapterbot.config import discover
 from adapterbot.errors import InputError
+from adapterbot.eval.engine import Engine
+from adapterbot.eval.settings import EngineSettings
+from adapterbot.eval.suite import load_suite
 from adapterbot.pipeline import Services
+from adapterbot.probing.chunks import Chunks, Series
 from adapterbot.records import BisectVerdict, Source
 from adapterbot.sides import sides
 from adapterbot.tree import WorkTree
@@ -122,6 +129,39 @@ def test_blame_names_the_rows_that_broke_it(tmp_path, monkeypatch) -> None:
     (repository / "adapterbot.yaml").unlink()
     with pytest.raises(InputError, match="which rows each checkpoint was trained on"):
         blamed(repository, monkeypatch, tmp_path / "out")
+
+
+def test_probes_at_once_on_a_cluster_say_what_one_process_says(tmp_path, monkeypatch) -> None:
+    pytest.importorskip("ray", reason="adapterbot[ray] is not installed")
+    repository = example.build(tmp_path / "repository")
+    monkeypatch.chdir(repository)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    asked = BisectOptions(
+        metric="dates_us", device="cpu", out=tmp_path / "out", limits=Limits(jobs=3)
+    )
+    cache = {"ADAPTERBOT_CACHE": str(tmp_path / "scores")}
+    with pytest.raises(InputError, match="one device computes one probe at a time"):
+        bisect(asked, cache)
+    done = bisect(replace(asked, ray="local"), cache)
+    (section,) = done.report.adapters
+    assert section.bisect
+    assert section.bisect.first_broken == example.FIRST_POISONED
+    about, entries = read_journal(tmp_path / "out" / "bisect.journal")
+    probes = [entry for entry in entries if not entry.given]
+    assert len(probes) >= 3
+    assert section.eval
+    chunks = [len(entry.outcome) for entry in probes]
+    assert section.eval.samples == 200 + sum(chunks)
+    # The same probes in this process, one after the other.
+    archive = Archive(WorkTree(repository), tmp_path)
+    suite = load_suite(WorkTree(repository), "evals/suite.yaml")
+    (task,) = (task for task in suite.tasks if task.name == "dates_us")
+    with Engine(repository / "base", EngineSettings(device="cpu")) as one_process:
+        (good,) = one_process.evaluate([task], repository / about.checkpoints[0].path)
+        series = Series.of("dates_us", task, None, good)
+        probe = Chunks(archive, about.checkpoints, [series], [good], one_process)
+        for entry in probes:
+            assert tuple(probe(entry.index, entry.kind, 0).outcome) == entry.outcome
 
 
 def test_scores_that_lie_in_15_of_100_do_not_hide_the_poisoned_step(world) -> None:
