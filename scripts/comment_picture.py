@@ -1,6 +1,6 @@
 """A report.json as GitHub would show its comment: HTML, or a PNG taken with headless Chromium.
 
-    python scripts/comment_picture.py report.json -o docs/images/comment.png [--open]
+    python -m scripts.comment_picture report.json -o docs/images/comment.png [--open]
 
 `github_html` is what the tests hold the renderer against: cmark-gfm with GitHub's extensions, then
 the sanitiser with GitHub's allow-list. Nothing here goes over the network.
@@ -10,18 +10,17 @@ from __future__ import annotations
 
 import argparse
 import re
-import shutil
-import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import cmarkgfm
 import nh3
 from cmarkgfm.cmark import Options
+from playwright.sync_api import Browser
 
 from adapterbot import render
 from adapterbot.records import Report
+from scripts.browser import chromium
 
 # html-pipeline's SanitizationFilter, which is what GitHub published of its own list.
 ELEMENTS = set(
@@ -42,8 +41,8 @@ _PAGE = """<!doctype html><html data-theme="{theme}"><meta charset="utf-8"><styl
 :root[data-theme=dark] {{ --bg:#0d1117; --fg:#f0f6fc; --soft:#9198a1; --line:#3d444d;
   --code:#656c7633; --row:#151b23; --link:#4493f8; --del:#67060c; --add:#033a16; --hunk:#121d2f; }}
 body {{ margin:0; padding:16px; background:var(--bg); color:var(--fg); width:{width}px;
-  box-sizing:border-box; font:14px/1.5 -apple-system,"Segoe UI","Noto Sans",Helvetica,Arial,
-  "Noto Color Emoji",sans-serif; }}
+  box-sizing:border-box; font:14px/1.5 system-ui,-apple-system,"Segoe UI","Noto Sans",
+  Helvetica,Arial,sans-serif,"Noto Color Emoji"; }}
 .comment {{ border:1px solid var(--line); border-radius:6px; }}
 .head {{ background:var(--row); border-bottom:1px solid var(--line); padding:8px 16px;
   border-radius:6px 6px 0 0; color:var(--soft); }} .head b {{ color:var(--fg); }}
@@ -102,50 +101,17 @@ def page(markdown: str, *, width: int, theme: str, unfolded: bool) -> str:
 
 def photograph(html: str, target: Path, *, width: int, scale: float) -> None:
     """PNG of the whole page, cut to its height."""
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    if chromium is None:
-        sys.exit("no chromium found (Debian: apt-get install chromium)")
-    with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder) / "comment.html"
-        command = [
-            chromium,
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--hide-scrollbars",
-            "--no-first-run",
-            # None of what Chromium does on its own behalf.
-            "--disable-quic",
-            "--disable-background-networking",
-            "--disable-component-update",
-            "--disable-sync",
-            f"--user-data-dir={folder}/profile",
-            f"--force-device-scale-factor={scale}",
-        ]
-        height_of = "document.documentElement.getBoundingClientRect().height"
-        measure = f"<script>document.title=Math.ceil({height_of})</script>"
-        # Our own page forbids every script, this one included.
-        lax = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", html)
-        source.write_text(lax + measure, "utf-8")
-        dumped = subprocess.run(
-            [*command, f"--window-size={width},1000", "--dump-dom", source.as_uri()],
-            check=True,
-            capture_output=True,
-            text=True,
-        ).stdout
-        height = re.search(r"<title>(\d+)</title>", dumped)
-        if height is None:
-            sys.exit("chromium did not say how tall the page is")
-        subprocess.run(
-            [
-                *command,
-                f"--window-size={width},{height[1]}",
-                f"--screenshot={target.resolve()}",
-                source.as_uri(),
-            ],
-            check=True,
-            capture_output=True,
-        )
+    with chromium() as browser:
+        photograph_in(browser, html, target, width=width, scale=scale)
+
+
+def photograph_in(
+    browser: Browser, html: str, target: Path, *, width: int, scale: float = 1.0
+) -> None:
+    """The same in a browser that runs."""
+    page = browser.new_page(viewport={"width": width, "height": 100}, device_scale_factor=scale)
+    page.set_content(html)
+    page.screenshot(path=target, full_page=True)
 
 
 def main() -> None:

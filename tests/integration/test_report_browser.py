@@ -19,7 +19,7 @@ from adapterbot.eval.saved import save_results
 from adapterbot.records import AdapterRef, Report, SampleScore, SavedResults, TaskResult
 from adapterbot.records.saved import SavedTask
 from adapterbot.report import html
-from tests.browser import EXECUTABLE, MISSING, chromium
+from scripts.browser import EXECUTABLE, MISSING, chromium
 from tests.golden.attacks import ATTACKS
 from tests.golden.everywhere import beside, merge_of
 from tests.golden.reports import REPORTS, adapter, report, sample
