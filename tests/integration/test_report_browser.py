@@ -22,7 +22,7 @@ from adapterbot.report import html
 from scripts.browser import EXECUTABLE, MISSING, chromium
 from tests.golden.attacks import ATTACKS
 from tests.golden.everywhere import beside, merge_of
-from tests.golden.reports import REPORTS, adapter, report, sample
+from tests.golden.reports import REPORTS, adapter, report, sample, trend
 
 pytestmark = pytest.mark.skipif(EXECUTABLE is None, reason=MISSING)
 Open = Callable[..., Page]
@@ -102,7 +102,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("report")
     refs = {side: AdapterRef(label=side, digest=digit * 64) for side, digit in SIDES.items()}
     told = REPORTS["regressed"]()
-    told = told.model_copy(update={"adapters": (told.adapters[0].model_copy(update=refs),)})
+    more = {**refs, "trends": (trend("dates", 0.97, None, 0.96, 0.97),)}
+    told = told.model_copy(update={"adapters": (told.adapters[0].model_copy(update=more),)})
     (made / "report.json").write_text(render.json_text(told), "utf-8")
     (made / "merge.json").write_text(merge_of().model_dump_json(), "utf-8")
     routes = beside().routes
@@ -217,7 +218,7 @@ def test_no_more_is_marked_than_differs(folder: Path, opened: Open) -> None:
 
 def test_the_drawings_are_there(folder: Path, opened: Open) -> None:
     page = opened(folder / "page.html")
-    for drawn in (".interval", ".timeline", ".curves", ".heat td svg"):
+    for drawn in (".interval", ".timeline", ".spark", ".curves", ".heat td svg"):
         box = page.locator(drawn).first.bounding_box()
         assert box is not None
         assert box["width"] > 10

@@ -7,18 +7,26 @@ import hashlib
 import json
 import re
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from adapterbot.commands import report as command
+from adapterbot.commands.written import results_path
 from adapterbot.differing import Pair, pairs, worst_first
+from adapterbot.errors import InputError
+from adapterbot.eval.saved import save_results
 from adapterbot.records import (
+    AdapterRef,
     BisectResult,
     Direction,
     Probe,
     SampleScore,
+    SavedResults,
+    SavedTask,
     Stage,
     Suspicion,
     TaskResult,
@@ -27,7 +35,7 @@ from adapterbot.report import drawing, html
 from adapterbot.report.samples import embed
 from tests.golden.attacks import ATTACKS
 from tests.golden.everywhere import beside
-from tests.golden.reports import REPORTS, metric, sample
+from tests.golden.reports import REPORTS, adapter, metric, report, sample
 from tests.unit.test_render import check
 
 
@@ -133,6 +141,50 @@ def test_answers_that_differ_beyond_what_is_shown_have_changed() -> None:
 
     (pair,) = pairs([one("1")], [one("2")])
     assert pair.changed
+
+
+def written(folder: Path, digest: str, *outputs: str) -> None:
+    """A report of the adapter `dates`, and results of both sides, of which one is of `digest`."""
+    refs = {side: AdapterRef(label=side, digest=side[0] * 64) for side in ("baseline", "candidate")}
+    told = report(adapter("passed", **refs))
+    (folder / "report.json").write_text(told.model_dump_json(), "utf-8")
+    task = SavedTask(
+        name="t", scorer="exact", direction="higher", kind="binary", unit="fraction", margin=0.05,
+        gated=True, digest="3" * 64,
+    )  # fmt: skip
+    for side, output in zip(refs, outputs, strict=True):
+        ref = (
+            refs[side].model_copy(update={"digest": digest}) if side == "candidate" else refs[side]
+        )
+        head = SavedResults(tool="t", adapter=ref, base_model="b", suite="s", tasks=(task,))
+        answer = SampleScore(sample_id="only", score=1.0, output=output)
+        found = results(Direction.HIGHER).model_copy(update={"samples": (answer,)})
+        save_results(results_path(folder, "dates", side), head, [found])
+
+
+def test_results_of_other_weights_are_not_shown(tmp_path: Path) -> None:
+    for digest, there in (("c" * 64, True), ("d" * 64, False)):
+        written(tmp_path, digest, "unseen before", "unseen after")
+        page = Path(command.run(tmp_path / "report.json", None).page).read_text("utf-8")
+        assert ("unseen after" in page) is there
+
+
+def test_results_that_cannot_be_read_leave_no_page(tmp_path: Path) -> None:
+    written(tmp_path, "c" * 64, "a", "b")
+    broken = results_path(tmp_path, "dates", "candidate")
+    broken.write_text(broken.read_text() + '{"task": "t"}\n')
+    with pytest.raises(InputError, match=r"dates\.candidate\.jsonl: line 3"):
+        command.run(tmp_path / "report.json", tmp_path / "page.html")
+    assert not (tmp_path / "page.html").exists()
+
+
+@pytest.mark.parametrize("option", ["merge", "routes"])
+def test_a_file_of_another_kind_is_refused_by_name(option: str, tmp_path: Path) -> None:
+    written(tmp_path, "c" * 64, "a", "b")
+    other = tmp_path / "report.json"
+    with pytest.raises(InputError, match=r"report\.json"):
+        command.run(other, tmp_path / "page.html", **{option: other})
+    assert not (tmp_path / "page.html").exists()
 
 
 # ---------------------------------------------------------------- drawings
