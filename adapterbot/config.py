@@ -25,6 +25,8 @@ TRAINING_CONFIG = "soup.yaml"
 LOCK = "soup.lock"
 SUITE = "evals/suite.yaml"
 ADAPTER_CONFIG = "adapter_config.json"
+MIXTURE_CONFIG = "mole_config.json"
+EXPERTS_FOLDER = "experts"  # where a mixture that stands alone keeps its own
 BANK_SUFFIX = ".safetensors"
 STEP = "{step}"
 _CHECKPOINT = re.compile(r"(^|/)(checkpoint|ckpt|step)[-_]?\d+(/|$)")
@@ -228,7 +230,7 @@ def discover(files: Sequence[str]) -> Config:
     adapters = adapter_directories(files)
     if not adapters:
         raise InputError(
-            f"holds no adapter (no {ADAPTER_CONFIG})",
+            f"holds no adapter (no {ADAPTER_CONFIG} or {MIXTURE_CONFIG})",
             file="the repository",
             fix="commit a PEFT adapter directory, or name it with --adapter",
         )
@@ -243,12 +245,16 @@ def discover(files: Sequence[str]) -> Config:
 
 
 def adapter_directories(files: Sequence[str]) -> list[str]:
-    """Every adapter directory among the files; checkpoints of a training run do not count."""
-    return [
-        str(PurePosixPath(name).parent)
-        for name in files
-        if PurePosixPath(name).name == ADAPTER_CONFIG and not _CHECKPOINT.search(name)
+    """Every directory of an adapter, or of a mixture, among the files. Checkpoints of a training
+    run do not count, nor do the experts that a mixture holds."""
+    named = [PurePosixPath(name) for name in files if not _CHECKPOINT.search(name)]
+    held = {name.parent / EXPERTS_FOLDER for name in named if name.name == MIXTURE_CONFIG}
+    found = [
+        str(name.parent)
+        for name in named
+        if name.name in (ADAPTER_CONFIG, MIXTURE_CONFIG) and held.isdisjoint(name.parents)
     ]
+    return list(dict.fromkeys(found))
 
 
 def checkpoint_archives(files: Sequence[str]) -> list[str]:

@@ -19,14 +19,14 @@ from adapterbot.differing import differing_samples
 from adapterbot.errors import AdapterbotError, InputError
 from adapterbot.eval.saved import saved_task
 from adapterbot.eval.suite import Suite, load_suite
-from adapterbot.judging import early, noise
+from adapterbot.judging import early, noise, routing, subjects
+from adapterbot.judging.subjects import Side
 from adapterbot.lock.digests import base_in_tree, resolve_base
 from adapterbot.lock.training import load_training
 from adapterbot.overall import weighted_change
 from adapterbot.probing.evaluator import Evaluator
 from adapterbot.probing.regression import Regression
 from adapterbot.records import (
-    AdapterRef,
     AdapterReport,
     BisectResult,
     BisectVerdict,
@@ -35,18 +35,17 @@ from adapterbot.records import (
     Source,
     Standing,
     TaskResult,
+    TaskRouting,
 )
 from adapterbot.sides import Sides, content, how_changed, removed
 from adapterbot.stages import Listener, Stages
 from adapterbot.tree import Tree, normalise
 from adapterbot.unjudged import not_judged, taken_away
-from adapterbot.weights.peft_dir import AdapterFiles, adapter_digest, check_base, read_adapter_dir
 
 if TYPE_CHECKING:
     from adapterbot.judging import tenants
 
 MAX_SHOWN_SAMPLES = 24
-MAX_SCAN_NOTES = 4
 
 
 EvaluatorFor = Callable[[str | Path], Evaluator]
@@ -139,17 +138,17 @@ def judge_adapter(where: Sides, adapter: AdapterConfig, services: Services) -> A
         base_name, base, base_notes = _base_model(where, adapter)
         bank = _bank(where, adapter) if adapter.is_bank else None
         if bank:
-            candidate, baseline = _Side(bank.candidate, None), _Side(bank.baseline, None)
+            candidate, baseline = Side(bank.candidate, None), Side(bank.baseline, None)
             notes = bank.notes
         else:
-            candidate = _adapter(where.head, adapter.path, base)
-            baseline, notes = _baseline(where, adapter, base)
+            candidate = subjects.read(where.head, adapter.path, base)
+            baseline, notes = subjects.baseline(where, adapter, base)
     with stages("import"):
         make = services.engine()
     with stages("load"):
         evaluator = services.evaluator(base, make)
     with stages("scan"):
-        looks = _scan_notes(candidate.files)
+        looks = subjects.scan_notes(candidate.files)
     policies = verdict.policies(suite.tasks, adapter.policy.metrics)
     with stages("evaluate") as progress:
         if bank:
@@ -167,6 +166,11 @@ def judge_adapter(where: Sides, adapter: AdapterConfig, services: Services) -> A
             )
         tasks, before, after = measured.tasks, measured.before, measured.after
         _keep(services, adapter.key, (base_name, suite.path), (baseline, candidate), measured)
+    shares: tuple[TaskRouting, ...] = ()
+    if baseline.mixture or candidate.mixture:
+        with stages("route"):
+            mixtures = (baseline.mixture, candidate.mixture)
+            shares = routing.measure(evaluator, tasks, mixtures, (before, after))
     noise_floor = None
     if adapter.policy.self_check and not bank:
         with stages("self-check") as progress:
@@ -213,6 +217,7 @@ def judge_adapter(where: Sides, adapter: AdapterConfig, services: Services) -> A
         eval=evaluator.stats(),
         early=measured.stop,
         noise=noise_floor,
+        routing=shares,
         stages=tuple(stages.finished),
     )
 
@@ -277,85 +282,17 @@ def _suite_notes(where: Sides, suite: Suite) -> tuple[str, ...]:
     )
 
 
-@dataclass(frozen=True)
-class _Side:
-    """One adapter to evaluate; `files` is None for the bare base model."""
-
-    ref: AdapterRef
-    files: AdapterFiles | None
-
-    @property
-    def digest(self) -> str | None:
-        return self.ref.digest
-
-
-def _adapter(tree: Tree, path: str, base: str | Path, *, side: str = "") -> _Side:
-    if not tree.has(path):
-        raise InputError(
-            f"does not exist in {tree.label}",
-            file=path,
-            fix="commit the adapter directory, or correct its path",
-        )
-    # The two sides have the same path; an error must say which of them it is about.
-    shown = f"{side} {path} @ {tree.label}" if side else path
-    files = read_adapter_dir(tree.on_disk(path), shown=shown)
-    check_base(files, base)
-    digest = adapter_digest(files.path)
-    return _Side(AdapterRef(label=f"{path[-150:]} @ {tree.label}", path=path, digest=digest), files)
-
-
-def _baseline(
-    where: Sides, adapter: AdapterConfig, base: str | Path
-) -> tuple[_Side, tuple[str, ...]]:
-    bare = _Side(AdapterRef(label="base model"), None)
-    if adapter.baseline == "none":
-        return bare, ()
-    if adapter.baseline != "base-ref":
-        path = normalise(adapter.baseline, field="baseline")
-        return _adapter(where.base, path, base, side="baseline"), ()
-    if not where.base.has(adapter.path):
-        note = f"{adapter.path} is new here, so it is compared with the bare base model"
-        return bare, (note,)
-    return _adapter(where.base, adapter.path, base, side="baseline"), ()
-
-
 def _bank(where: Sides, adapter: AdapterConfig) -> tenants.Change:
     from adapterbot.judging import tenants
 
     return tenants.change(where, adapter)
 
 
-def _scan_notes(files: AdapterFiles | None) -> tuple[str, ...]:
-    """What a cheap look at the weights finds odd, before the samples are paid for.
-
-    Raises:
-        InputError: the weights cannot be used.
-    """
-    if files is None:
-        return ()
-    try:
-        from adapterbot.weights.inspection import scan
-    except ImportError:  # a server evaluates, and this machine has no torch
-        return ("the weights were not scanned: torch is not installed where the gate runs",)
-    found = scan(files)
-    for finding in found.findings:
-        if finding.kind == "not finite":
-            raise InputError(
-                "holds NaN or infinity",
-                file=files.weights_shown,
-                field=finding.where,
-                fix=finding.fix,
-            )
-    shown = [f"{one.kind}: {one.where}: {one.message}" for one in found.findings[:MAX_SCAN_NOTES]]
-    more = len(found.findings) - len(shown)
-    return (*shown, *([f"{more} more of its modules look odd: `adapterbot scan`"] if more else []))
-
-
 def _keep(
     services: Services,
     key: str,
     asked: tuple[str, str],
-    sides: tuple[_Side, _Side],
+    sides: tuple[Side, Side],
     measured: early.Measured,
 ) -> None:
     """Hands out what both sides answered, sample by sample. `asked` names base model and suite."""
@@ -378,13 +315,17 @@ def _bisect(
     adapter: AdapterConfig,
     regression: Regression,
     evaluator: Evaluator,
-    candidate: _Side,
+    candidate: Side,
     services: Services,
 ) -> BisectResult:
     """Where it broke; that a history cannot be searched takes nothing from the verdict."""
     from adapterbot.bisect import Archive
     from adapterbot.probing.history import find_break
 
+    if candidate.mixture:
+        return BisectResult(
+            verdict=BisectVerdict.NOT_RUN, note="a mixture keeps no checkpoints to search"
+        )
     if adapter.archive is None:
         return BisectResult(
             verdict=BisectVerdict.NOT_RUN,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from adapterbot import lock
 from adapterbot.config import (
     CONFIG_FILES,
+    MIXTURE_CONFIG,
     AdapterConfig,
     Config,
     adapter_directories,
@@ -18,7 +19,8 @@ from adapterbot.config import (
 from adapterbot.errors import InputError
 from adapterbot.records.report import MAX_ADAPTERS
 from adapterbot.renames import moved, paired, with_own_keys
-from adapterbot.tree import Tree, normalise
+from adapterbot.tree import Tree, join, normalise
+from adapterbot.weights.mixture_config import parse_manifest
 
 
 @dataclass(frozen=True)
@@ -213,9 +215,10 @@ def _changed(where: Sides, adapter: AdapterConfig, nested: Sequence[str]) -> boo
 def _made_from(
     tree: Tree, adapter: AdapterConfig, where: Sides, nested: Sequence[str]
 ) -> dict[str, str]:
+    made_of = (adapter.path, *_experts(tree, adapter.path), adapter.config, adapter.lock)
     found = {
         name: tree.sha256(name)
-        for path in (adapter.path, adapter.config, adapter.lock)
+        for path in made_of
         if tree.has(path)
         for name in tree.files(path)
         if not name.startswith(tuple(f"{other}/" for other in nested))
@@ -223,3 +226,18 @@ def _made_from(
     if tree.has(adapter.config):
         found |= lock.files_in_tree(tree, adapter.config, allowed_base=where.allowed_base)
     return found
+
+
+def _experts(tree: Tree, path: str) -> tuple[str, ...]:
+    """Where the experts of a mixture lie; none where it is no mixture.
+
+    Raises:
+        InputError: the mixture does not say, or they lie outside the tree.
+    """
+    name = f"{path}/{MIXTURE_CONFIG}"
+    if not tree.has(name):
+        return ()
+    manifest = parse_manifest(tree.read(name), name)
+    return tuple(
+        join(path, expert.path, field=f"experts.{expert.name}") for expert in manifest.experts
+    )

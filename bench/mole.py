@@ -20,10 +20,10 @@ import torch
 import transformers
 from torch import Tensor
 
-from adapterbot.mole.config import GateConfig
 from adapterbot.mole.kernels import ExpertStack, Routing, Way, choose, mixed
 from adapterbot.mole.mixture import Mixture
 from adapterbot.weights import load_adapter
+from adapterbot.weights.mixture_config import GateConfig
 from bench import peers
 from bench.figures import Figure, median
 from tests.tiny_models import save_adapter, save_base

@@ -1,4 +1,4 @@
-"""`adapterbot serve` as a process of its own."""
+"""`adapterbot serve`: as a process of its own, or in a thread of this one."""
 
 from __future__ import annotations
 
@@ -7,10 +7,16 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from adapterbot.commands.serve import ServeOptions, build
 
 SECONDS_TO_START = 120
 
@@ -48,3 +54,23 @@ def killed_afterwards(base: Path, bank: Path) -> Iterator[int]:
     finally:
         process.kill()
         process.wait()
+
+
+@contextmanager
+def serving(base: Path, **options: Any) -> Iterator[str]:
+    """The server in a thread of this process; its address."""
+    given = {"slots": 64, **options}
+    app = build(ServeOptions(base=str(base), device="cpu", **given))
+    server = uvicorn.Server(
+        uvicorn.Config(app, port=0, log_level="error", timeout_graceful_shutdown=3)
+    )
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join()

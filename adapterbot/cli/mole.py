@@ -75,7 +75,7 @@ def info(mixture: Mixture, as_json: Json = False) -> None:
         f"base {manifest.base_model}\ngate {gate.router} over {manifest.layers} layers, top"
         f" {gate.top_k} of {gate.num_task_adapters}, temperature {gate.temperature:g}"
     )
-    for expert, found in zip(manifest.experts, files.experts, strict=True):
+    for expert, found in zip(manifest.experts, files.parts, strict=True):
         ranks = sorted({entry.rank for entry in found.modules.values()})
         shown = ", ".join(map(str, ranks))
         typer.echo(f"  {expert.name}  {expert.path}  rank {shown}  {expert.digest[:12]}")
@@ -93,8 +93,8 @@ def export(
     """
     import json
 
-    from adapterbot.mole.artifact import export as copy
     from adapterbot.mole.artifact import read_mixture_dir
+    from adapterbot.mole.saving import export as copy
 
     made = copy(read_mixture_dir(mixture), output)
     typer.echo(json.dumps({"path": str(made)}) if as_json else str(made))

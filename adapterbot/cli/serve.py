@@ -16,7 +16,11 @@ from adapterbot.cli.output import say
 @app.command()
 def serve(
     base: Annotated[str, typer.Option(help="Base model: a directory, or its name on the Hub.")],
-    bank: Annotated[Path, typer.Option(help="The bank's directory.")],
+    bank: Annotated[Path | None, typer.Option(help="The bank's directory.")] = None,
+    mixture: Annotated[
+        list[str] | None,
+        typer.Option(help="A mixture's directory, or name=directory; more than one is served."),
+    ] = None,
     name: Annotated[
         str | None, typer.Option(help="How clients call the base; its directory's name.")
     ] = None,
@@ -34,25 +38,28 @@ def serve(
     slots: Annotated[int, typer.Option(min=1, help="Users whose rows the device holds.")] = 1024,
     as_json: Json = False,
 ) -> None:
-    """Answer OpenAI's chat and completion requests as any user of a bank.
+    """Answer OpenAI's chat and completion requests as any user of a bank, or as a mixture.
 
         adapterbot serve --base ./base --bank ./users
         adapterbot bank key ./users user_1          # the key with which model base:user_1 answers
+        adapterbot serve --base ./base --mixture ./mixtures/dates --no-auth   # model `dates`
 
     Users that `adapterbot bank` adds, changes or removes meanwhile are so with the next request.
     """
     from adapterbot.commands import serve as command
 
-    def ready(url: str, model: str) -> None:
+    def ready(url: str, model: str, mixtures: tuple[str, ...]) -> None:
         if as_json:
-            typer.echo(json.dumps({"url": f"{url}/v1", "model": model}))
+            typer.echo(json.dumps({"url": f"{url}/v1", "model": model, "mixtures": mixtures}))
         else:
-            say(f"serving {model} and {model}:TENANT at {url}/v1")
+            others = [f"{model}:TENANT"] if bank else []
+            say(f"serving {', '.join([model, *others, *mixtures])} at {url}/v1")
 
     command.run(
         command.ServeOptions(
             base=base,
             bank=bank,
+            mixtures=command.named(mixture or ()),
             name=name,
             host=host,
             port=port,

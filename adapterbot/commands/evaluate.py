@@ -16,6 +16,7 @@ from adapterbot.errors import InputError
 from adapterbot.eval.saved import save_results, saved_task
 from adapterbot.eval.settings import engine_settings
 from adapterbot.eval.suite import Suite, load_suite
+from adapterbot.judging.subjects import BARE, read_local
 from adapterbot.lock.digests import resolve_base
 from adapterbot.lock.training import load_training
 from adapterbot.overall import Mean, weighted, weights
@@ -31,9 +32,8 @@ from adapterbot.records import (
 from adapterbot.sides import config_of
 from adapterbot.stages import Stages
 from adapterbot.tree import WorkTree
-from adapterbot.weights.peft_dir import AdapterFiles, adapter_digest, check_base, read_adapter_dir
 
-BARE = "none"
+NO_ADAPTER = "none"
 _TOOL = f"adapterbot {__version__}"
 
 
@@ -69,23 +69,25 @@ def run(options: EvalOptions, environment: Mapping[str, str] = os.environ) -> Ev
     with stages("read"):
         suite = _suite(options.suite or SUITE)
         base_name, base = _base(options)
-        asked = [_adapter(name, base) for name in options.adapters]
-    files = _file_names([ref for ref, _ in asked])
+        asked = [
+            BARE if name == NO_ADAPTER else read_local(name, base) for name in options.adapters
+        ]
+    files = _file_names([side.ref for side in asked])
     with stages("import"):
         make = engine(None, environment, settings=settings, server=server, ray=options.ray)()
     with stages("load"):
         evaluator = make(base)
     found: list[EvaluatedAdapter] = []
     drafts: tuple[TaskResult, ...] | None = None
-    for (ref, adapter), name in zip(asked, files, strict=True):
+    for side, name in zip(asked, files, strict=True):
         before = evaluator.stats()
-        with stages(f"evaluate {ref.label}"[:100]) as progress:
-            results = evaluator.evaluate(suite.tasks, adapter, drafts=drafts, progress=progress)
+        with stages(f"evaluate {side.ref.label}"[:100]) as progress:
+            results = evaluator.evaluate(suite.tasks, side.files, drafts=drafts, progress=progress)
         drafts = results
         path = directory / f"{name}.jsonl"
         head = SavedResults(
             tool=_TOOL,
-            adapter=ref,
+            adapter=side.ref,
             base_model=base_name,
             suite=suite.path,
             tasks=tuple(map(saved_task, suite.tasks)),
@@ -95,7 +97,7 @@ def run(options: EvalOptions, environment: Mapping[str, str] = os.environ) -> Ev
         cost = evaluator.stats()
         found.append(
             EvaluatedAdapter(
-                adapter=ref,
+                adapter=side.ref,
                 results=str(path),
                 tasks=means,
                 weighted=_weighted(suite, means),
@@ -165,14 +167,6 @@ def _base(options: EvalOptions) -> tuple[str, str | Path]:
             fix="name the base model with --base",
         )
     return resolve_base(tree, options.config, load_training(tree, options.config).base)
-
-
-def _adapter(name: str, base: str | Path) -> tuple[AdapterRef, AdapterFiles | None]:
-    if name == BARE:
-        return AdapterRef(label="base model"), None
-    files = read_adapter_dir(name)
-    check_base(files, base)
-    return AdapterRef(label=name[-200:], path=name, digest=adapter_digest(files.path)), files
 
 
 def _file_names(adapters: Sequence[AdapterRef]) -> list[str]:

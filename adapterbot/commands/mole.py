@@ -13,10 +13,11 @@ from adapterbot.atomic import write_text
 from adapterbot.conversations import messages_of
 from adapterbot.errors import InputError
 from adapterbot.lock.row_files import read_rows
-from adapterbot.mole.artifact import MixtureFiles, attach_mixture, read_mixture_dir, save_mixture
+from adapterbot.mole.artifact import MixtureFiles, attach_mixture, read_mixture_dir
 from adapterbot.mole.config import MixtureConfig, read_config
 from adapterbot.mole.examples import Example, encode, split
 from adapterbot.mole.routes import routes_page
+from adapterbot.mole.saving import save_mixture
 from adapterbot.records import Record
 from adapterbot.records.routes import Routes, TokenRoute
 from adapterbot.tree import WorkTree

@@ -1,16 +1,21 @@
-"""`adapterbot serve`: a base model and a bank, put together behind OpenAI's protocol."""
+"""`adapterbot serve`: a base model, a bank and mixtures, put together behind OpenAI's protocol."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adapterbot.errors import InputError, OurFailure
+from adapterbot.mole.artifact import MixtureFiles, read_mixture_dir
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
+
+# Without a colon: behind it stands a tenant.
+_MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 @dataclass(frozen=True)
@@ -19,7 +24,8 @@ class ServeOptions:
 
     Attributes:
         base: model directory, or a name on the Hub.
-        bank: the bank's directory.
+        bank: the bank's directory, if one is served.
+        mixtures: what clients call each, and its directory.
         name: how clients call the base; the last part of `base`.
         open_to_all: ask for no API keys.
         rows: the most requests answered at once.
@@ -31,7 +37,8 @@ class ServeOptions:
     """
 
     base: str
-    bank: Path
+    bank: Path | None = None
+    mixtures: Mapping[str, Path] = field(default_factory=dict)
     name: str | None = None
     host: str = "127.0.0.1"
     port: int = 8000
@@ -46,14 +53,15 @@ class ServeOptions:
 
 
 def build(options: ServeOptions) -> FastAPI:
-    """The application, its model loaded and the bank attached.
+    """The application, its model loaded, the bank and the mixtures attached.
 
     Raises:
-        InputError: the base or the bank cannot be used, or they do not fit.
+        InputError: base, bank or a mixture cannot be used, or they do not fit.
         OurFailure: what it takes is not installed.
     """
     try:
         from adapterbot.bank.serve.app import Service, application
+        from adapterbot.bank.serve.live import Live
         from adapterbot.bank.serve.metrics import Metrics
         from adapterbot.bank.serve.scheduler import Limits, Scheduler
         from adapterbot.bank.store import BankStore
@@ -72,7 +80,8 @@ def build(options: ServeOptions) -> FastAPI:
             field="--slots",
             fix="give every row a slot",
         )
-    store = BankStore(options.bank)
+    mixtures = _mixtures(options)
+    store = BankStore(options.bank) if options.bank else None
     base = load_base(options.base, EngineSettings(device=options.device or "auto"))
     if getattr(base.model, "_is_stateful", False):
         raise InputError(
@@ -80,7 +89,8 @@ def build(options: ServeOptions) -> FastAPI:
             file=options.base,
             fix="serve a transformer",
         )
-    attached = attach_bank(base.model, store, slots=options.slots)
+    bank = attach_bank(base.model, store, slots=options.slots) if store else None
+    attached = {name: files.attach(base.model) for name, files in mixtures.items()}
     limits = Limits(
         rows=options.rows,
         waiting=options.waiting,
@@ -93,21 +103,22 @@ def build(options: ServeOptions) -> FastAPI:
             name=_name(options),
             base=base,
             store=store,
-            scheduler=Scheduler(base, attached, next_tokens, limits, metrics),
+            scheduler=Scheduler(base, Live(bank, attached), next_tokens, limits, metrics),
             metrics=metrics,
             choice=Choice,
+            mixtures=frozenset(attached),
             open_to_all=options.open_to_all,
             limit=options.max_tokens,
         )
     )
 
 
-def run(options: ServeOptions, ready: Callable[[str, str], None]) -> None:
+def run(options: ServeOptions, ready: Callable[[str, str, tuple[str, ...]], None]) -> None:
     """Serves until it is told to stop.
 
     Args:
         options: what was asked.
-        ready: is told the address and the base's name when the model is loaded.
+        ready: is told the address, the base's name and the mixtures' when the model is loaded.
 
     Raises:
         AdapterbotError: as `build`.
@@ -115,9 +126,53 @@ def run(options: ServeOptions, ready: Callable[[str, str], None]) -> None:
     app = build(options)
     import uvicorn
 
-    ready(f"http://{options.host}:{options.port}", _name(options))
+    ready(f"http://{options.host}:{options.port}", _name(options), tuple(options.mixtures))
 
     uvicorn.run(app, host=options.host, port=options.port, log_level="info", access_log=False)
+
+
+def named(mixtures: Sequence[str]) -> dict[str, Path]:
+    """What clients call each mixture, and its directory.
+
+    Args:
+        mixtures: each a directory, which it is then called after, or `name=directory`.
+
+    Raises:
+        InputError: a name cannot be one, or two have the same.
+    """
+    found: dict[str, Path] = {}
+    for given in mixtures:
+        name, _, directory = given.rpartition("=")
+        name = name or Path(directory).resolve().name
+        if not _MODEL.fullmatch(name) or name in found:
+            raise InputError(
+                f"cannot be called {name!r}",
+                file=directory,
+                field="--mixture",
+                fix="write name=directory, a name of letters, digits, `.`, `_`, `-` for each",
+            )
+        found[name] = Path(directory)
+    return found
+
+
+def _mixtures(options: ServeOptions) -> dict[str, MixtureFiles]:
+    if options.bank is None and not options.mixtures:
+        raise InputError(
+            "is missing, and so is --mixture", field="--bank", fix="name what is to be served"
+        )
+    if options.bank is None and not options.open_to_all:
+        raise InputError(
+            "is missing, so there are no API keys to ask for",
+            field="--bank",
+            fix="name a bank, or let everybody ask with --no-auth",
+        )
+    if _name(options) in options.mixtures:
+        raise InputError(
+            f"is {_name(options)!r}, which is the base's",
+            field="--mixture",
+            fix="write name=directory, with another name",
+        )
+    return {name: read_mixture_dir(path) for name, path in options.mixtures.items()}
 
 
 def _name(options: ServeOptions) -> str:

@@ -13,12 +13,12 @@ from pathlib import Path
 
 from adapterbot.eval.base_model import BaseModel
 from adapterbot.eval.engine import LocalModel
+from adapterbot.eval.questions import Subject
 from adapterbot.eval.settings import EngineSettings
 from adapterbot.weights.adapter import Adapter, Lazily
 from adapterbot.weights.attachment import Attachment, attach
 from adapterbot.weights.layers import group_of
 from adapterbot.weights.merging import merge_linear
-from adapterbot.weights.peft_dir import AdapterFiles
 
 _WHOLE = "merged"
 
@@ -88,7 +88,7 @@ class BlendedModel(LocalModel):
         self._weights = weights
 
     @contextmanager
-    def under(self, files: AdapterFiles | None, digest: str) -> Iterator[None]:
+    def under(self, files: Subject | None, digest: str) -> Iterator[None]:
         """The blends under the base inside, the bare base after."""
         if files is not None:
             with super().under(files, digest):

@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 import ray
 import torch
 
+from adapterbot.errors import InputError
 from adapterbot.eval.answers import Answer
 from adapterbot.eval.base_model import load_base
 from adapterbot.eval.batches import Batcher, no_family, one_pass, ordered
@@ -31,7 +32,15 @@ from adapterbot.eval.loglikelihood import LikelihoodRequest
 from adapterbot.eval.passes import Limits
 from adapterbot.eval.pool import Loaded, Pool, SentAdapter, crew, join
 from adapterbot.eval.prompts import Prompts
-from adapterbot.eval.questions import Identity, Ids, Question, Unanswered
+from adapterbot.eval.questions import (
+    Composite,
+    Identity,
+    Ids,
+    Question,
+    Subject,
+    Unanswered,
+    parts,
+)
 from adapterbot.eval.respondent import Respondent
 from adapterbot.eval.settings import EngineSettings
 from adapterbot.weights.peft_dir import CONFIG_NAME, WEIGHTS_NAME, AdapterFiles, read_adapter_dir
@@ -223,21 +232,32 @@ class ClusterModel:
     def dtype(self) -> str:
         return self._loaded.dtype
 
-    def identity(self, files: AdapterFiles | None) -> Identity:
+    def identity(self, files: Subject | None) -> Identity:
         """That of one process: the answers are the same, so they share a cache."""
         found = self._loaded.identity
-        if files and files.left_to_peft:
+        if any(part.left_to_peft for part in parts(files)):
             return replace(found, versions={**found.versions, "peft": peft_version()})
         return found
 
     @contextmanager
-    def under(self, files: AdapterFiles | None, digest: str) -> Iterator[None]:
-        """The adapter under every actor's base inside."""
-        if files:
+    def under(self, files: Subject | None, digest: str) -> Iterator[None]:
+        """The adapter under every actor's base inside.
+
+        Raises:
+            InputError: it is a composite.
+        """
+        if isinstance(files, AdapterFiles):
             content = {
                 name: (files.path / name).read_bytes() for name in (CONFIG_NAME, WEIGHTS_NAME)
             }
             self._passes.adapter = SentAdapter(digest, (ray.put(content),))
+        elif files is not None:
+            raise InputError(
+                "is a mixture, which one process evaluates",
+                file=files.shown,
+                field="--ray",
+                fix="leave out --ray",
+            )
         try:
             yield
         finally:
@@ -250,6 +270,10 @@ class ClusterModel:
     def tokens(self, text: str) -> Ids:
         """An answer as the base's tokenizer would write it."""
         return self._respondent.prompts.answer(text)
+
+    def shares(self, composite: Composite, answered: object) -> tuple[float, ...]:  # noqa: ARG002
+        """Nothing: a composite is refused."""
+        return ()
 
     def close(self) -> None:
         """Ends the actors, and the cluster if it was started here."""

@@ -10,14 +10,23 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
-from adapterbot.eval.answers import Answer
+from adapterbot.eval.answers import Answer, Sample
 from adapterbot.eval.base_model import BaseModel, load_base
 from adapterbot.eval.batches import Batcher
 from adapterbot.eval.cache import ScoreCache
 from adapterbot.eval.evaluation import Evaluation
 from adapterbot.eval.passes import LocalPasses
 from adapterbot.eval.prompts import Prompts
-from adapterbot.eval.questions import Identity, Ids, Question, Unanswered
+from adapterbot.eval.questions import (
+    Attached,
+    Composite,
+    Identity,
+    Ids,
+    Question,
+    Subject,
+    Unanswered,
+    parts,
+)
 from adapterbot.eval.respondent import Respondent
 from adapterbot.eval.settings import EngineSettings
 from adapterbot.weights.adapter import load_adapter
@@ -44,6 +53,7 @@ class LocalModel:
         self.passes = LocalPasses(base, prompts.text)
         self._respondent = Respondent(prompts, self.passes, batcher)
         self._attachment = attach(base.model, {})
+        self._composites: dict[str, Attached] = {}
 
     @property
     def name(self) -> str:
@@ -61,10 +71,10 @@ class LocalModel:
     def dtype(self) -> str:
         return str(self.base.dtype).removeprefix("torch.")
 
-    def identity(self, files: AdapterFiles | None) -> Identity:
+    def identity(self, files: Subject | None) -> Identity:
         """The base's files, the settings, and PEFT's version where it attaches the adapter."""
         libraries = {name: version(name) for name in ("torch", "transformers", "tokenizers")}
-        if files and files.left_to_peft:
+        if any(part.left_to_peft for part in parts(files)):
             libraries["peft"] = peft_version()
         settings = {
             **self.settings.model_dump(mode="json"),
@@ -83,13 +93,20 @@ class LocalModel:
 
     def close(self) -> None:
         """Takes every adapter off the base."""
+        for attached in self._composites.values():
+            attached.detach()
+        self._composites.clear()
         self._attachment.detach()
 
     @contextmanager
-    def under(self, files: AdapterFiles | None, digest: str) -> Iterator[None]:
+    def under(self, files: Subject | None, digest: str) -> Iterator[None]:
         """The adapter under the base inside, the bare base after."""
         if files is None:
             yield
+            return
+        if not isinstance(files, AdapterFiles):
+            with self._composite(files, digest).selected():
+                yield
             return
         if files.left_to_peft:
             with attached_by_peft(self.base.model, files):
@@ -102,6 +119,32 @@ class LocalModel:
             self._attachment.swap(digest, adapter)
         with self._attachment.selected(digest):
             yield
+
+    def shares(
+        self, composite: Composite, answered: Sequence[tuple[Sample, str]]
+    ) -> tuple[float, ...]:
+        """As `Model.shares`, over the tokens of all answers alike."""
+        prompts = self._respondent.prompts
+        attached = self._composite(composite, composite.digest)
+        totals = [0.0] * len(composite.names)
+        with attached.selected():
+            read = prompts.prompts([sample for sample, _ in answered])
+            for prompt, (_, text) in zip(read, answered, strict=True):
+                answer = prompts.answer(text)
+                if self.base.context:
+                    answer = answer[: max(0, self.base.context - len(prompt))]
+                if prompt and answer:
+                    found = attached.shares(prompt, answer)
+                    totals = [total + own for total, own in zip(totals, found, strict=True)]
+        whole = sum(totals)
+        return tuple(total / whole for total in totals) if whole else ()
+
+    def _composite(self, files: Composite, digest: str) -> Attached:
+        if digest not in self._composites:
+            while len(self._composites) >= _SLOTS:
+                self._composites.pop(next(iter(self._composites))).detach()
+            self._composites[digest] = files.attach(self.base.model)
+        return self._composites[digest]
 
 
 class Engine(Evaluation):

@@ -22,11 +22,21 @@ from adapterbot.errors import OurFailure
 from adapterbot.eval import scorers
 from adapterbot.eval.answers import Answer, Sample, Scored
 from adapterbot.eval.cache import CachedScore, CacheKey, ScoreCache
-from adapterbot.eval.questions import Ids, Model, Question, Shared, Unanswered
+from adapterbot.eval.questions import (
+    Composite,
+    Ids,
+    Model,
+    Question,
+    Shared,
+    Subject,
+    Unanswered,
+    digest_of,
+    parts,
+)
 from adapterbot.eval.scorers.base import Scorer
 from adapterbot.eval.suite import Selection, Task, selected
 from adapterbot.records import EvalStats, SampleScore, TaskResult
-from adapterbot.weights.peft_dir import AdapterFiles, adapter_digest, check_base, read_adapter_dir
+from adapterbot.weights.peft_dir import check_base, read_adapter_dir
 
 # Raised when the same base, adapter and task would be answered in another way: old caches miss.
 ALGORITHM = 2
@@ -97,7 +107,7 @@ class Evaluation:
     def evaluate(
         self,
         tasks: Sequence[Task],
-        adapter: Path | AdapterFiles | None,
+        adapter: Path | Subject | None,
         *,
         drafts: Sequence[TaskResult] | None = None,
         samples: Selection | None = None,
@@ -110,7 +120,7 @@ class Evaluation:
         Args:
             tasks: what is asked.
             adapter: a PEFT directory, or what `read_adapter_dir` said of it (errors then name it
-                as it was named there); None for the bare base.
+                as it was named there), or a composite; None for the bare base.
             drafts: what another adapter answered. Where this one says the same, its answer costs
                 one forward pass; the results do not depend on it.
             samples: the ids to ask of each task; a task that is not named is asked nothing. None
@@ -137,7 +147,7 @@ class Evaluation:
     def _evaluate(
         self,
         tasks: Sequence[Task],
-        adapter: Path | AdapterFiles | None,
+        adapter: Path | Subject | None,
         drafts: Sequence[TaskResult] | None,
         samples: Selection | None,
         afresh: bool,
@@ -145,9 +155,9 @@ class Evaluation:
         progress: Callable[[int, int], None] | None,
     ) -> tuple[TaskResult, ...]:
         files = read_adapter_dir(adapter) if isinstance(adapter, Path) else adapter
-        if files:
-            check_base(files, self._model.name)
-        digest = adapter_digest(files.path) if files else ""
+        for part in parts(files):
+            check_base(part, self._model.name)
+        digest = digest_of(files)
         keys = [self._key(task, files, digest, afresh) for task in tasks]
         scores = [self._stored(task, key) for task, key in zip(tasks, keys, strict=True)]
         asked = [selected(task, samples) for task in tasks]
@@ -197,7 +207,17 @@ class Evaluation:
             for task, chosen, found in zip(tasks, asked, scores, strict=True)
         )
 
-    def _key(self, task: Task, files: AdapterFiles | None, adapter: str, afresh: bool) -> CacheKey:
+    def shares(
+        self, composite: Composite, answered: Sequence[tuple[Sample, str]]
+    ) -> tuple[float, ...]:
+        """As `Model.shares`."""
+        started = time.monotonic()
+        try:
+            return self._model.shares(composite, answered)
+        finally:
+            self._seconds += time.monotonic() - started
+
+    def _key(self, task: Task, files: Subject | None, adapter: str, afresh: bool) -> CacheKey:
         identity = self._model.identity(files)
         # Only where it says something, so that the keys of all other results stay what they are.
         marked: dict[str, JsonValue] = {"afresh": True} if afresh else {}

@@ -10,13 +10,13 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from pydantic import JsonValue
 
 from adapterbot.eval.answers import Answer, Sample
 from adapterbot.eval.suite import Task
-from adapterbot.weights.peft_dir import AdapterFiles
+from adapterbot.weights.peft_dir import AdapterFiles, adapter_digest
 
 Ids = tuple[int, ...]
 """Token ids of one text."""
@@ -74,6 +74,68 @@ class Shared(Protocol):
         """The same model for another thread, under an adapter of its own."""
 
 
+class Attached(Protocol):
+    """A composite on a loaded model."""
+
+    def selected(self) -> AbstractContextManager[None]:
+        """Live inside, as if it were not there after."""
+
+    def shares(self, prompt: Ids, answer: Ids) -> tuple[float, ...]:
+        """How much of an answer each part wrote, summed over the answer's tokens."""
+
+    def detach(self) -> None:
+        """Leaves the model as it was found."""
+
+
+class Composite(Protocol):
+    """Adapters that lie under the base together, by the hand of whoever knows how: a mixture."""
+
+    @property
+    def shown(self) -> str:
+        """How errors name it."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of everything that decides what it does."""
+
+    @property
+    def parts(self) -> tuple[AdapterFiles, ...]:
+        """The adapters."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the parts are called."""
+
+    def attach(self, model: Any) -> Attached:
+        """Puts it on a loaded model.
+
+        Raises:
+            InputError: it does not fit.
+        """
+
+
+Subject = AdapterFiles | Composite
+"""What is evaluated under a base."""
+
+
+def parts(subject: Subject | None) -> tuple[AdapterFiles, ...]:
+    """The adapters that a subject consists of; none for the bare base."""
+    if subject is None:
+        return ()
+    return (subject,) if isinstance(subject, AdapterFiles) else subject.parts
+
+
+def digest_of(subject: Subject | None) -> str:
+    """What stands for a subject in the cache; "" for the bare base.
+
+    Raises:
+        InputError: a file is missing or is a link.
+    """
+    if subject is None:
+        return ""
+    return adapter_digest(subject.path) if isinstance(subject, AdapterFiles) else subject.digest
+
+
 class Model(Protocol):
     """A base model that answers under one adapter after another."""
 
@@ -93,11 +155,15 @@ class Model(Protocol):
     def dtype(self) -> str:
         """The precision, such as `float32`; "" where it is not known."""
 
-    def identity(self, files: AdapterFiles | None) -> Identity:
+    def identity(self, files: Subject | None) -> Identity:
         """What decides the answers under an adapter."""
 
-    def under(self, files: AdapterFiles | None, digest: str) -> AbstractContextManager[None]:
-        """The adapter under the base inside, the bare base after; None is the bare base."""
+    def under(self, files: Subject | None, digest: str) -> AbstractContextManager[None]:
+        """The adapter under the base inside, the bare base after; None is the bare base.
+
+        Raises:
+            InputError: it does not fit, or this model cannot take it.
+        """
 
     def answers(self, questions: Sequence[Question]) -> Iterator[tuple[int, Answer | Unanswered]]:
         """Yields (index in `questions`, answer) in any order, each question once.
@@ -109,6 +175,14 @@ class Model(Protocol):
 
     def tokens(self, text: str) -> Ids:
         """An answer as this model would write it, to serve as a draft."""
+
+    def shares(
+        self, composite: Composite, answered: Sequence[tuple[Sample, str]]
+    ) -> tuple[float, ...]:
+        """How much of some answers each part of a composite wrote: shares that sum to 1.
+
+        Empty where there is nothing to share, or where nobody can look into the model.
+        """
 
     def close(self) -> None:
         """Lets go of what it holds."""

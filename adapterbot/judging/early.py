@@ -17,13 +17,13 @@ from functools import partial
 import numpy as np
 
 from adapterbot import delta
+from adapterbot.eval.questions import Subject
 from adapterbot.eval.suite import Task
 from adapterbot.paired import FEWEST, Metric, Paired
 from adapterbot.probing.evaluator import Evaluator, corpora, evaluate_both
 from adapterbot.records import EarlyStop, SampleScore, TaskResult
 from adapterbot.sequential import Sequential
 from adapterbot.verdict import MetricPolicy
-from adapterbot.weights.peft_dir import AdapterFiles
 
 LOOKS = 20
 """At most so many chunks: what `tests/simulation` holds the error rate against."""
@@ -32,7 +32,7 @@ Chunk = tuple[str, ...]
 """Sample ids of one task that are asked together."""
 
 
-Sides = tuple[AdapterFiles | None, AdapterFiles | None]
+Sides = tuple[Subject | None, Subject | None]
 """Baseline and candidate; None is the bare base."""
 
 

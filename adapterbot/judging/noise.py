@@ -11,16 +11,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 
+from adapterbot.eval.questions import Subject
 from adapterbot.eval.suite import Selection, Task
 from adapterbot.probing.evaluator import Evaluator
 from adapterbot.records import NoiseFloor, TaskResult, Unit
-from adapterbot.weights.peft_dir import AdapterFiles
 
 
 def measure(
     evaluator: Evaluator,
     tasks: Sequence[Task],
-    adapter: AdapterFiles | None,
+    adapter: Subject | None,
     before: Sequence[TaskResult],
     count: int,
     progress: Callable[[int, int], None] | None = None,

@@ -21,7 +21,12 @@ from adapterbot.tree import Tree, join
 
 ADAPTER_CONFIG = "adapter_config.json"
 # What decides an adapter's behaviour; a README or a trainer's state beside it does not.
-_ADAPTER_FILES = (ADAPTER_CONFIG, "adapter_model.safetensors")
+_ADAPTER_FILES = (
+    ADAPTER_CONFIG,
+    "adapter_model.safetensors",
+    "mole_config.json",  # which pins its experts by digest
+    "gate.safetensors",
+)
 
 
 @dataclass(frozen=True)

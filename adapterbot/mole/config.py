@@ -8,29 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from adapterbot.errors import InputError
 from adapterbot.records import Record
+from adapterbot.weights.mixture_config import (
+    MAX_EXPERTS,
+    MIN_EXPERTS,
+    Experts,
+    GateConfig,
+    HiddenDim,
+    Router,
+    Temperature,
+    TopK,
+)
 from adapterbot.yamlfile import Path, YamlFile, parse, validate
 
 TASK = "moe_lora_routing"
-MIN_EXPERTS, MAX_EXPERTS = 2, 64
 
-Experts = Annotated[int, Field(ge=MIN_EXPERTS, le=MAX_EXPERTS)]
-HiddenDim = Annotated[int, Field(ge=1, le=16_384)]
-Temperature = Annotated[float, Field(ge=1e-6, le=100.0, allow_inf_nan=False)]
-TopK = Annotated[int, Field(ge=1, le=MAX_EXPERTS)]
 Paths = Annotated[tuple[str, ...], Field(min_length=MIN_EXPERTS, max_length=MAX_EXPERTS)]
-
-
-class Router(StrEnum):
-    """Whether every decoder layer has a gate of its own, or all share one."""
-
-    PER_LAYER = "per-layer"
-    SHARED = "shared"
 
 
 class Scheduler(StrEnum):
@@ -39,27 +37,6 @@ class Scheduler(StrEnum):
     CONSTANT = "constant"
     COSINE = "cosine"
     LINEAR = "linear"
-
-
-class GateConfig(Record):
-    """The gate: p = softmax(G x / τ) over `num_task_adapters`, the `top_k` largest renormalised.
-
-    `hidden_dim` is the width of the base model, None where soup.yaml leaves it to the model.
-    """
-
-    num_task_adapters: Experts
-    hidden_dim: HiddenDim | None = None
-    temperature: Temperature = 1.0
-    top_k: TopK = 2
-    router: Router = Router.PER_LAYER
-
-    @model_validator(mode="after")
-    def _top_k_fits(self) -> Self:
-        if self.top_k > self.num_task_adapters:
-            raise ValueError(
-                f"top_k {self.top_k} exceeds num_task_adapters {self.num_task_adapters}"
-            )
-        return self
 
 
 class TrainingPlan(Record):

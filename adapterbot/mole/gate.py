@@ -11,8 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from adapterbot.mole.config import GateConfig, Router
 from adapterbot.mole.kernels import Routing
+from adapterbot.weights.mixture_config import GateConfig, Router
 
 # Small against the residual stream, so that training starts with nearly equal shares.
 _INITIAL_DEVIATION = 0.02

@@ -18,12 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from adapterbot.errors import InputError, OurFailure
-from adapterbot.mole.config import GateConfig
 from adapterbot.mole.gate import Gate
 from adapterbot.mole.kernels import ExpertStack, Routing, Way, mixed
 from adapterbot.weights.adapter import Adapter
 from adapterbot.weights.attachment import compute_dtype
 from adapterbot.weights.fit import check_fit
+from adapterbot.weights.mixture_config import GateConfig
 
 # `model.layers.3.self_attn.q_proj` lies in the decoder layer `model.layers.3`.
 _IN_LAYER = re.compile(r"(.*?\.(\d+))\.")
@@ -86,6 +86,7 @@ class Mixture:
         device = next(model.parameters()).device
         self.gate = Gate(config, len(self._layers), width, seed=seed).to(device)
         self._now: dict[int, Routing] = {}
+        self._rows: Tensor | None = None
         self._record: GateRecord | None = None
         self._handles: list[Any] = []
         self._attach(list(experts.values()))
@@ -106,6 +107,24 @@ class Mixture:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
+
+    def select(self, rows: Sequence[bool] | None) -> None:
+        """Which rows of the batches that follow the mixture answers; the base answers the others,
+        bit for bit as if nothing were attached. None is all of them."""
+        if rows is None or (rows and all(rows)):
+            self._rows = None
+            return
+        chosen = [row for row, mine in enumerate(rows) if mine]
+        self._rows = torch.tensor(chosen, dtype=torch.long, device=self.gate.weight.device)
+
+    @contextmanager
+    def selected(self) -> Iterator[None]:
+        """Live for every row inside, for none after."""
+        self.select(None)
+        try:
+            yield
+        finally:
+            self.select(())
 
     @contextmanager
     def recording(self) -> Iterator[GateRecord]:
@@ -136,6 +155,21 @@ class Mixture:
         found = [record.routings[layer][0].dense(n).view(*ids.shape, n) for layer in self._layers]
         return torch.stack(found).float()
 
+    def shares(self, prompt: Sequence[int], answer: Sequence[int]) -> tuple[float, ...]:
+        """How much of an answer each expert wrote.
+
+        A token is written where the one before it is read: by the weights of that position, mean
+        over the layers.
+
+        Args:
+            prompt, answer: token ids, at least one each.
+
+        Returns: (N,), summing to the answer's tokens.
+        """
+        ids = torch.tensor([[*prompt, *answer]], device=self.gate.weight.device)
+        weights = self.route(ids)[:, 0, len(prompt) - 1 : -1].mean(0)
+        return tuple(weights.sum(0).tolist())
+
     # ------------------------------------------------------------ hooks
 
     def _attach(self, experts: Sequence[Adapter]) -> None:
@@ -155,6 +189,10 @@ class Mixture:
     def _gating(self, place: int, index: int) -> Any:
         def gate(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             hidden = args[0] if args else kwargs["hidden_states"]
+            if self._rows is not None:
+                if not len(self._rows):
+                    return
+                hidden = hidden[self._rows]
             probabilities = self.gate.probabilities(place, hidden.reshape(-1, hidden.shape[-1]))
             self._now[index] = self.gate.routing(probabilities)
             if self._record is not None:
@@ -164,7 +202,12 @@ class Mixture:
 
     def _adding(self, name: str, index: int, stack: ExpertStack) -> Any:
         def add(_: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
-            x = args[0].reshape(-1, args[0].shape[-1]).to(stack.a.dtype)
+            seen = args[0]
+            if self._rows is not None:
+                if not len(self._rows):
+                    return output
+                seen = seen[self._rows]
+            x = seen.reshape(-1, seen.shape[-1]).to(stack.a.dtype)
             routing = self._now[index]
             if len(x) != len(routing.weights):
                 raise OurFailure(
@@ -173,6 +216,9 @@ class Mixture:
                     fix="use experts that adapt the attention only",
                 )
             update = mixed(x, stack, routing, self.way)
+            if self._rows is not None:
+                mine = update.view(*seen.shape[:-1], output.shape[-1]).to(output.dtype)
+                return output.index_add(0, self._rows, mine)
             return output + update.view(output.shape).to(output.dtype)
 
         return add

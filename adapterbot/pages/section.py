@@ -18,6 +18,7 @@ from adapterbot.pages import charts, figures, suspects
 from adapterbot.pages.changes import Changes, changes
 from adapterbot.pages.figures import Scale
 from adapterbot.pages.inert import Inert
+from adapterbot.pages.shares import ShareRow, share_rows
 from adapterbot.records import (
     AdapterReport,
     BisectVerdict,
@@ -80,6 +81,7 @@ _COUNTED = {
 }
 _SWITCHED = {
     "decided": "how it was decided",
+    "routing": "who wrote the answers",
     "clip": "parts of long samples",
     "worse": "samples of the checkpoints",
     "layers": "layers that moved",
@@ -137,6 +139,7 @@ class Page:
     interval_header: Inert
     with_trend: bool
     decided: bool
+    routing: tuple[ShareRow, ...]
     lock_parts: tuple[LockPart, ...]
     lock_parts_ok: int
     sample_groups: tuple[SampleGroup, ...]
@@ -180,6 +183,7 @@ def give_way(adapter: AdapterReport) -> list[Item]:
         ("clip", 0),
         *(item for item in metrics if item[0] == "quiet"),
         ("clip", 1),
+        ("routing", 0),
         *(("probe", i) for i in range(probes - 1, -1, -1)),
         ("layers", 0),
         ("data", 0),
@@ -222,6 +226,7 @@ def page(adapter: AdapterReport, left_out: Iterable[Item] = ()) -> Page:
         interval_header=_interval_header(metrics),
         with_trend=bool(adapter.trends),
         decided=bool(metrics) and ("decided", 0) not in gone,
+        routing=() if ("routing", 0) in gone else share_rows(adapter.routing),
         lock_parts=tuple(part for part in _kept(("part",), parts, gone) if not part.ok),
         lock_parts_ok=sum(part.ok for part in parts),
         sample_groups=_grouped(samples),
@@ -279,6 +284,7 @@ def _left_out(adapter: AdapterReport, gone: frozenset[Item]) -> Inert | None:
     between = adapter.bisect.between if adapter.bisect else None
     something = {
         "decided": bool(adapter.metrics),
+        "routing": bool(adapter.routing),
         "clip": any(len(t) > _sample_text(gone) for s in adapter.samples for t in _texts(s)),
         "worse": between is not None and bool(between.worse),
         "layers": between is not None and bool(between.layers),

@@ -9,10 +9,11 @@ from pydantic import JsonValue
 
 from adapterbot import delta
 from adapterbot.eval import scorers
+from adapterbot.eval.answers import Sample
+from adapterbot.eval.questions import Composite, Subject
 from adapterbot.eval.scorers.base import CorpusScorer
 from adapterbot.eval.suite import Selection, Task
 from adapterbot.records import EvalStats, TaskResult
-from adapterbot.weights.peft_dir import AdapterFiles
 
 
 class Evaluator(Protocol):
@@ -21,7 +22,7 @@ class Evaluator(Protocol):
     def evaluate(
         self,
         tasks: Sequence[Task],
-        adapter: AdapterFiles | None,
+        adapter: Subject | None,
         *,
         drafts: Sequence[TaskResult] | None = None,
         samples: Selection | None = None,
@@ -30,6 +31,11 @@ class Evaluator(Protocol):
     ) -> tuple[TaskResult, ...]:
         """Every task's samples, or those selected, scored; `drafts` are another adapter's results
         on them. `afresh` asks in batches of another composition, whatever was answered before."""
+
+    def shares(
+        self, composite: Composite, answered: Sequence[tuple[Sample, str]]
+    ) -> tuple[float, ...]:
+        """How much of some answers each part of a composite wrote; empty where nobody can look."""
 
     def stats(self) -> EvalStats:
         """What it has done since it was made."""
@@ -50,8 +56,8 @@ class ParallelEvaluator(Evaluator, Protocol):
 def evaluate_both(
     evaluator: Evaluator,
     tasks: Sequence[Task],
-    baseline: AdapterFiles | None,
-    candidate: AdapterFiles | None,
+    baseline: Subject | None,
+    candidate: Subject | None,
     progress: Callable[[int, int], None],
 ) -> tuple[tuple[TaskResult, ...], tuple[TaskResult, ...]]:
     """Two adapters on the same tasks, the first one's answers as drafts for the second."""

@@ -80,6 +80,7 @@ from adapterbot.records.scores import (
     TaskResult,
     Unit,
 )
+from adapterbot.records.shares import ExpertShare, TaskRouting
 
 __all__ = [
     "REPORT_VERSION",
@@ -103,6 +104,7 @@ __all__ = [
     "EvalStats",
     "Evaluated",
     "EvaluatedAdapter",
+    "ExpertShare",
     "FileDiff",
     "Finite",
     "Interval",
@@ -138,6 +140,7 @@ __all__ = [
     "Suspicion",
     "TaskMean",
     "TaskResult",
+    "TaskRouting",
     "Text",
     "Unit",
     "Verdict",

@@ -13,6 +13,7 @@ from adapterbot.records.history import Trend
 from adapterbot.records.lock import LockResult
 from adapterbot.records.measuring import EarlyStop, NoiseFloor
 from adapterbot.records.scores import AdapterRef, SampleDiff
+from adapterbot.records.shares import TaskRouting
 
 REPORT_VERSION: Literal[1] = 1
 MAX_ADAPTERS = 64
@@ -66,6 +67,7 @@ class AdapterReport(Record):
     eval: EvalStats | None = None
     early: EarlyStop | None = None  # None where every sample was asked
     noise: NoiseFloor | None = None
+    routing: tuple[TaskRouting, ...] = ()  # of a mixture
     stages: tuple[Stage, ...] = ()
     trends: tuple[Trend, ...] = ()  # empty where no history is kept
 

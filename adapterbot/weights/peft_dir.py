@@ -132,8 +132,13 @@ def adapter_digest(path: Path | str) -> str:
     """
     directory = Path(path)
     _read_config(directory, str(path))
+    return files_digest(directory / CONFIG_NAME, _weights_file(directory, str(path)))
+
+
+def files_digest(*files: Path) -> str:
+    """SHA-256 (64 hex digits) over names and contents of files."""
     whole = hashlib.sha256()
-    for file in (directory / CONFIG_NAME, _weights_file(directory, str(path))):
+    for file in files:
         with file.open("rb") as stream:
             part = hashlib.file_digest(stream, "sha256").hexdigest()
         whole.update(f"{file.name}\0{part}\n".encode())

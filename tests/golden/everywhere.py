@@ -16,6 +16,7 @@ from adapterbot.records import (
     DatasetDiff,
     EvalDelta,
     EvalStats,
+    ExpertShare,
     FileDiff,
     LayerChange,
     LockPart,
@@ -32,6 +33,7 @@ from adapterbot.records import (
     Stage,
     Standing,
     Suspicion,
+    TaskRouting,
     WeightsFile,
 )
 from adapterbot.records.merge import Finalist, Generation, MergeInput, MergeRecord, SearchRecord
@@ -125,6 +127,17 @@ def full(variant: int) -> Report:
         notes=(f(), f()),
         problem=problems[variant % 3],
         eval=EvalStats(device=f(), dtype=f(), samples=3),
+        routing=tuple(
+            TaskRouting(
+                task=f(),
+                samples=32,
+                experts=tuple(
+                    ExpertShare(expert=f(), baseline=before, candidate=after)
+                    for before, after in ((0.9, None), (0.1, 0.25), (None, 0.75))
+                ),
+            )
+            for _ in range(2)
+        ),
         stages=(Stage(name=f(), seconds=1),),
         trends=(trend(f(), 0.5, None, 0.25),),
     )

@@ -17,6 +17,7 @@ from adapterbot.records import (
     Direction,
     EarlyStop,
     EvalStats,
+    ExpertShare,
     FileDiff,
     Interval,
     LayerChange,
@@ -37,6 +38,7 @@ from adapterbot.records import (
     Stage,
     Standing,
     Suspicion,
+    TaskRouting,
     Unit,
     Verdict,
 )
@@ -452,6 +454,16 @@ def hostile() -> Report:
             eval=EvalStats(device=b, dtype=c, samples=3, cached=0, seconds=4000),
             early=EarlyStop(used=3, planned=4000),
             noise=NoiseFloor(samples=2, answers=1, scores=1, task=d, shift=0.5),
+            routing=(
+                TaskRouting(
+                    task=c,
+                    samples=32,
+                    experts=(
+                        ExpertShare(expert=d, baseline=0.25, candidate=0.96),
+                        ExpertShare(expert=b, baseline=0.75, candidate=0.04),
+                    ),
+                ),
+            ),
         )
     )
 

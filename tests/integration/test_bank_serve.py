@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import threading
-import time
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
 import transformers
-import uvicorn
 from tokenizers import Tokenizer, decoders, models
 
 from adapterbot.bank.writer import BankWriter
-from adapterbot.commands.serve import ServeOptions, build
-from tests.bank_server import killed_afterwards
+from tests.bank_server import killed_afterwards, serving
 from tests.bank_worlds import vera_bank
 from tests.tiny_models import VOCABULARY, save_base
 
@@ -60,29 +55,9 @@ def bank(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@contextmanager
-def serving(base: Path, bank: Path, **options: Any) -> Iterator[str]:
-    """The server in a thread of this process; its address."""
-    given = {"slots": 64, **options}
-    app = build(ServeOptions(base=str(base), bank=bank, device="cpu", **given))
-    server = uvicorn.Server(
-        uvicorn.Config(app, port=0, log_level="error", timeout_graceful_shutdown=3)
-    )
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.should_exit = True
-        thread.join()
-
-
 @pytest.fixture(scope="module")
 def server(base: Path, bank: Path) -> Iterator[str]:
-    with serving(base, bank, rows=16, per_tenant=3) as url:
+    with serving(base, bank=bank, rows=16, per_tenant=3) as url:
         yield url
 
 
@@ -265,7 +240,7 @@ def test_users_come_and_go_while_it_runs(server: str, bank: Path, canaries: dict
 
 def test_too_much_is_refused_at_once(base: Path, bank: Path) -> None:
     options: dict[str, Any] = {"rows": 1, "waiting": 2, "per_tenant": 2}
-    with serving(base, bank, **options) as url, ThreadPoolExecutor(10) as pool:
+    with serving(base, bank=bank, **options) as url, ThreadPoolExecutor(10) as pool:
 
         def one(number: int) -> int:
             user = f"u{number % 5}"
@@ -280,7 +255,7 @@ def test_too_much_is_refused_at_once(base: Path, bank: Path) -> None:
 
 
 def test_a_request_that_takes_too_long_is_ended(base: Path, bank: Path) -> None:
-    with serving(base, bank, seconds=0.02) as url:
+    with serving(base, bank=bank, seconds=0.02) as url:
         with pytest.raises(openai.APIStatusError) as caught:
             ask(url, "u1", max_tokens=240, stop="never there")
         assert caught.value.status_code == 504
@@ -297,7 +272,7 @@ def test_a_killed_server_comes_back_with_every_user(
             writer.add(["late"], writer.gather(["u7"]))
             writer.add_key("late", key_hash("late"))
         assert ask(f"http://127.0.0.1:{port}", "late") == canaries["u7"]
-    with serving(base, bank) as url:
+    with serving(base, bank=bank) as url:
         for user in (*list(canaries)[:5], "late"):
             assert ask(url, user) == canaries["u7" if user == "late" else user]
     with BankWriter(bank) as writer:

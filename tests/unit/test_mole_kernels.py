@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from adapterbot.mole.config import GateConfig
 from adapterbot.mole.gate import Gate, balance_loss
 from adapterbot.mole.kernels import ExpertStack, Routing, Way, choose, mixed
+from adapterbot.weights.mixture_config import GateConfig
 
 RANKS = [(4, 4, 4, 4), (1, 3, 0, 5), (2, 2)]
 

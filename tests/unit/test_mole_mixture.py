@@ -16,11 +16,12 @@ from torch import Tensor
 
 from adapterbot.errors import InputError
 from adapterbot.mole import load_mixture
-from adapterbot.mole.artifact import export, read_mixture_dir, save_mixture
-from adapterbot.mole.config import GateConfig
+from adapterbot.mole.artifact import read_mixture_dir
 from adapterbot.mole.kernels import Way
 from adapterbot.mole.mixture import Mixture
+from adapterbot.mole.saving import export, save_mixture
 from adapterbot.weights import Adapter, load_adapter
+from adapterbot.weights.mixture_config import GateConfig
 from tests.tiny_models import save_adapter, save_base
 
 TARGETS: list[dict[str, Any]] = [

@@ -11,11 +11,12 @@ import transformers
 
 from adapterbot.conversations import messages_of
 from adapterbot.errors import InputError
-from adapterbot.mole.config import GateConfig, TrainingPlan
+from adapterbot.mole.config import TrainingPlan
 from adapterbot.mole.examples import Example, encode, split
 from adapterbot.mole.mixture import Mixture
 from adapterbot.mole.train import Progress, evaluate, fit
 from adapterbot.weights import load_adapter
+from adapterbot.weights.mixture_config import GateConfig
 from tests.tiny_models import save_adapter, save_base
 
 PAD = 0

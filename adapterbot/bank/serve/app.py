@@ -34,7 +34,8 @@ class Service:
     Attributes:
         name: of the base, before the colon in `model`.
         base: the loaded model, whose tokenizer is used here.
-        store: whom there are, and whose keys.
+        store: whom there are, and whose keys; without one there are no keys to ask for.
+        mixtures: the names of those that are on the model.
         choice: how tokens are chosen: temperature, top-p and seed to what the chooser takes.
         open_to_all: no API keys are asked for; whoever reaches the server reaches every tenant.
         limit: the most tokens of an answer.
@@ -42,10 +43,11 @@ class Service:
 
     name: str
     base: Base
-    store: BankStore
+    store: BankStore | None
     scheduler: Scheduler
     metrics: Metrics
     choice: Callable[[float, float, int], Any]
+    mixtures: frozenset[str] = frozenset()
     open_to_all: bool = False
     limit: int = 1024
 
@@ -70,6 +72,7 @@ def application(service: Service) -> FastAPI:
     return app
 
 
+_Who = tuple[str | None, str | None]
 Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -101,9 +104,9 @@ class _Conversation:
         return Response(self._service.metrics.text(), media_type="text/plain; version=0.0.4")
 
     async def models(self, request: Request) -> Response:
-        """The base, and the tenant whom the key belongs to."""
+        """The base, the mixtures, and the tenant whom the key belongs to."""
         owner = self._owner(request)
-        names = [self._service.name]
+        names = [self._service.name, *sorted(self._service.mixtures)]
         if owner is not None:
             names.append(f"{self._service.name}:{owner}")
         listed = [
@@ -115,7 +118,7 @@ class _Conversation:
     async def chat(self, request: Request) -> Response:
         owner = self._owner(request)
         asked: ChatRequest = parse(ChatRequest, await _body(request))
-        tenant = self._tenant(asked.model, owner)
+        who = self._who(asked.model, owner)
         tokenizer = self._service.base.tokenizer
         if not tokenizer.chat_template:
             raise Refused(400, "this base model has no chat template", param="messages")
@@ -125,14 +128,14 @@ class _Conversation:
         except Exception as error:  # the template is a program of the model's own
             raise Refused(400, f"the chat template refuses this: {error}") from error
         ids = tokenizer(str(text), add_special_tokens=False)["input_ids"]
-        return await self._answer(request, asked, tuple(ids), tenant, "chat.completion")
+        return await self._answer(request, asked, tuple(ids), who, "chat.completion")
 
     async def complete(self, request: Request) -> Response:
         owner = self._owner(request)
         asked: CompletionRequest = parse(CompletionRequest, await _body(request))
-        tenant = self._tenant(asked.model, owner)
+        who = self._who(asked.model, owner)
         ids = self._service.base.tokenizer(asked.text)["input_ids"]
-        return await self._answer(request, asked, tuple(ids), tenant, "text_completion")
+        return await self._answer(request, asked, tuple(ids), who, "text_completion")
 
     # ------------------------------------------------------------ who asks, for whom
 
@@ -142,12 +145,13 @@ class _Conversation:
         Raises:
             Refused: 401.
         """
-        if self._service.open_to_all:
+        store = self._service.store
+        if self._service.open_to_all or store is None:
             return None
         scheme, _, key = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer" and key:
             # Only its hash is looked up, so how long that takes tells nothing of any key.
-            owner = self._service.store.key_owner(hashlib.sha256(key.strip().encode()).digest())
+            owner = store.key_owner(hashlib.sha256(key.strip().encode()).digest())
             if owner is not None:
                 return owner
         raise Refused(
@@ -157,30 +161,32 @@ class _Conversation:
             headers={"WWW-Authenticate": "Bearer"},
         )
 
-    def _tenant(self, model: str, owner: str | None) -> str | None:
-        """The tenant that `base:tenant` names.
+    def _who(self, model: str, owner: str | None) -> _Who:
+        """The tenant that `base:tenant` names, or the mixture of that name; neither is the base.
 
         Raises:
             Refused: 404, alike for a tenant who is not there and for one who is somebody else's.
         """
-        name = self._service.name
+        name, store = self._service.name, self._service.store
+        if model == name:
+            return None, None
+        if model in self._service.mixtures:
+            return None, model
         unknown = Refused(
             404, f"there is no model {model[:200]!r}", code="model_not_found", param="model"
         )
-        if model == name:
-            return None
-        if not model.startswith(f"{name}:"):
+        if store is None or not model.startswith(f"{name}:"):
             raise unknown
         tenant = model.removeprefix(f"{name}:")
         if not self._service.open_to_all and tenant != owner:
             raise unknown
         try:
-            known = tenant in self._service.store
+            known = tenant in store
         except InputError:
             known = False
         if not known:
             raise unknown
-        return tenant
+        return tenant, None
 
     # ------------------------------------------------------------ answers
 
@@ -189,10 +195,10 @@ class _Conversation:
         request: Request,
         asked: ChatRequest | CompletionRequest,
         prompt: tuple[int, ...],
-        tenant: str | None,
+        who: _Who,
         kind: str,
     ) -> Response:
-        job, pieces = self._submitted(asked, prompt, tenant)
+        job, pieces = self._submitted(asked, prompt, who)
         shape = _Shape(kind, asked.model, len(prompt))
         if asked.stream:
             # The first piece is waited for, so that what fails before it fails with a status.
@@ -207,7 +213,7 @@ class _Conversation:
                 return JSONResponse(shape.whole(text, piece.finish, len(job.answer)))
 
     def _submitted(
-        self, asked: ChatRequest | CompletionRequest, prompt: tuple[int, ...], tenant: str | None
+        self, asked: ChatRequest | CompletionRequest, prompt: tuple[int, ...], who: _Who
     ) -> tuple[Job, asyncio.Queue[Piece]]:
         base, limits = self._service.base, self._service.scheduler.limits
         room = (base.context or 2**31) - len(prompt)
@@ -221,12 +227,14 @@ class _Conversation:
         loop, pieces = asyncio.get_running_loop(), asyncio.Queue[Piece]()
         seed = secrets.randbits(62) if asked.seed is None else asked.seed & (2**62 - 1)
         wanted = asked.limit or self._service.limit
+        tenant, mixture = who
         ask = Ask(
             prompt,
             tenant,
             min(wanted, room, self._service.limit),
             asked.stops,
             self._service.choice(asked.temperature, asked.top_p, seed),
+            mixture,
         )
         job = Job(
             ask,

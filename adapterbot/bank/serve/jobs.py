@@ -28,7 +28,8 @@ class Ask:
 
     Attributes:
         prompt: token ids, at least one.
-        tenant: whose vectors answer; None for the bare base.
+        tenant: whose vectors answer; None for nobody's.
+        mixture: the mixture that answers; with neither it is the bare base.
         limit: the most tokens to answer with.
         stop: strings that end the answer and are not part of it.
         choice: how tokens are chosen, as the chooser takes it.
@@ -39,6 +40,7 @@ class Ask:
     limit: int
     stop: tuple[str, ...] = ()
     choice: Any = None
+    mixture: str | None = None
 
 
 @dataclass

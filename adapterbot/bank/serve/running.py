@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from adapterbot.bank.serve.jobs import Job
+from adapterbot.bank.serve.jobs import Ask, Job
 
 
 class Base(Protocol):
@@ -56,15 +56,13 @@ class Running:
         jobs: one for each row, in order.
     """
 
-    def __init__(
-        self, base: Base, choose: Choose, select: Callable[[list[str | None]], None]
-    ) -> None:
+    def __init__(self, base: Base, choose: Choose, select: Callable[[Sequence[Ask]], None]) -> None:
         """An empty batch.
 
         Args:
             base: the model.
             choose: how the next tokens come about.
-            select: makes one tenant live for each row of the pass that follows.
+            select: makes what each row asked for live in the pass that follows.
         """
         self.jobs: list[Job] = []
         self._base = base
@@ -90,7 +88,7 @@ class Running:
         positions = torch.arange(longest) - (longest - lengths)[:, None]
         mask = (positions >= 0).long()
         cache, logits = self._pass(
-            [job.ask.tenant for job in jobs],
+            [job.ask for job in jobs],
             ids.to(self._base.device),
             mask.to(self._base.device),
             positions.clamp(min=0).to(self._base.device),
@@ -111,11 +109,11 @@ class Running:
             AdapterbotError: a tenant cannot be live any more; nothing was read.
         """
         assert self._mask is not None  # noqa: S101 there are rows
-        tenants = [job.ask.tenant for job in self.jobs]
+        asks = [job.ask for job in self.jobs]
         ids = torch.tensor(self._next, device=self._base.device)[:, None]
         mask = F.pad(self._mask, (0, 1), value=1)
         positions = self._mask.sum(1, keepdim=True)
-        self._cache, logits = self._pass(tenants, ids, mask, positions, self._cache)
+        self._cache, logits = self._pass(asks, ids, mask, positions, self._cache)
         self._mask = mask
         self._next = self._chosen(logits, self.jobs)
         self._give(self.jobs, self._next)
@@ -144,11 +142,11 @@ class Running:
         self._cache = self._mask = None
 
     def _pass(
-        self, tenants: list[str | None], ids: Tensor, mask: Tensor, positions: Tensor, cache: Any
+        self, asks: Sequence[Ask], ids: Tensor, mask: Tensor, positions: Tensor, cache: Any
     ) -> tuple[Any, Tensor]:
         from transformers import DynamicCache
 
-        self._select(tenants)
+        self._select(asks)
         done = self._base.model(
             input_ids=ids,
             attention_mask=mask,

@@ -11,11 +11,13 @@ import time
 from collections import Counter, deque
 from dataclasses import dataclass
 
-from adapterbot.bank.serve.jobs import Job
+from adapterbot.bank.serve.jobs import Ask, Job
+from adapterbot.bank.serve.live import Live
 from adapterbot.bank.serve.metrics import Metrics
 from adapterbot.bank.serve.running import Base, Choose, Running
-from adapterbot.bank.vera import AttachedBank
 from adapterbot.errors import AdapterbotError
+
+_Who = tuple[str | None, str | None]
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Limits:
     Attributes:
         rows: the most jobs answered at once.
         waiting: the most jobs that wait.
-        per_tenant: the most jobs of one tenant, waiting or answered.
+        per_tenant: the most jobs of one tenant, or of one mixture, waiting or answered.
         prefill: the most prompt tokens, padding included, that are read between two steps.
         seconds: the most a job may take, waiting included.
     """
@@ -53,14 +55,14 @@ class Scheduler:
     """Owns the model. `submit` may be called from any thread."""
 
     def __init__(
-        self, base: Base, bank: AttachedBank, choose: Choose, limits: Limits, metrics: Metrics
+        self, base: Base, live: Live, choose: Choose, limits: Limits, metrics: Metrics
     ) -> None:
         self.limits = limits
-        self._bank = bank
+        self._live = live
         self._metrics = metrics
-        self._running = Running(base, choose, bank.select)
+        self._running = Running(base, choose, live.select)
         self._waiting: deque[Job] = deque()
-        self._tenants: Counter[str | None] = Counter()
+        self._asking: Counter[_Who] = Counter()
         self._changed = threading.Condition()
         self._stopping = False
         self._thread = threading.Thread(target=self._loop, name="bank-serve", daemon=True)
@@ -86,13 +88,13 @@ class Scheduler:
                 raise Stopping
             if len(self._waiting) >= self.limits.waiting:
                 raise Busy("the server is at its limit of waiting requests")
-            if self._tenants[job.ask.tenant] >= self.limits.per_tenant:
-                raise Busy("this tenant is at its limit of concurrent requests")
-            self._tenants[job.ask.tenant] += 1
+            if self._asking[_who(job.ask)] >= self.limits.per_tenant:
+                raise Busy("this model is at its limit of concurrent requests")
+            self._asking[_who(job.ask)] += 1
             self._waiting.append(job)
             self._changed.notify()
         if job.ask.tenant is not None:
-            self._bank.prefetch([job.ask.tenant])
+            self._live.prefetch(job.ask.tenant)
 
     def stop(self) -> None:
         """Refuses new jobs, and ends those that there are with an error."""
@@ -162,14 +164,14 @@ class Scheduler:
     def _able(self, jobs: list[Job]) -> list[Job]:
         """Those whose tenant can be live; the others, whose user is gone or damaged, are failed."""
         try:
-            self._bank.select([job.ask.tenant for job in jobs])
+            self._live.select([job.ask for job in jobs])
         except AdapterbotError:
-            for tenant in {job.ask.tenant for job in jobs}:
+            for ask in {job.ask.tenant: job.ask for job in jobs}.values():
                 try:
-                    self._bank.select([tenant])
+                    self._live.select([ask])
                 except AdapterbotError as error:
                     for job in jobs:
-                        if job.ask.tenant == tenant:
+                        if job.ask.tenant == ask.tenant:
                             job.fail(error)
         return [job for job in jobs if not job.ended]
 
@@ -181,7 +183,12 @@ class Scheduler:
         self._running.drop_ended()
 
     def _done(self, job: Job) -> None:
-        self._tenants[job.ask.tenant] -= 1
-        if not self._tenants[job.ask.tenant]:
-            del self._tenants[job.ask.tenant]
+        who = _who(job.ask)
+        self._asking[who] -= 1
+        if not self._asking[who]:
+            del self._asking[who]
         self._metrics.finished(job)
+
+
+def _who(ask: Ask) -> _Who:
+    return ask.tenant, ask.mixture

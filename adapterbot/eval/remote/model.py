@@ -19,7 +19,15 @@ from pydantic import JsonValue
 from adapterbot.config import Server
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.eval.answers import Answer, GenerationSettings, Request, Sample, cut_at_stop
-from adapterbot.eval.questions import Identity, Ids, Question, Unanswered, noise_key
+from adapterbot.eval.questions import (
+    Composite,
+    Identity,
+    Ids,
+    Question,
+    Subject,
+    Unanswered,
+    noise_key,
+)
 from adapterbot.eval.remote.background import Background
 from adapterbot.eval.remote.http import Client, Refused
 from adapterbot.weights.peft_dir import AdapterFiles
@@ -77,7 +85,7 @@ class ServerModel:
     def dtype(self) -> str:
         return ""
 
-    def identity(self, files: AdapterFiles | None) -> Identity:  # noqa: ARG002 - of `Model`
+    def identity(self, files: Subject | None) -> Identity:  # noqa: ARG002 - of `Model`
         """Where it was asked. What runs there may change without our knowing, unless the config
         names a `revision`; so only then is anything kept between runs."""
         settings: dict[str, JsonValue] = {
@@ -88,7 +96,7 @@ class ServerModel:
         return Identity(f"{self._server.url} {self._base}", settings, {})
 
     @contextmanager
-    def under(self, files: AdapterFiles | None, digest: str) -> Iterator[None]:
+    def under(self, files: Subject | None, digest: str) -> Iterator[None]:
         """Ask for the adapter inside; one that the server had to load is unloaded after.
 
         Raises:
@@ -113,8 +121,15 @@ class ServerModel:
                 with suppress(Refused, OurFailure):
                     self._background.run(self._client.post(_UNLOAD, {"lora_name": loaded}))
 
-    def _load(self, files: AdapterFiles, name: str, digest: str) -> None:
+    def _load(self, files: Subject, name: str, digest: str) -> None:
         expected = self._server.adapter.format(digest=digest[:_DIGEST_DIGITS])
+        if not isinstance(files, AdapterFiles):
+            raise InputError(
+                f"serves no model {expected!r}, and a mixture cannot be loaded while it runs",
+                file=self._server.url,
+                field=files.shown,
+                fix=f"serve {files.shown} under this name (`adapterbot serve --mixture`)",
+            )
         if not self._server.load:
             raise InputError(
                 f"serves no adapter {expected!r}",
@@ -165,6 +180,10 @@ class ServerModel:
 
     def tokens(self, text: str) -> Ids:  # noqa: ARG002 - of `Model`
         """Nothing: a server takes no drafts."""
+        return ()
+
+    def shares(self, composite: Composite, answered: object) -> tuple[float, ...]:  # noqa: ARG002
+        """Nothing: a server tells what it says, not how."""
         return ()
 
     def close(self) -> None:
