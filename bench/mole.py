@@ -20,17 +20,23 @@ import torch
 import transformers
 from torch import Tensor
 
-from adapterbot.mole.kernels import ExpertStack, Routing, Way, choose, mixed
+from adapterbot.mole.kernels import Way, choose
 from adapterbot.mole.mixture import Mixture
 from adapterbot.weights import load_adapter
 from adapterbot.weights.mixture_config import GateConfig
 from bench import peers
 from bench.figures import Figure, median
+from bench.mole_ways import Shape, seconds, ways
 from tests.tiny_models import save_adapter, save_base
 
-# (tokens, N, r, K) at d = 1024, the settings of the design's anchors.
-LAYERS = ((4096, 8, 16, 2), (4096, 32, 64, 2), (8, 8, 16, 2), (512, 8, 16, 2), (512, 32, 64, 2))
-WIDTH = 1024
+# The settings of the design's anchors, and two between them.
+LAYERS = (
+    Shape(tokens=4096, experts=8, rank=16, top_k=2, width=1024),
+    Shape(tokens=4096, experts=32, rank=64, top_k=2, width=1024),
+    Shape(tokens=8, experts=8, rank=16, top_k=2, width=1024),
+    Shape(tokens=512, experts=8, rank=16, top_k=2, width=1024),
+    Shape(tokens=512, experts=32, rank=64, top_k=2, width=1024),
+)
 EXPERTS, TOP_K, PROMPT, NEW, RUNS = 4, 2, 64, 32, 5
 # The peer gets the very versions that we are measured with.
 LIBRARIES = ("torch", "transformers", "peft")
@@ -43,51 +49,19 @@ def timed(run: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def one_layer(tokens: int, n: int, rank: int, k: int) -> Figure:
+def one_layer(shape: Shape) -> Figure:
     """Every way in turn, and the one that is chosen."""
-    torch.manual_seed(0)
-    stack = ExpertStack(
-        a=torch.randn(n * rank, WIDTH),
-        b=torch.randn(WIDTH, n * rank),
-        ranks=(rank,) * n,
-        scales=(1.0,) * n,
-        owner=torch.arange(n).repeat_interleave(rank),
-    )
-    x, weight = torch.randn(tokens, WIDTH), torch.randn(WIDTH, WIDTH)
-    kept, experts = torch.randn(tokens, n).softmax(-1).topk(k)
-    # Below a thousand tokens a call is too short to time alone.
-    repeats = max(1, 2048 // tokens)
-
-    def by(way: Way | None) -> Callable[[], object]:
-        def run() -> None:
-            for _ in range(repeats):
-                mixed(x, stack, Routing(experts, kept), way)
-
-        return run
-
-    def base() -> None:
-        for _ in range(repeats):
-            torch.nn.functional.linear(x, weight)
-
-    ways: dict[str, Callable[[], object]] = {str(way): by(way) for way in Way}
-    ways |= {"chosen": by(None), "base": base}
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    with torch.inference_mode():
-        for turn in range(RUNS + 1):
-            for name, run in ways.items():
-                took = timed(run)
-                if turn:
-                    seconds[name].append(took)
-    middle = {name: median(values) for name, values in seconds.items()}
-    best = min((way for way in map(str, Way)), key=middle.__getitem__)
-    shown = ", ".join(f"{way} {middle[way] / middle['base']:.2f}" for way in map(str, Way))
-    chosen = choose(tokens, n, rank, k, WIDTH)
+    taken = seconds(ways(shape))
+    best = min(map(str, Way), key=taken.__getitem__)
+    shown = ", ".join(f"{way} {taken[way] / taken['base']:.2f}" for way in map(str, Way))
+    chosen = choose(shape.tokens, shape.experts, shape.rank, shape.top_k, shape.width)
     return Figure(
         name="MoLE, one layer: the way that is chosen",
-        setting=f"d {WIDTH}, {tokens} tokens, N {n}, r {rank}, top {k}; over the base: {shown}",
-        ours=f"{chosen} {1e3 * middle['chosen'] / repeats:.2f} ms",
-        other=f"best of all, {best} {1e3 * middle[best] / repeats:.2f} ms (target ≤ 1.1)",
-        ratio=middle["chosen"] / middle[best],
+        setting=f"d {shape.width}, {shape.tokens} tokens, N {shape.experts}, r {shape.rank}, top"
+        f" {shape.top_k}; processor time over the base's: {shown}",
+        ours=f"{chosen} {1e3 * taken['chosen']:.2f} ms",
+        other=f"best of all, {best} {1e3 * taken[best]:.2f} ms (target ≤ 1.1)",
+        ratio=taken["chosen"] / taken[best],
     )
 
 
@@ -166,16 +140,16 @@ def generation() -> list[Figure]:
         mixture = Mixture(mine, experts, GateConfig(num_task_adapters=EXPERTS, top_k=TOP_K))
         theirs = xlora(base, adapters)
         ids = torch.arange(3, 3 + PROMPT)[None]
-        seconds: dict[str, list[float]] = {"base": [], "ours": [], "X-LoRA": []}
+        times: dict[str, list[float]] = {"base": [], "ours": [], "X-LoRA": []}
         for turn in range(RUNS + 1):
             for name, model in (("base", plain), ("ours", mine), ("X-LoRA", theirs)):
                 more = {"use_cache": False} if name == "X-LoRA" else {}
                 took = timed(partial(generate, model, ids, **more))
                 if turn:
-                    seconds[name].append(took)
+                    times[name].append(took)
         mixture.detach()
         souped = soup(base, adapters)
-    base_s, ours, xlora_s = (median(seconds[name]) for name in ("base", "ours", "X-LoRA"))
+    base_s, ours, xlora_s = (median(times[name]) for name in ("base", "ours", "X-LoRA"))
     setting = (
         f"random Llama (hidden 256, 4 layers), N {EXPERTS}, r 8 on every linear layer, top {TOP_K},"
         f" {PROMPT} + {NEW} tokens"
@@ -208,4 +182,4 @@ def generation() -> list[Figure]:
 def measure() -> list[Figure]:
     """One layer at every setting, then generation."""
     print(f"torch with {torch.get_num_threads()} threads", file=sys.stderr)
-    return [*(one_layer(*shape) for shape in LAYERS), *generation()]
+    return [*(one_layer(shape) for shape in LAYERS), *generation()]

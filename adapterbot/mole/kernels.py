@@ -1,7 +1,7 @@
 """One layer of a mixture: Σ_{k∈top-K} p_k s_k B_k A_k x for every token, by four ways. (torch)
 
 All give the same result and the same gradients; which is fastest depends on the shape, and
-`choose` says so from a measured table (`bench/mole.py` measures it again):
+`choose` says so from a measured table (`bench/mole_ways.py` measures it again):
 
 * dense: every expert's update of every token, then weighted. N times the work; the plain reference.
 * concatenated: one GEMM with [A₁; …; A_N], the gate folded in between, one GEMM with [B₁ … B_N].
@@ -13,13 +13,20 @@ All give the same result and the same gradients; which is fastest depends on the
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cache, lru_cache
+from math import dist, log2
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+TABLE = Path(__file__).with_name("ways.json")
+"""The measured costs, of one thread: a row for each shape, each way's over the cheapest one's."""
 
 
 class Way(StrEnum):
@@ -124,14 +131,19 @@ def mixed(x: Tensor, stack: ExpertStack, routing: Routing, way: Way | None = Non
         way: overrides `choose`; GROUPED falls back to INDEXED where the stack does not allow it.
     """
     n, k = len(stack.ranks), routing.experts.shape[1]
-    way = way or choose(len(x), n, max(stack.ranks), k, min(x.shape[1], len(stack.b)))
+    way = way or choose(
+        len(x), n, max(stack.ranks), k, min(x.shape[1], len(stack.b)), x.device.type
+    )
     if way is Way.GROUPED and not stack.groupable:
         way = Way.INDEXED
     return _WAYS[way](x, stack, routing)
 
 
-def choose(tokens: int, n: int, rank: int, k: int, width: int) -> Way:
-    """The fastest way for a shape, from measurements on a CPU and on GPUs (docs/benchmarks.md).
+def choose(tokens: int, n: int, rank: int, k: int, width: int, device: str = "cpu") -> Way:
+    """The fastest way for a shape.
+
+    On a CPU it is what was fastest at the nearest shape of the measured table, in octaves. On a GPU
+    the two GEMMs win while N·r is small against the width, and when decoding.
 
     Args:
         tokens: rows of x.
@@ -139,16 +151,37 @@ def choose(tokens: int, n: int, rank: int, k: int, width: int) -> Way:
         rank: of the largest expert.
         k: experts per token.
         width: the smaller of in and out.
+        device: its type, as torch calls it.
     """
-    if tokens * k < DECODE_TOKENS or n * rank <= width // CONCATENATE_UP_TO:
+    if device == "cpu":
+        return _nearest(tokens, n, rank, k, width)
+    if tokens * k < _DECODING or n * rank <= width // _CONCATENATED_UP_TO:
         return Way.CONCATENATED
-    return Way.INDEXED
+    return Way.GROUPED
 
 
-# Below this many (token, expert) pairs, finding and moving rows costs more than it saves.
-DECODE_TOKENS = 256
-# N·r up to width / this: two full GEMMs are cheaper than K experts' pieces.
-CONCATENATE_UP_TO = 8
+# Fewer (token, expert) pairs than this are not worth moving rows on a GPU; N·r up to width / that
+# is cheaper in full than K experts' pieces.
+_DECODING = 256
+_CONCATENATED_UP_TO = 8
+
+
+@lru_cache(maxsize=1024)
+def _nearest(*shape: int) -> Way:
+    wanted = [log2(max(1, size)) for size in shape]
+    _, way = min(_table(), key=lambda row: dist(row[0], wanted))
+    return way
+
+
+@cache
+def _table() -> tuple[tuple[tuple[float, ...], Way], ...]:
+    """Every measured shape, in octaves, and the way that was fastest there."""
+    rows = json.loads(TABLE.read_bytes())
+    sizes = ("tokens", "experts", "rank", "top_k", "width")
+    return tuple(
+        (tuple(log2(row[size]) for size in sizes), Way(min(row["cost"], key=row["cost"].get)))
+        for row in rows
+    )
 
 
 def _dense(x: Tensor, stack: ExpertStack, routing: Routing) -> Tensor:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import json
 
 import pytest
 import torch
 from torch import Tensor
 
 from adapterbot.mole.gate import Gate, balance_loss
-from adapterbot.mole.kernels import ExpertStack, Routing, Way, choose, mixed
+from adapterbot.mole.kernels import TABLE, ExpertStack, Routing, Way, choose, mixed
 from adapterbot.weights.mixture_config import GateConfig
 
 RANKS = [(4, 4, 4, 4), (1, 3, 0, 5), (2, 2)]
@@ -95,8 +96,19 @@ def test_an_expert_without_tokens_is_no_special_case() -> None:
 
 
 def test_a_way_is_chosen_for_every_shape() -> None:
-    for shape in itertools.product((1, 8, 4096), (2, 64), (1, 16, 256), (1, 2), (64, 4096)):
-        assert choose(*shape) in Way
+    shapes = itertools.product((1, 8, 4096), (2, 64), (1, 16, 256), (1, 2), (64, 4096))
+    for shape, device in itertools.product(shapes, ("cpu", "cuda")):
+        assert choose(*shape, device) in Way
+
+
+def test_what_was_fastest_where_it_was_measured_is_chosen_there() -> None:
+    rows = json.loads(TABLE.read_text())
+    assert {min(row["cost"].values()) for row in rows} == {1.0}
+    for row in rows:
+        cost = {Way(way): factor for way, factor in row["cost"].items()}
+        assert set(cost) == set(Way)
+        sizes = (row[size] for size in ("tokens", "experts", "rank", "top_k", "width"))
+        assert cost[choose(*sizes)] == 1.0
 
 
 def test_the_gate_is_the_softmax_of_the_design() -> None:
