@@ -14,16 +14,14 @@ from itertools import groupby
 from typing import TypeVar
 
 from adapterbot import wording
-from adapterbot.pages import charts, figures, suspects
+from adapterbot.pages import figures, suspects
 from adapterbot.pages.changes import Changes, changes
-from adapterbot.pages.figures import Scale
 from adapterbot.pages.inert import Inert
+from adapterbot.pages.rows import Row, rows_of
 from adapterbot.pages.shares import ShareRow, share_rows
 from adapterbot.records import (
     AdapterReport,
     BisectVerdict,
-    Comparison,
-    Direction,
     LockPart,
     MetricVerdict,
     Outcome,
@@ -31,7 +29,6 @@ from adapterbot.records import (
     SampleDiff,
     Standing,
 )
-from adapterbot.records.history import Trend
 
 # From this many metrics on, those that say nothing new are folded away.
 FOLD_FROM = 13
@@ -40,30 +37,13 @@ MOST_REASONS = 5
 SHORT = 120
 # What a field of a sample shows, and what is left of it when room is scarce, and scarcer.
 SAMPLE_TEXT = (1500, 600, 250)
-# How many commits a trend in a table cell goes back, the candidate among them.
-TREND_SIGNS = 16
 
-# Keeps a symbol with its word in a narrow column.
-_NBSP = "\N{NO-BREAK SPACE}"
 HEADLINES = {
     Outcome.PASSED: ("✅", "Passed"),
     Outcome.REGRESSED: ("❌", "Regressed"),
     Outcome.INCONCLUSIVE: ("⚠️", "Inconclusive"),
     Outcome.DRIFT: ("⚠️", "Lock drift"),
     Outcome.NOT_JUDGED: ("🚫", "Could not judge"),
-}
-STANDINGS = {
-    Standing.REGRESSED: (f"❌{_NBSP}", "regressed"),
-    Standing.IMPROVED: (f"✅{_NBSP}", "improved"),
-    Standing.OK: (f"✅{_NBSP}", "ok"),
-    Standing.INCONCLUSIVE: (f"⚠️{_NBSP}", "inconclusive"),
-    Standing.NOT_JUDGED: (f"🚫{_NBSP}", "not judged"),
-    Standing.INFORMATIVE: ("", "not gated"),
-}
-_COMPARISONS = {
-    Comparison.IDENTICAL: "identical",
-    Comparison.EMPTY: "no samples",
-    Comparison.INCOMPLETE: "incomplete",
 }
 _QUIET = {Standing.OK, Standing.INFORMATIVE}
 _HEX_DIGEST = re.compile(r"(sha256:)?[0-9a-f]{32,128}")
@@ -88,32 +68,6 @@ _SWITCHED = {
     "data": "parts of the data change",
     "blame": "training rows that pull most",
 }
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the metrics table, figures already written out."""
-
-    task: str
-    slice: str | None
-    under_task: bool
-    lower_is_better: bool
-    regressed: bool
-    baseline: Inert
-    candidate: Inert
-    change: Inert
-    interval: Inert
-    detectable: Inert
-    margin: Inert
-    symbol: Inert
-    standing: Inert
-    trend: Inert | None
-    verdict: MetricVerdict
-
-    @property
-    def why(self) -> str:
-        """The policy's reason and the comparison's note."""
-        return " ".join(part for part in (self.verdict.reason, self.verdict.delta.note) if part)
 
 
 @dataclass(frozen=True)
@@ -221,8 +175,8 @@ def page(adapter: AdapterReport, left_out: Iterable[Item] = ()) -> Page:
         word=word,
         reasons=adapter.verdict.reasons[:MOST_REASONS],
         more_reasons=max(0, len(adapter.verdict.reasons) - MOST_REASONS),
-        rows=_rows([m for m in metrics if not fold or m.standing not in _QUIET], adapter.trends),
-        quiet_rows=_rows([m for m in metrics if fold and m.standing in _QUIET], adapter.trends),
+        rows=rows_of([m for m in metrics if not fold or m.standing not in _QUIET], adapter.trends),
+        quiet_rows=rows_of([m for m in metrics if fold and m.standing in _QUIET], adapter.trends),
         interval_header=_interval_header(metrics),
         with_trend=bool(adapter.trends),
         decided=bool(metrics) and ("decided", 0) not in gone,
@@ -308,58 +262,6 @@ def _grouped(samples: Sequence[SampleDiff]) -> tuple[SampleGroup, ...]:
 def _interval_header(metrics: Sequence[MetricVerdict]) -> Inert:
     levels = {m.delta.interval.level for m in metrics if m.delta.interval}
     return Inert(f"{figures.share(levels.pop())} interval" if len(levels) == 1 else "Interval")
-
-
-def _rows(metrics: Sequence[MetricVerdict], trends: Sequence[Trend]) -> tuple[Row, ...]:
-    """Tasks in report order, each followed by its slices."""
-    past = {trend.metric: trend for trend in trends}
-    tasks = list(dict.fromkeys(metric.delta.task for metric in metrics))
-    place = {task: i for i, task in enumerate(tasks)}
-    ordered = sorted(metrics, key=lambda m: (place[m.delta.task], m.delta.slice is not None))
-    whole = {m.delta.task for m in metrics if m.delta.slice is None}
-    return tuple(
-        _row(metric, past.get(metric.delta.metric), under_task=metric.delta.task in whole)
-        for metric in ordered
-    )
-
-
-def _row(metric: MetricVerdict, past: Trend | None, *, under_task: bool) -> Row:
-    delta = metric.delta
-    scale = Scale.of(delta)
-    return Row(
-        task=delta.task,
-        slice=delta.slice,
-        under_task=under_task and delta.slice is not None,
-        lower_is_better=delta.direction is Direction.LOWER,
-        regressed=metric.standing is Standing.REGRESSED,
-        baseline=scale.level(delta.baseline),
-        candidate=scale.level(delta.candidate),
-        change=scale.change(delta.change),
-        interval=scale.interval(delta.interval),
-        detectable=scale.detectable(delta.min_detectable, delta.direction),
-        margin=scale.detectable(metric.margin, Direction.HIGHER),
-        symbol=Inert(STANDINGS[metric.standing][0]),
-        standing=_standing(metric),
-        trend=_sparkline(past, delta.candidate) if past else None,
-        verdict=metric,
-    )
-
-
-def _sparkline(past: Trend, now: float | None) -> Inert:
-    """The last levels, and that of the candidate."""
-    values = [point.value for point in past.points[-TREND_SIGNS + 1 :]]
-    return charts.sparkline([*values, now])
-
-
-def _standing(metric: MetricVerdict) -> Inert:
-    delta = metric.delta
-    words = STANDINGS[metric.standing][1]
-    if metric.standing is Standing.INCONCLUSIVE and delta.samples_needed:
-        return Inert(f"{words}, about {figures.count(delta.samples_needed, 'sample')} would settle")
-    if delta.outcome is Comparison.TOO_FEW:
-        return Inert(f"{words}: only {figures.count(delta.n, 'sample')}")
-    how = _COMPARISONS.get(delta.outcome)
-    return Inert(f"{words}: {how}" if how else words)
 
 
 def short_digest(value: str) -> str:

@@ -15,7 +15,7 @@ from adapterbot.marker import marker
 from adapterbot.pages import figures
 from adapterbot.pages.changes import rows_that_differ
 from adapterbot.pages.inert import Inert
-from adapterbot.pages.section import STANDINGS
+from adapterbot.pages.rows import STANDINGS
 from adapterbot.pages.templating import filled, fitted
 from adapterbot.records import (
     AdapterPullRequest,
@@ -225,7 +225,7 @@ def _verdict(delta: EvalDelta) -> Inert:
     if delta.candidate is None:
         return Inert("the candidate was not measured")
     if delta.standing is not None:
-        return Inert(STANDINGS[delta.standing])
+        return Inert("".join(STANDINGS[delta.standing]))
     if not delta.delta:
         return Inert("same")
     if delta.direction is None:

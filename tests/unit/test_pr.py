@@ -233,6 +233,23 @@ def test_the_section_of_the_adapter_is_taken_from_a_report_of_several(tmp_path: 
         read_deltas(path, "adapters/none")
 
 
+@pytest.mark.parametrize(
+    ("standing", "said"),
+    [
+        (Standing.REGRESSED, "❌\u00a0regressed"),
+        (Standing.OK, "✅\u00a0ok"),
+        (Standing.INCONCLUSIVE, "⚠️\u00a0inconclusive"),
+        (Standing.INFORMATIVE, "not gated"),
+    ],
+)
+def test_a_standing_is_said_in_the_words_of_the_gate(standing: Standing, said: str) -> None:
+    delta = EvalDelta(metric="m", baseline=0.5, candidate=0.25, standing=standing)
+    (row,) = (
+        line for line in render.markdown(a_pull(deltas=(delta,))).split("\n") if "`m`" in line
+    )
+    assert row.endswith(f"| {said} |")
+
+
 def test_more_metrics_than_a_document_holds_keep_the_worst(tmp_path: Path) -> None:
     base = REPORTS["regressed"]()
     section = base.adapters[0]
