@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import shutil
 import subprocess
 import sys
@@ -107,6 +108,30 @@ def test_a_tag_is_pinned_to_the_commit_that_the_server_knows(fresh: Path, tmp_pa
     text = (fresh / ".github/workflows/adapter-gate.yml").read_text()
     commit = example.git(action, "rev-parse", "HEAD")
     assert f"uses: org/adapter-action@{commit} # v1\n" in text
+
+
+@pytest.mark.parametrize(("sure", "written"), [("y", True), ("n", False)])
+def test_at_a_terminal_it_asks_for_the_runner_and_a_yes(
+    fresh: Path, sure: str, written: bool
+) -> None:
+    ours, theirs = pty.openpty()
+    os.write(ours, f"big-gpu\n{sure}\n".encode())
+    done = subprocess.run(
+        [sys.executable, "-m", "adapterbot", "init"],
+        cwd=fresh,
+        env={**os.environ, "GITHUB_SERVER_URL": f"file://{fresh.parent}"},
+        stdin=theirs,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    os.close(ours)
+    os.close(theirs)
+    assert "Write these files?" in done.stderr
+    assert done.returncode == (0 if written else 1)
+    workflow = fresh / ".github/workflows/adapter-gate.yml"
+    assert workflow.exists() is written
+    assert not written or "runs-on: big-gpu\n" in workflow.read_text()
 
 
 def test_where_nothing_can_be_gated_it_says_so(tmp_path: Path) -> None:
