@@ -236,10 +236,10 @@ def test_all_templates_are_under_attack_here() -> None:
     attacked = {
         "bare.md", "bisect.md", "changes.md", "decided.md", "footer.md", "lock.md", "metrics.md",
         "probes.md", "problem.md", "progress.md", "pull.md", "samples.md", "section.md",
-        "summary.md", "page.html", "report.html", "routes.html",
+        "shares.md", "summary.md", "page.html", "report.html", "routes.html",
         *(f"report/{part}.html" for part in (
             "adapter", "bisect", "changes", "history", "lock", "merge", "metrics", "parts",
-            "routing", "run", "samples",
+            "routing", "run", "samples", "shares",
         )),
         "report/curves.svg",
     }  # fmt: skip
