@@ -116,7 +116,7 @@ def bank_show(
 
     adapterbot bank show users user_1
     """
-    from adapterbot.commands import bank as command
+    from adapterbot.commands import bank_show as command
 
     _print(command.show(bank) if user is None else command.show_user(bank, user), as_json)
 
@@ -134,7 +134,7 @@ def bank_list(
     """
     import json
 
-    from adapterbot.commands import bank as command
+    from adapterbot.commands import bank_show as command
 
     found = command.users(bank, prefix, limit)
     if as_json:
@@ -158,7 +158,7 @@ def bank_size(
 
     adapterbot bank size --users 100000 --dimension 128
     """
-    from adapterbot.commands import bank as command
+    from adapterbot.commands import bank_show as command
 
     _print(command.size(users, path=bank, dimension=dimension, dtype=dtype), as_json)
 

@@ -1,4 +1,4 @@
-"""`adapterbot bank …`: banks made, filled, looked at, checked and compacted.
+"""`adapterbot bank …`: banks made, filled, checked and compacted.
 
 What comes from elsewhere and goes elsewhere (PEFT, Soup, exported files) is `bank_exchange`'s.
 """
@@ -8,49 +8,21 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adapterbot import jsonl
-from adapterbot.errors import InputError, OurFailure
+from adapterbot.commands.bank_opened import engine_missing, opened_to_write
+from adapterbot.commands.bank_show import BankSummary, summary
+from adapterbot.errors import InputError
 from adapterbot.records import Line, Record
 from adapterbot.records.base import Count
 
 if TYPE_CHECKING:
     from adapterbot.bank.manifest import Dtype, Manifest
-    from adapterbot.bank.store import BankStore
-    from adapterbot.bank.writer import BankWriter
 
 # How much is committed at once: enough that the disk is what one waits for.
 BATCH_BYTES = 64 * 1024 * 1024
-
-
-class BankSummary(Record):
-    """What `show`, `create` and `import` say of a bank. Sizes are in bytes."""
-
-    path: Line
-    name: Line
-    base_model: Line
-    kind: Line
-    dtype: Line
-    users: Count
-    floats: Count
-    row_bytes: Count
-    modules: Count
-    shared: Line
-    payload_bytes: int
-    file_bytes: int
-
-
-class UserSummary(Record):
-    """What `show` says of one user."""
-
-    user: Line
-    created: Line
-    source: Line
-    digest: Line
-    scores: dict[str, float]
 
 
 class Written(Record):
@@ -75,54 +47,11 @@ class Verified(Record):
     findings: tuple[Line, ...]
 
 
-class Size(Record):
-    """What a number of users takes, in bytes."""
-
-    users: Count
-    floats: Count
-    dtype: Line
-    rows: int
-    shared: int
-    soup: int | None = None
-
-
 class NewKey(Record):
     """An API key, which is shown this once: the bank keeps its hash."""
 
     user: Line
     key: Line
-
-
-def _engine_missing(error: ImportError) -> OurFailure:
-    return OurFailure(
-        f"the packages for banks do not load: {error}", fix="pip install 'adapterbot[bank]'"
-    )
-
-
-def opened(path: Path) -> BankStore:
-    """A bank for reading.
-
-    Raises:
-        InputError: it is not one.
-        OurFailure: what it takes is not installed.
-    """
-    try:
-        from adapterbot.bank.store import BankStore
-    except ImportError as error:
-        raise _engine_missing(error) from error
-    return BankStore(path)
-
-
-def opened_to_write(path: Path) -> BankWriter:
-    """As `opened`, for writing."""
-    try:
-        from adapterbot.bank.writer import BankWriter
-    except ImportError as error:
-        raise _engine_missing(error) from error
-    return BankWriter(path)
-
-
-# ---------------------------------------------------------------- making and filling
 
 
 def create(
@@ -158,7 +87,7 @@ def create(
         from adapterbot.bank.base import modules_of
         from adapterbot.bank.manifest import Manifest, SoupLayout, VeraLayout
     except ImportError as error:
-        raise _engine_missing(error) from error
+        raise engine_missing(error) from error
     if path.exists() and any(path.iterdir() if path.is_dir() else [path]):
         raise InputError("exists already", file=str(path), fix="name another place, or remove it")
     if dimension is not None:
@@ -266,114 +195,6 @@ def revoke_keys(path: Path, user: str) -> Written:
     return Written(path=str(path), users=1)
 
 
-# ---------------------------------------------------------------- looking
-
-
-def summary(bank: BankStore) -> BankSummary:
-    """What a bank is, and what it takes."""
-    manifest, count = bank.manifest, len(bank)
-    shared = manifest.shared
-    file = bank.path / manifest.rows
-    return BankSummary(
-        path=str(bank.path),
-        name=manifest.name,
-        base_model=manifest.base_model,
-        kind=manifest.layout.kind,
-        dtype=manifest.dtype,
-        users=count,
-        floats=manifest.floats,
-        row_bytes=bank.codec.row_bytes,
-        modules=len(getattr(manifest.layout, "modules", ())),
-        shared=f"seed {shared.seed}" if shared.origin == "seed" else "shared.safetensors",
-        payload_bytes=count * bank.codec.row_bytes,
-        file_bytes=file.stat().st_size,
-    )
-
-
-def show(path: Path) -> BankSummary:
-    """What a bank is.
-
-    Raises:
-        InputError: it is not one.
-    """
-    with opened(path) as bank:
-        return summary(bank)
-
-
-def show_user(path: Path, user: str) -> UserSummary:
-    """What is known of one user.
-
-    Raises:
-        InputError: there is no such user.
-    """
-    with opened(path) as bank:
-        entry = bank.entry(user)
-    return UserSummary(
-        user=user,
-        created=datetime.fromtimestamp(entry.created, UTC).isoformat(timespec="seconds"),
-        source=entry.source,
-        digest=entry.digest,
-        scores=dict(entry.scores),
-    )
-
-
-def users(path: Path, prefix: str, limit: int | None) -> Iterator[str]:
-    """Names in byte order."""
-    with opened(path) as bank:
-        for index, user in enumerate(bank.users(prefix)):
-            if limit is not None and index == limit:
-                return
-            yield user
-
-
-def size(count: int, *, path: Path | None, dimension: int | None, dtype: Dtype) -> Size:
-    """What `count` users take: of a bank's kind, or of one vector of `dimension` numbers.
-
-    Raises:
-        InputError: neither is named, or a number is out of bounds.
-    """
-    from adapterbot.bank.soup import estimate_bank_size
-
-    if path is not None:
-        with opened(path) as bank:
-            return _size(count, bank.manifest, bank.codec.row_bytes, None)
-    if dimension is None:
-        raise InputError(
-            "names neither a bank nor a dimension", field="--dimension", fix="name one"
-        )
-    soup = estimate_bank_size(count, dimension)
-    try:
-        from adapterbot.bank.codec import Codec
-        from adapterbot.bank.manifest import Generated, Manifest, SoupLayout
-    except ImportError as error:
-        raise _engine_missing(error) from error
-    manifest = Manifest(
-        name="size",
-        base_model="any",
-        dtype=dtype,
-        layout=SoupLayout(size=dimension),
-        shared=Generated(generator="soup-1", seed=0, digest="0" * 64),
-    )
-    return _size(count, manifest, Codec(manifest).row_bytes, soup)
-
-
-def _size(count: int, manifest: Manifest, row_bytes: int, soup: int | None) -> Size:
-    from adapterbot.bank.manifest import shared_shapes
-
-    numbers = sum(rows * columns for rows, columns in shared_shapes(manifest.layout).values())
-    return Size(
-        users=count,
-        floats=manifest.floats,
-        dtype=manifest.dtype,
-        rows=count * row_bytes,
-        shared=4 * numbers,
-        soup=soup,
-    )
-
-
-# ---------------------------------------------------------------- care
-
-
 def verify(path: Path) -> Verified:
     """What is wrong with a bank: with its rows, its records, its file, its shared tensors.
 
@@ -383,7 +204,7 @@ def verify(path: Path) -> Verified:
     try:
         from adapterbot.bank import verify as walk
     except ImportError as error:
-        raise _engine_missing(error) from error
+        raise engine_missing(error) from error
     findings = list(walk.verify(path))
     manifest = _manifest(path)
     if manifest.shared.origin == "file":

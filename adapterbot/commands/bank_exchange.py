@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from adapterbot.commands.bank import BATCH_BYTES, BankSummary, Written, opened_to_write, summary
-from adapterbot.commands.bank import opened as opened_to_read
+from adapterbot.commands.bank import BATCH_BYTES, Written
+from adapterbot.commands.bank_opened import opened as opened_to_read
+from adapterbot.commands.bank_opened import opened_to_write
+from adapterbot.commands.bank_show import BankSummary, summary
 from adapterbot.errors import InputError, OurFailure
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adapterbot import jsonl
-from adapterbot.commands.bank import opened_to_write
+from adapterbot.commands.bank_opened import opened_to_write
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.records import Line, Record
 from adapterbot.records.base import Count, Finite

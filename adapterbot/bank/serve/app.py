@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
@@ -20,6 +20,7 @@ from adapterbot.bank.serve.metrics import Metrics
 from adapterbot.bank.serve.protocol import ChatRequest, CompletionRequest, Refused, parse
 from adapterbot.bank.serve.running import Base
 from adapterbot.bank.serve.scheduler import Busy, Scheduler, Stopping, TooSlow
+from adapterbot.bank.serve.shape import Shape
 from adapterbot.bank.store import BankStore
 from adapterbot.errors import AdapterbotError, InputError
 
@@ -199,7 +200,7 @@ class _Conversation:
         kind: str,
     ) -> Response:
         job, pieces = self._submitted(asked, prompt, who)
-        shape = _Shape(kind, asked.model, len(prompt))
+        shape = Shape(kind, asked.model, len(prompt))
         if asked.stream:
             # The first piece is waited for, so that what fails before it fails with a status.
             first = await self._piece(request, job, pieces)
@@ -280,7 +281,7 @@ class _Conversation:
         job: Job,
         pieces: asyncio.Queue[Piece],
         piece: Piece,
-        shape: _Shape,
+        shape: Shape,
         *,
         usage: bool,
     ) -> AsyncIterator[bytes]:
@@ -300,56 +301,6 @@ class _Conversation:
             yield _event(refused.body())
         finally:
             job.cancel()  # which does nothing to one that has ended
-
-
-class _Shape:
-    """The JSON around an answer, of a chat or of a completion."""
-
-    def __init__(self, kind: str, model: str, prompt: int) -> None:
-        self._chat = kind == "chat.completion"
-        self._kind = kind
-        self._prompt = prompt
-        self._head = {
-            "id": f"{'chatcmpl' if self._chat else 'cmpl'}-{secrets.token_hex(12)}",
-            "created": int(time.time()),
-            "model": model,
-        }
-
-    def whole(self, text: str, finish: str, answer: int) -> dict[str, Any]:
-        content: dict[str, Any] = {"text": text}
-        if self._chat:
-            content = {"message": {"role": "assistant", "content": text}}
-        choice = {"index": 0, **content, "finish_reason": finish, "logprobs": None}
-        return {
-            **self._head,
-            "object": self._kind,
-            "choices": [choice],
-            "usage": self._usage(answer),
-        }
-
-    def start(self) -> dict[str, Any]:
-        return self._chunk({"delta": {"role": "assistant", "content": ""}}, None)
-
-    def part(self, text: str, finish: str | None) -> dict[str, Any]:
-        return self._chunk({"delta": {"content": text} if text else {}}, finish, text)
-
-    def usage_only(self, answer: int) -> dict[str, Any]:
-        return {**self._chunk({}, None), "choices": [], "usage": self._usage(answer)}
-
-    def _chunk(self, delta: dict[str, Any], finish: str | None, text: str = "") -> dict[str, Any]:
-        content = delta if self._chat else {"text": text}
-        kind: Literal["chat.completion.chunk", "text_completion"] = (
-            "chat.completion.chunk" if self._chat else "text_completion"
-        )
-        choice = {"index": 0, **content, "finish_reason": finish, "logprobs": None}
-        return {**self._head, "object": kind, "choices": [choice]}
-
-    def _usage(self, answer: int) -> dict[str, int]:
-        return {
-            "prompt_tokens": self._prompt,
-            "completion_tokens": answer,
-            "total_tokens": self._prompt + answer,
-        }
 
 
 async def _body(request: Request) -> bytes:
