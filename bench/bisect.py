@@ -8,6 +8,7 @@ chunks of samples.
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -20,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from adapterbot.bisect import PairedBinary, Posterior, Scores, uniform
+from adapterbot.bisect import PairedBinary, Posterior, Scores, expected_churn, uniform
 from bench.figures import Figure, median
 
 CHECKPOINTS = 1_000
@@ -107,8 +108,9 @@ def paired(
         return rng.choice([1.0, 0.0, -1.0], count, p=[worse, 1.0 - worse - better, better])
 
     seen = draw(bad, suite)
-    churn = min(2.0 * (float((seen < 0).sum()) + 0.5) / (suite + 20.0), 0.5)
-    posterior = Posterior(n, PairedBinary(churn), prior=uniform(n, ends=0.0), room=suite)
+    posterior = Posterior(
+        n, PairedBinary(expected_churn(seen)), prior=uniform(n, ends=0.0), room=suite
+    )
     posterior.tell(n - 1, seen)
     asked = 0
     while posterior.best()[1] < claim:
@@ -205,10 +207,12 @@ def noisy() -> list[Figure]:
     return figures
 
 
-def per_probe() -> Figure:
-    """A probe in process, and a process for each probe: both evaluate one whole checkpoint."""
+def per_probe() -> list[Figure]:
+    """A probe in process, and a process for each probe, in processor seconds: a whole checkpoint in
+    both, and what a search really asks at a time."""
     from adapterbot.eval.engine import Engine
     from adapterbot.eval.suite import load_suite
+    from adapterbot.probing.chunks import CHUNK
     from adapterbot.tree import WorkTree
     from adapterbot.weights.peft_dir import read_adapter_dir
     from tests import example
@@ -216,13 +220,17 @@ def per_probe() -> Figure:
     tree = WorkTree(example.EXAMPLE)
     tasks = [t for t in load_suite(tree, "evals/suite.yaml").tasks if t.name == "dates_us"]
     run = sorted((example.EXAMPLE / "history" / "poisoned").iterdir())
-    inside = []
+    few = {"dates_us": [sample.id for sample in tasks[0].samples[:CHUNK]]}
+    inside, asked = [], []
     with Engine(example.EXAMPLE / "base") as engine:
         good = engine.evaluate(tasks, example.EXAMPLE / "adapters" / "dates")
         for checkpoint in run[6:14]:
-            started = time.perf_counter()
+            started = time.process_time()
             engine.evaluate(tasks, read_adapter_dir(checkpoint), drafts=good)
-            inside.append(time.perf_counter() - started)
+            inside.append(time.process_time() - started)
+            started = time.process_time()
+            engine.evaluate(tasks, read_adapter_dir(checkpoint), drafts=good, samples=few)
+            asked.append(time.process_time() - started)
     program = (
         "import sys; from pathlib import Path\n"
         "from adapterbot.eval.engine import Engine\n"
@@ -235,24 +243,28 @@ def per_probe() -> Figure:
     outside = []
     with tempfile.TemporaryDirectory() as folder:
         for checkpoint in run[6:9]:
-            started = time.perf_counter()
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
             subprocess.run(
                 [sys.executable, "-c", program, example.EXAMPLE, checkpoint],
                 check=True,
                 env={**os.environ, "ADAPTERBOT_CACHE": folder},
                 cwd=Path(__file__).parent.parent,
             )
-            outside.append(time.perf_counter() - started)
-    ours, other = median(inside), median(outside)
-    return Figure(
-        name="bisect: one probe",
-        setting="examples/tiny, 100 samples of dates_us under one checkpoint",
-        ours=f"in process {1000 * ours:.0f} ms",
-        other=f"a process of its own {other:.1f} s (target: 20 times ours)",
-        ratio=ours / other,
-    )
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            outside.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    other = median(outside)
+    return [
+        Figure(
+            name="bisect: one probe",
+            setting=f"examples/tiny, {count} samples of dates_us under one checkpoint, CPU time",
+            ours=f"in process {1000 * median(seconds):.0f} ms",
+            other=f"a process of its own for all 100 {other:.1f} s (target: 20 times ours)",
+            ratio=median(seconds) / other,
+        )
+        for count, seconds in ((100, inside), (CHUNK, asked))
+    ]
 
 
 def measure() -> list[Figure]:
     """`BISECT_RUNS=2000` makes as many searches as the targets are stated for."""
-    return [per_probe(), *noisy()]
+    return [*per_probe(), *noisy()]

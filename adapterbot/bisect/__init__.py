@@ -11,7 +11,14 @@ from adapterbot.bisect.driver import (
     conclude,
     run,
 )
-from adapterbot.bisect.evidence import Exact, Outcomes, PairedBinary, PassFail, Scores
+from adapterbot.bisect.evidence import (
+    Exact,
+    Outcomes,
+    PairedBinary,
+    PassFail,
+    Scores,
+    expected_churn,
+)
 from adapterbot.bisect.git_history import SCHEME as GIT
 from adapterbot.bisect.journal import Entry, Heading, Journal, heading, read
 from adapterbot.bisect.posterior import Contradiction, Posterior, by_change, uniform
@@ -43,6 +50,7 @@ __all__ = [
     "Setting",
     "by_change",
     "conclude",
+    "expected_churn",
     "heading",
     "is_elsewhere",
     "named_checkpoints",

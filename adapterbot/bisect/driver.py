@@ -233,6 +233,13 @@ def conclude(search: Search) -> BisectResult:
 
 
 def _note(search: Search, first: int, sure: bool, perhaps_none: bool) -> str:
+    against = search.posterior.misplaced(first) if sure else []
+    if against:
+        named = []
+        for index in against[:4]:
+            looks = "after it looks good" if index >= first else "before it looks bad"
+            named.append(f"{search.checkpoints[index].label[-80:]} {looks}")
+        return f"{', '.join(named)}: there is more than one change, or one that came slowly"
     if sure:
         return "the oldest checkpoint is broken already" if first == 0 else ""
     if any(probe.outcome is ProbeOutcome.SKIPPED for probe in search.probes):

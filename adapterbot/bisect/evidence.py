@@ -324,6 +324,20 @@ class PairedBinary:
         return log, Means(np.zeros(len(good)), mean, share, variance)
 
 
+def expected_churn(harms: Floats) -> float:
+    """The `churn` to expect of good checkpoints, from one known to be bad: as many samples as got
+    better there get better, and as many worse, for no reason.
+
+    What broke cannot get better, so it is counted among the rest, whose share is 1 − mean harm.
+
+    Args:
+        harms: (samples,) of −1, 0 and 1: better, the same, worse.
+    """
+    better = float((harms < 0).sum())
+    untouched = len(harms) * (1.0 - max(float(harms.mean()) if len(harms) else 0.0, 0.0))
+    return min(2.0 * (better + 0.5) / (untouched + 20.0), 0.5)
+
+
 def _log_dirichlet(a: Floats) -> Floats:
     """Log of the multivariate beta function of every row."""
     gamma = np.vectorize(lgamma, otypes=[np.float64])

@@ -20,6 +20,8 @@ from adapterbot.bisect.evidence import Floats, Outcomes, PassFail, Prediction
 END_MASS = 0.1
 # A checkpoint that was loaded before is this much cheaper when nothing else is known of costs.
 _REUSE = 1.03
+# How much likelier on the other side an index must be to speak against a change.
+_UNLIKELY = 1000.0
 # Outcomes of a batch that are followed: those of seven coins.
 _HISTORIES = 128
 
@@ -78,6 +80,12 @@ class _Seen:
         sums = np.asarray(self.sums, np.float64).reshape(-1, self.model.width)
         before = np.concatenate([np.zeros((1, self.model.width)), np.cumsum(sums, axis=0)])
         return self.model.weigh(before, before[-1] - before)
+
+    def sides(self, change: int) -> tuple[Floats, Floats]:
+        """The sums before a change point and from it on, (width,) each."""
+        sums = np.asarray(self.sums, np.float64).reshape(-1, self.model.width)
+        bad = np.asarray(self.at, np.intp) >= change
+        return sums[~bad].sum(axis=0), sums[bad].sum(axis=0)
 
     def hypothesis_of(self, n: int) -> NDArray[np.intp]:
         """Which hypothesis each change point 0…n belongs to."""
@@ -177,6 +185,25 @@ class Posterior:
         order = np.argsort(-weights, kind="stable")
         enough = int(np.searchsorted(np.cumsum(weights[order]), mass - 1e-12)) + 1
         return sorted(int(index) for index in order[:enough])
+
+    def misplaced(self, change: int) -> list[int]:
+        """What speaks against there being this one change: indices that were asked and are a
+        thousand times likelier on the other side of it, everything else staying where it is.
+
+        By chance that happens to one index in a thousand at most, where the model holds.
+        """
+        gains = np.zeros(self.n)
+        for seen in self._seen:
+            inside = [(i, s) for i, s in zip(seen.at, seen.sums, strict=True) if 0 <= i < self.n]
+            before, after = seen.sides(change)
+            moved = [sums if index >= change else -sums for index, sums in inside]
+            if moved:
+                log, _ = seen.model.weigh(
+                    np.stack([before, *(before + sums for sums in moved)]),
+                    np.stack([after, *(after - sums for sums in moved)]),
+                )
+                gains[[index for index, _ in inside]] += log[1:] - log[0]
+        return [int(index) for index in np.flatnonzero(gains > np.log(_UNLIKELY))]
 
     def asked(self, index: int, kind: int = 0) -> float:
         """How many outcomes of one kind this index gave."""

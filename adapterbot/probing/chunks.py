@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from adapterbot.bisect import Archive, Checkpoint, Kind, Model, Observation
+from adapterbot.bisect import Archive, Checkpoint, Kind, Model, Observation, expected_churn
 from adapterbot.errors import InputError
 from adapterbot.eval.suite import Task
 from adapterbot.records import Direction, ScoreKind, TaskResult
@@ -55,12 +55,10 @@ class Series:
 
         What got better at the bad end says how much samples change for no reason.
         """
-        harms = self.harms(bad)
-        better = float((harms < 0).sum())
         return Kind(
             model=Model.PAIRED_BINARY if self.binary else Model.HIGHER_IS_BAD,
             shown=self.shown,
-            churn=min(2.0 * (better + 0.5) / (len(harms) + 20.0), 0.5),
+            churn=expected_churn(self.harms(bad)),
             room=len(self.good),
             size=CHUNK,
         )

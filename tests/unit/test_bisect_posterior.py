@@ -19,6 +19,7 @@ from adapterbot.bisect import (
     Posterior,
     Scores,
     by_change,
+    expected_churn,
     uniform,
 )
 from adapterbot.bisect.evidence import Rates, two_means
@@ -266,3 +267,39 @@ def test_a_greedy_eval_is_never_believed_more_than_it_says() -> None:
     assert found[:, 2].mean() >= 0.90
     sure = found[:, 3] >= 0.95
     assert found[sure, 1].mean() >= 0.85 if sure.any() else True
+
+
+@pytest.mark.parametrize("flips", [0.05, 0.15])
+@pytest.mark.parametrize("broken", [0.0, 0.3, 0.65])
+def test_churn_is_told_from_the_bad_end_however_much_broke(flips: float, broken: float) -> None:
+    """Scores that lie on both ends; what broke cannot be seen to get better."""
+    rng = np.random.default_rng(5)
+    right = rng.random(20_000) >= broken
+    good, bad = (
+        np.ones_like(right) ^ (rng.random(right.size) < flips),
+        right ^ (rng.random(right.size) < flips),
+    )
+    churn = expected_churn(good.astype(float) - bad)
+    assert churn == pytest.approx(2 * flips * (1 - flips), rel=0.2)
+
+
+def test_what_one_change_does_not_explain_is_named() -> None:
+    """A run that recovers; and none where the model holds."""
+    rng = np.random.default_rng(3)
+
+    def told(worse: list[float]) -> Posterior:
+        posterior = Posterior(len(worse), PairedBinary(), room=100)
+        for index, share in enumerate(worse):
+            better = rng.random(40) < 0.03
+            posterior.tell(index, np.where(better, -1.0, rng.random(40) < share))
+        return posterior
+
+    posterior = told([0.03, 0.03, 0.03, 0.6, 0.6, 0.03, 0.6])
+    assert posterior.best()[0] == 3
+    assert posterior.misplaced(3) == [5]
+    alarms = sum(bool(told([0.03] * 4 + [0.4] * 4).misplaced(4)) for _ in range(200))
+    assert alarms <= 2
+    commands = Posterior(3, PassFail())
+    for index, bad in ((0, False), (1, True), (2, False)):
+        commands.tell(index, np.full(30, bad))
+    assert commands.misplaced(1) == [2]
