@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,8 @@ def _read_models_once() -> None:
     a third of a second each time. The function that does so remembers its answers, but the two
     ask in different words.
     """
+    if "transformers.models" in sys.modules:
+        return
     from transformers.utils import import_utils
 
     read = import_utils.define_import_structure
