@@ -73,7 +73,7 @@ def test_the_rows_between_good_and_bad_are_told(place) -> None:
     assert "training data since ckpt-400: +5 rows\n" in done.stdout
     between = json.loads((folder / ".adapterbot" / "bisect.json").read_text())["between"]
     assert between["data"]["added"] == 5
-    assert between["data"]["added_rows"][0]["after"] == '{"q": "500 0"}'
+    assert all(row["after"].startswith('{"q": "500 ') for row in between["data"]["added_rows"])
     (folder / "data" / "500.jsonl").unlink()
     (folder / "data" / "500.jsonl").symlink_to("/etc/passwd")
     done = bisect(folder, "ckpt-*", "--eval-command", command, "--outcomes", "exact", "--json")
