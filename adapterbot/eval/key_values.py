@@ -30,6 +30,26 @@ class KeyValues:
         self._mask[:, : mask.shape[1]] = mask
         self._length = mask.shape[1]
 
+    @classmethod
+    def joined(cls, parts: Sequence[tuple[Sequence[int], KeyValues]], more: int) -> KeyValues:
+        """Caches of different rows as one, filled on the left to the longest.
+
+        Args:
+            parts: the places of a cache's rows in the whole, and the cache.
+            more: for how many positions there shall be room behind.
+        """
+        count = sum(len(rows) for rows, _ in parts)
+        length = max(keys.mask.shape[1] for _, keys in parts)
+        first = parts[0][1]
+        mask = first.mask.new_zeros(count, length)
+        layers = [layer.blank(count, length, length + more) for layer in first.cache.layers]
+        for rows, keys in parts:
+            index = torch.tensor(rows, device=mask.device, dtype=torch.long)
+            mask[index, length - keys.mask.shape[1] :] = keys.mask
+            for whole, layer in zip(layers, keys.cache.layers, strict=True):
+                whole.place(index, layer)
+        return cls(mask, length + more, Cache(layers=layers))
+
     @property
     def mask(self) -> Tensor:
         """The mask for the pass that is next: (rows, positions so far and the new)."""
@@ -49,6 +69,12 @@ class KeyValues:
         room = self._length + more
         layers = [layer.spread(index, room) for layer in self.cache.layers]
         return KeyValues(self.mask[index], room, Cache(layers=layers))
+
+    def of(self, rows: Sequence[int]) -> KeyValues:
+        """As `spread`, with the room that this one has."""
+        index = torch.tensor(rows, device=self._mask.device, dtype=torch.long)
+        layers = [layer.of(index) for layer in self.cache.layers]
+        return KeyValues(self.mask[index], self._mask.shape[1], Cache(layers=layers))
 
     def keep(self, rows: Sequence[int]) -> None:
         """Drops all other rows; a row that is named twice is there twice."""
@@ -88,6 +114,32 @@ class _RoomyLayer(DynamicLayer):
         rows = rows.to(self.keys.device)
         other.update(self.keys[rows], self.values[rows])
         return other
+
+    def of(self, rows: Tensor) -> _RoomyLayer:
+        """A layer of its own with these rows of this one, and its room: everything copied once."""
+        other = _RoomyLayer(self._room)
+        other.lazy_initialization(self.keys, self.values)
+        rows = rows.to(self.keys.device)
+        other._keys, other._values = self._keys[rows], self._values[rows]
+        other._length = self._length
+        other.keys = other._keys[:, :, : self._length]
+        other.values = other._values[:, :, : self._length]
+        return other
+
+    def blank(self, rows: int, length: int, room: int) -> _RoomyLayer:
+        """A layer of zeros of this one's type and width, which a mask must hide."""
+        other = _RoomyLayer(room)
+        _, heads, _, width = self.keys.shape
+        values = self.values.new_zeros(rows, heads, length, self.values.shape[-1])
+        other.update(self.keys.new_zeros(rows, heads, length, width), values)
+        return other
+
+    def place(self, rows: Tensor, other: _RoomyLayer) -> None:
+        """Writes another layer's rows into these rows of this one, ending where it ends."""
+        rows = rows.to(self.keys.device)
+        start = self._length - other.keys.shape[-2]
+        self.keys[rows, :, start:] = other.keys
+        self.values[rows, :, start:] = other.values
 
     def batch_select_indices(self, indices: Tensor) -> None:
         """Keeps only these rows."""

@@ -100,17 +100,18 @@ def _behind_shared_contexts(
     first = _token_loglikelihoods(forward, read.hidden[owners, -1], [rest[0] for rest in rests])
     parts = [torch.cat([shared[i], value]) for i, value in zip(owners, first.split(1), strict=True)]
     longer = [i for i, rest in enumerate(rests) if len(rest) > 1]
-    if longer:
-        lasting = [owners[i] for i in longer]
-        keys.keep(lasting)
-        behind, real, steps = right_padded([rests[i][:-1] for i in longer], base.pad, base.device)
-        keys.advance(real)
+    for group in reader.groups([len(rests[i]) - 1 for i in longer]) if longer else ():
+        members = [longer[place] for place in group]
+        lasting = [owners[i] for i in members]
+        own = keys.of(lasting)
+        behind, real, steps = right_padded([rests[i][:-1] for i in members], base.pad, base.device)
+        own.advance(real)
         positions = read.position[lasting] + 1 + steps
         asked = [variants[i] for i in lasting]
-        hidden = forward.hidden(behind, keys.mask, positions, keys.cache, asked)
-        wanted = torch.cat([hidden[n, : len(rests[i]) - 1] for n, i in enumerate(longer)])
-        tail = _token_loglikelihoods(forward, wanted, [t for i in longer for t in rests[i][1:]])
-        for i, part in zip(longer, tail.split([len(rests[i]) - 1 for i in longer]), strict=True):
+        hidden = forward.hidden(behind, own.mask, positions, own.cache, asked)
+        wanted = torch.cat([hidden[n, : len(rests[i]) - 1] for n, i in enumerate(members)])
+        tail = _token_loglikelihoods(forward, wanted, [t for i in members for t in rests[i][1:]])
+        for i, part in zip(members, tail.split([len(rests[i]) - 1 for i in members]), strict=True):
             parts[i] = torch.cat([parts[i], part])
     return _by_request(requests, parts)
 

@@ -55,7 +55,7 @@ def here(base: Path, adapters: list[Path | None]) -> Iterator[dict[Path | None, 
 
 @pytest.fixture(scope="module")
 def running(here: object) -> Iterator[None]:
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
 

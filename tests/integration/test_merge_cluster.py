@@ -38,7 +38,7 @@ ITEMS = list(range(0, 300, 5))
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     files = [adapter.files for adapter in ADAPTERS]
     # First what cannot work: it must give its processors back to what follows.
     with pytest.raises(InputError, match="cannot be loaded"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import pytest
 import torch
@@ -16,6 +16,7 @@ from adapterbot.eval.answers import cut_at_stop
 from adapterbot.eval.batches import Batcher, cost
 from adapterbot.eval.drafts import Worth
 from adapterbot.eval.generation import GenerationRequest
+from adapterbot.eval.reading import like_lengths
 
 
 def identity(batch: Sequence[int]) -> list[int]:
@@ -83,6 +84,26 @@ def test_families_stay_together(requests: list[tuple[int, int]], budget: int) ->
     flat = [family for batch in batches for _, family in batch]
     assert len(flat) == len(requests)
     assert sum(a != b for a, b in pairwise(flat)) == max(len(set(flat)) - 1, 0)
+
+
+@given(
+    lengths=st.lists(st.integers(1, 60), min_size=1, max_size=9), cost=st.sampled_from([1, 20, 500])
+)
+def test_rows_are_read_in_the_groups_that_cost_least(lengths: list[int], cost: int) -> None:
+    """Against every way of cutting the rows in order of length."""
+
+    def price(groups: Sequence[Sequence[int]]) -> int:
+        return sum(len(group) * max(lengths[row] for row in group) + cost for group in groups)
+
+    found = like_lengths(lengths, cost)
+    assert sorted(row for group in found for row in group) == list(range(len(lengths)))
+    order = sorted(range(len(lengths)), key=lambda row: lengths[row])
+    cuts = range(1, len(order))
+    ways = (chosen for size in range(len(order)) for chosen in combinations(cuts, size))
+    assert price(found) == min(
+        price([order[a:b] for a, b in pairwise((0, *way, len(order)))]) for way in ways
+    )
+    assert len(like_lengths([7] * 40, cost)) == 1
 
 
 def test_positions_that_are_only_attended_to_count_less() -> None:
