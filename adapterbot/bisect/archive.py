@@ -151,11 +151,12 @@ def named_checkpoints(arguments: Sequence[str], directory: Path) -> tuple[Checkp
                 "does not exist", file=argument, field="checkpoints", fix="correct its path"
             )
         found += sorted(matched, key=lambda path: _by_step(directory / path, path))
-    seen: dict[Path, str] = {}
+    seen: set[Path] = set()
     for path in found:
-        other = seen.setdefault((directory / path).resolve(), path)
-        if other is not path:
+        place = (directory / path).resolve()
+        if place in seen:
             raise named_twice(path)
+        seen.add(place)
     check_count(found, ", ".join(arguments)[:500])
     return told_apart(
         [

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from adapterbot.bisect import Archive, stores
+from adapterbot.bisect import Archive, named_checkpoints, stores
 from adapterbot.bisect.fetched import FetchedDirectories
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.gittree import GitTree
@@ -88,6 +88,14 @@ def test_bad_archives(tmp_path: Path, named: list[str], message: str) -> None:
 def test_an_unknown_store_is_no_fault_of_the_checkpoints(tmp_path: Path) -> None:
     with pytest.raises(OurFailure, match="nosuch"):
         archive(tmp_path).find(["nosuch://bucket/run"])
+
+
+def test_a_checkpoint_of_one_letter_is_no_two(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    for named in (["a", "a"], ["a", "b", "./a"], ["a", "?"]):
+        with pytest.raises(InputError, match="is named twice"):
+            named_checkpoints(named, tmp_path)
 
 
 # ---------------------------------------------------------------- Git
