@@ -51,7 +51,7 @@ class Sides:
         self._python = python
 
     def theirs(self, adapter: Path, **options: Any) -> tuple[dict[str, Any], float]:
-        script = Path(__file__).with_name("lm_eval_side.py")
+        script = Path(__file__).parent / "peer_scripts" / "lm_eval_side.py"
         asked = {"base": str(self.work.base), "adapter": str(adapter), **options}
         asked["folder"] = str(self.work.folder)
         return process([self._python, script, json.dumps(asked)])

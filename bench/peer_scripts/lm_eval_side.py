@@ -1,6 +1,6 @@
 """Run by lm-eval's own Python, never by ours: one adapter, one process, the requests of a folder.
 
-    python bench/lm_eval_side.py '{"base": …, "adapter": …, "folder": …, "weigh": [8], …}'
+    python lm_eval_side.py '{"base": …, "adapter": …, "folder": …, "weigh": [8], …}'
 
 Prints one JSON document: CPU seconds by batch size, and what each request got at the last size.
 `first` bounds how many of the prompts are written to.
