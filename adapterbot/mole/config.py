@@ -46,6 +46,8 @@ class TrainingPlan(Record):
         batch_size: rows of one forward pass.
         gradient_accumulation_steps: passes for one step of the optimiser.
         balance: weight of the load-balance loss, 0 for none.
+        guide: weight, at the start, of the loss that leads a row's tokens to the expert that
+            answers the row best alone; it falls to 0 by the last. 0 for none.
         eval_steps: optimiser steps between two evaluations and checkpoints.
     """
 
@@ -57,6 +59,7 @@ class TrainingPlan(Record):
     warmup_ratio: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     balance: Annotated[float, Field(ge=0.0, le=10.0)] = 0.01
+    guide: Annotated[float, Field(ge=0.0, le=10.0)] = 1.0
     eval_steps: Annotated[int, Field(ge=1)] = 50
 
 
@@ -90,6 +93,7 @@ class _Mole(BaseModel):
     router: Router = Router.PER_LAYER
     adapters: Paths | None = None
     balance: Annotated[float, Field(ge=0.0, le=10.0)] = 0.01
+    guide: Annotated[float, Field(ge=0.0, le=10.0)] = 1.0
 
 
 class _Training(BaseModel):
@@ -209,6 +213,7 @@ def read_config(content: bytes, name: str) -> MixtureConfig:
             warmup_ratio=training.warmup_ratio,
             seed=training.seed or 0,
             balance=mole.balance,
+            guide=mole.guide,
             eval_steps=training.eval_steps,
         ),
     )

@@ -87,6 +87,7 @@ class Mixture:
         self.gate = Gate(config, len(self._layers), width, seed=seed).to(device)
         self._now: dict[int, Routing] = {}
         self._rows: Tensor | None = None
+        self._alone: int | None = None
         self._record: GateRecord | None = None
         self._handles: list[Any] = []
         self._attach(list(experts.values()))
@@ -125,6 +126,15 @@ class Mixture:
             yield
         finally:
             self.select(())
+
+    @contextmanager
+    def alone(self, expert: int) -> Iterator[None]:
+        """Every token goes to one expert inside, whatever the gate says."""
+        self._alone = expert
+        try:
+            yield
+        finally:
+            self._alone = None
 
     @contextmanager
     def recording(self) -> Iterator[GateRecord]:
@@ -194,7 +204,11 @@ class Mixture:
                     return
                 hidden = hidden[self._rows]
             probabilities = self.gate.probabilities(place, hidden.reshape(-1, hidden.shape[-1]))
-            self._now[index] = self.gate.routing(probabilities)
+            if self._alone is None:
+                self._now[index] = self.gate.routing(probabilities)
+            else:
+                one = probabilities.new_ones(len(probabilities), 1)
+                self._now[index] = Routing(torch.full_like(one, self._alone).long(), one)
             if self._record is not None:
                 self._record.add(index, probabilities, self._now[index])
 

@@ -1,6 +1,12 @@
 """Training a gate: base and experts frozen, the loss on answers only, experts kept in use. (torch)
 
     loss = Σ −log p / (answer tokens of the step) + balance · (balance loss, mean over layers)
+         + guide · Σ −log g_best / (answer tokens of the step), mean over layers
+
+The last term leads the way at the start: g_best is the gate's probability of the expert that
+answers the token's row best alone. Without it a token learns only of the top-K experts that it
+happens to be sent to, and never of the one that it should have been sent to. It falls to nothing by
+the last step, so that what the gate ends at is decided by the answers.
 
 The first term is divided by what the whole step holds, not by each pass's own tokens, so that
 splitting a step into passes (gradient accumulation) changes nothing but memory. The second is a
@@ -81,13 +87,16 @@ def fit(
     model.eval().requires_grad_(requires_grad=False)
     gate = mixture.gate.requires_grad_(requires_grad=True)
     optimiser = torch.optim.Adam(gate.parameters(), lr=plan.lr)
+    best = best_alone(model, mixture, train, plan.batch_size, pad=pad) if plan.guide else None
     state = TrainingState.restored(place, gate.weight, optimiser, fingerprint)
     rows = plan.batch_size * plan.gradient_accumulation_steps
     steps = plan.epochs * math.ceil(len(train) / rows)
     for step, batch in _from(state.step, _schedule(len(train), rows, plan), steps):
         for group in optimiser.param_groups:
             group["lr"] = _rate(step, steps, plan)
-        done = _step(model, mixture, [train[at] for at in batch], plan, pad, optimiser)
+        guide = plan.guide * (1.0 - step / steps)
+        led = _Guide(guide, [best[at] for at in batch]) if best and guide else None
+        done = _step(model, mixture, [train[at] for at in batch], plan, pad, optimiser, led)
         state.step = step + 1
         measured = None
         if state.step % plan.eval_steps == 0 or state.step == steps:
@@ -111,9 +120,33 @@ def evaluate(model: Any, examples: Sequence[Example], rows: int, *, pad: int) ->
     by_length = sorted(examples, key=lambda example: example.length)
     for start in range(0, len(by_length), rows):
         part = by_length[start : start + rows]
-        total += float(_nll(model, part, pad)[0])
+        total += float(_nll(model, part, pad)[0].sum())
         count += sum(len(example.answer) for example in part)
     return total / count if count else None
+
+
+@torch.inference_mode()
+def best_alone(
+    model: Any, mixture: Mixture, examples: Sequence[Example], rows: int, *, pad: int
+) -> list[int]:
+    """The expert under which each row's answer is likeliest, every token of it sent there."""
+    found: list[int] = []
+    for start in range(0, len(examples), rows):
+        part = examples[start : start + rows]
+        losses = []
+        for expert in range(len(mixture.names)):
+            with mixture.alone(expert):
+                losses.append(_nll(model, part, pad)[0].sum(dim=1))
+        found += torch.stack(losses).argmin(dim=0).tolist()
+    return found
+
+
+@dataclass(frozen=True)
+class _Guide:
+    """The weight of the guiding loss in a step, and the best expert of each of its rows."""
+
+    weight: float
+    best: Sequence[int]
 
 
 def _step(
@@ -123,6 +156,7 @@ def _step(
     plan: TrainingPlan,
     pad: int,
     optimiser: torch.optim.Optimizer,
+    guide: _Guide | None,
 ) -> tuple[float, float, float]:
     """One step of the optimiser; its loss per token, balance and entropy."""
     tokens = sum(len(example.answer) for example in examples)
@@ -132,10 +166,15 @@ def _step(
     for start in range(0, len(examples), plan.batch_size):
         part = examples[start : start + plan.batch_size]
         with mixture.recording() as record:
-            nll, mask = _nll(model, part, pad)
+            each, mask, answers = _nll(model, part, pad)
+        nll = each.sum()
+        led = nll.new_zeros(())
+        if guide:
+            best = guide.best[start : start + plan.batch_size]
+            led = guide.weight * _led(record.probabilities, answers, best)
         evenness, spread = _gate_figures(record.probabilities, record.routings, mask)
         share = sum(example.length for example in part) / positions
-        (nll / tokens + plan.balance * evenness * share).backward()
+        ((nll + led) / tokens + plan.balance * evenness * share).backward()
         loss += float(nll.detach()) / tokens
         balance += float(evenness.detach()) * share
         entropy += float(spread) * share
@@ -161,8 +200,23 @@ def _gate_figures(
     return torch.stack(balance).mean(), torch.stack(entropy).mean()
 
 
-def _nll(model: Any, examples: Sequence[Example], pad: int) -> tuple[Tensor, Tensor]:
-    """Σ −log p of the answers' tokens, and the mask of real positions (rows, longest)."""
+def _led(probabilities: dict[int, list[Tensor]], answers: Tensor, best: Sequence[int]) -> Tensor:
+    """Σ −log g_best over the positions that write the answers' tokens, mean over the layers.
+
+    Shapes: `answers` (rows, longest − 1), true where an answer's token is written.
+    """
+    rows, at = answers.nonzero(as_tuple=True)
+    wanted = torch.tensor(best, device=rows.device)[rows]
+    found = []
+    for (p,) in probabilities.values():
+        by_row = p.view(len(answers), -1, p.shape[-1])
+        found.append(-by_row[rows, at, wanted].clamp_min(1e-9).log().sum())
+    return torch.stack(found).mean()
+
+
+def _nll(model: Any, examples: Sequence[Example], pad: int) -> tuple[Tensor, Tensor, Tensor]:
+    """−log p of each of the answers' tokens where it is written, 0 elsewhere, (rows, longest − 1);
+    the mask of real positions (rows, longest); and where answers are written, as the first."""
     longest = max(example.length for example in examples)
     ids = torch.full((len(examples), longest), pad)
     mask = torch.zeros(len(examples), longest, dtype=torch.long)
@@ -176,9 +230,9 @@ def _nll(model: Any, examples: Sequence[Example], pad: int) -> tuple[Tensor, Ten
     ids, mask, wanted = ids.to(device), mask.to(device), wanted.to(device)
     logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
     nll = torch.nn.functional.cross_entropy(
-        logits[:, :-1].flatten(0, 1).float(), wanted[:, 1:].flatten(), reduction="sum"
+        logits[:, :-1].flatten(0, 1).float(), wanted[:, 1:].flatten(), reduction="none"
     )
-    return nll, mask
+    return nll.view(len(examples), -1), mask, wanted[:, 1:] != -100
 
 
 def _schedule(count: int, rows: int, plan: TrainingPlan) -> Iterator[list[int]]:

@@ -14,8 +14,8 @@ from adapterbot.errors import InputError
 from adapterbot.mole.config import TrainingPlan
 from adapterbot.mole.examples import Example, encode, split
 from adapterbot.mole.mixture import Mixture
-from adapterbot.mole.train import Progress, evaluate, fit
-from adapterbot.weights import load_adapter
+from adapterbot.mole.train import Progress, best_alone, evaluate, fit
+from adapterbot.weights import attach, load_adapter
 from adapterbot.weights.mixture_config import GateConfig
 from tests.tiny_models import save_adapter, save_base
 
@@ -189,3 +189,32 @@ def test_a_split_is_a_partition() -> None:
     assert len(held) == 5
     assert sorted(map(str, kept + held)) == sorted(map(str, rows))
     assert split(rows, 0.25, seed=1) == (kept, held)
+
+
+def test_each_rows_best_expert_is_the_one_under_which_it_is_likeliest(place: Path) -> None:
+    model, made = mixture(place)
+    rows = examples(12)
+    found = best_alone(model, made, rows, 5, pad=PAD)
+    made.detach()
+    losses = []
+    for expert in range(2):
+        with attach(model, {"it": load_adapter(place / str(expert))}) as attachment:
+            attachment.select("it")
+            losses.append([evaluate(model, [row], 1, pad=PAD) for row in rows])
+    assert found == [int(one > other) for one, other in zip(*losses, strict=True)]
+    assert len(set(found)) == 2, "each is best at something"
+
+
+def test_a_guided_gate_sends_more_of_an_answer_to_its_rows_best_expert(
+    place: Path, tmp_path: Path
+) -> None:
+    rows = examples(24)
+    shares = []
+    for guide in (0.0, 5.0):
+        plan = TrainingPlan(epochs=16, lr=0.05, batch_size=8, balance=0.0, guide=guide)
+        made, _ = train(place, tmp_path / str(guide), plan)
+        best = best_alone(made._model, made, rows, 8, pad=PAD)
+        written = [made.shares(row.prompt, row.answer) for row in rows]
+        share = sum(each[expert] for each, expert in zip(written, best, strict=True))
+        shares.append(share / sum(map(sum, written)))
+    assert shares[1] > shares[0] + 0.05

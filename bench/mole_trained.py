@@ -1,0 +1,223 @@
+"""A mixture that is trained: four task adapters on the tiny example's base, a gate over them by
+`adapterbot mole train`, and what comes of it beside every adapter alone.
+
+    python -m bench mole_trained
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model
+
+from adapterbot.commands.mole import TrainOptions
+from adapterbot.commands.mole import train as train_gate
+from adapterbot.eval.engine import Engine
+from adapterbot.eval.settings import EngineSettings
+from adapterbot.eval.suite import Task, load_suite
+from adapterbot.mole.artifact import MixtureFiles, read_mixture_dir
+from adapterbot.tree import WorkTree
+from bench.figures import Figure
+
+TINY = Path(__file__).resolve().parent.parent / "examples" / "tiny"
+sys.path.insert(0, str(TINY))
+
+import dates  # noqa: E402
+import train  # noqa: E402
+
+# What is asked under each instruction; each adapter learns one of them and no other.
+INSTRUCTIONS = {
+    "iso": "ISO date:",
+    "month": "Month name:",
+    "us": "US date:",
+    "sender": "Sender:",
+}
+SENDERS = {"eu": "Rechnung", "us": "Invoice", "iso": "Issued"}
+ADAPTER_ROWS, ADAPTER_STEPS, GATE_ROWS, HELD_OUT = 1600, 400, 200, 100
+SUITE_TASK = """\
+  - name: {task}
+    data: {task}.jsonl
+    scorer: exact
+    margin: 0.02
+    generation: {{max_new_tokens: 16, stop: ["\\n"]}}
+"""
+SOUP = """\
+base: {base}
+task: moe_lora_routing
+data: {{train: gate.jsonl, val_split: 0.1, max_length: 64}}
+training:
+  mole: {{num_task_adapters: 4, top_k: 2, balance: {balance}}}
+  mole_task_adapters: [./iso, ./month, ./us, ./sender]
+  lr: 0.01
+  epochs: 8
+  batch_size: 32
+output: ./{output}
+"""
+
+
+def row(task: str, rng: random.Random) -> tuple[str, str]:
+    """What is written, and what is to be answered."""
+    slice_ = rng.choice(dates.SLICES)
+    sample = dates.draw(rng, slice_)
+    return sample.text, {
+        "iso": f"{sample.date:%Y-%m-%d}",
+        "month": f"{sample.date:%B}",
+        "us": f"{sample.date:%m/%d/%y} (US)",
+        "sender": SENDERS[slice_],
+    }[task]
+
+
+def rows(task: str, seed: str, count: int) -> list[dict[str, str]]:
+    """Rows of one task in Soup's alpaca format."""
+    rng = random.Random(f"{seed} {task}")
+    return [
+        {"instruction": INSTRUCTIONS[task], "input": text, "output": answer}
+        for text, answer in (row(task, rng) for _ in range(count))
+    ]
+
+
+def write_rows(path: Path, content: Sequence[dict[str, str]]) -> None:
+    path.write_text("".join(f"{json.dumps(one, ensure_ascii=False)}\n" for one in content))
+
+
+def train_adapter(task: str, place: Path) -> None:
+    """One task's adapter. The first layer is left alone: its gate would see a token and no more."""
+    base, tokenizer = train.load_base(TINY / "base")
+    torch.manual_seed(1)
+    config = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=8,
+        lora_alpha=16,
+        target_modules=list(train.Recipe().target_modules),
+        layers_to_transform=[1, 2, 3],
+        base_model_name_or_path="base",
+    )
+    model = get_peft_model(base, config)
+    pairs = [
+        (dates.prompt(one["instruction"], one["input"]), one["output"])
+        for one in rows(task, "train", ADAPTER_ROWS)
+    ]
+    rates = [
+        5e-3 * 0.5 * (1 + math.cos(math.pi * step / ADAPTER_STEPS)) for step in range(ADAPTER_STEPS)
+    ]
+    train.fit(model, tokenizer, train.batches(pairs, 32, random.Random(1)), rates)
+    train.save_adapter(model, place / task)
+    train.log(f"adapter {task}")
+
+
+def train_mixture(place: Path, output: str, balance: float) -> tuple[MixtureFiles, float, float]:
+    """A mixture over the adapters in `place`; its last balance, and its held-out loss."""
+    config = place / f"{output}.yaml"
+    config.write_text(SOUP.format(base=TINY / "base", balance=balance, output=output))
+    seen: list[Any] = []
+    done = train_gate(TrainOptions(config, device="cpu"), seen.append)
+    train.log(f"gate {output}: held-out loss {done.loss:.4f}")
+    last = seen[-10:]
+    even = sum(progress.balance for progress in last) / len(last)
+    return read_mixture_dir(place / output), even, done.loss
+
+
+def write_suite(place: Path) -> tuple[Task, ...]:
+    """Held-out rows of every task."""
+    for task in INSTRUCTIONS:
+        asked = [
+            {
+                "id": f"{task}-{number:03}",
+                "prompt": dates.prompt(one["instruction"], one["input"]),
+                "expected": one["output"],
+            }
+            for number, one in enumerate(rows(task, "held out", HELD_OUT))
+        ]
+        write_rows(place / f"{task}.jsonl", asked)
+    text = "".join(SUITE_TASK.format(task=task) for task in INSTRUCTIONS)
+    (place / "suite.yaml").write_text(f"version: 1\ntasks:\n{text}")
+    return load_suite(WorkTree(place), "suite.yaml").tasks
+
+
+def measure() -> list[Figure]:
+    """Adapters, two gates (with the balance loss and without), and how they answer."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        for task in INSTRUCTIONS:
+            train_adapter(task, place)
+        write_rows(
+            place / "gate.jsonl",
+            [one for task in INSTRUCTIONS for one in rows(task, "gate", GATE_ROWS)],
+        )
+        tasks = write_suite(place)
+        mixture, even, loss = train_mixture(place, "even", 0.01)
+        _, uneven, uneven_loss = train_mixture(place, "uneven", 0.0)
+        with Engine(TINY / "base", EngineSettings(device="cpu", dtype="float32")) as engine:
+            return _figures(engine, tasks, place, mixture, (even, loss), (uneven, uneven_loss))
+
+
+def _figures(
+    engine: Engine,
+    tasks: Sequence[Task],
+    place: Path,
+    mixture: MixtureFiles,
+    on: tuple[float, float],
+    off: tuple[float, float],
+) -> list[Figure]:
+    alone: dict[str, dict[str, float]] = {}
+    for name in INSTRUCTIONS:
+        results = engine.evaluate(tasks, place / name)
+        alone[name] = {one.task: _right(one) for one in results}
+    results = engine.evaluate(tasks, mixture)
+    mixed = {one.task: _right(one) for one in results}
+    shares = {}
+    for task, result in zip(tasks, results, strict=True):
+        samples = {sample.id: sample for sample in task.samples}
+        answered = [(samples[one.sample_id], one.output) for one in result.samples]
+        found = dict(zip(mixture.names, engine.shares(mixture, answered), strict=True))
+        shares[task.name] = found[task.name]
+    mean = {name: sum(right.values()) / len(right) for name, right in alone.items()}
+    best = max(mean, key=mean.__getitem__)
+    ours = sum(mixed.values()) / len(mixed)
+    worst = min(INSTRUCTIONS, key=lambda task: mixed[task] - alone[task][task])
+    least = min(shares, key=shares.__getitem__)
+    setting = f"examples/tiny, 4 tasks × {HELD_OUT} held-out prompts, exact match, N 4, top 2"
+    each = ", ".join(f"{task} {right:.0%}" for task, right in mixed.items())
+    routed = ", ".join(f"{task} {share:.1%}" for task, share in shares.items())
+    return [
+        Figure(
+            name="MoLE trained: wrong answers, all tasks, against the best single adapter",
+            setting=setting,
+            ours=f"{1 - ours:.1%} ({each} right)",
+            other=f"{best} {1 - mean[best]:.1%}",
+            ratio=(1 - ours) / (1 - mean[best]),
+        ),
+        Figure(
+            name="MoLE trained: on a task against its specialist, the worst of the four",
+            setting=setting,
+            ours=f"{worst}: {mixed[worst]:.0%} right",
+            other=f"{alone[worst][worst]:.0%} right (target within 2 points)",
+            ratio=alone[worst][worst] / mixed[worst],
+        ),
+        Figure(
+            name="MoLE trained: share of a task's answer tokens that went to its expert, the least",
+            setting=f"{setting}; {routed}",
+            ours=f"{least}: {shares[least]:.1%}",
+            other="target ≥ 90 %",
+            ratio=0.9 / shares[least],
+        ),
+        Figure(
+            name="MoLE trained: balance loss on against off (1 is even, 4 is one expert for all)",
+            setting=f"{setting}; mean of the last 10 steps, prompts included",
+            ours=f"{on[0]:.3f}, held-out loss {on[1]:.4f}",
+            other=f"{off[0]:.3f}, held-out loss {off[1]:.4f}",
+            ratio=on[0] / off[0],
+        ),
+    ]
+
+
+def _right(result: Any) -> float:
+    return sum(sample.score for sample in result.samples) / len(result.samples)
