@@ -24,6 +24,7 @@ from adapterbot.eval.engine import Engine
 from adapterbot.eval.settings import EngineSettings
 from adapterbot.eval.suite import Task, load_suite
 from adapterbot.mole.artifact import MixtureFiles, read_mixture_dir
+from adapterbot.records import TaskResult
 from adapterbot.tree import WorkTree
 from bench.figures import Figure
 
@@ -219,5 +220,5 @@ def _figures(
     ]
 
 
-def _right(result: Any) -> float:
-    return sum(sample.score for sample in result.samples) / len(result.samples)
+def _right(result: TaskResult) -> float:
+    return sum(sample.score or 0.0 for sample in result.samples) / len(result.samples)
