@@ -42,10 +42,13 @@ class Remote:
 
     def environment(self) -> dict[str, str]:
         """Of every git process that we start."""
-        settings = dict(_FILTER)
+        settings = list(_FILTER.items())
         if self.url.startswith(("http://", "https://")):
             basic = base64.b64encode(f"x-access-token:{self.token}".encode()).decode()
-            settings[f"http.{self.url}.extraheader"] = f"Authorization: Basic {basic}"
+            header = f"http.{self.url}.extraheader"
+            # Emptied first: GitHub refuses a request that also bears what actions/checkout left in
+            # the machine's or the repository's configuration.
+            settings += [(header, ""), (header, f"Authorization: Basic {basic}")]
         mail = f"{self.author}@users.noreply.github.com"
         return {
             **{name: value for name, value in os.environ.items() if not name.startswith("GIT_")},
@@ -60,8 +63,8 @@ class Remote:
         }
 
 
-def _configuration(settings: Mapping[str, str]) -> dict[str, str]:
-    numbered = list(enumerate(settings.items()))
+def _configuration(settings: Sequence[tuple[str, str]]) -> dict[str, str]:
+    numbered = list(enumerate(settings))
     return {
         "GIT_CONFIG_COUNT": str(len(numbered)),
         **{f"GIT_CONFIG_KEY_{i}": name for i, (name, _) in numbered},
@@ -82,7 +85,7 @@ def tracked(attributes: Mapping[str, bytes], paths: Sequence[str]) -> frozenset[
         for path, content in attributes.items():
             (root / path).parent.mkdir(parents=True, exist_ok=True)
             (root / path).write_bytes(content)
-        environment = {**os.environ, **_configuration({"core.fsmonitor": "false"})}
+        environment = {**os.environ, **_configuration([("core.fsmonitor", "false")])}
         _git(root, environment, "init", "-q", "--template=")
         told = _git(root, environment, "check-attr", "-z", "filter", "--", *paths).split("\0")
     return frozenset(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -577,6 +579,40 @@ def test_the_token_is_in_no_argument_url_or_repr() -> None:
     assert "s3cret" not in repr(remote) + remote.url
     values = [v for k, v in remote.environment().items() if k.startswith("GIT_CONFIG_VALUE")]
     assert any(value.startswith("Authorization: Basic ") for value in values)
+
+
+def test_one_token_is_sent_where_a_checkout_left_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GitHub refuses a request with two Authorization headers."""
+    from adapterbot.gh.lfs import Remote
+
+    sent: list[list[str]] = []
+
+    class Listening(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            sent.append(self.headers.get_all("Authorization") or [])
+            self.send_error(404)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Listening) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        host = f"http://127.0.0.1:{server.server_port}/"
+        monkeypatch.setenv("HOME", str(tmp_path))
+        git(tmp_path, "config", "--global", f"http.{host}.extraheader", "Authorization: Basic b2xk")
+        remote = Remote(f"{host}octo/adapters.git", "new")
+        subprocess.run(
+            ["git", "ls-remote", remote.url],
+            env=remote.environment(),
+            capture_output=True,
+            check=False,
+        )
+        server.shutdown()
+    basic = base64.b64encode(b"x-access-token:new").decode()
+    assert sent
+    assert sent[0] == [f"Basic {basic}"]
 
 
 # ---------------------------------------------------------------- hostile names
