@@ -1,10 +1,33 @@
-"""Importing what lives until the process ends."""
+"""Imports of what not everybody has installed, and of what lives until the process ends."""
 
 from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from adapterbot.errors import OurFailure
+
+
+@contextmanager
+def extras(names: str, purpose: str) -> Iterator[None]:
+    """For imports of packages that only extras of ours install.
+
+    Args:
+        names: of the extras, with commas between.
+        purpose: what the packages are for: "merging", "banks".
+
+    Raises:
+        OurFailure: a package is missing, or does not load.
+    """
+    try:
+        yield
+    except (ImportError, OSError) as error:  # OSError: a shared library that does not load
+        doctor = "; `adapterbot doctor` tells more" if "eval" in names.split(",") else ""
+        raise OurFailure(
+            f"the packages for {purpose} do not load: {error}",
+            fix=f"pip install 'adapterbot[{names}]'{doctor}",
+        ) from error
 
 
 @contextmanager

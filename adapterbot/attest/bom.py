@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from adapterbot.errors import OurFailure
+from adapterbot.importing import extras
 from adapterbot.lock.schema import Lock
 from adapterbot.records import AdapterReport
 
@@ -31,16 +31,11 @@ def bill(
     Raises:
         OurFailure: the library is not installed.
     """
-    try:
+    with extras("attest", "attesting"):
         from cyclonedx.model import HashAlgorithm, HashType
         from cyclonedx.model.bom import Bom
         from cyclonedx.model.component import Component, ComponentType
         from cyclonedx.output.json import JsonV1Dot6
-    except ImportError as error:
-        raise OurFailure(
-            f"the packages for attesting do not load: {error}",
-            fix="pip install 'adapterbot[attest]'",
-        ) from error
 
     def hashed(digest: str) -> list[HashType]:
         return [HashType(alg=HashAlgorithm.SHA_256, content=digest)]

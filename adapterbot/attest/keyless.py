@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from adapterbot.attest.envelope import NotAttested
 from adapterbot.errors import InputError, OurFailure
+from adapterbot.importing import extras
 
 
 def sign(payload: bytes) -> bytes:
@@ -16,13 +17,11 @@ def sign(payload: bytes) -> bytes:
         InputError: no OIDC token is to be had here.
         OurFailure: sigstore is not installed, or the instance did not answer.
     """
-    try:
+    with extras("keyless", "signing without a key"):
         from sigstore.dsse import Statement
         from sigstore.models import ClientTrustConfig
         from sigstore.oidc import IdentityToken, detect_credential
         from sigstore.sign import SigningContext
-    except ImportError as error:
-        raise _not_installed(error) from error
     token = detect_credential()
     if token is None:
         raise InputError(
@@ -52,13 +51,11 @@ def opened(content: bytes, *, identity: str, issuer: str, file: str) -> bytes:
         NotAttested: somebody else signed, or nobody.
         OurFailure: sigstore is not installed, or the instance did not answer.
     """
-    try:
+    with extras("keyless", "signing without a key"):
         from sigstore.errors import VerificationError
         from sigstore.models import Bundle, InvalidBundle
         from sigstore.verify import Verifier
         from sigstore.verify.policy import Identity
-    except ImportError as error:
-        raise _not_installed(error) from error
     try:
         bundle = Bundle.from_json(content)
     except (InvalidBundle, ValueError) as error:
@@ -76,10 +73,3 @@ def opened(content: bytes, *, identity: str, issuer: str, file: str) -> bytes:
             fix="name the workflow that signs, or sign again",
         ) from error
     return payload
-
-
-def _not_installed(error: ImportError) -> OurFailure:
-    return OurFailure(
-        f"the packages for signing without a key do not load: {error}",
-        fix="pip install 'adapterbot[keyless]'",
-    )

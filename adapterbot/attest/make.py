@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from adapterbot.attest.statement import BUILD_TYPE, PREDICATE_TYPE
-from adapterbot.errors import OurFailure
+from adapterbot.importing import extras
 from adapterbot.lock.schema import Lock
 
 
@@ -44,15 +44,10 @@ def statement(claim: Claim) -> bytes:
     Raises:
         OurFailure: the libraries are not installed.
     """
-    try:
+    with extras("attest", "attesting"):
         from google.protobuf.json_format import MessageToDict
         from in_toto_attestation.v1.resource_descriptor import ResourceDescriptor
         from in_toto_attestation.v1.statement import Statement
-    except ImportError as error:
-        raise OurFailure(
-            f"the packages for attesting do not load: {error}",
-            fix="pip install 'adapterbot[attest]'",
-        ) from error
     subjects = [
         ResourceDescriptor(name=name, digest={"sha256": digest}).pb
         for name, digest in sorted(claim.subjects.items())

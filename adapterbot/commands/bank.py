@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adapterbot import jsonl
-from adapterbot.commands.bank_opened import engine_missing, opened_to_write
+from adapterbot.commands.bank_opened import opened_to_write
 from adapterbot.commands.bank_show import BankSummary, summary
 from adapterbot.errors import InputError
+from adapterbot.importing import extras
 from adapterbot.records import Line, Record
 from adapterbot.records.base import Count
 
@@ -82,12 +83,10 @@ def create(
     Raises:
         InputError: there is one already, or the base has no such modules.
     """
-    try:
+    with extras("bank", "banks"):
         from adapterbot.bank import shared, writer
         from adapterbot.bank.base import modules_of
         from adapterbot.bank.manifest import Manifest, SoupLayout, VeraLayout
-    except ImportError as error:
-        raise engine_missing(error) from error
     if path.exists() and any(path.iterdir() if path.is_dir() else [path]):
         raise InputError("exists already", file=str(path), fix="name another place, or remove it")
     if dimension is not None:
@@ -201,10 +200,8 @@ def verify(path: Path) -> Verified:
     Raises:
         InputError: it is not a bank.
     """
-    try:
+    with extras("bank", "banks"):
         from adapterbot.bank import verify as walk
-    except ImportError as error:
-        raise engine_missing(error) from error
     findings = list(walk.verify(path))
     manifest = _manifest(path)
     if manifest.shared.origin == "file":

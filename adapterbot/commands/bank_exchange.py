@@ -10,7 +10,8 @@ from adapterbot.commands.bank import BATCH_BYTES, Written
 from adapterbot.commands.bank_opened import opened as opened_to_read
 from adapterbot.commands.bank_opened import opened_to_write
 from adapterbot.commands.bank_show import BankSummary, summary
-from adapterbot.errors import InputError, OurFailure
+from adapterbot.errors import InputError
+from adapterbot.importing import extras
 
 if TYPE_CHECKING:
     from adapterbot.bank.codec import Rows
@@ -41,14 +42,9 @@ def import_(
     Raises:
         InputError: a source is broken, or of another kind than the bank.
     """
-    try:
+    with extras("bank,eval", "banks"):
         import adapterbot.bank.shared
         import adapterbot.bank.writer  # noqa: F401
-    except ImportError as error:
-        raise OurFailure(
-            f"the packages for banks do not load: {error}",
-            fix="pip install 'adapterbot[bank,eval]'",
-        ) from error
     for source in sources:
         user, file = _named(source)
         if file.is_dir():

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from adapterbot import jsonl
 from adapterbot.commands.bank_opened import opened_to_write
-from adapterbot.errors import InputError, OurFailure
+from adapterbot.errors import InputError
+from adapterbot.importing import extras
 from adapterbot.records import Line, Record
 from adapterbot.records.base import Count, Finite
 
@@ -71,16 +72,11 @@ def fit(
         InputError: a row cannot be learnt from, or the bank does not fit the model.
         OurFailure: what it takes is not installed.
     """
-    try:
+    with extras("bank,eval", "fitting"):
         from adapterbot.bank import fit as fitting
         from adapterbot.bank import shared
         from adapterbot.eval.base_model import load_base
         from adapterbot.eval.settings import EngineSettings
-    except ImportError as error:
-        raise OurFailure(
-            f"the packages for fitting do not load: {error}",
-            fix="pip install 'adapterbot[bank,eval]'",
-        ) from error
     texts = read_users(users)
     with opened_to_write(path) as bank:
         model = load_base(base or bank.manifest.base_model, EngineSettings(device=device or "auto"))

@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adapterbot.commands.bank_opened import engine_missing, opened
+from adapterbot.commands.bank_opened import opened
 from adapterbot.errors import InputError
+from adapterbot.importing import extras
 from adapterbot.records import Line, Record
 from adapterbot.records.base import Count
 
@@ -128,11 +129,9 @@ def size(count: int, *, path: Path | None, dimension: int | None, dtype: Dtype) 
             "names neither a bank nor a dimension", field="--dimension", fix="name one"
         )
     soup = estimate_bank_size(count, dimension)
-    try:
+    with extras("bank", "banks"):
         from adapterbot.bank.codec import Codec
         from adapterbot.bank.manifest import Generated, Manifest, SoupLayout
-    except ImportError as error:
-        raise engine_missing(error) from error
     manifest = Manifest(
         name="size",
         base_model="any",

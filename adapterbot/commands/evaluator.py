@@ -9,10 +9,10 @@ from pathlib import Path
 
 from adapterbot.config import Config, Server
 from adapterbot.console import tame_library_logs
-from adapterbot.errors import InputError, OurFailure
+from adapterbot.errors import InputError
 from adapterbot.eval.library import import_library
 from adapterbot.eval.settings import EngineSettings, engine_settings
-from adapterbot.importing import for_good
+from adapterbot.importing import extras, for_good
 from adapterbot.pipeline import EvaluatorFor
 from adapterbot.yamlfile import YamlFile, validate
 
@@ -85,15 +85,10 @@ def engine(
 
 def _remote(server: Server, environment: Mapping[str, str]) -> Callable[[], EvaluatorFor]:
     def imported() -> EvaluatorFor:
-        try:
+        with extras("remote", "evaluating on a server"):
             from adapterbot.eval.cache import ScoreCache
             from adapterbot.eval.evaluation import Evaluation
             from adapterbot.eval.remote import ServerModel
-        except ImportError as error:
-            raise OurFailure(
-                f"the packages for evaluating on a server do not load: {error}",
-                fix="pip install 'adapterbot[remote]'",
-            ) from error
         key = environment.get("ADAPTERBOT_SERVER_KEY") or None
         # Without a revision nobody knows whether the server still runs what it ran yesterday.
         cache = ScoreCache(cache_directory(environment) if server.revision else None)
@@ -106,15 +101,10 @@ def _cluster(
     settings: EngineSettings, environment: Mapping[str, str], address: str
 ) -> Callable[[], EvaluatorFor]:
     def imported() -> EvaluatorFor:
-        try:
+        with extras("eval,ray", "evaluating on a cluster"):
             from adapterbot.eval.cache import ScoreCache
             from adapterbot.eval.cluster import ClusterModel
             from adapterbot.eval.evaluation import Evaluation
-        except (ImportError, OSError) as error:
-            raise OurFailure(
-                f"the packages for evaluating on a cluster do not load: {error}",
-                fix="pip install 'adapterbot[eval,ray]'",
-            ) from error
         tame_library_logs()
         cache = ScoreCache(cache_directory(environment))
         return lambda base: Evaluation(ClusterModel(base, settings, address), cache=cache)
@@ -141,13 +131,7 @@ def import_engine() -> None:
     Raises:
         OurFailure: a package is not installed.
     """
-    try:
-        with for_good():
-            import_library()
-            importlib.import_module("adapterbot.eval.engine")
-    except (ImportError, OSError) as error:
-        raise OurFailure(
-            f"the packages for evaluating do not load: {error}",
-            fix="pip install 'adapterbot[eval]'; `adapterbot doctor` tells more",
-        ) from error
+    with extras("eval", "evaluating"), for_good():
+        import_library()
+        importlib.import_module("adapterbot.eval.engine")
     tame_library_logs()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from adapterbot.errors import OurFailure
+from adapterbot.importing import extras
 from adapterbot.records.inspection import AdapterDiff, ScanReport
 
 
@@ -15,11 +15,9 @@ def diff(a: Path, b: Path) -> AdapterDiff:
         InputError: one of them is not a plain LoRA adapter, or they have different bases.
         OurFailure: torch is not installed.
     """
-    try:
+    with extras("eval", "reading weights"):
         from adapterbot.weights.adapter import open_adapter
         from adapterbot.weights.inspection import compare
-    except ImportError as error:
-        raise _lacking(error) from error
     return compare(open_adapter(a), open_adapter(b))
 
 
@@ -30,15 +28,6 @@ def scan(adapter: Path, base: str | None) -> ScanReport:
         InputError: there is no such directory.
         OurFailure: torch is not installed.
     """
-    try:
+    with extras("eval", "reading weights"):
         from adapterbot.weights.inspection import scan as look
-    except ImportError as error:
-        raise _lacking(error) from error
     return look(adapter, base=base)
-
-
-def _lacking(error: ImportError) -> OurFailure:
-    return OurFailure(
-        f"the packages for reading weights do not load: {error}",
-        fix="pip install 'adapterbot[eval]'; `adapterbot doctor` tells more",
-    )

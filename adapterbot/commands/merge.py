@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from adapterbot import __version__
 from adapterbot.atomic import write_text
 from adapterbot.errors import InputError, OurFailure
+from adapterbot.importing import extras
 from adapterbot.merge import checkpoint
 from adapterbot.merge.names import Search, Strategy
 from adapterbot.records import EngineSettings
@@ -135,13 +136,11 @@ def _combined(
     inputs: tuple[MergeInput, ...],
     stages: Stages,
 ) -> MergeRecord:
-    try:
+    with extras("eval", "merging"):
         from adapterbot.merge.expression import parse_expression
         from adapterbot.merge.strategies import SPARSE, Merger, check
         from adapterbot.weights.adapter import open_adapter
         from adapterbot.weights.merging import merge_with
-    except ImportError as error:
-        raise _lacking(error) from error
 
     strategy = options.strategy
     names = [one.path.resolve().name for one in files]
@@ -317,10 +316,3 @@ def _write(
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return written
-
-
-def _lacking(error: ImportError) -> OurFailure:
-    return OurFailure(
-        f"the packages for merging do not load: {error}",
-        fix="pip install 'adapterbot[eval]'; `adapterbot doctor` tells more",
-    )

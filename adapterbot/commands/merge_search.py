@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from adapterbot.errors import AdapterbotError, InputError, OurFailure
+from adapterbot.errors import AdapterbotError, InputError
 from adapterbot.eval.base_model import load_base
 from adapterbot.eval.blends import BlendedModel
 from adapterbot.eval.evaluation import Evaluation
 from adapterbot.eval.settings import EngineSettings
 from adapterbot.eval.suite import Suite, Task
+from adapterbot.importing import extras
 from adapterbot.merge.driver import Driver, Outcome, Plan
 from adapterbot.merge.items import Items, items_of
 from adapterbot.merge.names import Search
@@ -248,13 +249,8 @@ def _on_cluster(
     groups: Sequence[Sequence[int]],
     tasks: Sequence[Task],
 ) -> ClusterScores:
-    try:
+    with extras("eval,ray", "evaluating on a cluster"):
         from adapterbot.commands.merge_cluster import ClusterScores
-    except (ImportError, OSError) as error:
-        raise OurFailure(
-            f"the packages for evaluating on a cluster do not load: {error}",
-            fix="pip install 'adapterbot[eval,ray]'",
-        ) from error
     files = [adapter.files for adapter in adapters]
     return ClusterScores(base, settings, files, groups, tasks, address)
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adapterbot.errors import InputError, OurFailure
+from adapterbot.errors import InputError
+from adapterbot.importing import extras
 from adapterbot.mole.artifact import MixtureFiles, read_mixture_dir
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def build(options: ServeOptions) -> FastAPI:
         InputError: base, bank or a mixture cannot be used, or they do not fit.
         OurFailure: what it takes is not installed.
     """
-    try:
+    with extras("serve,bank,eval", "serving"):
         from adapterbot.bank.serve.app import Service, application
         from adapterbot.bank.serve.live import Live
         from adapterbot.bank.serve.metrics import Metrics
@@ -69,11 +70,6 @@ def build(options: ServeOptions) -> FastAPI:
         from adapterbot.eval.base_model import load_base
         from adapterbot.eval.sampling import Choice, next_tokens
         from adapterbot.eval.settings import EngineSettings
-    except ImportError as error:
-        raise OurFailure(
-            f"the packages for serving do not load: {error}",
-            fix="pip install 'adapterbot[serve,bank,eval]'",
-        ) from error
     if options.slots < options.rows:
         raise InputError(
             f"{options.slots} is fewer than the {options.rows} rows of a batch",

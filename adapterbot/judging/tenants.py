@@ -20,8 +20,8 @@ import numpy as np
 from adapterbot import delta
 from adapterbot.bank.portable import Portable, read_portable
 from adapterbot.config import AdapterConfig
-from adapterbot.errors import OurFailure
 from adapterbot.eval.suite import Task
+from adapterbot.importing import extras
 from adapterbot.judging.early import Measured
 from adapterbot.probing.evaluator import Evaluator, corpora, evaluate_both
 from adapterbot.records import AdapterRef, TaskResult
@@ -74,13 +74,8 @@ class Change:
             InputError: a row cannot be used, or does not fit the base model.
             OurFailure: what makes adapters of rows is not installed.
         """
-        try:
+        with extras("bank,eval", "banks"):
             from adapterbot.bank.source import PortableSource
-        except ImportError as error:
-            raise OurFailure(
-                f"the packages for banks do not load: {error}",
-                fix="pip install 'adapterbot[bank,eval]'",
-            ) from error
         old = PortableSource(self.before) if self.before else None
         new = PortableSource(self.after)
         known = set(self.before.users) if self.before else set()

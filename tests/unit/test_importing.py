@@ -1,72 +1,33 @@
-"""What a gate imports, and that it imports no more: each second before the first sample is one in
-which a GPU waits."""
+"""What somebody reads who lacks the packages of an extra."""
 
 from __future__ import annotations
 
-import gc
-import subprocess
-import sys
+import importlib
 
 import pytest
 
-from adapterbot.importing import for_good
+from adapterbot.errors import OurFailure
+from adapterbot.importing import extras
 
 
-def python(code: str) -> str:
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        ("bank", "pip install 'adapterbot[bank]'"),
+        ("eval,ray", "pip install 'adapterbot[eval,ray]'; `adapterbot doctor` tells more"),
+    ],
+)
+def test_a_missing_package_is_named_with_the_extra_that_has_it(names, told):
+    with pytest.raises(OurFailure) as caught, extras(names, "juggling"):
+        importlib.import_module("clubs_and_rings")
+    assert "packages for juggling do not load: No module named 'clubs_and_rings'" in str(
+        caught.value
+    )
+    assert caught.value.fix == told
 
 
-def test_a_gate_begins_without_what_few_gates_use():
-    rare = {
-        "adapterbot.bank",
-        "adapterbot.bisect",
-        "adapterbot.merge",
-        "adapterbot.mole",
-        "adapterbot.eval.remote",
-        "adapterbot.eval.cluster",
-        "github",
-        "requests",
-        "scipy",
-        "torch",
-        "transformers",
-    }
-    code = f"import sys, adapterbot.commands.gate; print(sorted({rare} & set(sys.modules)))"
-    assert python(code) == "[]"
-
-
-def test_what_the_package_of_models_is_told_is_what_it_would_have_read():
-    code = """
-import transformers
-from pathlib import Path
-from transformers.utils import import_utils
-read = import_utils.define_import_structure
-from adapterbot.eval.library import import_library
-import_library()
-package = str(Path(transformers.__file__).parent / "models" / "__init__.py")
-told, so_far = import_utils.define_import_structure(package), read.cache_info().misses
-assert told == read(package) and len(told) > 3
-assert read.cache_info().misses == so_far + 1, "it was read after all"
-other = str(Path(package).parent / "auto" / "__init__.py")
-assert import_utils.define_import_structure(other) == read(other)
-assert transformers.AutoModelForCausalLM and transformers.models.llama.LlamaConfig
-"""
-    python(code)
-
-
-@pytest.mark.parametrize("fails", [False, True])
-def test_the_collector_is_left_as_it_was(fails):
-    def imports() -> None:
-        with for_good():
-            assert not gc.isenabled()
-            if fails:
-                raise ImportError
-
-    if fails:
-        with pytest.raises(ImportError):
-            imports()
-    else:
-        imports()
-    assert gc.isenabled()
-    gc.unfreeze()
+def test_a_library_that_does_not_load_is_no_crash_and_a_bug_is_none_of_ours_to_hide():
+    with pytest.raises(OurFailure, match="libcuda"), extras("eval", "evaluating"):
+        raise OSError("libcuda.so.1: cannot open shared object file")
+    with pytest.raises(ValueError, match="ours"), extras("eval", "evaluating"):
+        raise ValueError("ours")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from adapterbot.errors import OurFailure
 from adapterbot.eval.answers import Answer, Sample, Scored
 from adapterbot.eval.scorers.base import CorpusScorer, needs_expected
+from adapterbot.importing import extras
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,10 +56,6 @@ class Bleu(CorpusScorer):
 
 @lru_cache(maxsize=8)
 def _metric(tokenize: str, lowercase: bool) -> BLEU:
-    try:
+    with extras("eval", "scoring"):
         from sacrebleu.metrics.bleu import BLEU
-    except ModuleNotFoundError as error:
-        raise OurFailure(
-            "the package `sacrebleu` is not installed", fix="pip install 'adapterbot[eval]'"
-        ) from error
     return BLEU(tokenize=tokenize, lowercase=lowercase, effective_order=True)

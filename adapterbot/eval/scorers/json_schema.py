@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field, JsonValue, PrivateAttr, WithJsonSchema, field_validator
 
-from adapterbot.errors import InputError, OurFailure
+from adapterbot.errors import InputError
 from adapterbot.eval.answers import Answer, Sample, Scored
 from adapterbot.eval.scorers.base import RIGHT, WRONG, Files, Scorer
 from adapterbot.eval.scorers.json_text import json_of
 from adapterbot.eval.scorers.patterns import PatternTimeout, matches
+from adapterbot.importing import extras
 from adapterbot.strict_json import parse_json
 
 if TYPE_CHECKING:
@@ -84,13 +85,9 @@ def build(schema: Schema) -> Validator:
     Raises:
         ValueError: it is not a JSON Schema.
     """
-    try:
+    with extras("eval", "scoring"):
         import jsonschema
         from referencing import Registry
-    except ModuleNotFoundError as error:
-        raise OurFailure(
-            "the package `jsonschema` is not installed", fix="pip install 'adapterbot[eval]'"
-        ) from error
     known: Any = jsonschema.validators.validator_for(schema, jsonschema.Draft202012Validator)
     try:
         known.check_schema(schema)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from adapterbot.errors import OurFailure
+from adapterbot.importing import extras
 
 if TYPE_CHECKING:
     import regex
@@ -30,12 +30,8 @@ def compiled(pattern: str, ignore_case: bool = False) -> regex.Pattern[str]:
         PatternError: it is not a regular expression, or too long.
         OurFailure: the `regex` package is not installed.
     """
-    try:
+    with extras("eval", "scoring"):
         import regex
-    except ModuleNotFoundError as error:
-        raise OurFailure(
-            "the package `regex` is not installed", fix="pip install 'adapterbot[eval]'"
-        ) from error
     if len(pattern) > PATTERN_LIMIT:
         raise PatternError(f"pattern has more than {PATTERN_LIMIT} characters")
     try:

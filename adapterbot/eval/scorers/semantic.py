@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import JsonValue, PrivateAttr
 
-from adapterbot.errors import InputError, OurFailure
+from adapterbot.errors import InputError
 from adapterbot.eval.answers import Answer, Sample, Scored
 from adapterbot.eval.scorers.base import Files, Scorer, needs_expected
+from adapterbot.importing import extras
 from adapterbot.records import ScoreKind
 
 if TYPE_CHECKING:
@@ -93,13 +94,9 @@ class Semantic(Scorer):
 
 
 def _load(model: str, device: str) -> tuple[Any, Any]:
-    try:
+    with extras("eval", "scoring"):
         from safetensors import SafetensorError
         from transformers import AutoModel, AutoTokenizer
-    except ModuleNotFoundError as error:
-        raise OurFailure(
-            "the package `transformers` is not installed", fix="pip install 'adapterbot[eval]'"
-        ) from error
     safe = {"local_files_only": True, "trust_remote_code": False}
     try:
         tokenizer = AutoTokenizer.from_pretrained(model, **safe)
