@@ -274,7 +274,7 @@ def for_adapter(config: Config | None, path: str, files: Sequence[str]) -> Adapt
     for adapter in config.adapters if config else ():
         if normalise(adapter.path) == path:
             return adapter
-    return _conventional(path, files)
+    return _conventional(path or ".", files)
 
 
 def _conventional(path: str, files: Sequence[str]) -> AdapterConfig:

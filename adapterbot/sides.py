@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from adapterbot import lock
 from adapterbot.config import (
+    ADAPTER_CONFIG,
     CONFIG_FILES,
     MIXTURE_CONFIG,
     AdapterConfig,
@@ -152,7 +153,9 @@ def _changed_here(where: Sides, config: Config, files: Sequence[str]) -> list[Ad
     """
     listed = {normalise(adapter.path): adapter for adapter in config.adapters}
     here = adapter_directories(files)
-    new = [path for path in here if path not in listed and not where.fork_point.has(path)]
+    # Not by whether the folder is new: one that held something else is as good a place.
+    before = set(adapter_directories(where.fork_point.survey()))
+    new = [path for path in here if path not in listed and path not in before]
     gone = [
         path
         for path, adapter in listed.items()
@@ -184,9 +187,10 @@ def removed(where: Sides, adapter: AdapterConfig) -> bool:
     """Whether the head takes an adapter away, and says so: its config no longer lists it, and no
     adapter is new that could be the same one under another name."""
     path = normalise(adapter.path)
-    here = adapter_directories(where.head.survey())
-    added = [other for other in here if not where.fork_point.has(other)]
-    if path in here or added or not where.fork_point.has(path):
+    before, here = (
+        set(adapter_directories(tree.survey())) for tree in (where.fork_point, where.head)
+    )
+    if here - before or not where.fork_point.has(path) or _is_there(where.head, path):
         return False
     name = next((name for name in CONFIG_FILES if where.head.has(name)), None)
     if name is None:
@@ -196,6 +200,16 @@ def removed(where: Sides, adapter: AdapterConfig) -> bool:
     except InputError:
         return False
     return path not in {normalise(entry.path) for entry in config.adapters}
+
+
+def _is_there(tree: Tree, path: str) -> bool:
+    """Whether a path is a bank, or holds an adapter, whatever a search makes of its name."""
+    try:
+        found = tree.files(path) if tree.has(path) else ()
+    except InputError:
+        return True  # a link in its place, which judging it will name
+    own = {path, f"{path}/{ADAPTER_CONFIG}", f"{path}/{MIXTURE_CONFIG}"}
+    return not own.isdisjoint(found)
 
 
 def _changed(where: Sides, adapter: AdapterConfig, nested: Sequence[str]) -> bool:

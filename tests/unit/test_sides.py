@@ -140,6 +140,19 @@ def test_an_added_adapter_is_judged_whoever_lists_it(root: Path) -> None:
     assert found[1].baseline == "base-ref"
 
 
+@pytest.mark.parametrize("place", ["evals", "teams/x", "."])
+def test_attack_an_adapter_in_a_folder_that_was_there_is_judged_too(root: Path, place: str) -> None:
+    assert paths(chosen(root, lambda r: adapter(r, place))) == [place]
+
+
+def test_attack_an_adapter_in_the_guise_of_an_expert_is_not_passed_over(root: Path) -> None:
+    def hidden(root: Path) -> None:
+        write(root, "teams/mole_config.json", "{}")
+        adapter(root, "teams/experts/new")
+
+    assert "teams" in paths(chosen(root, hidden))
+
+
 def test_paths_that_make_the_same_key_get_two(root: Path) -> None:
     # The attack: a second adapter under the first one's key, so that no report can hold both.
     found = chosen(
@@ -239,3 +252,34 @@ def test_one_that_goes_while_it_is_listed_or_another_comes_is_not_just_removed(r
     where = change(root, swap)
     gone = next(a for a in select(where, Overrides()) if a.path == "adapters/a")
     assert not removed(where, gone)
+
+
+@pytest.mark.parametrize("path", ["users.safetensors", "adapters/step-2", "m/experts/d", "linked"])
+def test_attack_what_is_only_unlisted_is_not_taken_for_removed(root: Path, path: str) -> None:
+    """Banks, and adapters that a search passes over, are still there when no config lists them."""
+
+    def place(content: str) -> None:
+        if path.endswith(".safetensors"):
+            write(root, path, content)
+        else:
+            adapter(root, path, content)
+
+    git(root, "checkout", "-q", "-b", "listed")
+    place("good")
+    write(root, "m/mole_config.json", "{}")
+    listing(root, "adapters/a", path)
+    git(root, "add", ".")
+    git(root, "commit", "-qm", "listed")
+
+    def edit(root: Path) -> None:
+        listing(root, "adapters/a")
+        if path == "linked":
+            delete(path)(root)
+            (root / path).symlink_to("adapters/a")
+        else:
+            place("worse")
+
+    where = change(root, edit)
+    (found,) = select(where, Overrides())
+    assert found.path == path
+    assert not removed(where, found)
