@@ -55,10 +55,10 @@ base: {base}
 task: moe_lora_routing
 data: {{train: gate.jsonl, val_split: 0.1, max_length: 64}}
 training:
-  mole: {{num_task_adapters: 4, top_k: 2, balance: {balance}}}
+  mole: {{num_task_adapters: 4, top_k: 2, temperature: 0.5, balance: {balance}, guide: 2.0}}
   mole_task_adapters: [./iso, ./month, ./us, ./sender]
   lr: 0.01
-  epochs: 8
+  epochs: 16
   batch_size: 32
 output: ./{output}
 """
