@@ -155,8 +155,18 @@ def by_hand(base_sha: str | None, head_sha: str | None, environment: Mapping[str
     )
 
 
+def api_url(environment: Mapping[str, str]) -> str:
+    """Where GitHub's REST API is; GitHub's own, outside of a runner."""
+    return environment.get("GITHUB_API_URL", "").rstrip("/") or "https://api.github.com"
+
+
+def server_url(environment: Mapping[str, str]) -> str:
+    """Where its repositories and runs are, likewise."""
+    return environment.get("GITHUB_SERVER_URL", "").rstrip("/") or "https://github.com"
+
+
 def _urls(environment: Mapping[str, str]) -> dict[str, str]:
-    api = environment.get("GITHUB_API_URL", "").rstrip("/") or "https://api.github.com"
+    api = api_url(environment)
     # GHES serves REST at /api/v3 and GraphQL at /api/graphql.
     graphql = environment.get("GITHUB_GRAPHQL_URL", "").rstrip("/") or (
         f"{api.removesuffix('/v3')}/graphql"

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from adapterbot.errors import InputError
 from adapterbot.records import CommitSha
+from adapterbot.validation import first_problem
 
 Number = Annotated[int, Field(ge=1)]
 
@@ -173,10 +174,10 @@ def read(model: type[Event], payload: object) -> Event:
     try:
         return model.model_validate(payload)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
+        field, message = first_problem(error)
         raise InputError(
-            f"{first['msg'][0].lower()}{first['msg'][1:]}",
+            message,
             file="GITHUB_EVENT_PATH",
-            field=".".join(str(part) for part in first["loc"]) or "the payload",
+            field=field or "the payload",
             fix="run from a GitHub workflow, or by hand with --base and --head",
         ) from error

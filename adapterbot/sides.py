@@ -192,14 +192,11 @@ def removed(where: Sides, adapter: AdapterConfig) -> bool:
     )
     if here - before or not where.fork_point.has(path) or _is_there(where.head, path):
         return False
-    name = next((name for name in CONFIG_FILES if where.head.has(name)), None)
-    if name is None:
-        return False
     try:
-        config = load(where.head.read(name), name)
+        config = config_of(where.head)
     except InputError:
         return False
-    return path not in {normalise(entry.path) for entry in config.adapters}
+    return config is not None and path not in {normalise(entry.path) for entry in config.adapters}
 
 
 def _is_there(tree: Tree, path: str) -> bool:

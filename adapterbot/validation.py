@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 def first_problem(error: ValidationError) -> tuple[str, str]:
     """The first thing that is wrong: its field, with dots between, and what it is."""
     first = error.errors(include_url=False, include_input=False)[0]
-    return ".".join(map(str, first["loc"])), first["msg"].lower()
+    message = first["msg"]
+    return ".".join(map(str, first["loc"])), message[:1].lower() + message[1:]
 
 
 def bad_input(error: ValidationError, *, file: str, fix: str) -> InputError:

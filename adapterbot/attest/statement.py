@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from adapterbot.errors import InputError
 from adapterbot.records import Digest
+from adapterbot.validation import first_problem
 
-STATEMENT_TYPE: Literal["https://in-toto.io/Statement/v1"] = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE: Literal["https://slsa.dev/provenance/v1"] = "https://slsa.dev/provenance/v1"
 BUILD_TYPE = "https://github.com/org/adapter-action/blob/main/docs/attest.md#build-type-v1"
 
@@ -89,10 +89,10 @@ def read_statement(payload: bytes, *, file: str) -> Statement:
     try:
         return Statement.model_validate_json(payload)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
+        field, message = first_problem(error)
         raise InputError(
-            f"is not an in-toto statement with SLSA provenance: {first['msg']}",
+            f"is not an in-toto statement with SLSA provenance: {message}",
             file=file,
-            field=".".join(map(str, first["loc"])),
+            field=field or None,
             fix="sign it again with `adapterbot attest sign`",
         ) from error

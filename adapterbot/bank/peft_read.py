@@ -120,13 +120,8 @@ def _options(files: AdapterFiles) -> _Options:
     try:
         options = _Options.model_validate(default | (files.config.model_extra or {}))
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise InputError(
-            first["msg"].lower(),
-            file=files.config_shown,
-            field=str(first["loc"][0]),
-            fix="save the adapter again with PEFT",
-        ) from error
+        fix = "save the adapter again with PEFT"
+        raise bad_input(error, file=files.config_shown, fix=fix) from error
     if options.bias != "none" or options.modules_to_save:
         raise InputError(
             "is trained too, which a bank does not hold",

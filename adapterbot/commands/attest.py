@@ -8,19 +8,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from adapterbot import atomic, lock
-from adapterbot import config as configs
 from adapterbot.attest import bom, envelope, keyless, verification
 from adapterbot.attest import statement as statements
 from adapterbot.attest.make import Claim, statement
 from adapterbot.commands.place import checkout
-from adapterbot.config import AdapterConfig
+from adapterbot.commands.written import read_report
+from adapterbot.config import AdapterConfig, for_adapter
+from adapterbot.context import server_url
 from adapterbot.errors import InputError
 from adapterbot.eval.suite import load_suite
 from adapterbot.lock.schema import MAX_LOCK_BYTES, Lock
-from adapterbot.records import AdapterReport, Report
+from adapterbot.sides import config_of
 from adapterbot.tree import WorkTree, file_sha256, normalise
 
 BY_HAND = "urn:adapterbot:by-hand"
@@ -74,10 +73,8 @@ def subject(path: Path) -> Subject:
     if not absolute.is_relative_to(root):
         raise InputError("lies outside of this repository", file=str(path), fix="name one in it")
     tree = WorkTree(root)
-    found = next((name for name in configs.CONFIG_FILES if tree.has(name)), None)
-    config = configs.load(tree.read(found), found) if found else None
     name = absolute.relative_to(root).as_posix()
-    return Subject(tree, configs.for_adapter(config, name, tree.survey()))
+    return Subject(tree, for_adapter(config_of(tree), name, tree.survey()))
 
 
 def read_key(path: Path) -> bytes:
@@ -169,18 +166,11 @@ def bill(of: Subject, report: Path | None) -> str:
     Raises:
         AdapterbotError: something that it names cannot be read.
     """
-    judged = _judged(report, of.adapter.key) if report else None
+    judged = None
+    if report:
+        adapters = read_report(report).adapters
+        judged = next((one for one in adapters if one.key == of.adapter.key), None)
     return bom.bill(of.path, verification.subject_digests(of.tree, of.path), of.lock, judged)
-
-
-def _judged(report: Path, key: str) -> AdapterReport | None:
-    try:
-        read = Report.model_validate_json(report.read_bytes())
-    except (OSError, ValidationError) as error:
-        raise InputError(
-            "is not a report of the gate", file=str(report), fix="name its report.json"
-        ) from error
-    return next((adapter for adapter in read.adapters if adapter.key == key), None)
 
 
 def _report_digest(report: Path) -> str:
@@ -194,14 +184,13 @@ def _report_digest(report: Path) -> str:
 
 def _workflow(environment: Mapping[str, str]) -> str:
     named = environment.get("GITHUB_WORKFLOW_REF", "")
-    return f"{environment.get('GITHUB_SERVER_URL', 'https://github.com')}/{named}" if named else ""
+    return f"{server_url(environment)}/{named}" if named else ""
 
 
 def _run(environment: Mapping[str, str]) -> str:
     run = environment.get("GITHUB_RUN_ID", "")
     if not run:
         return ""
-    server = environment.get("GITHUB_SERVER_URL", "https://github.com")
     attempt = environment.get("GITHUB_RUN_ATTEMPT", "1")
     repository = environment.get("GITHUB_REPOSITORY", "")
-    return f"{server}/{repository}/actions/runs/{run}/attempts/{attempt}"
+    return f"{server_url(environment)}/{repository}/actions/runs/{run}/attempts/{attempt}"

@@ -9,7 +9,7 @@ from pathlib import Path
 from adapterbot.commands import place as places
 from adapterbot.commands.token import token_for
 from adapterbot.commands.written import read_report
-from adapterbot.config import CONFIG_FILES, Config, HistoryConfig, load
+from adapterbot.config import CONFIG_FILES, HistoryConfig
 from adapterbot.context import Context
 from adapterbot.errors import InputError
 from adapterbot.gitobjects import git
@@ -19,16 +19,10 @@ from adapterbot.history.database import Database
 from adapterbot.history.results import of_report, trends
 from adapterbot.records import Report
 from adapterbot.records.history import History, PastResult
-from adapterbot.tree import Tree, WorkTree
+from adapterbot.sides import config_of
+from adapterbot.tree import WorkTree
 
 _FIX = "add `history:` with a `branch:` or a `file:` to adapterbot.yaml"
-
-
-def configured(tree: Tree, named: str | None = None) -> Config | None:
-    """The adapterbot.yaml of a tree."""
-    names = (named,) if named else CONFIG_FILES
-    found = next((name for name in names if tree.has(name)), None)
-    return load(tree.read(found), found) if found else None
 
 
 def read(config: HistoryConfig, root: Path) -> tuple[PastResult, ...]:
@@ -125,7 +119,7 @@ def add(
 
 
 def _required(root: Path, config_path: str | None) -> HistoryConfig:
-    config = configured(WorkTree(root), config_path)
+    config = config_of(WorkTree(root), config_path)
     if config is None or config.history is None:
         raise InputError("no history is kept", file=config_path or CONFIG_FILES[0], fix=_FIX)
     return config.history

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from adapterbot import atomic
 from adapterbot.commands.place import checkout
+from adapterbot.context import server_url
 from adapterbot.gitobjects import git
 from adapterbot.init import WORKFLOW, Planned, Wanted, plan
 from adapterbot.init.workflow import action_parts, is_pinned
@@ -28,8 +29,7 @@ def pinned(action: str, environment: Mapping[str, str]) -> tuple[str, str]:
     repository, ref = action_parts(action)
     if is_pinned(action):
         return action, ""
-    server = environment.get("GITHUB_SERVER_URL", "https://github.com")
-    command = ["git", "ls-remote", f"{server}/{repository}", f"refs/tags/{ref}"]
+    command = ["git", "ls-remote", f"{server_url(environment)}/{repository}", f"refs/tags/{ref}"]
     try:
         done = subprocess.run(
             # An annotated tag is an object of its own; `^{}` is the commit that it is about.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from adapterbot import atomic
 from adapterbot.config import key_of
+from adapterbot.context import api_url
 from adapterbot.errors import InputError
 from adapterbot.marker import document_key
 from adapterbot.pr import render as pages
@@ -22,7 +23,6 @@ from adapterbot.records import AdapterPullRequest
 if TYPE_CHECKING:
     from adapterbot.gh.client import Client
 
-API_URL = "https://api.github.com"
 _TARGET = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]{0,99}/[A-Za-z0-9._-]{1,100})#([1-9][0-9]{0,9})")
 
 
@@ -129,6 +129,6 @@ def connect(environment: Mapping[str, str]) -> Client:
     token = environment.get("GITHUB_TOKEN") or environment.get("GH_TOKEN") or ""
     return open_client(
         token,
-        environment.get("GITHUB_API_URL") or API_URL,
+        api_url(environment),
         graphql_url=environment.get("GITHUB_GRAPHQL_URL") or "",
     )

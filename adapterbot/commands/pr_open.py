@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from adapterbot.commands.pr import EvidenceOptions, connect
 from adapterbot.config import key_of
+from adapterbot.context import server_url
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.gh.branches import Change
 from adapterbot.gh.lfs import Remote
@@ -34,7 +35,6 @@ from adapterbot.pr.document import (
 from adapterbot.records import AdapterPullRequest, AdapterWeights
 from adapterbot.tree import WorkTree
 
-SERVER_URL = "https://github.com"
 _REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,99}/[A-Za-z0-9._-]{1,100}")
 _REVIEWER = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,99}(/[A-Za-z0-9._-]{1,100})?")
 _MOST_FILES = 2000
@@ -110,11 +110,10 @@ def run(options: OpenOptions, environment: Mapping[str, str] = os.environ) -> Op
             ) from error
 
     token = environment.get("GITHUB_TOKEN") or environment.get("GH_TOKEN") or ""
-    server = (environment.get("GITHUB_SERVER_URL") or SERVER_URL).rstrip("/")
     outcome = propose(
         client,
         repository,
-        Remote(f"{server}/{repository}.git", token),
+        Remote(f"{server_url(environment)}/{repository}.git", token),
         Proposal(
             base=checked_branch(base, field="--base"),
             branch=branch,

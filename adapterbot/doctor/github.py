@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from adapterbot.context import api_url
 from adapterbot.doctor.finding import Finding, Status
 from adapterbot.errors import AdapterbotError, ExitCode
 from adapterbot.gh.client import connect
@@ -38,7 +39,7 @@ def token(environment: Mapping[str, str]) -> Iterator[Finding]:
     try:
         client = connect(
             given,
-            environment.get("GITHUB_API_URL") or "https://api.github.com",
+            api_url(environment),
             graphql_url=environment.get("GITHUB_GRAPHQL_URL", ""),
         )
         facts = token_facts(client, given, name)

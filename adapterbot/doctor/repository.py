@@ -9,13 +9,13 @@ from pathlib import Path
 
 import yaml
 
-from adapterbot import config as configs
-from adapterbot.config import AdapterConfig, Config
+from adapterbot.config import AdapterConfig, Config, discover
 from adapterbot.doctor.finding import Finding, Status
 from adapterbot.errors import AdapterbotError
 from adapterbot.eval.suite import load_suite
 from adapterbot.lock import load_training
 from adapterbot.lock import loads as load_lock
+from adapterbot.sides import config_of
 from adapterbot.tree import Tree, WorkTree, lfs_oid
 
 _WEIGHTS = (".safetensors", ".bin")
@@ -44,8 +44,7 @@ def repository(root: Path) -> Repository:
     tree = WorkTree(root)
     files = tree.survey()
     try:
-        named = next((name for name in configs.CONFIG_FILES if tree.has(name)), None)
-        found = configs.load(tree.read(named), named) if named else configs.discover(files)
+        found = config_of(tree) or discover(files)
     except AdapterbotError as error:
         return Repository(tree, files, None, error)
     return Repository(tree, files, found, None)

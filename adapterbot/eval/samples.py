@@ -20,6 +20,7 @@ from adapterbot.eval.answers import Message, Request, Sample
 from adapterbot.eval.data import LINE_LIMIT, Row
 from adapterbot.eval.scorers.base import Scorer
 from adapterbot.eval.suite_file import TaskSpec
+from adapterbot.validation import first_problem
 from adapterbot.yamlfile import Path
 
 if TYPE_CHECKING:
@@ -204,11 +205,9 @@ def _messages(row: Row, given: JsonValue) -> tuple[Message, ...]:
     try:
         return tuple(Message.model_validate(item) for item in given)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
+        where, message = first_problem(error)
         raise row.error(
-            f"has a message that is not role and content: {first['loc'][0] if first['loc'] else ''}"
-            f" {first['msg'].lower()}",
-            fix=fix,
+            f"has a message that is not role and content: {where} {message}", fix=fix
         ) from error
 
 

@@ -15,6 +15,7 @@ from adapterbot import atomic
 from adapterbot.errors import InputError
 from adapterbot.eval.suite import Task
 from adapterbot.records import SampleScore, SavedResults, SavedSample, SavedTask, TaskResult
+from adapterbot.validation import first_problem
 
 # A million samples of a kilobyte.
 _FILE_LIMIT = 1024 * 1024 * 1024
@@ -63,10 +64,9 @@ def load_results(path: Path) -> tuple[SavedResults, tuple[TaskResult, ...]]:
                 )
             samples[one.task].append(one.sample)
     except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        where = ".".join(map(str, problem["loc"]))
+        where, message = first_problem(error)
         raise InputError(
-            f"is not a line of results: {where} {problem['msg']}",
+            f"is not a line of results: {where} {message}",
             file=str(path),
             field=f"line {number}",
             fix=_FIX,

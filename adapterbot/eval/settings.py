@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from adapterbot.errors import InputError
 from adapterbot.records import EngineSettings
+from adapterbot.validation import first_problem
 
 __all__ = ["EngineSettings", "engine_settings"]
 
@@ -41,10 +42,10 @@ def engine_settings(
     try:
         return EngineSettings.model_validate(chosen)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        name = str(first["loc"][0]) if first["loc"] else ""
+        field, message = first_problem(error)
+        name = field.partition(".")[0]
         raise InputError(
-            f"cannot be {chosen.get(name)!r}: {first['msg']}" if name else str(first["msg"]),
+            f"cannot be {chosen.get(name)!r}: {message}" if name else message,
             field="--device" if device and name == "device" else f"engine.{name}".rstrip("."),
             fix="see the documentation of the engine's settings",
         ) from error
