@@ -43,9 +43,11 @@ class JsonFormatter(logging.Formatter):
 
 
 def json_line(event: str, fields: Mapping[str, object], *, level: str = "info") -> str:
-    """One event of a log as JSON: ASCII only, so that no text in it can start a line, or hide."""
+    """One event of a log as JSON: ASCII only, so that no text in it can start a line, or hide, and
+    no workflow command."""
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
-    return json.dumps({"time": now, "level": level, "event": event, **fields})
+    line = json.dumps({"time": now, "level": level, "event": event, **fields})
+    return workflow.harmless_json(line)
 
 
 def wants_json(environment: Mapping[str, str]) -> bool:

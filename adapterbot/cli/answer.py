@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 
-import typer
-
 from adapterbot.cli.app import app
 from adapterbot.cli.options import Json
-from adapterbot.cli.output import say
+from adapterbot.cli.output import document, say
 
 
 @app.command()
@@ -25,6 +23,6 @@ def answer(as_json: Json = False) -> None:
 
     found = command.run()
     if as_json:
-        typer.echo(json.dumps(asdict(found)))
+        document(json.dumps(asdict(found)))
     else:
         say(f"asked for: {found.asked or 'nothing'}")

@@ -10,7 +10,7 @@ import typer
 
 from adapterbot.cli.app import app
 from adapterbot.cli.options import Json
-from adapterbot.cli.output import leave, say
+from adapterbot.cli.output import document, leave, say
 from adapterbot.errors import ExitCode
 
 attest_app = typer.Typer(help="Sign for an adapter, and verify who did: in-toto, SLSA, CycloneDX.")
@@ -93,13 +93,13 @@ def attest_verify(
         )
     except NotAttested as error:
         if as_json:
-            typer.echo(json.dumps({"verified": False, "why": str(error)}))
+            document(json.dumps({"verified": False, "why": str(error)}))
         else:
             say(f"not verified: {error}")
         leave(ExitCode.FINDING)
     if as_json:
         statement = found.model_dump(mode="json", by_alias=True)
-        typer.echo(json.dumps({"verified": True, "statement": statement}, indent=2))
+        document(json.dumps({"verified": True, "statement": statement}, indent=2))
         return
     typer.echo(f"verified  {len(found.subject)} files of {adapter}")
     typer.echo(f"builder   {found.predicate.run.builder.id}")

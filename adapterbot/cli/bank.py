@@ -9,7 +9,7 @@ import typer
 
 from adapterbot.cli.app import app
 from adapterbot.cli.options import Device, Json
-from adapterbot.cli.output import leave, say
+from adapterbot.cli.output import document, leave, say
 from adapterbot.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ Replace = Annotated[bool, typer.Option("--replace", help="Give users that are th
 
 def _print(record: Record, as_json: bool) -> None:
     if as_json:
-        typer.echo(record.model_dump_json(indent=2))
+        document(record.model_dump_json(indent=2))
         return
     for name, value in record.model_dump().items():
         shown = f"{value:,}" if isinstance(value, int) else value
@@ -138,7 +138,7 @@ def bank_list(
 
     found = command.users(bank, prefix, limit)
     if as_json:
-        typer.echo(json.dumps({"users": list(found)}, indent=2))
+        document(json.dumps({"users": list(found)}, indent=2))
         return
     for user in found:
         typer.echo(user)
@@ -225,7 +225,7 @@ def bank_verify(bank: Bank, as_json: Json = False) -> None:
 
     found = command.verify(bank)
     if as_json:
-        typer.echo(found.model_dump_json(indent=2))
+        document(found.model_dump_json(indent=2))
     else:
         for finding in found.findings:
             typer.echo(finding)
@@ -309,6 +309,6 @@ def bank_fit(
         ),
     )
     if as_json:
-        typer.echo(fitted.model_dump_json(indent=2))
+        document(fitted.model_dump_json(indent=2))
     else:
         typer.echo(f"{len(fitted.fitted)} users fitted, {fitted.skipped} were already")

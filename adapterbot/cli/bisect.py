@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 
 from adapterbot.cli.app import app
 from adapterbot.cli.options import Adapter, Config, Device, Engine, Json, Out, Ray, Server, Suite
-from adapterbot.cli.output import leave, say, show
+from adapterbot.cli.output import document, leave, say, show
 from adapterbot.errors import InputError
 
 if TYPE_CHECKING:
@@ -229,7 +229,7 @@ def bisect_log(journal: JournalPath, as_json: Json = False) -> None:
     found = bisect_command.replay(journal)
     if as_json:
         steps = [step.model_dump(mode="json") for step in found.steps]
-        typer.echo(json.dumps({"version": 1, "steps": steps}, indent=2))
+        document(json.dumps({"version": 1, "steps": steps}, indent=2))
     else:
         _steps(found)
     leave(_clean())
@@ -284,7 +284,7 @@ def _tell(found: SavedBisect, as_json: bool) -> None:
     from adapterbot.gh import workflow
 
     if as_json:
-        typer.echo(found.model_dump_json(indent=2))
+        document(found.model_dump_json(indent=2))
         return
     _steps(found)
     sure = "" if found.probability is None else f", probability {found.probability:.3f}"

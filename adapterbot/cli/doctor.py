@@ -8,7 +8,7 @@ import typer
 
 from adapterbot.cli.app import app
 from adapterbot.cli.options import Json
-from adapterbot.cli.output import leave
+from adapterbot.cli.output import document, leave
 
 
 @app.command()
@@ -23,14 +23,15 @@ def doctor(as_json: Json = False) -> None:
     """
     from adapterbot.commands import doctor as command
     from adapterbot.doctor import exit_code
+    from adapterbot.gh.workflow import harmless
 
     findings = command.run()
     if as_json:
-        typer.echo(json.dumps([finding.model_dump() for finding in findings], indent=2))
+        document(json.dumps([finding.model_dump() for finding in findings], indent=2))
     else:
         width = max(len(finding.what) for finding in findings)
         for finding in findings:
-            typer.echo(f"{finding.status:<8}{finding.what:<{width}}  {finding.found}")
+            typer.echo(harmless(f"{finding.status:<8}{finding.what:<{width}}  {finding.found}"))
             if finding.fix:
-                typer.echo(f"{'':<8}{'':<{width}}  → {finding.fix}")
+                typer.echo(harmless(f"{'':<8}{'':<{width}}  → {finding.fix}"))
     leave(exit_code(findings))

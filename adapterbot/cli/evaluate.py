@@ -19,7 +19,7 @@ from adapterbot.cli.options import (
     SoupYaml,
     Suite,
 )
-from adapterbot.cli.output import leave, say, show
+from adapterbot.cli.output import document, leave, say, show
 
 if TYPE_CHECKING:
     from adapterbot.records import Evaluated, TaskMean
@@ -73,8 +73,10 @@ def evaluate(
             out=out,
         )
     )
-    text = found.model_dump_json(indent=2) + "\n" if as_json else harmless_lines(_table(found))
-    typer.echo(text, nl=False)
+    if as_json:
+        document(found.model_dump_json(indent=2))
+    else:
+        typer.echo(harmless_lines(_table(found)), nl=False)
     for adapter in found.adapters:
         say(f"results  {adapter.results}")
 

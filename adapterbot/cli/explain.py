@@ -10,6 +10,7 @@ import typer
 
 from adapterbot.cli.app import app
 from adapterbot.cli.options import Json
+from adapterbot.cli.output import document
 
 
 @app.command()
@@ -29,6 +30,6 @@ def explain(
 
     found = explained(read_report(report))
     if as_json:
-        typer.echo(json.dumps([one.model_dump(mode="json") for one in found], indent=2))
+        document(json.dumps([one.model_dump(mode="json") for one in found], indent=2))
     else:
         typer.echo("\n\n".join(map(text, found)) or "the report is about no adapter")

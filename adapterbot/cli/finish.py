@@ -16,7 +16,7 @@ from adapterbot.cli.options import (
     NameOption,
     Out,
 )
-from adapterbot.cli.output import say
+from adapterbot.cli.output import document, say
 from adapterbot.marker import DEFAULT_NAME
 from adapterbot.publishing import CheckMode, CommentMode, CommentWhen, Publishing
 
@@ -47,6 +47,6 @@ def finish(
     publishing = Publishing(comment, comment_when, check, name)
     said = command.run(out, publishing, base=base, head=head)
     if as_json:
-        typer.echo(json.dumps({"said": said}))
+        document(json.dumps({"said": said}))
     elif said:
         say("the gate was killed, and the pull request says so")

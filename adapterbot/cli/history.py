@@ -10,7 +10,7 @@ import typer
 
 from adapterbot.cli.app import app
 from adapterbot.cli.options import Config, Json
-from adapterbot.cli.output import say
+from adapterbot.cli.output import document, say
 
 _history = typer.Typer(
     help="Each metric's level, commit by commit.",
@@ -42,7 +42,7 @@ def show(
 
     found = command.show(config, adapter, limit)
     if as_json:
-        typer.echo(found.model_dump_json(indent=2))
+        document(found.model_dump_json(indent=2))
         return
     from rich.console import Console
 
@@ -74,6 +74,6 @@ def add(
 
     added = command.add(report, config, commit)
     if as_json:
-        typer.echo(json.dumps({"added": added}))
+        document(json.dumps({"added": added}))
     else:
         say(f"added the results of {added} adapter{'' if added == 1 else 's'}")

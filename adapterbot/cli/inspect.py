@@ -9,7 +9,7 @@ import typer
 
 from adapterbot.cli.app import app
 from adapterbot.cli.options import Json
-from adapterbot.cli.output import leave
+from adapterbot.cli.output import document, leave
 from adapterbot.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -34,8 +34,10 @@ def diff(
     from adapterbot.console import harmless_lines
 
     found = command.diff(a, b)
-    text = found.model_dump_json(indent=2) + "\n" if as_json else harmless_lines(_diff_text(found))
-    typer.echo(text, nl=False)
+    if as_json:
+        document(found.model_dump_json(indent=2))
+    else:
+        typer.echo(harmless_lines(_diff_text(found)), nl=False)
 
 
 @app.command()
@@ -59,8 +61,10 @@ def scan(
     from adapterbot.console import harmless_lines
 
     found = command.scan(adapter, base)
-    text = found.model_dump_json(indent=2) + "\n" if as_json else harmless_lines(_scan_text(found))
-    typer.echo(text, nl=False)
+    if as_json:
+        document(found.model_dump_json(indent=2))
+    else:
+        typer.echo(harmless_lines(_scan_text(found)), nl=False)
     leave(ExitCode.FINDING if found.fails else ExitCode.CLEAN)
 
 

@@ -12,7 +12,7 @@ import typer
 
 from adapterbot.cli.app import app
 from adapterbot.cli.options import Json, SoupYaml
-from adapterbot.cli.output import leave, say
+from adapterbot.cli.output import document, leave, say
 from adapterbot.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def lock_show(path: LockPath = Path("soup.lock"), as_json: Json = False) -> None
 
     lock = command.read(path)
     if as_json:
-        typer.echo(json.dumps(asdict(lock), indent=2))
+        document(json.dumps(asdict(lock), indent=2))
         return
     for name, value in asdict(lock).items():
         typer.echo(f"{name:<16}{value}")
@@ -132,7 +132,7 @@ def lock_check(
         cache=command.open_cache(used=not no_cache),
     )
     if as_json:
-        typer.echo(json.dumps(asdict(found), indent=2))
+        document(json.dumps(asdict(found), indent=2))
     else:
         _print(found)
     if os.environ.get("GITHUB_ACTIONS") == "true" and found.status != "ok":

@@ -10,6 +10,7 @@ import typer
 
 from adapterbot.cli.app import app
 from adapterbot.cli.options import Device, Engine, Json, OnCluster, Ray
+from adapterbot.cli.output import document
 from adapterbot.errors import InputError
 from adapterbot.merge.names import Search, Strategy
 
@@ -126,8 +127,10 @@ def merge(
             ray=ray,
         )
     record = command.run(options, how, listener_for(os.environ))
-    text = record.model_dump_json(indent=2) + "\n" if as_json else harmless_lines(_shown(record))
-    typer.echo(text, nl=False)
+    if as_json:
+        document(record.model_dump_json(indent=2))
+    else:
+        typer.echo(harmless_lines(_shown(record)), nl=False)
 
 
 def _shown(record: MergeRecord) -> str:

@@ -9,7 +9,7 @@ import typer
 
 from adapterbot.cli.app import app
 from adapterbot.cli.options import Device, Json
-from adapterbot.cli.output import say
+from adapterbot.cli.output import document, say
 
 if TYPE_CHECKING:
     from adapterbot.mole.train import Progress
@@ -68,7 +68,7 @@ def info(mixture: Mixture, as_json: Json = False) -> None:
     files = read_mixture_dir(mixture)
     manifest = files.manifest
     if as_json:
-        typer.echo(manifest.model_dump_json(indent=2))
+        document(manifest.model_dump_json(indent=2))
         return
     gate = manifest.gate
     typer.echo(
@@ -128,6 +128,6 @@ def route(
         command.write_heat_map(routes, html)
         say(f"heat map  {html}")
     if as_json:
-        typer.echo(routes.model_dump_json(indent=2))
+        document(routes.model_dump_json(indent=2))
     else:
         Console().print(terminal(routes))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -17,6 +16,13 @@ from adapterbot.errors import AdapterbotError, ExitCode
 
 if TYPE_CHECKING:
     from adapterbot.commands.written import Written
+
+
+def document(text: str) -> None:
+    """A JSON document as the result; what models and strangers wrote in it commands no runner."""
+    from adapterbot.gh.workflow import harmless_json
+
+    typer.echo(harmless_json(text))
 
 
 def say(text: str, *, level: str = "info") -> None:
@@ -36,7 +42,7 @@ def leave(code: ExitCode) -> NoReturn:
 def show(written: Written, as_json: bool) -> None:
     """The result on standard output: the report, or the comments as a reader would see them."""
     if as_json:
-        sys.stdout.write(written.report_path.read_text(encoding="utf-8"))
+        document(written.report_path.read_text(encoding="utf-8").rstrip("\n"))
         return
     # In a job's log the comment is one click away; model text has no business there.
     if os.environ.get("GITHUB_ACTIONS") != "true":
@@ -59,7 +65,7 @@ def tell(error: AdapterbotError, *, as_json: bool) -> None:
 
     say(workflow.harmless(f"error: {error}"), level="error")
     if as_json:
-        typer.echo(json.dumps({"error": problem_of(error).model_dump()}, indent=2))
+        document(json.dumps({"error": problem_of(error).model_dump()}, indent=2))
     if os.environ.get("GITHUB_ACTIONS") == "true":
         typer.echo(workflow.annotation(problem_note(problem_of(error), "adapterbot")), err=True)
     # What we refuse without a comment, since nothing of it is trusted, is said here at least.

@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 
 from adapterbot.cli.app import app
 from adapterbot.cli.options import Json
-from adapterbot.cli.output import say
+from adapterbot.cli.output import document, say
 
 _WRITE = "write"
 
@@ -105,7 +105,7 @@ def write(
         _print(done.text, is_json=form == "json" or as_json)
     elif as_json:
         written = str(output) if output else None
-        typer.echo(json.dumps({"output": written, "comment_url": done.comment_url}, indent=2))
+        document(json.dumps({"output": written, "comment_url": done.comment_url}, indent=2))
     else:
         for place in (output, done.comment_url):
             if place:
@@ -180,7 +180,7 @@ def open_(
             "commit": outcome.commit,
             "base_sha": outcome.base_sha,
         }
-        typer.echo(json.dumps(result, indent=2))
+        document(json.dumps(result, indent=2))
     else:
         typer.echo(f"{outcome.action}  {outcome.url}" if outcome.url else outcome.action)
     _say_notes(opened.pull.notes)

@@ -9,7 +9,7 @@ import typer
 
 from adapterbot.cli.app import app
 from adapterbot.cli.options import Json
-from adapterbot.cli.output import say
+from adapterbot.cli.output import document, say
 
 
 @app.command()
@@ -40,6 +40,6 @@ def report(
 
     written = command.run(report, output, merge=merge, routes=routes)
     if as_json:
-        typer.echo(written.model_dump_json(indent=2))
+        document(written.model_dump_json(indent=2))
     else:
         say(f"page     {written.page}")

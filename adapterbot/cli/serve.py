@@ -10,7 +10,7 @@ import typer
 
 from adapterbot.cli.app import app
 from adapterbot.cli.options import Device, Json
-from adapterbot.cli.output import say
+from adapterbot.cli.output import document, say
 
 
 @app.command()
@@ -50,7 +50,7 @@ def serve(
 
     def ready(url: str, model: str, mixtures: tuple[str, ...]) -> None:
         if as_json:
-            typer.echo(json.dumps({"url": f"{url}/v1", "model": model, "mixtures": mixtures}))
+            document(json.dumps({"url": f"{url}/v1", "model": model, "mixtures": mixtures}))
         else:
             others = [f"{model}:TENANT"] if bank else []
             say(f"serving {', '.join([model, *others, *mixtures])} at {url}/v1")

@@ -21,6 +21,7 @@ from adapterbot.errors import OurFailure
 ENDGROUP = "::endgroup::"
 SUMMARY_LIMIT = 1024 * 1024
 _CUT = "\n\n_The rest did not fit into the job summary._\n"
+_ANYWHERE = re.compile(r"#(?=[^0-9A-Za-z\s]*\[)")
 _OUTPUT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,99}")
 
 
@@ -96,7 +97,15 @@ def harmless(text: str) -> str:
     visible = "".join(_shown(character) for character in text)
     # "::" opens a command at the start of a line, "##[" anywhere in it.
     spaced = re.sub(r":(?=[^0-9A-Za-z\s]*:)", ": ", visible)
-    return re.sub(r"#(?=[^0-9A-Za-z\s]*\[)", "# ", spaced)
+    return _ANYWHERE.sub("# ", spaced)
+
+
+def harmless_json(document: str) -> str:
+    """A JSON document that may be printed where the runner reads: the same values, no command.
+
+    No line of JSON starts with "::". A "#" is only ever part of a string, where it may be escaped.
+    """
+    return _ANYWHERE.sub(r"\\u0023", document)
 
 
 def write_outputs(

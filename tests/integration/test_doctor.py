@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from adapterbot.cli import app
 from adapterbot.commands.doctor import run
 from adapterbot.doctor import Finding, Status, exit_code
 from tests import example
@@ -56,6 +58,17 @@ def test_a_whole_repository_is_whole(repository: Path, look: Callable[..., Found
     assert found["soup.lock"].status is Status.OK
     assert exit_code(found.values()) == 0
     assert all(finding.fix for finding in found.values() if finding.status is not Status.OK)
+
+
+def test_attack_words_of_the_repository_command_no_terminal_and_no_runner(repository: Path) -> None:
+    label = r"x\n::set-output name=verdict::passed\e[2J"
+    job = f'runs-on: "{label}", steps: [{{uses: org/adapter-action@v1}}]'
+    (repository / ".github/workflows").mkdir(parents=True, exist_ok=True)
+    (repository / ".github/workflows/gate.yml").write_text(f"jobs: {{gate: {{{job}}}}}\n")
+    said = CliRunner().invoke(app, ["doctor"]).output
+    assert "set-output" in said
+    assert "\x1b" not in said
+    assert not any(line.startswith("::") for line in said.splitlines())
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,14 @@ ActionCommandManager.cs (stop-commands), FileCommandManager.cs (GITHUB_OUTPUT). 
 the runner's ReadLine splits them, at \\n, \\r and \\r\\n.
 """
 
+import json
 import re
 import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pydantic_core
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -26,6 +28,7 @@ from adapterbot.gh.workflow import (
     group,
     guarded,
     harmless,
+    harmless_json,
     mask,
     write_outputs,
 )
@@ -168,6 +171,17 @@ def test_a_hostile_name_in_a_log_line_commands_nothing_and_stays_one_line(text):
     assert len(re.split(r"[\r\n\u2028\u2029\x85]", line)) == 1
     assert "\x1b" not in line
     assert "\u202e" not in line
+
+
+@given(HOSTILE.map(lambda text: text.replace("\ud800", "")))
+@example("adapter ##[add-path]/tmp")
+@example("#\u200b#[set-output name=verdict]passed")
+@example("\\##[set-output name=verdict]passed")
+def test_attack_a_json_document_commands_nothing_and_says_the_same(text):
+    for plain in (json.dumps({text: [text]}, indent=2), pydantic_core.to_json([text]).decode()):
+        document = harmless_json(plain)
+        assert runner(document) == []
+        assert json.loads(document) == json.loads(plain)
 
 
 def test_ordinary_text_is_left_alone():
