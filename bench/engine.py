@@ -70,11 +70,17 @@ class Sides:
             before = resource.getrusage(resource.RUSAGE_CHILDREN)
             subprocess.run(
                 [
-                    *(sys.executable, "-m", "adapterbot", "eval", *map(str, self.work.adapters)),
+                    peers.runner(),
+                    *("-m", "adapterbot", "eval", *map(str, self.work.adapters)),
                     *("--base", str(self.work.base), "--device", "cpu"),
                     *("--suite", str(self.work.folder / "suite.yaml"), "--out", folder),
                 ],
-                env={**os.environ, "OMP_NUM_THREADS": "1", "ADAPTERBOT_CACHE": folder},
+                env={
+                    **os.environ,
+                    "OMP_NUM_THREADS": "1",
+                    "ADAPTERBOT_CACHE": folder,
+                    "PYTHONPATH": str(peers.ROOT),
+                },
                 check=True,
                 capture_output=True,
             )

@@ -14,7 +14,6 @@ import re
 import subprocess
 import tempfile
 import time
-import tomllib
 from pathlib import Path
 
 from bench import peers
@@ -26,14 +25,6 @@ RUNS = 3
 TARGET_SECONDS = 2.0
 NOT_OVERHEAD = ("torch", "evaluate", "self-check", "bisect")
 _IMPORT = re.compile(r"import time:\s+(\d+) \|\s+\d+ \| ( *)(\S+)")
-
-
-def runner() -> Path:
-    """A Python with what the action installs for a gate."""
-    project = tomllib.loads((peers.ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    wanted = [*project["dependencies"], *project["optional-dependencies"]["eval"]]
-    constraints = str(peers.ROOT / "constraints.txt")
-    return peers.environment("runner", "--constraint", constraints, *wanted) / "python"
 
 
 def torch_share(python: Path) -> float:
@@ -98,7 +89,7 @@ def measure() -> list[Figure]:
         server.add_token("t0ken")
         server.add_pull(example.REPOSITORY, example.NUMBER)
         repository = example.build(Path(folder) / "repository")
-        python = runner()
+        python = peers.runner()
         runs = [one_run(python, repository, server, Path(folder) / str(i)) for i in range(RUNS)]
         share = median(torch_share(python) for _ in range(RUNS))
     split = {name: median(run.get(name, 0.0) for run in runs) for name in runs[0]}

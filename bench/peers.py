@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -53,3 +54,11 @@ def environment(name: str, *requirements: str) -> Path:
 def soup() -> Path:
     """Soup's command line, the peer of nearly everything here."""
     return environment("soup", "soup-cli==0.77.0")
+
+
+def runner() -> Path:
+    """Ours: the Python with what the action installs for a gate, and no more."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["eval"]]
+    constraints = str(ROOT / "constraints.txt")
+    return environment("runner", "--constraint", constraints, *wanted) / "python"
