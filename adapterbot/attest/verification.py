@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 
 from adapterbot.attest.envelope import NotAttested, opened
 from adapterbot.attest.statement import Statement, read_statement
+from adapterbot.config import ADAPTER_CONFIG
 from adapterbot.errors import InputError
 from adapterbot.tree import Tree
 
@@ -14,7 +15,6 @@ _LIMIT = 4 * 1024 * 1024
 _SUFFIX = ".intoto.json"
 # What decides how an adapter behaves; a README that nobody signed for decides nothing.
 _DECISIVE = (".safetensors", ".bin", ".pt")
-_CONFIG = "adapter_config.json"
 
 
 def attestation_path(adapter: str) -> str:
@@ -101,7 +101,7 @@ def compare(statement: Statement, found: Mapping[str, str], *, file: str) -> Non
                 f"{name} {what}", file=file, fix="sign the adapter that is meant, or restore it"
             )
     for name in sorted(found.keys() - signed.keys()):
-        if PurePosixPath(name).name == _CONFIG or name.endswith(_DECISIVE):
+        if PurePosixPath(name).name == ADAPTER_CONFIG or name.endswith(_DECISIVE):
             raise NotAttested(
                 f"says nothing about {name}", file=file, fix="sign again, or remove the file"
             )

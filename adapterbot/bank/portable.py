@@ -101,14 +101,6 @@ def write_portable(
     return len(names)
 
 
-def is_portable(file: Path) -> bool:
-    """Whether a file says that it is one."""
-    try:
-        return file.is_file() and _KEY in read_header(file).metadata
-    except InputError:
-        return False
-
-
 def read_portable(file: Path, *, shown: str | None = None) -> Portable:
     """Opens a file, everything in it checked but the numbers themselves.
 

@@ -66,13 +66,6 @@ def _sites(model: Any, layout: VeraLayout | VbLoraLayout) -> list[Site]:
     return [Site(m.name, modules[m.name]) for m in layout.modules]
 
 
-class Trainable(Surface, Protocol):
-    """A surface whose rows are its gains, so that they can be fitted."""
-
-    def live(self, rows: Tensor) -> None:
-        """Makes these rows live, one a batch row; gradients flow into them."""
-
-
 class _OnSites:
     """What adds low-rank factors to modules, whatever the factors are made of."""
 

@@ -16,7 +16,6 @@ from pathlib import Path, PurePosixPath
 
 from adapterbot.bisect import git_history, hub_history, stores
 from adapterbot.bisect.checkpoints import (
-    ADAPTER_CONFIG,
     TRAINER_STATE,
     Checkpoint,
     check_count,
@@ -29,6 +28,7 @@ from adapterbot.bisect.checkpoints import (
 from adapterbot.bisect.fetched import FetchedDirectories
 from adapterbot.errors import InputError
 from adapterbot.tree import Tree, normalise
+from adapterbot.weights.peft_dir import CONFIG_NAME
 
 
 class Archive:
@@ -112,7 +112,7 @@ def _directories(tree: Tree, pattern: str) -> list[Checkpoint]:
     directories = [
         str(PurePosixPath(name).parent)
         for name in tree.survey()
-        if PurePosixPath(name).name == ADAPTER_CONFIG
+        if PurePosixPath(name).name == CONFIG_NAME
     ]
     matched = [path for path in directories if _matches(path, wanted)]
     if not matched:  # a folder of checkpoints

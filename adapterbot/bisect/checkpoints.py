@@ -9,7 +9,6 @@ from collections.abc import Collection, Sequence
 from adapterbot.errors import InputError
 from adapterbot.records import Record
 
-ADAPTER_CONFIG = "adapter_config.json"
 TRAINER_STATE = "trainer_state.json"
 MAX_CHECKPOINTS = 4096
 _NUMBER = re.compile(r"([0-9]{1,18})")

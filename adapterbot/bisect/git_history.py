@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from adapterbot.bisect.checkpoints import ADAPTER_CONFIG, Checkpoint
+from adapterbot.bisect.checkpoints import Checkpoint
 from adapterbot.errors import InputError
 from adapterbot.gitobjects import git
 from adapterbot.gittree import GitTree, repository_root, resolve_commit
 from adapterbot.tree import Tree, WorkTree, normalise
-from adapterbot.weights.peft_dir import WEIGHTS_NAME
+from adapterbot.weights.peft_dir import CONFIG_NAME, WEIGHTS_NAME
 
 SCHEME = "git:"
 _SHORT = 9
@@ -31,7 +31,7 @@ def commits(tree: Tree, spec: str) -> list[Checkpoint]:
     """
     path, revision = _parts(spec)
     repository, head = _place(tree)
-    files = [f":(literal){path}/{name}" for name in (ADAPTER_CONFIG, WEIGHTS_NAME)]
+    files = [f":(literal){path}/{name}" for name in (CONFIG_NAME, WEIGHTS_NAME)]
     first = resolve_commit(repository, revision) if revision else None
     found = git(
         repository,

@@ -10,9 +10,9 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from adapterbot.bisect import stores
-from adapterbot.bisect.checkpoints import ADAPTER_CONFIG, MAX_CHECKPOINTS, Checkpoint, natural
+from adapterbot.bisect.checkpoints import MAX_CHECKPOINTS, Checkpoint, natural
 from adapterbot.errors import InputError
-from adapterbot.weights.peft_dir import WEIGHTS_NAME
+from adapterbot.weights.peft_dir import CONFIG_NAME, WEIGHTS_NAME
 
 _REPOSITORY = re.compile(r"hf://(?P<name>[\w.-]+/[\w.-]+)(@(?P<revision>[^/]+))?(?P<folder>/.+)?")
 _OTHER_KINDS = ("datasets/", "spaces/", "buckets/")
@@ -40,9 +40,7 @@ def find(url: str) -> list[Checkpoint]:
             return _tags(api, name, unquote(revision), folder, url)
         wanted = unquote(revision) if revision else None
         commit = str(api.model_info(name, revision=wanted).sha)
-        at_root = not (revision or folder) and api.file_exists(
-            name, ADAPTER_CONFIG, revision=commit
-        )
+        at_root = not (revision or folder) and api.file_exists(name, CONFIG_NAME, revision=commit)
         if at_root:
             return [_at(name, one, one[:_SHORT]) for one in reversed([*_walk(api, name, commit)])]
     found = stores.find(f"hf://{name}@{commit}{folder}")
@@ -90,9 +88,9 @@ def _walk(api: Any, name: str, head: str) -> Iterator[str]:
         if index >= len(commits):
             return
         files = api.get_paths_info(
-            name, [ADAPTER_CONFIG, WEIGHTS_NAME], revision=commits[index], expand=True
+            name, [CONFIG_NAME, WEIGHTS_NAME], revision=commits[index], expand=True
         )
-        if ADAPTER_CONFIG not in {file.path for file in files}:
+        if CONFIG_NAME not in {file.path for file in files}:
             return
         changed = [place.get(file.last_commit.oid, index) for file in files if file.last_commit]
         index = max(index, min(changed, default=index))

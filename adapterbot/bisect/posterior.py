@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from adapterbot.bisect.evidence import Floats, Outcomes, PassFail, Prediction
+from adapterbot.bisect.evidence import Floats, Outcomes, Prediction
+from adapterbot.bisect.pass_fail import PassFail
 
 # How likely it is beforehand that none is bad, and that all are.
 END_MASS = 0.1

@@ -9,8 +9,10 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from adapterbot.bisect.evidence import Exact, Outcomes, PairedBinary, PassFail, Scores
+from adapterbot.bisect.evidence import Outcomes
+from adapterbot.bisect.pass_fail import Exact, PassFail
 from adapterbot.bisect.posterior import Posterior, uniform
+from adapterbot.bisect.scores import PairedBinary, Scores
 from adapterbot.records.base import Count, Finite, Line, Probability, Record
 
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from adapterbot.bisect.checkpoints import (
-    ADAPTER_CONFIG,
     TRAINER_STATE,
     Checkpoint,
     check_count,
@@ -26,7 +25,7 @@ from adapterbot.bisect.checkpoints import (
 from adapterbot.bisect.fetched import FetchedDirectories
 from adapterbot.errors import AdapterbotError, InputError, OurFailure
 from adapterbot.tree import TEXT_LIMIT, file_sha256, too_large
-from adapterbot.weights.peft_dir import WEIGHTS_NAME
+from adapterbot.weights.peft_dir import CONFIG_NAME, WEIGHTS_NAME
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://.")
 _PICKLE = "adapter_model.bin"
@@ -49,9 +48,9 @@ def find(url: str) -> list[Checkpoint]:
         OurFailure: the store does not answer, or the package for it is missing.
     """
     with _asking(url) as (store, root):
-        patterns = (f"{root}/{ADAPTER_CONFIG}", f"{root}/*/{ADAPTER_CONFIG}")
+        patterns = (f"{root}/{CONFIG_NAME}", f"{root}/*/{CONFIG_NAME}")
         found: list[str] = next(filter(None, map(store.glob, patterns)), [])
-        paths = [_sound(url, name.removesuffix(f"/{ADAPTER_CONFIG}")) for name in found]
+        paths = [_sound(url, name.removesuffix(f"/{CONFIG_NAME}")) for name in found]
         if not paths:
             raise InputError(
                 "holds no adapter directory",
@@ -86,8 +85,8 @@ def opened(checkpoint: Checkpoint, cache: FetchedDirectories) -> Iterator[Path]:
     url = checkpoint.path
     with _asking(url) as (store, path):
         store.invalidate_cache(path)  # what a listing said an hour ago
-        infos = {name: _info(store, url, path, name) for name in (ADAPTER_CONFIG, WEIGHTS_NAME)}
-        limits = {ADAPTER_CONFIG: TEXT_LIMIT, WEIGHTS_NAME: cache.limit}
+        infos = {name: _info(store, url, path, name) for name in (CONFIG_NAME, WEIGHTS_NAME)}
+        limits = {CONFIG_NAME: TEXT_LIMIT, WEIGHTS_NAME: cache.limit}
         for name, info in infos.items():
             if (info.get("size") or 0) > limits[name]:
                 raise too_large(f"{url}/{name}", info["size"], limits[name])

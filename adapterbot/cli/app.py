@@ -13,6 +13,8 @@ from adapterbot import __version__
 app = typer.Typer(
     name="adapterbot",
     help="Reviewable pull requests for LoRA adapters.",
+    epilog="Exit codes, the same everywhere: 0 clean, 1 we failed, 2 bad input, 3 a finding. "
+    "With `--json` standard output is one JSON document.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

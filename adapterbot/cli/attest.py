@@ -114,6 +114,7 @@ def attest_cyclonedx(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Where to write it; standard output.")
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Describe an adapter as a CycloneDX ML-BOM: files, base model, data, and how it was judged.
 
@@ -125,7 +126,8 @@ def attest_cyclonedx(
     from adapterbot.commands import attest as command
 
     text = command.bill(command.subject(adapter), report)
-    if output:
-        atomic.write_text(output, text)
-    else:
-        typer.echo(text, nl=False)
+    if output is None:
+        typer.echo(text, nl=False)  # which is JSON anyway
+        return
+    atomic.write_text(output, text)
+    typer.echo(json.dumps({"path": str(output)}) if as_json else str(output))

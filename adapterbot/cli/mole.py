@@ -107,8 +107,8 @@ def route(
     base: Annotated[
         str | None, typer.Option(help="Base model; the one that the mixture names.")
     ] = None,
-    new_tokens: Annotated[
-        int, typer.Option("--new-tokens", min=0, max=4096, help="Tokens to answer with.")
+    max_tokens: Annotated[
+        int, typer.Option(min=0, max=4096, help="The most tokens of the answer.")
     ] = 32,
     html: Annotated[Path | None, typer.Option(help="Write a heat map to this file.")] = None,
     device: Device = None,
@@ -123,7 +123,7 @@ def route(
     from adapterbot.commands import mole as command
     from adapterbot.mole.routes import terminal
 
-    routes = command.route(mixture, base, text, new_tokens=new_tokens, device=device)
+    routes = command.route(mixture, base, text, max_tokens=max_tokens, device=device)
     if html:
         command.write_heat_map(routes, html)
         say(f"heat map  {html}")

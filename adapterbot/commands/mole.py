@@ -110,7 +110,7 @@ def load(base: str | Path, device: str | None) -> BaseModel:
 
 
 def route(
-    directory: Path, base: str | None, text: str, *, new_tokens: int, device: str | None
+    directory: Path, base: str | None, text: str, *, max_tokens: int, device: str | None
 ) -> Routes:
     """The experts that each token of `text`, asked as serving asks it, and of the answer used.
 
@@ -133,10 +133,10 @@ def route(
     ids = ids.to(loaded.device)
     with attach_mixture(loaded.model, files) as mixture:
         whole = ids
-        if new_tokens:
+        if max_tokens:
             with torch.inference_mode():
                 whole = loaded.model.generate(
-                    ids, max_new_tokens=new_tokens, do_sample=False, pad_token_id=loaded.pad
+                    ids, max_new_tokens=max_tokens, do_sample=False, pad_token_id=loaded.pad
                 )
         shares = mixture.route(whole)[:, 0].transpose(0, 1).tolist()
         names = mixture.names

@@ -118,6 +118,11 @@ def _target(push: str) -> tuple[str, int]:
     return match[1], int(match[2])
 
 
+def token_of(environment: Mapping[str, str]) -> str:
+    """The token, as workflows or GitHub's own command line name it; "" when there is none."""
+    return environment.get("GITHUB_TOKEN") or environment.get("GH_TOKEN") or ""
+
+
 def connect(environment: Mapping[str, str]) -> Client:
     """A client with the token of the environment.
 
@@ -126,9 +131,8 @@ def connect(environment: Mapping[str, str]) -> Client:
     """
     from adapterbot.gh.client import connect as open_client
 
-    token = environment.get("GITHUB_TOKEN") or environment.get("GH_TOKEN") or ""
     return open_client(
-        token,
+        token_of(environment),
         api_url(environment),
         graphql_url=environment.get("GITHUB_GRAPHQL_URL") or "",
     )

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from adapterbot.commands.pr import EvidenceOptions, connect
+from adapterbot.commands.pr import EvidenceOptions, connect, token_of
 from adapterbot.config import key_of
 from adapterbot.context import server_url
 from adapterbot.errors import InputError, OurFailure
@@ -109,11 +109,10 @@ def run(options: OpenOptions, environment: Mapping[str, str] = os.environ) -> Op
                 fix="shorten what was written around it",
             ) from error
 
-    token = environment.get("GITHUB_TOKEN") or environment.get("GH_TOKEN") or ""
     outcome = propose(
         client,
         repository,
-        Remote(f"{server_url(environment)}/{repository}.git", token),
+        Remote(f"{server_url(environment)}/{repository}.git", token_of(environment)),
         Proposal(
             base=checked_branch(base, field="--base"),
             branch=branch,

@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.eval.base_guard import inspect_base
 from adapterbot.eval.settings import EngineSettings
+from adapterbot.weights.peft_dir import CONFIG_NAME
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # What transformers raises on a model that is broken, or made to break it. Not RuntimeError: a GPU
@@ -84,7 +85,7 @@ def load_base(base: Path | str, settings: EngineSettings) -> BaseModel:
     from transformers.utils import logging
 
     name = str(base)
-    if (Path(base) / "adapter_config.json").exists():
+    if (Path(base) / CONFIG_NAME).exists():
         # transformers would follow it to whatever base it names.
         raise InputError(
             "is an adapter, not a base model", file=name, field="base", fix="name the base model"

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from adapterbot.errors import InputError, OurFailure
-from adapterbot.weights.peft_dir import AdapterFiles
+from adapterbot.weights.peft_dir import CONFIG_NAME, AdapterFiles
 
 _NAME = "adapter"
 
@@ -59,7 +59,7 @@ def attached_by_peft(model: nn.Module, files: AdapterFiles) -> Iterator[None]:
 
 
 def _config(peft: Any, files: AdapterFiles) -> Any:
-    raw = json.loads((files.path / "adapter_config.json").read_bytes())
+    raw = json.loads((files.path / CONFIG_NAME).read_bytes())
     kind = peft.PEFT_TYPE_TO_CONFIG_MAPPING[raw["peft_type"]]
     known = {field.name for field in fields(kind)}
     # PEFT drops an option it does not know; an option that is off may be dropped.

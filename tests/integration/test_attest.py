@@ -250,7 +250,8 @@ def test_bad_keys_and_options_are_said_in_a_line(repository, keys):
 
 def test_the_bill_of_materials_is_cyclonedx(repository: Path) -> None:
     out = repository / "bom.json"
-    invoke("cyclonedx", ADAPTER, "-o", out)
+    said = invoke("cyclonedx", ADAPTER, "-o", out, "--json")
+    assert json.loads(said) == {"path": str(out)}
     document = json.loads(out.read_text())
     schema = json.loads(Path(str(BOM_JSON[SchemaVersion.V1_6])).read_text())
     parts = [json.loads(Path(str(path)).read_text()) for path in (SPDX_JSON, JSF)]

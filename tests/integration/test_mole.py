@@ -77,7 +77,7 @@ def test_from_a_soup_yaml_to_routes(made: Path) -> None:
     assert "exists already" in again.stderr
     routes = result(
         command(
-            made, "route", "alone", "say <b>1</b>", "--base", "base", "--new-tokens", "3",
+            made, "route", "alone", "say <b>1</b>", "--base", "base", "--max-tokens", "3",
             "--html", "routes.html", "--json",
         )
     )  # fmt: skip

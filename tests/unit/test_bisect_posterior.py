@@ -22,7 +22,8 @@ from adapterbot.bisect import (
     expected_churn,
     uniform,
 )
-from adapterbot.bisect.evidence import Rates, two_means
+from adapterbot.bisect.pass_fail import Rates
+from adapterbot.bisect.scores import two_means
 
 
 def search_exactly(n: int, first_bad: int, skipped: frozenset[int] = frozenset()):

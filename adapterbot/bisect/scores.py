@@ -1,0 +1,180 @@
+"""Outcomes that are numbers, or better, the same and worse: what their means say of either side."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import lgamma
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adapterbot.bisect.evidence import Floats, Prediction, entropy, split
+
+# Nodes and weights of ∫ φ(x) f(x) dx.
+_X, _W = np.polynomial.hermite_e.hermegauss(24)
+_W = _W / _W.sum()
+
+
+def two_means(share: Floats, distance: Floats) -> Floats:
+    """Bits that one draw tells of which of two unit normals it came from.
+
+    Args:
+        share: chance of the second, by index.
+        distance: between the means, in standard deviations, by index.
+    """
+    p = np.clip(share, 1e-12, 1.0 - 1e-12)[:, None]
+    d = np.abs(distance)[:, None]
+    # Log odds of the second, for draws from the first and from the second.
+    prior = np.log(p / (1.0 - p))
+    first = entropy(1.0 / (1.0 + np.exp(-np.clip(prior + d * _X - 0.5 * d * d, -500, 500)))) @ _W
+    second = entropy(1.0 / (1.0 + np.exp(-np.clip(prior + d * _X + 0.5 * d * d, -500, 500)))) @ _W
+    left = (1.0 - p[:, 0]) * first + p[:, 0] * second
+    return np.maximum(entropy(p[:, 0]) - left, 0.0)
+
+
+@dataclass(frozen=True)
+class Means:
+    """Mean and variance of one outcome on either side, (K,) each."""
+
+    good: Floats
+    bad: Floats
+    good_variance: Floats
+    bad_variance: Floats
+
+    def information(self, weights: Floats, at: NDArray[np.intp], size: float) -> Floats:
+        """As of two normals with the means and variances that are expected at each index."""
+        none = np.zeros_like(weights)
+        share = np.clip(np.cumsum(weights[:-1]), 1e-12, 1.0 - 1e-12)
+        bad = split(weights, none, self.bad[at]) / share
+        good = split(weights, self.good[at], none) / (1.0 - share)
+        deviation = split(weights, np.sqrt(self.good_variance)[at], np.sqrt(self.bad_variance)[at])
+        return two_means(share, (bad - good) / deviation * np.sqrt(size))
+
+    def looks_bad(self, size: float) -> tuple[Floats, Floats]:
+        deviation = 0.5 * (np.sqrt(self.good_variance) + np.sqrt(self.bad_variance))
+        distance = np.abs(self.bad - self.good) / deviation * np.sqrt(size)
+        bad = 1.0 / (1.0 + np.exp(-0.85 * np.clip(distance, 0, 50)))  # Φ(d/2), near enough
+        return 1.0 - bad, bad
+
+
+class Scores:
+    """Outcomes are numbers, normal around a mean of each side with one unknown variance.
+
+    Normal and inverse gamma priors, integrated in closed form (Murphy, "Conjugate Bayesian
+    analysis of the Gaussian distribution", 2007, §6): means with `strength` pseudo-observations
+    around the mean of everything seen, the variance with one, a quarter of the variance of
+    everything seen. Scale and origin of the scores therefore do not matter.
+
+    Args:
+        higher_is_bad: the side on which the bad mean must lie.
+    """
+
+    width = 3
+
+    def __init__(self, *, higher_is_bad: bool = True, strength: float = 0.05) -> None:
+        self._sign = 1.0 if higher_is_bad else -1.0
+        if strength <= 0:
+            raise ValueError("`strength` must be positive")
+        self._strength = strength
+
+    def statistics(self, outcome: Any) -> Floats:
+        values = np.atleast_1d(np.asarray(outcome, dtype=np.float64))
+        if values.ndim != 1 or not np.isfinite(values).all():
+            raise ValueError(f"{outcome!r} is no finite number")
+        return np.array([len(values), values.sum(), (values**2).sum()])
+
+    def weigh(self, before: Floats, after: Floats) -> tuple[Floats, Prediction]:
+        total = before[0] + after[0]
+        count = max(total[0], 1.0)
+        centre = total[1] / count
+        scale = max((total[2] / count - centre**2) * count / max(count - 1.0, 1.0), 1e-12)
+        degrees = 1.0
+        strengths, means, squares = [], [], np.full(len(before), degrees * scale / 4)
+        for side in (before, after):
+            n, mean = side[:, 0], side[:, 1] / np.maximum(side[:, 0], 1.0)
+            strength = self._strength + n
+            within = np.maximum(side[:, 2] - n * mean**2, 0.0)
+            squares += within + self._strength * n / strength * (mean - centre) ** 2
+            strengths.append(strength)
+            means.append((self._strength * centre + side[:, 1]) / strength)
+        degrees += total[0]
+        log = -0.5 * (np.log(strengths[0]) + np.log(strengths[1]) + degrees * np.log(squares))
+        variance = squares / max(degrees - 2.0, 1.0)
+        # The prior of the means is cut to the half where bad is worse: 2Φ(z), Φ near enough.
+        spread = np.sqrt(variance * (1.0 / strengths[0] + 1.0 / strengths[1]))
+        z = self._sign * (means[1] - means[0]) / spread
+        log = log + np.log(2.0) - np.logaddexp(0.0, -1.702 * z)
+        good, bad = (variance * (1.0 + 1.0 / s) for s in strengths)
+        return log, Means(means[0], means[1], good, bad)
+
+
+class PairedBinary:
+    """Outcomes are −1, 0 and 1: a sample that got better, stayed, or got worse than the good end.
+
+    The bad side has three unknown shares with a Dirichlet prior. On the good side as many samples
+    get better as get worse, and only their unknown share (`churn`) has a prior, a beta: a good
+    checkpoint differs from another one for no reason, and is not told from a bad one by it.
+
+    Args:
+        churn: share of samples expected to differ between two good checkpoints.
+        harm: share of samples expected to have got worse on the bad side.
+        strength: pseudo-observations of the two priors. The good side's counts for more: nothing
+            has been measured there, while the bad end usually has.
+    """
+
+    width = 3
+
+    def __init__(
+        self,
+        churn: float = 0.05,
+        harm: float = 0.2,
+        *,
+        strength: tuple[float, float] = (30.0, 3.0),
+    ) -> None:
+        if not (0 < churn < 1 and 0 < harm < 1 and min(strength) > 0):
+            raise ValueError("churn and harm must be within (0, 1), strength positive")
+        self._good = strength[0] * np.array([1.0 - churn, churn])
+        self._bad = strength[1] * np.array([churn / 2, 1.0 - harm, harm]) / (1.0 + churn / 2)
+
+    def statistics(self, outcome: Any) -> Floats:
+        values = np.atleast_1d(np.asarray(outcome, dtype=np.float64))
+        if not np.isin(values, (-1.0, 0.0, 1.0)).all():
+            raise ValueError(f"{outcome!r} is not made of −1, 0 and 1")
+        return np.array([np.count_nonzero(values == v) for v in (-1.0, 0.0, 1.0)], np.float64)
+
+    def weigh(self, before: Floats, after: Floats) -> tuple[Floats, Prediction]:
+        changed = before[:, 0] + before[:, 2]
+        good = np.stack([before[:, 1], changed], axis=1) + self._good
+        bad = after + self._bad
+        log = _log_dirichlet(good) + _log_dirichlet(bad) - changed * np.log(2.0)
+        share = good[:, 1] / good.sum(axis=1)
+        mean, variance = _harm(bad)
+        return log, Means(np.zeros(len(good)), mean, share, variance)
+
+
+def expected_churn(harms: Floats) -> float:
+    """The `churn` to expect of good checkpoints, from one known to be bad: as many samples as got
+    better there get better, and as many worse, for no reason.
+
+    What broke cannot get better, so it is counted among the rest, whose share is 1 − mean harm.
+
+    Args:
+        harms: (samples,) of −1, 0 and 1: better, the same, worse.
+    """
+    better = float((harms < 0).sum())
+    untouched = len(harms) * (1.0 - max(float(harms.mean()) if len(harms) else 0.0, 0.0))
+    return min(2.0 * (better + 0.5) / (untouched + 20.0), 0.5)
+
+
+def _log_dirichlet(a: Floats) -> Floats:
+    """Log of the multivariate beta function of every row."""
+    gamma = np.vectorize(lgamma, otypes=[np.float64])
+    return np.asarray(gamma(a).sum(axis=1) - gamma(a.sum(axis=1)))
+
+
+def _harm(a: Floats) -> tuple[Floats, Floats]:
+    """Mean and variance of one outcome under a Dirichlet posterior."""
+    shares = a / a.sum(axis=1, keepdims=True)
+    mean = shares[:, 2] - shares[:, 0]
+    return mean, shares[:, 2] + shares[:, 0] - mean**2
