@@ -22,6 +22,8 @@ from adapterbot.records.history import History, PastResult
 from adapterbot.sides import config_of
 from adapterbot.tree import WorkTree
 
+# What SQLite reads along with its file.
+_BESIDE = ("-journal", "-wal", "-shm")
 _FIX = "add `history:` with a `branch:` or a `file:` to adapterbot.yaml"
 
 
@@ -67,8 +69,29 @@ def keep(
 
 def _store(config: HistoryConfig, root: Path) -> Database | Branch:
     if config.file is not None:
-        return Database(root / config.file)
+        return Database(_nobodys(root, config.file))
     return Branch(root, config.branch or "")
+
+
+def _nobodys(root: Path, file: str) -> Path:
+    """Where a history file is, unless it comes with the checkout: a pull request would write it.
+
+    Raises:
+        InputError: it is a file of the repository, or lies behind a link of it.
+    """
+    place = Path(os.path.normpath(root / file))
+    if place.is_relative_to(root):
+        inside = place.relative_to(root).as_posix()
+        WorkTree(root).has(inside)  # refuses links
+        mine = [f":(literal){inside}{suffix}" for suffix in ("", *_BESIDE)]
+        if git(root, "ls-files", "-z", "--", *mine):
+            raise InputError(
+                "is a file of this repository, which a pull request could write",
+                file=file,
+                field="history.file",
+                fix="name one outside of it, or remove it from Git",
+            )
+    return place
 
 
 # ---------------------------------------------------------------- the command

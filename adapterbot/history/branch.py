@@ -36,6 +36,7 @@ class Branch:
 
         Raises:
             InputError: a line of the file is none of ours.
+            OurFailure: this clone has no content of the file.
         """
         for ref in (f"refs/remotes/{self.remote}/{self.name}", f"refs/heads/{self.name}"):
             if self._commit(ref):
@@ -68,10 +69,10 @@ class Branch:
         )
 
     def _at(self, commit: str) -> tuple[PastResult, ...]:
-        try:
-            text = git(self.repository, "cat-file", "blob", f"{commit}:{FILE}")
-        except OurFailure:
+        if not git(self.repository, "ls-tree", commit, "--", FILE):
             return ()
+        # That it cannot be read is not that there is none: what is appended would take its place.
+        text = git(self.repository, "cat-file", "blob", f"{commit}:{FILE}")
         return from_lines(text.decode(errors="replace"), f"{self.name}:{FILE}")
 
     def _commit(self, ref: str) -> str | None:
@@ -116,7 +117,7 @@ class Branch:
     def _run(self, environment: Mapping[str, str], *arguments: str, given: str = "") -> str:
         done = subprocess.run(
             ["git", "-c", "core.hooksPath=/dev/null", "-C", str(self.repository), *arguments],
-            input=given.encode(),
+            input=given.encode(errors="surrogateescape"),
             capture_output=True,
             check=False,
             env=dict(environment),
@@ -128,4 +129,5 @@ class Branch:
                 file=f"branch {self.name}",
                 fix="give the job `contents: write`, and let no ruleset stand in the way",
             )
-        return done.stdout.decode(errors="replace")
+        # Names of other files on the branch may be any bytes, and go back as they came.
+        return done.stdout.decode(errors="surrogateescape")

@@ -90,7 +90,8 @@ def from_lines(text: str, name: str) -> tuple[PastResult, ...]:
         InputError: naming the file and the line.
     """
     found: list[PastResult] = []
-    for number, line in enumerate(text.splitlines(), 1):
+    # Not by splitlines: JSON leaves U+2028 and the like in strings as they are.
+    for number, line in enumerate(text.removesuffix("\n").split("\n") if text else (), 1):
         try:
             found.append(PastResult.model_validate_json(line))
         except ValidationError as error:

@@ -13,6 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from adapterbot.commands.history import read
+from adapterbot.config import HistoryConfig
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.history.branch import FILE, Branch
 from adapterbot.history.database import Database
@@ -52,7 +54,8 @@ results = st.builds(
 
 def git(directory: Path, *arguments: str) -> str:
     command = ["git", "-C", str(directory), *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True, env=HERE).stdout
+    done = subprocess.run(command, check=True, capture_output=True, env=HERE)
+    return os.fsdecode(done.stdout)
 
 
 @pytest.fixture
@@ -93,11 +96,44 @@ def test_a_branch_keeps_results_and_touches_nothing_else(clone: Path) -> None:
 
 
 def test_what_else_lies_on_the_branch_stays(clone: Path) -> None:
+    odd = os.fsdecode(b"\xff\xfe")
+    (clone / odd).write_text("a name that is no text")
+    git(clone, "add", "-A")
+    git(clone, "commit", "-q", "-m", "second")
     git(clone, "push", "-q", "origin", "HEAD:refs/heads/gh-pages")
     Branch(clone, "gh-pages").append([result(1)], HERE, "Results")
     git(clone, "fetch", "-q")
-    listed = git(clone, "ls-tree", "--name-only", "origin/gh-pages").split()
-    assert sorted(listed) == ["file", FILE]
+    listed = os.fsencode(git(clone, "ls-tree", "-z", "--name-only", "origin/gh-pages"))
+    assert sorted(listed.split(b"\0")[:-1]) == sorted(map(os.fsencode, ["file", FILE, odd]))
+
+
+def test_what_cannot_be_read_is_not_taken_for_nothing_and_written_over(clone: Path) -> None:
+    branch = Branch(clone, "history")
+    branch.append([result(1)], HERE, "Results")
+    git(clone, "fetch", "-q")
+    blob = git(clone, "rev-parse", f"origin/history:{FILE}").strip()
+    (clone / ".git" / "objects" / blob[:2] / blob[2:]).unlink()
+    with pytest.raises(OurFailure):
+        branch.append([result(2)], HERE, "Results")
+    with pytest.raises(OurFailure):
+        branch.read()
+
+
+@pytest.mark.parametrize("how", ["the file", "a journal of it", "a link"])
+def test_attack_a_file_that_comes_with_the_checkout_is_no_history(clone: Path, how: str) -> None:
+    config = HistoryConfig(file="state/history.sqlite")
+    Database(clone / "state" / "history.sqlite").append([result(1)])
+    assert read(config, clone) == (result(1),)
+    if how == "a link":
+        (clone / "state").rename(clone / "elsewhere")
+        (clone / "state").symlink_to("elsewhere")
+    elif how == "a journal of it":
+        (clone / "state" / "history.sqlite-journal").write_text("x")
+        git(clone, "add", "-f", "state/history.sqlite-journal")
+    else:
+        git(clone, "add", "-f", "state/history.sqlite")
+    with pytest.raises(InputError):
+        read(config, clone)
 
 
 def test_two_that_write_at_once_lose_nothing(clone: Path, tmp_path: Path) -> None:
@@ -139,6 +175,12 @@ def test_a_broken_line_is_named_by_its_number() -> None:
 
 
 # ---------------------------------------------------------------- of reports, and shown
+
+
+def test_attack_a_name_that_could_pass_for_two_lines_breaks_no_history() -> None:
+    kept = [result(1, name=f"a{end}b") for end in ("\u2028", "\x85", "\x0b", "\n", "\r\n")]
+    kept = [one.model_copy(update={"commit": f"{i:040x}"}) for i, one in enumerate(kept)]
+    assert list(from_lines(to_lines(kept), "f")) == kept
 
 
 def test_only_what_was_judged_is_kept() -> None:
