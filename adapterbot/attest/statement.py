@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from adapterbot.errors import InputError
 from adapterbot.records import Digest
@@ -40,10 +40,17 @@ class Descriptor(_Read):
     digest: DigestSet
 
 
+class Parameters(_Read):
+    """What our build type asks for; another's may lack it."""
+
+    adapter: JsonValue = None
+
+
 class BuildDefinition(_Read):
     """What went in."""
 
     build_type: Annotated[Text, Field(alias="buildType")]
+    parameters: Annotated[Parameters, Field(alias="externalParameters")] = Parameters()
     dependencies: Annotated[
         tuple[Descriptor, ...], Field(alias="resolvedDependencies", max_length=10_000)
     ] = ()

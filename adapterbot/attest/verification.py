@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 
 from adapterbot.attest.envelope import NotAttested, opened
 from adapterbot.attest.statement import Statement, read_statement
-from adapterbot.config import ADAPTER_CONFIG
+from adapterbot.config import ADAPTER_CONFIG, MIXTURE_CONFIG
 from adapterbot.errors import InputError
 from adapterbot.tree import Tree
 
@@ -15,6 +15,7 @@ _LIMIT = 4 * 1024 * 1024
 _SUFFIX = ".intoto.json"
 # What decides how an adapter behaves; a README that nobody signed for decides nothing.
 _DECISIVE = (".safetensors", ".bin", ".pt")
+_CONFIGS = (ADAPTER_CONFIG, MIXTURE_CONFIG)
 
 
 def attestation_path(adapter: str) -> str:
@@ -61,13 +62,29 @@ def check(tree: Tree, adapter: str, keys: Sequence[str], *, lock: str | None = N
             fix=f"run `adapterbot attest sign {adapter} --key …` where it is trained",
         )
     statement = read_statement(opened(tree.read(path, limit=_LIMIT), keys, file=path), file=path)
-    compare(statement, subject_digests(tree, adapter), file=path)
-    if lock is not None:
-        compare_lock(statement, tree, lock, file=path)
+    hold(statement, tree, adapter, lock=lock)
     return statement
 
 
-def compare_lock(statement: Statement, tree: Tree, lock: str, *, file: str) -> None:
+def hold(statement: Statement, tree: Tree, adapter: str, *, lock: str | None = None) -> None:
+    """Hold an adapter against a statement whose signature was verified.
+
+    Raises:
+        NotAttested: it is about another adapter, or a file is not the one that was signed for.
+    """
+    path = attestation_path(adapter)
+    # Who signed for one adapter did not sign for it in the place of another.
+    named = statement.predicate.build.parameters.adapter
+    if named not in (None, adapter):
+        raise NotAttested(
+            f"is about {named}", file=path, fix="sign for the adapter where it is now"
+        )
+    _compare(statement, subject_digests(tree, adapter), file=path)
+    if lock is not None:
+        _compare_lock(statement, tree, lock, file=path)
+
+
+def _compare_lock(statement: Statement, tree: Tree, lock: str, *, file: str) -> None:
     """Hold a lock against what a statement says of it; without a lock there is nothing to hold.
 
     Raises:
@@ -84,7 +101,7 @@ def compare_lock(statement: Statement, tree: Tree, lock: str, *, file: str) -> N
         )
 
 
-def compare(statement: Statement, found: Mapping[str, str], *, file: str) -> None:
+def _compare(statement: Statement, found: Mapping[str, str], *, file: str) -> None:
     """Hold the files of an adapter against the subjects of a statement.
 
     Args:
@@ -101,7 +118,7 @@ def compare(statement: Statement, found: Mapping[str, str], *, file: str) -> Non
                 f"{name} {what}", file=file, fix="sign the adapter that is meant, or restore it"
             )
     for name in sorted(found.keys() - signed.keys()):
-        if PurePosixPath(name).name == ADAPTER_CONFIG or name.endswith(_DECISIVE):
+        if PurePosixPath(name).name in _CONFIGS or name.endswith(_DECISIVE):
             raise NotAttested(
                 f"says nothing about {name}", file=file, fix="sign again, or remove the file"
             )

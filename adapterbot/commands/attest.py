@@ -149,8 +149,7 @@ def verify(
         content = of.tree.read(path)
         payload = keyless.opened(content, identity=identity, issuer=issuer, file=path)
         found = statements.read_statement(payload, file=path)
-        verification.compare(found, verification.subject_digests(of.tree, of.path), file=path)
-        verification.compare_lock(found, of.tree, of.adapter.lock, file=path)
+        verification.hold(found, of.tree, of.path, lock=of.adapter.lock)
     if report:
         named = {thing.digest.sha256 for thing in found.predicate.run.byproducts}
         if _report_digest(report) not in named:

@@ -207,14 +207,23 @@ def test_whatever_is_tampered_with_is_found(signed, keys, what):
         check(WorkTree(signed), ADAPTER, [public], lock="soup.lock")
 
 
-def test_another_key_and_another_adapters_attestation_are_worth_nothing(signed, keys):
+def test_another_key_is_worth_nothing(signed, keys):
     with pytest.raises(NotAttested, match="not signed"):
         check(WorkTree(signed), ADAPTER, [keys["other"][1]])
     check(WorkTree(signed), ADAPTER, [keys["other"][1], keys["ed25519"][1]])
-    shutil.copytree(signed / "checkpoints/checkpoint-0040", signed / "adapters/other")
+
+
+def test_attack_an_adapter_with_its_attestation_does_not_stand_in_for_another(signed, keys):
+    shutil.copytree(signed / ADAPTER, signed / "adapters/other")
     shutil.copyfile(signed / PLACE, signed / attestation_path("adapters/other"))
-    with pytest.raises(NotAttested, match="was changed"):
-        check(WorkTree(signed), "adapters/other", [keys["ed25519"][1]])
+    with pytest.raises(NotAttested, match=f"is about {ADAPTER}"):
+        check(WorkTree(signed), "adapters/other", [keys["ed25519"][1]], lock="soup.lock")
+
+
+def test_attack_what_makes_a_mixture_of_it_must_be_signed_for(signed, keys):
+    (signed / ADAPTER / "mole_config.json").write_text("{}")
+    with pytest.raises(NotAttested, match=r"nothing about mole_config\.json"):
+        check(WorkTree(signed), ADAPTER, [keys["ed25519"][1]])
 
 
 NO_ENVELOPES = (
