@@ -93,6 +93,7 @@ def traced(listener: Listener, command: str, environment: Mapping[str, str]) -> 
         from opentelemetry.sdk.resources import Resource
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
+        from opentelemetry.trace import StatusCode
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
     except ImportError:
         listener.said("no traces are sent: pip install 'adapterbot[otel]'")
@@ -108,7 +109,17 @@ def traced(listener: Listener, command: str, environment: Mapping[str, str]) -> 
         {"traceparent": environment.get("TRACEPARENT", "")}
     )
     try:
-        with tracer.start_as_current_span(f"adapterbot {command}", context=parent) as span:
-            yield _OpenTrace(listener, tracer, span)
+        with tracer.start_as_current_span(
+            f"adapterbot {command}",
+            context=parent,
+            record_exception=False,
+            set_status_on_exception=False,
+        ) as span:
+            try:
+                yield _OpenTrace(listener, tracer, span)
+            except Exception as error:
+                # Its kind only: its words hold paths, and whatever a library quotes.
+                span.set_status(StatusCode.ERROR, type(error).__name__)
+                raise
     finally:
         provider.shutdown()

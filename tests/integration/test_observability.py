@@ -17,10 +17,18 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
 )
+from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
 from adapterbot.records import Report
 from tests import example
 
+_FAILS = """
+import os
+from adapterbot.console import PlainListener
+from adapterbot.telemetry import traced
+with traced(PlainListener(), "gate", os.environ):
+    raise ValueError("s3cret")
+"""
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
@@ -127,6 +135,24 @@ def test_a_collector_gets_a_span_for_the_run_and_one_for_each_stage(
     assert found["adapterbot.outcome"].string_value == adapter.verdict.outcome
     sent = b"".join(span.SerializeToString() for span in collector.spans)
     assert adapter.samples == () or adapter.samples[0].prompt.encode() not in sent
+
+
+def test_attack_what_an_error_says_is_not_sent() -> None:
+    with Collector() as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        endpoint = f"http://127.0.0.1:{server.server_port}"
+        done = subprocess.run(
+            [sys.executable, "-c", _FAILS],
+            env={**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint},
+            capture_output=True,
+            check=False,
+        )
+        server.shutdown()
+    assert b"ValueError: s3cret" in done.stderr
+    (span,) = server.spans
+    assert (span.status.code, span.status.message) == (Status.STATUS_CODE_ERROR, "ValueError")
+    assert b"s3cret" not in span.SerializeToString()
+    assert str(Path(__file__).parent.parent.parent).encode() not in span.SerializeToString()
 
 
 def test_a_collector_that_is_not_there_costs_the_gate_nothing(tmp_path: Path) -> None:
