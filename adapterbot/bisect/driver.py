@@ -125,7 +125,6 @@ def run(
     *,
     limits: Limits = DEFAULT_LIMITS,
     journal: Journal | None = None,
-    costs: Callable[[], Sequence[Any] | None] = lambda: None,
     clock: Callable[[], float] = time.monotonic,
     progress: Callable[[str], None] = lambda _: None,
 ) -> BisectResult:
@@ -135,7 +134,6 @@ def run(
         search: what is searched; evidence from elsewhere has been taken already.
         probe: evaluates one checkpoint. It is called from `limits.jobs` threads.
         journal: where finished probes are kept; those in it are taken, not repeated.
-        costs: of a probe by kind and index, asked before every choice.
     """
     for entry in journal.entries if journal else ():
         search.take(entry)
@@ -160,7 +158,7 @@ def run(
             count = limits.jobs
             if limits.probes is not None:
                 count = min(count, limits.probes - search.made)
-            batch = search.posterior.choose_batch(count, costs(), sizes=search.setting.sizes)
+            batch = search.posterior.choose_batch(count, sizes=search.setting.sizes)
             if not batch:
                 break
             befores = [

@@ -123,17 +123,20 @@ def read_report(path: Path) -> Report:
     Raises:
         InputError: missing, too large, or not what our schema says.
     """
+    name = str(path)
     try:
         if path.stat().st_size > MAX_REPORT_BYTES:
-            raise InputError(f"is larger than {MAX_REPORT_BYTES:,} bytes", file=path.name, fix=_FIX)
+            raise InputError(f"is larger than {MAX_REPORT_BYTES:,} bytes", file=name, fix=_FIX)
         content = path.read_bytes()
-    except OSError as error:
+    except FileNotFoundError as error:
         raise InputError(
-            "is not there: the job that evaluates left no report",
-            file=path.name,
-            fix="see that job's log",
+            "is not there: the gate left no report",
+            file=name,
+            fix="run `adapterbot gate`, or see the log of the job that did",
         ) from error
-    return parse_report(content, path.name)
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", file=name, fix=_FIX) from error
+    return parse_report(content, name)
 
 
 _FIX = "pass the report.json that `adapterbot gate` wrote"

@@ -72,7 +72,6 @@ def plan_rows(
     *,
     scoring: str | None = None,
     at: Path = (),
-    margin: float = REGRESSION_THRESHOLD,
     threshold: float | None = None,
 ) -> list[Plan]:
     """One task per `scoring` that occurs in the rows, or one for all of them when it is given.
@@ -98,7 +97,7 @@ def plan_rows(
             ),
             tuple(_with_expected(row) for row in group),
             at,
-            margin,
+            REGRESSION_THRESHOLD,
             threshold,
         )
         for wanted, group in groups.items()

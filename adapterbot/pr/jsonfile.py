@@ -33,14 +33,14 @@ def read_bytes(path: Path, limit: int = MAX_BYTES) -> bytes:
     return content
 
 
-def read_text(path: Path, limit: int = MAX_BYTES) -> str:
+def read_text(path: Path) -> str:
     """The file's text.
 
     Raises:
         InputError: as `read_bytes`, and when it is not UTF-8.
     """
     try:
-        return read_bytes(path, limit).decode("utf-8-sig")
+        return read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(
             f"is not UTF-8 at byte {error.start:,}", file=str(path), fix="save it as UTF-8"

@@ -25,8 +25,6 @@ from adapterbot.records import Report
 from tests import example
 from tests.github_server import GitHubServer
 
-PLAIN_TESTS_ONLY = {"GITHUB_ACTIONS": "", "GITHUB_EVENT_PATH": ""}
-
 
 @pytest.fixture(scope="module")
 def poisoned(tmp_path_factory: pytest.TempPathFactory) -> Path:
