@@ -8,8 +8,11 @@ import math
 from pydantic import JsonValue
 
 
-def parse_json(text: str) -> JsonValue:
+def parse_json(text: str, *, halves: bool = False) -> JsonValue:
     """Strict JSON: no NaN, no number beyond a float, no key twice, no half of a surrogate pair.
+
+    Args:
+        halves: let halves of surrogate pairs pass, which a model may have said.
 
     Raises:
         ValueError: saying what is wrong, in one line.
@@ -18,7 +21,7 @@ def parse_json(text: str) -> JsonValue:
         value: JsonValue = json.loads(
             text, object_pairs_hook=_unique, parse_constant=_not_json, parse_float=_finite
         )
-        if "\\u" in text:
+        if not halves and "\\u" in text:
             json.dumps(value, ensure_ascii=False).encode()
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
