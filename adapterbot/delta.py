@@ -221,10 +221,12 @@ def _task(
                 resamples=resamples,
             )
         else:
+            # One table: a side without a single score does not know how wide it is.
+            table = corpus.table([*before, *after])
             paired = pair_corpus(
                 metric,
-                corpus.table(before),
-                corpus.table(after),
+                table[: len(before)],
+                table[len(before) :],
                 corpus.aggregate,
                 clusters=clusters,
                 level=level,

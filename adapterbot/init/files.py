@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -234,4 +235,4 @@ def _next(tree: Tree, planned: Planned) -> Iterator[str]:
 
 
 def _with(command: str, option: str, value: str, usual: str) -> str:
-    return command if value == usual else f"{command} {option} {value}"
+    return command if value == usual else f"{command} {option} {shlex.quote(value)}"

@@ -304,6 +304,17 @@ def test_corpus_tasks_of_a_suite_are_paired_by_id_and_sliced() -> None:
     assert (missing.outcome, missing.n) == (Comparison.INCOMPLETE, 39)
 
 
+def test_a_side_of_a_corpus_without_a_single_score_leaves_nothing_to_compare() -> None:
+    """As of an adapter whose every answer is NaN."""
+    whole = result([(f"{i}", 1.0 + i, None, None) for i in range(9)], kind=ScoreKind.CONTINUOUS)
+    empty = result([(f"{i}", None, None, None) for i in range(9)], kind=ScoreKind.CONTINUOUS)
+    corpus_of_one = delta.Corpus(perplexity, lambda sample: (sample.score or 0.0, 1.0))
+    for sides in ((whole, empty), (empty, whole)):
+        (found,) = delta.compare_results(*sides, corpus=corpus_of_one)
+        assert found.outcome is Comparison.EMPTY
+        assert "9 of 9" in (found.note or "")
+
+
 def test_a_corpus_without_a_single_score_is_empty() -> None:
     nothing = result([("a", None, None, None)], kind=ScoreKind.CONTINUOUS)
     (found,) = delta.compare_results(
