@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +190,14 @@ def test_each_adapter_gets_the_config_that_says_it_writes_it(tmp_path):
     assert any("2 folders hold checkpoints" in note for note in made.notes)
     assert any("still to be written" in note for note in made.notes)
     assert made.files.keys() == {"adapterbot.yaml", ".github/workflows/adapter-gate.yml"}
+
+
+def test_attack_a_folder_whose_name_is_a_command_is_only_a_name(tmp_path):
+    name = "a; touch pwned"
+    (tmp_path / name).mkdir()
+    repository(tmp_path / name, *(alpaca(n) for n in range(60)))
+    for command in planned(WorkTree(tmp_path)).commands:
+        assert ";" not in shlex.shlex(command, punctuation_chars=True)
 
 
 def test_without_an_adapter_there_is_nothing_to_do(tmp_path):
