@@ -95,7 +95,8 @@ def opened(checkpoint: Checkpoint, cache: FetchedDirectories) -> Iterator[Path]:
     def fill(folder: Path) -> None:
         with _asking(url) as (store, path):
             for name, info in infos.items():
-                store.get_file(f"{path}/{name}", str(folder / name))
+                bound = _within(limits[name], f"{url}/{name}", info)
+                store.get_file(f"{path}/{name}", str(folder / name), **bound)
                 _check(folder / name, f"{url}/{name}", info, limits[name])
 
     with cache.opened(key, fill) as folder:
@@ -192,6 +193,20 @@ def _identity(info: Mapping[str, Any]) -> str:
     """What changes when the content does: Git's name of it where there is one, else all that the
     store says of the file (its time, its size, its tag)."""
     return str(info.get("blob_id") or sorted((str(key), str(info[key])) for key in info))
+
+
+def _within(limit: int, shown: str, info: Mapping[str, Any]) -> dict[str, Any]:
+    """What stops a store that sends more than it announced, before the disk is full."""
+    from fsspec.callbacks import Callback
+
+    if "blob_id" in info:
+        return {}  # the Hub's client knows the size, and is fast only if nobody watches
+
+    def stop(_: int | None, received: int, **__: object) -> None:
+        if received > limit:
+            raise too_large(shown, received, limit)
+
+    return {"callback": Callback(hooks={"limit": stop})}
 
 
 def _check(file: Path, shown: str, info: Mapping[str, Any], limit: int) -> None:

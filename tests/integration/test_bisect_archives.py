@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import boto3
@@ -14,7 +17,8 @@ import yaml
 from moto.server import ThreadedMotoServer
 
 from adapterbot import pipeline
-from adapterbot.bisect import Archive
+from adapterbot.bisect import Archive, stores
+from adapterbot.bisect.fetched import FetchedDirectories
 from adapterbot.commands.evaluator import engine
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.pipeline import Services
@@ -222,6 +226,52 @@ def test_hostile_objects(tmp_path: Path, bucket) -> None:
         pass
     with pytest.raises((InputError, OurFailure), match="s3://no-such-bucket"):
         archive.find(["s3://no-such-bucket/run"])
+
+
+class Liar(BaseHTTPRequestHandler):
+    """A web server with one checkpoint, whose weights have four bytes, and do not end."""
+
+    protocol_version = "HTTP/1.1"
+    sent = 0
+
+    def do_HEAD(self) -> None:
+        self._answer(b"four")
+
+    def do_GET(self) -> None:
+        if not self.path.endswith(WEIGHTS):
+            self._answer(CONFIG)
+            return
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            while Liar.sent < 256 * 2**20:
+                self.wfile.write(b"100000\r\n" + b"x" * 2**20 + b"\r\n")
+                Liar.sent += 2**20
+        self.close_connection = True
+
+    def _answer(self, body: bytes) -> None:
+        known = CONFIG if self.path.endswith(".json") else body
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(known)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_attack_a_store_that_sends_more_than_it_announced_is_cut_off(tmp_path: Path) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Liar) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        (only,) = stores.find(f"http://127.0.0.1:{server.server_port}/run")
+        cache = FetchedDirectories(tmp_path / "cache", limit=2**20)
+        with pytest.raises(InputError, match="more than the"), stores.opened(only, cache):
+            pass
+        server.shutdown()
+    assert Liar.sent < 128 * 2**20
+    assert list((tmp_path / "cache").iterdir()) == []
 
 
 # ---------------------------------------------------------------- the gate
