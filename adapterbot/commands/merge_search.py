@@ -106,14 +106,7 @@ class SuiteScores:
 
     def _drafts(self) -> list[TaskResult]:
         return [
-            TaskResult(
-                task=task.name,
-                scorer=task.scorer,
-                direction=task.direction,
-                kind=task.kind,
-                unit=task.unit,
-                samples=tuple(answers.values()),
-            )
+            task.result(answers.values())
             for task, answers in zip(self._tasks, self._answers, strict=True)
         ]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -203,7 +203,7 @@ class Evaluation:
                 if progress:
                     progress(done, total)
         return tuple(
-            _result(task, chosen, found)
+            task.result(found[sample.id] for sample in chosen)
             for task, chosen, found in zip(tasks, asked, scores, strict=True)
         )
 
@@ -284,17 +284,6 @@ def _scored(scorer: Scorer, sample: Sample, answer: Answer | Unanswered) -> Cach
             stats=scored.stats,
         ),
         ids,
-    )
-
-
-def _result(task: Task, asked: Sequence[Sample], found: Mapping[str, SampleScore]) -> TaskResult:
-    return TaskResult(
-        task=task.name,
-        scorer=task.scorer,
-        direction=task.direction,
-        kind=task.kind,
-        unit=task.unit,
-        samples=tuple(found[sample.id] for sample in asked),
     )
 
 

@@ -71,17 +71,7 @@ def load_results(path: Path) -> tuple[SavedResults, tuple[TaskResult, ...]]:
             field=f"line {number}",
             fix=_FIX,
         ) from error
-    return head, tuple(
-        TaskResult(
-            task=task.name,
-            scorer=task.scorer,
-            direction=task.direction,
-            kind=task.kind,
-            unit=task.unit,
-            samples=tuple(samples[task.name]),
-        )
-        for task in head.tasks
-    )
+    return head, tuple(task.result(samples[task.name]) for task in head.tasks)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:

@@ -6,6 +6,7 @@ task names, and hands out frozen tasks that need nothing else. Torch-free.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path as PathOnDisk
@@ -28,7 +29,7 @@ from adapterbot.eval.data import Row, read_rows
 from adapterbot.eval.samples import Plan, build_samples, digest
 from adapterbot.eval.scorers.base import Files
 from adapterbot.eval.suite_file import SuiteSpec, field_name, json_schema, problem
-from adapterbot.records import Digest, Direction, Finite, Name, Record, ScoreKind, Unit
+from adapterbot.records import Digest, Record, SavedTask, Unit
 from adapterbot.tree import TEXT_LIMIT, Identity, Tree, join, normalise
 from adapterbot.yamlfile import Path, YamlFile, parse, validate
 
@@ -52,30 +53,17 @@ YAML_LIMIT = 256 * 1024
 DIGEST_VERSION = 1
 
 
-class Task(Record):
-    """One metric: what is asked, and how the answers become scores.
+class Task(SavedTask):
+    """One metric: what is asked, and how the answers become scores."""
 
-    `margin` and `least_effect` are in the metric's unit. `threshold` is the least mean that a
-    Soup gate demands of the candidate, None in suites of ours. `digest` covers what decides the
-    scores (data, scorer, options, template, generation) and not what is made of them (margin,
-    weight, gated, threshold), so that results stay cached when the policy changes.
-    """
-
-    name: Name
-    scorer: Name
-    scorer_options: Mapping[str, JsonValue] = {}
-    direction: Direction
-    kind: ScoreKind
-    unit: Unit
-    margin: Finite
-    least_effect: Finite = 0.0
-    threshold: Finite | None = None
-    gated: bool
-    weight: Finite = 1.0
     generation: GenerationSettings
     request: Request
     samples: tuple[Sample, ...]
-    digest: Digest
+
+    def lot(self, *names: str) -> bytes:
+        """What a sample of this name draws: sorted by it, samples stand in an order that has
+        nothing to do with the file's, and is always the same."""
+        return hashlib.sha256("\0".join((self.digest, *names)).encode()).digest()
 
 
 Selection = Mapping[str, Collection[str]]

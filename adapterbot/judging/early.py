@@ -8,7 +8,6 @@ with a threshold for the mean, and everything where the suite gates no metric at
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -134,15 +133,7 @@ class _Whole:
     def result(self, side: int) -> TaskResult:
         """Everything asked so far under the baseline (0) or the candidate (1), in suite order."""
         seen = self._seen[side]
-        samples = tuple(seen[sample.id] for sample in self.asked().samples)
-        return TaskResult(
-            task=self.task.name,
-            scorer=self.task.scorer,
-            direction=self.task.direction,
-            kind=self.task.kind,
-            unit=self.task.unit,
-            samples=samples,
-        )
+        return self.task.result(seen[sample.id] for sample in self.asked().samples)
 
     def deltas(self) -> Sequence[Paired]:
         """Its metrics, overall and by slice."""
@@ -227,10 +218,7 @@ def _chunks(task: Task) -> list[Chunk]:
         unit = ("cluster", sample.cluster) if sample.cluster else ("sample", sample.id)
         units.setdefault(unit, []).append(sample.id)
 
-    def shuffled(unit: tuple[str, str]) -> bytes:
-        return hashlib.sha256("\0".join((task.digest, *unit)).encode()).digest()
-
-    order = sorted(units, key=shuffled)
+    order = sorted(units, key=lambda unit: task.lot(*unit))
     size = max(math.ceil(len(order) / LOOKS), FEWEST)
     return [
         tuple(name for unit in order[start : start + size] for name in units[unit])

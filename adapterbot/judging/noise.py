@@ -8,7 +8,6 @@ differences hold the same noise already.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 
 from adapterbot.eval.questions import Subject
@@ -65,7 +64,7 @@ def compare(before: Sequence[TaskResult], again: Sequence[TaskResult]) -> NoiseF
 def _chosen(tasks: Sequence[Task], before: Sequence[TaskResult], count: int) -> Selection:
     """Samples by the digests of their names, so always the same ones, from all tasks alike."""
     everything = sorted(
-        (_draw(task, sample.sample_id), task.name, sample.sample_id)
+        (task.lot(sample.sample_id), task.name, sample.sample_id)
         for task, result in zip(tasks, before, strict=True)
         for sample in result.samples
     )
@@ -73,7 +72,3 @@ def _chosen(tasks: Sequence[Task], before: Sequence[TaskResult], count: int) -> 
     for _, task_name, sample_id in everything[: min(count, len(everything) // 2)]:
         chosen.setdefault(task_name, []).append(sample_id)
     return chosen
-
-
-def _draw(task: Task, sample_id: str) -> bytes:
-    return hashlib.sha256(f"{task.digest}\0{sample_id}".encode()).digest()

@@ -6,7 +6,6 @@ enough to see where it goes, and cost a fraction of what writing them did.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 
 from adapterbot.eval.answers import Sample
@@ -34,7 +33,7 @@ def measure(
     found = []
     for task, *answered in zip(tasks, *results, strict=True):
         # The same samples on both sides, whatever order the file has.
-        chosen = sorted(task.samples, key=lambda s: _draw(task, s))[:MOST]
+        chosen = sorted(task.samples, key=lambda s: task.lot(s.id))[:MOST]
         before, after = (
             _shares(evaluator, mixture, chosen, result)
             for mixture, result in zip(mixtures, answered, strict=True)
@@ -59,7 +58,3 @@ def _shares(
     answered = [(sample, said[sample.id] or sample.expected) for sample in chosen]
     shares = evaluator.shares(mixture, answered)
     return dict(zip(mixture.names, (min(1.0, share) for share in shares), strict=False))
-
-
-def _draw(task: Task, sample: Sample) -> bytes:
-    return hashlib.sha256(f"{task.digest}\0{sample.id}".encode()).digest()

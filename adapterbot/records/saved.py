@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue
 
 from adapterbot.records.base import Count, Digest, Finite, Line, Name, Record
 from adapterbot.records.report import EvalStats
-from adapterbot.records.scores import AdapterRef, Direction, SampleScore, ScoreKind, Unit
+from adapterbot.records.scores import (
+    AdapterRef,
+    Direction,
+    SampleScore,
+    ScoreKind,
+    TaskResult,
+    Unit,
+)
 
 SAVED_VERSION: Literal[1] = 1
 
 
 class SavedTask(Record):
-    """A task without its samples: what its scores mean, and what they are held against."""
+    """A task without its samples: what its scores mean, and what they are held against.
+
+    `margin` and `least_effect` are in the metric's unit. `threshold` is the least mean that a
+    Soup gate demands of the candidate, None in suites of ours. `digest` covers what decides the
+    scores (data, scorer, options, template, generation) and not what is made of them (margin,
+    weight, gated, threshold), so that results stay cached when the policy changes.
+    """
 
     name: Name
     scorer: Name
@@ -29,6 +42,17 @@ class SavedTask(Record):
     gated: bool
     weight: Finite = 1.0
     digest: Digest
+
+    def result(self, samples: Iterable[SampleScore]) -> TaskResult:
+        """These samples of one adapter, with what their scores mean."""
+        return TaskResult(
+            task=self.name,
+            scorer=self.scorer,
+            direction=self.direction,
+            kind=self.kind,
+            unit=self.unit,
+            samples=tuple(samples),
+        )
 
 
 class SavedResults(Record):
