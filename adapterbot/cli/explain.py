@@ -25,6 +25,7 @@ def explain(
     adapterbot explain .adapterbot/report.json
     """
     from adapterbot.commands.written import read_report
+    from adapterbot.console import harmless_lines
     from adapterbot.pages.explanation import explain as explained
     from adapterbot.pages.explanation import text
 
@@ -32,4 +33,5 @@ def explain(
     if as_json:
         document(json.dumps([one.model_dump(mode="json") for one in found], indent=2))
     else:
-        typer.echo("\n\n".join(map(text, found)) or "the report is about no adapter")
+        said = "\n\n".join(map(text, found)) or "the report is about no adapter"
+        typer.echo(harmless_lines(said), nl=False)

@@ -93,13 +93,14 @@ def lock_show(path: LockPath = Path("soup.lock"), as_json: Json = False) -> None
     Exit codes: 0 the closure is right, 2 a broken file.
     """
     from adapterbot.commands import lock as command
+    from adapterbot.gh.workflow import harmless
 
     lock = command.read(path)
     if as_json:
         document(json.dumps(asdict(lock), indent=2))
         return
     for name, value in asdict(lock).items():
-        typer.echo(f"{name:<16}{value}")
+        typer.echo(harmless(f"{name:<16}{value}"))
     say("closure verified: it is the one of these three hashes")
 
 
@@ -145,13 +146,15 @@ def lock_check(
 
 
 def _print(found: Check) -> None:
+    from adapterbot.gh.workflow import harmless
+
     for part in found.parts:
         word = "ok" if part.ok else "note" if part.advisory else "drift"
         moved = "" if part.ok else f"  {_short(part.locked)} → {_short(part.now)}"
         why = f"  {part.explanation}" if part.explanation else ""
-        typer.echo(f"{word:<7}{part.part:<16}{moved}{why}".rstrip())
+        typer.echo(harmless(f"{word:<7}{part.part:<16}{moved}{why}".rstrip()))
     if found.note:
-        say(found.note)
+        say(harmless(found.note))
 
 
 def _short(value: str) -> str:

@@ -1,0 +1,51 @@
+"""What commands print of strangers' words, read as a runner reads its log."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from adapterbot.cli import app
+from adapterbot.records import Report
+from tests.unit.test_gh_workflow import runner
+
+ATTACKS = ("::set-output name=verdict::passed", "x ##[set-output name=verdict]passed")
+GOLDEN = Path(__file__).parent.parent / "golden" / "regressed.json"
+
+
+def lock(base_model: str) -> str:
+    digest = "a" * 64
+    parts = dict.fromkeys(("base_model_sha", "dataset_sha", "env_hash"), digest)
+    return json.dumps(
+        {
+            **parts,
+            "base_model": base_model,
+            "closure_sha": hashlib.sha256((3 * digest).encode()).hexdigest(),
+            "created_at": "2026-01-01T00:00:00+00:00",
+            "soup_version": "1",
+        }
+    )
+
+
+def report(adapter: str) -> str:
+    found = Report.model_validate_json(GOLDEN.read_bytes())
+    named = tuple(one.model_copy(update={"adapter": adapter}) for one in found.adapters)
+    return found.model_copy(update={"adapters": named}).model_dump_json()
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+@pytest.mark.parametrize("command", ["lock show", "explain"])
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_attack_what_a_command_prints_commands_no_runner(
+    tmp_path: Path, command: str, attack: str, more: list[str]
+) -> None:
+    file = tmp_path / "file"
+    file.write_text(lock(attack) if command == "lock show" else report(attack))
+    done = CliRunner().invoke(app, [*command.split(), str(file), *more])
+    assert done.exit_code == 0, done.exception
+    assert "set-output" in done.output
+    assert runner(done.output) == []
