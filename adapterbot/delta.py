@@ -124,7 +124,11 @@ class Corpus:
     stats: Callable[[SampleScore], Sequence[float]]
 
     def table(self, samples: Sequence[SampleScore | None]) -> FloatArray:
-        """Shape (n, k), with a row of NaN where a sample has no score."""
+        """Shape (n, k), with a row of NaN where a sample has no score.
+
+        Raises:
+            InputError: the samples have different numbers of statistics.
+        """
         rows = [self.stats(s) if s is not None and s.score is not None else None for s in samples]
         widths = {len(row) for row in rows if row is not None}
         if len(widths) > 1:

@@ -132,6 +132,9 @@ class BankWriter(BankStore):
 
         The new file takes the old one's place when it is whole; readers and writers of other
         processes follow it with their next transaction.
+
+        Raises:
+            OurFailure: the new file cannot be written.
         """
         with self._writing() as txn:
             old = Path(self._env.path())

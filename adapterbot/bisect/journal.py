@@ -123,7 +123,11 @@ class Journal:
             ) from error
 
     def add(self, entry: Entry) -> None:
-        """One more finished probe, on disk before this returns."""
+        """One more finished probe, on disk before this returns.
+
+        Raises:
+            OurFailure: it cannot be written.
+        """
         try:
             self._stream.write(entry.model_dump_json().encode() + b"\n")
             self._stream.flush()

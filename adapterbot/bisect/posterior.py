@@ -46,6 +46,9 @@ def by_change(sizes: Sequence[float], *, ends: float = END_MASS, floor: float = 
         floor: share of the mass that is spread evenly: a small change can break much.
 
     Returns: (n + 1,) weights.
+
+    Raises:
+        ValueError: a size is negative or no number.
     """
     amounts = np.asarray(sizes, dtype=np.float64)
     if not np.isfinite(amounts).all() or (amounts < 0).any():

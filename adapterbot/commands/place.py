@@ -66,7 +66,11 @@ def bound(context: Context, base: str | None, head: str | None) -> Context:
     """
     for name, given in (("head", head), ("base", base)):
         if given is not None and not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", given):
-            raise InputError(f"{given[:100]!r} is not a commit", field=f"input {name}")
+            raise InputError(
+                f"{given[:100]!r} is not a commit",
+                field=f"input {name}",
+                fix=f"pass the output `{name}-sha` of `command: answer`",
+            )
     if head is None:
         raise InputError(
             "names no commit",

@@ -39,4 +39,4 @@ class Pledge(Record):
         try:
             return cls.model_validate_json(path.read_bytes())
         except ValidationError as error:
-            raise InputError("is not what a gate left", file=str(path)) from error
+            raise InputError("is not what a gate left", file=str(path), fix="remove it") from error

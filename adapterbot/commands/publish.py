@@ -155,7 +155,11 @@ def _downloaded(context: Context, herald: Herald) -> Report:
     for report in reports:
         for section in report.adapters:
             if section.key in sections:
-                raise InputError(f"two reports judge the adapter {section.key!r}", file=ARTIFACT)
+                raise InputError(
+                    f"two reports judge the adapter {section.key!r}",
+                    file=ARTIFACT,
+                    fix="let one leg of the matrix judge it",
+                )
             sections[section.key] = section
     # Legs of a matrix: each named its adapter, and none speaks for the others.
     return reports[0].model_copy(

@@ -70,7 +70,11 @@ def find(client: Client, repository: str, run_id: int, name: str) -> list[Artifa
         if artifact.name == name or artifact.name.startswith(f"{name}-"):
             newest[artifact.name] = artifact
     if len(newest) > _MOST_ARTIFACTS:
-        raise InputError(f"run {run_id} has more than {_MOST_ARTIFACTS} reports", file=name)
+        raise InputError(
+            f"run {run_id} has more than {_MOST_ARTIFACTS} reports",
+            file=name,
+            fix="judge several adapters in one leg of the matrix",
+        )
     return list(newest.values())
 
 
@@ -82,7 +86,9 @@ def fetch(client: Client, repository: str, artifact: Artifact, limit: int) -> by
         GitHubFailure: GitHub or its store refused or did not answer.
     """
     if artifact.size > limit:
-        raise InputError(f"is larger than {limit:,} bytes", file=artifact.name)
+        raise InputError(
+            f"is larger than {limit:,} bytes", file=artifact.name, fix="upload report.json alone"
+        )
     archive = client.repeat(
         f"downloading the artifact {artifact.name!r} of {repository}",
         lambda: _download(client, repository, artifact.id, limit),

@@ -97,7 +97,11 @@ class Driver:
         self._search = Restarts.from_state(state["search"])
 
     def state(self) -> dict[str, Any]:
-        """Everything that `resume` needs, as JSON."""
+        """Everything that `resume` needs, as JSON.
+
+        Raises:
+            ValueError: the starting points were not evaluated yet.
+        """
         if self._search is None:
             raise ValueError("there is nothing to save before the starting points")
         return {**self._standing.state(seconds=self.elapsed), "search": self._search.state()}

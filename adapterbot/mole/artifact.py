@@ -214,7 +214,11 @@ def load_mixture(model: nn.Module, directory: Path | str) -> Mixture:
 
 
 def attach_mixture(model: Any, files: MixtureFiles) -> Mixture:
-    """As `load_mixture`, for a directory that was read already."""
+    """As `load_mixture`, for a directory that was read already.
+
+    Raises:
+        InputError: it does not fit the model, or its gate is none.
+    """
     import torch
     from safetensors.torch import load_file
 

@@ -70,6 +70,10 @@ def merge_with(
     """As `merge_linear`, the low-rank updates of each module put together by `combine`.
 
     Updates are computed layer by layer, each time they are asked for.
+
+    Raises:
+        ValueError: there are no adapters, or not as many weights.
+        InputError: they have different bases, or parts that cannot be merged.
     """
     if not adapters or (not callable(weights) and len(adapters) != len(weights)):
         raise ValueError("one weight for each of at least one adapter")

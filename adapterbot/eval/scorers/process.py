@@ -65,7 +65,11 @@ def start(
 
 
 def descriptor(pipe: IO[bytes] | None) -> int:
-    """The number of a pipe that `start` was asked for."""
+    """The number of a pipe that `start` was asked for.
+
+    Raises:
+        ValueError: it was not.
+    """
     if pipe is None:
         raise ValueError("the program was started without this pipe")
     return pipe.fileno()
