@@ -156,10 +156,18 @@ def _changed_here(where: Sides, config: Config, files: Sequence[str]) -> list[Ad
     # Not by whether the folder is new: one that held something else is as good a place.
     before = set(adapter_directories(where.fork_point.survey()))
     new = [path for path in here if path not in listed and path not in before]
+    # Nor by what a search makes of its name: the head says itself that it is no checkpoint.
+    new += [
+        path
+        for path in sorted(_head_lists(where) or ())
+        if path not in {*listed, *here}
+        and _is_there(where.head, path)
+        and not _is_there(where.fork_point, path)
+    ]
     gone = [
         path
         for path, adapter in listed.items()
-        if path not in here and not adapter.is_bank and where.fork_point.has(path)
+        if not adapter.is_bank and where.fork_point.has(path) and not _is_there(where.head, path)
     ]
     renamed = paired(where.fork_point, where.head, gone, new)
     chosen = [
@@ -192,11 +200,17 @@ def removed(where: Sides, adapter: AdapterConfig) -> bool:
     )
     if here - before or not where.fork_point.has(path) or _is_there(where.head, path):
         return False
+    listed = _head_lists(where)
+    return listed is not None and path not in listed
+
+
+def _head_lists(where: Sides) -> set[str] | None:
+    """The adapters in the head's own adapterbot.yaml; None where it has none that can be read."""
     try:
         config = config_of(where.head)
     except InputError:
-        return False
-    return config is not None and path not in {normalise(entry.path) for entry in config.adapters}
+        return None
+    return None if config is None else {normalise(entry.path) for entry in config.adapters}
 
 
 def _is_there(tree: Tree, path: str) -> bool:

@@ -145,6 +145,34 @@ def test_attack_an_adapter_in_a_folder_that_was_there_is_judged_too(root: Path, 
     assert paths(chosen(root, lambda r: adapter(r, place))) == [place]
 
 
+@pytest.mark.parametrize("path", ["adapters/step-2", ".hidden/new", "users.safetensors"])
+def test_attack_an_adapter_that_a_search_passes_over_is_judged_once_it_is_listed(
+    root: Path, path: str
+) -> None:
+    def edit(root: Path) -> None:
+        if path.endswith(".safetensors"):
+            write(root, path, "vectors")
+        else:
+            adapter(root, path)
+        listing(root, "adapters/a", "adapters/b", "teams/x/adapters/c", path)
+
+    assert paths(chosen(root, edit)) == [path]
+
+
+def test_attack_one_that_a_search_passes_over_has_not_moved_to_a_decoy(root: Path) -> None:
+    git(root, "checkout", "-q", "-b", "listed")
+    adapter(root, "adapters/step-2")
+    listing(root, "adapters/step-2")
+    git(root, "add", ".")
+    git(root, "commit", "-qm", "listed")
+    found = chosen(
+        root,
+        lambda r: adapter(r, "decoy", "weights of adapters/step-2"),
+        lambda r: adapter(r, "adapters/step-2", "worse"),
+    )
+    assert paths(found) == ["adapters/step-2", "decoy"]
+
+
 def test_attack_an_adapter_in_the_guise_of_an_expert_is_not_passed_over(root: Path) -> None:
     def hidden(root: Path) -> None:
         write(root, "teams/mole_config.json", "{}")
