@@ -55,15 +55,27 @@ def check(tree: Tree, adapter: str, keys: Sequence[str], *, lock: str | None = N
         InputError: the attestation is none.
     """
     path = attestation_path(adapter)
+    payload = opened(attestation(tree, adapter), keys, file=path)
+    statement = read_statement(payload, file=path)
+    hold(statement, tree, adapter, lock=lock)
+    return statement
+
+
+def attestation(tree: Tree, adapter: str) -> bytes:
+    """What lies beside an adapter as its attestation; a stranger may have written it.
+
+    Raises:
+        NotAttested: nothing does.
+        InputError: it is too large to be one.
+    """
+    path = attestation_path(adapter)
     if not tree.has(path):
         raise NotAttested(
-            f"does not exist in {tree.label}, and the policy asks for it",
+            f"does not exist in {tree.label}: nobody signed for this adapter",
             file=path,
             fix=f"run `adapterbot attest sign {adapter} --key …` where it is trained",
         )
-    statement = read_statement(opened(tree.read(path, limit=_LIMIT), keys, file=path), file=path)
-    hold(statement, tree, adapter, lock=lock)
-    return statement
+    return tree.read(path, limit=_LIMIT)
 
 
 def hold(statement: Statement, tree: Tree, adapter: str, *, lock: str | None = None) -> None:

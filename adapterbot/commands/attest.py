@@ -146,7 +146,7 @@ def verify(
         keys = (read_key(key).decode("utf-8", "replace"),)
         found = verification.check(of.tree, of.path, keys, lock=of.adapter.lock)
     else:
-        content = of.tree.read(path)
+        content = verification.attestation(of.tree, of.path)
         payload = keyless.opened(content, identity=identity, issuer=issuer, file=path)
         found = statements.read_statement(payload, file=path)
         verification.hold(found, of.tree, of.path, lock=of.adapter.lock)

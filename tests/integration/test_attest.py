@@ -207,6 +207,13 @@ def test_whatever_is_tampered_with_is_found(signed, keys, what):
         check(WorkTree(signed), ADAPTER, [public], lock="soup.lock")
 
 
+@pytest.mark.parametrize("by", ["--key", "--identity"])
+def test_an_adapter_that_nobody_signed_for_is_a_finding(repository, keys, by):
+    who = keys["ed25519"][0].with_suffix(".pub") if by == "--key" else "https://github.com/o/r"
+    said = invoke("verify", ADAPTER, by, who, "--json", expect=3)
+    assert "nobody signed for this adapter" in json.loads(said)["why"]
+
+
 def test_another_key_is_worth_nothing(signed, keys):
     with pytest.raises(NotAttested, match="not signed"):
         check(WorkTree(signed), ADAPTER, [keys["other"][1]])
@@ -304,7 +311,7 @@ def test_the_gate_evaluates_only_what_was_signed_for(repository, keys, tmp_path)
 
     problem = judged().problem
     assert problem.kind == "bad_input"
-    assert "the policy asks for it" in problem.message
+    assert "nobody signed for this adapter" in problem.message
     invoke("sign", ADAPTER, "--key", private)
     assert judged().verdict.outcome == "passed"
     _flip(f"{ADAPTER}/adapter_model.safetensors")(repository)
