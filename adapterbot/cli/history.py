@@ -12,11 +12,7 @@ from adapterbot.cli.app import app
 from adapterbot.cli.options import Config, Json
 from adapterbot.cli.output import document, say
 
-_history = typer.Typer(
-    help="Each metric's level, commit by commit.",
-    invoke_without_command=True,
-    rich_markup_mode="markdown",
-)
+_history = typer.Typer(invoke_without_command=True, rich_markup_mode="markdown")
 app.add_typer(_history, name="history")
 
 
@@ -32,7 +28,7 @@ def show(
     config: Config = None,
     as_json: Json = False,
 ) -> None:
-    """Show each metric's level, commit by commit, as a sparkline.
+    """Each metric's level, commit by commit, as a sparkline.
 
     adapterbot history --adapter adapters-dates
     """

@@ -1,14 +1,49 @@
-"""Options that Typer has no word for."""
+"""What every command has, and options that Typer has no word for."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Annotated, Any
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
+from adapterbot.cli import app
 from adapterbot.cli.options import OnCluster, Ray
+
+
+def commands(command: Any, name: str) -> Iterator[tuple[str, Any]]:
+    below = getattr(command, "commands", {})
+    if not below or command.invoke_without_command:
+        yield name, command
+    for word, one in below.items():
+        yield from commands(one, f"{name} {word}")
+
+
+COMMANDS = dict(commands(typer.main.get_command(app), "adapterbot"))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_prints_json_and_shows_an_example(name: str) -> None:
+    command = COMMANDS[name]
+    assert any("--json" in parameter.opts for parameter in command.params)
+    # Of these two, what is typed most is short for the command.
+    typed = {
+        "adapterbot bisect search": "adapterbot bisect",
+        "adapterbot pr write": "adapterbot pr",
+    }
+    assert typed.get(name, name) in command.help
+
+
+def test_a_variable_of_the_environment_sets_one_option_everywhere() -> None:
+    options = defaultdict(set)
+    for command in COMMANDS.values():
+        for parameter in command.params:
+            if parameter.envvar:
+                options[parameter.envvar].add(parameter.name)
+    assert {name: found for name, found in options.items() if len(found) > 1} == {}
 
 
 def echo(
