@@ -81,6 +81,11 @@ class Services:
             self._evaluators[str(base)] = make(base)
         return self._evaluators[str(base)]
 
+    def close(self) -> None:
+        """Lets go of every evaluator."""
+        while self._evaluators:
+            self._evaluators.popitem()[1].close()
+
 
 # ---------------------------------------------------------------- the gate
 

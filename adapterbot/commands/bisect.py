@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -69,13 +70,15 @@ def run(options: BisectOptions, environment: Mapping[str, str] = os.environ) -> 
     Raises:
         AdapterbotError: the checkpoints, the suite or the base model cannot be used.
     """
-    with traced(listener_for(environment), "bisect", environment) as trace:
-        written = _run(options, environment, trace.listener)
+    with traced(listener_for(environment), "bisect", environment) as trace, ExitStack() as stack:
+        written = _run(options, environment, trace.listener, stack)
         trace.judged(written.report)
     return written
 
 
-def _run(options: BisectOptions, environment: Mapping[str, str], listener: Listener) -> Written:
+def _run(
+    options: BisectOptions, environment: Mapping[str, str], listener: Listener, stack: ExitStack
+) -> Written:
     inputs, source = _dispatch(options, environment)
     root = places.checkout()
     tree: Tree = WorkTree(root)
@@ -126,7 +129,7 @@ def _run(options: BisectOptions, environment: Mapping[str, str], listener: Liste
     with stages("import"):
         make = engine(None, environment, settings=settings, server=server, ray=options.ray)()
     with stages("load"):
-        evaluator = make(base)
+        evaluator = stack.enter_context(closing(make(base)))
     blame = None
     if options.blame:
         base_model = cast("Engine", evaluator).base

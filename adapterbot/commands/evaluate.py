@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,37 +80,40 @@ def run(options: EvalOptions, environment: Mapping[str, str] = os.environ) -> Ev
         evaluator = make(base)
     found: list[EvaluatedAdapter] = []
     drafts: tuple[TaskResult, ...] | None = None
-    for side, name in zip(asked, files, strict=True):
-        before = evaluator.stats()
-        with stages(f"evaluate {side.ref.label}"[:100]) as progress:
-            results = evaluator.evaluate(suite.tasks, side.files, drafts=drafts, progress=progress)
-        drafts = results
-        path = directory / f"{name}.jsonl"
-        head = SavedResults(
-            tool=_TOOL,
-            adapter=side.ref,
-            base_model=base_name,
-            suite=suite.path,
-            tasks=tuple(map(saved_task, suite.tasks)),
-        )
-        save_results(path, head, results)
-        means = task_means(suite, results)
-        cost = evaluator.stats()
-        found.append(
-            EvaluatedAdapter(
+    with closing(evaluator):
+        for side, name in zip(asked, files, strict=True):
+            before = evaluator.stats()
+            with stages(f"evaluate {side.ref.label}"[:100]) as progress:
+                results = evaluator.evaluate(
+                    suite.tasks, side.files, drafts=drafts, progress=progress
+                )
+            drafts = results
+            path = directory / f"{name}.jsonl"
+            head = SavedResults(
+                tool=_TOOL,
                 adapter=side.ref,
-                results=str(path),
-                tasks=means,
-                weighted=_weighted(suite, means),
-                eval=cost.model_copy(
-                    update={
-                        "samples": cost.samples - before.samples,
-                        "cached": cost.cached - before.cached,
-                        "seconds": round(cost.seconds - before.seconds, 3),
-                    }
-                ),
+                base_model=base_name,
+                suite=suite.path,
+                tasks=tuple(map(saved_task, suite.tasks)),
             )
-        )
+            save_results(path, head, results)
+            means = task_means(suite, results)
+            cost = evaluator.stats()
+            found.append(
+                EvaluatedAdapter(
+                    adapter=side.ref,
+                    results=str(path),
+                    tasks=means,
+                    weighted=_weighted(suite, means),
+                    eval=cost.model_copy(
+                        update={
+                            "samples": cost.samples - before.samples,
+                            "cached": cost.cached - before.cached,
+                            "seconds": round(cost.seconds - before.seconds, 3),
+                        }
+                    ),
+                )
+            )
     return Evaluated(tool=_TOOL, base_model=base_name, suite=suite.path, adapters=tuple(found))
 
 

@@ -6,6 +6,7 @@ import os
 import sys
 import traceback
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -198,7 +199,8 @@ def _judged(
             services.on_adapter = progress.judging
             # Beside the gate, which imports and loads meanwhile.
             herald.began(known, partial=bool(named))
-        report = pipeline.gate(where, adapters, services, source, partial=bool(named))
+        with closing(services):
+            report = pipeline.gate(where, adapters, services, source, partial=bool(named))
         signals.hold()
         return _with_history(report, options, where, place, listener, environment)
     except AdapterbotError as stop:

@@ -40,6 +40,9 @@ class Evaluator(Protocol):
     def stats(self) -> EvalStats:
         """What it has done since it was made."""
 
+    def close(self) -> None:
+        """Lets go of the model, and of the machines that were taken for it."""
+
 
 @runtime_checkable
 class ParallelEvaluator(Evaluator, Protocol):

@@ -711,7 +711,8 @@ def test_older_comments_do_not_stay_green_when_the_gate_stops_early(tmp_path, cl
 @pytest.mark.parametrize(
     ("event", "payload", "says"),
     [
-        ("push", {}, "we do not know what to do on the event 'push'"),
+        ("fork", {}, "we do not know what to do on the event 'fork'"),
+        ("push", {}, "GITHUB_EVENT_PATH: ref: field required"),
         ("pull_request_target", {}, "use `on: pull_request`"),
         ("pull_request", {"action": "opened"}, "pull_request"),
     ],

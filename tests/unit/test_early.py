@@ -102,6 +102,9 @@ class World:
     def stats(self) -> EvalStats:
         return EvalStats()
 
+    def close(self) -> None:
+        pass
+
 
 def drawn(drop: float, seed: int = 0) -> Callable[[str, Sample, bool], float]:
     """0.9 right under the baseline; the candidate loses `drop`, and 5 % go either way."""
