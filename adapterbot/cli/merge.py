@@ -87,6 +87,7 @@ def merge(
     Exit codes: 0 merged, 1 we failed, 2 bad input.
     """
     from adapterbot.commands import merge as command
+    from adapterbot.commands.merge_options import MergeOptions, SearchOptions
     from adapterbot.console import harmless_lines, listener_for
     from adapterbot.eval.settings import engine_settings
     from adapterbot.merge.budget import parse_budget
@@ -102,7 +103,7 @@ def merge(
         )
     if resume and not searches:
         raise InputError("is for a search", field="--resume", fix="use --strategy cmaes")
-    options = command.MergeOptions(
+    options = MergeOptions(
         adapters=tuple(adapter),
         output=output,
         strategy=strategy,
@@ -115,7 +116,7 @@ def merge(
     )
     how = None
     if searches and suite is not None:
-        how = command.SearchOptions(
+        how = SearchOptions(
             suite=suite,
             budget=parse_budget(budget),
             search=search,

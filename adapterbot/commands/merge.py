@@ -10,17 +10,16 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adapterbot import __version__
 from adapterbot.atomic import write_text
+from adapterbot.commands.merge_options import MergeOptions, SearchOptions
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.importing import extras
 from adapterbot.merge import checkpoint
-from adapterbot.merge.names import Search, Strategy
-from adapterbot.records import EngineSettings
+from adapterbot.merge.names import Strategy
 from adapterbot.records.merge import MergeInput, MergeRecord, StopReason
 from adapterbot.stages import Listener, Stages
 from adapterbot.tree import WorkTree
@@ -39,46 +38,6 @@ if TYPE_CHECKING:
 FEWEST, MOST = 2, 16
 RECORD_NAME = "merge.json"
 PLOT_NAME = "scores.svg"
-
-
-@dataclass(frozen=True)
-class MergeOptions:
-    """What every strategy takes.
-
-    Attributes:
-        adapters: directories, at least 2.
-        output: the directory to write; it must not exist.
-        strategy: how; CMAES with `SearchOptions`.
-        weights: one per adapter, for the strategies that do not search.
-        expression: the same as task arithmetic, `coder + 0.5*math - toxic`.
-        rank: the most ranks of the result.
-        base: the base model's directory or Hub name; what the adapters say when None.
-    """
-
-    adapters: tuple[Path, ...]
-    output: Path
-    strategy: Strategy
-    weights: tuple[float, ...] = ()
-    expression: str | None = None
-    rank: int | None = None
-    density: float = 0.5
-    seed: int = 0
-    base: str | None = None
-
-
-@dataclass(frozen=True)
-class SearchOptions:
-    """What the search takes besides."""
-
-    suite: Path
-    budget: int
-    search: Search = Search.WEIGHTS
-    population: int | None = None
-    generations: int = 10_000
-    racing: bool = True
-    resume: bool = False
-    settings: EngineSettings | None = None
-    ray: str | None = None
 
 
 def run(options: MergeOptions, search: SearchOptions | None, listener: Listener) -> MergeRecord:

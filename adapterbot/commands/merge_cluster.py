@@ -20,7 +20,7 @@ import ray
 import torch
 from ray.exceptions import RayActorError, RayTaskError
 
-from adapterbot.commands.merge_search import SuiteScores
+from adapterbot.commands.merge_scores import SuiteScores
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.eval.base_model import load_base
 from adapterbot.eval.blends import BlendedModel

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from adapterbot.commands.merge_search import SuiteScores
+from adapterbot.commands.merge_scores import SuiteScores
 from adapterbot.eval.answers import Answer
 from adapterbot.eval.base_model import load_base
 from adapterbot.eval.blends import BlendedModel

@@ -21,7 +21,8 @@ import yaml
 from transformers import AutoModelForCausalLM
 
 from adapterbot.commands import merge as command
-from adapterbot.commands.merge import MergeOptions, SearchOptions, checkpoint_path
+from adapterbot.commands.merge import checkpoint_path
+from adapterbot.commands.merge_options import MergeOptions, SearchOptions
 from adapterbot.console import PlainListener
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.eval.base_model import load_base

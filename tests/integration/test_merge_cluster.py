@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from adapterbot.commands.merge_search import SuiteScores
+from adapterbot.commands.merge_scores import SuiteScores
 from adapterbot.errors import InputError
 from adapterbot.eval.base_model import load_base
 from adapterbot.eval.blends import BlendedModel
