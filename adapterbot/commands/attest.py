@@ -17,7 +17,7 @@ from adapterbot.commands.written import read_report
 from adapterbot.config import AdapterConfig, for_adapter
 from adapterbot.context import server_url
 from adapterbot.errors import InputError
-from adapterbot.eval.suite import load_suite
+from adapterbot.eval.suite import suite_files
 from adapterbot.lock.schema import MAX_LOCK_BYTES, Lock
 from adapterbot.sides import config_of
 from adapterbot.tree import WorkTree, file_sha256, normalise
@@ -58,7 +58,7 @@ class Subject:
         """
         names = {name for name in (self.adapter.config, self.adapter.lock) if self.tree.has(name)}
         if self.tree.has(self.adapter.suite):
-            names |= {self.adapter.suite, *load_suite(self.tree, self.adapter.suite).files}
+            names |= {self.adapter.suite, *suite_files(self.tree, self.adapter.suite)}
         return {name: self.tree.sha256(name) for name in sorted(names)}
 
 

@@ -12,7 +12,7 @@ import yaml
 from adapterbot.config import AdapterConfig, Config, discover
 from adapterbot.doctor.finding import Finding, Status
 from adapterbot.errors import AdapterbotError
-from adapterbot.eval.suite import load_suite
+from adapterbot.eval.suite import suite_files
 from adapterbot.lock import load_training
 from adapterbot.lock import loads as load_lock
 from adapterbot.sides import config_of
@@ -69,7 +69,7 @@ def examine(where: Repository, environment: Mapping[str, str]) -> Iterator[Findi
 def _adapter(tree: Tree, adapter: AdapterConfig) -> Iterator[Finding]:
     """Whether each file that the gate would read of an adapter can be read."""
     read: dict[str, Callable[[], object]] = {
-        adapter.suite: lambda: load_suite(tree, adapter.suite),
+        adapter.suite: lambda: suite_files(tree, adapter.suite),
         adapter.config: lambda: load_training(tree, adapter.config),
         adapter.lock: lambda: load_lock(tree.read(adapter.lock), adapter.lock),
     }

@@ -46,6 +46,7 @@ __all__ = [
     "json_schema",
     "load_suite",
     "selected",
+    "suite_files",
 ]
 
 YAML_LIMIT = 256 * 1024
@@ -100,14 +101,28 @@ def load_suite(tree: Tree, path: str) -> Suite:
     """
     path = normalise(path)
     read = _Recorded(tree)
-    tasks = _tasks(read, path)
+    tasks = _tasks(read, path, run=True)
     policy: list[JsonValue] = [
         task.model_dump(mode="json", exclude={"samples", "scorer_options"}) for task in tasks
     ]
     return Suite(path=path, files=tuple(sorted(read.paths)), tasks=tasks, digest=digest(policy))
 
 
-def _tasks(tree: Tree, path: str) -> tuple[Task, ...]:
+def suite_files(tree: Tree, path: str) -> tuple[str, ...]:
+    """Every file that a suite is read from, sorted, for those who have no reason to trust it.
+
+    All is checked as by `load_suite`, except what only the code of a task of lm-eval could say:
+    nothing of the tree is run.
+
+    Raises:
+        InputError: as `load_suite`.
+    """
+    read = _Recorded(tree)
+    _tasks(read, normalise(path), run=False)
+    return tuple(sorted(read.paths))
+
+
+def _tasks(tree: Tree, path: str, *, run: bool) -> tuple[Task, ...]:
     if PurePosixPath(path).suffix.lower() in (".jsonl", ".ndjson"):
         rows = read_rows(tree, path)
         plans = suite_soup.plan_rows(PurePosixPath(path).stem, rows)
@@ -120,7 +135,7 @@ def _tasks(tree: Tree, path: str) -> tuple[Task, ...]:
     if suite_soup.is_gate(file.content):
         plans = suite_soup.plan_gate(tree, file)
     else:
-        plans = _plan(tree, file)
+        plans = _plan(tree, file, run=run)
     return tuple(_build(plan, file, tree) for plan in plans)
 
 
@@ -164,13 +179,19 @@ class _Recorded:
         return self._tree.on_disk(path)
 
 
-def _plan(tree: Tree, file: YamlFile) -> list[Plan]:
+def _plan(tree: Tree, file: YamlFile, *, run: bool) -> list[Plan]:
     spec = validate(SuiteSpec, file, file.content)
     cache: dict[str, tuple[Row, ...]] = {}
-    plans = []
+    plans: list[Plan] = []
     for index, task in enumerate(spec.tasks):
         at: Path = ("tasks", index)
         merged = task.over(spec.defaults)
+        if task.kind is not None:
+            from adapterbot.eval import suite_lm_eval
+
+            files = Files(tree, _directory(file.name))
+            plans.extend(suite_lm_eval.plan(merged, file, at, files, run=run))
+            continue
         if not merged.data:
             raise problem(file, (*at, "data"), "is missing", "name the task's data file")
         rows: list[Row] = []

@@ -70,10 +70,41 @@ class TaskDefaults(Record):
     fields: Mapping[Literal["prompt", "messages", "expected", "choices", "text", "id"], Key] = {}
 
 
+# What lm-eval's task says itself, by the names that other tasks have for it.
+_SAID_BY_LM_EVAL = ("data", "scorer", "generation", "template", "fields")
+
+
 class TaskSpec(TaskDefaults):
-    """One task as written."""
+    """One task as written.
+
+    kind: `lm_eval` for a task of lm-eval, which brings its own data, prompts and metric.
+    path: the directory that holds all of that task, relative to the suite's own file.
+    task: its name.
+    metric: which of its metrics, where it has several.
+    filter: which of its filters, where it has several.
+    """
 
     name: Name
+    kind: Literal["lm_eval"] | None = None
+    path: FilePath | None = None
+    task: Key | None = None
+    metric: Key | None = None
+    filter: Key | None = None
+
+    @model_validator(mode="after")
+    def _is_of_one_kind(self) -> Self:
+        given = self.model_fields_set
+        if self.kind is None:
+            other = sorted(given & {"path", "task", "metric", "filter"})
+            if other:
+                raise ValueError(f"`{other[0]}` is for tasks with `kind: lm_eval`; add that")
+            return self
+        if not (self.path and self.task):
+            raise ValueError("a task with `kind: lm_eval` needs its `path` and its `task`")
+        for name in _SAID_BY_LM_EVAL:
+            if name in given:
+                raise ValueError(f"`{name}` is lm-eval's to say where `kind` is lm_eval; remove it")
+        return self
 
     def over(self, defaults: TaskDefaults) -> Self:
         """This task, with what it leaves out taken from `defaults`."""

@@ -48,10 +48,16 @@ _SCORERS = {
     "tool_call": ("tool_call", "ToolCall"),
     "tool_call_credit": ("tool_call_credit", "ToolCallCredit"),
 }
+# Those that come with a kind of task; no suite names them.
+_OF_KINDS = {
+    "lm_eval_choices": ("lm_eval", "LmEvalChoices"),
+    "lm_eval_match": ("lm_eval", "LmEvalMatch"),
+    "lm_eval_text": ("lm_eval", "LmEvalText"),
+}
 
 
 def names() -> tuple[str, ...]:
-    """Every scorer's name, sorted."""
+    """Every scorer's name that a suite may write, sorted."""
     return tuple(sorted(_SCORERS))
 
 
@@ -63,7 +69,7 @@ def scorer_class(
     Raises:
         InputError: there is none of this name; says which there are, and the nearest.
     """
-    found = _SCORERS.get(name)
+    found = _SCORERS.get(name) or _OF_KINDS.get(name)
     if found is None:
         raise InputError(
             f"{name!r} is not a scorer{nearest(name, names())}",
@@ -104,6 +110,9 @@ def split_spec(spec: object) -> dict[str, JsonValue]:
     Raises:
         ValueError: it is neither a name nor a mapping with one.
     """
+    name = spec.get("name") if isinstance(spec, dict) else spec
+    if name in _OF_KINDS:
+        raise ValueError(f"{name!r} comes with a task's `kind`; write that instead")
     if isinstance(spec, str):
         name, colon, rest = spec.partition(":")
         if not colon:

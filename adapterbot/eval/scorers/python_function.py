@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import os
-import selectors
-import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
-from pydantic import Field, JsonValue, PrivateAttr
+from pydantic import Field, JsonValue
 
 from adapterbot.errors import InputError
 from adapterbot.eval.answers import Answer, Sample, Scored
 from adapterbot.eval.scorers.base import Files
-from adapterbot.eval.scorers.process import (
-    OUTPUT_LIMIT,
-    ProcessTimeout,
-    descriptor,
-    end,
-    environment,
-    start,
-)
-from adapterbot.eval.scorers.program import ProgramScorer, question, verdict
-from adapterbot.strict_json import parse_json
+from adapterbot.eval.scorers.program import question
+from adapterbot.eval.scorers.worker import WorkerScorer
 
 # What runs in the other process. `-I` keeps the environment and the current directory out of
 # sys.path; only the suite's own directory is let in. What the function prints goes to standard
@@ -54,10 +41,9 @@ for line in sys.stdin.buffer:
     except Exception as error:
         reply({"missing": f"{type(error).__name__}: {error}"})
 """
-_START_SECONDS = 60.0
 
 
-class PythonFunction(ProgramScorer):
+class PythonFunction(WorkerScorer):
     """Calls `function(sample, output)` of `module` and takes the number it returns.
 
     `sample` is a dictionary (id, prompt, expected, choices, fields). `module` is dotted and
@@ -67,10 +53,11 @@ class PythonFunction(ProgramScorer):
     """
 
     name: ClassVar[str] = "python"
+    what: ClassVar[str] = "the function"
+    start_seconds: ClassVar[float] = 60.0
 
     module: Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$")]
     function: Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")]
-    _worker: subprocess.Popen[bytes] | None = PrivateAttr(default=None)
 
     @classmethod
     def resolve(cls, options: Mapping[str, JsonValue], files: Files) -> Mapping[str, JsonValue]:
@@ -82,84 +69,14 @@ class PythonFunction(ProgramScorer):
         return super().resolve({**options, "files": wanted}, files)
 
     def score(self, sample: Sample, answer: Answer) -> Scored:
-        if self._worker is None:
-            self._worker = self._start()
-        try:
-            return verdict(_ask(self._worker, question(sample, answer), self.timeout))
-        except ProcessTimeout:
-            reason = f"the function did not return in {self.timeout:g} s"
-        except (OSError, EOFError):
-            reason = "the function ended its process"
-        except ValueError:
-            reason = "the function returned what is not JSON"
-        self._stop()
-        return Scored(None, reason)
+        return self.ask(question(sample, answer))
 
-    def close(self) -> None:
-        self._stop()
-        super().close()
+    def argv(self) -> list[str]:
+        return [sys.executable, "-I", "-c", _WORKER, self.module, self.function]
 
-    def _start(self) -> subprocess.Popen[bytes]:
-        directory = self.working_directory()
-        worker = start(
-            [sys.executable, "-I", "-c", _WORKER, self.module, self.function],
-            directory=directory,
-            env=environment(directory),
-            stdin=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+    def unloadable(self, reason: str) -> InputError:
+        return InputError(
+            f"{self.module}:{self.function} cannot be loaded: {reason}",
+            field="scorer",
+            fix="list every file it imports in the scorer's `files`",
         )
-        try:
-            greeting = _reply(worker, time.monotonic() + _START_SECONDS)
-        except (ProcessTimeout, EOFError, ValueError):
-            greeting = {"fatal": "it did not start"}
-        if isinstance(greeting, dict) and "fatal" in greeting:
-            end(worker)
-            raise InputError(
-                f"{self.module}:{self.function} cannot be loaded: {str(greeting['fatal'])[:300]}",
-                field="scorer",
-                fix="list every file it imports in the scorer's `files`",
-            )
-        return worker
-
-    def _stop(self) -> None:
-        if self._worker is not None:
-            end(self._worker)
-            self._worker = None
-
-
-def _ask(
-    worker: subprocess.Popen[bytes], asked: Mapping[str, JsonValue], seconds: float
-) -> JsonValue:
-    """One line there, one line back.
-
-    Raises:
-        ProcessTimeout, EOFError, OSError, ValueError: there is no reply to be had.
-    """
-    deadline = time.monotonic() + seconds
-    pipe = descriptor(worker.stdin)
-    os.set_blocking(pipe, False)
-    left = memoryview(json.dumps(asked).encode() + b"\n")
-    with selectors.DefaultSelector() as selector:
-        selector.register(pipe, selectors.EVENT_WRITE)
-        while left:
-            if not selector.select(max(0.0, deadline - time.monotonic())):
-                raise ProcessTimeout
-            left = left[os.write(pipe, left) :]
-    return _reply(worker, deadline)
-
-
-def _reply(worker: subprocess.Popen[bytes], deadline: float) -> JsonValue:
-    pipe = descriptor(worker.stdout)
-    line = bytearray()
-    with selectors.DefaultSelector() as selector:
-        selector.register(pipe, selectors.EVENT_READ)
-        while not line.endswith(b"\n"):
-            if not selector.select(max(0.0, deadline - time.monotonic())):
-                raise ProcessTimeout
-            chunk = os.read(pipe, OUTPUT_LIMIT)
-            if not chunk:
-                raise EOFError
-            line += chunk
-            if len(line) > OUTPUT_LIMIT:
-                raise ValueError("the reply is too long")
-    return parse_json(line.decode("utf-8", "replace"))

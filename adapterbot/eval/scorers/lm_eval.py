@@ -1,0 +1,171 @@
+"""lm-eval's own filters and metrics judge the answer, in a process of its own.
+
+No suite names these scorers: `kind: lm_eval` does, and `suite_lm_eval` chooses among them.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path, PurePosixPath
+from typing import ClassVar
+
+from pydantic import JsonValue
+
+from adapterbot import jsonl
+from adapterbot.errors import InputError
+from adapterbot.eval.answers import Answer, Request, Sample, Scored
+from adapterbot.eval.scorers.base import Files
+from adapterbot.eval.scorers.process import ProcessTimeout, run
+from adapterbot.eval.scorers.program import last_line
+from adapterbot.eval.scorers.worker import WorkerScorer
+from adapterbot.importing import extras
+from adapterbot.records import ScoreKind, Unit
+from adapterbot.strict_json import parse_json
+
+_ROW_LIMIT = 1024 * 1024
+_SHOW_SECONDS = 600.0
+_ROWS = "requests.jsonl"
+
+
+def directory_of(path: str, files: Files) -> tuple[str, dict[str, JsonValue]]:
+    """A task's directory, relative to the repository, and the text of every file in it by path.
+
+    Args:
+        path: the directory, or a YAML file in it, relative to the suite.
+
+    Raises:
+        InputError: it is empty, or a file cannot be read as text.
+    """
+    home = files.path(path)
+    if PurePosixPath(home).suffix in (".yaml", ".yml"):
+        home = PurePosixPath(home).parent.as_posix()
+    whole = Files(files.tree)
+    contents: dict[str, JsonValue] = {
+        name: whole.text(name)
+        for name in sorted(files.tree.files(home))
+        if "__pycache__" not in PurePosixPath(name).parts
+    }
+    if not contents:
+        raise InputError("holds no files", file=home, fix="name the directory of the task")
+    return home, contents
+
+
+class LmEval(WorkerScorer):
+    """What all of them share: the task's directory, taken in whole, and lm-eval's version.
+
+    task, metric, filter: as lm-eval names them; the only one where None.
+    path: the directory, relative to the suite; `home` is the same relative to the repository.
+    """
+
+    what: ClassVar[str] = "lm-eval"
+    start_seconds: ClassVar[float] = 120.0
+    derived: ClassVar[frozenset[str]] = WorkerScorer.derived | {"files", "home", "version"}
+
+    path: str
+    task: str
+    metric: str | None = None
+    filter: str | None = None
+    home: str = ""
+    version: str = ""
+
+    @classmethod
+    def resolve(cls, options: Mapping[str, JsonValue], files: Files) -> Mapping[str, JsonValue]:
+        with extras("lm-eval", "tasks of lm-eval"):
+            installed = version("lm_eval")
+        home, contents = directory_of(str(options["path"]), files)
+        return {**options, "home": home, "version": installed, "contents": contents}
+
+    def rows(self) -> Iterator[tuple[int, dict[str, JsonValue]]]:
+        """What the task is, and what it asks of each document: the lines of `lm_eval_side.show`.
+
+        Raises:
+            InputError: lm-eval cannot load the task, or we cannot evaluate it.
+        """
+        directory = self.working_directory()
+        written = directory / _ROWS
+        try:
+            ended = run(
+                self._argv("show"),
+                directory=directory,
+                env=self.environment(directory),
+                stdin=b"",
+                seconds=_SHOW_SECONDS,
+            )
+        except ProcessTimeout as error:
+            raise self.unloadable(f"it takes longer than {_SHOW_SECONDS:g} s") from error
+        try:
+            reply = parse_json(ended.output.decode("utf-8", "replace"))
+        except ValueError as error:
+            raise self.unloadable(last_line(ended.errors)) from error
+        if isinstance(reply, dict) and "fatal" in reply:
+            raise self.unloadable(str(reply["fatal"])[:300])
+        content = io.BytesIO(written.read_bytes())
+        yield from jsonl.objects(self.home, content, limit=_ROW_LIMIT, shape="plain values")
+
+    def argv(self) -> list[str]:
+        return self._argv("score")
+
+    def _argv(self, mode: str) -> list[str]:
+        settings = {
+            "directory": self.home,
+            "task": self.task,
+            "metric": self.metric,
+            "filter": self.filter,
+            "to": _ROWS,
+        }
+        return [sys.executable, "-I", "-c", _side(), mode, json.dumps(settings)]
+
+    def environment(self, home: Path) -> dict[str, str]:
+        offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+        return {**super().environment(home), **offline}
+
+    def unloadable(self, reason: str) -> InputError:
+        return InputError(
+            f"lm-eval's task {self.task!r} cannot be evaluated: {reason}",
+            file=self.home,
+            fix="correct the task, or name another",
+        )
+
+    def score(self, sample: Sample, answer: Answer) -> Scored:
+        answers: list[JsonValue] = [answer.text]
+        if self.request is Request.CHOICES:
+            answers = [*answer.loglikelihoods]
+        asked: dict[str, JsonValue] = {"id": sample.id, "answers": answers}
+        return self.ask({**asked, "doc_digest": sample.fields["doc_digest"]})
+
+
+class LmEvalText(LmEval):
+    """A metric of generated text, in its own unit."""
+
+    name: ClassVar[str] = "lm_eval_text"
+
+
+class LmEvalMatch(LmEvalText):
+    """Whether generated text is the expected one."""
+
+    name: ClassVar[str] = "lm_eval_match"
+    kind: ClassVar[ScoreKind] = ScoreKind.BINARY
+    unit: ClassVar[Unit] = Unit.FRACTION
+
+
+class LmEvalChoices(LmEval):
+    """Whether the likeliest choice is the expected one."""
+
+    name: ClassVar[str] = "lm_eval_choices"
+    kind: ClassVar[ScoreKind] = ScoreKind.BINARY
+    unit: ClassVar[Unit] = Unit.FRACTION
+    request: ClassVar[Request] = Request.CHOICES
+
+    def check(self, sample: Sample) -> str | None:
+        """A continuation of no characters has no likelihood."""
+        return None if all(sample.choices) else "has an empty choice"
+
+
+@cache
+def _side() -> str:
+    return Path(__file__).with_name("lm_eval_side.py").read_text(encoding="utf-8")

@@ -1,0 +1,231 @@
+"""lm-eval's own code, run by `python -I -c` in a process of its own and never imported by us.
+
+It says what a task asks (`show`), or judges answers line by line (`score`). What the task's code
+prints goes to standard error, so that it cannot pass for a reply.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import numbers
+import os
+import random
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+# What lm-eval's command line sets before it builds a task, and its model's longest answer.
+_SEED, _FEWSHOT_SEED, _MAX_NEW_TOKENS = 0, 1234, 256
+# Readers of `datasets` that take text files; every other name would be looked for on the Hub.
+_LOCAL_READERS = ("csv", "json", "text")
+# These need to know whether a continuation is the greedy one.
+_NEED_GREEDY = ("exact_match",)
+
+
+class Refused(Exception):
+    """A task that is not for us; says why."""
+
+
+def local_only(load: Callable[..., Any], directory: Path) -> Callable[..., Any]:
+    """`datasets.load_dataset` for data files in the task's directory, and for nothing else."""
+
+    def load_dataset(path: str, name: str | None = None, **kwargs: Any) -> Any:
+        if path not in _LOCAL_READERS:
+            raise Refused(
+                f"its dataset_path is {path!r}; only {', '.join(_LOCAL_READERS)} with `data_files` "
+                "in the task's directory are read, nothing is downloaded"
+            )
+        files = list(_leaves(kwargs.get("data_files")))
+        if not files:
+            raise Refused("its dataset_kwargs name no `data_files`")
+        for file in files:
+            where = Path(file).resolve()
+            if "://" in file or not where.is_relative_to(directory) or not where.is_file():
+                raise Refused(
+                    f"{file!r} is no file in the task's directory; paths are relative to the "
+                    "repository"
+                )
+        return load(path, name, **kwargs)
+
+    return load_dataset
+
+
+def _leaves(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for inner in value:
+            yield from _leaves(inner)
+    elif value is not None:
+        yield str(value)
+
+
+def load_task(directory: Path, name: str) -> Any:
+    """The task with its requests built, exactly as `lm_eval --tasks` builds them."""
+    import datasets
+    import numpy as np
+    from lm_eval.api.task import ConfigurableTask
+    from lm_eval.tasks import TaskManager
+
+    datasets.load_dataset = local_only(datasets.load_dataset, directory)
+    random.seed(_SEED)
+    np.random.seed(_FEWSHOT_SEED)  # noqa: NPY002 the generator that tasks written for lm-eval use
+    manager = TaskManager(include_path=str(directory), include_defaults=False)
+    if name not in manager.all_subtasks:
+        what = "it is a group or a tag" if name in manager.all_tasks else "it is not there"
+        raise Refused(f"{what}; tasks in this directory: {', '.join(manager.all_subtasks)}")
+    (task,) = manager.load(name)["tasks"].values()
+    if not isinstance(task, ConfigurableTask):
+        raise Refused("it is a class of its own; only tasks written in YAML are read")
+    if task.OUTPUT_TYPE not in ("generate_until", "multiple_choice"):
+        raise Refused(
+            f"its output_type is {task.OUTPUT_TYPE}; only generate_until and multiple_choice are "
+            "evaluated (for texts there are the scorers perplexity and bits_per_byte)"
+        )
+    for field, most in (("doc_to_image", None), ("doc_to_audio", None), ("repeats", 1)):
+        if getattr(task.config, field) != most:
+            raise Refused(f"it has `{field}`, which is not evaluated")
+    if task.config.unsafe_code:
+        raise Refused("it runs what the model writes (`unsafe_code`)")
+    task.set_fewshot_seed(_FEWSHOT_SEED)
+    task.build_all_requests()
+    return task
+
+
+def chosen(task: Any, metric: str | None, name: str | None) -> tuple[str, str]:
+    """The metric and the filter that are meant, given or the only ones."""
+    from lm_eval.api.registry import get_aggregation
+
+    metrics = task.aggregation()
+    filters = [ensemble.name for ensemble in task._filters]  # noqa: SLF001 no public way
+    found = []
+    for what, given, known in (("metric", metric, list(metrics)), ("filter", name, filters)):
+        if given not in known and (given or len(known) != 1):
+            which = f"no {what} {given!r}" if given else f"several {what}s and none is named"
+            raise Refused(f"there is {which}; name one of {', '.join(known)}")
+        found.append(given or known[0])
+    if metrics[found[0]] is not get_aggregation("mean"):
+        raise Refused(f"its metric {found[0]} is not a mean over samples")
+    if task.OUTPUT_TYPE == "multiple_choice" and (
+        found[0] in _NEED_GREEDY or task.config.process_results is not None
+    ):
+        raise Refused(
+            f"its {'process_results' if task.config.process_results else found[0]} may ask whether "
+            "a choice is the greedy answer, which is not known here"
+        )
+    return found[0], found[1]
+
+
+def doc_digest(doc: Any) -> str:
+    """What tells that two processes mean the same document."""
+    return hashlib.sha256(json.dumps(doc, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def by_document(task: Any) -> dict[int, list[Any]]:
+    """A task's requests by the number of their document, in order."""
+    documents: dict[int, list[Any]] = {}
+    for instance in task.instances:
+        documents.setdefault(instance.doc_id, []).append(instance)
+    return documents
+
+
+def show(task: Any, metric: str, name: str) -> Iterator[dict[str, Any]]:
+    """What the task is, then what it asks of each document."""
+    facts: dict[str, Any] = {
+        "output_type": task.OUTPUT_TYPE,
+        "metric": metric,
+        "filter": name,
+        "higher_is_better": bool(task.higher_is_better()[metric]),
+        "own_results": task.config.process_results is not None,
+    }
+    if task.OUTPUT_TYPE == "generate_until":
+        facts |= generation(task.instances[0].args[1])
+    yield facts
+    for number, instances in by_document(task).items():
+        doc = instances[0].doc
+        contexts = {instance.args[0] for instance in instances}
+        if len(contexts) > 1:
+            raise Refused(
+                f"document {number} has choices behind different contexts (several inputs, or "
+                "acc_mutual_info)"
+            )
+        row = {key: value for key, value in doc.items() if key not in ("messages", "text")}
+        row |= {"id": str(number), "prompt": contexts.pop(), "doc_digest": doc_digest(doc)}
+        target = task.doc_to_target(doc)
+        row["choices"] = None
+        if task.OUTPUT_TYPE == "multiple_choice":
+            row["choices"] = [instance.args[1] for instance in instances]
+        if task.config.doc_to_choice is not None and isinstance(target, int):
+            target = task.doc_to_choice(doc)[target]
+        row["expected"] = target
+        yield row
+
+
+def generation(given: dict[str, Any]) -> dict[str, Any]:
+    """How the answers are to be written."""
+    from lm_eval.models.utils import normalize_gen_kwargs
+
+    asked = dict(normalize_gen_kwargs(given, _MAX_NEW_TOKENS))
+    until, most = asked.pop("until"), asked.pop("max_gen_toks")
+    if asked.pop("do_sample") or asked.pop("temperature", 0.0):
+        raise Refused("its generation_kwargs ask for sampling; answers are written greedily")
+    if asked:
+        raise Refused(f"its generation_kwargs name {', '.join(sorted(asked))}")
+    return {"until": [text for text in until if text], "max_new_tokens": most}
+
+
+def judge(task: Any, metric: str, name: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """A function from answers of a document to its score, by the task's filters and metric."""
+    documents = by_document(task)
+
+    def score(asked: dict[str, Any]) -> dict[str, Any]:
+        instances = documents[int(asked["id"])]
+        if doc_digest(instances[0].doc) != asked["doc_digest"]:
+            return {"missing": "the task made other documents of the same files"}
+        for instance, answer in zip(instances, asked["answers"], strict=True):
+            # Whether a choice is the greedy answer: no metric that asks gets as far as this.
+            instance.resps = [answer if isinstance(answer, str) else (answer, False)]
+        task._instances = instances  # noqa: SLF001 its filters run over these
+        task.apply_filters()
+        filtered = [instance.filtered_resps[name] for instance in instances]
+        value = task.process_results(instances[0].doc, filtered).get(metric)
+        if not isinstance(value, numbers.Real):
+            return {"missing": f"{metric} is a {type(value).__name__}, not a number"}
+        return {"score": float(value)}
+
+    return score
+
+
+def main(mode: str, settings: dict[str, Any]) -> None:
+    """Reply on standard output, a line of JSON each."""
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+
+    def reply(value: dict[str, Any]) -> None:
+        replies.write(json.dumps(value, default=str) + "\n")
+        replies.flush()
+
+    try:
+        task = load_task(Path(settings["directory"]).resolve(), settings["task"])
+        meant = chosen(task, settings["metric"], settings["filter"])
+        if mode == "show":
+            with Path(settings["to"]).open("w", encoding="utf-8") as file:
+                file.writelines(json.dumps(row, default=str) + "\n" for row in show(task, *meant))
+        score = judge(task, *meant)
+    except Refused as error:
+        return reply({"fatal": str(error)})
+    except Exception as error:  # noqa: BLE001 the task's own code: whatever it raises is told
+        return reply({"fatal": f"{type(error).__name__}: {error}"})
+    reply({"ready": True})
+    for line in sys.stdin.buffer if mode == "score" else ():
+        try:
+            reply(score(json.loads(line)))
+        except Exception as error:  # noqa: BLE001 as above, for one sample
+            reply({"missing": f"{type(error).__name__}: {error}"})
+    return None
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], json.loads(sys.argv[2]))

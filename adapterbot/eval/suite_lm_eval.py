@@ -1,0 +1,73 @@
+"""Tasks of lm-eval as tasks of ours: its requests become samples, its metrics the scores.
+
+Everything that lm-eval decides (prompts, few-shot examples, choices, filters, metrics) is computed
+by its own code, in a process that sees only the task's directory as the suite's tree holds it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic import JsonValue
+
+from adapterbot.eval.answers import GenerationSettings
+from adapterbot.eval.data import ROW_LIMIT, Row
+from adapterbot.eval.samples import Plan
+from adapterbot.eval.scorers.base import Files
+from adapterbot.eval.scorers.lm_eval import (
+    LmEval,
+    LmEvalChoices,
+    LmEvalMatch,
+    LmEvalText,
+    directory_of,
+)
+from adapterbot.eval.suite_file import TaskSpec, problem
+from adapterbot.records import Direction
+from adapterbot.yamlfile import Path, YamlFile
+
+
+def plan(spec: TaskSpec, file: YamlFile, at: Path, files: Files, *, run: bool) -> tuple[Plan, ...]:
+    """The plan of a `kind: lm_eval` task.
+
+    Args:
+        files: those beside the suite.
+        run: whether its code may run; if not, its files are read and there is no plan.
+
+    Raises:
+        InputError: lm-eval cannot load the task, or it is of a kind that we cannot evaluate.
+        OurFailure: lm-eval is not installed.
+    """
+    if not run:
+        directory_of(str(spec.path), files)
+        return ()
+    given: dict[str, JsonValue] = {"path": spec.path, "task": spec.task}
+    given |= {"metric": spec.metric, "filter": spec.filter}
+    reader = LmEvalText.model_validate(LmEvalText.resolve(given, files))
+    try:
+        (_, facts), *rows = reader.rows()
+    finally:
+        reader.close()
+    scorer, generation = _asked(facts)
+    if len(rows) > ROW_LIMIT:
+        raise problem(file, (*at, "task"), f"has more than {ROW_LIMIT:,} rows", "sample it down")
+    higher = Direction.HIGHER if facts["higher_is_better"] else Direction.LOWER
+    meant = {**given, "metric": facts["metric"], "filter": facts["filter"]}
+    own = spec.model_copy(
+        update={
+            "scorer": {"name": scorer.name, **meant},
+            "direction": spec.direction or higher,
+            "generation": generation,
+            "template": None,
+            "fields": {},
+        }
+    )
+    return (Plan(own, tuple(Row(reader.home, line - 1, values) for line, values in rows), at),)
+
+
+def _asked(facts: Mapping[str, JsonValue]) -> tuple[type[LmEval], GenerationSettings]:
+    if facts["output_type"] == "multiple_choice":
+        return LmEvalChoices, GenerationSettings()
+    asked = {"max_new_tokens": facts["max_new_tokens"], "stop": facts["until"]}
+    # What a task's own process_results calls exact_match may be anything.
+    match = facts["metric"] == "exact_match" and not facts["own_results"]
+    return LmEvalMatch if match else LmEvalText, GenerationSettings.model_validate(asked)
