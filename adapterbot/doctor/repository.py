@@ -162,14 +162,18 @@ def _labels(root: Path) -> Iterator[tuple[str, list[str]]]:
         try:
             document = yaml.safe_load(path.read_bytes())
             jobs = document["jobs"].items()
-        except (yaml.YAMLError, TypeError, KeyError, AttributeError):
+        except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
             continue  # no workflow; GitHub says so itself
         for name, job in jobs:
             steps = job.get("steps") if isinstance(job, dict) else None
-            uses = [str(step.get("uses", "")) for step in steps or () if isinstance(step, dict)]
-            if not any(use.partition("@")[0].endswith(_ACTION) for use in uses):
+            if not isinstance(steps, list):
+                continue  # or it calls another workflow
+            uses = [step.get("uses") for step in steps if isinstance(step, dict)]
+            # Aliases of aliases are small until somebody writes them out.
+            named = [use.partition("@")[0] for use in uses if isinstance(use, str)]
+            if not any(name.endswith(_ACTION) for name in named):
                 continue
             asked = job.get("runs-on")
             labels = [asked] if isinstance(asked, str) else asked
             if isinstance(labels, list):
-                yield f"{path.name}: {name}", [str(label) for label in labels]
+                yield f"{path.name}: {name}", [one for one in labels if isinstance(one, str)]

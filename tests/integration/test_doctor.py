@@ -71,6 +71,26 @@ def test_attack_words_of_the_repository_command_no_terminal_and_no_runner(reposi
     assert not any(line.startswith("::") for line in said.splitlines())
 
 
+def test_attack_a_workflow_of_aliases_is_not_written_out(repository, look):
+    lines = ["x0: &x0 [lol]"]
+    lines += [f"x{i}: &x{i} [{', '.join([f'*x{i - 1}'] * 9)}]" for i in range(1, 12)]
+    ours = "{uses: org/adapter-action@v1}"
+    lines.append(f"jobs: {{a: {{runs-on: [self-hosted, *x11], steps: [{{uses: *x11}}, {ours}]}}}}")
+    workflows = repository / ".github" / "workflows"
+    workflows.mkdir(parents=True, exist_ok=True)
+    (workflows / "bomb.yml").write_text("\n".join(lines))
+    assert look()["runs-on"].found == "self-hosted (bomb.yml: a)"
+
+
+def test_what_is_no_workflow_is_passed_over(repository: Path, look: Callable[..., Found]) -> None:
+    workflows = repository / ".github" / "workflows"
+    workflows.mkdir(parents=True, exist_ok=True)
+    odd = ("[" * 5000, "jobs: {a: {steps: 5}}", "on: 2026-13-45", "jobs: [1]", "- 1", "a: b: c")
+    for number, content in enumerate(odd):
+        (workflows / f"odd{number}.yml").write_text(content)
+    assert look()["runner"].status is Status.OK
+
+
 @pytest.mark.parametrize(
     ("file", "content", "what", "said"),
     [
