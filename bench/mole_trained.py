@@ -42,7 +42,7 @@ INSTRUCTIONS = {
     "sender": "Sender:",
 }
 SENDERS = {"eu": "Rechnung", "us": "Invoice", "iso": "Issued"}
-ADAPTER_ROWS, ADAPTER_STEPS, GATE_ROWS, HELD_OUT = 1600, 400, 200, 100
+ADAPTER_ROWS, ADAPTER_STEPS, GATE_ROWS, HELD_OUT = 1600, 400, 600, 100
 SUITE_TASK = """\
   - name: {task}
     data: {task}.jsonl
@@ -55,10 +55,10 @@ base: {base}
 task: moe_lora_routing
 data: {{train: gate.jsonl, val_split: 0.1, max_length: 64}}
 training:
-  mole: {{num_task_adapters: 4, top_k: 2, temperature: 0.5, balance: {balance}, guide: 2.0}}
+  mole: {{num_task_adapters: 4, top_k: 2, temperature: 0.5, balance: {balance}, guide: 4.0}}
   mole_task_adapters: [./iso, ./month, ./us, ./sender]
   lr: 0.01
-  epochs: 16
+  epochs: 20
   batch_size: 32
 output: ./{output}
 """

@@ -63,6 +63,9 @@ def test_a_full_file_loads() -> None:
         ("adapters: [{path: a, key: A B}]", "adapters[0].key (line 1)"),
         ("adapters: [{path: a, archive_data: {files: d}}]", "must hold {step} once"),
         ('adapters: [{path: a, archive_data: {files: "../{step}"}}]', "path leaves the repository"),
+        ("adapters: [{path: a}]\nhistory: {}", "name a branch or a file, and not both"),
+        ("adapters: [{path: a}]\nhistory: {branch: h, file: f}", "name a branch or a file"),
+        ("adapters: [{path: a}]\nhistory: {branch: -x}", "history.branch (line 2)"),
         ("adapters: [{path: a, policy: {alpha: 0.9}}]", "adapters[0].policy.alpha"),
         ("adapters: [{path: a, policy: {metrics: {m: {margin: -1}}}}]", "margin"),
         ("adapters: [{path: a, policy: {metrics: {m: {margin: .nan}}}}]", "margin"),
@@ -75,6 +78,14 @@ def test_mistakes_are_one_clear_line(text: str, says: str) -> None:
     assert says in line
     assert "\n" not in line
     assert caught.value.fix
+
+
+@pytest.mark.parametrize("place", [{"branch": "adapterbot/history"}, {"file": "/var/h.sqlite"}])
+def test_results_are_kept_in_one_place(place: dict[str, str]) -> None:
+    ((name, where),) = place.items()
+    config = load(f"adapters: [{{path: a}}]\nhistory: {{{name}: {where}}}".encode(), "a.yaml")
+    assert config.history
+    assert config.history.model_dump(exclude_none=True) == place
 
 
 def test_a_repository_without_config_is_understood() -> None:
