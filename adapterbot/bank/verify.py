@@ -38,10 +38,15 @@ def verify(path: Path) -> tuple[str, ...]:
         OurFailure: the process that walks it could not be started, or did not end.
     """
     read_manifest(path)
-    code = "from adapterbot.bank.verify import main; main()"
+    # -I, and this package by its place: the working directory may be a stranger's checkout.
+    code = (
+        "import sys; sys.path.insert(0, sys.argv.pop(1)); "
+        "from adapterbot.bank.verify import main; main()"
+    )
+    home = Path(__file__).resolve().parents[2]
     try:
         done = subprocess.run(
-            [sys.executable, "-c", code, str(path)],
+            [sys.executable, "-I", "-c", code, str(home), str(path)],
             capture_output=True,
             timeout=_SECONDS,
             check=False,

@@ -22,6 +22,7 @@ from adapterbot.context import Activity, Context
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.publishing import USUAL, Publishing
 from adapterbot.records import AdapterReport, Report
+from adapterbot.records.report import MAX_ADAPTERS
 from adapterbot.unjudged import stopped
 
 REPORT = Path("report.json")
@@ -161,10 +162,14 @@ def _downloaded(context: Context, herald: Herald) -> Report:
                     fix="let one leg of the matrix judge it",
                 )
             sections[section.key] = section
+    if len(sections) > MAX_ADAPTERS:
+        raise InputError(
+            f"the reports judge {len(sections)} adapters, more than the {MAX_ADAPTERS} of one",
+            file=ARTIFACT,
+            fix="publish them from several runs",
+        )
     # Legs of a matrix: each named its adapter, and none speaks for the others.
-    return reports[0].model_copy(
-        update={"partial": True, "adapters": tuple(sections.values())[:64]}
-    )
+    return reports[0].model_copy(update={"partial": True, "adapters": tuple(sections.values())})
 
 
 def _same_origin(report: Report, context: Context, name: str) -> None:

@@ -151,7 +151,7 @@ class Thread:
             lambda: list(self.issue().get_comments()),
             permission=PERMISSION,
         )
-        return [comment for comment in found if _wrote(login, comment)]
+        return [comment for comment in found if wrote(login, comment)]
 
 
 @dataclass
@@ -329,7 +329,7 @@ class _Put:
         return CommentAction.CREATED if fresh else CommentAction.UNCHANGED
 
 
-def _wrote(login: str, comment: IssueComment) -> bool:
+def wrote(login: str, comment: IssueComment) -> bool:
     """Whether the token's account wrote this comment.
 
     The second form is for an App's token without the usual prefix: no person's login can end in

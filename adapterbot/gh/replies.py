@@ -8,6 +8,7 @@ from github.Issue import Issue
 
 from adapterbot.gh.answers import Setback
 from adapterbot.gh.client import Client
+from adapterbot.gh.comments import wrote
 
 _PERMISSION = "pull-requests: write"
 # REST calls "maintain" by the coarser "write" as well; both may push.
@@ -83,4 +84,7 @@ class Conversation:
             lambda: list(issue.get_comments()),
             permission=_PERMISSION,
         )
-        return any((comment.body or "").startswith(opening) for comment in found)
+        login = self.client.login
+        return any(
+            (comment.body or "").startswith(opening) and wrote(login, comment) for comment in found
+        )

@@ -760,6 +760,10 @@ def test_a_crash_of_ours_says_so_and_is_never_a_finding(tmp_path, clean, run, se
     (comment,) = comments(server)
     assert "✅" not in comment
     assert "RuntimeError" in comment
+    ended = server.check_runs[-2:]  # of the second run; the first one passed
+    assert [(check["status"], check["conclusion"]) for check in ended] == [
+        ("completed", "failure")
+    ] * 2
 
 
 def test_github_that_does_not_answer_is_our_failure_and_the_report_is_there(clean, run):

@@ -149,6 +149,22 @@ def test_a_reply_whose_post_got_no_answer_is_sent_once(server, ask, monkeypatch)
     assert len(replies(server)) == 2
 
 
+def test_attack_a_strangers_forged_reply_is_not_taken_for_ours(server, ask, monkeypatch):
+    monkeypatch.setattr("adapterbot.gh.client.Patience.backoff", lambda *_: 0.0)
+
+    def forged(method: str, path: str) -> Fault | None:
+        if method != "POST" or not path.endswith("/comments") or len(server.requests) > 3:
+            return None
+        asked = server.comments(REPO, PULL)[0].id
+        text = f"<!-- adapterbot-reply:{asked} -->\nDone."
+        server.add_comment(REPO, PULL, text, author="mallory")
+        return Fault(status=502)
+
+    server.chaos = forged
+    ask("/adapterbot help")
+    assert len(replies(server)) == 1
+
+
 # ---------------------------------------------------------------- what is done with it
 
 

@@ -10,11 +10,14 @@ import json
 import stat
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from adapterbot.commands import publish
 from adapterbot.errors import AdapterbotError, InputError
@@ -156,6 +159,18 @@ def test_legs_of_a_matrix_are_posted_each_to_its_own(server, environment):
     assert server.world.all_comments[older.id].body.endswith("x")
 
 
+def test_more_adapters_than_a_report_holds_are_refused_and_none_is_dropped(server, environment):
+    for leg in range(2):
+        told = report("passed")
+        many = (told.adapters[0].model_copy(update={"key": f"a{leg}-{i}"}) for i in range(33))
+        told = told.model_copy(update={"adapters": tuple(many), "partial": True})
+        upload(server, told, f"adapterbot-report-{leg}")
+    run(environment())
+    (comment,) = comments(server)
+    assert "judge 66 adapters" in comment
+    assert {check["conclusion"] for check in server.check_runs} == {"failure"}
+
+
 def test_the_link_to_what_was_left_out_is_the_artifact(server, environment):
     told = report()
     long = told.adapters[0].samples[0].model_copy(update={"baseline_output": "word\n" * 900})
@@ -233,6 +248,12 @@ def link(name: str) -> zipfile.ZipInfo:
     return info
 
 
+def squeezed(method: int, content: str) -> bytes:
+    info = zipfile.ZipInfo("report.json")
+    info.compress_type = method
+    return zipped((info, content))
+
+
 HARMFUL = {
     "zip-slip": zipped(("../../report.json", "{}"), ("report.json", "{}")),
     "absolute": zipped(("/etc/cron.d/x", "x"), ("report.json", "{}")),
@@ -246,6 +267,9 @@ HARMFUL = {
     "no-zip": b"PK\x03\x04 not an archive",
     "truncated": zipped(("report.json", "{}" * 100))[:60],
     "nested": zipped(("deep/report.json", "{}")),
+    "lzma": squeezed(zipfile.ZIP_LZMA, "{}"),
+    "broken-lzma": squeezed(zipfile.ZIP_LZMA, "{}" * 40).replace(b"\x5d", b"\xff", 1),
+    "broken-bzip2": squeezed(zipfile.ZIP_BZIP2, "{}" * 40).replace(b"BZh", b"BZx"),
 }
 
 
@@ -263,6 +287,18 @@ def test_attack_a_bomb_whose_header_lies_is_bounded_while_it_is_read():
     place = archive.rindex(b"PK\x01\x02")
     archive[place + 24 : place + 28] = (100).to_bytes(4, "little")
     with pytest.raises(InputError):
+        unpack(bytes(archive), "adapterbot-report", limit=1000)
+
+
+@given(st.data())
+def test_attack_no_byte_of_an_archive_can_make_us_fall_over(data):
+    method = data.draw(st.sampled_from([0, 8, 12, 14]))
+    archive = bytearray(squeezed(method, '{"a": "' + "x" * 50 + '"}'))
+    places = st.integers(0, len(archive) - 1)
+    changes = data.draw(st.lists(st.tuples(places, st.integers(0, 255)), min_size=1, max_size=6))
+    for place, value in changes:
+        archive[place] = value
+    with suppress(InputError):
         unpack(bytes(archive), "adapterbot-report", limit=1000)
 
 

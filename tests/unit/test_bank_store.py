@@ -52,6 +52,19 @@ def test_what_is_added_is_read_back_in_any_order(tmp_path: Path) -> None:
     assert verify(tmp_path / "b") == ()
 
 
+@pytest.mark.parametrize("name", ["adapterbot", "lmdb", "numpy", "json", "sitecustomize"])
+def test_attack_to_verify_imports_nothing_of_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    with vectors_bank(tmp_path / "b") as bank:
+        bank.add(["a"], vector_rows(1))
+    (tmp_path / f"{name}.py").write_text("open('ran', 'w')\nraise SystemExit('[]')\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert verify(tmp_path / "b") == ()
+    assert not (tmp_path / "ran").exists()
+
+
 def test_a_transaction_is_whole_or_absent(tmp_path: Path) -> None:
     with vectors_bank(tmp_path / "b") as bank:
         bank.add(["a"], vector_rows(1))
