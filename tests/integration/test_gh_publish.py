@@ -14,6 +14,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pytest
 from hypothesis import given
@@ -230,6 +231,33 @@ def test_attack_a_run_that_is_not_about_the_head_finds_no_pull_request(
     run(environment(payload=workflow_run(**changes)))
     assert comments(server) == []
     assert server.check_runs == []
+
+
+@pytest.mark.parametrize(
+    "branch",
+    [
+        "x&state=closed#1",
+        "a|@acme/team`<b>",
+        "%0A%23",
+        "$(touch owned);x",
+        "evil\u202e\u200b",
+        "é🎉",
+    ],
+)
+def test_attack_a_branch_by_a_hostile_name_is_looked_for_and_never_shown(
+    server, environment, tmp_path, capsys, branch
+):
+    server.add_pull(REPO, PULL, head_sha=HEAD, head_repository=FORK, head_ref=branch)
+    upload(server, report("passed"))
+    given = environment(payload=workflow_run(head_branch=branch))
+    run(given)
+    (asked,) = server.sent("GET", "/pulls$")
+    assert dict(parse_qsl(asked.query))["head"] == f"stranger:{branch}"
+    (comment,) = comments(server)
+    assert "✅" in comment
+    shown = capsys.readouterr()
+    for text in (comment, (tmp_path / "summary").read_text(), shown.out, shown.err):
+        assert branch not in text
 
 
 @pytest.mark.parametrize("started_by", ["push", "workflow_dispatch", "pull_request_target"])
