@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from github import GithubException
 from github.Issue import Issue
 
 from adapterbot.gh.answers import Setback
@@ -31,10 +32,17 @@ class Conversation:
             InputError, GitHubFailure: GitHub does not say.
         """
         repo = self.client.api.get_repo(self.repository)
+
+        def ask() -> str:
+            try:
+                return repo.get_collaborator_permission(login)
+            except GithubException as error:
+                if error.status == 404:
+                    return "none"  # an App, or an account that has gone since
+                raise
+
         level = self.client.repeat(
-            f"asking what {login} may do in {self.repository}",
-            lambda: repo.get_collaborator_permission(login),
-            permission="contents: read",
+            f"asking what {login} may do in {self.repository}", ask, permission="contents: read"
         )
         return level in _WRITERS
 

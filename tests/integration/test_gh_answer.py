@@ -133,6 +133,14 @@ def test_attack_a_stranger_is_refused_by_githubs_word_and_not_the_events(server,
     assert reply.splitlines()[1].startswith("Not done: only people who may push")
 
 
+def test_an_app_that_github_calls_no_user_is_refused_and_told_so(server, ask):
+    author = "dependabot[bot]"
+    server.inject(Fault("GET", "/permission$", status=404, message=f"{author} is not a user"))
+    assert ask("/adapterbot rerun", author=author) == Answer()
+    assert reactions(server) == ["-1"]
+    assert "Not done" in replies(server)[0]
+
+
 def test_attack_a_forks_files_are_not_started_by_a_comment(server, ask):
     server.add_pull(REPO, PULL, head_sha=HEAD, head_repository="stranger/adapters")
     assert ask("/adapterbot rerun") == Answer()
