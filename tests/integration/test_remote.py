@@ -219,7 +219,6 @@ def test_a_server_that_stays_away_is_our_failure_and_bounded(server) -> None:
 
 def test_what_was_answered_before_a_failure_is_kept(server) -> None:
     with evaluation(server, concurrency=1) as remote:
-        server.faults.extend([])
         seen = 0
 
         def progress(done: int, total: int) -> None:
@@ -233,7 +232,8 @@ def test_what_was_answered_before_a_failure_is_kept(server) -> None:
         server.faults.clear()
         server.seen.clear()
         remote.evaluate([WRITTEN], None)
-        asked = [path for path, _, _ in server.seen if path == "/v1/completions"]
+        # A retry of the first run may still have been on its way: it asks one of these, too.
+        asked = {body["prompt"] for path, body, _ in server.seen if path == "/v1/completions"}
         assert len(asked) == len(WRITTEN.samples) - seen
 
 
