@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 
 from adapterbot.eval.base_model import BaseModel
@@ -66,7 +67,7 @@ class BlendedModel(LocalModel):
             },
         )
 
-    @property
+    @cached_property
     def side_by_side(self) -> bool:
         """Whether the rows of a batch may be under different blends.
 

@@ -24,6 +24,7 @@ from adapterbot.eval.answers import Answer, Sample, Scored
 from adapterbot.eval.cache import CachedScore, CacheKey, ScoreCache
 from adapterbot.eval.questions import (
     Composite,
+    Identity,
     Ids,
     Model,
     Question,
@@ -158,7 +159,8 @@ class Evaluation:
         for part in parts(files):
             check_base(part, self._model.name)
         digest = digest_of(files)
-        keys = [self._key(task, files, digest, afresh) for task in tasks]
+        identity = self._model.identity(files)
+        keys = [_key(identity, task, digest, afresh) for task in tasks]
         scores = [self._stored(task, key) for task, key in zip(tasks, keys, strict=True)]
         asked = [selected(task, samples) for task in tasks]
         waiting = [
@@ -217,19 +219,6 @@ class Evaluation:
         finally:
             self._seconds += time.monotonic() - started
 
-    def _key(self, task: Task, files: Subject | None, adapter: str, afresh: bool) -> CacheKey:
-        identity = self._model.identity(files)
-        # Only where it says something, so that the keys of all other results stay what they are.
-        marked: dict[str, JsonValue] = {"afresh": True} if afresh else {}
-        return CacheKey(
-            base=identity.base,
-            adapter=adapter,
-            task=task.digest,
-            settings=json.dumps({**identity.settings, **marked}, sort_keys=True),
-            versions=json.dumps(dict(identity.versions), sort_keys=True),
-            algorithm=ALGORITHM,
-        )
-
     def _stored(self, task: Task, key: CacheKey) -> dict[str, SampleScore]:
         """What the cache knows of one task, by sample id."""
         stored = self._cache.load(key) if self._cache else {}
@@ -252,6 +241,19 @@ class Evaluation:
             return None
         wrote, ids = self._written.get((task.digest, sample.id), (None, ()))
         return (lambda: ids) if wrote == text else partial(self._model.tokens, text)
+
+
+def _key(identity: Identity, task: Task, adapter: str, afresh: bool) -> CacheKey:
+    # Only where it says something, so that the keys of all other results stay what they are.
+    marked: dict[str, JsonValue] = {"afresh": True} if afresh else {}
+    return CacheKey(
+        base=identity.base,
+        adapter=adapter,
+        task=task.digest,
+        settings=json.dumps({**identity.settings, **marked}, sort_keys=True),
+        versions=json.dumps(dict(identity.versions), sort_keys=True),
+        algorithm=ALGORITHM,
+    )
 
 
 @contextmanager
