@@ -26,6 +26,7 @@ from adapterbot.eval.suite import load_suite
 from adapterbot.gittree import GitTree, resolve_commit
 from adapterbot.lock.digests import resolve_base
 from adapterbot.probing.blame import TOKENS, Blame
+from adapterbot.probing.evaluator import check_jobs
 from adapterbot.probing.history import search
 from adapterbot.records import BisectVerdict, Report, Source
 from adapterbot.sides import Sides, sides
@@ -108,10 +109,7 @@ def _run(
     settings = engine_settings(configured, options.engine, options.device)
     server = chosen_server(where.config, options.server)
     directory = places.out_directory(options.out, environment)
-    if options.limits.jobs > 1 and not options.ray:
-        raise InputError(
-            "one device computes one probe at a time", field="--jobs", fix="add --ray, or drop it"
-        )
+    check_jobs(options.limits.jobs, parallel=bool(options.ray))
     if options.blame and (options.ray or server):
         raise InputError(
             "needs the base model in this process",

@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 from pydantic import JsonValue
 
 from adapterbot import delta
+from adapterbot.errors import InputError
 from adapterbot.eval import scorers
 from adapterbot.eval.answers import Sample
 from adapterbot.eval.questions import Composite, Subject
@@ -54,6 +55,18 @@ class ParallelEvaluator(Evaluator, Protocol):
 
     def beside(self) -> Evaluator:
         """Another one on the same machines, for the thread that asks."""
+
+
+def check_jobs(jobs: int, *, parallel: bool) -> None:
+    """Refuses several probes at a time where there is room for one.
+
+    Raises:
+        InputError: there is.
+    """
+    if jobs > 1 and not parallel:
+        raise InputError(
+            "one device computes one probe at a time", field="--jobs", fix="add --ray, or drop it"
+        )
 
 
 def evaluate_both(

@@ -27,7 +27,13 @@ from adapterbot.eval.suite import Suite
 from adapterbot.probing.between import Asked, what_changed
 from adapterbot.probing.blame import Blame
 from adapterbot.probing.chunks import Chunks, Series
-from adapterbot.probing.evaluator import Evaluator, ParallelEvaluator, corpora, evaluate_both
+from adapterbot.probing.evaluator import (
+    Evaluator,
+    ParallelEvaluator,
+    check_jobs,
+    corpora,
+    evaluate_both,
+)
 from adapterbot.probing.regression import Regression, shown
 from adapterbot.records import AdapterRef, AdapterReport, BisectResult, BisectVerdict, Outcome
 from adapterbot.stages import Stages
@@ -66,10 +72,9 @@ def find_break(
         data: which rows each checkpoint was trained on, to tell what changed.
         blame: ranks the rows that came in between.
     """
-    if limits.jobs > 1 and not (isinstance(evaluator, ParallelEvaluator) and evaluator.parallel):
-        raise InputError(
-            "one device computes one probe at a time", field="--jobs", fix="add --ray, or drop it"
-        )
+    check_jobs(
+        limits.jobs, parallel=isinstance(evaluator, ParallelEvaluator) and evaluator.parallel
+    )
     n, last = len(checkpoints), len(checkpoints) - 1
     bad_is_last = ends_known or (
         known_bad is not None and _digest(archive, checkpoints[last]) == known_bad
