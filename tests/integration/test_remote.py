@@ -97,12 +97,14 @@ def local() -> Callable[[Path | None], tuple[TaskResult, ...]]:
     return evaluate
 
 
-def evaluation(server: OpenAIServer, key: str | None = None, **more: Any) -> Evaluation:
+def evaluation(
+    server: OpenAIServer, key: str | None = None, cache: ScoreCache | None = None, **more: Any
+) -> Evaluation:
     settings = Server(**{"url": server.url, "model": "tiny"} | more)
     model = ServerModel(str(TINY), settings, key)
     # The waits of a test are short; that they grow is tested apart.
     model._client._backoff = 0.01
-    return Evaluation(model, cache=ScoreCache(None))
+    return Evaluation(model, cache=cache or ScoreCache(None))
 
 
 @pytest.mark.parametrize("adapter", [None, ADAPTER], ids=["base", "adapter"])
@@ -218,8 +220,8 @@ def test_a_server_that_stays_away_is_our_failure_and_bounded(server) -> None:
 
 
 def test_what_was_answered_before_a_failure_is_kept(server) -> None:
-    with evaluation(server, concurrency=1) as remote:
-        seen = 0
+    cache, seen = ScoreCache(None), 0
+    with evaluation(server, cache=cache, concurrency=1) as first:
 
         def progress(done: int, total: int) -> None:
             nonlocal seen
@@ -228,13 +230,17 @@ def test_what_was_answered_before_a_failure_is_kept(server) -> None:
             seen = done
 
         with pytest.raises(OurFailure):
-            remote.evaluate([WRITTEN], None, progress=progress)
-        server.faults.clear()
-        server.seen.clear()
-        remote.evaluate([WRITTEN], None)
-        # A retry of the first run may still have been on its way: it asks one of these, too.
-        asked = {body["prompt"] for path, body, _ in server.seen if path == "/v1/completions"}
-        assert len(asked) == len(WRITTEN.samples) - seen
+            first.evaluate([WRITTEN], None, progress=progress)
+    server.faults.clear()
+    # By its key the second run's requests are told from one of the first that was on its way.
+    with evaluation(server, key="second", cache=cache) as second:
+        second.evaluate([WRITTEN], None)
+    asked = [
+        path
+        for path, _, headers in server.seen
+        if path == "/v1/completions" and headers.get("Authorization") == "Bearer second"
+    ]
+    assert len(asked) == len(WRITTEN.samples) - seen
 
 
 def test_garbage_and_a_refused_sample_are_missing_not_zero(server) -> None:
