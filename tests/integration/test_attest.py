@@ -60,18 +60,6 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, str]
     return {name: keypair(place, name, private) for name, private in made.items()}
 
 
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return example.build(tmp_path_factory.mktemp("attest") / "repository", "clean")
-
-
-@pytest.fixture
-def repository(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    place = example.copy(built, tmp_path / "repository")
-    monkeypatch.chdir(place)
-    return place
-
-
 def invoke(*arguments: object, expect: int = 0) -> str:
     done = CliRunner().invoke(app, ["attest", *map(str, arguments)])
     if isinstance(done.exception, AdapterbotError):

@@ -23,18 +23,6 @@ Found = dict[str, Finding]
 POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'a' * 64}\nsize 30000000\n"
 
 
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return example.build(tmp_path_factory.mktemp("doctor") / "repository", "clean")
-
-
-@pytest.fixture
-def repository(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    place = example.copy(built, tmp_path / "repository")
-    monkeypatch.chdir(place)
-    return place
-
-
 @pytest.fixture
 def server() -> Iterator[GitHubServer]:
     with GitHubServer() as server:

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,15 +40,6 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def scores(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One cache of scores for the module, as on one runner."""
     return tmp_path_factory.mktemp("scores")
-
-
-@pytest.fixture
-def server() -> Iterator[GitHubServer]:
-    with GitHubServer() as server:
-        server.add_token("t0ken")
-        server.add_pull(example.REPOSITORY, example.NUMBER)
-        yield server
-        assert server.violations == []
 
 
 @dataclass(frozen=True)

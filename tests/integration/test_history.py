@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +22,6 @@ history: {branch: adapter-history}
 adapters:
   - path: adapters/dates
 """
-
-
-@pytest.fixture
-def server() -> Iterator[GitHubServer]:
-    with GitHubServer() as server:
-        server.add_token("t0ken")
-        server.add_pull(example.REPOSITORY, example.NUMBER)
-        yield server
-        assert server.violations == []
 
 
 @pytest.fixture

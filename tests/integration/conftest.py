@@ -1,0 +1,35 @@
+"""What several of these tests begin with: the example's repository, and a GitHub beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import example
+from tests.github_server import GitHubServer
+
+
+@pytest.fixture
+def server() -> Iterator[GitHubServer]:
+    """A GitHub that knows the example's pull request, and was sent nothing it does not describe."""
+    with GitHubServer() as server:
+        server.add_token("t0ken")
+        server.add_pull(example.REPOSITORY, example.NUMBER)
+        yield server
+        assert server.violations == []
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The example as a repository, with a good retraining checked out."""
+    return example.build(tmp_path_factory.mktemp("built") / "repository", "clean")
+
+
+@pytest.fixture
+def repository(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it, which is the working directory."""
+    place = example.copy(built, tmp_path / "repository")
+    monkeypatch.chdir(place)
+    return place
