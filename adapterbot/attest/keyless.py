@@ -1,69 +1,91 @@
 """Signing without a key: Sigstore certifies for minutes who the job's OIDC token says it is.
 
-Needs `adapterbot[keyless]` and Sigstore's public instance; imported late, since few need it.
+Needs `adapterbot[keyless]` and a Sigstore instance, the public one or your own; imported late,
+since few need it.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
 from adapterbot.attest.envelope import NotAttested
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.importing import extras
+from adapterbot.validation import bad_input
+
+if TYPE_CHECKING:
+    from sigstore.models import ClientTrustConfig
+
+_PURPOSE = "signing without a key"
+_PERMIT = "give the job `permissions: {id-token: write}`, or sign with --key"
 
 
-def sign(payload: bytes) -> bytes:
+def sign(payload: bytes, trust: Path | None = None) -> bytes:
     """A Sigstore bundle, JSON, around an in-toto statement.
 
+    Args:
+        trust: the client trust config of an instance of your own; None is the public one.
+
     Raises:
-        InputError: no OIDC token is to be had here.
+        InputError: no OIDC token is to be had here, or the trust config is none.
         OurFailure: sigstore is not installed, or the instance did not answer.
     """
-    with extras("keyless", "signing without a key"):
+    with extras("keyless", _PURPOSE):
         from sigstore.dsse import Statement
-        from sigstore.models import ClientTrustConfig
-        from sigstore.oidc import IdentityToken, detect_credential
+        from sigstore.oidc import IdentityError, IdentityToken, detect_credential
         from sigstore.sign import SigningContext
-    token = detect_credential()
-    if token is None:
-        raise InputError(
-            "there is no OIDC token to sign with",
-            field="--keyless",
-            fix="give the job `permissions: {id-token: write}`, or sign with --key",
-        )
+    config = _config(trust) if trust else None
     try:
-        context = SigningContext.from_trust_config(ClientTrustConfig.production())
+        token = detect_credential()
+    except IdentityError as error:
+        raise InputError(
+            f"there is no OIDC token to sign with: {error}", field="--keyless", fix=_PERMIT
+        ) from error
+    if token is None:
+        raise InputError("there is no OIDC token to sign with", field="--keyless", fix=_PERMIT)
+    try:
+        context = SigningContext.from_trust_config(config or _public())
         with context.signer(IdentityToken(token)) as signer:
             return f"{signer.sign_dsse(Statement(payload)).to_json()}\n".encode()
     except Exception as error:  # sigstore, tuf and requests each raise their own
         raise OurFailure(
-            f"Sigstore did not sign: {error}", fix="try again, or sign with --key"
+            f"Sigstore did not sign: {str(error) or repr(error)}",
+            fix="try again, or sign with --key",
         ) from error
 
 
-def opened(content: bytes, *, identity: str, issuer: str, file: str) -> bytes:
+def opened(
+    content: bytes, *, identity: str, issuer: str, file: str, trust: Path | None = None
+) -> bytes:
     """The payload of a Sigstore bundle that this identity signed.
 
     Args:
         identity: as the certificate has it, a workflow's URL for a job of GitHub Actions.
         issuer: of the OIDC token, https://token.actions.githubusercontent.com for those.
+        trust: the client trust config of an instance of your own; None is the public one.
 
     Raises:
-        InputError: it is no bundle.
+        InputError: it is no bundle, or the trust config is none.
         NotAttested: somebody else signed, or nobody.
-        OurFailure: sigstore is not installed, or the instance did not answer.
+        OurFailure: sigstore is not installed.
     """
-    with extras("keyless", "signing without a key"):
+    with extras("keyless", _PURPOSE):
         from sigstore.errors import VerificationError
         from sigstore.models import Bundle, InvalidBundle
         from sigstore.verify import Verifier
         from sigstore.verify.policy import Identity
+    # The trusted root of the public instance comes with the package.
+    config = _config(trust) if trust else _public(offline=True)
     try:
         bundle = Bundle.from_json(content)
     except (InvalidBundle, ValueError) as error:
         raise InputError(
             "is not a Sigstore bundle", file=file, fix="verify with --key, or sign with --keyless"
         ) from error
-    # The trusted root comes with the package where the instance cannot be asked.
-    verifier = Verifier.production(offline=True)
+    verifier = Verifier(trusted_root=config.trusted_root)
     try:
         _, payload = verifier.verify_dsse(bundle, Identity(identity=identity, issuer=issuer))
     except VerificationError as error:
@@ -73,3 +95,25 @@ def opened(content: bytes, *, identity: str, issuer: str, file: str) -> bytes:
             fix="name the workflow that signs, or sign again",
         ) from error
     return payload
+
+
+def _public(*, offline: bool = False) -> ClientTrustConfig:
+    from sigstore.models import ClientTrustConfig
+
+    return ClientTrustConfig.production(offline=offline)
+
+
+def _config(path: Path) -> ClientTrustConfig:
+    from sigstore.errors import Error
+    from sigstore.models import ClientTrustConfig
+
+    fix = "name the client trust config that your Sigstore instance publishes"
+    try:
+        config = ClientTrustConfig.from_json(path.read_text(encoding="utf-8"))
+        # Both are read here, so that a wrong file is told before anything is signed.
+        _ = config.trusted_root, config.signing_config
+    except ValidationError as error:
+        raise bad_input(error, file=str(path), fix=fix) from error
+    except (OSError, ValueError, Error) as error:
+        raise InputError(f"is no client trust config: {error}", file=str(path), fix=fix) from error
+    return config

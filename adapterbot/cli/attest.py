@@ -17,6 +17,13 @@ attest_app = typer.Typer(help="Sign for an adapter, and verify who did: in-toto,
 app.add_typer(attest_app, name="attest", no_args_is_help=True)
 
 Adapter = Annotated[Path, typer.Argument(help="Adapter directory.")]
+TrustConfig = Annotated[
+    Path | None,
+    typer.Option(
+        "--trust-config",
+        help="Client trust config of a Sigstore instance of your own; the public one.",
+    ),
+]
 ReportFile = Annotated[Path | None, typer.Option("--report", help="A report.json of the gate.")]
 
 
@@ -29,6 +36,7 @@ def attest_sign(
     keyless: Annotated[
         bool, typer.Option("--keyless", help="Sign by Sigstore, as the workflow that runs.")
     ] = False,
+    trust_config: TrustConfig = None,
     report: ReportFile = None,
     builder: Annotated[
         str | None, typer.Option(help="URI of who trained it; the workflow that runs.")
@@ -54,8 +62,17 @@ def attest_sign(
         raise InputError(
             "give a key, or --keyless, and not both", field="--key", fix="name a private key"
         )
+    if key and trust_config:
+        raise InputError(
+            "goes with --keyless", field="--trust-config", fix="leave it out, or leave --key out"
+        )
     place = command.sign(
-        command.subject(adapter), key, report=report, output=output, builder=builder
+        command.subject(adapter),
+        key,
+        trust=trust_config,
+        report=report,
+        output=output,
+        builder=builder,
     )
     typer.echo(json.dumps({"path": str(place)}) if as_json else str(place))
 
@@ -70,6 +87,7 @@ def attest_verify(
     issuer: Annotated[
         str, typer.Option(help="Issuer of that identity.")
     ] = "https://token.actions.githubusercontent.com",
+    trust_config: TrustConfig = None,
     report: ReportFile = None,
     as_json: Json = False,
 ) -> None:
@@ -87,9 +105,18 @@ def attest_verify(
         raise InputError(
             "give a key, or an identity, and not both", field="--key", fix="name a public key"
         )
+    if key and trust_config:
+        raise InputError(
+            "goes with --identity", field="--trust-config", fix="leave it out, or leave --key out"
+        )
     try:
         found = command.verify(
-            command.subject(adapter), key, identity=identity, issuer=issuer, report=report
+            command.subject(adapter),
+            key,
+            identity=identity,
+            issuer=issuer,
+            trust=trust_config,
+            report=report,
         )
     except NotAttested as error:
         if as_json:

@@ -96,6 +96,7 @@ def sign(
     of: Subject,
     key: Path | None,
     *,
+    trust: Path | None = None,
     report: Path | None,
     output: Path | None,
     builder: str | None,
@@ -105,6 +106,7 @@ def sign(
 
     Args:
         key: a private key, PEM; None signs with Sigstore.
+        trust: the client trust config of a Sigstore instance; the public one when None.
         output: where to write it; beside the adapter when None.
         builder: URI of who built it; the workflow that runs, when None.
 
@@ -122,19 +124,29 @@ def sign(
         finished=datetime.now(UTC),
     )
     payload = statement(claim)
-    signed = envelope.sign(payload, read_key(key), file=str(key)) if key else keyless.sign(payload)
+    if key:
+        signed = envelope.sign(payload, read_key(key), file=str(key))
+    else:
+        signed = keyless.sign(payload, trust)
     place = output or of.tree.root / verification.attestation_path(of.path)
     atomic.write_bytes(place, signed)
     return place
 
 
 def verify(
-    of: Subject, key: Path | None, *, identity: str, issuer: str, report: Path | None
+    of: Subject,
+    key: Path | None,
+    *,
+    identity: str,
+    issuer: str,
+    trust: Path | None = None,
+    report: Path | None,
 ) -> statements.Statement:
     """Hold an adapter against its attestation.
 
     Args:
         key: a public key, PEM; None takes a Sigstore bundle, signed by `identity`.
+        trust: the client trust config of a Sigstore instance; the public one when None.
         report: a report that must be the one that was signed for.
 
     Raises:
@@ -147,7 +159,7 @@ def verify(
         found = verification.check(of.tree, of.path, keys, lock=of.adapter.lock)
     else:
         content = verification.attestation(of.tree, of.path)
-        payload = keyless.opened(content, identity=identity, issuer=issuer, file=path)
+        payload = keyless.opened(content, identity=identity, issuer=issuer, file=path, trust=trust)
         found = statements.read_statement(payload, file=path)
         verification.hold(found, of.tree, of.path, lock=of.adapter.lock)
     if report:

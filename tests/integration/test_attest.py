@@ -6,7 +6,7 @@ import base64
 import json
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ from adapterbot.cli import app
 from adapterbot.commands import gate
 from adapterbot.errors import AdapterbotError, InputError
 from adapterbot.tree import WorkTree
-from tests import example
+from tests import example, sigstore_server
 
 ADAPTER = "adapters/dates"
 PLACE = attestation_path(ADAPTER)
@@ -246,6 +246,79 @@ def test_bad_keys_and_options_are_said_in_a_line(repository, keys):
     assert "--keyless" in invoke("sign", ADAPTER, expect=2)
     assert "no OIDC token" in invoke("sign", ADAPTER, "--keyless", expect=2)
     assert "does not exist" in invoke("sign", "nowhere", "--key", keys["other"][0], expect=2)
+    assert not (repository / PLACE).exists()
+
+
+# ---------------------------------------------------------------- without a key
+
+WORKFLOW = "https://github.com/acme/shop/.github/workflows/train.yml@refs/heads/main"
+
+
+@pytest.fixture
+def sigstore(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[sigstore_server.Instance, Path]]:
+    """An instance that knows this job as WORKFLOW, and the file that says how to trust it."""
+    with sigstore_server.serving(WORKFLOW) as instance:
+        for name, value in instance.environment().items():
+            monkeypatch.setenv(name, value)
+        place = tmp_path / "trust.json"
+        place.write_text(json.dumps(instance.trust_config()))
+        yield instance, place
+
+
+def _verified(trust: Path, *, identity: str = WORKFLOW, expect: int = 0) -> Any:
+    return json.loads(
+        invoke(
+            "verify", ADAPTER, "--identity", identity, "--trust-config", trust, "--json",
+            expect=expect,
+        )
+    )  # fmt: skip
+
+
+def test_a_job_signs_without_a_key_and_anyone_verifies_who_it_was(repository, sigstore):
+    _, trust = sigstore
+    for _ in range(2):  # the second lies deeper in the log
+        invoke("sign", ADAPTER, "--keyless", "--trust-config", trust)
+        assert _verified(trust)["verified"]
+    other = _verified(trust, identity=WORKFLOW.replace("train", "other"), expect=3)
+    assert "is not signed by" in other["why"]
+    _flip(f"{ADAPTER}/adapter_model.safetensors")(repository)
+    assert "was changed since" in _verified(trust, expect=3)["why"]
+
+
+def test_a_bundle_of_another_instance_or_with_another_statement_is_nobodys(
+    repository, sigstore, tmp_path
+):
+    """An instance that anyone can start certifies anything; a payload exchanged under a signature
+    is the attack of CVE-2022-36056."""
+    _, trust = sigstore
+    invoke("sign", ADAPTER, "--keyless", "--trust-config", trust)
+    bundle = json.loads((repository / PLACE).read_text())
+    with sigstore_server.serving(WORKFLOW) as stranger:
+        strange = tmp_path / "strange.json"
+        strange.write_text(json.dumps(stranger.trust_config()))
+        assert not _verified(strange, expect=3)["verified"]
+    forged = base64.b64decode(bundle["dsseEnvelope"]["payload"]).replace(b"sha256", b"sha255", 1)
+    bundle["dsseEnvelope"]["payload"] = base64.b64encode(forged).decode()
+    (repository / PLACE).write_text(json.dumps(bundle))
+    assert not _verified(trust, expect=3)["verified"]
+
+
+def test_what_keeps_a_job_from_signing_is_said_in_a_line(repository, sigstore, keys, monkeypatch):
+    instance, trust = sigstore
+    (repository / "no.json").write_text("{}")
+    said = invoke("sign", ADAPTER, "--keyless", "--trust-config", "no.json", expect=2)
+    assert said.startswith("no.json: mediaType: ")
+    said = invoke("sign", ADAPTER, "--key", keys["other"][0], "--trust-config", trust, expect=2)
+    assert "--trust-config" in said
+    instance.refuses = True
+    assert "Sigstore did not sign" in invoke(
+        "sign", ADAPTER, "--keyless", "--trust-config", trust, expect=1
+    )
+    monkeypatch.delenv("ACTIONS_ID_TOKEN_REQUEST_TOKEN")
+    said = invoke("sign", ADAPTER, "--keyless", "--trust-config", trust, expect=2)
+    assert "id-token: write" in said
     assert not (repository / PLACE).exists()
 
 
