@@ -32,6 +32,7 @@ STEP = "{step}"
 _CHECKPOINT = re.compile(r"(^|/)(checkpoint|ckpt|step)[-_]?\d+(/|$)")
 
 PublicKey = Annotated[str, Field(pattern=r"^-----BEGIN PUBLIC KEY-----", max_length=4000)]
+GITHUB_ISSUER = "https://token.actions.githubusercontent.com"
 RepoPath = Annotated[str, Field(min_length=1, max_length=1000)]
 
 
@@ -57,13 +58,27 @@ class MetricRule(Record):
     least_effect: Annotated[Finite, Field(ge=0)] | None = None
 
 
+class Workflow(Record):
+    """Who signs without a key: a workflow, as Sigstore certifies it.
+
+    identity: the workflow's URL with its ref, as the certificate has it.
+    issuer: of the OIDC token that the workflow showed.
+    trust_config: repository path, at the base ref, of the client trust config of a Sigstore
+        instance of your own; the public instance when None.
+    """
+
+    identity: Annotated[str, Field(min_length=1, max_length=1000)]
+    issuer: Annotated[str, Field(min_length=1, max_length=1000)] = GITHUB_ISSUER
+    trust_config: RepoPath | None = None
+
+
 class Policy(Record):
     """What counts as a finding, and how hard it is looked for.
 
     sequential: stop evaluating as soon as every gated metric is clear.
     self_check: how many samples the baseline answers twice, to show the engine's own noise.
-    attested_by: public keys, PEM. With any, a candidate is evaluated only if one of them signed for
-        its files and its lock (`adapterbot attest sign`).
+    attested_by: public keys, PEM, and workflows. With any, a candidate is evaluated only if one of
+        them signed for its files and its lock (`adapterbot attest sign`).
     """
 
     alpha: Annotated[Probability, Field(gt=0, lt=0.5)] = 0.05
@@ -72,7 +87,7 @@ class Policy(Record):
     sequential: bool = False
     self_check: Annotated[int, Field(ge=0, le=10_000)] = 32
     metrics: dict[str, MetricRule] = Field(default_factory=dict)
-    attested_by: tuple[PublicKey, ...] = ()
+    attested_by: tuple[PublicKey | Workflow, ...] = ()
 
 
 class ArchiveData(Record):

@@ -136,8 +136,13 @@ def judge_adapter(where: Sides, adapter: AdapterConfig, services: Services) -> A
         ).record()
     if adapter.policy.attested_by:
         with stages("attest"):
-            keys = adapter.policy.attested_by
-            attest.check(where.head, normalise(adapter.path), keys, lock=normalise(adapter.lock))
+            attest.check(
+                where.head,
+                normalise(adapter.path),
+                adapter.policy.attested_by,
+                lock=normalise(adapter.lock),
+                policy=where.base,
+            )
     with stages("read"):
         suite = _suite(where, adapter, services)
         base_name, base, base_notes = _base_model(where, adapter)

@@ -6,7 +6,8 @@ since few need it.
 
 from __future__ import annotations
 
-from pathlib import Path
+import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
@@ -19,15 +20,33 @@ from adapterbot.validation import bad_input
 if TYPE_CHECKING:
     from sigstore.models import ClientTrustConfig
 
+_BUNDLE = "application/vnd.dev.sigstore.bundle"
 _PURPOSE = "signing without a key"
 _PERMIT = "give the job `permissions: {id-token: write}`, or sign with --key"
 
 
-def sign(payload: bytes, trust: Path | None = None) -> bytes:
+@dataclass(frozen=True)
+class Trust:
+    """The client trust config of a Sigstore instance of your own: its JSON, and where it lies."""
+
+    text: str
+    file: str
+
+
+def is_bundle(content: bytes) -> bool:
+    """Whether a stranger's file says that it is a Sigstore bundle."""
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and str(found.get("mediaType", "")).startswith(_BUNDLE)
+
+
+def sign(payload: bytes, trust: Trust | None = None) -> bytes:
     """A Sigstore bundle, JSON, around an in-toto statement.
 
     Args:
-        trust: the client trust config of an instance of your own; None is the public one.
+        trust: an instance of your own; None is the public one.
 
     Raises:
         InputError: no OIDC token is to be had here, or the trust config is none.
@@ -58,14 +77,14 @@ def sign(payload: bytes, trust: Path | None = None) -> bytes:
 
 
 def opened(
-    content: bytes, *, identity: str, issuer: str, file: str, trust: Path | None = None
+    content: bytes, *, identity: str, issuer: str, file: str, trust: Trust | None = None
 ) -> bytes:
     """The payload of a Sigstore bundle that this identity signed.
 
     Args:
         identity: as the certificate has it, a workflow's URL for a job of GitHub Actions.
         issuer: of the OIDC token, https://token.actions.githubusercontent.com for those.
-        trust: the client trust config of an instance of your own; None is the public one.
+        trust: an instance of your own; None is the public one.
 
     Raises:
         InputError: it is no bundle, or the trust config is none.
@@ -103,17 +122,17 @@ def _public(*, offline: bool = False) -> ClientTrustConfig:
     return ClientTrustConfig.production(offline=offline)
 
 
-def _config(path: Path) -> ClientTrustConfig:
+def _config(trust: Trust) -> ClientTrustConfig:
     from sigstore.errors import Error
     from sigstore.models import ClientTrustConfig
 
     fix = "name the client trust config that your Sigstore instance publishes"
     try:
-        config = ClientTrustConfig.from_json(path.read_text(encoding="utf-8"))
+        config = ClientTrustConfig.from_json(trust.text)
         # Both are read here, so that a wrong file is told before anything is signed.
         _ = config.trusted_root, config.signing_config
     except ValidationError as error:
-        raise bad_input(error, file=str(path), fix=fix) from error
-    except (OSError, ValueError, Error) as error:
-        raise InputError(f"is no client trust config: {error}", file=str(path), fix=fix) from error
+        raise bad_input(error, file=trust.file, fix=fix) from error
+    except (ValueError, Error) as error:
+        raise InputError(f"is no client trust config: {error}", file=trust.file, fix=fix) from error
     return config

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
-from adapterbot.attest.envelope import NotAttested, opened
+from adapterbot.attest import envelope, keyless
+from adapterbot.attest.envelope import NotAttested
 from adapterbot.attest.statement import Statement, read_statement
-from adapterbot.config import ADAPTER_CONFIG, MIXTURE_CONFIG
+from adapterbot.config import ADAPTER_CONFIG, MIXTURE_CONFIG, Workflow
 from adapterbot.errors import InputError
 from adapterbot.tree import Tree
 
@@ -41,24 +42,61 @@ def _inside(name: str, adapter: str) -> str:
     return PurePosixPath(name).name if name == adapter else name[len(adapter.rstrip("/")) + 1 :]
 
 
-def check(tree: Tree, adapter: str, keys: Sequence[str], *, lock: str | None = None) -> Statement:
+def check(
+    tree: Tree,
+    adapter: str,
+    signers: Sequence[str | Workflow],
+    *,
+    lock: str | None = None,
+    policy: Tree | None = None,
+) -> Statement:
     """Hold an adapter against its attestation.
 
     Args:
         adapter: repository path of its directory.
-        keys: public keys, PEM; one of them must have signed.
+        signers: public keys, PEM, and workflows; one of them must have signed.
         lock: repository path of its lock, which must be the one that was signed for.
+        policy: where the signers' trust configs lie; `tree` when None.
 
     Raises:
-        NotAttested: there is no attestation, none of the keys signed it, or a file is not the one
-            that was signed for.
-        InputError: the attestation is none.
+        NotAttested: there is no attestation, none of the signers signed it, or a file is not the
+            one that was signed for.
+        InputError: the attestation, or a trust config, is none.
+        OurFailure: sigstore is not installed, and a workflow signed.
     """
     path = attestation_path(adapter)
-    payload = opened(attestation(tree, adapter), keys, file=path)
+    content = attestation(tree, adapter)
+    if keyless.is_bundle(content):
+        workflows = [one for one in signers if isinstance(one, Workflow)]
+        payload = _opened_bundle(content, workflows, policy or tree, file=path)
+    else:
+        keys = [one for one in signers if isinstance(one, str)]
+        payload = envelope.opened(content, keys, file=path)
     statement = read_statement(payload, file=path)
     hold(statement, tree, adapter, lock=lock)
     return statement
+
+
+def _opened_bundle(
+    content: bytes, workflows: Sequence[Workflow], policy: Tree, *, file: str
+) -> bytes:
+    refused = NotAttested(
+        "is not signed by a workflow that is trusted here",
+        file=file,
+        fix="sign in the workflow that the policy names",
+    )
+    for one in workflows:
+        trust = None
+        if one.trust_config:
+            text = policy.read(one.trust_config, limit=_LIMIT).decode("utf-8", "replace")
+            trust = keyless.Trust(text, one.trust_config)
+        try:
+            return keyless.opened(
+                content, identity=one.identity, issuer=one.issuer, file=file, trust=trust
+            )
+        except NotAttested as error:
+            refused = error
+    raise refused
 
 
 def attestation(tree: Tree, adapter: str) -> bytes:

@@ -23,7 +23,7 @@ from adapterbot.sides import config_of
 from adapterbot.tree import WorkTree, file_sha256, normalise
 
 BY_HAND = "urn:adapterbot:by-hand"
-_KEY_LIMIT = 64 * 1024
+_LIMIT = 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -77,19 +77,33 @@ def subject(path: Path) -> Subject:
     return Subject(tree, for_adapter(config_of(tree), name, tree.survey()))
 
 
-def read_key(path: Path) -> bytes:
-    """A key file.
+def _read(path: Path, fix: str) -> bytes:
+    """A small file that an option names.
 
     Raises:
         InputError: it cannot be read.
     """
     try:
         with path.open("rb") as stream:
-            return stream.read(_KEY_LIMIT)
+            return stream.read(_LIMIT)
     except OSError as error:
-        raise InputError(
-            f"cannot be read: {error.strerror}", file=str(path), fix="name a key in PEM"
-        ) from error
+        raise InputError(f"cannot be read: {error.strerror}", file=str(path), fix=fix) from error
+
+
+def read_key(path: Path) -> bytes:
+    """A key file.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    return _read(path, "name a key in PEM")
+
+
+def _trust(path: Path | None) -> keyless.Trust | None:
+    if path is None:
+        return None
+    text = _read(path, "name a client trust config").decode("utf-8", "replace")
+    return keyless.Trust(text, str(path))
 
 
 def sign(
@@ -127,7 +141,7 @@ def sign(
     if key:
         signed = envelope.sign(payload, read_key(key), file=str(key))
     else:
-        signed = keyless.sign(payload, trust)
+        signed = keyless.sign(payload, _trust(trust))
     place = output or of.tree.root / verification.attestation_path(of.path)
     atomic.write_bytes(place, signed)
     return place
@@ -159,7 +173,9 @@ def verify(
         found = verification.check(of.tree, of.path, keys, lock=of.adapter.lock)
     else:
         content = verification.attestation(of.tree, of.path)
-        payload = keyless.opened(content, identity=identity, issuer=issuer, file=path, trust=trust)
+        payload = keyless.opened(
+            content, identity=identity, issuer=issuer, file=path, trust=_trust(trust)
+        )
         found = statements.read_statement(payload, file=path)
         verification.hold(found, of.tree, of.path, lock=of.adapter.lock)
     if report:

@@ -33,6 +33,7 @@ from typer.testing import CliRunner
 from adapterbot.attest import NotAttested, attestation_path, check
 from adapterbot.cli import app
 from adapterbot.commands import gate
+from adapterbot.config import Workflow
 from adapterbot.errors import AdapterbotError, InputError
 from adapterbot.tree import WorkTree
 from tests import example, sigstore_server
@@ -303,6 +304,31 @@ def test_a_bundle_of_another_instance_or_with_another_statement_is_nobodys(
     bundle["dsseEnvelope"]["payload"] = base64.b64encode(forged).decode()
     (repository / PLACE).write_text(json.dumps(bundle))
     assert not _verified(trust, expect=3)["verified"]
+
+
+def test_a_policy_takes_workflows_as_signers(repository, sigstore, keys, tmp_path):
+    """Which instance is trusted is the base branch's word: a pull request cannot bring its own."""
+    _, trust = sigstore
+    base = tmp_path / "base"
+    base.mkdir()
+    shutil.copy(trust, base / "trust.json")
+    (repository / "trust.json").write_text("{}")
+    here = Workflow(identity=WORKFLOW, trust_config="trust.json")
+    other = here.model_copy(update={"identity": WORKFLOW.replace("train", "other")})
+    key = keys["ed25519"][1]
+
+    def judged(*signers: str | Workflow) -> Any:
+        return check(WorkTree(repository), ADAPTER, signers, policy=WorkTree(base))
+
+    invoke("sign", ADAPTER, "--keyless", "--trust-config", trust)
+    assert judged(key, other, here).subject
+    for signers in ((key,), (other,)):
+        with pytest.raises(NotAttested):
+            judged(*signers)
+    invoke("sign", ADAPTER, "--key", keys["ed25519"][0])
+    assert judged(here, key).subject
+    with pytest.raises(NotAttested):
+        judged(here)
 
 
 def test_what_keeps_a_job_from_signing_is_said_in_a_line(repository, sigstore, keys, monkeypatch):
