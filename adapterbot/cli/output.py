@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -16,6 +17,10 @@ from adapterbot.errors import AdapterbotError, ExitCode
 
 if TYPE_CHECKING:
     from adapterbot.commands.written import Written
+
+_DETAILS = re.compile(
+    r"^<details><summary>(.*?)</summary>$.*?^</details>$", re.MULTILINE | re.DOTALL
+)
 
 
 def document(text: str) -> None:
@@ -51,10 +56,15 @@ def show(written: Written, as_json: bool) -> None:
 
         console = Console()
         for path in written.comment_paths:
-            console.print(Markdown(path.read_text(encoding="utf-8")))
+            console.print(Markdown(_folded(path.read_text(encoding="utf-8"))))
     say(f"comment  {', '.join(str(path) for path in written.comment_paths) or 'none'}")
     say(f"report   {written.report_path}")
     say(f"page     {written.page_path}")
+
+
+def _folded(comment: str) -> str:
+    """A comment with its details closed, as it meets its reader; the page has them open."""
+    return _DETAILS.sub(r"▸ \1", comment)
 
 
 def tell(error: AdapterbotError, *, as_json: bool) -> None:
