@@ -25,6 +25,7 @@ TITLES = {
     "engine": "Evaluation",
     "drafts": "Drafts",
     "gpu": "Evaluation on a GPU",
+    "gpu_kernels": "Kernels on a GPU",
     "bisect": "Bisect",
     "cmaes": "CMA-ES",
     "merge": "Merge",

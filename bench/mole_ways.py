@@ -55,12 +55,13 @@ def ways(shape: Shape) -> dict[str, Callable[[], object]]:
         scales=(1.0,) * n,
         owner=torch.arange(n).repeat_interleave(shape.rank),
     )
-    x, weight = torch.randn(shape.tokens, shape.width), torch.randn(shape.width, shape.width)
+    x, own = torch.randn(shape.tokens, shape.width), torch.randn(shape.tokens, shape.width)
+    weight = torch.randn(shape.width, shape.width)
     kept, experts = torch.randn(shape.tokens, n).softmax(-1).topk(shape.top_k)
 
     def by(way: Way | None) -> Callable[[], object]:
         # A routing of its own every time: what it keeps is part of what a way costs.
-        return lambda: mixed(x, stack, Routing(experts, kept), way)
+        return lambda: mixed(own, x, stack, Routing(experts, kept), way)
 
     return {
         **{str(way): by(way) for way in Way},

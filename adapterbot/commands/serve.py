@@ -78,7 +78,9 @@ def build(options: ServeOptions) -> FastAPI:
         )
     mixtures = _mixtures(options)
     store = BankStore(options.bank) if options.bank else None
-    base = load_base(options.base, EngineSettings(device=options.device or "auto"))
+    # Answers are not compared with each other here: what is fastest may be measured and taken.
+    settings = EngineSettings(device=options.device or "auto", deterministic=False)
+    base = load_base(options.base, settings)
     if getattr(base.model, "_is_stateful", False):
         raise InputError(
             "keeps a state beside keys and values, which rows cannot join and leave",

@@ -1,11 +1,13 @@
 """One layer of a mixture: Σ_{k∈top-K} p_k s_k B_k A_k x for every token, by four ways. (torch)
 
-All give the same result and the same gradients; which is fastest depends on the shape, and
-`choose` says so from a measured table (`bench/mole_ways.py` measures it again):
+All give the same result and the same gradients; which is fastest depends on the shape. `choose`
+says so from a measured table (`bench/mole_ways.py` measures it again); on CUDA it is measured when
+a shape is first met.
 
 * dense: every expert's update of every token, then weighted. N times the work; the plain reference.
 * concatenated: one GEMM with [A₁; …; A_N], the gate folded in between, one GEMM with [B₁ … B_N].
-  2·T·R·(in + out) with R = Σ rₖ: best while R is small against the width, and when decoding.
+  2·T·R·(in + out) with R = Σ rₖ: best while R is small against the width, and when decoding. All
+  but its first GEMM may be one Triton kernel (`weights.expansion`).
 * indexed: each expert's own tokens gathered, two small GEMMs, added back. The work of K experts
   only, at the price of moving rows.
 * grouped: as indexed, but all experts' GEMMs in one call (`torch.nn.functional.grouped_mm`).
@@ -17,13 +19,16 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from math import dist, log2
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from adapterbot.weights.expansion import expand
+from adapterbot.weights.fastest import bucket, fastest
 
 TABLE = Path(__file__).with_name("ways.json")
 """The measured costs, of one thread: a row for each shape, each way's over the cheapest one's."""
@@ -101,10 +106,11 @@ class Routing:
     def pairs(self, n: int) -> Pairs:
         """The (token, expert) pairs, sorted by expert."""
         if n not in self._pairs:
-            flat = self.experts.reshape(-1)
-            order = flat.argsort(stable=True)
-            counts = torch.bincount(flat, minlength=n)
-            self._pairs[n] = Pairs(order // self.experts.shape[1], order, counts)
+            experts, order = self.experts.reshape(-1).sort(stable=True)
+            # Nothing here waits for the device, as counting would: a CUDA graph may hold it.
+            every = torch.arange(n, device=experts.device)
+            ends = torch.searchsorted(experts, every, right=True, out_int32=True)
+            self._pairs[n] = Pairs(order // self.experts.shape[1], order, ends)
         return self._pairs[n]
 
     def pair_gains(self, stack: ExpertStack) -> Tensor:
@@ -115,28 +121,44 @@ class Routing:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Token–expert pairs sorted by expert: each one's token, its place in the routing, and how many
-    each expert has."""
+    """Token–expert pairs sorted by expert: each one's token, its place in the routing, and where
+    each expert's end."""
 
     tokens: Tensor
     order: Tensor
-    counts: Tensor
+    ends: Tensor
 
 
-def mixed(x: Tensor, stack: ExpertStack, routing: Routing, way: Way | None = None) -> Tensor:
-    """Σ_k p_k s_k B_k A_k x, (tokens, out).
+def mixed(
+    output: Tensor, x: Tensor, stack: ExpertStack, routing: Routing, way: Way | None = None
+) -> Tensor:
+    """`output` + Σ_k p_k s_k B_k A_k x, (tokens, out).
 
     Args:
+        output: (tokens, out), any floating-point dtype; it is not written to.
         x: (tokens, in), in the stack's dtype.
-        way: overrides `choose`; GROUPED falls back to INDEXED where the stack does not allow it.
+        way: overrides what is chosen; GROUPED falls back to INDEXED where the stack does not allow
+            it.
     """
-    n, k = len(stack.ranks), routing.experts.shape[1]
-    way = way or choose(
-        len(x), n, max(stack.ranks), k, min(x.shape[1], len(stack.b)), x.device.type
-    )
+    way = way or _chosen(output, x, stack, routing)
     if way is Way.GROUPED and not stack.groupable:
         way = Way.INDEXED
-    return _WAYS[way](x, stack, routing)
+    return _WAYS[way](output, x, stack, routing)
+
+
+def _chosen(output: Tensor, x: Tensor, stack: ExpertStack, routing: Routing) -> Way:
+    """As `choose`; on CUDA, measured where that is possible."""
+    n, k, rank = len(stack.ranks), routing.experts.shape[1], max(stack.ranks)
+    supposed = choose(len(x), n, rank, k, min(x.shape[1], len(stack.b)), x.device.type)
+    if not x.is_cuda or torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return supposed
+    ways = (Way.CONCATENATED, Way.GROUPED) if stack.groupable else (Way.CONCATENATED, Way.INDEXED)
+    return fastest(
+        ("mixed", bucket(len(x)), k, stack.ranks, x.shape[1], len(stack.b), x.dtype, output.dtype),
+        lambda: {way: partial(_WAYS[way], output, x, stack, routing) for way in ways},
+        default=supposed,
+        device=x.device,
+    )
 
 
 def choose(tokens: int, n: int, rank: int, k: int, width: int, device: str = "cpu") -> Way:
@@ -184,46 +206,46 @@ def _table() -> tuple[tuple[tuple[float, ...], Way], ...]:
     )
 
 
-def _dense(x: Tensor, stack: ExpertStack, routing: Routing) -> Tensor:
+def _dense(output: Tensor, x: Tensor, stack: ExpertStack, routing: Routing) -> Tensor:
     weights = routing.dense(len(stack.ranks)) * routing.weights.new_tensor(stack.scales)
     total = x.new_zeros(len(x), len(stack.b))
     for expert in range(len(stack.ranks)):
         ranks = stack.of(expert)
         update = F.linear(F.linear(x, stack.a[ranks]), stack.b[:, ranks])
         total = total + weights[:, expert, None].to(x.dtype) * update
-    return total
+    return output + total.to(output.dtype)
 
 
-def _concatenated(x: Tensor, stack: ExpertStack, routing: Routing) -> Tensor:
-    return F.linear(F.linear(x, stack.a) * routing.gains(stack), stack.b)
+def _concatenated(output: Tensor, x: Tensor, stack: ExpertStack, routing: Routing) -> Tensor:
+    return expand(output, F.linear(x, stack.a), stack.b, routing.gains(stack))
 
 
-def _indexed(x: Tensor, stack: ExpertStack, routing: Routing) -> Tensor:
+def _indexed(output: Tensor, x: Tensor, stack: ExpertStack, routing: Routing) -> Tensor:
     pairs, gains = routing.pairs(len(stack.ranks)), routing.pair_gains(stack)
     total = x.new_zeros(len(x), len(stack.b))
     start = 0
-    for expert, count in enumerate(pairs.counts.tolist()):
-        ranks, mine = stack.of(expert), slice(start, start + count)
-        if count and stack.ranks[expert]:
+    for expert, end in enumerate(pairs.ends.tolist()):
+        ranks, mine = stack.of(expert), slice(start, end)
+        if start < end and stack.ranks[expert]:
             rows = pairs.tokens[mine]
             u = F.linear(x[rows], stack.a[ranks]) * gains[mine]
             total = total.index_add(0, rows, F.linear(u, stack.b[:, ranks]))
-        start += count
-    return total
+        start = end
+    return output + total.to(output.dtype)
 
 
-def _grouped(x: Tensor, stack: ExpertStack, routing: Routing) -> Tensor:
+def _grouped(output: Tensor, x: Tensor, stack: ExpertStack, routing: Routing) -> Tensor:
     n, rank = len(stack.ranks), stack.ranks[0]
     pairs = routing.pairs(n)
-    ends = pairs.counts.cumsum(0).to(torch.int32)
     a = stack.a.view(n, rank, -1).transpose(1, 2)
     b = stack.b.view(len(stack.b), n, rank).permute(1, 2, 0)
-    u = F.grouped_mm(x[pairs.tokens], a, offs=ends) * routing.pair_gains(stack)
-    update = F.grouped_mm(u, b, offs=ends)
-    return x.new_zeros(len(x), len(stack.b)).index_add(0, pairs.tokens, update)
+    u = F.grouped_mm(x[pairs.tokens], a, offs=pairs.ends) * routing.pair_gains(stack)
+    update = F.grouped_mm(u, b, offs=pairs.ends)
+    total = x.new_zeros(len(x), len(stack.b)).index_add(0, pairs.tokens, update)
+    return output + total.to(output.dtype)
 
 
-_WAYS: dict[Way, Callable[[Tensor, ExpertStack, Routing], Tensor]] = {
+_WAYS: dict[Way, Callable[[Tensor, Tensor, ExpertStack, Routing], Tensor]] = {
     Way.DENSE: _dense,
     Way.CONCATENATED: _concatenated,
     Way.INDEXED: _indexed,

@@ -229,11 +229,11 @@ class Mixture:
                     " sends tokens through its own experts",
                     fix="use experts that adapt the attention only",
                 )
-            update = mixed(x, stack, routing, self.way)
+            own = output if self._rows is None else output[self._rows]
+            added = mixed(own.reshape(-1, own.shape[-1]), x, stack, routing, self.way)
             if self._rows is not None:
-                mine = update.view(*seen.shape[:-1], output.shape[-1]).to(output.dtype)
-                return output.index_add(0, self._rows, mine)
-            return output + update.view(output.shape).to(output.dtype)
+                return output.index_copy(0, self._rows, added.view(own.shape))
+            return added.view(output.shape)
 
         return add
 

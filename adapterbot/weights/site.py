@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from adapterbot.errors import OurFailure
+from adapterbot.weights.expansion import expand
 
 
 @dataclass(frozen=True)
@@ -135,22 +136,14 @@ class Site:
 
     def _expand(self, live: Live, u: Tensor, output: Tensor) -> Tensor:
         """`output` + b ⊙ (B (g ⊙ u)); u (rows, …, R), output (rows, …, out)."""
-        alpha = 1.0
-        if isinstance(live.g, Tensor):
-            u = u * self._aligned(live.g, u)
-        else:
-            alpha = live.g
-        if live.out_gain is None and output.dtype == live.b.dtype:
-            # One kernel multiplies, scales and adds.
-            flat = output.reshape(-1, output.shape[-1])
-            return torch.addmm(flat, u.reshape(-1, u.shape[-1]), live.b.t(), alpha=alpha).view(
-                output.shape
-            )
-        update = F.linear(u, live.b)
-        if live.out_gain is not None:
-            gain = self._aligned(live.out_gain, update)
-            return torch.addcmul(output, update.to(output.dtype), gain, value=alpha)
-        return torch.add(output, update.to(output.dtype), alpha=alpha)
+        g, out_gain = live.g, live.out_gain
+        return expand(
+            output,
+            u,
+            live.b,
+            self._aligned(g, u) if isinstance(g, Tensor) else g,
+            self._aligned(out_gain, output) if out_gain is not None else None,
+        )
 
     def _aligned(self, gain: Tensor, values: Tensor) -> Tensor:
         """`gain` shaped so that it multiplies `values` row by row and never broadcasts a row."""

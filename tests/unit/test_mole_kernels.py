@@ -59,9 +59,15 @@ def test_every_way_is_the_formula(
     s, r = stack(ranks, dtype), routing(tokens, len(ranks), min(2, len(ranks)))
     x = torch.randn(tokens, 24).to(dtype)
     want = written_out(x, s, r)
-    got = mixed(x, s, r, way)
+    got = mixed(torch.zeros(tokens, 40, dtype=dtype), x, s, r, way)
     assert got.dtype == dtype
     assert (got.double() - want).norm() <= bound * want.norm()
+    # Onto what the module gave, in whatever dtype it gave it.
+    own = torch.randn(tokens, 40)
+    before, onto = own.clone(), mixed(own, x, s, r, way)
+    assert onto.dtype == torch.float32
+    assert (onto.double() - own.double() - want).norm() <= bound * (want.norm() + own.norm())
+    assert torch.equal(own, before)
 
 
 @pytest.mark.parametrize("way", list(Way))
@@ -70,14 +76,14 @@ def test_every_way_has_the_formulas_gradients(way: Way, ranks: tuple[int, ...]) 
     torch.manual_seed(3)
     s, k = stack(ranks, torch.float32), min(2, len(ranks))
     logits, x = torch.randn(9, len(ranks)), torch.randn(9, 24)
-    target = torch.randn(9, 40)
+    own, target = torch.randn(9, 40), torch.randn(9, 40)
 
     def gradients(reference: bool) -> list[Tensor]:
         leaf = logits.double().requires_grad_() if reference else logits.clone().requires_grad_()
         inputs = x.double().requires_grad_() if reference else x.clone().requires_grad_()
         kept, experts = leaf.softmax(-1).topk(k)
         r = Routing(experts, kept / kept.sum(-1, keepdim=True))
-        y = written_out(inputs, s, r) if reference else mixed(inputs, s, r, way)
+        y = written_out(inputs, s, r) if reference else mixed(own, inputs, s, r, way)
         (y * target.to(y)).sum().backward()
         assert leaf.grad is not None
         assert inputs.grad is not None
@@ -92,7 +98,9 @@ def test_an_expert_without_tokens_is_no_special_case() -> None:
     r = Routing(torch.tensor([[2, 0]] * 5), torch.tensor([[0.75, 0.25]] * 5))
     x = torch.randn(5, 24)
     for way in Way:
-        torch.testing.assert_close(mixed(x, s, r, way), written_out(x, s, r).float())
+        torch.testing.assert_close(
+            mixed(torch.zeros(5, 40), x, s, r, way), written_out(x, s, r).float()
+        )
 
 
 def test_a_way_is_chosen_for_every_shape() -> None:

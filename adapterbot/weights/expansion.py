@@ -1,0 +1,129 @@
+"""y + b ⊙ ( B ( g ⊙ u ) ): the second half of the house's equation, in one call. (torch)
+
+The plain way takes up to four kernels: g's multiplication, a GEMM, b's multiplication with the
+addition. On CUDA `fused_kernel` does all of it in one; which of them and of its tiles is fastest
+is measured on the device itself, once per shape.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from enum import StrEnum
+from functools import cache, partial
+from importlib.util import find_spec
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from adapterbot.weights.fastest import bucket, fastest
+
+
+class Kernel(StrEnum):
+    """By what an expansion is computed."""
+
+    EAGER = "eager"
+    FUSED = "fused"
+
+
+_asked: ContextVar[Kernel | None] = ContextVar("kernel", default=None)
+# Ampere: the first with bf16 in its tensor cores, and with the shared memory that the tiles take.
+_CAPABILITY = (8, 0)
+# Not fp32: Triton has no tensor-core product of its precision, and cuBLAS is good at it.
+_FUSED_DTYPES = (torch.float16, torch.bfloat16)
+
+
+@contextmanager
+def computed_by(kernel: Kernel) -> Iterator[None]:
+    """Overrides, inside, what is measured to be fastest. FUSED falls back to EAGER where the fused
+    kernel does not serve: away from CUDA, in fp32, where a gradient is wanted, while torch
+    compiles."""
+    token = _asked.set(kernel)
+    try:
+        yield
+    finally:
+        _asked.reset(token)
+
+
+def expand(
+    output: Tensor, u: Tensor, b: Tensor, g: float | Tensor, out_gain: Tensor | None = None
+) -> Tensor:
+    """`output` + b ⊙ (B (g ⊙ u)).
+
+    Args:
+        output: (…, out), any floating-point dtype; it is not written to.
+        u: (…, R), in the dtype of `b`.
+        b: (out, R).
+        g: one factor for all ranks, or a tensor that broadcasts to `u`.
+        out_gain: the equation's b, a tensor that broadcasts to `output`; None for ones.
+    """
+    eagerly = partial(expand_eagerly, output, u, b, g, out_gain)
+    if not isinstance(g, Tensor) or not _serves(output, u, b, g, out_gain):
+        return eagerly()
+    asked = _asked.get()
+    if asked is Kernel.EAGER:
+        return eagerly()
+    from adapterbot.weights import fused_kernel
+
+    tokens = u.numel() // u.shape[-1]
+    fused = partial(fused_kernel.expand, output, u, b, g, out_gain)
+    some = fused_kernel.fitting(tokens, u.shape[-1])
+    tiles = fastest(
+        ("expand", asked, bucket(tokens), *b.shape, b.dtype, output.dtype, out_gain is None),
+        lambda: {
+            **{tiles: partial(fused, tiles) for tiles in some},
+            **({} if asked else {None: eagerly}),
+        },
+        default=some[-1] if asked else None,
+        device=u.device,
+    )
+    return eagerly() if tiles is None else fused(tiles)
+
+
+def expand_eagerly(
+    output: Tensor, u: Tensor, b: Tensor, g: float | Tensor, out_gain: Tensor | None = None
+) -> Tensor:
+    """As `expand`, in torch's own operations."""
+    alpha = 1.0
+    if isinstance(g, Tensor):
+        u = u * g
+    else:
+        alpha = g
+    if out_gain is None and output.dtype == b.dtype:
+        # One kernel multiplies, scales and adds.
+        flat = output.reshape(-1, output.shape[-1])
+        return torch.addmm(flat, u.reshape(-1, u.shape[-1]), b.t(), alpha=alpha).view(output.shape)
+    update = F.linear(u, b).to(output.dtype)
+    if out_gain is not None:
+        return torch.addcmul(output, update, out_gain, value=alpha)
+    return torch.add(output, update, alpha=alpha)
+
+
+def _serves(output: Tensor, u: Tensor, b: Tensor, g: Tensor, out_gain: Tensor | None) -> bool:
+    """Whether the fused kernel computes this."""
+    if torch.compiler.is_compiling() or not _able(u.device):
+        return False  # torch's compiler makes kernels of its own of what surrounds a GEMM
+    gains = [g] if out_gain is None else [g, out_gain]
+    if torch.is_grad_enabled() and any(t.requires_grad for t in (output, u, b, *gains)):
+        return False
+    return (
+        u.numel() > 0
+        and u.dtype == b.dtype
+        and b.dtype in _FUSED_DTYPES
+        and output.is_contiguous()
+        and u.is_contiguous()
+        and all(tensor.stride(-1) == 1 for tensor in (b, *gains))
+    )
+
+
+@cache
+def _able(device: torch.device) -> bool:
+    """Whether Triton serves a device: a GPU that is new enough, or the CPU for its interpreter."""
+    if find_spec("triton") is None:
+        return False
+    if device.type == "cuda":
+        return bool(torch.cuda.get_device_capability(device) >= _CAPABILITY)
+    return os.environ.get("TRITON_INTERPRET") == "1"
