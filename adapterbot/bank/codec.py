@@ -18,6 +18,13 @@ Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
 _ITEM = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1}
 _LEVELS = 127
+# The least magnitude that becomes infinity: half a step beyond the type's largest number.
+_TOO_LARGE = {
+    "fp32": np.float32(np.inf),
+    "fp16": np.float32(65520),
+    "bf16": np.uint32(0x7F7F8000).view(np.float32),
+    "int8": np.float32(np.inf),
+}
 
 
 @dataclass(frozen=True)
@@ -73,6 +80,7 @@ class Codec:
         self.check(rows, users)
         raw = np.empty((len(rows), self.row_bytes), np.uint8)
         start, stop = self._numbers
+        numbers = raw[:, start:stop]
         if self._dtype == "int8":
             scales = np.maximum.reduceat(np.abs(rows.values), self._starts, axis=1) / _LEVELS
             # A subnormal scale would divide to more levels than there are.
@@ -80,26 +88,35 @@ class Codec:
             spread = np.repeat(scales, self._sizes, axis=1)
             levels = np.divide(rows.values, spread, out=np.zeros_like(spread), where=spread > 0)
             raw[:, :start] = scales.astype("<f4").view(np.uint8)
-            raw[:, start:stop] = np.rint(levels).astype(np.int8).view(np.uint8)
+            numbers[...] = np.rint(levels).astype(np.int8).view(np.uint8)
+        elif self._dtype == "bf16":
+            numbers.view("<u2")[...] = _rounded_to_bf16(rows.values)
         else:
-            raw[:, start:stop] = self._narrow(rows.values, users).view(np.uint8)
+            numbers.view(f"<f{_ITEM[self._dtype]}")[...] = rows.values
         if self.choices:
             raw[:, stop:] = np.ascontiguousarray(rows.choices, dtype=self._choice).view(np.uint8)
         return raw
 
     def check(self, rows: Rows, users: Any = None) -> None:
-        """Refuses numbers that are not finite, and choices of vectors that are not there.
+        """Refuses numbers that are not finite or that the type cannot hold, and choices of vectors
+        that are not there.
 
         Raises:
             InputError: with the first user.
         """
-        finite = np.isfinite(rows.values)
-        if not finite.all():
-            raise self._refused(users, int(np.argmin(finite.all(1))), "holds NaN or infinity")
-        bad = ((rows.choices < 0) | (rows.choices >= self._limit)).any(1)
-        if bad.any():
+        values = rows.values
+        most = max(values.max(initial=0.0), -values.min(initial=0.0))
+        # A NaN is no less than anything, and whoever meets it is one.
+        if not most < _TOO_LARGE[self._dtype]:
+            finite = np.isfinite(values)
+            if not finite.all():
+                raise self._refused(users, int(np.argmin(finite.all(1))), "holds NaN or infinity")
+            bad = int(np.argmax((np.abs(values) >= _TOO_LARGE[self._dtype]).any(1)))
+            raise self._refused(users, bad, f"has a number too large for {self._dtype}")
+        wrong = ((rows.choices < 0) | (rows.choices >= self._limit)).any(1)
+        if wrong.any():
             problem = "chooses a vector that is not there"
-            raise self._refused(users, int(np.argmax(bad)), problem)
+            raise self._refused(users, int(np.argmax(wrong)), problem)
 
     def decode(self, raw: Bytes) -> Rows:
         """What `encode` was given, as far as the type holds it. `raw` is (n, row_bytes)."""
@@ -116,23 +133,6 @@ class Codec:
             values = numbers.view("<f4" if self._dtype == "fp32" else "<f2")
         choices = np.ascontiguousarray(raw[:, stop:]).view(self._choice).astype(np.int64)
         return Rows(values.astype(np.float32, copy=False), choices)
-
-    def _narrow(self, values: Floats, users: Any) -> Any:
-        if self._dtype == "fp32":
-            return np.ascontiguousarray(values, dtype="<f4")
-        if self._dtype == "fp16":
-            with np.errstate(over="ignore"):
-                narrow = values.astype("<f2")
-            fits = np.isfinite(narrow)
-        else:
-            bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
-            # Round half to even: add half of the last kept bit, less one if that bit is even.
-            narrow = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2")
-            fits = (narrow & 0x7F80) != 0x7F80
-        if not fits.all():
-            bad = int(np.argmin(fits.all(1)))
-            raise self._refused(users, bad, f"has a number too large for {self._dtype}")
-        return narrow
 
     def _check_shape(self, rows: Rows) -> None:
         if rows.values.ndim != 2 or rows.values.shape[1] != self.floats:
@@ -155,3 +155,15 @@ class Codec:
             field=str(users[index])[:80] if users is not None else f"row {index}",
             fix="leave this user out, or train again",
         )
+
+
+def _rounded_to_bf16(values: Floats) -> NDArray[np.uint32]:
+    """The upper halves of fp32's bits, rounded half to even: add half of the last kept bit, less
+    one if that bit is even."""
+    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
+    rounded = bits >> 16
+    rounded &= 1
+    rounded += bits
+    rounded += 0x7FFF
+    rounded >>= 16
+    return rounded

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -86,14 +86,24 @@ def seal(key: bytes, body: bytes) -> bytes:
     return hashlib.blake2b(len(key).to_bytes(2, "little") + key + body, digest_size=SEAL).digest()
 
 
-def row_seal(key: bytes, created: int, source: bytes, row: bytes) -> bytes:
-    """The digest of a user's row and of all that is said about it but where it lies.
+def row_seal(key: bytes, created: int, source: bytes, row: bytes | memoryview) -> bytes:
+    """The digest of a user's row and of all that is said about it but where it lies."""
+    (made,) = row_seals([key], created, source, row)
+    return made
+
+
+def row_seals(
+    keys: Sequence[bytes], created: int, source: bytes, rows: bytes | memoryview
+) -> list[bytes]:
+    """`row_seal` of each key, with its row of `rows`, which are of one size.
 
     What comes before `key` has a known length, so no two records are the same bytes.
     """
-    return hashlib.blake2b(row + seal_context(created, source) + key, digest_size=SEAL).digest()
-
-
-def seal_context(created: int, source: bytes) -> bytes:
-    """The part of `row_seal` that all rows of one transaction share."""
-    return struct.pack("<QH", created, len(source)) + source
+    size = len(rows) // len(keys) if keys else 1
+    said = struct.pack("<QH", created, len(source)) + source
+    seals = []
+    for start, key in zip(range(0, len(rows), size), keys, strict=True):
+        digest = hashlib.blake2b(rows[start : start + size], digest_size=SEAL)
+        digest.update(said + key)
+        seals.append(digest.digest())
+    return seals

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +16,7 @@ from adapterbot.bank import blocks
 from adapterbot.bank.codec import Rows
 from adapterbot.bank.environment import Shared, acquire, damaged, release
 from adapterbot.bank.manifest import MANIFEST, Manifest, dump_manifest, user_key
-from adapterbot.bank.records import MODULUS, NUMBER, SEAL, Place, State, pack, seal, seal_context
+from adapterbot.bank.records import MODULUS, NUMBER, SEAL, Place, State, pack, row_seals, seal
 from adapterbot.bank.store import BankStore
 from adapterbot.errors import InputError, OurFailure
 
@@ -62,15 +61,14 @@ class BankWriter(BankStore):
             slots, next_slot = self._slots(txn, before, state.next_slot)
             blocks.write(txn, self.tables["rows"], self.blocks, slots, raw)
             number = self._source_number(txn, source)
+            seals = row_seals(keys, now, source.encode(), memoryview(raw.reshape(-1)))
             total = state.total - sum(place.number for place in known.values())
-            context = seal_context(now, source.encode())
-            size, whole = raw.shape[1], raw.tobytes()
-            items = []
-            for index, (key, slot) in enumerate(zip(keys, slots.tolist(), strict=True)):
-                sealed = whole[index * size : (index + 1) * size] + context + key  # `row_seal`
-                mark = hashlib.blake2b(sealed, digest_size=SEAL).digest()
-                total += int.from_bytes(mark, "little")
-                items.append((key, pack(mark, slot, now, number)))
+            total += sum(int.from_bytes(mark, "little") for mark in seals)
+            places = zip(seals, slots.tolist(), strict=True)
+            items = [
+                (key, pack(mark, slot, now, number))
+                for key, (mark, slot) in zip(keys, places, strict=True)
+            ]
             self._put_users(txn, items)
             for key in known:
                 txn.delete(key, db=self.tables["scores"])
