@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -52,7 +52,8 @@ class Passes:
             started.append(time.perf_counter())
 
         def after(*_: object) -> None:
-            torch.cuda.synchronize()
+            if engine.base.device.type == "cuda":
+                torch.cuda.synchronize()
             begun = started.pop()
             if not started:
                 self.seconds += time.perf_counter() - begun
@@ -73,19 +74,25 @@ class Passes:
                 hook.remove()
 
 
-def measure() -> list[Figure]:
-    """Both adapters on likelihoods and on texts."""
-    if not torch.cuda.is_available():
-        print("bench gpu: skipped, there is no CUDA device here", file=sys.stderr)
-        return []
-    figures = []
-    with tempfile.TemporaryDirectory() as name, ScoreCache(Path(name) / "cache") as cache:
-        folder = Path(name)
-        base = random_llama(folder / "base", dtype=torch.bfloat16, **SHAPE)
+def figures(device: str, shape: Mapping[str, int], samples: int) -> list[Figure]:
+    """Both adapters on likelihoods and on texts.
+
+    Args:
+        device: where to evaluate.
+        shape: the base's, as `random_llama` takes it.
+        samples: of each task.
+    """
+    found = []
+    name = torch.cuda.get_device_name() if device == "cuda" else "CPU"
+    with tempfile.TemporaryDirectory() as place, ScoreCache(Path(place) / "cache") as cache:
+        folder = Path(place)
+        base = random_llama(folder / "base", dtype=torch.bfloat16, **shape)
         adapters = [random_adapter(base, folder / str(seed), seed, rank=16) for seed in (1, 2)]
-        lay_out(folder, *requests(questions=1000, prompts=1000), limit=64, stop=["\n\n"])
+        rows = requests(questions=samples, prompts=samples)
+        lay_out(folder, *rows, limit=64, stop=["\n\n"])
         tasks = load_suite(WorkTree(folder), "suite.yaml").tasks
-        with Engine(base, EngineSettings(device="cuda"), cache=cache) as engine:
+        with Engine(base, EngineSettings(device=device), cache=cache) as engine:
+            parameters = sum(p.numel() for p in engine.base.model.parameters())
             warm = [task.model_copy(update={"samples": task.samples[:64]}) for task in tasks]
             engine.evaluate(warm, None)  # no adapter that is measured, so nothing is cached of it
             for task in tasks:
@@ -96,15 +103,23 @@ def measure() -> list[Figure]:
                     engine.evaluate([task], adapters[1], drafts=before)
                 wall = time.perf_counter() - begun
                 outside = 1 - passes.seconds / wall
-                figures.append(
+                found.append(
                     Figure(
                         name=f"GPU: {task.name}, time outside forward passes",
-                        setting=f"{torch.cuda.get_device_name()}, bf16, 1.2 B parameters, two "
-                        f"adapters × {len(task.samples)} samples, "
-                        f"{2 * len(task.samples) / wall:,.0f} samples/s",
+                        setting=f"{name}, bf16, {parameters / 1e9:.1f} B parameters, two"
+                        f" adapters × {len(task.samples)} samples,"
+                        f" {2 * len(task.samples) / wall:,.0f} samples/s",
                         ours=f"{outside:.1%}",
                         other=f"asked ≤ {MOST_OUTSIDE:.0%}",
                         ratio=outside / MOST_OUTSIDE,
                     )
                 )
-    return figures
+    return found
+
+
+def measure() -> list[Figure]:
+    """On the GPU, where there is one."""
+    if not torch.cuda.is_available():
+        print("bench gpu: skipped, there is no CUDA device here", file=sys.stderr)
+        return []
+    return figures("cuda", SHAPE, samples=1000)

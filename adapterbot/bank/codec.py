@@ -161,7 +161,7 @@ def _rounded_to_bf16(values: Floats) -> NDArray[np.uint32]:
     """The upper halves of fp32's bits, rounded half to even: add half of the last kept bit, less
     one if that bit is even."""
     bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
-    rounded = bits >> 16
+    rounded = bits >> np.uint32(16)
     rounded &= 1
     rounded += bits
     rounded += 0x7FFF

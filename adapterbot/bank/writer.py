@@ -61,7 +61,7 @@ class BankWriter(BankStore):
             slots, next_slot = self._slots(txn, before, state.next_slot)
             blocks.write(txn, self.tables["rows"], self.blocks, slots, raw)
             number = self._source_number(txn, source)
-            seals = row_seals(keys, now, source.encode(), memoryview(raw.reshape(-1)))
+            seals = row_seals(keys, now, source.encode(), raw.reshape(-1).data)
             total = state.total - sum(place.number for place in known.values())
             total += sum(int.from_bytes(mark, "little") for mark in seals)
             places = zip(seals, slots.tolist(), strict=True)

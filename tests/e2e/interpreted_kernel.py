@@ -19,7 +19,7 @@ from adapterbot.mole.mixture import Mixture
 from adapterbot.weights import fused_kernel, load_adapter
 from adapterbot.weights.expansion import Kernel, computed_by, expand, expand_eagerly
 from adapterbot.weights.mixture_config import GateConfig
-from bench.gpu_kernels import Setting, figures
+from bench import gpu, gpu_kernels
 from tests.bank_worlds import load, vera_bank
 from tests.tiny_models import save_adapter, save_base
 
@@ -154,12 +154,13 @@ def test_a_mixture_under_a_model(base: Path, tmp_path: Path) -> None:
     assert 0 < (fused - plain).double().norm() <= 0.1 * moved
 
 
-def test_the_bench_runs_through() -> None:
+def test_the_benches_for_a_gpu_run_through() -> None:
     tiny = {"rows": 2, "width": 32, "rank": 8, "layers": 2}
-    found = figures(
+    found = gpu_kernels.figures(
         torch.device("cpu"),
-        decode=Setting(tokens=1, **tiny),
-        prefill=Setting(tokens=3, **tiny),
-        mixture=Setting(tokens=3, experts=4, **tiny),
+        decode=gpu_kernels.Setting(tokens=1, **tiny),
+        prefill=gpu_kernels.Setting(tokens=3, **tiny),
+        mixture=gpu_kernels.Setting(tokens=3, experts=4, **tiny),
     )
     assert len(found) == 3
+    assert len(gpu.figures("cpu", {"hidden": 64, "layers": 2}, samples=8)) == 2
