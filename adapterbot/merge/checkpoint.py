@@ -15,7 +15,7 @@ from adapterbot.errors import InputError
 from adapterbot.merge.race import Result
 from adapterbot.merge.space import FloatArray
 
-VERSION = 1
+VERSION = 2
 
 
 def save(path: Path, identity: Mapping[str, Any], state: Mapping[str, Any]) -> None:

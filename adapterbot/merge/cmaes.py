@@ -209,16 +209,26 @@ class CMAES:
         widest = self.sigma * max(float(spans.max()), float(np.abs(self._path_c).max()))
         if widest < _TOLERANCE * self._sigma_0:
             met["TolX"] = widest
-        recent = list(self._best)[-(10 + math.ceil(30 * self._n / self.population)) :]
-        if len(recent) >= 10 + math.ceil(30 * self._n / self.population):
-            reach = max(recent) - min(recent)
-            if reach == 0:
-                met["EqualFunValues"] = recent[-1]
-            if max(reach, self._spread) < _TOLERANCE:
-                met["TolFun"] = reach
+        reach = self._reach()
+        if reach == 0:
+            met["EqualFunValues"] = self._best[-1]
+        if self.movement() < _TOLERANCE:
+            met["TolFun"] = reach
         if self._stagnates():
             met["Stagnation"] = self._median[-1]
         return met
+
+    def movement(self) -> float:
+        """How far losses still move: over the last 10 + ⌈30 n/λ⌉ generations' best, or within the
+        last population if that is farther; +inf as long as there were fewer, or some failed."""
+        return max(self._reach(), self._spread)
+
+    def _reach(self) -> float:
+        window = 10 + math.ceil(30 * self._n / self.population)
+        recent = list(self._best)[-window:]
+        if len(recent) < window or not all(map(math.isfinite, recent)):
+            return math.inf
+        return max(recent) - min(recent)
 
     def _stagnates(self) -> bool:
         """No progress in the newer 20 % of a window, in the best and in the median alike."""

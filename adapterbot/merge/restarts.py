@@ -2,7 +2,8 @@
 
 IPOP doubles the population at every restart (Auger & Hansen, CEC 2005). BIPOP alternates that with
 cheap runs of small populations and steps, so that both get the same number of evaluations (Hansen,
-GECCO 2009 workshop). Ask/tell, as the search itself.
+GECCO 2009 workshop). A run that can no longer overtake the best of an earlier one is not finished.
+Ask/tell, as the search itself.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from adapterbot.merge.cmaes import CMAES, Matrix, Vector
 from adapterbot.merge.parameters import default_population
 
 Regime = Literal["ipop", "bipop"]
+
+# A run that ends where an earlier one did is told from a better one this far down its descent.
+_SAME = 1e-6
 
 
 class Restarts:
@@ -58,13 +62,14 @@ class Restarts:
         self.best_loss = math.inf
         self.centre: Vector = self._mean.copy()
         self._leading = True  # whether the run going on is the one that found the best
+        self._run_first = self._run_best = math.inf  # the best loss it began with, and so far
         self.search = CMAES(
             self._mean, sigma, self._population, self._bounds, int(self._rng.integers(2**63))
         )
 
     def ask(self) -> Matrix:
         """The next population, of a new run where the last one has stopped."""
-        if self.search.stop():
+        if self.search.stop() or self._hopeless():
             self._restart()
         return self.search.ask()
 
@@ -75,6 +80,9 @@ class Restarts:
             self._spent[self._small] += self.search.population
         values = np.asarray(losses, dtype=float)
         at = int(np.argmin(values))
+        self._run_best = min(self._run_best, float(values[at]))
+        if not math.isfinite(self._run_first):
+            self._run_first = self._run_best
         if values[at] < self.best_loss:
             self.best = np.array(solutions, dtype=float)[at]
             self.best_loss = float(values[at])
@@ -82,9 +90,22 @@ class Restarts:
         if self._leading:
             self.centre = self.search.mean.copy()
 
+    def _hopeless(self) -> bool:
+        """Whether the run going on will not overtake the best that an earlier one found.
+
+        CMA-ES converges log-linearly, so that what is left to gain is less than what it gained of
+        late. Most of the evaluations of a run that is caught in a worse optimum would go into
+        that optimum's digits.
+        """
+        if self._leading:
+            return False
+        behind = self._run_best - self.best_loss
+        return self.search.movement() < max(behind, _SAME * (self._run_first - self.best_loss))
+
     def _restart(self) -> None:
         self.restarts += 1
         self._leading = False
+        self._run_first = self._run_best = math.inf
         self._small = self._regime == "bipop" and self._spent[True] < self._spent[False]
         population, sigma = self._population, self._sigma
         if self._small:
@@ -118,6 +139,8 @@ class Restarts:
             "best_loss": self.best_loss if math.isfinite(self.best_loss) else None,
             "centre": self.centre.tolist(),
             "leading": self._leading,
+            "run_first": self._run_first if math.isfinite(self._run_first) else None,
+            "run_best": self._run_best if math.isfinite(self._run_best) else None,
             "random": self._rng.bit_generator.state,
         }
 
@@ -137,5 +160,7 @@ class Restarts:
         found.best_loss = math.inf if state["best_loss"] is None else state["best_loss"]
         found.centre = np.array(state["centre"])
         found._leading = state["leading"]
+        found._run_first = math.inf if state["run_first"] is None else state["run_first"]
+        found._run_best = math.inf if state["run_best"] is None else state["run_best"]
         found._rng.bit_generator.state = state["random"]
         return found

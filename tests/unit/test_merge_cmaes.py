@@ -203,6 +203,25 @@ def test_restarts_find_what_one_run_misses(regime: Any) -> None:
     assert rastrigin(search.best) == search.best_loss
 
 
+def test_a_run_that_cannot_overtake_is_not_finished() -> None:
+    """Beside the optimum lies one that is worse by 5: its digits are not worth evaluations."""
+
+    def two_basins(x: Any) -> Any:
+        return np.minimum((x**2).sum(-1), 5 + ((x - 6) ** 2).sum(-1))
+
+    search = Restarts([0.5] * 3, 0.3, bounds=[[-1, 9]] * 3, seed=0, regime="ipop")
+    best: dict[int, float] = {}
+    while search.restarts < 5:
+        losses = two_basins(points := search.ask())
+        search.tell(points, losses)
+        best[search.restarts] = min(best.get(search.restarts, math.inf), losses.min())
+    del best[5]  # it has only begun
+    assert best[0] < 1e-11
+    worse = [loss for loss in best.values() if loss >= 5]
+    assert len(worse) >= 2
+    assert 5 + 1e-5 < min(worse) < max(worse) < 6
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
