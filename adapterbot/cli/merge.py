@@ -101,8 +101,11 @@ def merge(
             field="--weight" if weight else "--expression",
             fix="choose another --strategy, such as linear",
         )
-    if resume and not searches:
-        raise InputError("is for a search", field="--resume", fix="use --strategy cmaes")
+    for field, given in (("--eval", suite), ("--resume", resume), ("--population", population)):
+        if given and not searches:
+            raise InputError("is for a search", field=field, fix="use --strategy cmaes")
+    if weight and expression:
+        raise InputError("has the weights already", field="--expression", fix="drop --weight")
     options = MergeOptions(
         adapters=tuple(adapter),
         output=output,

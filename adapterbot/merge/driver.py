@@ -235,7 +235,8 @@ class Driver:
         if standing.best is None or search is None:
             raise OurFailure("no candidate could be evaluated", fix="see the failures above")
         finalists = [*standing.starts, standing.best]
-        if stop is not StopReason.INTERRUPTED:
+        # Before the first generation the centre is a guess, not an average of anything.
+        if stop is not StopReason.INTERRUPTED and len(standing.history) > 1:
             mean = self._space.weights(search.centre)
             (result,) = evaluate(self._evaluator, [mean], self._items, self.selection)
             finalists.append(Candidate("mean of the search", mean, result))

@@ -128,6 +128,8 @@ def check(strategy: Strategy, weights: Sequence[float], rank: int | None, densit
     Raises:
         InputError: naming the option.
     """
+    if not all(map(math.isfinite, weights)):
+        raise InputError("is not finite", field="--weight", fix="give numbers")
     if strategy is Strategy.SVD and rank is None:
         raise InputError("is missing", field="--rank", fix="say to which rank svd should go")
     if not 0 < density <= 1:

@@ -251,6 +251,15 @@ def test_the_budget_ends_it_within_a_generation_that_then_counts_for_nothing() -
     assert outcome.winner.report is not None
 
 
+def test_a_search_of_no_generation_ends_with_one_of_its_starts() -> None:
+    """What single adapters scored makes a guess at the centre, and a guess is not an average."""
+    world = World(400)
+    outcome = driver(world, clock=lambda: world.asked / 1000, budget=2).run()
+    assert outcome.stop is StopReason.BUDGET
+    assert len(outcome.standing.history) == 1
+    assert set(by_name(outcome)) == {"uniform", *NAMES, "best candidate"}
+
+
 def test_noise_is_not_called_converged() -> None:
     """The truth is flat: whoever claims to have improved was fooled by its own maximum."""
 

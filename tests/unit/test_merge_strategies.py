@@ -123,6 +123,9 @@ def test_what_cannot_be_done_is_named() -> None:
         check(Strategy.SVD, [1, 1], None, 0.5)
     with pytest.raises(InputError, match="--density"):
         check(Strategy.TIES, [1, 1], None, 0.0)
+    for strategy in Strategy:
+        with pytest.raises(InputError, match="--weight: is not finite"):
+            check(strategy, [1, math.nan], 4, 0.5)
     for weights in ([1, 1, 1], [1, -1], [0, 0]):
         with pytest.raises(InputError, match="between two adapters"):
             check(Strategy.SLERP, weights, None, 0.5)
