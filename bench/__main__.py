@@ -29,6 +29,7 @@ TITLES = {
     "bisect": "Bisect",
     "cmaes": "CMA-ES",
     "merge": "Merge",
+    "merge_search": "Merging by search",
     "bank": "The vector bank",
     "bank_serve": "Serving",
     "mole": "Mixture of LoRAs",

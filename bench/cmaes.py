@@ -1,6 +1,6 @@
 """Our CMA-ES beside pycma and cmaes: evaluations to the target, success, overhead.
 
-The three take turns in one process, which runs in an environment that holds the peers.
+The three take turns from each start, in an environment that holds the peers.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def measure() -> list[Figure]:
     found.append(
         Figure(
             name="CMA-ES: overhead of a generation",
-            setting="ask, tell and stop; median over the runs above",
+            setting="ask, tell and stop, CPU time; median over the runs above",
             ours=f"{1e6 * overhead['ours']:.0f} µs",
             other=f"pycma {1e6 * overhead['pycma']:.0f} µs, cmaes {1e6 * overhead['cmaes']:.0f} µs",
             ratio=overhead["ours"] / better,
@@ -61,7 +61,8 @@ def _evaluations(row: dict[str, Any]) -> Figure:
 
     return Figure(
         name=f"CMA-ES: {row['function']}, n = {row['n']}",
-        setting="evaluations to the target, median of 45 fresh seeds (runs that reach it)",
+        setting=f"evaluations to the target, median of {len(counts['ours'])} fresh seeds "
+        "(runs that reach it)",
         ours=shown("ours"),
         other=f"pycma {shown('pycma')}, cmaes {shown('cmaes')}",
         ratio=middle["ours"] / min(middle["pycma"], middle["cmaes"]),

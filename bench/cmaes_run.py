@@ -9,6 +9,7 @@ import json
 import math
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from typing import Any, Protocol
 
 import cma
@@ -22,6 +23,9 @@ Function = Callable[[Any], Any]
 TARGET, SIGMA = 1e-8, 0.5
 # None of them was looked at when the constants of ours were chosen.
 SEEDS = range(50_000, 50_045)
+# What a search with restarts costs is mostly how often it had to begin again: with 45 seeds the
+# median of n = 3 still falls anywhere between two and three restarts.
+RESTARTED_SEEDS = {3: range(50_000, 50_360), 7: SEEDS, 15: SEEDS}
 DIMENSIONS = (3, 7, 15)
 LIMIT = 60_000
 RASTRIGIN_TARGET, RASTRIGIN_SIGMA = 1e-3, 2.0
@@ -111,23 +115,23 @@ PEERS: dict[str, type[Ours | PyCMA | Cmaes]] = {"ours": Ours, "pycma": PyCMA, "c
 def one_run(
     search: Search, function: Function, target: float, limit: int
 ) -> tuple[int | None, Any]:
-    """Evaluations until `target`, None if it ended before; and seconds per generation."""
+    """Evaluations until `target`, None if it ended before; and CPU seconds per generation."""
     spent, seconds, generations = 0, 0.0, 0
     found: int | None = None
     while spent < limit:
-        started = time.perf_counter()
+        started = time.process_time()
         points = search.ask()
-        seconds += time.perf_counter() - started
+        seconds += time.process_time() - started
         losses = function(points)
         hit = np.flatnonzero(losses < target)
         if len(hit):
             found = spent + int(hit[0]) + 1
             break
         spent += len(points)
-        started = time.perf_counter()
+        started = time.process_time()
         search.tell(points, losses)
         ended = search.stop()
-        seconds += time.perf_counter() - started
+        seconds += time.process_time() - started
         generations += 1
         if ended:
             break
@@ -156,27 +160,46 @@ def restarted(name: str, start: Any, sigma: float, seed: int, limit: int) -> int
     return None
 
 
+RASTRIGIN = "Rastrigin, IPOP"
+Case = tuple[str, int, int]
+
+
+def cases() -> list[Case]:
+    """Function, dimension, seed."""
+    once = [(label, n, seed) for label in FUNCTIONS for n in DIMENSIONS for seed in SEEDS]
+    return once + [(RASTRIGIN, n, seed) for n in DIMENSIONS for seed in RESTARTED_SEEDS[n]]
+
+
+def race(case: Case) -> dict[str, tuple[int | None, Any]]:
+    """All three from one start, one after the other in one process."""
+    label, n, seed = case
+    rng = np.random.default_rng(1000 + seed)
+    if label == RASTRIGIN:
+        start = rng.uniform(-5.12, 5.12, n)
+        return {
+            name: (restarted(name, start, RASTRIGIN_SIGMA, seed, RASTRIGIN_LIMIT[n]), 0.0)
+            for name in PEERS
+        }
+    width = 1 if label == "Rosenbrock" else 3
+    start = rng.uniform(-width, width, n)
+    return {
+        name: one_run(peer(start, SIGMA, seed), FUNCTIONS[label], TARGET, LIMIT)
+        for name, peer in PEERS.items()
+    }
+
+
 def main() -> None:
-    """Every function and dimension; peers take turns seed by seed."""
-    rows = []
-    for label, function in FUNCTIONS.items():
-        for n in DIMENSIONS:
-            runs: dict[str, list[Any]] = {name: [] for name in PEERS}
-            for seed in SEEDS:
-                width = 1 if label == "Rosenbrock" else 3
-                start = np.random.default_rng(1000 + seed).uniform(-width, width, n)
-                for name, peer in PEERS.items():
-                    runs[name].append(one_run(peer(start, SIGMA, seed), function, TARGET, LIMIT))
-            rows.append({"function": label, "n": n, "runs": runs})
-    for n in DIMENSIONS:
-        found: dict[str, list[Any]] = {name: [] for name in PEERS}
-        for seed in SEEDS:
-            start = np.random.default_rng(1000 + seed).uniform(-5.12, 5.12, n)
-            for name in PEERS:
-                spent = restarted(name, start, RASTRIGIN_SIGMA, seed, RASTRIGIN_LIMIT[n])
-                found[name].append((spent, 0.0))
-        rows.append({"function": "Rastrigin, IPOP", "n": n, "runs": found})
-    print(json.dumps(rows))
+    """Every function, dimension and seed, on as many processors as there are."""
+    todo = cases()
+    rows: dict[tuple[str, int], dict[str, list[Any]]] = {}
+    with ProcessPoolExecutor() as pool:
+        for (label, n, _), found in zip(todo, pool.map(race, todo, chunksize=5), strict=True):
+            runs = rows.setdefault((label, n), {name: [] for name in PEERS})
+            for name, run in found.items():
+                runs[name].append(run)
+    print(
+        json.dumps([{"function": label, "n": n, "runs": runs} for (label, n), runs in rows.items()])
+    )
 
 
 if __name__ == "__main__":

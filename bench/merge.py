@@ -1,10 +1,9 @@
-"""Merging beside PEFT, pycma and Soup: exactness, cost of a candidate, what a search finds."""
+"""Merging beside PEFT and pycma: exactness, cost of a candidate, what a search finds, memory."""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -18,11 +17,7 @@ from typing import Any
 import peft
 import torch
 import transformers
-import yaml
 
-from adapterbot.eval.engine import Engine
-from adapterbot.eval.suite import load_suite
-from adapterbot.tree import WorkTree
 from adapterbot.weights import attach, load_adapter, merge_linear, save_adapter
 from adapterbot.weights.adapter import LowRank
 from adapterbot.weights.lowrank import recompressed
@@ -30,21 +25,15 @@ from bench import peers
 from bench.figures import Figure, median
 from tests import tiny_models
 from tests.adapter_kinds import KINDS, save_bases
-from tests.example import EXAMPLE
 
 SEEDS = 60
-DATES = ("dates_eu", "dates_us", "dates_iso")
-POPULATION, GENERATIONS = 8, 20
-# Soup reads one prompt after the other: so many candidates and rows of its search are run, and the
-# time of all is reckoned from them.
-SOUP_GENERATIONS, ROWS = 1, 24
 
 
 def measure() -> list[Figure]:
     """Every figure of the merge."""
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
-    return [exactness(), *regrets(), *candidate_cost(), core_svd(), *memory(), *whole_search()]
+    return [exactness(), *regrets(), *candidate_cost(), core_svd(), *memory()]
 
 
 def seconds(call: Callable[[], object], runs: int) -> float:
@@ -205,9 +194,13 @@ def core_svd() -> Figure:
 
 
 def memory() -> list[Figure]:
-    """Peak memory with 16 adapters of an 8 B model's shapes: it does not grow with the layers."""
+    """Peak memory with 16 adapters of an 8 B model: all of it linearly, a layer of it by TIES.
+
+    TIES forms ΔW, a minute of one core for each layer, one module after the other: what it holds
+    at most does not depend on how many layers there are.
+    """
     found = []
-    for strategy, layers in (("linear", 1), ("linear", 3), ("ties", 1)):
+    for strategy, layers in (("linear", 32), ("ties", 1)):
         with tempfile.TemporaryDirectory() as folder:
             done = subprocess.run(
                 [
@@ -222,103 +215,14 @@ def memory() -> list[Figure]:
             )  # fmt: skip
         measured = json.loads(done.stdout)
         gib = measured["bytes"] / 2**30
-        what = f"{layers} of 32 layers" if strategy == "linear" else "one 14336 × 4096 module"
         found.append(
             Figure(
                 name=f"Merge: peak memory, {strategy}",
-                setting=f"16 adapters of rank 16, {what} of an 8 B model; "
-                f"{measured['seconds']:.0f} s",
+                setting=f"16 adapters of rank 16, {layers} of 32 layers of an 8 B model; "
+                f"{measured['seconds']:.0f} s of CPU",
                 ours=f"{gib:.2f} GiB",
                 other="target < 4 GiB",
                 ratio=gib / 4,
             )
         )
     return found
-
-
-def whole_search() -> list[Figure]:
-    """The same three specialists, the same rows: ours and Soup's search, and what they found."""
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        prepare(place)
-        started = time.monotonic()
-        run_ours(place)
-        ours = time.monotonic() - started
-        started = time.monotonic()
-        run_soup(place)
-        some = time.monotonic() - started
-        candidates = 2 * SOUP_GENERATIONS
-        all_of_it = some * POPULATION * GENERATIONS / candidates
-        held_out = {name: score(place, place / name) for name in ("ours", "soup")}
-    return [
-        Figure(
-            name="Merge: a whole search",
-            setting=f"3 adapters, {POPULATION * GENERATIONS} candidates, {ROWS} rows to choose on; "
-            f"Soup's reckoned from {candidates} candidates",
-            ours=f"{ours:.0f} s, held-out score {held_out['ours']:.3f}",
-            other=f"soup adapters merge --strategy cmaes {all_of_it:.0f} s, held-out score "
-            f"{held_out['soup']:.3f} (target ≥ 10 ×)",
-            ratio=ours / all_of_it,
-        )
-    ]
-
-
-def prepare(place: Path) -> None:
-    """Base, specialists, rows to choose on in both formats, and rows that nobody saw."""
-    shutil.copytree(EXAMPLE / "base", place / "base")
-    for name in DATES:
-        shutil.copytree(EXAMPLE / "experts" / name, place / name)
-    suite = yaml.safe_load((EXAMPLE / "evals/suite.yaml").read_text())
-    lines: list[str] = []
-    (place / "held").mkdir()
-    for task in suite["tasks"]:
-        rows = (EXAMPLE / "evals" / task["data"]).read_text().splitlines()
-        # Ours splits what it is given in halves, so it is given twice as many.
-        share = 2 * ROWS // len(DATES)
-        (place / task["data"]).write_text("\n".join(rows[:share]) + "\n")
-        (place / "held" / task["data"]).write_text("\n".join(rows[share:]) + "\n")
-        lines += [json.dumps({**json.loads(row), "scoring": "exact"}) for row in rows[: share // 2]]
-    for target in (place / "suite.yaml", place / "held/suite.yaml"):
-        target.write_text(yaml.safe_dump(suite))
-    (place / "soup.jsonl").write_text("\n".join(lines) + "\n")
-
-
-def run_ours(place: Path) -> None:
-    adapters = [part for name in DATES for part in ("--adapter", name)]
-    subprocess.run(
-        [
-            sys.executable, "-m", "adapterbot", "merge", *adapters, "--eval", "suite.yaml",
-            "--base", "base", "--population", str(POPULATION), "--generations", str(GENERATIONS),
-            "--no-race", "--budget", "1h", "--output", "ours",
-        ],
-        cwd=place, check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-
-
-def run_soup(place: Path) -> None:
-    libraries = ("torch", "transformers", "peft", "safetensors")
-    bin_folder = peers.environment(
-        "soup-torch", "soup-cli==0.77.0", *(f"{n}=={version(n).split('+')[0]}" for n in libraries)
-    )
-    adapters = [part for name in DATES for part in (name,)]
-    done = subprocess.run(
-        [
-            bin_folder / "soup", "adapters", "merge", *adapters, "--strategy", "cmaes",
-            "--eval", "soup.jsonl", "--population", "2", "--max-generations",
-            str(SOUP_GENERATIONS), "--budget", "10m", "--output", "soup", "--allow-unscanned",
-        ],
-        cwd=place, capture_output=True, text=True, check=False,
-        env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    if done.returncode:
-        raise SystemExit(done.stdout + done.stderr)
-
-
-def score(place: Path, adapter: Path) -> float:
-    """Exact match on the rows that neither search saw."""
-    suite = load_suite(WorkTree(place), "held/suite.yaml")
-    with Engine(place / "base") as engine:
-        results = engine.evaluate(suite.tasks, adapter)
-    return sum(sum(s.score or 0 for s in r.samples) / len(r.samples) for r in results) / len(
-        results
-    )
