@@ -196,8 +196,8 @@ def core_svd() -> Figure:
 def memory() -> list[Figure]:
     """Peak memory with 16 adapters of an 8 B model: all of it linearly, a layer of it by TIES.
 
-    TIES forms ΔW, a minute of one core for each layer, one module after the other: what it holds
-    at most does not depend on how many layers there are.
+    TIES forms ΔW, which takes long, of one module after the other: what it holds at most does not
+    depend on how many layers there are.
     """
     found = []
     for strategy, layers in (("linear", 32), ("ties", 1)):

@@ -26,6 +26,7 @@ from adapterbot.tree import WorkTree
 from adapterbot.weights.peft_dir import (
     AdapterFiles,
     adapter_digest,
+    check_base,
     check_same_base,
     read_adapter_dir,
 )
@@ -86,6 +87,9 @@ def _read(options: MergeOptions) -> list[AdapterFiles]:
     files = [read_adapter_dir(path) for path in options.adapters]
     for other in files[1:]:
         check_same_base(files[0], other)
+    if directory := _base_directory(options, files):
+        for one in files:
+            check_base(one, directory)
     return files
 
 

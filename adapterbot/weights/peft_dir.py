@@ -175,7 +175,7 @@ def check_base(files: AdapterFiles, base: Path | str) -> None:
                 f"{base} has {' × '.join(map(str, weight.shape))}",
                 file=files.weights_shown,
                 field=module,
-                fix="evaluate it on the base model that it was trained on",
+                fix="use it with the base model that it was trained on",
             )
 
 
@@ -202,7 +202,7 @@ def _check_base_name(files: AdapterFiles, base: str) -> None:
             f"is {trained_on!r}, but the base model is {base!r}",
             file=files.config_shown,
             field="base_model_name_or_path",
-            fix="evaluate it on the base model that it was trained on",
+            fix="use it with the base model that it was trained on",
         )
 
 

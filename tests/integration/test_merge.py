@@ -285,6 +285,7 @@ def test_strategies_write_adapters(strategy: str, more: dict[str, Any], tmp_path
 
 def test_bad_input_is_named(suite: Path, tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
+    other = str(tiny_models.save_base("llama", tmp_path / "other", hidden_size=32))
     for wanted, words in (
         (options(tmp_path / "m", "dates_eu"), "--adapter: names 1 adapter"),
         (options(tmp_path / "m", "dates_eu", "dates_eu"), "names two adapters 'dates_eu'"),
@@ -294,6 +295,7 @@ def test_bad_input_is_named(suite: Path, tmp_path: Path) -> None:
             "gives 1 weights for 3",
         ),
         (options(tmp_path / "m", strategy=Strategy.TASK_ARITHMETIC), "--expression: is missing"),
+        (options(tmp_path / "m", strategy=Strategy.LINEAR, base=other), "was trained for a base"),
     ):
         with pytest.raises(InputError, match=words):
             command.run(wanted, search(suite), PlainListener())

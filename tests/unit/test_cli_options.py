@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from adapterbot.cli import app
 from adapterbot.cli.options import OnCluster, Ray
+from adapterbot.errors import InputError
 
 
 def commands(command: Any, name: str) -> Iterator[tuple[str, Any]]:
@@ -69,3 +70,19 @@ def test_ray_without_a_value_is_this_machine(given: list[str], said: str) -> Non
     app = typer.Typer()
     app.command(cls=OnCluster)(echo)
     assert CliRunner().invoke(app, given).output == f"{said}\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [
+        (["--eval", "suite.yaml"], "--eval"),
+        (["--resume"], "--resume"),
+        (["--population", "8"], "--population"),
+        (["--weight", "1", "--weight", "0", "--expression", "a"], "--expression"),
+    ],
+)
+def test_a_merge_by_hand_ignores_no_option(given: list[str], field: str) -> None:
+    words = ["merge", "--strategy", "linear", "-a", "a", "-a", "b", "-o", "merged", *given]
+    with pytest.raises(InputError) as caught:
+        CliRunner().invoke(app, words, catch_exceptions=False)
+    assert caught.value.field == field
