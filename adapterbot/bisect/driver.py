@@ -6,7 +6,7 @@ It is given a way to probe one checkpoint and knows nothing of how that is done.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -48,6 +48,10 @@ class Observation:
 Prober = Callable[[int, int, int], Observation]
 """Probes checkpoint `index` by `kind`; told how many outcomes of the kind it gave before, those of
 probes that go on at the same time included."""
+
+
+Together = Callable[[Sequence[tuple[int, int, int]]], Sequence[Observation]]
+"""Makes several probes at once, each (index, kind, outcomes before it) as a `Prober` is told."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +127,7 @@ def run(
     search: Search,
     probe: Prober,
     *,
+    together: Together | None = None,
     limits: Limits = DEFAULT_LIMITS,
     journal: Journal | None = None,
     clock: Callable[[], float] = time.monotonic,
@@ -133,25 +138,28 @@ def run(
     Args:
         search: what is searched; evidence from elsewhere has been taken already.
         probe: evaluates one checkpoint. It is called from `limits.jobs` threads.
+        together: evaluates several; None leaves them to the threads.
         journal: where finished probes are kept; those in it are taken, not repeated.
     """
     for entry in journal.entries if journal else ():
         search.take(entry)
     started = clock()
 
-    def one(chosen: tuple[int, int], before: int) -> tuple[Entry, Observation]:
-        index, kind = chosen
+    def one(asked: tuple[int, int, int]) -> tuple[Entry, Observation]:
         begun = clock()
-        seen = probe(index, kind, before)
-        outcome = seen.outcome
-        entry = Entry(
-            index=index,
-            kind=kind,
-            outcome=tuple(map(float, outcome)) if isinstance(outcome, np.ndarray) else outcome,
-            seconds=max(0.0, clock() - begun),
-            detail=seen.detail[:2000],
-        )
-        return entry, seen
+        seen = probe(*asked)
+        return _entry(asked, seen, clock() - begun), seen
+
+    def all_of(batch: Sequence[tuple[int, int, int]]) -> Iterable[tuple[Entry, Observation]]:
+        # One at a time stays in this thread: a model is bound to the one that loaded it.
+        if len(batch) == 1:
+            return [one(batch[0])]
+        if together is None:
+            return workers.map(one, batch)
+        begun = clock()
+        seen = together(batch)
+        each = (clock() - begun) / len(batch)
+        return [(_entry(asked, of, each), of) for asked, of in zip(batch, seen, strict=True)]
 
     with ThreadPoolExecutor(max(limits.jobs, 1)) as workers:
         while not search.ended(limits, started, clock):
@@ -161,20 +169,34 @@ def run(
             batch = search.posterior.choose_batch(count, sizes=search.setting.sizes)
             if not batch:
                 break
-            befores = [
-                int(search.posterior.asked(index, kind))
-                + batch[:place].count((index, kind)) * search.setting.kinds[kind].size
+            asked = [
+                (
+                    index,
+                    kind,
+                    int(search.posterior.asked(index, kind))
+                    + batch[:place].count((index, kind)) * search.setting.kinds[kind].size,
+                )
                 for place, (index, kind) in enumerate(batch)
             ]
-            # One at a time stays in this thread: a model is bound to the one that loaded it.
-            results = (workers.map if len(batch) > 1 else map)(one, batch, befores)
-            for entry, seen in results:
+            for entry, seen in all_of(asked):
                 if journal:
                     journal.add(entry)
                 search.take(entry, seen.shown())
                 label = search.checkpoints[entry.index].label
                 progress(f"{label}: {seen.shown().value} ({entry.detail})")
     return conclude(search)
+
+
+def _entry(asked: tuple[int, int, int], seen: Observation, seconds: float) -> Entry:
+    index, kind, _ = asked
+    outcome = seen.outcome
+    return Entry(
+        index=index,
+        kind=kind,
+        outcome=tuple(map(float, outcome)) if isinstance(outcome, np.ndarray) else outcome,
+        seconds=max(0.0, seconds),
+        detail=seen.detail[:2000],
+    )
 
 
 def conclude(search: Search) -> BisectResult:

@@ -26,7 +26,6 @@ from adapterbot.eval.suite import load_suite
 from adapterbot.gittree import GitTree, resolve_commit
 from adapterbot.lock.digests import resolve_base
 from adapterbot.probing.blame import TOKENS, Blame
-from adapterbot.probing.evaluator import check_jobs
 from adapterbot.probing.history import search
 from adapterbot.records import BisectVerdict, Report, Source
 from adapterbot.sides import Sides, sides
@@ -109,7 +108,12 @@ def _run(
     settings = engine_settings(configured, options.engine, options.device)
     server = chosen_server(where.config, options.server)
     directory = places.out_directory(options.out, environment)
-    check_jobs(options.limits.jobs, parallel=bool(options.ray))
+    if options.limits.jobs > 1 and server:
+        raise InputError(
+            "a server is asked under one adapter at a time",
+            field="--jobs",
+            fix="drop it, or evaluate on this machine",
+        )
     if options.blame and (options.ray or server):
         raise InputError(
             "needs the base model in this process",

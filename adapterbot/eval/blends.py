@@ -18,6 +18,7 @@ from adapterbot.eval.questions import Subject
 from adapterbot.eval.settings import EngineSettings
 from adapterbot.weights.adapter import Adapter, Lazily
 from adapterbot.weights.attachment import Attachment, attach
+from adapterbot.weights.fit import rows_may_differ
 from adapterbot.weights.layers import group_of
 from adapterbot.weights.merging import merge_linear
 
@@ -53,7 +54,6 @@ class BlendedModel(LocalModel):
         self._adapters = adapters
         self._groups = groups
         self._weights: Sequence[GroupWeights] = ()
-        self._live: tuple[int, ...] = ()
         # Whole parameters cannot be weighed by gains: such a candidate is put together in memory.
         self._whole = any(adapter.replaced for adapter in adapters)
         self._blends: Attachment = attach(
@@ -69,16 +69,8 @@ class BlendedModel(LocalModel):
 
     @cached_property
     def side_by_side(self) -> bool:
-        """Whether the rows of a batch may be under different blends.
-
-        The head is asked for chosen positions and knows no rows, so it must be the base's own.
-        """
-        head = self.base.model.get_output_embeddings()
-        return not self._whole and all(
-            self.base.model.get_submodule(module) is not head
-            for adapter in self._adapters
-            for module in adapter.updates
-        )
+        """Whether the rows of a batch may be under different blends."""
+        return all(rows_may_differ(self.base.model, adapter) for adapter in self._adapters)
 
     def blend(self, *weights: GroupWeights) -> None:
         """Makes these the weights of what is answered next, one variant of the model each.
@@ -107,14 +99,11 @@ class BlendedModel(LocalModel):
             yield
         finally:
             self.passes.steer(None)
-            self._live = ()
             self._blends.select(None)
 
     def _put_by_row(self, variants: Sequence[int]) -> None:
-        if self._live != (rows := tuple(variants)):
-            slots = {variant: self._by_slot(self._weights[variant]) for variant in set(rows)}
-            self._blends.blend([slots[variant] for variant in rows])
-            self._live = rows
+        slots = {variant: self._by_slot(self._weights[variant]) for variant in set(variants)}
+        self._blends.blend([slots[variant] for variant in variants])
 
     def _by_slot(self, weights: GroupWeights) -> dict[str, float]:
         held = set(self._blends.names)

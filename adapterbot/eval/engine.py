@@ -5,8 +5,8 @@ How an answer comes about is `respondent`'s; what is asked, cached and scored is
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from adapterbot.eval.respondent import Respondent
 from adapterbot.eval.settings import EngineSettings
 from adapterbot.weights.adapter import load_adapter
 from adapterbot.weights.attachment import attach
+from adapterbot.weights.fit import rows_may_differ
 from adapterbot.weights.peft_dir import AdapterFiles
 from adapterbot.weights.via_peft import attached_by_peft, peft_version
 
@@ -114,11 +115,41 @@ class LocalModel:
             return
         if digest not in self._attachment.names:
             adapter = load_adapter(files)
-            while len(self._attachment.names) >= _SLOTS:
-                self._attachment.drop(self._attachment.names[0])
+            self._make_room({digest})
             self._attachment.swap(digest, adapter)
         with self._attachment.selected(digest):
             yield
+
+    def by_row(self, adapters: Mapping[str, AdapterFiles]) -> AbstractContextManager[None] | None:
+        """As `SideBySide.by_row`: not for adapters that PEFT attaches, or that replace whole
+        parameters or change the head."""
+        if any(files.left_to_peft for files in adapters.values()):
+            return None
+        read = {digest: load_adapter(files) for digest, files in adapters.items()}
+        if not all(rows_may_differ(self.base.model, adapter) for adapter in read.values()):
+            return None
+        self._make_room(adapters)
+        for digest in read.keys() - set(self._attachment.names):
+            self._attachment.swap(digest, read[digest])
+        return self._steered(tuple(adapters))
+
+    @contextmanager
+    def _steered(self, digests: Sequence[str]) -> Iterator[None]:
+        self.passes.steer(
+            lambda variants: self._attachment.select_rows([digests[one] for one in variants])
+        )
+        try:
+            yield
+        finally:
+            self.passes.steer(None)
+            self._attachment.select(None)
+
+    def _make_room(self, coming: Collection[str]) -> None:
+        """Drops the adapters that were there longest, so that those to come make no more than are
+        kept, or are alone."""
+        others = [name for name in self._attachment.names if name not in coming]
+        for name in others[: max(0, len(others) + len(coming) - _SLOTS)]:
+            self._attachment.drop(name)
 
     def shares(
         self, composite: Composite, answered: Sequence[tuple[Sample, str]]

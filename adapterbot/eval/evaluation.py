@@ -8,10 +8,10 @@ here.
 from __future__ import annotations
 
 import json
-import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Self
@@ -19,9 +19,9 @@ from typing import Self
 from pydantic import JsonValue
 
 from adapterbot.errors import OurFailure
-from adapterbot.eval import scorers
-from adapterbot.eval.answers import Answer, Sample, Scored
+from adapterbot.eval.answers import Sample
 from adapterbot.eval.cache import CachedScore, CacheKey, ScoreCache
+from adapterbot.eval.judging import judge, scored
 from adapterbot.eval.questions import (
     Composite,
     Identity,
@@ -29,20 +29,37 @@ from adapterbot.eval.questions import (
     Model,
     Question,
     Shared,
+    SideBySide,
     Subject,
-    Unanswered,
     digest_of,
     parts,
 )
-from adapterbot.eval.scorers.base import Scorer
 from adapterbot.eval.suite import Selection, Task, selected
 from adapterbot.records import EvalStats, SampleScore, TaskResult
-from adapterbot.weights.peft_dir import check_base, read_adapter_dir
+from adapterbot.weights.peft_dir import AdapterFiles, check_base, read_adapter_dir
 
 # Raised when the same base, adapter and task would be answered in another way: old caches miss.
 ALGORITHM = 2
 _STORE_EVERY = 64
-_TEXT_LIMIT = 32 * 1024
+
+
+@dataclass(frozen=True)
+class Ask:
+    """Samples of one task, by id, and the adapter that they are put to."""
+
+    task: Task
+    adapter: AdapterFiles
+    samples: Sequence[str]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Samples of one task for one variant of the model, and where their scores are kept."""
+
+    task: Task
+    samples: Sequence[Sample]
+    key: CacheKey
+    variant: int = 0
 
 
 class Evaluation:
@@ -137,42 +154,93 @@ class Evaluation:
             InputError: the adapter is broken, of an unsupported kind, or for another base.
             OurFailure: one sample alone does not fit into the device's memory.
         """
+        files = read_adapter_dir(adapter) if isinstance(adapter, Path) else adapter
+        digest = digest_of(files)
+        identity = self._identity(files)
+        parts = [
+            _Part(task, selected(task, samples), _key(identity, task, digest, afresh), variant)
+            for task, variant in zip(tasks, variants or [0] * len(tasks), strict=True)
+        ]
+        return self._answered(
+            parts, lambda: self._model.under(files, digest), drafts, afresh, progress
+        )
+
+    def evaluate_together(
+        self, asks: Sequence[Ask], *, drafts: Sequence[TaskResult] | None = None
+    ) -> tuple[TaskResult, ...]:
+        """What `evaluate` says of each, asked in the same batches: every row under its own adapter.
+
+        Where the model or one of the adapters allows no such batches, one after the other.
+
+        Raises:
+            InputError: one of the adapters is broken, or for another base; nothing is said of the
+                others then.
+            OurFailure: one sample alone does not fit into the device's memory.
+        """
+        digests = [digest_of(ask.adapter) for ask in asks]
+        adapters = {digest: ask.adapter for digest, ask in zip(digests, asks, strict=True)}
+        identities = {digest: self._identity(files) for digest, files in adapters.items()}
+        by_row = None
+        if len(adapters) > 1 and isinstance(self._model, SideBySide):
+            by_row = self._model.by_row(adapters)
+        if by_row is None:
+            return tuple(
+                result
+                for ask in asks
+                for result in self.evaluate(
+                    [ask.task], ask.adapter, drafts=drafts, samples={ask.task.name: ask.samples}
+                )
+            )
+        variants = {digest: variant for variant, digest in enumerate(adapters)}
+        parts = [
+            _Part(
+                ask.task,
+                selected(ask.task, {ask.task.name: ask.samples}),
+                _key(identities[digest], ask.task, digest, afresh=False),
+                variants[digest],
+            )
+            for digest, ask in zip(digests, asks, strict=True)
+        ]
+        return self._answered(parts, lambda: by_row, drafts)
+
+    def _identity(self, files: Subject | None) -> Identity:
+        for part in parts(files):
+            check_base(part, self._model.name)
+        return self._model.identity(files)
+
+    def _answered(
+        self,
+        asked: Sequence[_Part],
+        under: Callable[[], AbstractContextManager[None]],
+        drafts: Sequence[TaskResult] | None,
+        afresh: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> tuple[TaskResult, ...]:
         started = time.monotonic()
         try:
-            return self._evaluate(
-                tasks, adapter, drafts, samples, afresh, variants or [0] * len(tasks), progress
-            )
+            return self._answer(asked, under, drafts, afresh, progress)
         finally:
             self._seconds += time.monotonic() - started
 
-    def _evaluate(
+    def _answer(
         self,
-        tasks: Sequence[Task],
-        adapter: Path | Subject | None,
+        asked: Sequence[_Part],
+        under: Callable[[], AbstractContextManager[None]],
         drafts: Sequence[TaskResult] | None,
-        samples: Selection | None,
         afresh: bool,
-        variants: Sequence[int],
         progress: Callable[[int, int], None] | None,
     ) -> tuple[TaskResult, ...]:
-        files = read_adapter_dir(adapter) if isinstance(adapter, Path) else adapter
-        for part in parts(files):
-            check_base(part, self._model.name)
-        digest = digest_of(files)
-        identity = self._model.identity(files)
-        keys = [_key(identity, task, digest, afresh) for task in tasks]
-        scores = [self._stored(task, key) for task, key in zip(tasks, keys, strict=True)]
-        asked = [selected(task, samples) for task in tasks]
+        scores = [self._stored(part.task, part.key) for part in asked]
         waiting = [
             (index, sample)
-            for index, chosen in enumerate(asked)
-            for sample in chosen
+            for index, part in enumerate(asked)
+            for sample in part.samples
             if sample.id not in scores[index]
         ]
         if afresh:
             # Requests of equal length keep their order when they are batched.
             waiting.reverse()
-        total = sum(map(len, asked))
+        total = sum(len(part.samples) for part in asked)
         done = total - len(waiting)
         self.asked += total
         self.cached += done
@@ -181,32 +249,36 @@ class Evaluation:
         texts = {(r.task, s.sample_id): s.output for r in drafts or () for s in r.samples}
         questions = [
             Question(
-                tasks[index], sample, self._draft(tasks[index], sample, texts), variants[index]
+                asked[index].task,
+                sample,
+                self._draft(asked[index].task, sample, texts),
+                asked[index].variant,
             )
             for index, sample in waiting
         ]
         with ExitStack() as stack:
-            judges = [stack.enter_context(_judge(task)) for task in tasks]
+            judges = [stack.enter_context(judge(part.task)) for part in asked]
             if questions:
-                stack.enter_context(self._model.under(files, digest))
+                stack.enter_context(under())
             unsaved: dict[int, list[CachedScore]] = {}
-            stack.callback(self._store, keys, unsaved)
+            stack.callback(self._store, asked, unsaved)
             for at, answer in self._model.answers(questions):
                 index, sample = waiting[at]
-                one = _scored(judges[index], sample, answer)
+                task = asked[index].task
+                one = scored(judges[index], sample, answer)
                 scores[index][sample.id] = one.score
-                self._written[tasks[index].digest, sample.id] = (one.score.output, one.token_ids)
+                self._written[task.digest, sample.id] = (one.score.output, one.token_ids)
                 if one.score.missing is None:
                     # Why a score is missing (a judge that was away) may not be true tomorrow.
                     unsaved.setdefault(index, []).append(one)
                 done += 1
                 if done % _STORE_EVERY == 0:
-                    self._store(keys, unsaved)
+                    self._store(asked, unsaved)
                 if progress:
                     progress(done, total)
         return tuple(
-            task.result(found[sample.id] for sample in chosen)
-            for task, chosen, found in zip(tasks, asked, scores, strict=True)
+            part.task.result(found[sample.id] for sample in part.samples)
+            for part, found in zip(asked, scores, strict=True)
         )
 
     def shares(
@@ -226,10 +298,10 @@ class Evaluation:
             self._written[task.digest, sample] = (one.score.output, one.token_ids)
         return {sample: one.score for sample, one in stored.items()}
 
-    def _store(self, keys: Sequence[CacheKey], unsaved: dict[int, list[CachedScore]]) -> None:
+    def _store(self, asked: Sequence[_Part], unsaved: dict[int, list[CachedScore]]) -> None:
         if self._cache:
-            for task, scores in unsaved.items():
-                self._cache.store(keys[task], scores)
+            for index, scores in unsaved.items():
+                self._cache.store(asked[index].key, scores)
         unsaved.clear()
 
     def _draft(
@@ -254,40 +326,3 @@ def _key(identity: Identity, task: Task, adapter: str, afresh: bool) -> CacheKey
         versions=json.dumps(dict(identity.versions), sort_keys=True),
         algorithm=ALGORITHM,
     )
-
-
-@contextmanager
-def _judge(task: Task) -> Iterator[Scorer]:
-    scorer = scorers.get(task.scorer, task.scorer_options)
-    try:
-        yield scorer
-    finally:
-        scorer.close()
-
-
-def _scored(scorer: Scorer, sample: Sample, answer: Answer | Unanswered) -> CachedScore:
-    ids: Ids
-    if isinstance(answer, Unanswered):
-        scored, text, ids = Scored(None, answer.reason), "", ()
-    else:
-        scored, text, ids = scorer.score(sample, answer), answer.text, answer.token_ids
-    if scored.score is not None and not math.isfinite(scored.score):
-        scored = Scored(None, f"{scorer.name} gave {scored.score}")
-    return CachedScore(
-        SampleScore(
-            sample_id=sample.id,
-            score=scored.score,
-            missing=scored.missing,
-            prompt=_clipped(sample.prompt),
-            expected=_clipped(sample.expected),
-            output=_clipped(text),
-            slice=sample.slice,
-            cluster=sample.cluster,
-            stats=scored.stats,
-        ),
-        ids,
-    )
-
-
-def _clipped(text: str) -> str:
-    return text if len(text) <= _TEXT_LIMIT else text[: _TEXT_LIMIT - 1] + "…"

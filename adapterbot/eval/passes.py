@@ -64,8 +64,17 @@ class LocalPasses:
         self._generator = Generator(base, self._forward, self._reader, text)
 
     def steer(self, by: Callable[[Sequence[int]], None] | None) -> None:
-        """Before each pass, `by` is told which variant of the model every row is for."""
-        self._forward.steer = by
+        """Before a pass, `by` is told which variant of the model every row is for, unless they are
+        for the same as those of the pass before."""
+        told: tuple[int, ...] = ()
+
+        def steered(variants: Sequence[int]) -> None:
+            nonlocal told
+            if by and told != (rows := tuple(variants)):
+                by(rows)
+                told = rows
+
+        self._forward.steer = steered if by else None
 
     @property
     def limits(self) -> Limits:

@@ -74,6 +74,19 @@ class Shared(Protocol):
         """The same model for another thread, under an adapter of its own."""
 
 
+@runtime_checkable
+class SideBySide(Protocol):
+    """A model that can answer one batch under several adapters, each row under its own."""
+
+    def by_row(self, adapters: Mapping[str, AdapterFiles]) -> AbstractContextManager[None] | None:
+        """The adapters under the base inside, by digest, one variant of the model each, in order;
+        None where rows cannot differ in one of them.
+
+        Raises:
+            InputError: one of them does not fit.
+        """
+
+
 class Attached(Protocol):
     """A composite on a loaded model."""
 

@@ -8,7 +8,7 @@ asked twice of one checkpoint; the order in which they are asked differs from on
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
@@ -17,6 +17,7 @@ import numpy as np
 
 from adapterbot.bisect import Archive, Checkpoint, Kind, Model, Observation, expected_churn
 from adapterbot.errors import InputError
+from adapterbot.eval.evaluation import Ask
 from adapterbot.eval.suite import Task
 from adapterbot.records import Direction, ScoreKind, TaskResult
 from adapterbot.weights.peft_dir import read_adapter_dir
@@ -107,20 +108,72 @@ class Chunks:
 
     def __call__(self, index: int, kind: int, seen: int) -> Observation:
         """Ask one checkpoint the next samples of one series."""
+        with ExitStack() as stack:
+            try:
+                ask = self._ask(stack, index, kind, seen)
+                if isinstance(ask, Observation):
+                    return ask
+                (result,) = self._evaluator().evaluate(
+                    [ask.task], ask.adapter, drafts=self._good, samples={ask.task.name: ask.samples}
+                )
+            except InputError as error:
+                return Observation(None, error.message)
+        return self._observed(index, kind, result)
+
+    def together(self, probes: Sequence[tuple[int, int, int]]) -> list[Observation]:
+        """Several probes at once, (index, kind, seen) each: rows of one batch, under their own
+        adapters, where those allow it."""
+        found: dict[int, Observation] = {}
+        asks: dict[int, Ask] = {}
+        with ExitStack() as stack:
+            for place, (index, kind, seen) in enumerate(probes):
+                try:
+                    ask = self._ask(stack, index, kind, seen)
+                except InputError as error:
+                    ask = Observation(None, error.message)
+                if isinstance(ask, Observation):
+                    found[place] = ask
+                else:
+                    asks[place] = ask
+            for place, result in self._answered(asks):
+                index, kind, _ = probes[place]
+                found[place] = (
+                    Observation(None, result.message)
+                    if isinstance(result, InputError)
+                    else self._observed(index, kind, result)
+                )
+        return [found[place] for place in range(len(probes))]
+
+    def _answered(self, asks: Mapping[int, Ask]) -> Iterator[tuple[int, TaskResult | InputError]]:
+        evaluator = self._evaluator()
+        try:
+            results = evaluator.evaluate_together(list(asks.values()), drafts=self._good)
+            yield from zip(asks, results, strict=True)
+            return
+        except InputError:
+            pass  # of one of them: asked one by one, it is skipped alone
+        for place, ask in asks.items():
+            try:
+                yield place, evaluator.evaluate_together([ask], drafts=self._good)[0]
+            except InputError as error:
+                yield place, error
+
+    def _ask(self, stack: ExitStack, index: int, kind: int, seen: int) -> Ask | Observation:
+        """What to ask a checkpoint, which is on disk until `stack` is left.
+
+        Raises:
+            InputError: it is not what an adapter's directory may be.
+        """
         series, checkpoint = self._series[kind], self._checkpoints[index]
         asked = self._unasked(index, kind, seen)
         if not asked:
             return Observation(None, f"{series.shown}: no samples are left")
-        try:
-            with ExitStack() as stack:
-                with self._choosing:  # a tree writes the same file once
-                    path = stack.enter_context(self._archive.opened(checkpoint))
-                files = read_adapter_dir(path, shown=checkpoint.path)
-                (result,) = self._evaluator().evaluate(
-                    [series.task], files, drafts=self._good, samples={series.task.name: asked}
-                )
-        except InputError as error:
-            return Observation(None, error.message)
+        with self._choosing:  # a tree writes the same file once
+            path = stack.enter_context(self._archive.opened(checkpoint))
+        return Ask(series.task, read_adapter_dir(path, shown=checkpoint.path), asked)
+
+    def _observed(self, index: int, kind: int, result: TaskResult) -> Observation:
+        series = self._series[kind]
         self.answers.setdefault(index, []).append(result)
         harms = series.harms(result)
         if not len(harms):

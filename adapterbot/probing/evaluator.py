@@ -8,9 +8,9 @@ from typing import Protocol, runtime_checkable
 from pydantic import JsonValue
 
 from adapterbot import delta
-from adapterbot.errors import InputError
 from adapterbot.eval import scorers
 from adapterbot.eval.answers import Sample
+from adapterbot.eval.evaluation import Ask
 from adapterbot.eval.questions import Composite, Subject
 from adapterbot.eval.scorers.base import CorpusScorer
 from adapterbot.eval.suite import Selection, Task
@@ -32,6 +32,11 @@ class Evaluator(Protocol):
     ) -> tuple[TaskResult, ...]:
         """Every task's samples, or those selected, scored; `drafts` are another adapter's results
         on them. `afresh` asks in batches of another composition, whatever was answered before."""
+
+    def evaluate_together(
+        self, asks: Sequence[Ask], *, drafts: Sequence[TaskResult] | None = None
+    ) -> tuple[TaskResult, ...]:
+        """What `evaluate` says of each, in the same batches where rows may differ in adapters."""
 
     def shares(
         self, composite: Composite, answered: Sequence[tuple[Sample, str]]
@@ -55,18 +60,6 @@ class ParallelEvaluator(Evaluator, Protocol):
 
     def beside(self) -> Evaluator:
         """Another one on the same machines, for the thread that asks."""
-
-
-def check_jobs(jobs: int, *, parallel: bool) -> None:
-    """Refuses several probes at a time where there is room for one.
-
-    Raises:
-        InputError: there is.
-    """
-    if jobs > 1 and not parallel:
-        raise InputError(
-            "one device computes one probe at a time", field="--jobs", fix="add --ray, or drop it"
-        )
 
 
 def evaluate_both(

@@ -30,7 +30,6 @@ from adapterbot.probing.chunks import Chunks, Series
 from adapterbot.probing.evaluator import (
     Evaluator,
     ParallelEvaluator,
-    check_jobs,
     corpora,
     evaluate_both,
 )
@@ -63,7 +62,8 @@ def find_break(
     is paired with.
 
     Args:
-        limits: more than one job needs an evaluator with room for several adapters.
+        limits: several jobs go to the evaluator's machines, where it has more than one, or into
+            the batches of the one that it has.
         known_bad: digest of the bad end; when the last checkpoint is that very one, it is bad.
         ends_known: the first checkpoint is the good end, and the last the bad one.
         confidence: probability of one change point that is enough.
@@ -72,9 +72,6 @@ def find_break(
         data: which rows each checkpoint was trained on, to tell what changed.
         blame: ranks the rows that came in between.
     """
-    check_jobs(
-        limits.jobs, parallel=isinstance(evaluator, ParallelEvaluator) and evaluator.parallel
-    )
     n, last = len(checkpoints), len(checkpoints) - 1
     bad_is_last = ends_known or (
         known_bad is not None and _digest(archive, checkpoints[last]) == known_bad
@@ -113,7 +110,15 @@ def find_break(
             else:
                 search.take(given)
     probe = Chunks(archive, checkpoints, series, regression.good, evaluator)
-    found = bisect.run(search, probe, limits=limits, journal=journal, progress=say)
+    parallel = isinstance(evaluator, ParallelEvaluator) and evaluator.parallel
+    found = bisect.run(
+        search,
+        probe,
+        together=None if parallel else probe.together,
+        limits=limits,
+        journal=journal,
+        progress=say,
+    )
     answers = probe.answers | ({last: list(regression.bad)} if bad_is_last else {})
     asked = Asked(regression.good, answers)
     between = what_changed(

@@ -68,6 +68,18 @@ def check_fit(model: nn.Module, adapter: Adapter) -> None:
     _check_replaced(model, adapter)
 
 
+def rows_may_differ(model: nn.Module, adapter: Adapter) -> bool:
+    """Whether some rows of a batch may be under `adapter` while others are not.
+
+    Not where it replaces whole parameters; and the head is asked for chosen positions and knows no
+    rows, so it must be the base's own.
+    """
+    head = _output_embeddings(model)
+    return not adapter.replaced and all(
+        model.get_submodule(module) is not head for module in adapter.updates
+    )
+
+
 def targeted_modules(model: nn.Module, config: LoraConfig) -> set[str]:
     """The modules of `model` that the options give a low-rank update, by PEFT's rules."""
     targets = config.target_modules

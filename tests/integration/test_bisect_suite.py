@@ -140,8 +140,6 @@ def test_probes_at_once_on_a_cluster_say_what_one_process_says(tmp_path, monkeyp
         metric="dates_us", device="cpu", out=tmp_path / "out", limits=Limits(jobs=3)
     )
     cache = {"ADAPTERBOT_CACHE": str(tmp_path / "scores")}
-    with pytest.raises(InputError, match="one device computes one probe at a time"):
-        bisect(asked, cache)
     done = bisect(replace(asked, ray="local"), cache)
     (section,) = done.report.adapters
     assert section.bisect
@@ -162,6 +160,52 @@ def test_probes_at_once_on_a_cluster_say_what_one_process_says(tmp_path, monkeyp
         probe = Chunks(archive, about.checkpoints, [series], [good], one_process)
         for entry in probes:
             assert tuple(probe(entry.index, entry.kind, 0).outcome) == entry.outcome
+
+
+def test_probes_at_once_on_one_device_find_what_one_at_a_time_finds(tmp_path, monkeypatch) -> None:
+    repository = example.build(tmp_path / "repository")
+    monkeypatch.chdir(repository)
+    asked = BisectOptions(metric="dates_us", device="cpu", out=tmp_path / "one")
+    cache = {"ADAPTERBOT_CACHE": str(tmp_path / "scores")}
+    alone = bisect(asked, cache).report.adapters[0].bisect
+    together = replace(asked, out=tmp_path / "four", limits=Limits(jobs=4))
+    found = bisect(together, {"ADAPTERBOT_CACHE": str(tmp_path / "others")}).report
+    assert alone
+    assert found.adapters[0].bisect
+    for one in (alone, found.adapters[0].bisect):
+        assert (one.verdict, one.first_broken) == (
+            BisectVerdict.BROKEN_AT,
+            example.FIRST_POISONED,
+        )
+    journal = tmp_path / "four" / "bisect.journal"
+    about, entries = read_journal(journal)
+    probes = [entry for entry in entries if not entry.given]
+    assert len({entry.index for entry in probes[:4]}) == 4
+    # Each says what it says alone.
+    archive = Archive(WorkTree(repository), tmp_path)
+    suite = load_suite(WorkTree(repository), "evals/suite.yaml")
+    (task,) = (task for task in suite.tasks if task.name == "dates_us")
+    with Engine(repository / "base", EngineSettings(device="cpu")) as one_process:
+        (good,) = one_process.evaluate([task], repository / about.checkpoints[0].path)
+        series = Series.of("dates_us", task, None, good)
+        probe = Chunks(archive, about.checkpoints, [series], [good], one_process)
+        for entry in probes:
+            assert tuple(probe(entry.index, entry.kind, 0).outcome) == entry.outcome
+    # Cut off within a batch, the rest is asked, and nothing twice.
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join(lines[: len(lines) - len(probes) + 2]) + b'{"index": 3, "outc')
+    again = bisect(replace(together, resume=True), cache).report.adapters[0].bisect
+    assert again
+    assert (again.verdict, again.first_broken) == (alone.verdict, alone.first_broken)
+    _, resumed = read_journal(journal)
+    assert resumed[: len(entries) - len(probes) + 2] == entries[: len(entries) - len(probes) + 2]
+    assert len(again.probes) == len(resumed)
+
+
+def test_a_server_is_asked_one_probe_at_a_time(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(example.build(tmp_path / "repository"))
+    with pytest.raises(InputError, match="under one adapter at a time"):
+        bisect(BisectOptions(server="http://127.0.0.1:9/v1", limits=Limits(jobs=2)), {})
 
 
 def test_scores_that_lie_in_15_of_100_do_not_hide_the_poisoned_step(world) -> None:
