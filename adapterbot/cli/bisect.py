@@ -102,7 +102,7 @@ def bisect(
         typer.Option(
             min=1,
             max=64,
-            help="Probes at once, chosen jointly: runs of the command, or adapters on a cluster.",
+            help="Probes at once, chosen jointly: runs of the command, or rows of a batch.",
         ),
     ] = 1,
     resume: Annotated[

@@ -178,7 +178,7 @@ def test_two_means_tell_what_numerical_integration_says(share, distance) -> None
             (1 - share) * first * np.log2(first / mixed) + share * second * np.log2(second / mixed)
         ) * (x[1] - x[0])
     found = two_means(np.array([share]), np.array([distance]))[0]
-    assert found == pytest.approx(bits, abs=5e-3)
+    assert found == pytest.approx(bits, abs=1e-3)
 
 
 # ---------------------------------------------------------------- what is asked
