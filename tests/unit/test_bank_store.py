@@ -405,11 +405,26 @@ def test_bf16_rounds_as_torch_does() -> None:
 
 
 @pytest.mark.parametrize("dtype", ["fp16", "bf16"])
-def test_a_number_too_large_is_refused(dtype: str) -> None:
+def test_exactly_the_numbers_that_would_become_infinity_are_refused(dtype: str) -> None:
+    import torch
+
     codec = Codec(manifest_of(dtype))
-    values = np.full((1, codec.floats), 3.4e38, np.float32)
-    with pytest.raises(InputError, match=f"too large for {dtype}"):
-        codec.encode(Rows(values, np.zeros((1, codec.choices), np.int64)))
+    choices = np.zeros((2, codec.choices), np.int64)
+    narrow = {"fp16": torch.float16, "bf16": torch.bfloat16}[dtype]
+    values = np.full((2, codec.floats), torch.finfo(narrow).max, np.float32)
+    while torch.from_numpy(values).to(narrow).isfinite().all():
+        last = values[1, 3]
+        assert np.isfinite(codec.decode(codec.encode(Rows(values, choices))).values).all()
+        # A millionth more each time, in steps of fp32 where that is less than one of them.
+        values[1, 3] = max(last * np.float32(1 + 1e-6), np.nextafter(last, np.float32(np.inf)))
+    for sign in (1, -1):
+        with pytest.raises(InputError, match=f"too large for {dtype}") as caught:
+            codec.encode(Rows(sign * values, choices), ["ann", "bob"])
+        assert caught.value.field == "bob"
+    for broken in (np.nan, np.inf, -np.inf):
+        values[1, 3] = broken
+        with pytest.raises(InputError, match="holds NaN or infinity"):
+            codec.encode(Rows(values, choices))
 
 
 @given(size=st.integers(1, 400_000))
