@@ -47,15 +47,13 @@ class BankWriter(BankStore):
             raise ValueError("one row for each user")
         keys = [user_key(user) for user in users]
         if len(set(keys)) != len(keys):
-            twice = next(user for user in users if users.count(user) > 1)
-            raise InputError("is named twice", field=twice[:80], fix="keep one of the two")
+            raise _twice(users)
         now = time.time_ns() // 1_000_000
         with self._writing() as txn:
             found = txn.cursor(db=self.tables["users"]).getmulti(keys)
             known = {bytes(key): Place.unpack(held) for key, held in found}
             if known and not replace:
-                name = next(iter(known)).decode()[:80]
-                raise InputError("is in the bank already", field=name, fix="use --replace")
+                raise _known(next(iter(known)).decode())
             state = self.state(txn)
             before = [known.get(key) for key in keys]
             slots, next_slot = self._slots(txn, before, state.next_slot)
@@ -74,6 +72,18 @@ class BankWriter(BankStore):
                 txn.delete(key, db=self.tables["scores"])
             users_now = state.users + len(keys) - len(known)
             self._set(txn, State(next_slot, users_now, total % MODULUS))
+
+    def refuse_known(self, users: Sequence[str]) -> None:
+        """Raises what `add` would raise for users who are named twice or are there already.
+
+        Raises:
+            InputError: with the first of them.
+        """
+        if len(set(users)) != len(users):
+            raise _twice(users)
+        for user, digest in zip(users, self.digests(users), strict=True):
+            if digest is not None:
+                raise _known(user)
 
     def remove(self, users: Sequence[str]) -> None:
         """Removes users, their scores and their API keys, in one transaction.
@@ -251,6 +261,15 @@ class BankWriter(BankStore):
     def _point_to(self, rows: str) -> None:
         moved = self.manifest.model_copy(update={"rows": rows})
         atomic.write_text(self.path / MANIFEST, dump_manifest(moved))
+
+
+def _known(user: str) -> InputError:
+    return InputError("is in the bank already", field=user[:80], fix="use --replace")
+
+
+def _twice(users: Sequence[str]) -> InputError:
+    twice = next(user for user in users if users.count(user) > 1)
+    return InputError("is named twice", field=twice[:80], fix="keep one of the two")
 
 
 def _unlink(file: Path) -> None:

@@ -179,7 +179,7 @@ def bank_import(
 
     adapterbot bank import users ann=adapters/ann bob=adapters/bob --base ./base
     """
-    from adapterbot.commands import bank_exchange as command
+    from adapterbot.commands import bank_import as command
 
     _print(command.import_(bank, sources, base=base, dtype=dtype, replace=replace), as_json)
 
@@ -205,7 +205,7 @@ def bank_export(
 
     adapterbot bank export users ann --user ann --as peft
     """
-    from adapterbot.commands import bank_exchange as command
+    from adapterbot.commands import bank_export as command
 
     done = command.export(
         bank, out, user or (), form=form, store_shared=store_shared, projection=projection

@@ -1,6 +1,7 @@
 """`adapterbot bank …`: banks made, filled, checked and compacted.
 
-What comes from elsewhere and goes elsewhere (PEFT, Soup, exported files) is `bank_exchange`'s.
+What comes from elsewhere (PEFT, Soup, exported files) is `bank_import`'s, what goes there
+`bank_export`'s.
 """
 
 from __future__ import annotations

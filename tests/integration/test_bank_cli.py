@@ -115,8 +115,17 @@ def test_peft_adapters_come_and_go(bank: Any, base: Path, here: Path) -> None:
     assert (again["users"], again["dtype"]) == (2, "fp16")
     other = peft.VeraConfig(r=9, target_modules=QV, task_type="CAUSAL_LM")
     save_user(base, here / "odd", other, 3)
-    with pytest.raises(InputError, match="other modules, ranks or kind"):
-        bank("import", "users", "odd")
+    # One source that is no good, and nothing of the others is written.
+    for path, sources, problem in (
+        ("users", ["carl=bob", "odd"], "other modules, ranks or kind"),
+        ("users", ["carl=bob", "ann"], "already"),
+        ("users", ["carl=bob", "carl=ann"], "named twice"),
+        ("fresh", ["ann", "odd"], "other modules, ranks or kind"),
+    ):
+        with pytest.raises(InputError, match=problem):
+            bank("import", path, *sources)
+    assert bank("list", "users")[1] == {"users": ["ann", "robert"]}
+    assert not (here / "fresh").exists()
     with pytest.raises(InputError, match="cannot hold"):
         bank("export", "users", "bank.json", "--as", "soup")
     with pytest.raises(InputError, match="one user"):

@@ -1,0 +1,92 @@
+"""`adapterbot bank export`: PEFT directories, Soup's bank.json, files that travel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from adapterbot.commands.bank import Written
+from adapterbot.commands.bank_opened import opened
+from adapterbot.errors import InputError
+
+if TYPE_CHECKING:
+    from adapterbot.bank.codec import Rows
+    from adapterbot.bank.manifest import Manifest
+
+Form = Literal["file", "peft", "lora", "soup"]
+
+
+def export(
+    path: Path,
+    out: Path,
+    users: Sequence[str],
+    *,
+    form: Form = "file",
+    store_shared: bool = False,
+    projection: bool = True,
+) -> Written:
+    """Writes users of a bank in a form that others read.
+
+    Args:
+        path: the bank's directory.
+        out: a file for `file` and `soup`; a directory for `peft` and `lora`.
+        users: whom; all of them where none is named.
+        form: `file` for one safetensors file, `soup` for Soup's bank.json, `peft` for the adapter
+            that PEFT would have saved, `lora` for the LoRA that equals it.
+        store_shared: `file` holds the shared tensors even where a seed gives them.
+        projection: `peft` saves VeRA's A and B too.
+
+    Raises:
+        InputError: there is no such user, or the bank has no such form.
+    """
+    with opened(path) as bank:
+        if form == "soup":
+            return _to_soup(bank, out, users)
+        from adapterbot.bank import peft_write, shared
+        from adapterbot.bank.manifest import Stored
+        from adapterbot.bank.portable import write_portable
+
+        manifest = bank.manifest
+        if form == "file":
+            if manifest.shared.origin == "seed" and not store_shared:
+                count = write_portable(bank, out, users or None)
+                return Written(path=str(out), users=count)
+            tensors = shared.load(path, manifest)
+            kept = Stored(digest=manifest.shared.digest)
+            arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+            count = write_portable(bank, out, users or None, kept=kept, shared=arrays)
+            return Written(path=str(out), users=count)
+        if len(users) != 1:
+            raise InputError("takes one user", field=f"--as {form}", fix="name it with --user")
+        tensors, row = shared.load(path, manifest), bank.gather(users, check=True)
+        if form == "peft":
+            peft_write.write_peft(manifest, tensors, row, out, projection=projection)
+        else:
+            peft_write.write_lora(manifest, tensors, row, out)
+    return Written(path=str(out), users=1)
+
+
+def _to_soup(bank: Any, out: Path, users: Sequence[str]) -> Written:
+    from adapterbot.bank.soup import VectorBank, write_bank
+
+    manifest: Manifest = bank.manifest
+    if manifest.layout.kind != "soup" or manifest.shared.origin != "seed":
+        raise InputError(
+            f"is a {manifest.layout.kind} bank, which Soup's format cannot hold",
+            file=str(bank.path),
+            fix="export it as a file, or a user as PEFT",
+        )
+    names = list(users or bank.users())
+    rows: Rows = bank.gather(names, check=True)
+    write_bank(
+        VectorBank(
+            name=manifest.name,
+            base_model=manifest.base_model,
+            entries=dict(zip(names, rows.values.tolist(), strict=True)),
+            projection_seed=manifest.shared.seed,
+            vector_dim=manifest.floats,
+        ),
+        out,
+    )
+    return Written(path=str(out), users=len(names))

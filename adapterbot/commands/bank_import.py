@@ -1,0 +1,232 @@
+"""`adapterbot bank import`: PEFT directories, Soup's bank.json, exported files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adapterbot.commands.bank import BATCH_BYTES
+from adapterbot.commands.bank_opened import opened, opened_to_write
+from adapterbot.commands.bank_show import BankSummary, summary
+from adapterbot.errors import InputError
+from adapterbot.importing import extras
+
+if TYPE_CHECKING:
+    from adapterbot.bank.codec import Rows
+    from adapterbot.bank.manifest import Dtype, Layout, Manifest, Module
+    from adapterbot.bank.writer import BankWriter
+
+
+@dataclass(frozen=True)
+class _Arrival:
+    """What a source holds: users, a batch at a time, and what they share."""
+
+    shown: str
+    layout: Layout
+    shared: Mapping[str, Any]
+    seed: int | None
+    base: str
+    dtype: Dtype
+    users: Iterable[tuple[Sequence[str], Rows]]
+
+
+def import_(
+    path: Path,
+    sources: Sequence[str],
+    *,
+    base: str | None = None,
+    dtype: Dtype = "fp32",
+    replace: bool = False,
+) -> BankSummary:
+    """Takes users from elsewhere into a bank, which is made if it is not there yet.
+
+    Nothing is written before every source was read and found to fit, unless they hold more than
+    64 MiB of rows; then that many at a time.
+
+    Args:
+        path: the bank's directory.
+        sources: each a PEFT directory (`ann=adapters/ann`, or the directory's name is the user's),
+            Soup's bank.json, or a file that `export` wrote.
+        base: the base model, where a VeRA adapter does not name a directory or a model of the Hub.
+        dtype: of a bank that is made now.
+        replace: whether users that are there already get new rows.
+
+    Raises:
+        InputError: a source is broken, or of another kind than the bank.
+    """
+    with extras("bank,eval", "banks"):
+        import adapterbot.bank.shared
+        import adapterbot.bank.writer  # noqa: F401
+    incoming = _Incoming(path, replace=replace)
+    for source in sources:
+        user, file = _named(source)
+        if file.is_dir():
+            incoming.take(_from_peft(user or file.name, file, base, dtype, incoming.modules))
+        elif file.suffix == ".json":
+            incoming.take(_from_soup(file, dtype))
+        else:
+            incoming.take(_from_file(file))
+    incoming.write()
+    with opened(path) as bank:
+        return summary(bank)
+
+
+class _Incoming:
+    """Users who wait to be written, all of them held against the bank that they go to."""
+
+    def __init__(self, path: Path, *, replace: bool) -> None:
+        self._path = path
+        self._replace = replace
+        self._manifest: Manifest | None = None
+        # What a bank that is yet to be made keeps in a file.
+        self._shared: Mapping[str, Any] | None = None
+        self._waiting: list[tuple[str, Sequence[str], Rows]] = []
+        self._bytes = 0
+        if (path / "manifest.json").exists():
+            with opened(path) as bank:
+                self._manifest = bank.manifest
+
+    @property
+    def modules(self) -> dict[str, Module]:
+        """The modules that the bank adapts, by name; none while there is no bank."""
+        layout = self._manifest.layout if self._manifest else None
+        return {module.name: module for module in getattr(layout, "modules", ())}
+
+    def take(self, arrival: _Arrival) -> None:
+        """Has an arrival's users wait, and writes when they are many."""
+        from adapterbot.bank.codec import Codec
+
+        manifest = self._manifest = self._manifest or self._made_for(arrival)
+        self._check(arrival, manifest)
+        codec = Codec(manifest)
+        for users, rows in arrival.users:
+            codec.check(rows, users)
+            self._waiting.append((arrival.shown, users, rows))
+            self._bytes += len(users) * codec.row_bytes
+            if self._bytes >= BATCH_BYTES:
+                self.write()
+
+    def write(self) -> None:
+        """Adds everybody who waits: a transaction for each source."""
+        with self._bank() as bank:
+            if not self._replace:
+                bank.refuse_known([user for _, users, _ in self._waiting for user in users])
+            for shown, users, rows in self._waiting:
+                bank.add(users, rows, source=shown, replace=self._replace)
+        self._waiting, self._bytes = [], 0
+
+    def _bank(self) -> BankWriter:
+        from adapterbot.bank import shared
+        from adapterbot.bank.writer import create
+
+        if (self._path / "manifest.json").exists():
+            return opened_to_write(self._path)
+        assert self._manifest is not None  # noqa: S101 there is at least one source
+        if self._shared is not None:
+            shared.store(self._path, self._shared)
+        return create(self._path, self._manifest)
+
+    def _made_for(self, arrival: _Arrival) -> Manifest:
+        from adapterbot.bank import shared
+        from adapterbot.bank.manifest import Manifest, Stored
+
+        kept: Any
+        if arrival.seed is None:
+            self._shared, kept = arrival.shared, Stored(digest=shared.digest(arrival.shared))
+        else:
+            kept = shared.generated(arrival.layout, arrival.seed)
+        return Manifest(
+            name=self._path.name,
+            base_model=arrival.base or "unknown",
+            dtype=arrival.dtype,
+            layout=arrival.layout,
+            shared=kept,
+        )
+
+    def _check(self, arrival: _Arrival, manifest: Manifest) -> None:
+        from adapterbot.bank import shared
+
+        if arrival.layout != manifest.layout:
+            problem = "has other modules, ranks or kind than the bank"
+        elif shared.digest(arrival.shared) != manifest.shared.digest:
+            problem = "has other shared tensors than the bank"
+        else:
+            return
+        raise InputError(
+            problem,
+            file=arrival.shown,
+            fix="import adapters that were trained with the same options and projection",
+        )
+
+
+def _named(source: str) -> tuple[str | None, Path]:
+    if not Path(source).exists() and "=" in source:
+        user, _, place = source.partition("=")
+        return user, Path(place)
+    return None, Path(source)
+
+
+def _from_peft(
+    user: str, directory: Path, base: str | None, dtype: Dtype, known: Mapping[str, Module]
+) -> _Arrival:
+    from adapterbot.bank.base import by_name
+    from adapterbot.bank.peft_read import read_checkpoint
+    from adapterbot.weights.peft_dir import read_adapter_dir
+
+    trained_on = base or read_adapter_dir(directory).config.base_model_name_or_path or ""
+
+    def modules(names: Sequence[str]) -> Mapping[str, Module]:
+        return known if set(names) == set(known) else by_name(trained_on, names)
+
+    found = read_checkpoint(directory, modules)
+    return _Arrival(
+        shown=str(directory)[-200:],
+        layout=found.layout,
+        shared=found.shared,
+        seed=found.seed,
+        base=trained_on,
+        dtype=dtype,
+        users=[([user], found.row)],
+    )
+
+
+def _from_soup(file: Path, dtype: Dtype) -> _Arrival:
+    import numpy as np
+
+    from adapterbot.bank import shared
+    from adapterbot.bank.codec import plain
+    from adapterbot.bank.manifest import SoupLayout
+    from adapterbot.bank.soup import read_bank
+
+    found = read_bank(file)
+    layout, seed = SoupLayout(size=found.dimension), found.projection_seed
+    rows = np.array(list(found.entries.values()), np.float32).reshape(-1, layout.size)
+    return _Arrival(
+        shown=file.name,
+        layout=layout,
+        shared=shared.draw(layout, seed),
+        seed=seed,
+        base=found.base_model,
+        dtype=dtype,
+        users=[(list(found.entries), plain(rows))],
+    )
+
+
+def _from_file(file: Path) -> _Arrival:
+    from adapterbot.bank.codec import Codec
+    from adapterbot.bank.portable import read_portable
+    from adapterbot.bank.source import PortableSource
+
+    found = read_portable(file)
+    manifest = found.manifest
+    return _Arrival(
+        shown=file.name,
+        layout=manifest.layout,
+        shared=PortableSource(found).shared(),
+        seed=manifest.shared.seed if manifest.shared.origin == "seed" else None,
+        base=manifest.base_model,
+        dtype=manifest.dtype,
+        users=found.batches(max(1, BATCH_BYTES // Codec(manifest).row_bytes)),
+    )
