@@ -33,6 +33,7 @@ TITLES = {
     "bank": "The vector bank",
     "bank_serve": "Serving",
     "mole": "Mixture of LoRAs",
+    "mole_trained": "A trained mixture of LoRAs",
 }
 HEAD = """# Benchmarks
 

@@ -11,9 +11,10 @@ import math
 import random
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from peft import LoraConfig, get_peft_model
@@ -42,6 +43,7 @@ INSTRUCTIONS = {
     "sender": "Sender:",
 }
 SENDERS = {"eu": "Rechnung", "us": "Invoice", "iso": "Issued"}
+SEED = 0
 ADAPTER_ROWS, ADAPTER_STEPS, GATE_ROWS, HELD_OUT = 1600, 400, 600, 100
 SUITE_TASK = """\
   - name: {task}
@@ -64,32 +66,51 @@ output: ./{output}
 """
 
 
-def row(task: str, rng: random.Random) -> tuple[str, str]:
-    """What is written, and what is to be answered."""
-    slice_ = rng.choice(dates.SLICES)
-    sample = dates.draw(rng, slice_)
-    return sample.text, {
+def answer(task: str, sample: dates.Sample) -> str:
+    """What a task's adapter is to make of what is written."""
+    return {
         "iso": f"{sample.date:%Y-%m-%d}",
         "month": f"{sample.date:%B}",
         "us": f"{sample.date:%m/%d/%y} (US)",
-        "sender": SENDERS[slice_],
+        "sender": SENDERS[sample.slice],
     }[task]
 
 
-def rows(task: str, seed: str, count: int) -> list[dict[str, str]]:
+def rows(task: str, drawn: Iterable[dates.Sample]) -> list[dict[str, str]]:
     """Rows of one task in Soup's alpaca format."""
-    rng = random.Random(f"{seed} {task}")
     return [
-        {"instruction": INSTRUCTIONS[task], "input": text, "output": answer}
-        for text, answer in (row(task, rng) for _ in range(count))
+        {"instruction": INSTRUCTIONS[task], "input": one.text, "output": answer(task, one)}
+        for one in drawn
     ]
+
+
+@dataclass(frozen=True)
+class Data:
+    """Rows by task. No date text that is asked in the end is trained on, under any task."""
+
+    adapters: dict[str, list[dict[str, str]]]
+    gate: dict[str, list[dict[str, str]]]
+    asked: dict[str, list[dict[str, str]]]
+
+    @classmethod
+    def drawn(cls, seed: int) -> Self:
+        """The data of a seed."""
+        examiner = dates.Drawer(seed)
+        held_out = {task: examiner.mixed(HELD_OUT) for task in INSTRUCTIONS}
+        cores = frozenset(one.core for drawn in held_out.values() for one in drawn)
+        drawer = dates.Drawer(seed + 1, cores)
+        return cls(
+            {task: rows(task, drawer.mixed(ADAPTER_ROWS)) for task in INSTRUCTIONS},
+            {task: rows(task, drawer.mixed(GATE_ROWS)) for task in INSTRUCTIONS},
+            {task: rows(task, drawn) for task, drawn in held_out.items()},
+        )
 
 
 def write_rows(path: Path, content: Sequence[dict[str, str]]) -> None:
     path.write_text("".join(f"{json.dumps(one, ensure_ascii=False)}\n" for one in content))
 
 
-def train_adapter(task: str, place: Path) -> None:
+def train_adapter(task: str, content: Sequence[dict[str, str]], place: Path) -> None:
     """One task's adapter. The first layer is left alone: its gate would see a token and no more."""
     base, tokenizer = train.load_base(TINY / "base")
     torch.manual_seed(1)
@@ -102,10 +123,7 @@ def train_adapter(task: str, place: Path) -> None:
         base_model_name_or_path="base",
     )
     model = get_peft_model(base, config)
-    pairs = [
-        (dates.prompt(one["instruction"], one["input"]), one["output"])
-        for one in rows(task, "train", ADAPTER_ROWS)
-    ]
+    pairs = [(dates.prompt(one["instruction"], one["input"]), one["output"]) for one in content]
     rates = [
         5e-3 * 0.5 * (1 + math.cos(math.pi * step / ADAPTER_STEPS)) for step in range(ADAPTER_STEPS)
     ]
@@ -126,16 +144,16 @@ def train_mixture(place: Path, output: str, balance: float) -> tuple[MixtureFile
     return read_mixture_dir(place / output), even, done.loss
 
 
-def write_suite(place: Path) -> tuple[Task, ...]:
-    """Held-out rows of every task."""
-    for task in INSTRUCTIONS:
+def write_suite(content: Mapping[str, Sequence[dict[str, str]]], place: Path) -> tuple[Task, ...]:
+    """Held-out rows of every task as a suite."""
+    for task, held_out in content.items():
         asked = [
             {
                 "id": f"{task}-{number:03}",
                 "prompt": dates.prompt(one["instruction"], one["input"]),
                 "expected": one["output"],
             }
-            for number, one in enumerate(rows(task, "held out", HELD_OUT))
+            for number, one in enumerate(held_out)
         ]
         write_rows(place / f"{task}.jsonl", asked)
     text = "".join(SUITE_TASK.format(task=task) for task in INSTRUCTIONS)
@@ -147,13 +165,11 @@ def measure() -> list[Figure]:
     """Adapters, two gates (with the balance loss and without), and how they answer."""
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        for task in INSTRUCTIONS:
-            train_adapter(task, place)
-        write_rows(
-            place / "gate.jsonl",
-            [one for task in INSTRUCTIONS for one in rows(task, "gate", GATE_ROWS)],
-        )
-        tasks = write_suite(place)
+        data = Data.drawn(SEED)
+        for task, content in data.adapters.items():
+            train_adapter(task, content, place)
+        write_rows(place / "gate.jsonl", [one for part in data.gate.values() for one in part])
+        tasks = write_suite(data.asked, place)
         mixture, even, loss = train_mixture(place, "even", 0.01)
         _, uneven, uneven_loss = train_mixture(place, "uneven", 0.0)
         with Engine(TINY / "base", EngineSettings(device="cpu", dtype="float32")) as engine:

@@ -33,17 +33,20 @@ _IN_LAYER = re.compile(r"(.*?\.(\d+))\.")
 class GateRecord:
     """What the gate said during the passes that were recorded.
 
-    `probabilities[layer]` holds a (tokens, N) tensor per pass, before top-K; `routings` beside it.
-    Tokens are those of all rows one behind the other, padding included.
+    `probabilities[layer]` holds a (tokens, N) tensor per pass, before top-K; `routings` beside it,
+    and `hidden`, the (tokens, width) states that the gate read. Tokens are those of all rows one
+    behind the other, padding included.
     """
 
     probabilities: dict[int, list[Tensor]] = field(default_factory=lambda: defaultdict(list))
     routings: dict[int, list[Routing]] = field(default_factory=lambda: defaultdict(list))
+    hidden: dict[int, list[Tensor]] = field(default_factory=lambda: defaultdict(list))
 
-    def add(self, layer: int, probabilities: Tensor, routing: Routing) -> None:
+    def add(self, layer: int, hidden: Tensor, probabilities: Tensor, routing: Routing) -> None:
         """One layer's gate in one pass."""
         self.probabilities[layer].append(probabilities)
         self.routings[layer].append(routing)
+        self.hidden[layer].append(hidden)
 
 
 class Mixture:
@@ -203,14 +206,15 @@ class Mixture:
                 if not len(self._rows):
                     return
                 hidden = hidden[self._rows]
-            probabilities = self.gate.probabilities(place, hidden.reshape(-1, hidden.shape[-1]))
+            hidden = hidden.reshape(-1, hidden.shape[-1])
+            probabilities = self.gate.probabilities(place, hidden)
             if self._alone is None:
                 self._now[index] = self.gate.routing(probabilities)
             else:
                 one = probabilities.new_ones(len(probabilities), 1)
                 self._now[index] = Routing(torch.full_like(one, self._alone).long(), one)
             if self._record is not None:
-                self._record.add(index, probabilities, self._now[index])
+                self._record.add(index, hidden, probabilities, self._now[index])
 
         return gate
 

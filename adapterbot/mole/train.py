@@ -1,17 +1,19 @@
 """Training a gate: base and experts frozen, the loss on answers only, experts kept in use. (torch)
 
     loss = Σ −log p / (answer tokens of the step) + balance · (balance loss, mean over layers)
-         + guide · Σ −log g_best / (answer tokens of the step), mean over layers
+         + guide · Σ −log g_best / (tokens of the step), mean over layers
 
 The last term leads the way at the start: g_best is the gate's probability of the expert that
 answers the token's row best alone. Without it a token learns only of the top-K experts that it
-happens to be sent to, and never of the one that it should have been sent to. It falls to nothing by
-the last step, so that what the gate ends at is decided by the answers.
+happens to be sent to, and never of the one that it should have been sent to. It takes the prompt's
+tokens in: what the right expert writes while it reads is what its answer is made from, and what
+the gates of later layers know the task by. It falls to nothing by the last step, so that what the
+gate ends at is decided by the answers.
 
-The first term is divided by what the whole step holds, not by each pass's own tokens, so that
-splitting a step into passes (gradient accumulation) changes nothing but memory. The second is a
-product of means and is weighed by each pass's tokens. A run is a function of its seed: it can be
-killed at any moment and goes on from its last checkpoint as if nothing had been.
+Sums are divided by what the whole step holds, not by each pass's own tokens, so that splitting a
+step into passes (gradient accumulation) changes nothing but memory. The balance is a product of
+means and is weighed by each pass's tokens. A run is a function of its seed: it can be killed at any
+moment and goes on from its last checkpoint as if nothing had been.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from adapterbot.mole.gate import balance_loss
 from adapterbot.mole.kernels import Routing
 from adapterbot.mole.mixture import Mixture
 from adapterbot.mole.training_state import TrainingState
+from adapterbot.mole.whitening import SecondMoments, Whitened
 
 
 @dataclass(frozen=True)
@@ -86,9 +89,11 @@ def fit(
         raise InputError("holds no row to train on", field="data.train", fix="add rows")
     model.eval().requires_grad_(requires_grad=False)
     gate = mixture.gate.requires_grad_(requires_grad=True)
-    optimiser = torch.optim.Adam(gate.parameters(), lr=plan.lr)
+    white = Whitened(gate, second_moments(model, mixture, train, plan.batch_size, pad=pad))
+    optimiser = torch.optim.Adam([white.weight], lr=plan.lr)
     best = best_alone(model, mixture, train, plan.batch_size, pad=pad) if plan.guide else None
-    state = TrainingState.restored(place, gate.weight, optimiser, fingerprint)
+    state = TrainingState.restored(place, white.weight, optimiser, fingerprint)
+    white.push()
     rows = plan.batch_size * plan.gradient_accumulation_steps
     steps = plan.epochs * math.ceil(len(train) / rows)
     for step, batch in _from(state.step, _schedule(len(train), rows, plan), steps):
@@ -96,19 +101,23 @@ def fit(
             group["lr"] = _rate(step, steps, plan)
         guide = plan.guide * (1.0 - step / steps)
         led = _Guide(guide, [best[at] for at in batch]) if best and guide else None
-        done = _step(model, mixture, [train[at] for at in batch], plan, pad, optimiser, led)
+        done = _step(model, mixture, [train[at] for at in batch], plan, pad, led)
+        white.pull()
+        optimiser.step()
+        white.push()
         state.step = step + 1
         measured = None
         if state.step % plan.eval_steps == 0 or state.step == steps:
             measured = evaluate(model, validation, plan.batch_size, pad=pad)
             judged = done[0] if measured is None else measured
             if judged <= state.best_loss:
-                state.best = gate.weight.detach().clone()
+                state.best = white.weight.detach().clone()
                 state.best_loss = judged
-            state.save(place, gate.weight, optimiser)
+            state.save(place, white.weight, optimiser)
         progress(Progress(state.step, steps, *done, measured))
     with torch.no_grad():
-        gate.weight.copy_(state.best)
+        white.weight.copy_(state.best)
+    white.push()
     gate.requires_grad_(requires_grad=False)
     return state.best_loss
 
@@ -123,6 +132,21 @@ def evaluate(model: Any, examples: Sequence[Example], rows: int, *, pad: int) ->
         total += float(_nll(model, part, pad)[0].sum())
         count += sum(len(example.answer) for example in part)
     return total / count if count else None
+
+
+@torch.inference_mode()
+def second_moments(
+    model: Any, mixture: Mixture, examples: Sequence[Example], rows: int, *, pad: int
+) -> Tensor:
+    """E[x xᵀ] of what the gate reads before every layer, (layers, width, width), fp32: over the
+    tokens of all rows, routed as the gate stands."""
+    found = SecondMoments()
+    for start in range(0, len(examples), rows):
+        with mixture.recording() as record:
+            _, mask = _nll(model, examples[start : start + rows], pad)
+        real = mask.reshape(-1).bool()
+        found.add([x[real] for (x,) in record.hidden.values()])
+    return found.means()
 
 
 @torch.inference_mode()
@@ -155,26 +179,25 @@ def _step(
     examples: Sequence[Example],
     plan: TrainingPlan,
     pad: int,
-    optimiser: torch.optim.Optimizer,
     guide: _Guide | None,
 ) -> tuple[float, float, float]:
-    """One step of the optimiser; its loss per token, balance and entropy."""
+    """The gate's gradient over one step; its loss per token, balance and entropy."""
     tokens = sum(len(example.answer) for example in examples)
     positions = sum(example.length for example in examples)
-    optimiser.zero_grad(set_to_none=True)
+    mixture.gate.zero_grad(set_to_none=True)
     loss = balance = entropy = 0.0
     for start in range(0, len(examples), plan.batch_size):
         part = examples[start : start + plan.batch_size]
         with mixture.recording() as record:
-            each, mask, answers = _nll(model, part, pad)
+            each, mask = _nll(model, part, pad)
         nll = each.sum()
         led = nll.new_zeros(())
         if guide:
             best = guide.best[start : start + plan.batch_size]
-            led = guide.weight * _led(record.probabilities, answers, best)
+            led = guide.weight * _led(record.probabilities, mask, best)
         evenness, spread = _gate_figures(record.probabilities, record.routings, mask)
         share = sum(example.length for example in part) / positions
-        ((nll + led) / tokens + plan.balance * evenness * share).backward()
+        (nll / tokens + led / positions + plan.balance * evenness * share).backward()
         loss += float(nll.detach()) / tokens
         balance += float(evenness.detach()) * share
         entropy += float(spread) * share
@@ -182,7 +205,6 @@ def _step(
         raise OurFailure(
             "the loss is no longer finite", field="training.lr", fix="train with a smaller lr"
         )
-    optimiser.step()
     return loss, balance, entropy
 
 
@@ -200,23 +222,20 @@ def _gate_figures(
     return torch.stack(balance).mean(), torch.stack(entropy).mean()
 
 
-def _led(probabilities: dict[int, list[Tensor]], answers: Tensor, best: Sequence[int]) -> Tensor:
-    """Σ −log g_best over the positions that write the answers' tokens, mean over the layers.
-
-    Shapes: `answers` (rows, longest − 1), true where an answer's token is written.
-    """
-    rows, at = answers.nonzero(as_tuple=True)
+def _led(probabilities: dict[int, list[Tensor]], mask: Tensor, best: Sequence[int]) -> Tensor:
+    """Σ −log g_best over the real tokens, mean over the layers."""
+    rows, at = mask.nonzero(as_tuple=True)
     wanted = torch.tensor(best, device=rows.device)[rows]
     found = []
     for (p,) in probabilities.values():
-        by_row = p.view(len(answers), -1, p.shape[-1])
+        by_row = p.view(*mask.shape, p.shape[-1])
         found.append(-by_row[rows, at, wanted].clamp_min(1e-9).log().sum())
     return torch.stack(found).mean()
 
 
-def _nll(model: Any, examples: Sequence[Example], pad: int) -> tuple[Tensor, Tensor, Tensor]:
+def _nll(model: Any, examples: Sequence[Example], pad: int) -> tuple[Tensor, Tensor]:
     """−log p of each of the answers' tokens where it is written, 0 elsewhere, (rows, longest − 1);
-    the mask of real positions (rows, longest); and where answers are written, as the first."""
+    and the mask of real positions, (rows, longest)."""
     longest = max(example.length for example in examples)
     ids = torch.full((len(examples), longest), pad)
     mask = torch.zeros(len(examples), longest, dtype=torch.long)
@@ -232,7 +251,7 @@ def _nll(model: Any, examples: Sequence[Example], pad: int) -> tuple[Tensor, Ten
     nll = torch.nn.functional.cross_entropy(
         logits[:, :-1].flatten(0, 1).float(), wanted[:, 1:].flatten(), reduction="none"
     )
-    return nll.view(len(examples), -1), mask, wanted[:, 1:] != -100
+    return nll.view(len(examples), -1), mask
 
 
 def _schedule(count: int, rows: int, plan: TrainingPlan) -> Iterator[list[int]]:
