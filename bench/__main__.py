@@ -57,9 +57,11 @@ def parts(page: str) -> dict[str, str]:
 def write(name: str, figures: list[Figure]) -> None:
     """Puts one bench's figures into the page, and leaves the others'."""
     found = parts(PAGE.read_text(encoding="utf-8")) if PAGE.exists() else {}
-    found[TITLES[name]] = f"\n{machine()}.\n\n{table(figures)}\n\n"
-    text = "".join(f"## {title}\n{found[title]}" for title in TITLES.values() if title in found)
-    PAGE.write_text(f"{HEAD}\n{text.rstrip()}\n", encoding="utf-8")
+    found[TITLES[name]] = f"\n{machine()}.\n\n{table(figures)}"
+    text = "\n\n".join(
+        f"## {title}\n{found[title].rstrip()}" for title in TITLES.values() if title in found
+    )
+    PAGE.write_text(f"{HEAD}\n{text}\n", encoding="utf-8")
 
 
 def main(arguments: list[str]) -> None:
