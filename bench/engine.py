@@ -1,8 +1,9 @@
 """Two adapters on the same requests: our engine beside lm-eval, which runs once for each.
 
-lm-eval is driven through its own `HFLM` with `peft=`, without task files, data sets or its command
-line: less start-up than a user of it has. It gets the batch size that suits it best, tried here.
-Both get one thread, and CPU seconds are compared: a neighbour on the machine does not change them.
+Whole processes are both sides' commands, `lm_eval run` and `adapterbot eval`, on the same rows. The
+rest drives lm-eval through its own `HFLM` with `peft=`. It gets the batch size that suits it best,
+tried here. Both get one thread, and CPU seconds are compared: a neighbour on the machine does not
+change them.
 The answers are held against each other, so that both did the same work.
 """
 
@@ -30,17 +31,33 @@ ONE_BY_ONE = 16
 MOST_APART = 1e-4
 
 
-def process(arguments: list[Any]) -> tuple[dict[str, Any], float]:
-    """What a process printed last, and the CPU seconds of its whole life."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    environment["TOKENIZERS_PARALLELISM"] = "false"
+def process(arguments: list[Any]) -> dict[str, Any]:
+    """What a process printed last."""
+    done = run(arguments, {})
+    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return found
+
+
+def cpu_seconds(arguments: list[Any], environment: dict[str, str]) -> float:
+    """The CPU seconds of a process's whole life."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False)
+    run(arguments, environment)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def run(arguments: list[Any], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    given = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    done = subprocess.run(
+        arguments,
+        env={**os.environ, **given, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if done.returncode:
         raise SystemExit(done.stderr)
-    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return json.loads(done.stdout.strip().splitlines()[-1]), seconds
+    return done
 
 
 class Sides:
@@ -50,13 +67,13 @@ class Sides:
         self.work = work
         self._python = python
 
-    def theirs(self, adapter: Path, **options: Any) -> tuple[dict[str, Any], float]:
+    def theirs(self, adapter: Path, **options: Any) -> dict[str, Any]:
         script = Path(__file__).parent / "peer_scripts" / "lm_eval_side.py"
         asked = {"base": str(self.work.base), "adapter": str(adapter), **options}
         asked["folder"] = str(self.work.folder)
         return process([self._python, script, json.dumps(asked)])
 
-    def ours(self) -> tuple[dict[str, Any], float]:
+    def ours(self) -> dict[str, Any]:
         asked = {
             "base": str(self.work.base),
             "adapters": [str(adapter) for adapter in self.work.adapters],
@@ -64,33 +81,41 @@ class Sides:
         }
         return process([sys.executable, "-m", "bench.our_side", json.dumps(asked)])
 
-    def command(self) -> float:
+    def our_command(self) -> float:
         """CPU seconds of `adapterbot eval` on both adapters, with nothing cached."""
         with tempfile.TemporaryDirectory() as folder:
-            before = resource.getrusage(resource.RUSAGE_CHILDREN)
-            subprocess.run(
+            return cpu_seconds(
                 [
                     peers.runner(),
                     *("-m", "adapterbot", "eval", *map(str, self.work.adapters)),
                     *("--base", str(self.work.base), "--device", "cpu"),
                     *("--suite", str(self.work.folder / "suite.yaml"), "--out", folder),
                 ],
-                env={
-                    **os.environ,
-                    "OMP_NUM_THREADS": "1",
-                    "ADAPTERBOT_CACHE": folder,
-                    "PYTHONPATH": str(peers.ROOT),
-                },
-                check=True,
-                capture_output=True,
+                {"ADAPTERBOT_CACHE": folder, "PYTHONPATH": str(peers.ROOT)},
             )
-            after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    def their_command(self, batch: int) -> float:
+        """CPU seconds of `lm_eval run` for one adapter after the other."""
+        spent = 0.0
+        for adapter in self.work.adapters:
+            model = f"pretrained={self.work.base},peft={adapter},dtype=float32"
+            with tempfile.TemporaryDirectory() as folder:
+                spent += cpu_seconds(
+                    [
+                        self._python,
+                        *("-m", "lm_eval", "run", "--model", "hf", "--model_args", model),
+                        *("--device", "cpu", "--batch_size", str(batch)),
+                        *("--include_path", str(self.work.folder / "lm_eval")),
+                        *("--tasks", "choose,write", "--output_path", folder, "--log_samples"),
+                    ],
+                    {"HF_HOME": folder},
+                )
+        return spent
 
 
 def best_sizes(sides: Sides) -> dict[str, int]:
     """The batch size at which lm-eval is fastest, for either kind of request."""
-    found, _ = sides.theirs(sides.work.adapters[0], weigh=SIZES, write=SIZES)
+    found = sides.theirs(sides.work.adapters[0], weigh=SIZES, write=SIZES)
     return {
         kind: int(min(found[kind]["seconds"], key=found[kind]["seconds"].get))
         for kind in ("weigh", "write")
@@ -123,16 +148,15 @@ def on(work: Workload, python: Path) -> list[Figure]:
     inside: dict[str, list[tuple[float, float]]] = {"choose": [], "write": []}
     apart = 0.0
     for _ in range(ROUNDS):
-        mine, _ = sides.ours()
-        command = sides.command()
+        mine = sides.ours()
         theirs = [sides.theirs(adapter, **batches) for adapter in work.adapters]
-        whole.append((command, sum(seconds for _, seconds in theirs)))
+        whole.append((sides.our_command(), sides.their_command(sizes["weigh"])))
         for task, kind in (("choose", "weigh"), ("write", "write")):
-            spent = sum(sum(found[kind]["seconds"].values()) for found, _ in theirs)
+            spent = sum(sum(found[kind]["seconds"].values()) for found in theirs)
             inside[task].append((mine["seconds"][task], spent))
-        apart = max(apart, agreement(mine, [found for found, _ in theirs]))
+        apart = max(apart, agreement(mine, theirs))
     alone = [
-        sides.theirs(adapter, weigh=[], write=[1], first=ONE_BY_ONE)[0] for adapter in work.adapters
+        sides.theirs(adapter, weigh=[], write=[1], first=ONE_BY_ONE) for adapter in work.adapters
     ]
     one = sum(found["write"]["seconds"]["1"] for found in alone) * work.prompts / ONE_BY_ONE
     write = median(mine for mine, _ in inside["write"])
@@ -149,7 +173,13 @@ def on(work: Workload, python: Path) -> list[Figure]:
 
     asked = f"{4 * work.questions} likelihoods and {work.prompts} texts"
     return [
-        figure("whole processes", f"{asked}, scores within {apart:.0e}", whole, "asked ≥ 3 ×"),
+        figure(
+            "whole processes",
+            f"`adapterbot eval`, and `lm_eval run` twice at batch {sizes['weigh']}; {asked}, "
+            f"scores within {apart:.0e}",
+            whole,
+            "asked ≥ 3 ×",
+        ),
         figure(
             "multiple choice without start-up",
             f"{work.questions} questions of 4 options, its best batch {sizes['weigh']}",

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from tests.example import EXAMPLE
 
 WORDS = ("invoice", "date", "from", "the", "12/03/2021", "of", "order", "paid", "May", "to", "is")
@@ -16,7 +18,8 @@ WORDS = ("invoice", "date", "from", "the", "12/03/2021", "of", "order", "paid", 
 
 @dataclass(frozen=True)
 class Workload:
-    """A folder with `suite.yaml` (tasks `choose` and `write`) and the same as `requests.json`."""
+    """A folder with `suite.yaml` (tasks `choose` and `write`), and for lm-eval the same as tasks in
+    `lm_eval/` and as `requests.json`."""
 
     name: str
     folder: Path
@@ -48,9 +51,34 @@ def lay_out(
         f" generation: {generation}}}\n",
         encoding="utf-8",
     )
+    for_lm_eval(folder, limit=limit, stop=stop)
     weigh = [(q["prompt"], choice) for q in questions for choice in q["choices"]]
     asked = {"weigh": weigh, "write": prompts, "limit": limit, "stop": stop}
     (folder / "requests.json").write_text(json.dumps(asked), encoding="utf-8")
+
+
+def for_lm_eval(folder: Path, *, limit: int, stop: list[str]) -> None:
+    """The suite as a user of lm-eval writes it: a directory of tasks, `--include_path`."""
+    home = folder / "lm_eval"
+    home.mkdir(exist_ok=True)
+    choose = {"output_type": "multiple_choice", "doc_to_choice": "{{choices}}"}
+    write = {
+        "output_type": "generate_until",
+        "generation_kwargs": {"until": stop, "max_gen_toks": limit, "do_sample": False},
+        "metric_list": [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}],
+    }
+    for name, own in (("choose", choose), ("write", write)):
+        task = {
+            "task": name,
+            "dataset_path": "json",
+            "dataset_kwargs": {"data_files": {"test": str(folder / f"{name}.jsonl")}},
+            "test_split": "test",
+            "doc_to_text": "{{prompt}}",
+            "doc_to_target": "{{expected}}",
+            "target_delimiter": "",
+            **own,
+        }
+        (home / f"{name}.yaml").write_text(yaml.safe_dump(task), encoding="utf-8")
 
 
 def example(folder: Path) -> Workload:

@@ -44,6 +44,33 @@ metric_list:
   - {{metric: acc, aggregation: mean, higher_is_better: true}}
   - {{metric: acc_norm, aggregation: mean, higher_is_better: true}}
 """
+# lambada's kind, and wikitext's.
+WEIGH = f"""
+task: dates_weighed
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {HOME}/dates.jsonl}}}}
+test_split: test
+output_type: loglikelihood
+doc_to_text: "ISO date:\\n{{{{said}}}}\\n"
+doc_to_target: "{{{{iso[1:]}}}}"
+target_delimiter: ""
+metric_list:
+  - {{metric: perplexity, aggregation: perplexity, higher_is_better: false}}
+  - {{metric: acc, aggregation: mean, higher_is_better: true}}
+"""
+TEXTS = f"""
+task: texts
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {HOME}/texts.jsonl}}}}
+test_split: test
+output_type: loglikelihood_rolling
+doc_to_text: ""
+doc_to_target: "{{{{page}}}}"
+metric_list:
+  - {{metric: word_perplexity}}
+  - {{metric: byte_perplexity}}
+  - {{metric: bits_per_byte}}
+"""
 DISTANCE = """
 include: write.yaml
 task: dates_distance
@@ -52,12 +79,23 @@ filter_list: [{name: none, filter: [{function: take_first}]}]
 metric_list:
   - {metric: wrong_characters, aggregation: mean, higher_is_better: false}
 """
+OWN = """
+include: choose.yaml
+task: dates_own
+process_results: !function code.own
+filter_list: [{name: none, filter: [{function: take_first}]}]
+metric_list:
+  - {metric: own, aggregation: mean, higher_is_better: true}
+"""
 CODE = """
 def process_docs(docs):
     return docs.filter(lambda doc: doc["said"])
 
 def choices(doc):
     return doc["options"]
+
+def own(doc, results):
+    return {"own": sum(value + 100 * greedy for value, greedy in results)}
 
 def distance(doc, results):
     wrong = sum(a != b for a, b in zip(doc["iso"][1:].ljust(14), results[0].ljust(14)))
@@ -74,8 +112,14 @@ def write(repository: Path, count: int = 12, **more: str) -> Path:
     for name, content in (("dates", rows[2:]), ("shots", rows[:2])):
         lines = "".join(json.dumps(row) + "\n" for row in content)
         (home / f"{name}.jsonl").write_text(lines, encoding="utf-8")
+    # Some longer than the example's model reads at once.
+    pages = [" ".join(str(row["said"]) for row in rows[:size]) for size in (1, 3, len(rows))]
+    texts = "".join(json.dumps({"page": page}) + "\n" for page in pages)
+    (home / "texts.jsonl").write_text(texts, encoding="utf-8")
     (home / "code.py").write_text(CODE, encoding="utf-8")
-    for name, text in {"write": WRITE, "choose": CHOOSE, "distance": DISTANCE, **more}.items():
+    own = {"write": WRITE, "choose": CHOOSE, "distance": DISTANCE, "weigh": WEIGH, "texts": TEXTS}
+    own["own"] = OWN
+    for name, text in {**own, **more}.items():
         (home / f"{name}.yaml").write_text(text, encoding="utf-8")
     return home
 

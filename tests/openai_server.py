@@ -68,6 +68,7 @@ class OpenAIServer:
         self.tokenizer = transformers.AutoTokenizer.from_pretrained(base)
         self.key = key
         self.echo = echo
+        self.best = True  # whether the likeliest tokens are listed too
         self.faults: deque[Fault] = deque()
         self.seen: list[tuple[str, Any, dict[str, str]]] = []
         self.lacks: set[str] = set()
@@ -136,7 +137,10 @@ class OpenAIServer:
                 choice = {"text": self._write(ids, body)}
                 if body.get("echo") and self.echo:
                     choice["text"] = body["prompt"] + choice["text"]
-                    choice["logprobs"] = {"token_logprobs": [*self._weigh(ids, body), -0.5]}
+                    values, best = self._weigh(ids, body)
+                    choice["logprobs"] = {"token_logprobs": [*values, -0.5]}
+                    if self.best:
+                        choice["logprobs"]["top_logprobs"] = [*best, {"!": -0.5}]
         return 200, {"choices": [choice], "usage": {"prompt_tokens": len(ids)}}
 
     def _selected(self, name: str) -> Any:
@@ -158,10 +162,15 @@ class OpenAIServer:
         return text
 
     @torch.inference_mode()
-    def _weigh(self, ids: list[int], body: Any) -> list[float | None]:
+    def _weigh(self, ids: list[int], body: Any) -> tuple[list[Any], list[Any]]:
+        """Log P of every token, and the likeliest of its place beside it, as vLLM lists both."""
         with self._selected(body["model"]):
             logs = self.model(torch.tensor([ids])).logits[0].log_softmax(-1)
-        return [None, *(float(logs[i, token]) for i, token in enumerate(ids[1:]))]
+        own = [float(logs[i, token]) for i, token in enumerate(ids[1:])]
+        best = [{str(int(row.argmax())): float(row.max())} for row in logs[:-1]]
+        for token, value, named in zip(ids[1:], own, best, strict=True):
+            named[str(token)] = value
+        return [None, *own], [None, *best]
 
 
 class _Handler(BaseHTTPRequestHandler):

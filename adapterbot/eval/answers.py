@@ -56,6 +56,7 @@ class Request(StrEnum):
     GENERATE = "generate"  # the text that follows the prompt
     CHOICES = "choices"  # log P(choice | prompt), for each of `choices`
     LIKELIHOOD = "likelihood"  # log P(expected | prompt); the prompt is "" for whole texts
+    ROLLING = "rolling"  # log P(expected), a whole text, in windows as lm-eval reads it
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,11 @@ class Answer:
 
     `loglikelihoods` are natural logarithms summed over tokens. With `token_counts` and
     `byte_counts` (UTF-8) they have one entry per choice for `Request.CHOICES`, one entry for
-    `Request.LIKELIHOOD`, none for generated text. `seconds` is the sample's share of its batch's
-    wall time, by the positions that it took of it: a comparison between adapters, which are asked
-    in the same batches, and not what one user would have waited. None when it was not measured.
+    `Request.LIKELIHOOD` and `ROLLING`, none for generated text. `greedy` tells for each whether the
+    model would have written it; it is empty where nobody knows. `seconds` is the sample's share of
+    its batch's wall time, by the positions that it took of it: a comparison between adapters, which
+    are asked in the same batches, and not what one user would have waited. None when it was not
+    measured.
     """
 
     text: str = ""
@@ -74,6 +77,7 @@ class Answer:
     loglikelihoods: tuple[float, ...] = ()
     token_counts: tuple[int, ...] = ()
     byte_counts: tuple[int, ...] = ()
+    greedy: tuple[bool, ...] = ()
     seconds: float | None = field(default=None, compare=False)
 
 

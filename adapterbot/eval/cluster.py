@@ -28,7 +28,7 @@ from adapterbot.eval.base_model import load_base
 from adapterbot.eval.batches import Batcher, no_family, one_pass, ordered
 from adapterbot.eval.engine import LocalModel
 from adapterbot.eval.generation import GenerationRequest
-from adapterbot.eval.loglikelihood import LikelihoodRequest
+from adapterbot.eval.loglikelihood import Likelihood, LikelihoodRequest
 from adapterbot.eval.passes import Limits
 from adapterbot.eval.pool import Loaded, Pool, SentAdapter, crew, join
 from adapterbot.eval.prompts import Prompts
@@ -111,8 +111,8 @@ class _RemotePasses:
         found: list[tuple[Ids, bool]] = self._pool.compute("check", self.adapter, requests)
         return found
 
-    def loglikelihoods(self, requests: Sequence[LikelihoodRequest]) -> list[tuple[float, ...]]:
-        found: list[tuple[float, ...]] = self._pool.compute(
+    def loglikelihoods(self, requests: Sequence[LikelihoodRequest]) -> list[tuple[Likelihood, ...]]:
+        found: list[tuple[Likelihood, ...]] = self._pool.compute(
             "loglikelihoods", self.adapter, requests
         )
         return found

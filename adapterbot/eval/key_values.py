@@ -112,7 +112,8 @@ class _RoomyLayer(DynamicLayer):
         """A layer of its own with more room, and in it these rows of this one."""
         other = _RoomyLayer(room)
         rows = rows.to(self.keys.device)
-        other.update(self.keys[rows], self.values[rows])
+        # index_select copies whole rows, where indexing gathers their numbers one by one.
+        other.update(self.keys.index_select(0, rows), self.values.index_select(0, rows))
         return other
 
     def of(self, rows: Tensor) -> _RoomyLayer:
@@ -120,7 +121,8 @@ class _RoomyLayer(DynamicLayer):
         other = _RoomyLayer(self._room)
         other.lazy_initialization(self.keys, self.values)
         rows = rows.to(self.keys.device)
-        other._keys, other._values = self._keys[rows], self._values[rows]
+        other._keys = self._keys.index_select(0, rows)
+        other._values = self._values.index_select(0, rows)
         other._length = self._length
         other.keys = other._keys[:, :, : self._length]
         other.values = other._values[:, :, : self._length]
@@ -138,13 +140,14 @@ class _RoomyLayer(DynamicLayer):
         """Writes another layer's rows into these rows of this one, ending where it ends."""
         rows = rows.to(self.keys.device)
         start = self._length - other.keys.shape[-2]
-        self.keys[rows, :, start:] = other.keys
-        self.values[rows, :, start:] = other.values
+        self.keys[:, :, start:].index_copy_(0, rows, other.keys)
+        self.values[:, :, start:].index_copy_(0, rows, other.values)
 
     def batch_select_indices(self, indices: Tensor) -> None:
         """Keeps only these rows."""
         indices = indices.to(self._keys.device)
-        self._keys, self._values = self._keys[indices], self._values[indices]
+        self._keys = self._keys.index_select(0, indices)
+        self._values = self._values.index_select(0, indices)
         self.keys = self._keys[:, :, : self._length]
         self.values = self._values[:, :, : self._length]
 

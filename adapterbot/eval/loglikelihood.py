@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -49,10 +50,18 @@ class LikelihoodRequest:
         return first[:shortest]
 
 
+class Likelihood(NamedTuple):
+    """Of a continuation: Σ_t log P(continuation_t | context, continuation_<t), natural logarithm,
+    and whether each of its tokens is the likeliest there."""
+
+    value: float
+    greedy: bool
+
+
 def loglikelihoods(
     base: BaseModel, forward: Forward, reader: Reader, requests: Sequence[LikelihoodRequest]
-) -> list[tuple[float, ...]]:
-    """Σ_t log P(continuation_t | context, continuation_<t), natural logarithm.
+) -> list[tuple[Likelihood, ...]]:
+    """How likely every continuation is.
 
     Where a context has several continuations it is read once, with what all of them begin with,
     and they go on from its keys and values (2.5 × faster than reading it for each). The head runs
@@ -67,7 +76,7 @@ def loglikelihoods(
 
 def _in_one_pass(
     forward: Forward, reader: Reader, requests: Sequence[LikelihoodRequest]
-) -> list[tuple[float, ...]]:
+) -> list[tuple[Likelihood, ...]]:
     continuations = [c for request in requests for c in request.continuations]
     rows = [(r.context + c)[:-1] for r in requests for c in r.continuations]
     stems = [r.stem for r in requests for _ in r.continuations]
@@ -80,7 +89,7 @@ def _in_one_pass(
 
 def _behind_shared_contexts(
     base: BaseModel, forward: Forward, reader: Reader, requests: Sequence[LikelihoodRequest]
-) -> list[tuple[float, ...]]:
+) -> list[tuple[Likelihood, ...]]:
     owners = [i for i, request in enumerate(requests) for _ in request.continuations]
     begun = [request.common for request in requests]
     continuations = [c for request in requests for c in request.continuations]
@@ -118,19 +127,23 @@ def _behind_shared_contexts(
 
 def _by_request(
     requests: Sequence[LikelihoodRequest], parts: Iterable[Tensor]
-) -> list[tuple[float, ...]]:
-    """The sum over each continuation's tokens, put together by request."""
-    sums = iter([float(part.sum()) for part in parts])
-    return [tuple(next(sums) for _ in request.continuations) for request in requests]
+) -> list[tuple[Likelihood, ...]]:
+    """What each continuation's tokens come to, put together by request."""
+    found = iter([Likelihood(float(p[:, 0].sum()), bool(p[:, 1].all())) for p in parts])
+    return [tuple(next(found) for _ in request.continuations) for request in requests]
 
 
 def _token_loglikelihoods(forward: Forward, hidden: Tensor, tokens: Sequence[int]) -> Tensor:
-    """The log P(token) at each position: (n, width), n tokens → (n,) in fp64 on the CPU."""
+    """Of the token at each position, log P and whether it is the likeliest (1 or 0).
+
+    Shapes: (n, width), n tokens → (n, 2) in fp64, on the CPU.
+    """
     targets = torch.tensor(tokens, device=hidden.device, dtype=torch.long)
-    parts = [torch.empty(0, device=hidden.device)]
+    parts = [torch.empty(0, 2, device=hidden.device)]
     done = 0
     for logits in forward.logits(hidden):
-        target = targets[done : done + len(logits), None]
+        target = targets[done : done + len(logits)]
         done += len(logits)
-        parts.append(logits.gather(-1, target)[:, 0] - logits.logsumexp(-1))
+        value = logits.gather(-1, target[:, None])[:, 0] - logits.logsumexp(-1)
+        parts.append(torch.stack([value, (logits.argmax(-1) == target).to(value)], -1))
     return torch.cat(parts).double().cpu()

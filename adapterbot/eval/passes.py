@@ -14,7 +14,7 @@ from typing import Protocol
 from adapterbot.eval.base_model import BaseModel
 from adapterbot.eval.forward import Forward
 from adapterbot.eval.generation import GenerationRequest, Generator
-from adapterbot.eval.loglikelihood import LikelihoodRequest, loglikelihoods
+from adapterbot.eval.loglikelihood import Likelihood, LikelihoodRequest, loglikelihoods
 from adapterbot.eval.questions import Ids
 from adapterbot.eval.reading import Reader
 
@@ -47,7 +47,7 @@ class Passes(Protocol):
     def check(self, requests: Sequence[GenerationRequest]) -> list[tuple[Ids, bool]]:
         """As `Generator.check`."""
 
-    def loglikelihoods(self, requests: Sequence[LikelihoodRequest]) -> list[tuple[float, ...]]:
+    def loglikelihoods(self, requests: Sequence[LikelihoodRequest]) -> list[tuple[Likelihood, ...]]:
         """As `loglikelihood.loglikelihoods`."""
 
     def forget(self) -> None:
@@ -91,7 +91,7 @@ class LocalPasses:
     def check(self, requests: Sequence[GenerationRequest]) -> list[tuple[Ids, bool]]:
         return self._generator.check(requests)
 
-    def loglikelihoods(self, requests: Sequence[LikelihoodRequest]) -> list[tuple[float, ...]]:
+    def loglikelihoods(self, requests: Sequence[LikelihoodRequest]) -> list[tuple[Likelihood, ...]]:
         return loglikelihoods(self._base, self._forward, self._reader, requests)
 
     def forget(self) -> None:

@@ -59,10 +59,10 @@ class Prompts:
         ids = self._ids([text for text, _ in texts])
         return [prefix + own for (_, prefix), own in zip(texts, ids, strict=True)]
 
-    def context_and_continuations(
-        self, sample: Sample, continuations: Sequence[str]
-    ) -> tuple[Ids, tuple[Ids, ...]]:
-        """What the model reads, and the continuations whose likelihood is asked.
+    def contexts_and_continuations(
+        self, asked: Sequence[tuple[Sample, Sequence[str]]]
+    ) -> list[tuple[Ids, tuple[Ids, ...]]]:
+        """For each sample what the model reads, and the continuations whose likelihood is asked.
 
         A continuation gets the tokens that it has in running text, behind the context; spaces at
         the context's end go with it, as lm-eval does (`TemplateLM._encode_pair`). With an empty
@@ -71,21 +71,56 @@ class Prompts:
         Raises:
             InputError: as `prompts`.
         """
-        text, prefix = self._context(sample)
-        bare = text.rstrip()
-        spaces = text[len(bare) :]
-        context, *whole = self._ids(
-            [bare, *(text + continuation for continuation in continuations)]
+        self.render([sample for sample, _ in asked])
+        contexts = [self._context(sample) for sample, _ in asked]
+        ids = iter(
+            self._ids(
+                [
+                    part
+                    for (text, _), (_, continuations) in zip(contexts, asked, strict=True)
+                    for part in (text.rstrip(), *(text + rest for rest in continuations))
+                ]
+            )
         )
+        return [
+            self._parted(text, prefix, continuations, next(ids), [next(ids) for _ in continuations])
+            for (text, prefix), (_, continuations) in zip(contexts, asked, strict=True)
+        ]
+
+    def _parted(
+        self, text: str, prefix: Ids, continuations: Sequence[str], bare: Ids, whole: Sequence[Ids]
+    ) -> tuple[Ids, tuple[Ids, ...]]:
+        """Where each of the continuations starts in `whole`, the tokens of both together."""
+        spaces = text[len(text.rstrip()) :]
         # A continuation that melts into the context's last token is kept apart from it.
-        asked = tuple(
-            ids[len(context) :] or self._ids([spaces + continuation])[0]
+        own = tuple(
+            ids[len(bare) :] or self._ids([spaces + continuation])[0]
             for ids, continuation in zip(whole, continuations, strict=True)
         )
-        if not (prefix or context):
+        if not (prefix or bare):
             end = self._tokenizer.eos_token_id
             prefix = (end,) if end is not None else ()
-        return prefix + context, asked
+        return prefix + bare, own
+
+    def whole(self, text: str) -> tuple[int, Ids]:
+        """The token that goes before a whole text, and the text's own, as lm-eval has them: what
+        the tokenizer puts before a text by itself is one more of them.
+
+        Raises:
+            InputError: the tokenizer has neither a first nor a last token.
+        """
+        first = self._tokenizer.bos_token_id
+        if first is None:
+            first = self._tokenizer.eos_token_id
+        if first is None:
+            raise InputError(
+                "has neither `bos_token` nor `eos_token`, and whole texts need one before them",
+                file=self._name,
+                fix="name one in the base's tokenizer_config.json",
+            )
+        bare = text.startswith(self._tokenizer.decode([first]))
+        ids = self._tokenizer(text, add_special_tokens=not bare)["input_ids"]
+        return int(first), tuple(ids)
 
     def answer(self, text: str) -> Ids:
         """An answer as this tokenizer would write it."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -17,14 +18,16 @@ from adapterbot.eval.answers import Answer, Request, cut_at_stop
 from adapterbot.eval.batches import Batcher, one_pass
 from adapterbot.eval.drafts import Worth
 from adapterbot.eval.generation import GenerationRequest
-from adapterbot.eval.loglikelihood import LikelihoodRequest
+from adapterbot.eval.loglikelihood import Likelihood, LikelihoodRequest
 from adapterbot.eval.passes import Passes
 from adapterbot.eval.prompts import Prompts
 from adapterbot.eval.questions import Ids, Question, Unanswered, noise_key
+from adapterbot.eval.rolling import LENGTH, windows
 from adapterbot.eval.sampling import Choice
 from adapterbot.eval.scorers import scorer_class
 from adapterbot.eval.stems import stem_lengths
 
+_Weighed = tuple[Likelihood, ...]
 _Request = TypeVar("_Request", GenerationRequest, LikelihoodRequest)
 _Result = TypeVar("_Result")
 
@@ -59,12 +62,14 @@ class Respondent:
         """
         generate: dict[int, Question] = {}
         likelihood: dict[int, Question] = {}
+        rolling: dict[int, Question] = {}
+        kinds = {Request.GENERATE: generate, Request.ROLLING: rolling}
         for index, question in enumerate(questions):
-            kind = generate if question.task.request is Request.GENERATE else likelihood
-            kind[index] = question
+            kinds.get(question.task.request, likelihood)[index] = question
         try:
             yield from self._generated(generate)
             yield from self._weighed(likelihood)
+            yield from self._rolled(rolling)
         finally:
             self.passes.forget()
 
@@ -133,13 +138,12 @@ class Respondent:
     def _weighed(
         self, questions: Mapping[int, Question]
     ) -> Iterator[tuple[int, Answer | Unanswered]]:
-        self.prompts.render([question.sample for question in questions.values()])
+        asked = self.prompts.contexts_and_continuations(
+            [(question.sample, _continuations(question)) for question in questions.values()]
+        )
         requests: dict[int, LikelihoodRequest] = {}
-        for index, question in questions.items():
-            request = LikelihoodRequest(
-                *self.prompts.context_and_continuations(question.sample, _continuations(question)),
-                variant=question.variant,
-            )
+        for (index, question), (context, rest) in zip(questions.items(), asked, strict=True):
+            request = LikelihoodRequest(context, rest, variant=question.variant)
             if unfit := self._unfit(len(request.context), request.longest):
                 yield index, unfit
             else:
@@ -147,6 +151,29 @@ class Respondent:
         requests = self._with_stems(requests, lambda request: request.context)
         for index, timed in self._run(requests, self.passes.loglikelihoods, one_pass):
             yield index, _judged(questions[index], requests[index], timed)
+
+    def _rolled(
+        self, questions: Mapping[int, Question]
+    ) -> Iterator[tuple[int, Answer | Unanswered]]:
+        requests: dict[int, LikelihoodRequest] = {}
+        owners: list[int] = []
+        counts: dict[int, int] = {}
+        for index, question in questions.items():
+            first, tokens = self.prompts.whole(question.sample.expected)
+            if not tokens:
+                yield index, Unanswered("its text is no token long")
+            counts[index] = len(tokens)
+            for context, rest in windows(tokens, first, self._limits.context or LENGTH):
+                requests[len(owners)] = LikelihoodRequest(
+                    context, (rest,), variant=question.variant
+                )
+                owners.append(index)
+        of_each, parts = Counter(owners), defaultdict[int, list[Timed[_Weighed]]](list)
+        for number, timed in self._run(requests, self.passes.loglikelihoods, one_pass):
+            index = owners[number]
+            parts[index].append(timed)
+            if len(parts[index]) == of_each[index]:
+                yield index, _whole(questions[index], counts[index], parts.pop(index))
 
     def _with_stems(
         self, requests: dict[int, _Request], text: Callable[[_Request], Ids]
@@ -244,9 +271,9 @@ def _continuations(question: Question) -> tuple[str, ...]:
 
 
 def _judged(
-    question: Question, request: LikelihoodRequest, timed: Timed[tuple[float, ...]]
+    question: Question, request: LikelihoodRequest, timed: Timed[_Weighed]
 ) -> Answer | Unanswered:
-    values = timed.value
+    values = tuple(likelihood.value for likelihood in timed.value)
     if not all(map(math.isfinite, values)):
         return Unanswered("its log-likelihood is not finite")
     texts = _continuations(question)
@@ -255,5 +282,23 @@ def _judged(
         loglikelihoods=values,
         token_counts=tuple(map(len, request.continuations)),
         byte_counts=tuple(len(text.encode()) for text in texts),
+        greedy=tuple(likelihood.greedy for likelihood in timed.value),
         seconds=timed.seconds,
+    )
+
+
+def _whole(
+    question: Question, tokens: int, parts: Sequence[Timed[_Weighed]]
+) -> Answer | Unanswered:
+    """A text of so many tokens, from its windows."""
+    weighed = [likelihood for timed in parts for likelihood in timed.value]
+    value = math.fsum(likelihood.value for likelihood in weighed)
+    if not math.isfinite(value):
+        return Unanswered("its log-likelihood is not finite")
+    return Answer(
+        loglikelihoods=(value,),
+        token_counts=(tokens,),
+        byte_counts=(len(question.sample.expected.encode()),),
+        greedy=(all(likelihood.greedy for likelihood in weighed),),
+        seconds=sum(timed.seconds or 0.0 for timed in parts),
     )

@@ -168,7 +168,7 @@ def _sample(
         prompt = _readable(messages)
     else:
         prompt = as_text(values.get("prompt"))
-    if request is Request.LIKELIHOOD:
+    if request in (Request.LIKELIHOOD, Request.ROLLING):
         if not expected and "text" in values:
             prompt, expected = "", as_text(values["text"])
         if not expected:

@@ -16,9 +16,15 @@ from adapterbot.eval.samples import Plan
 from adapterbot.eval.scorers.base import Files
 from adapterbot.eval.scorers.lm_eval import (
     LmEval,
+    LmEvalBits,
     LmEvalChoices,
+    LmEvalGreedy,
+    LmEvalLikelihood,
     LmEvalMatch,
+    LmEvalPerplexity,
+    LmEvalRolling,
     LmEvalText,
+    LmEvalWeighed,
     directory_of,
 )
 from adapterbot.eval.suite_file import TaskSpec, problem
@@ -65,9 +71,18 @@ def plan(spec: TaskSpec, file: YamlFile, at: Path, files: Files, *, run: bool) -
 
 
 def _asked(facts: Mapping[str, JsonValue]) -> tuple[type[LmEval], GenerationSettings]:
-    if facts["output_type"] == "multiple_choice":
-        return LmEvalChoices, GenerationSettings()
+    # What a task's own process_results calls exact_match, or acc, may be anything.
+    metric, own = facts["metric"], facts["own_results"]
+    match facts["output_type"]:
+        case "multiple_choice":
+            return LmEvalWeighed if own else LmEvalChoices, GenerationSettings()
+        case "loglikelihood" if metric == "perplexity" and not own:
+            return LmEvalPerplexity, GenerationSettings()
+        case "loglikelihood":
+            return LmEvalLikelihood if own else LmEvalGreedy, GenerationSettings()
+        case "loglikelihood_rolling":
+            bits = metric == "bits_per_byte"
+            return LmEvalBits if bits else LmEvalRolling, GenerationSettings()
     asked = {"max_new_tokens": facts["max_new_tokens"], "stop": facts["until"]}
-    # What a task's own process_results calls exact_match may be anything.
-    match = facts["metric"] == "exact_match" and not facts["own_results"]
-    return LmEvalMatch if match else LmEvalText, GenerationSettings.model_validate(asked)
+    written = LmEvalMatch if metric == "exact_match" and not own else LmEvalText
+    return written, GenerationSettings.model_validate(asked)

@@ -171,7 +171,8 @@ class Blame:
                 (diff.expected or diff.baseline_output, expected),
             ):
                 if text:
-                    context, (answer,) = prompts.context_and_continuations(sample, [text])
+                    asked = [(sample, [text])]
+                    ((context, (answer,)),) = prompts.contexts_and_continuations(asked)
                     if fitting := self._fitting(Example(context, answer + ends)):
                         into.append(fitting)
         return said, expected

@@ -135,7 +135,7 @@ def assert_as_naive(
                 continue
             texts = sample.choices or (sample.expected,)
             assert answer.byte_counts == tuple(len(text.encode()) for text in texts)
-            context, continuations = prompts.context_and_continuations(sample, texts)
+            ((context, continuations),) = prompts.contexts_and_continuations([(sample, texts)])
             for continuation, value, count in zip(
                 continuations, answer.loglikelihoods, answer.token_counts, strict=True
             ):
@@ -496,7 +496,7 @@ def test_chats_are_written_by_the_template(bases: dict[str, Path]) -> None:
         return_dict=False,
     )
     assert prompts.prompts([sample]) == [tuple(want)]
-    context, (continuation,) = prompts.context_and_continuations(sample, ["x"])
+    ((context, (continuation,)),) = prompts.contexts_and_continuations([(sample, ["x"])])
     assert context == tuple(want)
     assert continuation == tuple(tokenizer("x", add_special_tokens=False)["input_ids"])
 
@@ -508,18 +508,19 @@ def test_seams_are_tokenised_as_lm_eval_does(bases: dict[str, Path]) -> None:
     assert with_bos.prefix == (bos,)
     assert without.prefix == ()
     # A space at the context's end belongs to the continuation, where it makes one token of " th".
-    context, (continuation,) = with_bos.context_and_continuations(
-        Sample(id="a", prompt="a "), ["th"]
+    (space, melting) = with_bos.contexts_and_continuations(
+        [(Sample(id="a", prompt="a "), ["th"]), (Sample(id="b", prompt="t"), ["h"])]
     )
+    context, (continuation,) = space
     assert continuation == (space_th,)
     assert with_bos.text(context) == "a"
     # "t" + "h" would melt into one token: the two are kept apart.
-    context, (continuation,) = with_bos.context_and_continuations(Sample(id="a", prompt="t"), ["h"])
+    context, (continuation,) = melting
     assert len(context) == 2
     assert len(continuation) == 1
     assert th not in context + continuation
     # Nothing before the first token: the end-of-text token stands in for a beginning.
-    context, _ = without.context_and_continuations(Sample(id="a", prompt=""), ["a"])
+    ((context, _),) = without.contexts_and_continuations([(Sample(id="a", prompt=""), ["a"])])
     assert context == (EOS,)
 
 

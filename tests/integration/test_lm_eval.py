@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from adapterbot.errors import InputError
 from adapterbot.eval.cache import ScoreCache
 from adapterbot.eval.engine import Engine
-from adapterbot.eval.scorers import lm_eval_side
+from adapterbot.eval.scorers import CorpusScorer, get, lm_eval_side
 from adapterbot.eval.settings import EngineSettings
 from adapterbot.eval.suite import Suite, load_suite, suite_files
 from adapterbot.gittree import GitTree
@@ -32,6 +35,11 @@ tasks:
   - {name: chosen, kind: lm_eval, path: lm_eval, task: dates_chosen, metric: acc_norm, slice: dots}
   - {name: whole, kind: lm_eval, path: lm_eval, task: dates_written, filter: whole}
   - {name: early, kind: lm_eval, path: lm_eval/write.yaml, task: dates_written, filter: early}
+  - {name: greedy, kind: lm_eval, path: lm_eval, task: dates_weighed, metric: acc}
+  - {name: nats, kind: lm_eval, path: lm_eval, task: dates_weighed, metric: perplexity, margin: 1}
+  - {name: words, kind: lm_eval, path: lm_eval, task: texts, metric: word_perplexity, margin: 1}
+  - {name: own, kind: lm_eval, path: lm_eval, task: dates_own, margin: 1}
+  - {name: bits, kind: lm_eval, path: lm_eval, task: texts, metric: bits_per_byte, margin: 1}
   - {name: distance, kind: lm_eval, path: lm_eval, task: dates_distance, margin: 1, limit: 12}
 """
 ONE = "".join(SUITE.splitlines(keepends=True)[:4])
@@ -40,6 +48,11 @@ THEIRS = {
     "chosen": ("dates_chosen", "none", "acc_norm"),
     "whole": ("dates_written", "whole", "exact_match"),
     "early": ("dates_written", "early", "exact_match"),
+    "greedy": ("dates_weighed", "none", "acc"),
+    "nats": ("dates_weighed", "none", "perplexity"),
+    "words": ("texts", "none", "word_perplexity"),
+    "own": ("dates_own", "none", "own"),
+    "bits": ("texts", "none", "bits_per_byte"),
     "distance": ("dates_distance", "none", "wrong_characters"),
 }
 
@@ -59,23 +72,43 @@ def suite(repository: Path) -> Suite:
     return load_suite(WorkTree(repository), "evals/suite.yaml")
 
 
-def reference(adapter: Path | None) -> dict[str, dict[str, Any]]:
-    """What lm-eval itself says of our tasks' samples, by document; run in the repository."""
+# How lm-eval's figure of a document of a corpus metric, a log-likelihood and a size, reads as one.
+CORPORA: dict[str, Callable[[float, int], float]] = {
+    "nats": lambda value, _: math.exp(-value),
+    "words": lambda value, size: math.exp(-value / size),
+    "bits": lambda value, size: -value / size / math.log(2),
+}
+
+
+def reference(adapter: Path | None) -> tuple[dict[str, dict[str, Any]], dict[str, float]]:
+    """What lm-eval itself says of our tasks, run in the repository: of each document, of all."""
     from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
 
     peft = str(adapter) if adapter else None
     model = HFLM(str(BASE), peft=peft, device="cpu", dtype="float32", batch_size=8)
-    samples = lm_eval.simple_evaluate(
+    found = lm_eval.simple_evaluate(
         model,
         tasks=sorted({task for task, _, _ in THEIRS.values()}),
         task_manager=TaskManager(include_path=lm_eval_tasks.HOME, include_defaults=False),
         bootstrap_iters=0,
-    )["samples"]
-    return {
-        ours: {str(row["doc_id"]): row for row in samples[task] if row["filter"] == name}
+    )
+    samples = {
+        ours: {str(row["doc_id"]): row for row in found["samples"][task] if row["filter"] == name}
         for ours, (task, name, _) in THEIRS.items()
     }
+    results = {
+        ours: found["results"][task][f"{metric},{name}"]
+        for ours, (task, name, metric) in THEIRS.items()
+    }
+    return samples, results
+
+
+def as_ours(task: str, theirs: Any) -> float:
+    if task not in CORPORA:
+        return float(theirs)
+    value, size = theirs if isinstance(theirs, tuple) else (theirs, 1)
+    return CORPORA[task](value, size)
 
 
 def test_samples_and_scores_are_those_of_lm_eval(
@@ -88,18 +121,25 @@ def test_samples_and_scores_are_those_of_lm_eval(
     seen = {}
     with Engine(BASE, EngineSettings(dtype="float32", device="cpu")) as engine:
         for adapter in (None, ADAPTER):
-            theirs = reference(adapter)
-            tasks = suite.tasks if adapter else suite.tasks[:2]
+            theirs, results = reference(adapter)
+            tasks = suite.tasks if adapter else suite.tasks[:-1]
             for task, result in zip(tasks, engine.evaluate(tasks, adapter), strict=True):
                 metric = THEIRS[task.name][2]
                 ours = {sample.sample_id: sample.score for sample in result.samples}
-                wanted = {id_: row[metric] for id_, row in theirs[task.name].items()}
+                wanted = {
+                    id_: as_ours(task.name, row[metric]) for id_, row in theirs[task.name].items()
+                }
                 if task.name != "distance":  # which has a limit
                     assert ours.keys() == wanted.keys()
-                assert ours == pytest.approx({id_: wanted[id_] for id_ in ours}, abs=1e-4)
+                assert ours == pytest.approx({id_: wanted[id_] for id_ in ours}, rel=1e-4, abs=1e-4)
+                if task.name in CORPORA:
+                    totals = np.sum([sample.stats for sample in result.samples], axis=0)
+                    scorer = get(task.scorer, task.scorer_options)
+                    assert isinstance(scorer, CorpusScorer)
+                    assert scorer.aggregate(totals) == pytest.approx(results[task.name], rel=1e-4)
                 for sample in result.samples:
                     row = theirs[task.name][sample.sample_id]
-                    assert sample.prompt == row["arguments"][0][0]
+                    assert (sample.prompt or sample.expected) == row["arguments"][0][0]
                     if task.name in ("whole", "distance"):
                         assert sample.output == row["resps"][0][0]
                 seen[task.name, adapter] = sum(ours.values()) / len(ours)
@@ -108,7 +148,7 @@ def test_samples_and_scores_are_those_of_lm_eval(
 
 
 def test_a_task_of_lm_eval_is_a_task_like_any_other(suite: Suite) -> None:
-    chosen, whole, early, distance = suite.tasks
+    chosen, whole, early, *_, distance = suite.tasks
     assert (chosen.kind, chosen.unit, chosen.direction) == (
         ScoreKind.BINARY,
         Unit.FRACTION,
@@ -201,20 +241,18 @@ def test_the_tasks_code_sees_no_secret_and_comes_from_the_cache(
             ("t", "acc", None),
             "is no file in the task's directory",
         ),
-        ("output_type: loglikelihood", ("t", "acc", None), "output_type is loglikelihood"),
         (
-            "output_type: loglikelihood_rolling\nmetric_list: [{metric: bits_per_byte}]",
+            "include: texts.yaml\nmetric_list: [{metric: bits_per_byte, aggregation: mean}]",
             ("t", None, None),
-            "output_type is loglikelihood_rolling",
+            "metric bits_per_byte is not a mean over samples",
+        ),
+        (
+            "include: texts.yaml\nprocess_results: !function code.distance",
+            ("t", "bits_per_byte", None),
+            "metric bits_per_byte is not a mean over samples",
         ),
         ("metric_list: [{metric: f1}]", ("t", None, None), "metric f1 is not a mean over samples"),
-        (
-            "metric_list: [{metric: exact_match, aggregation: mean}]",
-            ("t", None, None),
-            "the greedy answer",
-        ),
         ("metric_list: [{metric: acc_mutual_info}]", ("t", None, None), "different contexts"),
-        ("process_results: !function code.distance", ("t", "acc", None), "may ask whether"),
         ("repeats: 3", ("t", "acc", None), "`repeats`"),
         ("unsafe_code: true", ("t", "acc", None), "unsafe_code"),
         ("doc_to_text: '{{ said | nofilter }}'", ("t", "acc", None), "nofilter"),
@@ -258,7 +296,8 @@ def test_a_refusal_names_the_task_and_its_directory(tmp_path: Path) -> None:
         load_suite(WorkTree(tmp_path), "evals/suite.yaml")
     assert str(refused.value).startswith(
         "evals/lm_eval: lm-eval's task 'dates_chosn' cannot be evaluated: it is not there; "
-        "tasks in this directory: dates_chosen, dates_distance, dates_written"
+        "tasks in this directory: dates_chosen, dates_distance, dates_own, "
+        "dates_weighed, dates_written, texts"
     )
 
 

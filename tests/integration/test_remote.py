@@ -19,8 +19,9 @@ from adapterbot.config import Config, Server, load
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.eval.answers import Message, Request, Sample
 from adapterbot.eval.cache import ScoreCache
-from adapterbot.eval.engine import Engine
+from adapterbot.eval.engine import Engine, LocalModel
 from adapterbot.eval.evaluation import Evaluation
+from adapterbot.eval.questions import Question
 from adapterbot.eval.remote import ServerModel
 from adapterbot.eval.settings import EngineSettings
 from adapterbot.records import Report, TaskResult
@@ -80,7 +81,7 @@ def server(shared: OpenAIServer) -> OpenAIServer:
     shared.seen.clear()
     shared.lacks = set()
     shared.refuses = set()
-    shared.delay, shared.key, shared.echo, shared.most = 0.0, None, True, 0
+    shared.delay, shared.key, shared.echo, shared.best, shared.most = 0.0, None, True, True, 0
     return shared
 
 
@@ -118,6 +119,30 @@ def test_the_server_says_what_the_engine_says(server, local, adapter) -> None:
             assert other.score == pytest.approx(one.score, abs=1e-4)
             assert other.stats == pytest.approx(one.stats, abs=1e-2)
     assert server.served == ["tiny"], "what was loaded for us is unloaded"
+
+
+def test_what_is_greedy_is_known_where_the_likeliest_tokens_are_listed(server, local) -> None:
+    written = [sample.output for sample in local(None)[0].samples]
+    samples = tuple(
+        sample.model_copy(update={"choices": (text[:5], f"!{text}")})
+        for sample, text in zip(WRITTEN.samples, written, strict=True)
+    )
+    task = WEIGHED.model_copy(update={"samples": samples})
+    questions = [Question(task, sample) for sample in samples]
+
+    def greedy(model: LocalModel | ServerModel) -> list[tuple[bool, ...]]:
+        with model.under(None, ""):
+            said = dict(model.answers(questions))
+        return [said[i].greedy for i in range(len(questions))]
+
+    settings = EngineSettings(device="cpu", dtype="float32")
+    here = greedy(LocalModel(Engine(TINY, settings).base, settings))
+    assert (True, False) in here
+    there = ServerModel(str(TINY), Server(url=server.url, model="tiny"), None)
+    assert greedy(there) == here
+    server.best = False
+    assert greedy(there) == [()] * len(here)
+    there.close()
 
 
 def test_a_text_without_a_prompt_counts_all_but_its_first_token(server) -> None:
@@ -273,6 +298,12 @@ def test_a_server_without_an_endpoint_is_named(server) -> None:
         remote.evaluate([CHATS], None)
         with pytest.raises(InputError, match="what the task written needs"):
             remote.evaluate([WRITTEN], None)
+
+
+def test_whole_texts_are_not_read_in_windows(server) -> None:
+    task = LIKELY.model_copy(update={"request": Request.ROLLING})
+    with evaluation(server) as remote, pytest.raises(InputError, match="whole texts in windows"):
+        remote.evaluate([task], None)
 
 
 def test_chats_cannot_be_weighed(server) -> None:

@@ -12,6 +12,7 @@ import math
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import JsonValue
@@ -198,6 +199,8 @@ class ServerModel:
         try:
             if request is Request.GENERATE:
                 return await self._written(model, question)
+            if request is Request.ROLLING:
+                raise self._cannot_weigh("does not read whole texts in windows", question)
             texts = question.sample.choices
             if request is Request.LIKELIHOOD:
                 texts = (question.sample.expected,)
@@ -244,14 +247,17 @@ class ServerModel:
         begun = await self._count(model, bare) if bare else 0
         values: list[float] = []
         counts: list[int] = []
+        greedy: list[bool | None] = []
         for text in texts:
             tokens = await self._echoed(model, prompt + text, question)
             # Nothing goes before the first token of all, so nothing says how likely it was.
-            own = [value for value in tokens[begun:] if value is not None]
+            own = [token for token in tokens[begun:] if token.value is not None]
             if not own:
                 return Unanswered("its text melts into the prompt's last token")
-            values.append(math.fsum(own))
+            values.append(math.fsum(token.value or 0.0 for token in own))
             counts.append(len(own))
+            likeliest = [token.likeliest for token in own]
+            greedy.append(None if None in likeliest else all(likeliest))
         if not all(map(math.isfinite, values)):
             return Unanswered("its log-likelihood is not finite")
         return Answer(
@@ -259,6 +265,7 @@ class ServerModel:
             loglikelihoods=tuple(values),
             token_counts=tuple(counts),
             byte_counts=tuple(len(text.encode()) for text in texts),
+            greedy=() if None in greedy else tuple(map(bool, greedy)),
         )
 
     def _readable(self, sample: Sample, question: Question) -> str:
@@ -278,8 +285,8 @@ class ServerModel:
         except (TypeError, LookupError, ValueError) as error:
             raise self._cannot_weigh("does not count the tokens of a prompt") from error
 
-    async def _echoed(self, model: str, text: str, question: Question) -> list[float | None]:
-        """Log P of every token of `text`, None for the first; one more, of the answer, is cut."""
+    async def _echoed(self, model: str, text: str, question: Question) -> list[_Token]:
+        """Every token of `text`; one more, of the answer, is cut."""
         body: JsonValue = {
             "model": model,
             "prompt": text,
@@ -297,12 +304,15 @@ class ServerModel:
             raise
         try:
             count = int(reply["usage"]["prompt_tokens"])
-            tokens = list(reply["choices"][0]["logprobs"]["token_logprobs"])
-        except (TypeError, LookupError, ValueError) as error:
+            found = reply["choices"][0]["logprobs"]
+            tokens = list(found["token_logprobs"])
+            best = found.get("top_logprobs")
+        except (TypeError, LookupError, ValueError, AttributeError) as error:
             raise self._cannot_weigh(missing, question) from error
         if len(tokens) < count or not all(isinstance(v, int | float | None) for v in tokens):
             raise self._cannot_weigh(missing, question)
-        return tokens[:count]
+        others = best if isinstance(best, list) and len(best) >= count else [None] * count
+        return [_Token(*both) for both in zip(tokens[:count], others, strict=False)]
 
     def _cannot_weigh(self, what: str, question: Question | None = None) -> InputError:
         who = f", which the task {question.task.name} needs" if question else ""
@@ -312,6 +322,22 @@ class ServerModel:
             fix="use a server that does (vLLM, llama.cpp), or leave out multiple choice and "
             "perplexity",
         )
+
+
+@dataclass(frozen=True)
+class _Token:
+    """Log P of a token, None for the first of all; and, where it is told, of the likeliest ones."""
+
+    value: float | None
+    others: JsonValue
+
+    @property
+    def likeliest(self) -> bool | None:
+        """Whether no token is likelier; None where that is not told."""
+        if self.value is None or not isinstance(self.others, dict) or not self.others:
+            return None
+        known = [other for other in self.others.values() if isinstance(other, int | float)]
+        return self.value >= max(known, default=self.value)
 
 
 def _generation(settings: GenerationSettings, question: Question) -> Mapping[str, Any]:

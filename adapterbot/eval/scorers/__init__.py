@@ -50,9 +50,15 @@ _SCORERS = {
 }
 # Those that come with a kind of task; no suite names them.
 _OF_KINDS = {
+    "lm_eval_bits": ("lm_eval", "LmEvalBits"),
     "lm_eval_choices": ("lm_eval", "LmEvalChoices"),
+    "lm_eval_greedy": ("lm_eval", "LmEvalGreedy"),
+    "lm_eval_likelihood": ("lm_eval", "LmEvalLikelihood"),
     "lm_eval_match": ("lm_eval", "LmEvalMatch"),
+    "lm_eval_perplexity": ("lm_eval", "LmEvalPerplexity"),
+    "lm_eval_rolling": ("lm_eval", "LmEvalRolling"),
     "lm_eval_text": ("lm_eval", "LmEvalText"),
+    "lm_eval_weighed": ("lm_eval", "LmEvalWeighed"),
 }
 
 

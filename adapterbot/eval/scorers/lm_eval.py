@@ -9,6 +9,7 @@ import io
 import json
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
@@ -20,6 +21,8 @@ from adapterbot import jsonl
 from adapterbot.errors import InputError
 from adapterbot.eval.answers import Answer, Request, Sample, Scored
 from adapterbot.eval.scorers.base import Files
+from adapterbot.eval.scorers.bits_per_byte import BitsPerByte
+from adapterbot.eval.scorers.perplexity import Perplexity
 from adapterbot.eval.scorers.process import ProcessTimeout, run
 from adapterbot.eval.scorers.program import last_line
 from adapterbot.eval.scorers.worker import WorkerScorer
@@ -133,8 +136,9 @@ class LmEval(WorkerScorer):
 
     def score(self, sample: Sample, answer: Answer) -> Scored:
         answers: list[JsonValue] = [answer.text]
-        if self.request is Request.CHOICES:
-            answers = [*answer.loglikelihoods]
+        if self.request is not Request.GENERATE:
+            greedy = answer.greedy or (None,) * len(answer.loglikelihoods)
+            answers = [list(both) for both in zip(answer.loglikelihoods, greedy, strict=True)]
         asked: dict[str, JsonValue] = {"id": sample.id, "answers": answers}
         return self.ask({**asked, "doc_digest": sample.fields["doc_digest"]})
 
@@ -153,17 +157,69 @@ class LmEvalMatch(LmEvalText):
     unit: ClassVar[Unit] = Unit.FRACTION
 
 
-class LmEvalChoices(LmEval):
-    """Whether the likeliest choice is the expected one."""
+class LmEvalWeighed(LmEval):
+    """What a task makes of its choices' likelihoods, in its own unit."""
 
-    name: ClassVar[str] = "lm_eval_choices"
-    kind: ClassVar[ScoreKind] = ScoreKind.BINARY
-    unit: ClassVar[Unit] = Unit.FRACTION
+    name: ClassVar[str] = "lm_eval_weighed"
     request: ClassVar[Request] = Request.CHOICES
 
     def check(self, sample: Sample) -> str | None:
         """A continuation of no characters has no likelihood."""
         return None if all(sample.choices) else "has an empty choice"
+
+
+class LmEvalChoices(LmEvalWeighed):
+    """Whether the likeliest choice is the expected one, or the greedy one."""
+
+    name: ClassVar[str] = "lm_eval_choices"
+    kind: ClassVar[ScoreKind] = ScoreKind.BINARY
+    unit: ClassVar[Unit] = Unit.FRACTION
+
+
+class LmEvalLikelihood(LmEval):
+    """What a task makes of the likelihood of one continuation, in its own unit."""
+
+    name: ClassVar[str] = "lm_eval_likelihood"
+    request: ClassVar[Request] = Request.LIKELIHOOD
+
+
+class LmEvalGreedy(LmEvalLikelihood):
+    """Whether the continuation is what the model would have written."""
+
+    name: ClassVar[str] = "lm_eval_greedy"
+    kind: ClassVar[ScoreKind] = ScoreKind.BINARY
+    unit: ClassVar[Unit] = Unit.FRACTION
+
+
+class LmEvalPerplexity(LmEval, Perplexity):
+    """exp(−Σ log P / Σ size), with lm-eval's count of the words or bytes of each text as its size,
+    or 1 for `perplexity` (`lm_eval.api.metrics.weighted_perplexity` and `perplexity`)."""
+
+    name: ClassVar[str] = "lm_eval_perplexity"
+
+    def score(self, sample: Sample, answer: Answer) -> Scored:
+        size = sample.fields["lm_eval_size"]
+        sized = replace(answer, token_counts=(size,) if isinstance(size, int) else ())
+        return Perplexity.score(self, sample, sized)
+
+
+class LmEvalRolling(LmEvalPerplexity):
+    """The same of whole texts."""
+
+    name: ClassVar[str] = "lm_eval_rolling"
+    request: ClassVar[Request] = Request.ROLLING
+
+
+class LmEvalBits(LmEval, BitsPerByte):
+    """−Σ log₂ P / Σ bytes of whole texts (`lm_eval.api.metrics.bits_per_byte`)."""
+
+    name: ClassVar[str] = "lm_eval_bits"
+    request: ClassVar[Request] = Request.ROLLING
+
+    def score(self, sample: Sample, answer: Answer) -> Scored:
+        size = sample.fields["lm_eval_size"]
+        sized = replace(answer, byte_counts=(size,) if isinstance(size, int) else ())
+        return BitsPerByte.score(self, sample, sized)
 
 
 @cache

@@ -20,8 +20,12 @@ from typing import Any
 _SEED, _FEWSHOT_SEED, _MAX_NEW_TOKENS = 0, 1234, 256
 # Readers of `datasets` that take text files; every other name would be looked for on the Hub.
 _LOCAL_READERS = ("csv", "json", "text")
-# These need to know whether a continuation is the greedy one.
-_NEED_GREEDY = ("exact_match",)
+# Metrics of a whole corpus that lm-eval makes of sums over its documents.
+_WEIGHED, _ROLLING = "loglikelihood", "loglikelihood_rolling"
+_OF_SUMS = {
+    _WEIGHED: ("perplexity",),
+    _ROLLING: ("word_perplexity", "byte_perplexity", "bits_per_byte"),
+}
 
 
 class Refused(Exception):
@@ -79,11 +83,6 @@ def load_task(directory: Path, name: str) -> Any:
     (task,) = manager.load(name)["tasks"].values()
     if not isinstance(task, ConfigurableTask):
         raise Refused("it is a class of its own; only tasks written in YAML are read")
-    if task.OUTPUT_TYPE not in ("generate_until", "multiple_choice"):
-        raise Refused(
-            f"its output_type is {task.OUTPUT_TYPE}; only generate_until and multiple_choice are "
-            "evaluated (for texts there are the scorers perplexity and bits_per_byte)"
-        )
     for field, most in (("doc_to_image", None), ("doc_to_audio", None), ("repeats", 1)):
         if getattr(task.config, field) != most:
             raise Refused(f"it has `{field}`, which is not evaluated")
@@ -106,16 +105,21 @@ def chosen(task: Any, metric: str | None, name: str | None) -> tuple[str, str]:
             which = f"no {what} {given!r}" if given else f"several {what}s and none is named"
             raise Refused(f"there is {which}; name one of {', '.join(known)}")
         found.append(given or known[0])
-    if metrics[found[0]] is not get_aggregation("mean"):
+    mean = metrics[found[0]] is get_aggregation("mean")
+    if not of_sums(task, found[0]) and not (mean and task.OUTPUT_TYPE != _ROLLING):
         raise Refused(f"its metric {found[0]} is not a mean over samples")
-    if task.OUTPUT_TYPE == "multiple_choice" and (
-        found[0] in _NEED_GREEDY or task.config.process_results is not None
-    ):
-        raise Refused(
-            f"its {'process_results' if task.config.process_results else found[0]} may ask whether "
-            "a choice is the greedy answer, which is not known here"
-        )
     return found[0], found[1]
+
+
+def of_sums(task: Any, metric: str) -> bool:
+    """Whether a metric is lm-eval's own of a whole corpus, aggregated as lm-eval does."""
+    from lm_eval.api.registry import get_metric_aggregation
+
+    return (
+        metric in _OF_SUMS.get(task.OUTPUT_TYPE, ())
+        and task.config.process_results is None
+        and task.aggregation()[metric] is get_metric_aggregation(metric)
+    )
 
 
 def doc_digest(doc: Any) -> str:
@@ -145,7 +149,8 @@ def show(task: Any, metric: str, name: str) -> Iterator[dict[str, Any]]:
     yield facts
     for number, instances in by_document(task).items():
         doc = instances[0].doc
-        contexts = {instance.args[0] for instance in instances}
+        whole = task.OUTPUT_TYPE == _ROLLING
+        contexts = {"" if whole else instance.args[0] for instance in instances}
         if len(contexts) > 1:
             raise Refused(
                 f"document {number} has choices behind different contexts (several inputs, or "
@@ -159,8 +164,18 @@ def show(task: Any, metric: str, name: str) -> Iterator[dict[str, Any]]:
             row["choices"] = [instance.args[1] for instance in instances]
         if task.config.doc_to_choice is not None and isinstance(target, int):
             target = task.doc_to_choice(doc)[target]
-        row["expected"] = target
+        row["expected"] = instances[0].args[-1] if task.OUTPUT_TYPE in _OF_SUMS else target
+        if of_sums(task, metric):
+            row["lm_eval_size"] = size(task, doc, metric)
         yield row
+
+
+def size(task: Any, doc: Any, metric: str) -> int:
+    """What the log-likelihood of a document is divided by."""
+    if task.OUTPUT_TYPE == _WEIGHED:
+        return 1
+    _, count = task.process_results(doc, [0.0])[metric]
+    return int(count)
 
 
 def generation(given: dict[str, Any]) -> dict[str, Any]:
@@ -179,14 +194,22 @@ def generation(given: dict[str, Any]) -> dict[str, Any]:
 def judge(task: Any, metric: str, name: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
     """A function from answers of a document to its score, by the task's filters and metric."""
     documents = by_document(task)
+    # Every other metric of lm-eval's own looks at the likelihoods only.
+    own = task.config.process_results is not None
+    needed = own or metric == "exact_match" or task.OUTPUT_TYPE == _WEIGHED
 
     def score(asked: dict[str, Any]) -> dict[str, Any]:
         instances = documents[int(asked["id"])]
         if doc_digest(instances[0].doc) != asked["doc_digest"]:
             return {"missing": "the task made other documents of the same files"}
         for instance, answer in zip(instances, asked["answers"], strict=True):
-            # Whether a choice is the greedy answer: no metric that asks gets as far as this.
-            instance.resps = [answer if isinstance(answer, str) else (answer, False)]
+            if isinstance(answer, str):
+                instance.resps = [answer]
+                continue
+            value, greedy = answer
+            if greedy is None and needed:
+                return {"missing": "the server does not tell which answer is the greedy one"}
+            instance.resps = [(value, bool(greedy))]
         task._instances = instances  # noqa: SLF001 its filters run over these
         task.apply_filters()
         filtered = [instance.filtered_resps[name] for instance in instances]
