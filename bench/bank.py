@@ -1,7 +1,6 @@
 """The vector bank: its store against JSON and its own targets, and its batches against PEFT.
 
-The store holds vectors of 128 numbers in fp32. Under a model: a small Llama on the CPU, VeRA of
-rank 256 on q and v (and on all linear layers for equality), 64 users in one batch.
+The store holds vectors of 128 numbers in fp32; under a model it is `bank_model`'s.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ import random
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,22 +28,13 @@ from adapterbot.bank.manifest import (
 )
 from adapterbot.bank.store import BankStore
 from adapterbot.bank.writer import BankWriter, create
-from bench.figures import Figure, median
+from bench import bank_model
+from bench.figures import Figure, median, timed
 
 DIMENSION = 128
 PAYLOAD = 4 * DIMENSION
 BATCH_BYTES = 32 << 20  # of a transaction
-USERS = 64
-RANK = 256
-PROMPT, NEW = 8, 32
 ROUNDS = 3
-
-
-def timed(run: Callable[[], Any]) -> float:
-    """Seconds."""
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
 
 
 def manifest_of(layout: SoupLayout | VeraLayout, dtype: Dtype = "fp32") -> Manifest:
@@ -55,8 +44,9 @@ def manifest_of(layout: SoupLayout | VeraLayout, dtype: Dtype = "fp32") -> Manif
     return Manifest(name="bench", base_model="any", layout=layout, shared=shared, dtype=dtype)
 
 
-def filled(path: Path, users: int, manifest: Manifest) -> tuple[float, float]:
-    """Makes a bank of random vectors; seconds to add them, and to write as many bytes to a file."""
+def filled(path: Path, users: int, manifest: Manifest) -> tuple[float, float, float]:
+    """Makes a bank of random vectors; seconds, and processor seconds, to add them, and seconds to
+    write as many bytes to a file."""
     draw = np.random.default_rng(0)
     values = draw.standard_normal((users, manifest.floats), dtype=np.float32)
     names = [f"user_{index:07}" for index in range(users)]
@@ -68,7 +58,9 @@ def filled(path: Path, users: int, manifest: Manifest) -> tuple[float, float]:
             bank.add(names[part], plain(values[part]), source="bench")
 
     with create(path, manifest) as bank:
+        began = time.process_time()
         adding = timed(lambda: add(bank))
+        busy = time.process_time() - began
         payload = bank.codec.encode(plain(values)).tobytes()
 
     def write() -> None:
@@ -78,7 +70,7 @@ def filled(path: Path, users: int, manifest: Manifest) -> tuple[float, float]:
 
     writing = timed(write)
     (path / "raw").unlink()
-    return adding, writing
+    return adding, busy, writing
 
 
 def bulk_add(folder: Path, setting: str, users: int, manifest: Manifest) -> Figure:
@@ -87,11 +79,11 @@ def bulk_add(folder: Path, setting: str, users: int, manifest: Manifest) -> Figu
     for number in range(ROUNDS):
         rounds.append(filled(folder / f"bulk{number}", users, manifest))
         shutil.rmtree(folder / f"bulk{number}")
-    adding, writing = sorted(rounds, key=lambda pair: pair[0] / pair[1])[ROUNDS // 2]
+    adding, busy, writing = sorted(rounds, key=lambda found: found[0] / found[2])[ROUNDS // 2]
     size = users * Codec(manifest).row_bytes / 1e6
     return Figure(
         name="bank: bulk add, in transactions and with a digest for each row",
-        setting=f"{setting}, {size:.0f} MB; {size / adding:.0f} MB/s",
+        setting=f"{setting}, {size:.0f} MB; {busy:.2f} s of a core, {size / busy:.0f} MB in each",
         ours=f"{adding:.2f} s",
         other=f"{writing:.2f} s to write and sync the bare bytes",
         ratio=adding / writing,
@@ -175,179 +167,9 @@ def json_figure(folder: Path) -> Figure:
     )
 
 
-# ---------------------------------------------------------------- under a model
-
-
-def llama(folder: Path) -> tuple[Any, Path]:
-    """A small Llama of random weights, and where it is saved."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=2048,
-        hidden_size=512,
-        intermediate_size=1376,
-        num_hidden_layers=6,
-        num_attention_heads=8,
-        num_key_value_heads=8,
-        max_position_embeddings=128,
-    )
-    model = LlamaForCausalLM(config).eval()
-    model.save_pretrained(folder / "base")
-    return model, folder / "base"
-
-
-def adapters(model: Any, targets: Any, users: int) -> Any:
-    """The model with `users` random VeRA adapters of PEFT, u0, u1, …"""
-    import peft
-    import torch
-
-    config = peft.VeraConfig(r=RANK, target_modules=targets, task_type="CAUSAL_LM")
-    wrapped = peft.get_peft_model(model, config, adapter_name="u0")
-    for index in range(1, users):
-        wrapped.add_adapter(f"u{index}", config)
-    torch.manual_seed(1)
-    with torch.no_grad():
-        for name, parameter in wrapped.named_parameters():
-            if "vera_lambda" in name:
-                parameter.normal_(0.0, 0.1)
-    return wrapped.eval()
-
-
-def bank_of(wrapped: Any, base: Path, path: Path, users: int) -> None:
-    """The same adapters in a bank of ours."""
-    from adapterbot.bank import shared
-    from adapterbot.bank.base import by_name
-    from adapterbot.bank.peft_read import read_checkpoint
-
-    wrapped.save_pretrained(path.parent / "peft")
-    with_names = sorted((path.parent / "peft").iterdir())
-    bank: BankWriter | None = None
-    for directory in with_names:
-        if not (directory / "adapter_config.json").exists():
-            continue
-        found = read_checkpoint(directory, lambda names: by_name(base, names))
-        if bank is None:
-            path.mkdir(parents=True)
-            kept = shared.store(path, found.shared)
-            bank = create(
-                path,
-                Manifest(name="bench", base_model=str(base), layout=found.layout, shared=kept),
-            )
-        bank.add([directory.name], found.row)
-    assert bank is not None
-    assert len(bank) == users
-    bank.close()
-
-
-def unwrapped(base: Path) -> Any:
-    """The base model by itself."""
-    from transformers import LlamaForCausalLM
-
-    return LlamaForCausalLM.from_pretrained(base).eval()
-
-
-def generate(model: Any, ids: Any, **options: Any) -> Any:
-    """A greedy answer of fixed length."""
-    import torch
-
-    with torch.no_grad():
-        return model.generate(
-            input_ids=ids,
-            attention_mask=torch.ones_like(ids),
-            max_new_tokens=NEW,
-            min_new_tokens=NEW,
-            do_sample=False,
-            pad_token_id=0,
-            output_logits=True,
-            return_dict_in_generate=True,
-            **options,
-        )
-
-
-def one_by_one(wrapped: Any, ids: Any) -> list[Any]:
-    """PEFT, one user after the other."""
-    answers = []
-    for index in range(len(ids)):
-        wrapped.set_adapter(f"u{index}")
-        answers.append(generate(wrapped, ids[index : index + 1]))
-    return answers
-
-
-def model_figures(folder: Path, kind: str, targets: Any, *, rates: bool) -> list[Figure]:
-    """Equality with PEFT, and what a mixed batch costs."""
-    import torch
-
-    from adapterbot.bank.vera import attach_bank
-
-    # Threads that share cores with others' work measure that work.
-    torch.set_num_threads(1)
-    model, base = llama(folder)
-    wrapped = adapters(model, targets, USERS)
-    bank_of(wrapped, base, folder / "bank", USERS)
-    plain_model = unwrapped(base)
-    ours_model = unwrapped(base)
-    ids = torch.randint(3, 2048, (USERS, PROMPT), generator=torch.Generator().manual_seed(2))
-    names = [f"u{index}" for index in range(USERS)]
-    setting = (
-        f"Llama, 6 layers of 512, one thread; VeRA r={RANK} on {kind}; {USERS} users,"
-        f" {PROMPT}+{NEW} tokens"
-    )
-    with attach_bank(ours_model, folder / "bank"):
-        ours = generate(ours_model, ids, tenants=names)
-        theirs = one_by_one(wrapped, ids)
-        worst = max(
-            float((mine[i] - own[0]).abs().max() / own[0].abs().max())
-            for i, answer in enumerate(theirs)
-            for mine, own in zip(ours.logits, answer.logits, strict=True)
-        )
-        figures = [
-            Figure(
-                "bank: largest difference from PEFT, one user at a time",
-                f"{setting}; logits of prefill and of every decoded token",
-                f"{worst:.1e} of the largest logit",
-                "target ≤ 1e-5",
-                worst / 1e-5,
-            )
-        ]
-        if not rates:
-            return figures
-        mixed, bare = [], []
-        for _ in range(ROUNDS):
-            mixed.append(timed(lambda: generate(ours_model, ids, tenants=names)))
-            bare.append(timed(lambda: generate(plain_model, ids)))
-        switching = timed(lambda: one_by_one(wrapped, ids))
-    fast, base_alone = median(mixed), median(bare)
-    tokens = USERS * NEW
-    figures += [
-        Figure(
-            "bank: one mixed batch against PEFT switching users",
-            f"{setting}; {switching / fast:.1f} × the tokens a second",
-            f"{tokens / fast:.0f} tokens/s",
-            f"{tokens / switching:.0f} tokens/s",
-            fast / switching,
-        ),
-        Figure(
-            "bank: one mixed batch against the base model alone",
-            f"{setting}; {base_alone / fast:.2f} of the base's tokens a second",
-            f"{tokens / fast:.0f} tokens/s",
-            f"{tokens / base_alone:.0f} tokens/s",
-            fast / base_alone,
-        ),
-    ]
-    return figures
-
-
 def measure() -> list[Figure]:
     """All figures."""
-    figures: list[Figure] = []
-    for kind, targets, rates in (
-        ("q and v", ["q_proj", "v_proj"], True),
-        ("all linear layers", "all-linear", False),
-    ):
-        with tempfile.TemporaryDirectory() as folder:
-            figures += model_figures(Path(folder), kind, targets, rates=rates)
+    figures = bank_model.figures()
     with tempfile.TemporaryDirectory() as folder:
         figures += store_figures(Path(folder))
     return figures

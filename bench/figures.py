@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,17 @@ class Figure:
     ours: str
     other: str
     ratio: float
+
+
+def timed(run: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
+    """Seconds."""
+    start = clock()
+    run()
+    return clock() - start
+
+
+processor = partial(timed, clock=time.process_time)
+"""As `timed`, of all threads, and blind to what else runs on the machine."""
 
 
 def median(values: Iterable[float]) -> float:

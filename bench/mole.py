@@ -8,8 +8,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -25,7 +23,7 @@ from adapterbot.mole.mixture import Mixture
 from adapterbot.weights import load_adapter
 from adapterbot.weights.mixture_config import GateConfig
 from bench import peers
-from bench.figures import Figure, median
+from bench.figures import Figure, median, timed
 from bench.mole_ways import Shape, seconds, ways
 from tests.tiny_models import save_adapter, save_base
 
@@ -41,12 +39,6 @@ EXPERTS, TOP_K, PROMPT, NEW, RUNS = 4, 2, 64, 32, 5
 # The peer gets the very versions that we are measured with.
 LIBRARIES = ("torch", "transformers", "peft")
 LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-
-
-def timed(run: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    run()
-    return time.perf_counter() - started
 
 
 def one_layer(shape: Shape) -> Figure:

@@ -21,6 +21,7 @@ from adapterbot.records import Line, Record
 from adapterbot.records.base import Count
 
 if TYPE_CHECKING:
+    from adapterbot.bank.codec import Floats
     from adapterbot.bank.manifest import Dtype, Manifest
 
 # How much is committed at once: enough that the disk is what one waits for.
@@ -144,21 +145,35 @@ def add(path: Path, file: Path, *, replace: bool = False) -> Written:
     return Written(path=str(path), users=count)
 
 
-def _lines(file: Path, floats: int) -> Iterator[tuple[int, str, list[float]]]:
+def _lines(file: Path, floats: int) -> Iterator[tuple[int, str, Floats]]:
+    import numpy as np
+
     if not file.is_file():
         raise InputError("does not exist", file=str(file), fix="name a JSONL file")
     shape = f'{{"user": "…", "vector": [{floats} numbers]}}'
-    with file.open("rb") as stream:
+    with file.open("rb") as stream, np.errstate(over="ignore"):
         for number, row in jsonl.objects(str(file), stream, limit=BATCH_BYTES, shape=shape):
-            user, given = row.get("user"), row.get("vector")
-            entries = given if isinstance(given, list) else []
-            vector = [x for x in entries if isinstance(x, int | float) and not isinstance(x, bool)]
-            if not isinstance(user, str) or given != vector or len(vector) != floats:
+            user = row.get("user")
+            given: Any = row.get("vector")
+            # A bool is an int to isinstance.
+            numbers = isinstance(given, list) and set(map(type, given)) <= {int, float}
+            if not isinstance(user, str) or not numbers or len(given) != floats:
                 raise InputError(
                     f"is not {shape}",
                     file=str(file),
                     field=f"line {number}",
                     fix="correct the line",
+                )
+            try:
+                vector = np.array(given, np.float32)
+            except OverflowError:  # of an int; a float becomes infinity
+                vector = np.array([np.inf], np.float32)
+            if not np.isfinite(vector).all():
+                raise InputError(
+                    "has a number too large for fp32",
+                    file=str(file),
+                    field=f"line {number}",
+                    fix="leave this user out, or train again",
                 )
             yield number, user, vector
 
