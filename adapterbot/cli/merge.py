@@ -12,14 +12,19 @@ from adapterbot.cli.app import app
 from adapterbot.cli.options import Device, Engine, Json, OnCluster, Ray
 from adapterbot.cli.output import document
 from adapterbot.errors import InputError
-from adapterbot.merge.names import Search, Strategy
+from adapterbot.merge.names import SPARSE, Search, Strategy
 
 if TYPE_CHECKING:
     from adapterbot.records.merge import MergeRecord
 
+_OF_A_SEARCH = frozenset(
+    {"suite", "budget", "search", "population", "generations", "race", "resume"}
+)
+
 
 @app.command(cls=OnCluster)
 def merge(
+    context: typer.Context,
     adapter: Annotated[
         list[Path], typer.Option("--adapter", "-a", help="Adapter directory. 2 to 16 of them.")
     ],
@@ -101,9 +106,7 @@ def merge(
             field="--weight" if weight else "--expression",
             fix="choose another --strategy, such as linear",
         )
-    for field, given in (("--eval", suite), ("--resume", resume), ("--population", population)):
-        if given and not searches:
-            raise InputError("is for a search", field=field, fix="use --strategy cmaes")
+    _refuse_ignored(context, strategy)
     if weight and expression:
         raise InputError("has the weights already", field="--expression", fix="drop --weight")
     options = MergeOptions(
@@ -135,6 +138,22 @@ def merge(
         document(record.model_dump_json(indent=2))
     else:
         typer.echo(harmless_lines(_shown(record)), nl=False)
+
+
+def _refuse_ignored(context: typer.Context, strategy: Strategy) -> None:
+    """An option that was typed and that this strategy would not read."""
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if source is None or source.name != "COMMANDLINE":
+            continue
+        if parameter.name in _OF_A_SEARCH and strategy is not Strategy.CMAES:
+            raise InputError("is for a search", field=parameter.opts[0], fix="use --strategy cmaes")
+        if parameter.name == "density" and strategy not in SPARSE:
+            raise InputError(
+                f"means nothing to {strategy}",
+                field="--density",
+                fix=f"use {', '.join(sorted(SPARSE))}",
+            )
 
 
 def _shown(record: MergeRecord) -> str:

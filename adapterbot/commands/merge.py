@@ -19,7 +19,7 @@ from adapterbot.commands.merge_options import MergeOptions, SearchOptions
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.importing import extras
 from adapterbot.merge import checkpoint
-from adapterbot.merge.names import Strategy
+from adapterbot.merge.names import SPARSE, Strategy
 from adapterbot.records.merge import MergeInput, MergeRecord, StopReason
 from adapterbot.stages import Listener, Stages
 from adapterbot.tree import WorkTree
@@ -101,7 +101,7 @@ def _combined(
 ) -> MergeRecord:
     with extras("eval", "merging"):
         from adapterbot.merge.expression import parse_expression
-        from adapterbot.merge.strategies import SPARSE, Merger, check
+        from adapterbot.merge.strategies import Merger, check
         from adapterbot.weights.adapter import open_adapter
         from adapterbot.weights.merging import merge_with
 

@@ -19,6 +19,11 @@ class Strategy(StrEnum):
     SLERP = "slerp"
 
 
+SPARSE = frozenset(
+    {Strategy.TIES, Strategy.DARE_LINEAR, Strategy.DARE_TIES, Strategy.MAGNITUDE_PRUNE}
+)
+
+
 class Search(StrEnum):
     """What may differ between candidates."""
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from adapterbot.errors import InputError
-from adapterbot.merge.names import Strategy
+from adapterbot.merge.names import SPARSE, Strategy
 from adapterbot.weights.adapter import LowRank
 from adapterbot.weights.lowrank import combined, inner, norm, recompressed
 
@@ -28,11 +28,6 @@ _BLOCK = 8 * 1024 * 1024  # entries of ΔW per adapter that are formed at once
 _EXACT = 1024  # up to this many rows or columns a dense SVD is cheap
 _OVERSAMPLED = 16
 _PASSES = 3
-
-
-SPARSE = frozenset(
-    {Strategy.TIES, Strategy.DARE_LINEAR, Strategy.DARE_TIES, Strategy.MAGNITUDE_PRUNE}
-)
 
 
 @dataclass

@@ -77,7 +77,9 @@ def test_ray_without_a_value_is_this_machine(given: list[str], said: str) -> Non
     [
         (["--eval", "suite.yaml"], "--eval"),
         (["--resume"], "--resume"),
-        (["--population", "8"], "--population"),
+        (["--no-race"], "--race"),
+        (["--budget", "1h"], "--budget"),
+        (["--density", "0.5"], "--density"),
         (["--weight", "1", "--weight", "0", "--expression", "a"], "--expression"),
     ],
 )

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapterbot.errors import InputError, OurFailure
@@ -104,6 +104,7 @@ def test_selection_and_report_do_not_share_an_item() -> None:
 
 
 @given(seed=st.integers(0, 10_000))
+@settings(deadline=None)
 def test_the_whole_is_the_weighted_mean_of_tasks(seed: int) -> None:
     rng = np.random.default_rng(seed)
     items = items_of([[None] * 7, [None] * 3, [None] * 12], [1.0, 2.0, 0.5])
@@ -292,6 +293,7 @@ def test_what_no_longer_improves_is_called_converged() -> None:
     groups=st.integers(1, 4),
     seed=st.integers(0, 1000),
 )
+@settings(deadline=None)
 def test_softmax_and_back(adapters: int, groups: int, seed: int) -> None:
     space = Space(adapters, groups, Search.PER_LAYER)
     rng = np.random.default_rng(seed)

@@ -7,7 +7,7 @@ import re
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft.utils import merge_utils
 from torch import Tensor
@@ -15,7 +15,7 @@ from torch import Tensor
 from adapterbot.errors import InputError
 from adapterbot.merge import strategies
 from adapterbot.merge.expression import parse_expression
-from adapterbot.merge.names import Strategy
+from adapterbot.merge.names import SPARSE, Strategy
 from adapterbot.merge.strategies import Merger, check
 from adapterbot.weights.adapter import LowRank
 from adapterbot.weights.lowrank import norm
@@ -74,7 +74,7 @@ def test_dare_keeps_everything_at_density_one() -> None:
 
 def test_blocks_of_rows_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     def run() -> list[Tensor]:
-        return [dense(Merger(s, rank=24, density=0.4)("m", TERMS)) for s in strategies.SPARSE]
+        return [dense(Merger(s, rank=24, density=0.4)("m", TERMS)) for s in SPARSE]
 
     whole = run()
     monkeypatch.setattr(strategies, "_BLOCK", 100)
@@ -107,6 +107,7 @@ def test_large_matrices_are_approximated_as_well(monkeypatch: pytest.MonkeyPatch
 
 
 @given(t=st.floats(0, 1))
+@settings(deadline=None)
 def test_slerp_stays_on_the_sphere(t: float) -> None:
     one, two = update(4, 1), update(4, 2)
     length = norm(one)
