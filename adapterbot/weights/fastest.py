@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Mapping
 from typing import TypeVar
 
@@ -16,15 +17,18 @@ _WARM, _MEASURED = 2, 10
 
 
 def milliseconds(call: Callable[[], object], device: torch.device) -> float:
-    """The device's time for one call, by CUDA events; infinity if the device is too small."""
-    from triton.runtime.errors import OutOfResources
-    from triton.testing import do_bench
-
+    """The device's time for one call, by CUDA events; infinity if the device is too small, or if
+    Triton, which comes with torch on Linux, is not there to measure."""
+    try:
+        from triton.runtime.errors import OutOfResources
+        from triton.testing import do_bench
+    except ImportError:
+        return math.inf
     try:
         with torch.cuda.device(device):
             return float(do_bench(call, _WARM, _MEASURED, return_mode="median"))
     except OutOfResources:
-        return float("inf")
+        return math.inf
 
 
 def fastest(
@@ -40,9 +44,9 @@ def fastest(
     Args:
         shape: what the times depend on.
         ways: each way as a call; made only when it is measured.
-        default: the way where nothing is measured: away from CUDA; in torch's deterministic mode,
-            where the same run must take the same way again; and while a CUDA graph is captured
-            whose shapes were not met before.
+        default: the way where nothing is, or can be, measured: away from CUDA; in torch's
+            deterministic mode, where the same run must take the same way again; and while a CUDA
+            graph is captured whose shapes were not met before.
     """
     if device.type != "cuda" or torch.are_deterministic_algorithms_enabled():
         return default
@@ -50,8 +54,9 @@ def fastest(
     if key not in _found:
         if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
             return default
-        calls = ways()
-        _found[key] = min(calls, key=lambda way: clock(calls[way], device))
+        times = {way: clock(call, device) for way, call in ways().items()}
+        best = min(times, key=times.__getitem__)
+        _found[key] = best if math.isfinite(times[best]) else default
     return _found[key]  # type: ignore[return-value]
 
 

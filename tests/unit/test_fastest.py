@@ -46,6 +46,10 @@ def test_the_least_time_wins_and_each_shape_is_measured_once() -> None:
     assert clock.asked == 7
 
 
+def test_where_nothing_can_be_measured_the_default_is_taken() -> None:
+    assert choose("all", Clock(), quick=float("inf"), slow=float("inf")) == "slow"
+
+
 def test_nothing_is_measured_away_from_cuda() -> None:
     clock = Clock()
     assert choose("cpu", clock, CPU, slow=3.0, quick=1.0) == "slow"
