@@ -15,7 +15,8 @@ from adapterbot.bisect.evidence import Outcomes
 from adapterbot.bisect.git_history import SCHEME as GIT
 from adapterbot.bisect.journal import Entry, Heading, Journal, heading, read
 from adapterbot.bisect.pass_fail import Exact, PassFail
-from adapterbot.bisect.posterior import Contradiction, Posterior, by_change, uniform
+from adapterbot.bisect.posterior import Contradiction, Posterior
+from adapterbot.bisect.priors import by_change, uniform
 from adapterbot.bisect.saved import SavedBisect, saved
 from adapterbot.bisect.scores import PairedBinary, Scores, expected_churn
 from adapterbot.bisect.setting import Kind, Model, Setting

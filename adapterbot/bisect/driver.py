@@ -17,7 +17,13 @@ from adapterbot.bisect.checkpoints import Checkpoint
 from adapterbot.bisect.journal import Entry, Journal
 from adapterbot.bisect.posterior import Contradiction, Posterior
 from adapterbot.bisect.setting import Setting
-from adapterbot.records import BisectResult, BisectVerdict, Probe, ProbeOutcome, Suspicion
+from adapterbot.records import BisectResult, BisectVerdict, Drift, Probe, ProbeOutcome, Suspicion
+
+# When it is first looked at whether it came slowly, in probes; then whenever they have doubled.
+_FIRST_LOOK = 16
+# Odds of a slow rise under which one change is settled, and how many probes that may take.
+_NO_RISE = 1 / 3
+_SETTLING = 16
 
 
 @dataclass(frozen=True)
@@ -74,13 +80,18 @@ DEFAULT_LIMITS = Limits()
 
 @dataclass
 class Search:
-    """One search, its posterior and what was probed so far."""
+    """One search, its posterior and what was probed so far.
+
+    Attributes:
+        settling: how many more probes may be spent on telling one change from a slow rise.
+    """
 
     checkpoints: Sequence[Checkpoint]
     setting: Setting
     metrics: Sequence[str] = ()
     probes: list[Probe] = field(default_factory=list)
     made: int = 0
+    settling: int = _SETTLING
     contradicted: bool = False
     posterior: Posterior = field(init=False)
 
@@ -109,18 +120,26 @@ class Search:
             )
         )
 
-    def ended(self, limits: Limits, started: float, clock: Callable[[], float]) -> bool:
-        """Whether no further probe is to be made."""
+    def next(self, count: int) -> list[tuple[int, int]]:
+        """At most `count` probes to make now, (index, kind) each; none when enough is known."""
         try:
-            _, probability = self.posterior.best()
+            best, probability = self.posterior.best()
         except Contradiction:
             self.contradicted = True
-            return True
-        return (
-            probability >= self.setting.confidence
-            or (limits.probes is not None and self.made >= limits.probes)
-            or (limits.seconds is not None and clock() - started >= limits.seconds)
-        )
+            return []
+        if probability < self.setting.confidence:
+            # A slow rise keeps a search of one change busy for long.
+            looks = self.made >= _FIRST_LOOK and self.made.bit_count() == 1
+            slow = self.posterior.rise() if looks else None
+            if slow and slow.certain:
+                return []
+            return self.posterior.choose_batch(count, sizes=self.setting.sizes)
+        slow = self.posterior.rise() if best < len(self.checkpoints) else None
+        if slow is None or slow.certain or slow.odds < _NO_RISE or not self.settling:
+            return []
+        self.settling -= 1
+        between = self.posterior.choose_between(slow)
+        return [between] if between else []
 
 
 def run(
@@ -162,11 +181,11 @@ def run(
         return [(_entry(asked, of, each), of) for asked, of in zip(batch, seen, strict=True)]
 
     with ThreadPoolExecutor(max(limits.jobs, 1)) as workers:
-        while not search.ended(limits, started, clock):
+        while limits.seconds is None or clock() - started < limits.seconds:
             count = limits.jobs
             if limits.probes is not None:
                 count = min(count, limits.probes - search.made)
-            batch = search.posterior.choose_batch(count, sizes=search.setting.sizes)
+            batch = search.next(count) if count > 0 else []
             if not batch:
                 break
             asked = [
@@ -240,6 +259,22 @@ def conclude(search: Search) -> BisectResult:
             **common,
         )
     first = min(suspects, key=lambda i: -weights[i])
+    slow = search.posterior.rise()
+    if slow and slow.certain:
+        return BisectResult(
+            verdict=BisectVerdict.BROKEN_WITHIN,
+            first_broken=labels[first],
+            last_good=labels[slow.start],
+            candidates=tuple(labels[slow.start + 1 : slow.end + 1]),
+            drift=Drift(
+                since=labels[slow.start],
+                until=labels[slow.end],
+                probability=slow.odds / (1.0 + slow.odds),
+            ),
+            note=f"it came slowly, from {labels[slow.start][-200:]} to {labels[slow.end][-200:]}: "
+            "no checkpoint alone is the first broken one",
+            **common,
+        )
     sure = probability >= confidence
     return BisectResult(
         verdict=BisectVerdict.BROKEN_AT if sure else BisectVerdict.BROKEN_WITHIN,

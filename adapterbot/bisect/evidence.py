@@ -7,7 +7,7 @@ them), and "good" and "bad" are the two sides of the change.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,21 @@ class Outcomes(Protocol):
             before, after: (K, width) sums of the statistics on the good and on the bad side.
 
         Returns: log likelihood (K,), parameters integrated out, and the predictions.
+        """
+
+
+@runtime_checkable
+class Graded(Outcomes, Protocol):
+    """Outcomes that say how bad an index is, and so can tell a slow rise from one change."""
+
+    def along(self, shares: Floats, sums: Floats) -> Floats:
+        """Evidence for each of several shapes, up to a constant that is the same for all.
+
+        Args:
+            shares: (R, K) how far each index has gone from good (0) to bad (1) under each shape.
+            sums: (K, width) of the statistics at each index.
+
+        Returns: log likelihood (R,), parameters integrated out or at their likeliest.
         """
 
 
@@ -69,3 +84,36 @@ def split(weights: Floats, good: Floats, bad: Floats) -> Floats:
     below = np.cumsum((weights * bad)[:-1])
     above = np.cumsum((weights * good)[:0:-1])[::-1]
     return below + above
+
+
+def mixed_shares(
+    shares: Floats, counts: Floats, good: Floats, bad: Floats, *, alike: bool, rounds: int = 60
+) -> Floats:
+    """Log evidence of categories that come from two populations, `shares` of them from the second.
+
+    The two populations' proportions are unknown, with Dirichlet priors `good` and `bad` of (C,)
+    pseudo-counts, and are put where they are likeliest (by expectation and maximisation; Dempster,
+    Laird and Rubin 1977).
+
+    Args:
+        shares: (R, K), a row for each shape.
+        counts: (K, C) of each category.
+        alike: in the first population the first category is as frequent as the last.
+
+    Returns: (R,).
+    """
+    first = np.broadcast_to(good / good.sum(), (len(shares), len(good)))
+    second = np.broadcast_to(bad / bad.sum(), first.shape)
+    for _ in range(rounds):
+        of_first = (1.0 - shares)[..., None] * first[:, None]
+        of_second = shares[..., None] * second[:, None]
+        part = counts * of_second / np.maximum(of_first + of_second, 1e-300)
+        first = (counts - part).sum(axis=1) + good
+        if alike:
+            first = 0.5 * (first + first[:, ::-1])
+        second = part.sum(axis=1) + bad
+        first = first / first.sum(axis=1, keepdims=True)
+        second = second / second.sum(axis=1, keepdims=True)
+    mixed = (1.0 - shares)[..., None] * first[:, None] + shares[..., None] * second[:, None]
+    likelihood = (counts * np.log(np.maximum(mixed, 1e-300))).sum(axis=(1, 2))
+    return np.asarray(likelihood + np.log(first) @ good + np.log(second) @ bad)

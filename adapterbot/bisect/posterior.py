@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from adapterbot.bisect.evidence import Floats, Outcomes, Prediction
+from adapterbot.bisect.drift import Observed, Rise, rise
+from adapterbot.bisect.evidence import Floats, Graded, Outcomes, Prediction
 from adapterbot.bisect.pass_fail import PassFail
+from adapterbot.bisect.priors import uniform
 
-# How likely it is beforehand that none is bad, and that all are.
-END_MASS = 0.1
 # A checkpoint that was loaded before is this much cheaper when nothing else is known of costs.
 _REUSE = 1.03
 # How much likelier on the other side an index must be to speak against a change.
@@ -29,34 +29,6 @@ _HISTORIES = 128
 
 class Contradiction(ValueError):
     """Outcomes that are never wrong, and no change point that explains them all."""
-
-
-def uniform(n: int, *, ends: float = END_MASS) -> Floats:
-    """A prior (n + 1,) that prefers no checkpoint; `ends` is the mass on "all" and on "none"."""
-    weights = np.full(n + 1, (1.0 - 2.0 * ends) / max(n - 1, 1))
-    weights[[0, n]] = ends
-    return np.asarray(weights / weights.sum())
-
-
-def by_change(sizes: Sequence[float], *, ends: float = END_MASS, floor: float = 0.25) -> Floats:
-    """A prior by how much changed between neighbours, in weights or in data rows.
-
-    Args:
-        sizes: (n − 1,) size of the change from each checkpoint to the next, in any unit.
-        floor: share of the mass that is spread evenly: a small change can break much.
-
-    Returns: (n + 1,) weights.
-
-    Raises:
-        ValueError: a size is negative or no number.
-    """
-    amounts = np.asarray(sizes, dtype=np.float64)
-    if not np.isfinite(amounts).all() or (amounts < 0).any():
-        raise ValueError("a size of change is negative or no number")
-    total = amounts.sum()
-    even = np.full(len(amounts), 1.0 / max(len(amounts), 1))
-    inner = even if total <= 0 else floor * even + (1.0 - floor) * amounts / total
-    return np.concatenate([[ends], (1.0 - 2.0 * ends) * inner, [ends]])
 
 
 @dataclass
@@ -208,6 +180,27 @@ class Posterior:
                 )
                 gains[[index for index, _ in inside]] += log[1:] - log[0]
         return [int(index) for index in np.flatnonzero(gains > np.log(_UNLIKELY))]
+
+    def rise(self) -> Rise | None:
+        """The slow rise that explains best what was seen; None where nothing can tell one."""
+        observed = [
+            Observed(seen.model, np.array(seen.at, np.intp), np.array(seen.sums))
+            for seen in self._seen
+            if seen.at and isinstance(seen.model, Graded)
+        ]
+        return rise(self.n, observed, np.exp(self._prior)) if observed else None
+
+    def choose_between(self, slow: Rise) -> tuple[int, int] | None:
+        """The (index, kind) at which a rise and one change expect the most different outcomes."""
+        apart = np.abs(slow.shares(self.n) - np.cumsum(self.distribution()[:-1]))
+        gains = np.array(
+            [
+                apart * (self._worth(kind, None) > 0) * isinstance(seen.model, Graded)
+                for kind, seen in enumerate(self._seen)
+            ]
+        )
+        kind, index = (int(i) for i in np.unravel_index(np.argmax(gains), gains.shape))
+        return (index, kind) if gains[kind, index] > 0 else None
 
     def asked(self, index: int, kind: int = 0) -> float:
         """How many outcomes of one kind this index gave."""

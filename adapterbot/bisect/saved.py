@@ -30,9 +30,18 @@ class Candidate(Record):
     probability: Probability
 
 
+class SavedDrift(Record):
+    """It broke slowly: from one checkpoint, still as good as the oldest, to another, as bad as the
+    newest."""
+
+    since: Line
+    until: Line
+    probability: Probability
+
+
 class SavedBisect(Record):
     """bisect.json, version 1. `interval` is the first and the last candidate of the credible set
-    at `confidence`; `none_broken` is the probability that no checkpoint is."""
+    at `confidence`, or of a drift; `none_broken` is the probability that no checkpoint is."""
 
     version: Literal[1] = 1
     tool: Line
@@ -50,6 +59,7 @@ class SavedBisect(Record):
     posterior: tuple[Candidate, ...] = Field(max_length=64)
     samples: Count
     seconds: Seconds
+    drift: SavedDrift | None = None
     between: Between | None = None
     note: Line = ""
 
@@ -66,6 +76,7 @@ def saved(
     broken = result.verdict in (BisectVerdict.BROKEN_AT, BisectVerdict.BROKEN_WITHIN)
     if result.verdict is BisectVerdict.BROKEN_AT:
         candidates = candidates and [first or 0]
+    drift = result.drift
     said = {ProbeOutcome.GOOD: True, ProbeOutcome.BAD: False}
     return SavedBisect(
         tool=tool,
@@ -89,12 +100,28 @@ def saved(
         confidence=confidence,
         probability=result.probability,
         none_broken=result.good_probability,
-        interval=(paths[candidates[0]], paths[candidates[-1]]) if broken and candidates else None,
+        interval=_interval(result, candidates, checkpoints) if broken else None,
         posterior=tuple(
             Candidate(checkpoint=paths[s.index], probability=s.probability) for s in suspects
         ),
         samples=sum(probe.samples for probe in result.probes),
         seconds=round(sum(probe.seconds for probe in result.probes), 3),
+        drift=SavedDrift(
+            since=by_label[drift.since],
+            until=by_label[drift.until],
+            probability=drift.probability,
+        )
+        if drift
+        else None,
         between=result.between,
         note=result.note,
     )
+
+
+def _interval(
+    result: BisectResult, suspects: Sequence[int], checkpoints: Sequence[Checkpoint]
+) -> tuple[str, str] | None:
+    by_label = {checkpoint.label: checkpoint.path for checkpoint in reversed(checkpoints)}
+    if result.drift and result.candidates:
+        return by_label[result.candidates[0]], by_label[result.candidates[-1]]
+    return (checkpoints[suspects[0]].path, checkpoints[suspects[-1]].path) if suspects else None

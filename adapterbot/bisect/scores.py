@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from adapterbot.bisect.evidence import Floats, Prediction, entropy, split
+from adapterbot.bisect.evidence import Floats, Prediction, entropy, mixed_shares, split
 
 # Steps of the table of `two_means` along either side, and of the integral behind an entry.
 _STEPS, _NODES = 64, 129
@@ -144,6 +144,24 @@ class Scores:
         good, bad = (variance * (1.0 + 1.0 / s) for s in strengths)
         return log, Means(means[0], means[1], good, bad)
 
+    def along(self, shares: Floats, sums: Floats) -> Floats:
+        """As `weigh`, the means of the two ends in the place of the sides': a regression with
+        conjugate priors (Murphy, §7.6)."""
+        counts, total = sums[:, 0], sums.sum(axis=0)
+        centre = total[1] / max(total[0], 1.0)
+        values = sums[:, 1] - centre * counts
+        squares = total[2] - total[0] * centre**2
+        scale = max(squares / max(total[0] - 1.0, 1.0), 1e-12)
+        good = 1.0 - shares
+        a = (good**2) @ counts + self._strength
+        b = (good * shares) @ counts
+        d = (shares**2) @ counts + self._strength
+        determinant = a * d - b * b
+        u, v = good @ values, shares @ values
+        explained = (d * u * u - 2.0 * b * u * v + a * v * v) / determinant
+        rest = np.maximum(squares - explained, 0.0) + scale / 4
+        return np.asarray(-0.5 * (np.log(determinant) + (1.0 + total[0]) * np.log(rest)))
+
 
 class PairedBinary:
     """Outcomes are −1, 0 and 1: a sample that got better, stayed, or got worse than the good end.
@@ -187,6 +205,11 @@ class PairedBinary:
         share = good[:, 1] / good.sum(axis=1)
         mean, variance = _harm(bad)
         return log, Means(np.zeros(len(good)), mean, share, variance)
+
+    def along(self, shares: Floats, sums: Floats) -> Floats:
+        rest, churn = self._good
+        good = np.array([0.5 * churn, rest, 0.5 * churn])
+        return mixed_shares(shares, sums, good, self._bad, alike=True)
 
 
 def expected_churn(harms: Floats) -> float:

@@ -11,7 +11,8 @@ from pydantic import Field
 
 from adapterbot.bisect.evidence import Outcomes
 from adapterbot.bisect.pass_fail import Exact, PassFail
-from adapterbot.bisect.posterior import Posterior, uniform
+from adapterbot.bisect.posterior import Posterior
+from adapterbot.bisect.priors import uniform
 from adapterbot.bisect.scores import PairedBinary, Scores
 from adapterbot.records.base import Count, Finite, Line, Probability, Record
 

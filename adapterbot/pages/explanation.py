@@ -111,6 +111,8 @@ def _adapter(adapter: AdapterReport) -> Iterator[str]:
     if found and found.verdict is BisectVerdict.BROKEN_AT:
         sure = f" (probability {found.probability:.1%})" if found.probability else ""
         yield f"it broke at {found.first_broken}{sure}, of {found.checkpoints} checkpoints"
+    elif found and found.drift:
+        yield f"it got worse slowly, from {found.drift.since} to {found.drift.until}"
     elif found and found.verdict is BisectVerdict.BROKEN_WITHIN:
         yield f"it broke at one of {', '.join(found.candidates)}"
 

@@ -89,9 +89,19 @@ class Between(Record):
     notes: Annotated[tuple[Line, ...], Field(max_length=4)] = ()
 
 
+class Drift(Record):
+    """It broke slowly: as good as the oldest up to `since`, as bad as the newest from `until` on.
+    `probability` is that of such a rise, where it and one break were as likely beforehand."""
+
+    since: Name
+    until: Name
+    probability: Probability
+
+
 class BisectResult(Record):
     """Where it broke. `probability` is the posterior mass on `first_broken`, which is the most
-    likely one of `candidates` when the verdict is BROKEN_WITHIN."""
+    likely one of `candidates` when the verdict is BROKEN_WITHIN. Where it drifted there, the
+    candidates are all checkpoints on the way, and one break is supposed by the mass alone."""
 
     verdict: BisectVerdict
     metrics: tuple[Name, ...] = ()
@@ -103,6 +113,7 @@ class BisectResult(Record):
     good_probability: Probability | None = None  # that none of them is broken
     suspicions: tuple[Suspicion, ...] = ()
     probes: tuple[Probe, ...] = ()
+    drift: Drift | None = None
     between: Between | None = None
     note: Line = ""
 

@@ -14,6 +14,7 @@ from adapterbot.records import (
     BisectVerdict,
     BlamedRow,
     DatasetDiff,
+    Drift,
     EvalDelta,
     EvalStats,
     ExpertShare,
@@ -115,6 +116,7 @@ def full(variant: int) -> Report:
                 Probe(index=i, label=f(), outcome=outcome, seconds=1, detail=f())
                 for i, outcome in enumerate(ProbeOutcome)
             ),
+            drift=Drift(since=f(), until=f(), probability=0.99) if variant == 2 else None,
             between=Between(
                 data=diff(f, long),
                 layers=(LayerChange(layer=f(), good=1, bad=2, distance=3),),
