@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from adapterbot.bisect.checkpoints import Checkpoint
+from adapterbot.bisect.costs import Costs
 from adapterbot.bisect.journal import Entry, Journal
 from adapterbot.bisect.posterior import Contradiction, Posterior
 from adapterbot.bisect.setting import Setting
@@ -93,6 +94,7 @@ class Search:
     made: int = 0
     settling: int = _SETTLING
     contradicted: bool = False
+    costs: Costs = field(default_factory=Costs)
     posterior: Posterior = field(init=False)
 
     def __post_init__(self) -> None:
@@ -105,7 +107,9 @@ class Search:
             self.posterior.tell(entry.index, np.array(outcome), entry.kind)
         else:
             self.posterior.tell(entry.index, outcome, entry.kind)
-        self.made += not entry.given
+        if not entry.given:
+            self.made += 1
+            self.costs.book(entry.index, entry.kind, entry.seconds)
         if not 0 <= entry.index < len(self.checkpoints):
             return
         self.probes.append(
@@ -133,7 +137,9 @@ class Search:
             slow = self.posterior.rise() if looks else None
             if slow and slow.certain:
                 return []
-            return self.posterior.choose_batch(count, sizes=self.setting.sizes)
+            sizes = self.setting.sizes
+            costs = self.costs.expected(len(self.checkpoints), len(sizes))
+            return self.posterior.choose_batch(count, costs, sizes=sizes)
         slow = self.posterior.rise() if best < len(self.checkpoints) else None
         if slow is None or slow.certain or slow.odds < _NO_RISE or not self.settling:
             return []
