@@ -77,7 +77,7 @@ def expand(
             **{tiles: partial(fused, tiles) for tiles in some},
             **({} if asked else {None: eagerly}),
         },
-        default=some[-1] if asked else None,
+        default=some[0] if asked else None,
         device=u.device,
     )
     return eagerly() if tiles is None else fused(tiles)

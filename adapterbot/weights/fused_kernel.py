@@ -31,6 +31,7 @@ TILES = (
     Tiles(64, 64, 64, 4, 3),
     Tiles(64, 128, 64, 4, 3),
     Tiles(128, 128, 64, 8, 3),
+    Tiles(128, 256, 64, 8, 3),
 )
 _LEAST = 16  # the shortest side that a tensor core's product may have
 # Triton's interpreter has no product of bf16; in fp32 it is the same, and exact.
@@ -41,7 +42,7 @@ _PRODUCT = {torch.float32: tl.float32, torch.float16: tl.float16, torch.bfloat16
 def fitting(tokens: int, ranks: int) -> tuple[Tiles, ...]:
     """The tiles worth trying: none that a whole batch, or all ranks, would fill by less than half.
 
-    At least one, the larger ones last.
+    At least one; the first is small enough for every device.
     """
     most = max(_LEAST, triton.next_power_of_2(tokens))
     deep = max(_LEAST, triton.next_power_of_2(ranks))
