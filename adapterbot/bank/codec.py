@@ -66,19 +66,20 @@ class Codec:
         self._numbers = (scales, scales + self.floats * _ITEM[self._dtype])
         self.row_bytes = self._numbers[1] + self.choices * self._choice.itemsize
 
-    def encode(self, rows: Rows, users: Any = None) -> Bytes:
+    def encode(self, rows: Rows, users: Any = None, *, out: Bytes | None = None) -> Bytes:
         """(n, row_bytes) bytes.
 
         Args:
             rows: what to write.
             users: their names, for errors.
+            out: an array of that shape to write to; a new one by default.
 
         Raises:
             InputError: a row has another length, or a number that its type cannot hold.
         """
         self._check_shape(rows)
         self.check(rows, users)
-        raw = np.empty((len(rows), self.row_bytes), np.uint8)
+        raw = np.empty((len(rows), self.row_bytes), np.uint8) if out is None else out
         start, stop = self._numbers
         numbers = raw[:, start:stop]
         if self._dtype == "int8":

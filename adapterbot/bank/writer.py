@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import numpy as np
 
 from adapterbot import atomic
 from adapterbot.bank import blocks
-from adapterbot.bank.codec import Rows
+from adapterbot.bank.codec import Bytes, Rows
 from adapterbot.bank.environment import Shared, acquire, damaged, release
 from adapterbot.bank.manifest import MANIFEST, Manifest, dump_manifest, user_key
 from adapterbot.bank.records import MODULUS, NUMBER, SEAL, Place, State, pack, row_seals, seal
@@ -22,6 +24,9 @@ from adapterbot.errors import InputError, OurFailure
 
 _FULL = "free some disk space"
 _SOURCE_BYTES = 400
+# From here on hashlib lets other threads run, and numpy has a while to do.
+_LARGE = 2048
+_PART = 1 << 20
 
 
 class BankWriter(BankStore):
@@ -42,13 +47,18 @@ class BankWriter(BankStore):
             InputError: a name or a row is no good, or a user is there already.
             OurFailure: the disk is full.
         """
-        raw = self.codec.encode(rows, users)
-        if len(raw) != len(users):
+        if len(rows) != len(users):
             raise ValueError("one row for each user")
         keys = [user_key(user) for user in users]
         if len(set(keys)) != len(keys):
             raise _twice(users)
+        origin = source.encode()
+        if len(origin) > _SOURCE_BYTES:
+            raise InputError(
+                f"is longer than {_SOURCE_BYTES} bytes", field="source", fix="shorten it"
+            )
         now = time.time_ns() // 1_000_000
+        raw, seals = self._sealed(users, keys, rows, now, origin)
         with self._writing() as txn:
             found = txn.cursor(db=self.tables["users"]).getmulti(keys)
             known = {bytes(key): Place.unpack(held) for key, held in found}
@@ -58,8 +68,7 @@ class BankWriter(BankStore):
             before = [known.get(key) for key in keys]
             slots, next_slot = self._slots(txn, before, state.next_slot)
             blocks.write(txn, self.tables["rows"], self.blocks, slots, raw)
-            number = self._source_number(txn, source)
-            seals = row_seals(keys, now, source.encode(), raw.reshape(-1).data)
+            number = self._source_number(txn, origin)
             total = state.total - sum(place.number for place in known.values())
             total += sum(int.from_bytes(mark, "little") for mark in seals)
             places = zip(seals, slots.tolist(), strict=True)
@@ -168,6 +177,26 @@ class BankWriter(BankStore):
 
     # ---- inside
 
+    def _sealed(
+        self, users: Sequence[str], keys: Sequence[bytes], rows: Rows, created: int, source: bytes
+    ) -> tuple[Bytes, list[bytes]]:
+        """The rows as they are kept, and their seals; large rows are made on every core."""
+        size = self.codec.row_bytes
+        raw = np.empty((len(rows), size), np.uint8)
+        step = max(1, len(rows) if size < _LARGE else _PART // size)
+
+        def part(start: int) -> list[bytes]:
+            some = slice(start, start + step)
+            numbers = Rows(rows.values[some], rows.choices[some])
+            self.codec.encode(numbers, users[some], out=raw[some])
+            return row_seals(keys[some], created, source, raw[some].reshape(-1).data)
+
+        if len(rows) <= step:
+            return raw, part(0)
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            sealed = pool.map(part, range(0, len(rows), step))
+            return raw, [mark for marks in sealed for mark in marks]
+
     def _copy(self, txn: lmdb.Transaction, fresh: Shared, target: lmdb.Transaction) -> None:
         db = fresh.db
         for name in ("sources", "scores", "keys"):
@@ -222,14 +251,9 @@ class BankWriter(BankStore):
     def _set(self, txn: lmdb.Transaction, state: State) -> None:
         txn.put(b"state", state.packed(), db=self.tables["facts"])
 
-    def _source_number(self, txn: lmdb.Transaction, source: str) -> int:
-        text = source.encode()
+    def _source_number(self, txn: lmdb.Transaction, text: bytes) -> int:
         if not text:
             return 0
-        if len(text) > _SOURCE_BYTES:
-            raise InputError(
-                f"is longer than {_SOURCE_BYTES} bytes", field="source", fix="shorten it"
-            )
         sources = self.tables["sources"]
         known = txn.get(b"t" + text, db=sources)
         if known is not None:

@@ -148,7 +148,11 @@ def read_users(place: Path) -> dict[str, list[dict[str, Any]]]:
             rows = [row for _, row in _rows(file)]
             if rows:
                 found[file.stem] = rows
-    elif place.is_file():
+    elif not place.exists():
+        raise InputError(
+            "does not exist", file=str(place), fix="name a JSONL file, or a folder of them"
+        )
+    else:
         for number, row in _rows(place):
             user = row.pop("user", None)
             if not isinstance(user, str):

@@ -23,7 +23,7 @@ from adapterbot.bank.codec import Codec, Rows, plain
 from adapterbot.bank.manifest import Generated, Manifest, Module, SoupLayout, VbLoraLayout
 from adapterbot.bank.store import BankStore
 from adapterbot.bank.verify import verify
-from adapterbot.bank.writer import BankWriter
+from adapterbot.bank.writer import BankWriter, create
 from adapterbot.errors import InputError, OurFailure
 from tests.bank_rows import vector_rows, vectors_bank
 
@@ -402,6 +402,22 @@ def test_bf16_rounds_as_torch_does() -> None:
     values = np.where(np.abs(values) < 1e38, values, 1.0).astype(np.float32)  # and NaN
     got = codec.decode(codec.encode(plain(values[None]))).values[0]
     assert np.array_equal(got, torch.from_numpy(values).bfloat16().float().numpy())
+
+
+def test_large_rows_are_made_in_parts_and_each_stays_its_users(tmp_path: Path) -> None:
+    layout, shared = SoupLayout(size=2048), Generated(generator="soup-1", seed=0, digest="0" * 64)
+    manifest = Manifest(name="n", base_model="b", dtype="fp16", layout=layout, shared=shared)
+    users = [f"u{index}" for index in range(600)]
+    values = np.random.default_rng(0).normal(size=(600, 2048)).astype(np.float32)
+    with create(tmp_path / "bank", manifest) as bank:
+        bank.add(users, plain(values), source="here")
+        assert np.array_equal(bank.gather(users, check=True).values, values.astype(np.float16))
+        values[599, 7] = np.nan
+        with pytest.raises(InputError, match="NaN") as caught:
+            bank.add([f"{user}b" for user in users], plain(values))
+        assert caught.value.field == "u599b"
+        assert len(bank) == 600
+    assert verify(tmp_path / "bank") == ()
 
 
 @pytest.mark.parametrize("dtype", ["fp16", "bf16"])
