@@ -63,13 +63,26 @@ class Workflow(Record):
 
     identity: the workflow's URL with its ref, as the certificate has it.
     issuer: of the OIDC token that the workflow showed.
+    repository: URL of the repository whose run it was; that of `identity` when None. A reusable
+        workflow is certified as itself whoever calls it, be it a stranger's repository.
     trust_config: repository path, at the base ref, of the client trust config of a Sigstore
         instance of your own; the public instance when None.
     """
 
     identity: Annotated[str, Field(min_length=1, max_length=1000)]
     issuer: Annotated[str, Field(min_length=1, max_length=1000)] = GITHUB_ISSUER
+    repository: Annotated[str, Field(min_length=1, max_length=1000)] | None = None
     trust_config: RepoPath | None = None
+
+    @property
+    def ran_in(self) -> str | None:
+        """URL of the repository that must have run it; None where the issuer certifies none."""
+        if self.repository or self.issuer != GITHUB_ISSUER:
+            return self.repository
+        return self.identity.partition("/.github/workflows/")[0]
+
+
+Signer = PublicKey | Workflow
 
 
 class Policy(Record):
@@ -87,7 +100,7 @@ class Policy(Record):
     sequential: bool = False
     self_check: Annotated[int, Field(ge=0, le=10_000)] = 32
     metrics: dict[str, MetricRule] = Field(default_factory=dict)
-    attested_by: tuple[PublicKey | Workflow, ...] = ()
+    attested_by: tuple[Signer, ...] = ()
 
 
 class ArchiveData(Record):
@@ -184,7 +197,11 @@ class HistoryConfig(Record):
 
 
 class Config(Record):
-    """adapterbot.yaml."""
+    """adapterbot.yaml.
+
+    attested_by: as in a policy, for every adapter whose policy names nobody: also for one that the
+        head adds, and for which the base has no policy.
+    """
 
     version: Literal[1] = 1
     base_model: RepoPath | None = None
@@ -192,6 +209,7 @@ class Config(Record):
     engine: EngineSettings = EngineSettings()
     server: Server | None = None
     history: HistoryConfig | None = None
+    attested_by: tuple[Signer, ...] = ()
     adapters: tuple[AdapterConfig, ...]
 
     @model_validator(mode="after")

@@ -134,12 +134,12 @@ def judge_adapter(where: Sides, adapter: AdapterConfig, services: Services) -> A
             allowed_base=where.allowed_base,
             adapter=normalise(adapter.path),
         ).record()
-    if adapter.policy.attested_by:
+    if signers := adapter.policy.attested_by or where.signers:
         with stages("attest"):
             attest.check(
                 where.head,
                 normalise(adapter.path),
-                adapter.policy.attested_by,
+                signers,
                 lock=normalise(adapter.lock),
                 policy=where.base,
             )

@@ -12,6 +12,7 @@ from adapterbot.config import (
     MIXTURE_CONFIG,
     AdapterConfig,
     Config,
+    Signer,
     adapter_directories,
     discover,
     for_adapter,
@@ -42,6 +43,11 @@ class Sides:
     def allowed_base(self) -> str | None:
         """The directory outside the repository that the base ref lets a base model be in."""
         return self.config.base_model if self.config else None
+
+    @property
+    def signers(self) -> tuple[Signer, ...]:
+        """Who must sign for an adapter whose own policy names nobody."""
+        return self.config.attested_by if self.config else ()
 
 
 @dataclass(frozen=True)

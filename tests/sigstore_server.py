@@ -21,6 +21,7 @@ from typing import Any
 import jwt
 import rfc8785
 from cryptography import x509
+from cryptography.hazmat import asn1
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -28,6 +29,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
 ISSUER = "https://token.actions.githubusercontent.com"
 _FULCIO_ISSUER = ObjectIdentifier("1.3.6.1.4.1.57264.1.1")
+_SOURCE_REPOSITORY = ObjectIdentifier("1.3.6.1.4.1.57264.1.12")
 _SCT_LIST = ObjectIdentifier("1.3.6.1.4.1.11129.2.4.2")
 _START = "2020-01-01T00:00:00Z"
 
@@ -38,6 +40,7 @@ class Instance(ThreadingHTTPServer):
     def __init__(self, identity: str) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.identity = identity
+        self.repository = identity.partition("/.github/")[0]
         self.request_token = "the job's own"
         self.secret = "the issuer's, at least thirty-two bytes long"
         self.authority_key, self.ct_key, self.log_key = (
@@ -146,6 +149,10 @@ class Instance(ThreadingHTTPServer):
                 False,
             )
             .add_extension(x509.UnrecognizedExtension(_FULCIO_ISSUER, ISSUER.encode()), False)
+            .add_extension(
+                x509.UnrecognizedExtension(_SOURCE_REPOSITORY, asn1.encode_der(self.repository)),
+                False,
+            )
         )
         before = builder.sign(self.authority_key, hashes.SHA256())
         logged = builder.add_extension(

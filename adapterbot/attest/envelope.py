@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from securesystemslib.signer import SSlibKey
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
+_SIGN_AGAIN = "sign it again with `adapterbot attest sign`"
 
 
 class NotAttested(InputError):
@@ -63,14 +64,13 @@ def opened(content: bytes, keys: Sequence[str], *, file: str) -> bytes:
     from securesystemslib.exceptions import UnverifiedSignatureError, VerificationError
 
     known = [public_key(key, file=f"public key {at}") for at, key in enumerate(keys, 1)]
-    fix = "sign it again with `adapterbot attest sign`"
     try:
         envelope = Envelope.from_dict(json.loads(content))
         payload_type = envelope.payload_type
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise InputError("is not a DSSE envelope", file=file, fix=fix) from error
+        raise InputError("is not a DSSE envelope", file=file, fix=_SIGN_AGAIN) from error
     if payload_type != PAYLOAD_TYPE:
-        raise InputError("is not about an in-toto statement", file=file, fix=fix)
+        raise not_in_toto(file)
     try:
         envelope.verify(list(known), threshold=1)
     except (VerificationError, UnverifiedSignatureError, ValueError) as error:
@@ -81,6 +81,11 @@ def opened(content: bytes, keys: Sequence[str], *, file: str) -> bytes:
         ) from error
     payload: bytes = envelope.payload
     return payload
+
+
+def not_in_toto(file: str) -> InputError:
+    """The error for what somebody signed, and is no statement of the kind."""
+    return InputError("is not about an in-toto statement", file=file, fix=_SIGN_AGAIN)
 
 
 def public_key(key: str, *, file: str) -> SSlibKey:

@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from adapterbot.attest.envelope import NotAttested
+from adapterbot.attest.envelope import PAYLOAD_TYPE, NotAttested, not_in_toto
+from adapterbot.config import Workflow
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.importing import extras
 from adapterbot.validation import bad_input
 
 if TYPE_CHECKING:
     from sigstore.models import ClientTrustConfig
+    from sigstore.verify.policy import VerificationPolicy
 
 _BUNDLE = "application/vnd.dev.sigstore.bundle"
 _PURPOSE = "signing without a key"
@@ -76,43 +78,44 @@ def sign(payload: bytes, trust: Trust | None = None) -> bytes:
         ) from error
 
 
-def opened(
-    content: bytes, *, identity: str, issuer: str, file: str, trust: Trust | None = None
-) -> bytes:
-    """The payload of a Sigstore bundle that this identity signed.
+def opened(content: bytes, signer: Workflow, *, file: str, trust: Trust | None = None) -> bytes:
+    """The in-toto statement in a Sigstore bundle that this workflow signed.
 
     Args:
-        identity: as the certificate has it, a workflow's URL for a job of GitHub Actions.
-        issuer: of the OIDC token, https://token.actions.githubusercontent.com for those.
         trust: an instance of your own; None is the public one.
 
     Raises:
-        InputError: it is no bundle, or the trust config is none.
+        InputError: it is no bundle of an in-toto statement, or the trust config is none.
         NotAttested: somebody else signed, or nobody.
         OurFailure: sigstore is not installed.
     """
     with extras("keyless", _PURPOSE):
-        from sigstore.errors import VerificationError
-        from sigstore.models import Bundle, InvalidBundle
+        from sigstore.errors import Error
+        from sigstore.models import Bundle
         from sigstore.verify import Verifier
-        from sigstore.verify.policy import Identity
+        from sigstore.verify.policy import AllOf, Identity, OIDCSourceRepositoryURI
     # The trusted root of the public instance comes with the package.
     config = _config(trust) if trust else _public(offline=True)
     try:
         bundle = Bundle.from_json(content)
-    except (InvalidBundle, ValueError) as error:
+    except Exception as error:  # a stranger wrote it: also cryptography has its own for what is odd
         raise InputError(
             "is not a Sigstore bundle", file=file, fix="verify with --key, or sign with --keyless"
         ) from error
+    wanted: list[VerificationPolicy] = [Identity(identity=signer.identity, issuer=signer.issuer)]
+    if signer.ran_in:
+        wanted.append(OIDCSourceRepositoryURI(signer.ran_in))
     verifier = Verifier(trusted_root=config.trusted_root)
     try:
-        _, payload = verifier.verify_dsse(bundle, Identity(identity=identity, issuer=issuer))
-    except VerificationError as error:
+        payload_type, payload = verifier.verify_dsse(bundle, AllOf(wanted))
+    except Error as error:
         raise NotAttested(
-            f"is not signed by {identity}: {error}",
+            f"is not signed by {signer.identity}: {error}",
             file=file,
-            fix="name the workflow that signs, or sign again",
+            fix="name the workflow that signs, and the repository that runs it, or sign again",
         ) from error
+    if payload_type != PAYLOAD_TYPE:
+        raise not_in_toto(file)
     return payload
 
 

@@ -91,9 +91,7 @@ def _opened_bundle(
             text = policy.read(one.trust_config, limit=_LIMIT).decode("utf-8", "replace")
             trust = keyless.Trust(text, one.trust_config)
         try:
-            return keyless.opened(
-                content, identity=one.identity, issuer=one.issuer, file=file, trust=trust
-            )
+            return keyless.opened(content, one, file=file, trust=trust)
         except NotAttested as error:
             refused = error
     raise refused
@@ -125,9 +123,11 @@ def hold(statement: Statement, tree: Tree, adapter: str, *, lock: str | None = N
     path = attestation_path(adapter)
     # Who signed for one adapter did not sign for it in the place of another.
     named = statement.predicate.build.parameters.adapter
-    if named not in (None, adapter):
+    if named != adapter:
         raise NotAttested(
-            f"is about {named}", file=path, fix="sign for the adapter where it is now"
+            f"is about {named}" if named else "does not say which adapter it is about",
+            file=path,
+            fix="sign for the adapter where it is now, with `adapterbot attest sign`",
         )
     _compare(statement, subject_digests(tree, adapter), file=path)
     if lock is not None:
@@ -135,20 +135,22 @@ def hold(statement: Statement, tree: Tree, adapter: str, *, lock: str | None = N
 
 
 def _compare_lock(statement: Statement, tree: Tree, lock: str, *, file: str) -> None:
-    """Hold a lock against what a statement says of it; without a lock there is nothing to hold.
+    """Hold a lock against what a statement says of it.
 
     Raises:
-        NotAttested: it is another one, or the statement does not name it.
+        NotAttested: it is another one, was taken away, or the statement does not name it.
     """
-    if not tree.has(lock):
-        return
     signed = {d.name: d.digest.sha256 for d in statement.predicate.build.dependencies}
-    if signed.get(lock) != tree.sha256(lock):
-        raise NotAttested(
-            f"is about another {lock}" if lock in signed else f"says nothing about {lock}",
-            file=file,
-            fix="sign again, after `adapterbot lock write`",
-        )
+    found = tree.sha256(lock) if tree.has(lock) else None
+    if signed.get(lock) == found:
+        return
+    if lock not in signed:
+        what = f"says nothing about {lock}"
+    else:
+        what = f"is about another {lock}" if found else f"is about {lock}, which is missing"
+    raise NotAttested(
+        what, file=file, fix="restore it, or sign again after `adapterbot lock write`"
+    )
 
 
 def _compare(statement: Statement, found: Mapping[str, str], *, file: str) -> None:

@@ -87,6 +87,10 @@ def attest_verify(
     issuer: Annotated[
         str, typer.Option(help="Issuer of that identity.")
     ] = "https://token.actions.githubusercontent.com",
+    repository: Annotated[
+        str | None,
+        typer.Option(help="URL of the repository that ran that workflow; the workflow's own."),
+    ] = None,
     trust_config: TrustConfig = None,
     report: ReportFile = None,
     as_json: Json = False,
@@ -105,16 +109,15 @@ def attest_verify(
         raise InputError(
             "give a key, or an identity, and not both", field="--key", fix="name a public key"
         )
-    if key and trust_config:
-        raise InputError(
-            "goes with --identity", field="--trust-config", fix="leave it out, or leave --key out"
-        )
+    for option, given in (("--trust-config", trust_config), ("--repository", repository)):
+        if key and given:
+            raise InputError(
+                "goes with --identity", field=option, fix="leave it out, or leave --key out"
+            )
     try:
         found = command.verify(
             command.subject(adapter),
-            key,
-            identity=identity,
-            issuer=issuer,
+            key or command.workflow(identity, issuer, repository),
             trust=trust_config,
             report=report,
         )

@@ -8,19 +8,22 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from adapterbot import atomic, lock
 from adapterbot.attest import bom, envelope, keyless, verification
 from adapterbot.attest import statement as statements
 from adapterbot.attest.make import Claim, statement
 from adapterbot.commands.place import checkout
 from adapterbot.commands.written import read_report
-from adapterbot.config import AdapterConfig, for_adapter
+from adapterbot.config import AdapterConfig, Workflow, for_adapter
 from adapterbot.context import server_url
 from adapterbot.errors import InputError
 from adapterbot.eval.suite import suite_files
 from adapterbot.lock.schema import MAX_LOCK_BYTES, Lock
 from adapterbot.sides import config_of
 from adapterbot.tree import WorkTree, file_sha256, normalise
+from adapterbot.validation import first_problem
 
 BY_HAND = "urn:adapterbot:by-hand"
 _LIMIT = 1024 * 1024
@@ -106,6 +109,19 @@ def _trust(path: Path | None) -> keyless.Trust | None:
     return keyless.Trust(text, str(path))
 
 
+def workflow(identity: str, issuer: str, repository: str | None) -> Workflow:
+    """A workflow as options name it.
+
+    Raises:
+        InputError: one of them cannot be.
+    """
+    try:
+        return Workflow(identity=identity, issuer=issuer, repository=repository)
+    except ValidationError as error:
+        field, message = first_problem(error)
+        raise InputError(message, field=f"--{field}", fix="write its whole URL") from error
+
+
 def sign(
     of: Subject,
     key: Path | None,
@@ -149,17 +165,15 @@ def sign(
 
 def verify(
     of: Subject,
-    key: Path | None,
+    signer: Path | Workflow,
     *,
-    identity: str,
-    issuer: str,
     trust: Path | None = None,
     report: Path | None,
 ) -> statements.Statement:
     """Hold an adapter against its attestation.
 
     Args:
-        key: a public key, PEM; None takes a Sigstore bundle, signed by `identity`.
+        signer: a public key, PEM, or the workflow that signed a Sigstore bundle.
         trust: the client trust config of a Sigstore instance; the public one when None.
         report: a report that must be the one that was signed for.
 
@@ -168,14 +182,12 @@ def verify(
         AdapterbotError: something cannot be read.
     """
     path = verification.attestation_path(of.path)
-    if key:
-        keys = (read_key(key).decode("utf-8", "replace"),)
+    if isinstance(signer, Path):
+        keys = (read_key(signer).decode("utf-8", "replace"),)
         found = verification.check(of.tree, of.path, keys, lock=of.adapter.lock)
     else:
         content = verification.attestation(of.tree, of.path)
-        payload = keyless.opened(
-            content, identity=identity, issuer=issuer, file=path, trust=_trust(trust)
-        )
+        payload = keyless.opened(content, signer, file=path, trust=_trust(trust))
         found = statements.read_statement(payload, file=path)
         verification.hold(found, of.tree, of.path, lock=of.adapter.lock)
     if report:

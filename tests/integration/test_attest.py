@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import functools
 import json
+import operator
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -30,7 +33,7 @@ from in_toto_attestation.v1.statement import Statement
 from referencing import Registry, Resource
 from typer.testing import CliRunner
 
-from adapterbot.attest import NotAttested, attestation_path, check
+from adapterbot.attest import NotAttested, attestation_path, check, envelope, keyless
 from adapterbot.cli import app
 from adapterbot.commands import gate
 from adapterbot.config import Workflow
@@ -177,6 +180,7 @@ TAMPERED: dict[str, tuple[Callable[[Path], object], str]] = {
     "the weights": (_flip(f"{ADAPTER}/adapter_model.safetensors"), "was changed"),
     "the options": (_flip(f"{ADAPTER}/adapter_config.json"), "was changed"),
     "the lock": (_flip("soup.lock"), "another soup.lock"),
+    "the lock is gone": (lambda r: (r / "soup.lock").unlink(), "soup.lock, which is missing"),
     "a file is gone": (lambda r: (r / ADAPTER / "adapter_config.json").unlink(), "is missing"),
     "a file more": (
         lambda r: (r / ADAPTER / "adapter_model.bin").write_bytes(b"\x80"),
@@ -214,6 +218,18 @@ def test_attack_an_adapter_with_its_attestation_does_not_stand_in_for_another(si
     shutil.copyfile(signed / PLACE, signed / attestation_path("adapters/other"))
     with pytest.raises(NotAttested, match=f"is about {ADAPTER}"):
         check(WorkTree(signed), "adapters/other", [keys["ed25519"][1]], lock="soup.lock")
+
+
+def test_attack_a_statement_that_names_no_adapter_is_for_none(signed, keys):
+    """Other tools sign such ones; laid beside another adapter, it would stand for that."""
+    private, public = keys["ed25519"]
+    payload = base64.b64decode(json.loads((signed / PLACE).read_text())["payload"])
+    statement = json.loads(payload)
+    del statement["predicate"]["buildDefinition"]["externalParameters"]["adapter"]
+    content = json.dumps(statement).encode()
+    (signed / PLACE).write_bytes(envelope.sign(content, private.read_bytes(), file="key"))
+    with pytest.raises(NotAttested, match="does not say which adapter"):
+        check(WorkTree(signed), ADAPTER, [public], lock="soup.lock")
 
 
 def test_attack_what_makes_a_mixture_of_it_must_be_signed_for(signed, keys):
@@ -268,10 +284,10 @@ def sigstore(
         yield instance, place
 
 
-def _verified(trust: Path, *, identity: str = WORKFLOW, expect: int = 0) -> Any:
+def _verified(trust: Path, *more: str, identity: str = WORKFLOW, expect: int = 0) -> Any:
     return json.loads(
         invoke(
-            "verify", ADAPTER, "--identity", identity, "--trust-config", trust, "--json",
+            "verify", ADAPTER, "--identity", identity, "--trust-config", trust, *more, "--json",
             expect=expect,
         )
     )  # fmt: skip
@@ -306,6 +322,65 @@ def test_a_bundle_of_another_instance_or_with_another_statement_is_nobodys(
     assert not _verified(trust, expect=3)["verified"]
 
 
+def test_attack_a_strangers_run_of_a_reusable_workflow_is_not_ours(repository, sigstore, tmp_path):
+    """Fulcio certifies the workflow that signs; whoever calls it chooses what it signs for."""
+    instance, trust = sigstore
+    instance.repository = "https://github.com/mallory/shop"
+    invoke("sign", ADAPTER, "--keyless", "--trust-config", trust)
+    assert "mallory" in _verified(trust, expect=3)["why"]
+    assert _verified(trust, "--repository", instance.repository)["verified"]
+    shutil.copy(trust, repository / "trust.json")
+    here = Workflow(identity=WORKFLOW, trust_config="trust.json")
+    with pytest.raises(NotAttested, match="mallory"):
+        check(WorkTree(repository), ADAPTER, [here])
+    theirs = here.model_copy(update={"repository": instance.repository})
+    assert check(WorkTree(repository), ADAPTER, [theirs]).subject
+
+
+def test_attack_what_a_trusted_workflow_signed_as_something_else_is_no_statement(
+    repository, sigstore, monkeypatch
+):
+    _, trust = sigstore
+    with monkeypatch.context() as other:  # of the library's, which signs nothing else itself
+        other.setattr("sigstore.dsse.Envelope._TYPE", "text/plain")
+        invoke("sign", ADAPTER, "--keyless", "--trust-config", trust)
+    said = invoke("verify", ADAPTER, "--identity", WORKFLOW, "--trust-config", trust, expect=2)
+    assert "not about an in-toto statement" in said
+
+
+def test_attack_a_broken_bundle_is_a_line_and_no_crash(repository, sigstore):
+    _, trust = sigstore
+    invoke("sign", ADAPTER, "--keyless", "--trust-config", trust)
+    whole = (repository / PLACE).read_text()
+    signer = Workflow(identity=WORKFLOW)
+    odd: tuple[Any, ...] = (None, "", [], -1, "AAAA")
+    for place in _places(json.loads(whole)):
+        for content in odd:
+            bundle = json.loads(whole)
+            _at(bundle, place[:-1])[place[-1]] = content
+            if bundle == json.loads(whole):
+                continue
+            with contextlib.suppress(InputError):
+                keyless.opened(
+                    json.dumps(bundle).encode(),
+                    signer,
+                    file=PLACE,
+                    trust=keyless.Trust(trust.read_text(), "trust.json"),
+                )
+
+
+def _places(document: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    parts = document.items() if isinstance(document, dict) else enumerate(document)
+    for name, part in parts:
+        yield (*place, name)
+        if isinstance(part, dict | list):
+            yield from _places(part, (*place, name))
+
+
+def _at(document: Any, place: tuple[Any, ...]) -> Any:
+    return functools.reduce(operator.getitem, place, document)
+
+
 def test_a_policy_takes_workflows_as_signers(repository, sigstore, keys, tmp_path):
     """Which instance is trusted is the base branch's word: a pull request cannot bring its own."""
     _, trust = sigstore
@@ -338,6 +413,11 @@ def test_what_keeps_a_job_from_signing_is_said_in_a_line(repository, sigstore, k
     assert said.startswith("no.json: mediaType: ")
     said = invoke("sign", ADAPTER, "--key", keys["other"][0], "--trust-config", trust, expect=2)
     assert "--trust-config" in said
+    key = keys["other"][0]
+    said = invoke("verify", ADAPTER, "--key", key, "--repository", "https://h/o/r", expect=2)
+    assert "--repository" in said
+    said = invoke("verify", ADAPTER, "--identity", WORKFLOW, "--issuer", "", expect=2)
+    assert said.startswith("--issuer")
     instance.refuses = True
     assert "Sigstore did not sign" in invoke(
         "sign", ADAPTER, "--keyless", "--trust-config", trust, expect=1
@@ -403,3 +483,18 @@ def test_the_gate_evaluates_only_what_was_signed_for(repository, keys, tmp_path)
     assert judged().verdict.outcome == "passed"
     _flip(f"{ADAPTER}/adapter_model.safetensors")(repository)
     assert "was changed since" in judged().problem.message
+
+
+def test_attack_an_adapter_added_beside_those_that_are_listed_is_signed_for_too(
+    repository, keys, tmp_path
+):
+    public = keys["ed25519"][1]
+    example.git(repository, "checkout", "-q", "main")
+    listed = {"attested_by": [public], "adapters": [{"path": ADAPTER}]}
+    (repository / "adapterbot.yaml").write_text(yaml.safe_dump(listed))
+    example.commit(repository, "Only attested adapters")
+    shutil.copytree(repository / ADAPTER, repository / "adapters/mine")
+    options = gate.GateOptions(base="main", out=tmp_path / "out", device="cpu")
+    (added,) = gate.run(options, {"ADAPTERBOT_CACHE": str(tmp_path / "cache")}).report.adapters
+    assert added.adapter == "adapters/mine"
+    assert "nobody signed for this adapter" in added.problem.message
