@@ -60,10 +60,12 @@ class ExpertStack:
 
     @property
     def groupable(self) -> bool:
-        """Whether `grouped_mm` takes it: equal ranks, every row a multiple of 16 bytes."""
+        """Whether `grouped_mm` takes it: equal ranks, every row a multiple of 16 bytes. Older
+        releases of torch have none."""
         bytes_each = self.a.element_size()
         sizes = (self.ranks[0], self.a.shape[1], len(self.b))
-        return len(set(self.ranks)) == 1 and all(size * bytes_each % 16 == 0 for size in sizes)
+        even = len(set(self.ranks)) == 1 and all(size * bytes_each % 16 == 0 for size in sizes)
+        return even and hasattr(F, "grouped_mm")
 
     def of(self, expert: int) -> slice:
         """The ranks of one expert."""
