@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import json
 import math
+import multiprocessing
+import os
 import random
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import torch
 from peft import LoraConfig, get_peft_model
@@ -24,7 +27,8 @@ from adapterbot.commands.mole import train as train_gate
 from adapterbot.eval.engine import Engine
 from adapterbot.eval.settings import EngineSettings
 from adapterbot.eval.suite import Task, load_suite
-from adapterbot.mole.artifact import MixtureFiles, read_mixture_dir
+from adapterbot.mole.artifact import read_mixture_dir
+from adapterbot.mole.train import Progress
 from adapterbot.records import TaskResult
 from adapterbot.tree import WorkTree
 from bench.figures import Figure
@@ -44,7 +48,9 @@ INSTRUCTIONS = {
 }
 SENDERS = {"eu": "Rechnung", "us": "Invoice", "iso": "Issued"}
 SEED = 0
-ADAPTER_ROWS, ADAPTER_STEPS, GATE_ROWS, HELD_OUT = 1600, 400, 600, 100
+BALANCE = 0.01
+LAST_STEPS = 50
+ADAPTER_ROWS, ADAPTER_STEPS, GATE_ROWS, HELD_OUT = 1600, 400, 1000, 100
 SUITE_TASK = """\
   - name: {task}
     data: {task}.jsonl
@@ -59,8 +65,8 @@ data: {{train: gate.jsonl, val_split: 0.1, max_length: 64}}
 training:
   mole: {{num_task_adapters: 4, top_k: 2, temperature: 0.5, balance: {balance}, guide: 4.0}}
   mole_task_adapters: [./iso, ./month, ./us, ./sender]
-  lr: 0.01
-  epochs: 20
+  lr: 0.03
+  epochs: 5
   batch_size: 32
 output: ./{output}
 """
@@ -132,16 +138,24 @@ def train_adapter(task: str, content: Sequence[dict[str, str]], place: Path) -> 
     train.log(f"adapter {task}")
 
 
-def train_mixture(place: Path, output: str, balance: float) -> tuple[MixtureFiles, float, float]:
-    """A mixture over the adapters in `place`; its last balance, and its held-out loss."""
+@dataclass(frozen=True)
+class Trained:
+    """A mixture, how even its gate was in the last steps, and its loss on held-out rows."""
+
+    path: Path
+    balance: float
+    loss: float
+
+
+def train_mixture(place: Path, output: str, balance: float) -> Trained:
+    """A mixture over the adapters in `place`."""
     config = place / f"{output}.yaml"
     config.write_text(SOUP.format(base=TINY / "base", balance=balance, output=output))
-    seen: list[Any] = []
+    seen: list[Progress] = []
     done = train_gate(TrainOptions(config, device="cpu"), seen.append)
     train.log(f"gate {output}: held-out loss {done.loss:.4f}")
-    last = seen[-10:]
-    even = sum(progress.balance for progress in last) / len(last)
-    return read_mixture_dir(place / output), even, done.loss
+    last = [progress.balance for progress in seen[-LAST_STEPS:]]
+    return Trained(place / output, sum(last) / len(last), done.loss)
 
 
 def write_suite(content: Mapping[str, Sequence[dict[str, str]]], place: Path) -> tuple[Task, ...]:
@@ -166,55 +180,44 @@ def measure() -> list[Figure]:
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         data = Data.drawn(SEED)
-        for task, content in data.adapters.items():
-            train_adapter(task, content, place)
         write_rows(place / "gate.jsonl", [one for part in data.gate.values() for one in part])
         tasks = write_suite(data.asked, place)
-        mixture, even, loss = train_mixture(place, "even", 0.01)
-        _, uneven, uneven_loss = train_mixture(place, "uneven", 0.0)
+        spawn = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(os.cpu_count(), spawn, torch.set_num_threads, (1,)) as pool:
+            content = data.adapters.values()
+            list(pool.map(train_adapter, data.adapters, content, [place] * len(content)))
+            on = pool.submit(train_mixture, place, "balanced", BALANCE)
+            off = pool.submit(train_mixture, place, "unbalanced", 0.0)
+            gates = on.result(), off.result()
         with Engine(TINY / "base", EngineSettings(device="cpu", dtype="float32")) as engine:
-            return _figures(engine, tasks, place, mixture, (even, loss), (uneven, uneven_loss))
+            return _figures(engine, tasks, place, *gates)
 
 
 def _figures(
-    engine: Engine,
-    tasks: Sequence[Task],
-    place: Path,
-    mixture: MixtureFiles,
-    on: tuple[float, float],
-    off: tuple[float, float],
+    engine: Engine, tasks: Sequence[Task], place: Path, on: Trained, off: Trained
 ) -> list[Figure]:
-    alone: dict[str, dict[str, float]] = {}
-    for name in INSTRUCTIONS:
-        results = engine.evaluate(tasks, place / name)
-        alone[name] = {one.task: _right(one) for one in results}
-    results = engine.evaluate(tasks, mixture)
-    mixed = {one.task: _right(one) for one in results}
-    shares = {}
-    for task, result in zip(tasks, results, strict=True):
-        samples = {sample.id: sample for sample in task.samples}
-        answered = [(samples[one.sample_id], one.output) for one in result.samples]
-        found = dict(zip(mixture.names, engine.shares(mixture, answered), strict=True))
-        shares[task.name] = found[task.name]
-    mean = {name: sum(right.values()) / len(right) for name, right in alone.items()}
-    best = max(mean, key=mean.__getitem__)
-    ours = sum(mixed.values()) / len(mixed)
+    alone = {name: _right(engine.evaluate(tasks, place / name)) for name in INSTRUCTIONS}
+    mixed, shares = _answered(engine, tasks, on)
+    mixed_off, shares_off = _answered(engine, tasks, off)
+    best = max(alone, key=lambda name: _mean(alone[name]))
     worst = min(INSTRUCTIONS, key=lambda task: mixed[task] - alone[task][task])
     least = min(shares, key=shares.__getitem__)
     setting = f"examples/tiny, 4 tasks × {HELD_OUT} held-out prompts, exact match, N 4, top 2"
-    each = ", ".join(f"{task} {right:.0%}" for task, right in mixed.items())
+    each = ", ".join(
+        f"{task} {right:.0%} ({alone[task][task]:.0%})" for task, right in mixed.items()
+    )
     routed = ", ".join(f"{task} {share:.1%}" for task, share in shares.items())
     return [
         Figure(
             name="MoLE trained: wrong answers, all tasks, against the best single adapter",
             setting=setting,
-            ours=f"{1 - ours:.1%} ({each} right)",
-            other=f"{best} {1 - mean[best]:.1%}",
-            ratio=(1 - ours) / (1 - mean[best]),
+            ours=f"{1 - _mean(mixed):.1%}",
+            other=f"{best} {1 - _mean(alone[best]):.1%}",
+            ratio=(1 - _mean(mixed)) / (1 - _mean(alone[best])),
         ),
         Figure(
             name="MoLE trained: on a task against its specialist, the worst of the four",
-            setting=setting,
+            setting=f"{setting}; right, and its specialist: {each}",
             ours=f"{worst}: {mixed[worst]:.0%} right",
             other=f"{alone[worst][worst]:.0%} right (target within 2 points)",
             ratio=alone[worst][worst] / mixed[worst],
@@ -227,14 +230,44 @@ def _figures(
             ratio=0.9 / shares[least],
         ),
         Figure(
-            name="MoLE trained: balance loss on against off (1 is even, 4 is one expert for all)",
-            setting=f"{setting}; mean of the last 10 steps, prompts included",
-            ours=f"{on[0]:.3f}, held-out loss {on[1]:.4f}",
-            other=f"{off[0]:.3f}, held-out loss {off[1]:.4f}",
-            ratio=on[0] / off[0],
+            name="MoLE trained: balance loss on against off",
+            setting=f"{setting}; N Σ f P of the last {LAST_STEPS} steps, prompts included: 1 is "
+            "even, 4 is one expert for all",
+            ours=_summary(on, mixed, shares),
+            other=f"off {_summary(off, mixed_off, shares_off)}",
+            ratio=on.balance / off.balance,
         ),
     ]
 
 
-def _right(result: TaskResult) -> float:
-    return sum(sample.score or 0.0 for sample in result.samples) / len(result.samples)
+def _answered(
+    engine: Engine, tasks: Sequence[Task], mixture: Trained
+) -> tuple[dict[str, float], dict[str, float]]:
+    """What is right of each task, and the share of its answers that its expert wrote."""
+    files = read_mixture_dir(mixture.path)
+    results = engine.evaluate(tasks, files)
+    shares = {}
+    for task, result in zip(tasks, results, strict=True):
+        samples = {sample.id: sample for sample in task.samples}
+        answered = [(samples[one.sample_id], one.output) for one in result.samples]
+        found = engine.shares(files, answered)
+        shares[task.name] = dict(zip(files.names, found, strict=True))[task.name]
+    return _right(results), shares
+
+
+def _summary(mixture: Trained, right: Mapping[str, float], shares: Mapping[str, float]) -> str:
+    return (
+        f"{mixture.balance:.3f}, held-out loss {mixture.loss:.4f}, {_mean(right):.1%} right, "
+        f"least share {min(shares.values()):.1%}"
+    )
+
+
+def _right(results: Sequence[TaskResult]) -> dict[str, float]:
+    return {
+        one.task: sum(sample.score or 0.0 for sample in one.samples) / len(one.samples)
+        for one in results
+    }
+
+
+def _mean(right: Mapping[str, float]) -> float:
+    return sum(right.values()) / len(right)

@@ -52,7 +52,7 @@ class TrainingPlan(Record):
     """
 
     epochs: Annotated[int, Field(ge=1, le=10_000)] = 3
-    lr: Annotated[float, Field(gt=0, le=1.0)] = 1e-3
+    lr: Annotated[float, Field(gt=0, le=1.0)] = 0.02
     batch_size: Annotated[int, Field(ge=1, le=4096)] = 16
     gradient_accumulation_steps: Annotated[int, Field(ge=1, le=4096)] = 1
     scheduler: Scheduler = Scheduler.COSINE
@@ -105,7 +105,7 @@ class _Training(BaseModel):
     mole_top_k: TopK | None = None
     mole_temperature: Temperature | None = None
     epochs: Annotated[int, Field(ge=1, le=10_000)] = 3
-    lr: Annotated[float, Field(gt=0, le=1.0)] = 1e-3
+    lr: Annotated[float, Field(gt=0, le=1.0)] = 0.02
     batch_size: Annotated[int, Field(ge=1, le=4096)] | Literal["auto"] = 16
     gradient_accumulation_steps: Annotated[int, Field(ge=1, le=4096)] = 1
     scheduler: Scheduler = Scheduler.COSINE

@@ -1,14 +1,15 @@
 """Training a gate: base and experts frozen, the loss on answers only, experts kept in use. (torch)
 
     loss = Σ −log p / (answer tokens of the step) + balance · (balance loss, mean over layers)
-         + guide · Σ −log g_best / (tokens of the step), mean over layers
+         + guide · (mean −log g_best over answers + ⅕ of that over prompts), mean over layers
 
 The last term leads the way at the start: g_best is the gate's probability of the expert that
 answers the token's row best alone. Without it a token learns only of the top-K experts that it
 happens to be sent to, and never of the one that it should have been sent to. It takes the prompt's
-tokens in: what the right expert writes while it reads is what its answer is made from, and what
-the gates of later layers know the task by. It falls to nothing by the last step, so that what the
-gate ends at is decided by the answers.
+tokens in: what the right expert makes of them is what its answer is made from, and what the gates
+of later layers know the task by. They count for less: an early layer's gate cannot yet tell whose
+they are, and would lose sight of the answers over it. It falls to nothing by the last step, so that
+what the gate ends at is decided by the answers.
 
 Sums are divided by what the whole step holds, not by each pass's own tokens, so that splitting a
 step into passes (gradient accumulation) changes nothing but memory. The balance is a product of
@@ -35,6 +36,9 @@ from adapterbot.mole.kernels import Routing
 from adapterbot.mole.mixture import Mixture
 from adapterbot.mole.training_state import TrainingState
 from adapterbot.mole.whitening import SecondMoments, Whitened
+
+# Of a prompt's tokens in the guiding loss, an answer's being 1.
+_PROMPT_WEIGHT = 0.2
 
 
 @dataclass(frozen=True)
@@ -143,7 +147,7 @@ def second_moments(
     found = SecondMoments()
     for start in range(0, len(examples), rows):
         with mixture.recording() as record:
-            _, mask = _nll(model, examples[start : start + rows], pad)
+            _, mask, _ = _nll(model, examples[start : start + rows], pad)
         real = mask.reshape(-1).bool()
         found.add([x[real] for (x,) in record.hidden.values()])
     return found.means()
@@ -189,15 +193,17 @@ def _step(
     for start in range(0, len(examples), plan.batch_size):
         part = examples[start : start + plan.batch_size]
         with mixture.recording() as record:
-            each, mask = _nll(model, part, pad)
+            each, mask, answers = _nll(model, part, pad)
         nll = each.sum()
         led = nll.new_zeros(())
         if guide:
             best = guide.best[start : start + plan.batch_size]
-            led = guide.weight * _led(record.probabilities, mask, best)
+            written = answers / tokens
+            read = _PROMPT_WEIGHT * (mask.bool() & ~answers) / (positions - tokens)
+            led = guide.weight * _led(record.probabilities, written + read, best)
         evenness, spread = _gate_figures(record.probabilities, record.routings, mask)
         share = sum(example.length for example in part) / positions
-        (nll / tokens + led / positions + plan.balance * evenness * share).backward()
+        (nll / tokens + led + plan.balance * evenness * share).backward()
         loss += float(nll.detach()) / tokens
         balance += float(evenness.detach()) * share
         entropy += float(spread) * share
@@ -222,20 +228,23 @@ def _gate_figures(
     return torch.stack(balance).mean(), torch.stack(entropy).mean()
 
 
-def _led(probabilities: dict[int, list[Tensor]], mask: Tensor, best: Sequence[int]) -> Tensor:
-    """Σ −log g_best over the real tokens, mean over the layers."""
-    rows, at = mask.nonzero(as_tuple=True)
+def _led(probabilities: dict[int, list[Tensor]], weights: Tensor, best: Sequence[int]) -> Tensor:
+    """Σ −w log g_best over the tokens that have a weight, mean over the layers.
+
+    Shapes: `weights` (rows, longest).
+    """
+    rows, at = weights.nonzero(as_tuple=True)
     wanted = torch.tensor(best, device=rows.device)[rows]
     found = []
     for (p,) in probabilities.values():
-        by_row = p.view(*mask.shape, p.shape[-1])
-        found.append(-by_row[rows, at, wanted].clamp_min(1e-9).log().sum())
+        said = p.view(*weights.shape, -1)[rows, at, wanted]
+        found.append(-(weights[rows, at] * said.clamp_min(1e-9).log()).sum())
     return torch.stack(found).mean()
 
 
-def _nll(model: Any, examples: Sequence[Example], pad: int) -> tuple[Tensor, Tensor]:
+def _nll(model: Any, examples: Sequence[Example], pad: int) -> tuple[Tensor, Tensor, Tensor]:
     """−log p of each of the answers' tokens where it is written, 0 elsewhere, (rows, longest − 1);
-    and the mask of real positions, (rows, longest)."""
+    the mask of real positions, and where answers are written, both (rows, longest)."""
     longest = max(example.length for example in examples)
     ids = torch.full((len(examples), longest), pad)
     mask = torch.zeros(len(examples), longest, dtype=torch.long)
@@ -251,7 +260,8 @@ def _nll(model: Any, examples: Sequence[Example], pad: int) -> tuple[Tensor, Ten
     nll = torch.nn.functional.cross_entropy(
         logits[:, :-1].flatten(0, 1).float(), wanted[:, 1:].flatten(), reduction="none"
     )
-    return nll.view(len(examples), -1), mask
+    answers = torch.nn.functional.pad(wanted[:, 1:] != -100, (0, 1))
+    return nll.view(len(examples), -1), mask, answers
 
 
 def _schedule(count: int, rows: int, plan: TrainingPlan) -> Iterator[list[int]]:

@@ -205,16 +205,19 @@ def test_each_rows_best_expert_is_the_one_under_which_it_is_likeliest(place: Pat
     assert len(set(found)) == 2, "each is best at something"
 
 
-def test_a_guided_gate_sends_more_of_an_answer_to_its_rows_best_expert(
-    place: Path, tmp_path: Path
-) -> None:
+def test_a_guided_gate_sends_more_of_a_row_to_its_best_expert(place: Path, tmp_path: Path) -> None:
     rows = examples(24)
-    shares = []
+    prompts, answers = [], []
     for guide in (0.0, 5.0):
         plan = TrainingPlan(epochs=16, lr=0.05, batch_size=8, balance=0.0, guide=guide)
         made, _ = train(place, tmp_path / str(guide), plan)
         best = best_alone(made._model, made, rows, 8, pad=PAD)
-        written = [made.shares(row.prompt, row.answer) for row in rows]
-        share = sum(each[expert] for each, expert in zip(written, best, strict=True))
-        shares.append(share / sum(map(sum, written)))
-    assert shares[1] > shares[0] + 0.05
+        read, written = [], []
+        for row, expert in zip(rows, best, strict=True):
+            weights = made.route(torch.tensor([row.prompt + row.answer]))[:, 0, :, expert].mean(0)
+            read += weights[: len(row.prompt) - 1].tolist()
+            written += weights[len(row.prompt) - 1 : -1].tolist()
+        prompts.append(sum(read) / len(read))
+        answers.append(sum(written) / len(written))
+    assert answers[1] > answers[0] + 0.05
+    assert prompts[1] > prompts[0] + 0.01
