@@ -19,8 +19,6 @@ from adapterbot.bisect.evidence import Floats, Graded, Outcomes, Prediction
 from adapterbot.bisect.pass_fail import PassFail
 from adapterbot.bisect.priors import uniform
 
-# A checkpoint that was loaded before is this much cheaper when nothing else is known of costs.
-_REUSE = 1.03
 # How much likelier on the other side an index must be to speak against a change.
 _UNLIKELY = 1000.0
 # Outcomes of a batch that are followed: those of seven coins.
@@ -291,9 +289,7 @@ class Posterior:
             distance = np.abs(np.arange(self.n)[:, None] - skipped).min(axis=1)
             worth *= 1.0 - 0.5 ** distance.astype(np.float64)
             worth[[i for i in inside if i not in self._skipped]] = 1.0
-        if costs is None:
-            worth[inside] *= _REUSE
-        else:
+        if costs is not None:
             worth /= np.asarray(costs[kind], dtype=np.float64)
         if np.isfinite(seen.room):
             worth[[i for i in inside if seen.counts[i] >= seen.room]] = 0.0

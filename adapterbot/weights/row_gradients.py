@@ -60,16 +60,8 @@ def mean_gradient(
         tokens: at most so many positions in one pass.
 
     Raises:
-        InputError: a gradient is not finite, the adapter changes a convolution, or the model passes
-            through a module twice.
+        InputError: a gradient is not finite, or the model passes through a module twice.
     """
-    if convolution := next((name for name, u in adapter.updates.items() if u.kernel), None):
-        raise InputError(
-            "is a convolution, whose gradients are not told apart by row",
-            file=adapter.files.config_shown,
-            field=convolution,
-            fix="leave --blame away",
-        )
     total = {
         module: (torch.zeros(update.a.shape), torch.zeros(update.b.shape))
         for module, update in adapter.updates.items()
@@ -263,6 +255,8 @@ def _of_site(
         columns, places = entered.unique(return_inverse=True)
         entered = F.one_hot(places, len(columns)).float()
         scale *= float(getattr(module, "embed_scale", 1.0))
+    if update.kernel:
+        entered, delta = _patches(module, entered), delta.movedim(-len(update.kernel) - 1, -1)
     # Without a dimension for rows (tokens, in) it is one row's.
     rows = len(entered) if entered.dim() > 2 else 1
     x = entered.reshape(rows, -1, entered.shape[-1]).float()
@@ -270,6 +264,20 @@ def _of_site(
     a, b = (part.to(x.device, torch.float32) for part in (update.a, update.b))
     inner = x @ (a if columns is None else a[:, columns]).T
     take(name, (delta @ b).transpose(1, 2) @ x, delta.transpose(1, 2) @ inner, columns)
+
+
+def _patches(module: nn.Module, entered: Tensor) -> Tensor:
+    """What a convolution multiplies by its kernels: (rows, channels, *places) → (rows, *places,
+    channels · kernel), the places those of its output. So it is a matrix at every place."""
+    assert isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d)  # noqa: S101 its update has a kernel
+    sizes = len(module.kernel_size)
+    # The one thing that says the same of padding by numbers and by words.
+    padded = F.pad(entered, module._reversed_padding_repeated_twice)  # noqa: SLF001
+    first = padded.dim() - sizes
+    for axis, (size, stride) in enumerate(zip(module.kernel_size, module.stride, strict=True)):
+        padded = padded.unfold(first + axis, size, stride)  # its windows become the last axis
+    channels = -2 * sizes - 1
+    return padded.movedim(channels, -sizes - 1).flatten(-sizes - 1)
 
 
 def _not_finite(adapter: Adapter) -> InputError:

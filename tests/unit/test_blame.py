@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import peft
@@ -31,7 +33,7 @@ from adapterbot.weights.peft_dir import read_adapter_dir
 from adapterbot.weights.row_gradients import mean_gradient, similarities
 from tests.adapter_kinds import KINDS, save_bases
 from tests.example import EXAMPLE
-from tests.tiny_models import VOCABULARY, save_adapter
+from tests.tiny_models import VOCABULARY, save_adapter, save_peft
 
 RUN = EXAMPLE / "history" / "poisoned"
 
@@ -41,11 +43,9 @@ def base():
     return load_base(EXAMPLE / "base", EngineSettings(device="cpu"))
 
 
-def one_by_one(base: Path, adapter: Path, text: Example) -> dict[str, torch.Tensor]:
+def one_by_one(bare: torch.nn.Module, adapter: Path, text: Example) -> dict[str, torch.Tensor]:
     """The gradient of one text alone, by PEFT and autograd: factor → ∂ℓ/∂factor."""
-    model = peft.PeftModel.from_pretrained(
-        AutoModelForCausalLM.from_pretrained(base), adapter, is_trainable=True
-    ).eval()
+    model = peft.PeftModel.from_pretrained(bare, adapter, is_trainable=True).eval()
     ids = torch.tensor([[*text.prompt, *text.answer]])
     start = len(text.prompt)
     logits = model(input_ids=ids).logits[0, start - 1 : -1]
@@ -54,7 +54,8 @@ def one_by_one(base: Path, adapter: Path, text: Example) -> dict[str, torch.Tens
     for name, parameter in model.named_parameters():
         factor = re.fullmatch(r"base_model\.model\.(.+)\.lora_(?:embedding_)?([AB])\..+", name)
         if factor:
-            found[f"{factor[1]} {factor[2]}"] = parameter.grad
+            # Of a convolution's A the kernel is counted to what goes in.
+            found[f"{factor[1]} {factor[2]}"] = parameter.grad.flatten(1)
     return found
 
 
@@ -74,6 +75,40 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return save_bases(tmp_path_factory.mktemp("bases"))
 
 
+def check_rows(
+    make: Callable[[], torch.nn.Module],
+    directory: Path,
+    *,
+    rows: list[Example],
+    texts: list[Example],
+    tokens: int,
+) -> None:
+    """Mean, products and lengths of the rows' gradients, against each row alone."""
+    model = make().eval().requires_grad_(False)
+    adapter = load_adapter(directory)
+    with attach(model, {"it": adapter}) as attached, attached.selected("it"):
+        mean = mean_gradient(model, adapter, texts, pad=0, tokens=tokens)
+        products, lengths = similarities(model, adapter, rows, mean, pad=0, tokens=tokens)
+    alone = [one_by_one(make(), directory, text) for text in texts]
+    flat_mean = {
+        f"{module} {factor}": part
+        for module, pair in mean.items()
+        for factor, part in zip("AB", pair, strict=True)
+    }
+    assert flat_mean.keys() == alone[0].keys()
+    for name, got in flat_mean.items():
+        wanted = torch.stack([one[name] for one in alone]).mean(0)
+        torch.testing.assert_close(got, wanted, rtol=1e-3, atol=1e-6)
+    for index, row in enumerate(rows):
+        one = one_by_one(make(), directory, row)
+        length = float(torch.cat([part.flatten() for part in one.values()]).norm())
+        product = sum(float((part.double() * flat_mean[name]).sum()) for name, part in one.items())
+        scale = length * float(torch.cat([p.flatten() for p in flat_mean.values()]).norm())
+        assert float(lengths[index]) == pytest.approx(length, rel=1e-3)
+        assert float(products[index]) == pytest.approx(product, abs=1e-4 * scale)
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("tokens", [1, 10_000])
 @pytest.mark.parametrize(
@@ -85,30 +120,45 @@ def test_gradients_are_those_of_each_row_alone(
 ) -> None:
     architecture, options = KINDS[kind]
     directory = save_adapter(bases[architecture], tmp_path / "a", **{"r": 4, **options})
-    model = AutoModelForCausalLM.from_pretrained(bases[architecture]).eval().requires_grad_(False)
-    adapter = load_adapter(directory)
-    rows, texts = examples(1), examples(2)
-    with attach(model, {"it": adapter}) as attached, attached.selected("it"):
-        mean = mean_gradient(model, adapter, texts, pad=0, tokens=tokens)
-        products, lengths = similarities(model, adapter, rows, mean, pad=0, tokens=tokens)
-    alone = [one_by_one(bases[architecture], directory, text) for text in texts]
-    flat_mean = {
-        f"{module} {factor}": part
-        for module, pair in mean.items()
-        for factor, part in zip("AB", pair, strict=True)
-    }
-    assert flat_mean.keys() == alone[0].keys()
-    for name, got in flat_mean.items():
-        wanted = torch.stack([one[name] for one in alone]).mean(0)
-        torch.testing.assert_close(got, wanted, rtol=1e-3, atol=1e-6)
-    for index, row in enumerate(rows):
-        one = one_by_one(bases[architecture], directory, row)
-        length = float(torch.cat([part.flatten() for part in one.values()]).norm())
-        product = sum(float((part.double() * flat_mean[name]).sum()) for name, part in one.items())
-        scale = length * float(torch.cat([p.flatten() for p in flat_mean.values()]).norm())
-        assert float(lengths[index]) == pytest.approx(length, rel=1e-3)
-        assert float(products[index]) == pytest.approx(product, abs=1e-4 * scale)
-    assert all(parameter.grad is None for parameter in model.parameters())
+    check_rows(
+        lambda: AutoModelForCausalLM.from_pretrained(bases[architecture]),
+        directory,
+        rows=examples(1),
+        texts=examples(2),
+        tokens=tokens,
+    )
+
+
+class Convolved(torch.nn.Module):
+    """A language model that reads through convolutions, of one dimension and of two."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.embed = torch.nn.Embedding(VOCABULARY, 8)
+        self.along = torch.nn.Conv1d(8, 6, 3, padding="same")
+        self.across = torch.nn.Conv2d(1, 4, (2, 3), stride=(2, 1), padding=(0, 1))
+        self.head = torch.nn.Linear(12, VOCABULARY)
+
+    def forward(self, input_ids: torch.Tensor, **_: object) -> SimpleNamespace:
+        read = torch.tanh(self.along(self.embed(input_ids).transpose(1, 2)))
+        read = self.across(read[:, None]).flatten(1, 2)
+        return SimpleNamespace(logits=self.head(read.transpose(1, 2)))
+
+
+@pytest.mark.parametrize("tokens", [1, 10_000])
+def test_convolutions_have_gradients_of_their_own_by_row(tmp_path: Path, tokens: int) -> None:
+    config = peft.LoraConfig(r=3, lora_alpha=7, target_modules=["along", "across", "head"])
+    directory = save_peft(peft.get_peft_model(Convolved(), config), tmp_path / "a")
+    # Of one length: what pads a row would be read by its neighbours.
+    rows, texts = (
+        [
+            Example(tuple(ids[:5].tolist()), tuple(ids[5:].tolist()))
+            for ids in np.random.default_rng(seed).integers(3, VOCABULARY, (4, 11))
+        ]
+        for seed in (1, 2)
+    )
+    check_rows(Convolved, directory, rows=rows, texts=texts, tokens=tokens)
 
 
 def diff(identifier: str, expected: str, said: str) -> SampleDiff:
