@@ -25,11 +25,13 @@ from adapterbot.bisect import PairedBinary, Posterior, Scores, expected_churn, u
 from bench.figures import Figure, median
 
 CHECKPOINTS = 1_000
-RUNS = int(os.environ.get("BISECT_RUNS", "100"))
+RUNS = int(os.environ.get("BISECT_RUNS", "500"))
 GATE_SAMPLES = 100
 CLAIM = 0.95
 LIMIT = 20_000
 PEER = "git-bayesect==1.2"
+# Checkpoints that are probed in one pass.
+_TOGETHER = 4
 
 
 @dataclass(frozen=True)
@@ -211,6 +213,7 @@ def per_probe() -> list[Figure]:
     """A probe in process, and a process for each probe, in processor seconds: a whole checkpoint in
     both, and what a search really asks at a time."""
     from adapterbot.eval.engine import Engine
+    from adapterbot.eval.evaluation import Ask
     from adapterbot.eval.suite import load_suite
     from adapterbot.probing.chunks import CHUNK
     from adapterbot.tree import WorkTree
@@ -221,7 +224,7 @@ def per_probe() -> list[Figure]:
     tasks = [t for t in load_suite(tree, "evals/suite.yaml").tasks if t.name == "dates_us"]
     run = sorted((example.EXAMPLE / "history" / "poisoned").iterdir())
     few = {"dates_us": [sample.id for sample in tasks[0].samples[:CHUNK]]}
-    inside, asked = [], []
+    inside, asked, joint = [], [], []
     with Engine(example.EXAMPLE / "base") as engine:
         good = engine.evaluate(tasks, example.EXAMPLE / "adapters" / "dates")
         for checkpoint in run[6:14]:
@@ -231,6 +234,16 @@ def per_probe() -> list[Figure]:
             started = time.process_time()
             engine.evaluate(tasks, read_adapter_dir(checkpoint), drafts=good, samples=few)
             asked.append(time.process_time() - started)
+        for first in range(0, 8, _TOGETHER):
+            started = time.process_time()
+            engine.evaluate_together(
+                [
+                    Ask(tasks[0], read_adapter_dir(checkpoint), few["dates_us"])
+                    for checkpoint in run[6 + first : 6 + first + _TOGETHER]
+                ],
+                drafts=good,
+            )
+            joint.append((time.process_time() - started) / _TOGETHER)
     program = (
         "import sys; from pathlib import Path\n"
         "from adapterbot.eval.engine import Engine\n"
@@ -262,6 +275,15 @@ def per_probe() -> list[Figure]:
             ratio=median(seconds) / other,
         )
         for count, seconds in ((100, inside), (CHUNK, asked))
+    ] + [
+        Figure(
+            name="bisect: one probe of several at once",
+            setting=f"examples/tiny, {CHUNK} samples of dates_us under each of {_TOGETHER} "
+            "checkpoints in one pass, CPU time",
+            ours=f"{1000 * median(joint):.0f} ms each",
+            other=f"one after the other {1000 * median(asked):.0f} ms",
+            ratio=median(joint) / median(asked),
+        )
     ]
 
 
