@@ -1,5 +1,5 @@
-"""The fused kernel where there is no GPU: its results by Triton's interpreter, and that Triton's
-compiler and NVIDIA's assembler take it for every tile."""
+"""The fused kernel: its results by Triton's interpreter, and on a GPU where there is one; and that
+Triton's compiler and NVIDIA's assembler take it for every tile."""
 
 from __future__ import annotations
 
@@ -9,23 +9,34 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 triton = pytest.importorskip("triton")
 
-CHECKS = Path(__file__).with_name("interpreted_kernel.py")
 # Kilobytes of shared memory that one program may take, and what multiplies there.
 DEVICES = {80: (163, "mma.sync"), 90: (227, "wgmma")}
 
 
-def test_by_the_interpreter() -> None:
+def check(**environment: str) -> None:
+    checks = Path(__file__).with_name("fused_kernel_checks.py")
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", str(CHECKS)],
-        env={**os.environ, "TRITON_INTERPRET": "1"},
+        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", str(checks)],
+        env={**os.environ, **environment},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_by_the_interpreter() -> None:
+    check(TRITON_INTERPRET="1")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_the_gpu() -> None:
+    check()
 
 
 @pytest.mark.parametrize("capability", DEVICES)

@@ -1,11 +1,12 @@
-"""The fused kernel by Triton's interpreter, on the CPU. Run by test_fused_kernel.py, in a process
-whose environment asks for the interpreter; the plain expansion in float64 is the reference.
+"""The fused kernel against the plain expansion in float64: on a GPU, or on the CPU in a process
+whose environment asks for Triton's interpreter. Run by test_fused_kernel.py.
 
 The interpreter truncates to bf16 where a GPU rounds, so bf16 gets twice the error here.
 """
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from bench import gpu, gpu_kernels
 from tests.bank_worlds import load, vera_bank
 from tests.tiny_models import save_adapter, save_base
 
+DEVICE = torch.device("cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda")
 BOUNDS = {torch.float32: 1e-6, torch.float16: 1e-3, torch.bfloat16: 1e-2}
 ROWS = [(1, 1), (3, 1), (2, 70)]
 FEATURES = [(130, 3), (64, 200)]  # out, R: no multiples of any tile, and one that is
@@ -37,7 +39,7 @@ def in_float64(*given: Any) -> Tensor:
 
 
 def random(*shape: int, dtype: torch.dtype) -> Tensor:
-    return torch.randn(*shape).to(dtype)
+    return torch.randn(*shape).to(DEVICE, dtype)
 
 
 @pytest.mark.parametrize("dtype", list(BOUNDS))
@@ -68,7 +70,7 @@ def test_every_tile_is_the_equation(
 
 
 def test_the_output_may_have_a_dtype_of_its_own() -> None:
-    y, b = torch.randn(3, 40), random(40, 24, dtype=torch.float16)
+    y, b = random(3, 40, dtype=torch.float32), random(40, 24, dtype=torch.float16)
     u, g = random(3, 24, dtype=torch.float16), random(3, 24, dtype=torch.float16)
     with computed_by(Kernel.FUSED):
         got = expand(y, u, b, g)
@@ -96,14 +98,14 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def logits(model: Any, **options: Any) -> Tensor:
-    ids = torch.tensor([[3, 4, 5, 6, 7]]).expand(3, -1)
+    ids = torch.tensor([[3, 4, 5, 6, 7]], device=DEVICE).expand(3, -1)
     with torch.inference_mode():
         return model(input_ids=ids, **options).logits
 
 
 def test_a_bank_under_a_model(base: Path, tmp_path: Path) -> None:
     vera_bank(base, tmp_path / "bank", 4).close()
-    model = load(base).to(torch.bfloat16)
+    model = load(base).to(DEVICE, torch.bfloat16)
     bare = logits(model)
     with attach_bank(model, tmp_path / "bank") as attached, attached.tenants(["u1", None, "u3"]):
         plain = logits(model)
@@ -125,9 +127,9 @@ def test_a_layer_of_a_mixture(ranks: tuple[int, ...], tokens: int) -> None:
         b=random(40, total, dtype=torch.float16),
         ranks=ranks,
         scales=tuple(0.5 + i for i in range(n)),
-        owner=torch.repeat_interleave(torch.arange(n), torch.tensor(ranks)),
+        owner=torch.repeat_interleave(torch.arange(n), torch.tensor(ranks)).to(DEVICE),
     )
-    kept, experts = torch.randn(tokens, n).softmax(-1).topk(2)
+    kept, experts = random(tokens, n, dtype=torch.float32).softmax(-1).topk(2)
     routing = Routing(experts, kept / kept.sum(-1, keepdim=True))
     x, y = random(tokens, 24, dtype=torch.float16), random(tokens, 40, dtype=torch.float16)
     double = ExpertStack(stack.a.double(), stack.b.double(), ranks, stack.scales, stack.owner)
@@ -141,7 +143,7 @@ def test_a_mixture_under_a_model(base: Path, tmp_path: Path) -> None:
     for seed, rank in enumerate((4, 2)):
         save_adapter(base, tmp_path / str(seed), seed=seed, r=rank, target_modules=["q_proj"])
     experts = {str(seed): load_adapter(tmp_path / str(seed)) for seed in range(2)}
-    model = load(base).to(torch.bfloat16)
+    model = load(base).to(DEVICE, torch.bfloat16)
     bare = logits(model)
     with Mixture(model, experts, GateConfig(num_task_adapters=2, top_k=2)) as mixture:
         mixture.way = Way.CONCATENATED
@@ -157,10 +159,10 @@ def test_a_mixture_under_a_model(base: Path, tmp_path: Path) -> None:
 def test_the_benches_for_a_gpu_run_through() -> None:
     tiny = {"rows": 2, "width": 32, "rank": 8, "layers": 2}
     found = gpu_kernels.figures(
-        torch.device("cpu"),
+        DEVICE,
         decode=gpu_kernels.Setting(tokens=1, **tiny),
         prefill=gpu_kernels.Setting(tokens=3, **tiny),
         mixture=gpu_kernels.Setting(tokens=3, experts=4, **tiny),
     )
     assert len(found) == 3
-    assert len(gpu.figures("cpu", {"hidden": 64, "layers": 2}, samples=8)) == 2
+    assert len(gpu.figures(DEVICE.type, {"hidden": 64, "layers": 2}, samples=8)) == 2
