@@ -172,7 +172,7 @@ def bisect(
                 pass_env=tuple(pass_env or ()),
                 resume=resume,
                 output=output,
-                folder=out or Path(".adapterbot"),
+                folder=out,
                 config=config,
                 adapter=adapter,
             )

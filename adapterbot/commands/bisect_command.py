@@ -11,6 +11,7 @@ from pathlib import Path
 from adapterbot import __version__, atomic, bisect
 from adapterbot.bisect import Kind, Limits, Model, SavedBisect, Setting
 from adapterbot.commands.evaluator import checkpoints_directory
+from adapterbot.commands.place import own_folder
 from adapterbot.config import AdapterConfig, for_adapter
 from adapterbot.console import listener_for
 from adapterbot.errors import ExitCode, InputError
@@ -43,7 +44,7 @@ class CommandOptions:
     pass_env: tuple[str, ...] = ()
     resume: bool = False
     output: Path | None = None
-    folder: Path = Path(".adapterbot")
+    folder: Path | None = None
     config: str | None = None
     adapter: str | None = None
 
@@ -78,13 +79,14 @@ def run(options: CommandOptions, environment: Mapping[str, str] = os.environ) ->
         last_bad=options.assume_endpoints,
         confidence=options.confidence,
     )
-    output = options.output or options.folder / "bisect.json"
+    folder = options.folder or own_folder(Path())
+    output = options.output or folder / "bisect.json"
     must_be_writable(output)
     probe = Command(
         options.command,
         checkpoints,
         directory=directory,
-        logs=options.folder / "bisect-logs",
+        logs=folder / "bisect-logs",
         reading=reading,
         timeout=options.timeout,
         retries=options.retries,
@@ -92,7 +94,7 @@ def run(options: CommandOptions, environment: Mapping[str, str] = os.environ) ->
         place=archive.opened if elsewhere else None,
     )
     journal = bisect.Journal(
-        options.folder / JOURNAL, bisect.heading(checkpoints, setting), resume=options.resume
+        folder / JOURNAL, bisect.heading(checkpoints, setting), resume=options.resume
     )
     stages = Stages(listener_for(environment))
     with stages("bisect"):

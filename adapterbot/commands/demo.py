@@ -12,6 +12,7 @@ from pathlib import Path
 
 from adapterbot.commands import gate
 from adapterbot.commands.lock import write as write_lock
+from adapterbot.commands.place import own_folder
 from adapterbot.commands.written import Written
 from adapterbot.errors import OurFailure
 from adapterbot.records import BisectVerdict, Report
@@ -149,5 +150,5 @@ def run(directory: Path | None, say: Callable[[str], None]) -> Written:
     say(f"adapterbot gate --base main --head {BRANCH}")
     with _inside(place):
         return gate.run(
-            gate.GateOptions(base="main", head=BRANCH, out=place / ".adapterbot"), environment={}
+            gate.GateOptions(base="main", head=BRANCH, out=own_folder(place)), environment={}
         )

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from adapterbot import atomic
 from adapterbot import context as contexts
 from adapterbot.context import Context
 from adapterbot.errors import InputError
@@ -155,8 +156,26 @@ def checkout() -> Path:
 
 
 def out_directory(given: Path | None, environment: Mapping[str, str]) -> Path:
-    """Where results go: as asked, the runner's temporary folder, or `.adapterbot/`."""
+    """Where results go: as asked, the runner's temporary folder, or `.adapterbot/`.
+
+    Raises:
+        InputError: as `own_folder`.
+    """
     if given:
         return given
     temporary = environment.get("RUNNER_TEMP")
-    return Path(temporary) / "adapterbot" if temporary else Path(".adapterbot").absolute()
+    return Path(temporary) / "adapterbot" if temporary else own_folder(Path.cwd())
+
+
+def own_folder(within: Path) -> Path:
+    """`.adapterbot/`, for results that were asked for nowhere else. Git does not see it: whoever
+    adds everything between two runs adds none of them.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    folder = within / ".adapterbot"
+    ignore = folder / ".gitignore"
+    if not ignore.exists():
+        atomic.write_text(ignore, "*\n")
+    return folder

@@ -67,7 +67,8 @@ class BaseModel:
         """What a reader calls the device."""
         if self.device.type == "cuda":
             return str(torch.cuda.get_device_name(self.device))
-        return f"{self.device.type}, {torch.get_num_threads()} threads"
+        threads = torch.get_num_threads()
+        return f"{self.device.type}, {threads} thread{'s' if threads > 1 else ''}"
 
     @property
     def gpus(self) -> int:

@@ -153,14 +153,21 @@ def _decision(metric: MetricVerdict, scale: Scale) -> Iterator[str]:
     if low is not None and high is not None:
         harm = scale.change(delta.harm)
         yield f"harm {harm}: at least {scale.change(low)}, at most {scale.change(high)}"
-    margin, least = scale.change(metric.margin), scale.change(metric.least_effect)
+    margin = scale.change(metric.margin)
+    enough = (
+        f", and the {{}} is at least {scale.change(metric.least_effect)}, the least that counts"
+        if metric.least_effect
+        else ""
+    )
     if standing is Standing.REGRESSED and (low is None or low > 0):
-        yield f"regressed: the least that the harm can be is above 0, and it is at least {least}"
+        yield f"regressed: the least that the harm can be is above 0{enough.format('harm')}"
     elif standing is Standing.REGRESSED:
         yield "regressed: the candidate misses the threshold that the suite demands"
     elif standing is Standing.INCONCLUSIVE:
         yield f"inconclusive: it is not surely above 0, nor surely below the margin {margin}"
         if delta.samples_needed:
             yield f"about {delta.samples_needed:,} samples would settle it"
-    elif standing in (Standing.OK, Standing.IMPROVED):
-        yield f"{standing.value}: the most that the harm can be is below the margin {margin}"
+    elif standing is Standing.IMPROVED:
+        yield f"improved: it is surely below 0, after Holm's correction too{enough.format('gain')}"
+    elif standing is Standing.OK:
+        yield f"ok: the most that the harm can be is below the margin {margin}"

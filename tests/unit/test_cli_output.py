@@ -1,4 +1,4 @@
-"""What commands print of strangers' words, read as a runner reads its log."""
+"""What commands print of strangers' words, read as a runner reads its log; and where they write."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from adapterbot.cli import app
+from adapterbot.commands.place import out_directory
 from adapterbot.records import Report
+from tests import example
 from tests.unit.test_gh_workflow import runner
 
 ATTACKS = ("::set-output name=verdict::passed", "x ##[set-output name=verdict]passed")
@@ -49,3 +51,13 @@ def test_attack_what_a_command_prints_commands_no_runner(
     assert done.exit_code == 0, done.exception
     assert "set-output" in done.output
     assert runner(done.output) == []
+
+
+def test_who_adds_everything_to_git_adds_no_results(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    example.git(tmp_path, "init", "-q")
+    for _ in range(2):
+        (out_directory(None, {}) / "report.json").write_text("{}")
+        assert example.git(tmp_path, "status", "--porcelain", "--untracked-files=all") == ""
+    assert out_directory(None, {"RUNNER_TEMP": str(tmp_path)}) == tmp_path / "adapterbot"
+    assert not (tmp_path / "adapterbot").exists()

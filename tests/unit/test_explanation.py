@@ -44,6 +44,30 @@ def test_what_is_undecided_says_what_would_settle_it() -> None:
     assert any("samples would settle it" in line for line in open_.because)
 
 
+@pytest.mark.parametrize("least", [0.0, 0.02])
+@pytest.mark.parametrize(
+    ("standing", "rule", "what"),
+    [
+        (Standing.REGRESSED, "the least that the harm can be is above 0", "harm"),
+        (Standing.IMPROVED, "surely below 0", "gain"),
+        (Standing.OK, "below the margin", None),
+    ],
+)
+def test_each_standing_names_its_own_rule(standing, rule, what, least):
+    (adapter,) = report("regressed").adapters
+    metric = next(one for one in adapter.metrics if one.standing is standing)
+    metric = metric.model_copy(update={"least_effect": least})
+    told = report("regressed").model_copy(
+        update={"adapters": (adapter.model_copy(update={"metrics": (metric,)}),)}
+    )
+    ((explained,),) = (one.metrics for one in explain(told))
+    (said,) = (line for line in explained.because if line.startswith(f"{standing.value}: "))
+    assert rule in said
+    pts = "\N{NARROW NO-BREAK SPACE}pts"
+    counted = f"the {what} is at least +2.0{pts}, the least that counts"
+    assert (counted in said) is bool(what and least)
+
+
 def test_a_problem_says_what_to_do() -> None:
     (explained,) = explain(report("bad_input"))
     assert explained.outcome is Outcome.NOT_JUDGED
