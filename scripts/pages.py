@@ -8,6 +8,7 @@ import inspect
 import json
 import re
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -63,12 +64,14 @@ def _command(command: Any, name: str, level: int) -> Iterator[str]:
 
 
 def _prose(text: str) -> str:
-    """A docstring as Markdown: what is indented in it is a command line."""
+    """A docstring as Markdown: what is indented in it is a command line, and further, the rest of
+    one."""
     out: list[str] = []
     for block in inspect.cleandoc(text).split("\n\n"):
         if block.startswith("    "):
-            lines = inspect.cleandoc(block).splitlines()
-            out.append("\n".join(["```text", *(f"$ {line}" for line in lines), "```"]))
+            lines = textwrap.dedent(block).splitlines()
+            shown = (line if line.startswith(" ") else f"$ {line}" for line in lines)
+            out.append("\n".join(["```text", *shown, "```"]))
         else:
             out.append(block)
     return "\n\n".join(out)

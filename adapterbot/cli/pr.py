@@ -80,9 +80,9 @@ def write(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write an adapter pull request: base, data, weights, eval deltas and sample diffs.
+    r"""Write an adapter pull request: base, data, weights, eval deltas and sample diffs.
 
-        adapterbot pr "Better politeness" --base-sha $(git rev-parse main) --adapter ./candidate
+        adapterbot pr "Better politeness" --base-sha "$(git rev-parse main)" --adapter ./candidate \
             --eval eval_delta.json --samples sample_diffs.json -o PR.md
 
     Exit codes: 0 done, 1 we or GitHub failed, 2 bad input.
@@ -144,9 +144,9 @@ def open_(
     draft: Annotated[bool, typer.Option("--draft", help="Open it as a draft.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Open the pull request of an adapter, or update the one that is open.
+    r"""Open the pull request of an adapter, or update the one that is open.
 
-        adapterbot pr open "Retrained on March tickets" --adapter adapters/support --base main
+        adapterbot pr open "Retrained on March tickets" --adapter adapters/support --base main \
             --include soup.lock --eval report.json --samples report.json --reviewer alice
 
     The token is GITHUB_TOKEN; it needs `contents: write` and `pull-requests: write`.

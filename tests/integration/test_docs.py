@@ -93,7 +93,10 @@ def test_every_block_is_of_a_kind_that_is_checked_here() -> None:
 # ---------------------------------------------------------------- commands
 
 
-@pytest.mark.parametrize("block", of("console"))
+@pytest.mark.parametrize(
+    "block",
+    of("console") + [each for each in of("text") if each.values[0].commands],  # help's examples
+)
 def test_commands_are_such_as_there_are(block: Block) -> None:
     assert block.commands
     for command in block.commands:
