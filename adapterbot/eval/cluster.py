@@ -22,8 +22,7 @@ from typing import Any, TypeVar
 import ray
 import torch
 
-from adapterbot.errors import InputError
-from adapterbot.eval.answers import Answer
+from adapterbot.eval.answers import Answer, Sample
 from adapterbot.eval.base_model import load_base
 from adapterbot.eval.batches import Batcher, no_family, one_pass, ordered
 from adapterbot.eval.engine import LocalModel
@@ -75,6 +74,12 @@ class _Worker:
         with torch.inference_mode():
             return getattr(self._model.passes, what)(batch)
 
+    def shares(self, composite: SentAdapter, answered: Sequence[tuple[Sample, str]]) -> Any:
+        self._put_under(None)
+        files = self._files(composite)
+        assert not isinstance(files, AdapterFiles)  # noqa: S101 one adapter wrote all of it
+        return self._model.shares(files, answered)
+
     def _put_under(self, adapter: SentAdapter | None) -> None:
         digest = adapter.digest if adapter else ""
         if digest == self._digest:
@@ -83,16 +88,19 @@ class _Worker:
         self._digest = ""
         self._model.passes.forget()
         if adapter:
-            self._stack.enter_context(self._model.under(self._files(adapter), digest))
+            files = self._files(adapter)
+            # A composite's copy has a digest of its own, by which the model knows it.
+            known = digest if isinstance(files, AdapterFiles) else files.digest
+            self._stack.enter_context(self._model.under(files, known))
         self._digest = digest
 
-    def _files(self, adapter: SentAdapter) -> AdapterFiles:
+    def _files(self, adapter: SentAdapter) -> Subject:
         folder = Path(self._folder.name) / adapter.digest
         if not folder.exists():
-            folder.mkdir()
             for name, content in ray.get(adapter.files[0]).items():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 (folder / name).write_bytes(content)
-        return read_adapter_dir(folder)
+        return adapter.read(folder)
 
 
 class _RemotePasses:
@@ -241,23 +249,9 @@ class ClusterModel:
 
     @contextmanager
     def under(self, files: Subject | None, digest: str) -> Iterator[None]:
-        """The adapter under every actor's base inside.
-
-        Raises:
-            InputError: it is a composite.
-        """
-        if isinstance(files, AdapterFiles):
-            content = {
-                name: (files.path / name).read_bytes() for name in (CONFIG_NAME, WEIGHTS_NAME)
-            }
-            self._passes.adapter = SentAdapter(digest, (ray.put(content),))
-        elif files is not None:
-            raise InputError(
-                "is a mixture, which one process evaluates",
-                file=files.shown,
-                field="--ray",
-                fix="leave out --ray",
-            )
+        """The adapter under every actor's base inside."""
+        if files is not None:
+            self._passes.adapter = _sent(files, digest)
         try:
             yield
         finally:
@@ -271,12 +265,30 @@ class ClusterModel:
         """An answer as the base's tokenizer would write it."""
         return self._respondent.prompts.answer(text)
 
-    def shares(self, composite: Composite, answered: object) -> tuple[float, ...]:  # noqa: ARG002
-        """Nothing: a composite is refused."""
-        return ()
+    def shares(
+        self, composite: Composite, answered: Sequence[tuple[Sample, str]]
+    ) -> tuple[float, ...]:
+        """As `Model.shares`, by one actor."""
+        found: tuple[float, ...] = self.pool.shares(_sent(composite, composite.digest), answered)
+        return found
 
     def close(self) -> None:
         """Ends the actors, and the cluster if it was started here."""
         self.pool.close()
         if self._ours:
             ray.shutdown()
+
+
+def _sent(files: Subject, digest: str) -> SentAdapter:
+    """What an actor on another machine needs of a subject."""
+    if isinstance(files, AdapterFiles):
+        content = {name: (files.path / name).read_bytes() for name in (CONFIG_NAME, WEIGHTS_NAME)}
+        return SentAdapter(digest, (ray.put(content),), read_adapter_dir)
+    with tempfile.TemporaryDirectory(prefix="adapterbot-sent-") as folder:
+        copy = files.export(Path(folder) / "copy")
+        content = {
+            file.relative_to(copy).as_posix(): file.read_bytes()
+            for file in copy.rglob("*")
+            if file.is_file()
+        }
+    return SentAdapter(digest, (ray.put(content),), files.reader)

@@ -6,6 +6,7 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -14,7 +15,7 @@ from ray.exceptions import RayActorError, RayTaskError
 
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.eval.passes import Limits
-from adapterbot.eval.questions import Identity
+from adapterbot.eval.questions import Identity, Subject
 from adapterbot.eval.settings import EngineSettings
 
 # So many actors may be lost for each that we began with: a batch that kills whoever computes it
@@ -25,10 +26,12 @@ _COMES_UP_SECONDS = 900.0
 
 @dataclass(frozen=True)
 class SentAdapter:
-    """An adapter on its way: its digest, and its files as an object that Ray keeps."""
+    """An adapter or a composite on its way: its digest, its files as an object that Ray keeps, and
+    what reads them."""
 
     digest: str
     files: tuple[Any]  # a reference: inside a tuple, so that an actor fetches it only when new
+    read: Callable[[Path], Subject]
 
 
 @dataclass(frozen=True)
@@ -76,10 +79,21 @@ class Pool:
         Raises:
             OurFailure: too many actors were lost.
         """
+        return self._ask(lambda actor: actor.compute.remote(what, adapter, batch))
+
+    def shares(self, composite: SentAdapter, answered: Sequence[Any]) -> Any:
+        """How much of some answers each part wrote, by whichever actor is free.
+
+        Raises:
+            OurFailure: too many actors were lost.
+        """
+        return self._ask(lambda actor: actor.shares.remote(composite, answered))
+
+    def _ask(self, call: Callable[[Any], Any]) -> Any:
         while True:
             actor = self._next()
             try:
-                result = ray.get(actor.compute.remote(what, adapter, batch))
+                result = ray.get(call(actor))
             except RayActorError:
                 self._lose(actor)
             except RayTaskError as error:

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from pydantic import JsonValue
@@ -125,6 +126,13 @@ class Composite(Protocol):
         Raises:
             InputError: it does not fit.
         """
+
+    def export(self, target: Path) -> Path:
+        """Copies all that it is made of into a new directory, which stands alone."""
+
+    @property
+    def reader(self) -> Callable[[Path], Composite]:
+        """What reads such a copy: a module's function, which another process can import."""
 
 
 Subject = AdapterFiles | Composite

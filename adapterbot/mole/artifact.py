@@ -66,6 +66,17 @@ class MixtureFiles:
         """As `attach_mixture`."""
         return attach_mixture(model, self)
 
+    def export(self, target: Path) -> Path:
+        """As `saving.export`."""
+        from adapterbot.mole.saving import export
+
+        return export(self, target)
+
+    @property
+    def reader(self) -> Callable[[Path], MixtureFiles]:
+        """What reads an exported copy."""
+        return read_mixture_dir
+
 
 def is_mixture(directory: Path | str) -> bool:
     """Whether a directory says that it is a mixture, ours or Soup's."""

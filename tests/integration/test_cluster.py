@@ -7,13 +7,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 from adapterbot.commands.evaluator import engine as evaluators
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.eval.engine import Engine
 from adapterbot.eval.evaluation import Evaluation
 from adapterbot.eval.settings import EngineSettings
+from adapterbot.mole.artifact import read_mixture_dir
+from adapterbot.mole.mixture import Mixture
+from adapterbot.mole.saving import save_mixture
 from adapterbot.records import TaskResult
+from adapterbot.weights import load_adapter
+from adapterbot.weights.mixture_config import GateConfig
 from tests import tiny_suite
 from tests.tiny_models import save_adapter, save_base
 
@@ -82,6 +88,21 @@ def test_the_same_digits_as_one_process(many, here, adapters) -> None:
     assert len(many._model.pool.actors) == 2
     assert many.stats().device.startswith("2 × cpu")
     assert many.stats().dtype == "float32"
+
+
+def test_a_mixture_answers_and_shares_as_in_one_process(many, base, adapters, tmp_path) -> None:
+    places = {path.name: path for path in adapters if path}
+    model = AutoModelForCausalLM.from_pretrained(base)
+    experts = {name: load_adapter(path) for name, path in places.items()}
+    with Mixture(model, experts, GateConfig(num_task_adapters=2), seed=3) as made:
+        save_mixture(tmp_path / "mixture", made, places, base_model=str(base))
+    mixture = read_mixture_dir(tmp_path / "mixture")
+    answered = [(sample, "abc") for sample in TASKS[0].samples[:5]]
+    with Engine(base, SETTINGS) as engine:
+        alone, shares = engine.evaluate(TASKS, mixture), engine.shares(mixture, answered)
+    assert many.evaluate(TASKS, mixture) == alone
+    assert many.shares(mixture, answered) == pytest.approx(shares, abs=1e-6)
+    assert many.evaluate(TASKS, mixture) == alone, "and nothing stays behind"
 
 
 def test_a_worker_that_dies_loses_nothing(many, here, adapters) -> None:
