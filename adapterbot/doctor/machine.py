@@ -26,12 +26,15 @@ _EXTRAS = {
 _INSTALL = "pip install 'adapterbot[eval]'"
 
 
-def machine(caches: Mapping[str, Path], *, evaluates: bool) -> Iterator[Finding]:
+def machine(
+    caches: Mapping[str, Path], *, evaluates: bool, keyless: bool = False
+) -> Iterator[Finding]:
     """Look at this machine, the quick things first.
 
     Args:
         caches: folders that are written to, by what is kept there.
         evaluates: whether models run here, and not on a server.
+        keyless: whether signatures of workflows are verified here.
     """
     yield Finding(what="Python", found=f"{platform.python_version()}, {sys.executable}")
     yield _git()
@@ -39,6 +42,8 @@ def machine(caches: Mapping[str, Path], *, evaluates: bool) -> Iterator[Finding]
         yield _package(name, _INSTALL, needed=evaluates)
     for name, fix in _EXTRAS.items():
         yield _package(name, fix, needed=False)
+    if keyless:
+        yield _package("sigstore", "pip install 'adapterbot[keyless]'", needed=True)
     driver = _driver()
     yield driver
     yield _cuda(has_driver=driver.status is Status.OK, evaluates=evaluates)

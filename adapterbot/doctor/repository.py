@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from adapterbot.config import AdapterConfig, Config, discover
+from adapterbot.config import AdapterConfig, Config, Workflow, discover
 from adapterbot.doctor.finding import Finding, Status
 from adapterbot.errors import AdapterbotError
 from adapterbot.eval.suite import suite_files
@@ -37,6 +38,15 @@ class Repository:
     def evaluates_here(self) -> bool:
         """Whether models run on this machine, and not on a server that the config names."""
         return self.config is None or self.config.server is None
+
+    @property
+    def trusts_workflows(self) -> bool:
+        """Whether a policy takes what a workflow signed, which takes Sigstore to verify."""
+        if self.config is None:
+            return False
+        policies = [adapter.policy.attested_by for adapter in self.config.adapters]
+        signers = itertools.chain(self.config.attested_by, *policies)
+        return any(isinstance(signer, Workflow) for signer in signers)
 
 
 def repository(root: Path) -> Repository:

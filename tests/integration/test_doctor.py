@@ -137,6 +137,16 @@ def test_a_server_that_evaluates_needs_no_torch_here(repository, look, monkeypat
     assert look()["CUDA"].status is Status.MISSING
 
 
+@pytest.mark.parametrize("place", ["attested_by", "adapters: [{path: a, policy: {attested_by"])
+def test_sigstore_is_asked_for_where_a_policy_trusts_a_workflow(repository, look, place):
+    assert "sigstore" not in look()
+    closing = "}}]" if place.startswith("adapters") else "\nadapters: [{path: a}]"
+    (repository / "adapterbot.yaml").write_text(
+        f"{place}: [{{identity: 'https://h/w'}}]{closing}\n"
+    )
+    assert "sigstore" in look()
+
+
 def test_labels_that_a_runner_needs_are_named(repository, look):
     folder = repository / ".github" / "workflows"
     folder.mkdir(parents=True)
