@@ -68,7 +68,8 @@ def _prose(text: str) -> str:
     one."""
     out: list[str] = []
     for block in inspect.cleandoc(text).split("\n\n"):
-        if block.startswith("    "):
+        # Where nothing but examples follows the summary, docstrings lose their indentation.
+        if block.startswith(("    ", "adapterbot ")):
             lines = textwrap.dedent(block).splitlines()
             shown = (line if line.startswith(" ") else f"$ {line}" for line in lines)
             out.append("\n".join(["```text", *shown, "```"]))
