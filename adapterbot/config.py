@@ -13,7 +13,7 @@ from enum import StrEnum
 from pathlib import PurePosixPath
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from adapterbot.errors import InputError
 from adapterbot.records import EngineSettings, Finite, Probability, Record
@@ -82,7 +82,15 @@ class Workflow(Record):
         return self.identity.partition("/.github/workflows/")[0]
 
 
-Signer = PublicKey | Workflow
+def _signer_kind(given: object) -> str:
+    """So that what is wrong with one kind is not told as what it lacks to be the other."""
+    return "key" if isinstance(given, str) else "workflow"
+
+
+Signer = Annotated[
+    Annotated[PublicKey, Tag("key")] | Annotated[Workflow, Tag("workflow")],
+    Discriminator(_signer_kind),
+]
 
 
 class Policy(Record):

@@ -53,6 +53,11 @@ def test_a_full_file_loads() -> None:
         ("adapters: []", "adapters: is empty"),
         ("adapters:\n  - path: a\n    sute: b", "adapters[0].sute (line 3): is not a field"),
         ("adapters:\n  - path: a\n    sute: b", "did you mean 'suite'?"),
+        ("adapters: [{path: a}]\nattested_by: [k]", "attested_by[0].key (line 2): string should"),
+        (
+            "adapters:\n  - path: a\n    policy:\n      attested_by:\n        - issuer: b",
+            "attested_by[0].workflow.identity (line 5): is missing",
+        ),
         ("adapters: [{path: a}]\nzzzzqq: 1", "zzzzqq (line 2): is not a field we know (remove"),
         ("adapters: [{key: a}]", "adapters[0].path (line 1): is missing"),
         ("adapters: [a]", "adapters[0] (line 1)"),
