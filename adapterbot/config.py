@@ -63,8 +63,9 @@ class Workflow(Record):
 
     identity: the workflow's URL with its ref, as the certificate has it.
     issuer: of the OIDC token that the workflow showed.
-    repository: URL of the repository whose run it was; that of `identity` when None. A reusable
-        workflow is certified as itself whoever calls it, be it a stranger's repository.
+    repository: URL of the repository whose run it was; that of `identity` when None, if GitHub
+        issued the token. A reusable workflow is certified as itself whoever calls it, be it a
+        stranger's repository.
     trust_config: repository path, at the base ref, of the client trust config of a Sigstore
         instance of your own; the public instance when None.
     """
