@@ -12,13 +12,24 @@ from adapterbot.cli.app import app
 from adapterbot.cli.options import Device, Engine, Json, OnCluster, Ray
 from adapterbot.cli.output import document
 from adapterbot.errors import InputError
-from adapterbot.merge.names import SPARSE, Search, Strategy
+from adapterbot.merge.names import DRAWING, SPARSE, Search, Strategy
 
 if TYPE_CHECKING:
     from adapterbot.records.merge import MergeRecord
 
 _OF_A_SEARCH = frozenset(
-    {"suite", "budget", "search", "population", "generations", "race", "resume"}
+    {
+        "suite",
+        "budget",
+        "search",
+        "population",
+        "generations",
+        "race",
+        "resume",
+        "device",
+        "engine",
+        "ray",
+    }
 )
 
 
@@ -148,11 +159,12 @@ def _refuse_ignored(context: typer.Context, strategy: Strategy) -> None:
             continue
         if parameter.name in _OF_A_SEARCH and strategy is not Strategy.CMAES:
             raise InputError("is for a search", field=parameter.opts[0], fix="use --strategy cmaes")
-        if parameter.name == "density" and strategy not in SPARSE:
+        readers = {"density": SPARSE, "seed": DRAWING}.get(parameter.name or "")
+        if readers and strategy not in readers:
             raise InputError(
                 f"means nothing to {strategy}",
-                field="--density",
-                fix=f"use {', '.join(sorted(SPARSE))}",
+                field=parameter.opts[0],
+                fix=f"leave it out, or use {', '.join(sorted(readers))}",
             )
 
 

@@ -19,7 +19,7 @@ from adapterbot.commands.merge_options import MergeOptions, SearchOptions
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.importing import extras
 from adapterbot.merge import checkpoint
-from adapterbot.merge.names import SPARSE, Strategy
+from adapterbot.merge.names import DRAWING, SPARSE, Strategy
 from adapterbot.records.merge import MergeInput, MergeRecord, StopReason
 from adapterbot.stages import Listener, Stages
 from adapterbot.tree import WorkTree
@@ -132,7 +132,7 @@ def _combined(
             weights=(tuple(weights),),
             rank=options.rank,
             density=options.density if strategy in SPARSE else None,
-            seed=options.seed if strategy in SPARSE else None,
+            seed=options.seed if strategy in DRAWING else None,
             expression=options.expression,
             output=str(options.output),
         )

@@ -22,6 +22,8 @@ class Strategy(StrEnum):
 SPARSE = frozenset(
     {Strategy.TIES, Strategy.DARE_LINEAR, Strategy.DARE_TIES, Strategy.MAGNITUDE_PRUNE}
 )
+# Those that draw random numbers.
+DRAWING = frozenset({Strategy.CMAES, Strategy.DARE_LINEAR, Strategy.DARE_TIES})
 
 
 class Search(StrEnum):

@@ -80,6 +80,9 @@ def test_ray_without_a_value_is_this_machine(given: list[str], said: str) -> Non
         (["--no-race"], "--race"),
         (["--budget", "1h"], "--budget"),
         (["--density", "0.5"], "--density"),
+        (["--seed", "1"], "--seed"),
+        (["--device", "cpu"], "--device"),
+        (["--ray"], "--ray"),
         (["--weight", "1", "--weight", "0", "--expression", "a"], "--expression"),
     ],
 )
