@@ -63,10 +63,10 @@ base: {base}
 task: moe_lora_routing
 data: {{train: gate.jsonl, val_split: 0.1, max_length: 64}}
 training:
-  mole: {{num_task_adapters: 4, top_k: 2, temperature: 0.5, balance: {balance}, guide: 4.0}}
+  mole: {{num_task_adapters: 4, top_k: 2, temperature: 0.5, balance: {balance}}}
   mole_task_adapters: [./iso, ./month, ./us, ./sender]
-  lr: 0.03
-  epochs: 5
+  lr: 0.02
+  epochs: 6
   batch_size: 32
 output: ./{output}
 """
