@@ -27,6 +27,7 @@ from bench.figures import Figure, median
 CHECKPOINTS = 1_000
 RUNS = int(os.environ.get("BISECT_RUNS", "500"))
 GATE_SAMPLES = 100
+SUITE = 400  # a suite of more samples, all of which the gate measured
 CLAIM = 0.95
 LIMIT = 20_000
 PEER = "git-bayesect==1.2"
@@ -74,13 +75,14 @@ def pass_fail(
 
 
 def scores(
-    rng: np.random.Generator, distance: float, *, n: int = CHECKPOINTS
+    rng: np.random.Generator, distance: float, *, gate: int = GATE_SAMPLES, n: int = CHECKPOINTS
 ) -> tuple[float, bool]:
-    """One search by scores that lie `distance` standard deviations apart."""
+    """One search by scores that lie `distance` standard deviations apart. `gate`: as many were
+    measured at each end, and say how far the means lie apart."""
     first_bad = int(rng.integers(1, n))
     posterior = Posterior(n, Scores(), prior=uniform(n, ends=0.0))
-    posterior.tell(0, rng.normal(0.0, 1.0, GATE_SAMPLES))
-    posterior.tell(n - 1, rng.normal(distance, 1.0, GATE_SAMPLES))
+    posterior.tell(0, rng.normal(0.0, 1.0, gate))
+    posterior.tell(n - 1, rng.normal(distance, 1.0, gate))
     asked = 0
     while posterior.best()[1] < CLAIM and asked < LIMIT:
         index = posterior.ask()
@@ -96,7 +98,7 @@ def paired(
     good: tuple[float, float] = (0.03, 0.03),
     bad: tuple[float, float] = (0.12, 0.02),
     *,
-    suite: int = 400,
+    suite: int = SUITE,
     chunk: int = 8,
     claim: float = 0.97,
     n: int = CHECKPOINTS,
@@ -190,8 +192,13 @@ def noisy() -> list[Figure]:
         )
     targets: list[tuple[str, Callable[[Any], tuple[float, bool]], float]] = [
         *(
-            (f"scores {d:g} σ apart", partial(scores, distance=d), target)
+            (
+                f"scores {d:g} σ apart, {gate} of the gate's at each end",
+                partial(scores, distance=d, gate=gate),
+                target,
+            )
             for d, target in ((1.0, 70.0), (2.0, 24.0), (4.0, 12.0))
+            for gate in (GATE_SAMPLES, SUITE)
         ),
         ("paired chunks, samples, discordance 3/3 % → 12/2 %", paired, 650.0),
     ]

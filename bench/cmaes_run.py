@@ -24,8 +24,9 @@ TARGET, SIGMA = 1e-8, 0.5
 # None of them was looked at when the constants of ours were chosen.
 SEEDS = range(50_000, 50_045)
 # What a search with restarts costs is mostly how often it had to begin again: with 45 seeds the
-# median of n = 3 still falls anywhere between two and three restarts.
-RESTARTED_SEEDS = {3: range(50_000, 50_360), 7: SEEDS, 15: SEEDS}
+# median of n = 3 still falls anywhere between two and three restarts. And one run in twelve of
+# Rosenbrock ends in its local optimum: 45 seeds do not tell who ends there more often.
+MANY = range(50_000, 50_360)
 DIMENSIONS = (3, 7, 15)
 LIMIT = 60_000
 RASTRIGIN_TARGET, RASTRIGIN_SIGMA = 1e-3, 2.0
@@ -161,13 +162,22 @@ def restarted(name: str, start: Any, sigma: float, seed: int, limit: int) -> int
 
 
 RASTRIGIN = "Rastrigin, IPOP"
+_OFTEN = {(RASTRIGIN, 3), ("Rosenbrock", 7), ("Rosenbrock", 15)}
 Case = tuple[str, int, int]
 
 
 def cases() -> list[Case]:
     """Function, dimension, seed."""
-    once = [(label, n, seed) for label in FUNCTIONS for n in DIMENSIONS for seed in SEEDS]
-    return once + [(RASTRIGIN, n, seed) for n in DIMENSIONS for seed in RESTARTED_SEEDS[n]]
+    return [
+        (label, n, seed)
+        for label in (*FUNCTIONS, RASTRIGIN)
+        for n in DIMENSIONS
+        for seed in _seeds(label, n)
+    ]
+
+
+def _seeds(label: str, n: int) -> range:
+    return MANY if (label, n) in _OFTEN else SEEDS
 
 
 def race(case: Case) -> dict[str, tuple[int | None, Any]]:
