@@ -19,7 +19,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import cache, lru_cache, partial
+from functools import cache, cached_property, lru_cache, partial
 from math import dist, log2
 from pathlib import Path
 
@@ -58,7 +58,17 @@ class ExpertStack:
     scales: tuple[float, ...]
     owner: Tensor
 
-    @property
+    @cached_property
+    def shape(self) -> tuple[int, int, int]:
+        """N, the largest rank, and the smaller of in and out."""
+        return len(self.ranks), max(self.ranks), min(self.a.shape[1], len(self.b))
+
+    @cached_property
+    def kind(self) -> tuple[object, ...]:
+        """What a routing's gains depend on."""
+        return self.ranks, self.scales, self.a.dtype, self.a.device
+
+    @cached_property
     def groupable(self) -> bool:
         """Whether `grouped_mm` takes it: equal ranks, every row a multiple of 16 bytes. Older
         releases of torch have none."""
@@ -94,15 +104,15 @@ class Routing:
 
     def gains(self, stack: ExpertStack) -> Tensor:
         """(tokens, R): p_k s_k of the expert that each rank belongs to, in the stack's dtype."""
-        key = (stack.ranks, stack.scales, stack.a.dtype, stack.a.device)
-        if key in self._gains:
-            return self._gains[key]
+        known = self._gains.get(stack.kind)
+        if known is not None:
+            return known
         scales = self.weights.new_tensor(stack.scales)
         made = (self.dense(len(stack.ranks)) * scales)[:, stack.owner].to(stack.a)
         # Not where a gradient is wanted: a checkpointed layer is run twice, and must then do the
         # second time what it did the first.
         if not made.requires_grad:
-            self._gains[key] = made
+            self._gains[stack.kind] = made
         return made
 
     def pairs(self, n: int) -> Pairs:
@@ -150,8 +160,9 @@ def mixed(
 
 def _chosen(output: Tensor, x: Tensor, stack: ExpertStack, routing: Routing) -> Way:
     """As `choose`; on CUDA, measured where that is possible."""
-    n, k, rank = len(stack.ranks), routing.experts.shape[1], max(stack.ranks)
-    supposed = choose(len(x), n, rank, k, min(x.shape[1], len(stack.b)), x.device.type)
+    n, rank, width = stack.shape
+    k = routing.experts.shape[1]
+    supposed = choose(x.shape[0], n, rank, k, width, x.device.type)
     if not x.is_cuda or torch.is_grad_enabled() or torch.compiler.is_compiling():
         return supposed
     ways = (Way.CONCATENATED, Way.GROUPED) if stack.groupable else (Way.CONCATENATED, Way.INDEXED)

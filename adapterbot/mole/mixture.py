@@ -227,9 +227,10 @@ class Mixture:
                 seen = seen[self._rows]
             x = seen.reshape(-1, seen.shape[-1]).to(stack.a.dtype)
             routing = self._now[index]
-            if len(x) != len(routing.weights):
+            tokens, expected = x.shape[0], routing.weights.shape[0]
+            if tokens != expected:
                 raise OurFailure(
-                    f"{name} sees {len(x)} tokens, its layer {len(routing.weights)}: this model"
+                    f"{name} sees {tokens} tokens, its layer {expected}: this model"
                     " sends tokens through its own experts",
                     fix="use experts that adapt the attention only",
                 )

@@ -60,9 +60,9 @@ def expand(
         g: one factor for all ranks, or a tensor that broadcasts to `u`.
         out_gain: the equation's b, a tensor that broadcasts to `output`; None for ones.
     """
-    eagerly = partial(expand_eagerly, output, u, b, g, out_gain)
     if not isinstance(g, Tensor) or not _serves(output, u, b, g, out_gain):
-        return eagerly()
+        return expand_eagerly(output, u, b, g, out_gain)
+    eagerly = partial(expand_eagerly, output, u, b, g, out_gain)
     asked = _asked.get()
     if asked is Kernel.EAGER:
         return eagerly()
@@ -94,6 +94,8 @@ def expand_eagerly(
         alpha = g
     if out_gain is None and output.dtype == b.dtype:
         # One kernel multiplies, scales and adds.
+        if output.dim() == 2:
+            return torch.addmm(output, u, b.t(), alpha=alpha)
         flat = output.reshape(-1, output.shape[-1])
         return torch.addmm(flat, u.reshape(-1, u.shape[-1]), b.t(), alpha=alpha).view(output.shape)
     update = F.linear(u, b).to(output.dtype)
@@ -104,7 +106,7 @@ def expand_eagerly(
 
 def _serves(output: Tensor, u: Tensor, b: Tensor, g: Tensor, out_gain: Tensor | None) -> bool:
     """Whether the fused kernel computes this."""
-    if torch.compiler.is_compiling() or not _able(u.device):
+    if not _able(u.device) or torch.compiler.is_compiling():
         return False  # torch's compiler makes kernels of its own of what surrounds a GEMM
     gains = [g] if out_gain is None else [g, out_gain]
     if torch.is_grad_enabled() and any(t.requires_grad for t in (output, u, b, *gains)):
