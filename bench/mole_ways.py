@@ -45,7 +45,7 @@ class Shape:
 
 
 def ways(shape: Shape) -> dict[str, Callable[[], object]]:
-    """Each way by name, as one call; `chosen` is by `choose`, `base` the layer's own GEMM."""
+    """Each way by name, as one call; `base` is the layer's own GEMM."""
     torch.manual_seed(0)
     n, total = shape.experts, shape.experts * shape.rank
     stack = ExpertStack(
@@ -59,13 +59,12 @@ def ways(shape: Shape) -> dict[str, Callable[[], object]]:
     weight = torch.randn(shape.width, shape.width)
     kept, experts = torch.randn(shape.tokens, n).softmax(-1).topk(shape.top_k)
 
-    def by(way: Way | None) -> Callable[[], object]:
+    def by(way: Way) -> Callable[[], object]:
         # A routing of its own every time: what it keeps is part of what a way costs.
         return lambda: mixed(own, x, stack, Routing(experts, kept), way)
 
     return {
         **{str(way): by(way) for way in Way},
-        "chosen": by(None),
         "base": lambda: F.linear(x, weight),
     }
 
