@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapterbot.config import FailOn, OnDrift, discover, for_adapter, key_of, load
+from adapterbot.config import FailOn, OnDrift, Workflow, discover, for_adapter, key_of, load
 from adapterbot.errors import InputError
 from adapterbot.marker import marker
 
@@ -142,3 +142,20 @@ def test_an_adapter_named_by_hand() -> None:
 def test_every_key_fits_a_marker(path: str) -> None:
     # A key that could close the HTML comment would let a directory name forge our marker.
     assert marker(key_of(path))
+
+
+@pytest.mark.parametrize(
+    ("more", "ran_in"),
+    [
+        ({}, "https://github.com/org/repo"),
+        ({"repository": "https://github.com/org/other"}, "https://github.com/org/other"),
+        ({"issuer": "https://gitlab.example"}, None),
+        ({"issuer": "https://gitlab.example", "repository": "https://x"}, "https://x"),
+    ],
+)
+def test_a_workflow_counts_from_the_repository_that_ran_it(
+    more: dict[str, str], ran_in: str | None
+) -> None:
+    """Attack: a stranger's repository calls a reusable workflow that is trusted here."""
+    identity = "https://github.com/org/repo/.github/workflows/train.yml@refs/heads/main"
+    assert Workflow(identity=identity, **more).ran_in == ran_in
