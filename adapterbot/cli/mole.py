@@ -94,9 +94,8 @@ def export(
     import json
 
     from adapterbot.mole.artifact import read_mixture_dir
-    from adapterbot.mole.saving import export as copy
 
-    made = copy(read_mixture_dir(mixture), output)
+    made = read_mixture_dir(mixture).export(output)
     typer.echo(json.dumps({"path": str(made)}) if as_json else str(made))
 
 

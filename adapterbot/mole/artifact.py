@@ -8,17 +8,21 @@ passes, which no gate inside the layers can reproduce, and it lies in a pickle.
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from adapterbot.atomic import write_bytes
 from adapterbot.config import ADAPTER_CONFIG, EXPERTS_FOLDER, MIXTURE_CONFIG
 from adapterbot.errors import InputError
 from adapterbot.tree import Tree, join
 from adapterbot.weights.header import read_header
 from adapterbot.weights.mixture_config import Expert, MixtureManifest, Router, parse_manifest
 from adapterbot.weights.peft_dir import (
+    CONFIG_NAME,
     AdapterFiles,
     adapter_digest,
     check_base,
@@ -67,15 +71,40 @@ class MixtureFiles:
         return attach_mixture(model, self)
 
     def export(self, target: Path) -> Path:
-        """As `saving.export`."""
-        from adapterbot.mole.saving import export
+        """Copies the mixture with its experts into `target`, which must not exist yet; returns it.
 
-        return export(self, target)
+        Raises:
+            InputError: `target` exists.
+        """
+        if target.exists():
+            raise InputError("exists already", file=str(target), fix="name a new directory")
+        unfinished = target.with_name(f".{target.name}.unfinished")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        moved = []
+        for at, (expert, found) in enumerate(zip(self.manifest.experts, self.parts, strict=True)):
+            # Numbered: names of experts are free text, and two of them may differ in case only.
+            path = f"{EXPERTS_FOLDER}/{at:02d}"
+            place = unfinished / path
+            place.mkdir(parents=True)
+            for file in (found.path / CONFIG_NAME, found.weights_path):
+                shutil.copyfile(file, place / file.name)
+            copied = {"path": path, "digest": adapter_digest(place)}
+            moved.append(expert.model_copy(update=copied))
+        shutil.copyfile(self.path / GATE_NAME, unfinished / GATE_NAME)
+        write_manifest(unfinished, self.manifest.model_copy(update={"experts": tuple(moved)}))
+        unfinished.rename(target)
+        return target
 
     @property
     def reader(self) -> Callable[[Path], MixtureFiles]:
         """What reads an exported copy."""
         return read_mixture_dir
+
+
+def write_manifest(directory: Path, manifest: MixtureManifest) -> None:
+    """Writes the configuration of a mixture."""
+    content = json.dumps(manifest.model_dump(mode="json"), indent=2, sort_keys=True)
+    write_bytes(directory / MIXTURE_CONFIG, f"{content}\n".encode())
 
 
 def is_mixture(directory: Path | str) -> bool:

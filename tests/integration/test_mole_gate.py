@@ -20,7 +20,7 @@ from adapterbot.errors import InputError
 from adapterbot.mole import load_mixture
 from adapterbot.mole.artifact import read_mixture, read_mixture_dir
 from adapterbot.mole.mixture import Mixture
-from adapterbot.mole.saving import export, save_mixture
+from adapterbot.mole.saving import save_mixture
 from adapterbot.records import AdapterReport, Outcome
 from adapterbot.tree import WorkTree
 from adapterbot.weights import load_adapter
@@ -225,7 +225,7 @@ def test_a_diverged_gate_is_refused(repository: Path, tmp_path: Path) -> None:
 
 def test_a_mixture_that_stands_alone_is_one_adapter(repository: Path, tmp_path: Path) -> None:
     repo = example.copy(repository, tmp_path / "repository")
-    export(read_mixture_dir(repo / MIXTURE), repo / "release")
+    read_mixture_dir(repo / MIXTURE).export(repo / "release")
     files = WorkTree(repo).survey()
     assert "release" in adapter_directories(files)
     assert not any(path.startswith("release/") for path in adapter_directories(files))

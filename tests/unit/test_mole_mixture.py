@@ -19,7 +19,7 @@ from adapterbot.mole import load_mixture
 from adapterbot.mole.artifact import read_mixture_dir
 from adapterbot.mole.kernels import Way
 from adapterbot.mole.mixture import Mixture
-from adapterbot.mole.saving import export, save_mixture
+from adapterbot.mole.saving import save_mixture
 from adapterbot.weights import Adapter, load_adapter
 from adapterbot.weights.mixture_config import GateConfig
 from tests.tiny_models import save_adapter, save_base
@@ -187,7 +187,7 @@ def test_a_saved_mixture_is_the_same_mixture(
     with load_mixture(model, tmp_path / "made") as loaded:
         assert torch.equal(logits(model, ids), want)
         assert loaded.names == mixture.names
-    alone = export(read_mixture_dir(tmp_path / "made"), tmp_path / "alone")
+    alone = read_mixture_dir(tmp_path / "made").export(tmp_path / "alone")
     shutil.move(alone, tmp_path / "elsewhere")
     with load_mixture(model, tmp_path / "elsewhere"):
         assert torch.equal(logits(model, ids), want)
@@ -198,7 +198,7 @@ def saved(place: Path, mixture: Mixture, tmp_path: Path) -> Path:
     experts = {f"expert{i}": place / f"expert{i}" for i in range(3)}
     save_mixture(tmp_path / "made", mixture, experts, base_model=str(place / "base"))
     mixture.detach()
-    return export(read_mixture_dir(tmp_path / "made"), tmp_path / "alone")
+    return read_mixture_dir(tmp_path / "made").export(tmp_path / "alone")
 
 
 def test_another_expert_in_the_same_place_is_refused(place: Path, saved: Path) -> None:
