@@ -42,7 +42,9 @@ def cluster() -> Iterator[Any]:
     files = [adapter.files for adapter in ADAPTERS]
     # First what cannot work: it must give its processors back to what follows.
     with pytest.raises(InputError, match="cannot be loaded"):
-        merge_cluster.ClusterScores("no/such", SETTINGS, files, ((),), TASKS, "local")
+        merge_cluster.ClusterScores(
+            str(EXAMPLE / "nowhere"), SETTINGS, files, ((),), TASKS, "local"
+        )
     scores = merge_cluster.ClusterScores(BASE, SETTINGS, files, ((),), TASKS, "local")
     yield scores
     scores.close()
