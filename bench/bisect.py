@@ -8,7 +8,6 @@ chunks of samples.
 from __future__ import annotations
 
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -22,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from adapterbot.bisect import PairedBinary, Posterior, Scores, expected_churn, uniform
-from bench.figures import Figure, median
+from bench.figures import Figure, children, median, timed
 
 CHECKPOINTS = 1_000
 RUNS = int(os.environ.get("BISECT_RUNS", "500"))
@@ -263,15 +262,14 @@ def per_probe() -> list[Figure]:
     outside = []
     with tempfile.TemporaryDirectory() as folder:
         for checkpoint in run[6:9]:
-            before = resource.getrusage(resource.RUSAGE_CHILDREN)
-            subprocess.run(
+            probe = partial(
+                subprocess.run,
                 [sys.executable, "-c", program, example.EXAMPLE, checkpoint],
                 check=True,
                 env={**os.environ, "ADAPTERBOT_CACHE": folder},
                 cwd=Path(__file__).parent.parent,
             )
-            after = resource.getrusage(resource.RUSAGE_CHILDREN)
-            outside.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+            outside.append(timed(probe, clock=children))
     other = median(outside)
     return [
         Figure(

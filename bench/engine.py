@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import peers
-from bench.figures import Figure, median
+from bench.figures import Figure, children, median, timed
 from bench.workloads import Workload, example, few_shot, llama
 
 REQUIREMENTS = ("lm_eval[hf]==0.4.13", "peft==0.21.2")
@@ -40,10 +39,7 @@ def process(arguments: list[Any]) -> dict[str, Any]:
 
 def cpu_seconds(arguments: list[Any], environment: dict[str, str]) -> float:
     """The CPU seconds of a process's whole life."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    run(arguments, environment)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return timed(lambda: run(arguments, environment), clock=children)
 
 
 def run(arguments: list[Any], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -24,7 +23,7 @@ from adapterbot.eval.engine import Engine
 from adapterbot.eval.suite import load_suite
 from adapterbot.tree import WorkTree
 from bench import peers
-from bench.figures import Figure
+from bench.figures import Figure, children
 from tests.example import EXAMPLE
 
 DATES = ("dates_eu", "dates_us", "dates_iso")
@@ -148,7 +147,7 @@ def timed(place: Path, command: Sequence[str | Path]) -> tuple[float, str]:
     Raises:
         SystemExit: the command failed; with what it printed.
     """
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    before = children()
     done = subprocess.run(
         command,
         cwd=place,
@@ -157,11 +156,9 @@ def timed(place: Path, command: Sequence[str | Path]) -> tuple[float, str]:
         check=False,
         env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
     )
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode:
         raise SystemExit(done.stdout + done.stderr)
-    spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return spent, done.stdout
+    return children() - before, done.stdout
 
 
 def score(place: Path, adapter: Path) -> float:

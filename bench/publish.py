@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -18,7 +17,7 @@ import time
 from pathlib import Path
 
 from adapterbot.records import Source
-from bench.figures import Figure, median
+from bench.figures import Figure, children, median
 from tests.github_server import Fault, GitHubServer
 from tests.golden.reports import REPORTS
 
@@ -55,7 +54,7 @@ def one_run(server: GitHubServer, place: Path) -> tuple[float, float]:
         "RUNNER_TEMP": str(place),
     }
     command = [sys.executable, "-I", "-m", "adapterbot", "publish", "--report"]
-    before, started = _busy(), time.monotonic()
+    before, started = children(), time.monotonic()
     done = subprocess.run(
         [*command, str(place / "report.json"), "--json"],
         env=environment,
@@ -66,13 +65,7 @@ def one_run(server: GitHubServer, place: Path) -> tuple[float, float]:
     )
     if done.returncode != 3:
         raise SystemExit(done.stderr)
-    return arrived[0] - started, _busy() - before
-
-
-def _busy() -> float:
-    """Seconds that processors have spent on children of ours that ended."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+    return arrived[0] - started, children() - before
 
 
 def bare_import() -> float:
