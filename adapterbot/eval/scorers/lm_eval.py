@@ -198,9 +198,7 @@ class LmEvalPerplexity(LmEval, Perplexity):
     name: ClassVar[str] = "lm_eval_perplexity"
 
     def score(self, sample: Sample, answer: Answer) -> Scored:
-        size = sample.fields["lm_eval_size"]
-        sized = replace(answer, token_counts=(size,) if isinstance(size, int) else ())
-        return Perplexity.score(self, sample, sized)
+        return Perplexity.score(self, sample, _sized(sample, answer))
 
 
 class LmEvalRolling(LmEvalPerplexity):
@@ -217,9 +215,14 @@ class LmEvalBits(LmEval, BitsPerByte):
     request: ClassVar[Request] = Request.ROLLING
 
     def score(self, sample: Sample, answer: Answer) -> Scored:
-        size = sample.fields["lm_eval_size"]
-        sized = replace(answer, byte_counts=(size,) if isinstance(size, int) else ())
-        return BitsPerByte.score(self, sample, sized)
+        return BitsPerByte.score(self, sample, _sized(sample, answer))
+
+
+def _sized(sample: Sample, answer: Answer) -> Answer:
+    """The answer with lm-eval's size of the text in the place of our own counts."""
+    size = sample.fields["lm_eval_size"]
+    counts = (size,) if isinstance(size, int) else ()
+    return replace(answer, token_counts=counts, byte_counts=counts)
 
 
 @cache
