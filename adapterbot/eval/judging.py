@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Protocol
+
+from pydantic import JsonValue
 
 from adapterbot.eval import scorers
 from adapterbot.eval.answers import Answer, Sample, Scored
 from adapterbot.eval.cache import CachedScore
 from adapterbot.eval.questions import Ids, Unanswered
 from adapterbot.eval.scorers.base import Scorer
-from adapterbot.eval.suite import Task
 from adapterbot.records import SampleScore
 
 _TEXT_LIMIT = 32 * 1024
 
 
+class Judged(Protocol):
+    """What names a scorer: a task, or what is kept of one."""
+
+    @property
+    def scorer(self) -> str: ...
+    @property
+    def scorer_options(self) -> Mapping[str, JsonValue]: ...
+
+
 @contextmanager
-def judge(task: Task) -> Iterator[Scorer]:
+def judge(task: Judged) -> Iterator[Scorer]:
     """A task's scorer, for as long as it is needed."""
     scorer = scorers.get(task.scorer, task.scorer_options)
     try:

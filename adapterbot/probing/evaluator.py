@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
-from pydantic import JsonValue
-
 from adapterbot import delta
-from adapterbot.eval import scorers
 from adapterbot.eval.answers import Sample
 from adapterbot.eval.evaluation import Ask
+from adapterbot.eval.judging import Judged, judge
 from adapterbot.eval.questions import Composite, Subject
 from adapterbot.eval.scorers.base import CorpusScorer
 from adapterbot.eval.suite import Selection, Task
@@ -81,23 +79,18 @@ def evaluate_both(
     return before, after
 
 
-class HasScorer(Protocol):
+class HasScorer(Judged, Protocol):
     """What `corpora` needs to know of a task."""
 
     @property
     def name(self) -> str: ...
-    @property
-    def scorer(self) -> str: ...
-    @property
-    def scorer_options(self) -> Mapping[str, JsonValue]: ...
 
 
 def corpora(tasks: Sequence[HasScorer]) -> dict[str, delta.Corpus]:
     """What `delta` needs to know of tasks whose metric is one of the whole corpus."""
     found: dict[str, delta.Corpus] = {}
     for task in tasks:
-        scorer = scorers.get(task.scorer, task.scorer_options)
-        if isinstance(scorer, CorpusScorer):
-            found[task.name] = delta.Corpus(scorer.aggregate, lambda sample: sample.stats)
-        scorer.close()
+        with judge(task) as scorer:
+            if isinstance(scorer, CorpusScorer):
+                found[task.name] = delta.Corpus(scorer.aggregate, lambda sample: sample.stats)
     return found
