@@ -109,6 +109,19 @@ def blamed(repository, monkeypatch, folder, **options):
     return bisect(asked, {"ADAPTERBOT_CACHE": str(folder / "scores")})
 
 
+def assert_as_alone(repository, work, about, probes) -> None:
+    """Each probe says what it says in this process, one after the other."""
+    archive = Archive(WorkTree(repository), work)
+    suite = load_suite(WorkTree(repository), "evals/suite.yaml")
+    (task,) = (task for task in suite.tasks if task.name == "dates_us")
+    with Engine(repository / "base", EngineSettings(device="cpu")) as one_process:
+        (good,) = one_process.evaluate([task], repository / about.checkpoints[0].path)
+        series = Series.of("dates_us", task, None, good)
+        probe = Chunks(archive, about.checkpoints, [series], [good], one_process)
+        for entry in probes:
+            assert tuple(probe(entry.index, entry.kind, 0).outcome) == entry.outcome
+
+
 def test_blame_names_the_rows_that_broke_it(tmp_path, monkeypatch) -> None:
     repository = example.build(tmp_path / "repository")
     done = blamed(repository, monkeypatch, tmp_path / "out", output=tmp_path / "bisect.json")
@@ -150,16 +163,7 @@ def test_probes_at_once_on_a_cluster_say_what_one_process_says(tmp_path, monkeyp
     assert section.eval
     chunks = [len(entry.outcome) for entry in probes]
     assert section.eval.samples == 200 + sum(chunks)
-    # The same probes in this process, one after the other.
-    archive = Archive(WorkTree(repository), tmp_path)
-    suite = load_suite(WorkTree(repository), "evals/suite.yaml")
-    (task,) = (task for task in suite.tasks if task.name == "dates_us")
-    with Engine(repository / "base", EngineSettings(device="cpu")) as one_process:
-        (good,) = one_process.evaluate([task], repository / about.checkpoints[0].path)
-        series = Series.of("dates_us", task, None, good)
-        probe = Chunks(archive, about.checkpoints, [series], [good], one_process)
-        for entry in probes:
-            assert tuple(probe(entry.index, entry.kind, 0).outcome) == entry.outcome
+    assert_as_alone(repository, tmp_path, about, probes)
 
 
 def test_probes_at_once_on_one_device_find_what_one_at_a_time_finds(tmp_path, monkeypatch) -> None:
@@ -181,16 +185,7 @@ def test_probes_at_once_on_one_device_find_what_one_at_a_time_finds(tmp_path, mo
     about, entries = read_journal(journal)
     probes = [entry for entry in entries if not entry.given]
     assert len({entry.index for entry in probes[:4]}) == 4
-    # Each says what it says alone.
-    archive = Archive(WorkTree(repository), tmp_path)
-    suite = load_suite(WorkTree(repository), "evals/suite.yaml")
-    (task,) = (task for task in suite.tasks if task.name == "dates_us")
-    with Engine(repository / "base", EngineSettings(device="cpu")) as one_process:
-        (good,) = one_process.evaluate([task], repository / about.checkpoints[0].path)
-        series = Series.of("dates_us", task, None, good)
-        probe = Chunks(archive, about.checkpoints, [series], [good], one_process)
-        for entry in probes:
-            assert tuple(probe(entry.index, entry.kind, 0).outcome) == entry.outcome
+    assert_as_alone(repository, tmp_path, about, probes)
     # Cut off within a batch, the rest is asked, and nothing twice.
     lines = journal.read_bytes().splitlines(keepends=True)
     journal.write_bytes(b"".join(lines[: len(lines) - len(probes) + 2]) + b'{"index": 3, "outc')
