@@ -16,13 +16,10 @@ from typing import TYPE_CHECKING
 from adapterbot import __version__, attest, lock, verdict
 from adapterbot.config import AdapterConfig, OnDrift
 from adapterbot.differing import differing_samples
-from adapterbot.errors import AdapterbotError, InputError
+from adapterbot.errors import AdapterbotError
 from adapterbot.eval.saved import saved_task
-from adapterbot.eval.suite import Suite, load_suite
-from adapterbot.judging import early, noise, routing, subjects
+from adapterbot.judging import early, grounds, noise, routing, subjects
 from adapterbot.judging.subjects import Side
-from adapterbot.lock.digests import base_in_tree, resolve_base
-from adapterbot.lock.training import load_training
 from adapterbot.overall import weighted_change
 from adapterbot.probing.evaluator import Evaluator
 from adapterbot.probing.regression import Regression
@@ -37,7 +34,7 @@ from adapterbot.records import (
     TaskResult,
     TaskRouting,
 )
-from adapterbot.sides import Sides, content, how_changed, removed
+from adapterbot.sides import Sides, removed
 from adapterbot.stages import Listener, Stages
 from adapterbot.tree import Tree, normalise
 from adapterbot.unjudged import not_judged, taken_away
@@ -144,8 +141,8 @@ def judge_adapter(where: Sides, adapter: AdapterConfig, services: Services) -> A
                 policy=where.base,
             )
     with stages("read"):
-        suite = _suite(where, adapter, services)
-        base_name, base, base_notes = _base_model(where, adapter)
+        suite = grounds.suite(where, adapter, services.suite_tree)
+        base_name, base, base_notes = grounds.base_model(where, adapter)
         bank = _bank(where, adapter) if adapter.is_bank else None
         if bank:
             candidate, baseline = Side(bank.candidate, None), Side(bank.baseline, None)
@@ -216,9 +213,9 @@ def judge_adapter(where: Sides, adapter: AdapterConfig, services: Services) -> A
         bisect=found,
         notes=(
             *where.notes,
-            *_unlisted(where, adapter),
-            *_renamed(where, adapter),
-            *_suite_notes(where, suite),
+            *grounds.unlisted(where, adapter),
+            *grounds.renamed(where, adapter),
+            *grounds.suite_notes(where, suite),
             *base_notes,
             *notes,
             *looks,
@@ -229,66 +226,6 @@ def judge_adapter(where: Sides, adapter: AdapterConfig, services: Services) -> A
         noise=noise_floor,
         routing=shares,
         stages=tuple(stages.finished),
-    )
-
-
-def _base_model(where: Sides, adapter: AdapterConfig) -> tuple[str, str | Path, tuple[str, ...]]:
-    """The name of the base model, where it is, and what the head would change about it.
-
-    Like the suite it comes from the base ref: a head that chose it could have both sides answer
-    nothing, and be found no worse. Only where the base ref has none is the head's taken.
-    """
-    known = where.base.has(adapter.config)
-    tree = where.base if known else where.head
-    name, base = resolve_base(tree, adapter.config, where.allowed_base)
-    if not known:
-        return name, base, ()
-    try:
-        theirs = load_training(where.head, adapter.config).base
-        same = theirs == name and base_in_tree(where.base, adapter.config) == base_in_tree(
-            where.head, adapter.config
-        )
-    except InputError:
-        same = False
-    note = "the base model is changed here; both sides were evaluated on the base branch's"
-    return name, base, () if same else (note,)
-
-
-def _unlisted(where: Sides, adapter: AdapterConfig) -> tuple[str, ...]:
-    if where.config is None or adapter.key in {entry.key for entry in where.config.adapters}:
-        return ()
-    return ("not in adapterbot.yaml on the base branch, so judged by the default policy",)
-
-
-def _renamed(where: Sides, adapter: AdapterConfig) -> tuple[str, ...]:
-    old = adapter.baseline
-    if old in ("none", "base-ref") or where.head.has(old) or not where.fork_point.has(old):
-        return ()
-    return (f"{old} has moved here, and is what this is compared with",)
-
-
-def _suite(where: Sides, adapter: AdapterConfig, services: Services) -> Suite:
-    tree = services.suite_tree or where.base
-    if not tree.has(adapter.suite):
-        raise InputError(
-            f"does not exist in {tree.label}; the suite is read from the base branch only",
-            file=adapter.suite,
-            fix="merge an eval suite first, or name one with --suite",
-        )
-    return load_suite(tree, adapter.suite)
-
-
-def _suite_notes(where: Sides, suite: Suite) -> tuple[str, ...]:
-    changed = [
-        name
-        for name in suite.files
-        if where.fork_point.has(name)
-        and content(where.fork_point, name) != content(where.head, name)
-    ]
-    return tuple(
-        f"{name} is {how_changed(where.fork_point, where.head, name)} here; "
-        "the version on the base branch was used"
-        for name in changed
     )
 
 

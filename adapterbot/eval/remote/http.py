@@ -23,6 +23,9 @@ _REASON_LIMIT = 300
 _AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 _ABOUT_THE_KEY = frozenset({401, 403})
 
+NO_SUCH_THING = frozenset({404, 405, 501})
+"""Statuses by which a server says that it does not have what was asked for."""
+
 
 class Refused(Exception):
     """The server understood the request and will not do it: a status that no patience changes."""

@@ -1,0 +1,84 @@
+"""What a judgement stands on, all of it from the base ref; and what the head would change of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from adapterbot.config import AdapterConfig
+from adapterbot.errors import InputError
+from adapterbot.eval.suite import Suite, load_suite
+from adapterbot.lock.digests import base_in_tree, resolve_base
+from adapterbot.lock.training import load_training
+from adapterbot.sides import Sides, content, how_changed
+from adapterbot.tree import Tree
+
+
+def suite(where: Sides, adapter: AdapterConfig, named: Tree | None) -> Suite:
+    """The suite, of the base ref; or of the tree of one that was named by hand.
+
+    Raises:
+        InputError: there is none, or it cannot be read.
+    """
+    tree = named or where.base
+    if not tree.has(adapter.suite):
+        raise InputError(
+            f"does not exist in {tree.label}; the suite is read from the base branch only",
+            file=adapter.suite,
+            fix="merge an eval suite first, or name one with --suite",
+        )
+    return load_suite(tree, adapter.suite)
+
+
+def suite_notes(where: Sides, suite: Suite) -> tuple[str, ...]:
+    """One note for each of the suite's files that the head changes: it was not used."""
+    changed = [
+        name
+        for name in suite.files
+        if where.fork_point.has(name)
+        and content(where.fork_point, name) != content(where.head, name)
+    ]
+    return tuple(
+        f"{name} is {how_changed(where.fork_point, where.head, name)} here; "
+        "the version on the base branch was used"
+        for name in changed
+    )
+
+
+def base_model(where: Sides, adapter: AdapterConfig) -> tuple[str, str | Path, tuple[str, ...]]:
+    """The name of the base model, where it is, and what the head would change about it.
+
+    Like the suite it comes from the base ref: a head that chose it could have both sides answer
+    nothing, and be found no worse. Only where the base ref has none is the head's taken.
+
+    Raises:
+        InputError: the training config names none, or one that may not be loaded.
+    """
+    known = where.base.has(adapter.config)
+    tree = where.base if known else where.head
+    name, base = resolve_base(tree, adapter.config, where.allowed_base)
+    if not known:
+        return name, base, ()
+    try:
+        theirs = load_training(where.head, adapter.config).base
+        same = theirs == name and base_in_tree(where.base, adapter.config) == base_in_tree(
+            where.head, adapter.config
+        )
+    except InputError:
+        same = False
+    note = "the base model is changed here; both sides were evaluated on the base branch's"
+    return name, base, () if same else (note,)
+
+
+def unlisted(where: Sides, adapter: AdapterConfig) -> tuple[str, ...]:
+    """A note where the adapter has no entry in the base ref's `adapterbot.yaml`."""
+    if where.config is None or adapter.key in {entry.key for entry in where.config.adapters}:
+        return ()
+    return ("not in adapterbot.yaml on the base branch, so judged by the default policy",)
+
+
+def renamed(where: Sides, adapter: AdapterConfig) -> tuple[str, ...]:
+    """A note where the baseline's folder is gone from the head: it moved to the adapter's."""
+    old = adapter.baseline
+    if old in ("none", "base-ref") or where.head.has(old) or not where.fork_point.has(old):
+        return ()
+    return (f"{old} has moved here, and is what this is compared with",)
