@@ -8,7 +8,6 @@ import inspect
 import json
 import re
 import sys
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -64,13 +63,11 @@ def _command(command: Any, name: str, level: int) -> Iterator[str]:
 
 
 def _prose(text: str) -> str:
-    """A docstring as Markdown: what is indented in it is a command line, and further, the rest of
-    one."""
+    """A docstring as Markdown, each command line of its examples behind a prompt."""
     out: list[str] = []
     for block in inspect.cleandoc(text).split("\n\n"):
-        # Where nothing but examples follows the summary, docstrings lose their indentation.
-        if block.startswith(("    ", "adapterbot ")):
-            lines = textwrap.dedent(block).splitlines()
+        if block.startswith("```console\n"):
+            lines = block.splitlines()[1:-1]
             shown = (line if line.startswith(" ") else f"$ {line}" for line in lines)
             out.append("\n".join(["```text", *shown, "```"]))
         else:

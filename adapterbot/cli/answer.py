@@ -14,7 +14,9 @@ from adapterbot.cli.output import document, say
 def answer(as_json: Json = False) -> None:
     """Read the `/adapterbot …` comment that started this workflow, and say what it asks for.
 
-        adapterbot answer --json
+    ```console
+    adapterbot answer --json
+    ```
 
     Only on a runner, on `issue_comment`. Exit codes: 0 read, also when it was refused; 1 we
     failed; 2 bad input.

@@ -49,7 +49,9 @@ def attest_sign(
 ) -> None:
     """Sign for an adapter: its files, and the lock, config, suite and report that belong to it.
 
-        adapterbot attest sign adapters/dates --key key.pem
+    ```console
+    adapterbot attest sign adapters/dates --key key.pem
+    ```
 
     Writes an in-toto Statement v1 with SLSA provenance v1 in a DSSE envelope, beside the adapter.
 
@@ -97,7 +99,9 @@ def attest_verify(
 ) -> None:
     """Verify that an adapter and its lock are what somebody trusted signed for.
 
-        adapterbot attest verify adapters/dates --key key.pub
+    ```console
+    adapterbot attest verify adapters/dates --key key.pub
+    ```
 
     Exit codes: 0 they are, 1 we failed, 2 bad input, 3 they are not.
     """
@@ -148,7 +152,9 @@ def attest_cyclonedx(
 ) -> None:
     """Describe an adapter as a CycloneDX ML-BOM: files, base model, data, and how it was judged.
 
-        adapterbot attest cyclonedx adapters/dates --report .adapterbot/report.json
+    ```console
+    adapterbot attest cyclonedx adapters/dates --report .adapterbot/report.json
+    ```
 
     Exit codes: 0 written, 1 we failed, 2 bad input.
     """

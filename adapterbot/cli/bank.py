@@ -57,7 +57,9 @@ def bank_create(
 ) -> None:
     """Make an empty bank for a base model.
 
+    ```console
     adapterbot bank create users --base ./base --rank 256 --targets q_proj,v_proj
+    ```
     """
     from adapterbot.commands import bank as command
 
@@ -84,7 +86,9 @@ def bank_add(
 ) -> None:
     """Add users from vectors in a file.
 
+    ```console
     adapterbot bank add users vectors.jsonl
+    ```
     """
     from adapterbot.commands import bank as command
 
@@ -99,7 +103,9 @@ def bank_remove(
 ) -> None:
     """Remove users, with their scores and API keys.
 
+    ```console
     adapterbot bank remove users user_1 user_2
+    ```
     """
     from adapterbot.commands import bank as command
 
@@ -114,7 +120,9 @@ def bank_show(
 ) -> None:
     """What a bank is and takes, or what is known of one user.
 
+    ```console
     adapterbot bank show users user_1
+    ```
     """
     from adapterbot.commands import bank_show as command
 
@@ -130,7 +138,9 @@ def bank_list(
 ) -> None:
     """The users of a bank, in byte order.
 
+    ```console
     adapterbot bank list users --prefix team- --limit 20
+    ```
     """
     import json
 
@@ -156,7 +166,9 @@ def bank_size(
 ) -> None:
     """What a number of users would take, in bytes.
 
+    ```console
     adapterbot bank size --users 100000 --dimension 128
+    ```
     """
     from adapterbot.commands import bank_show as command
 
@@ -177,7 +189,9 @@ def bank_import(
 ) -> None:
     """Take users from elsewhere; makes the bank if it is not there yet.
 
+    ```console
     adapterbot bank import users ann=adapters/ann bob=adapters/bob --base ./base
+    ```
     """
     from adapterbot.commands import bank_import as command
 
@@ -203,7 +217,9 @@ def bank_export(
 ) -> None:
     """Write users in a form that others read, and that Git and a gate take.
 
+    ```console
     adapterbot bank export users ann --user ann --as peft
+    ```
     """
     from adapterbot.commands import bank_export as command
 
@@ -217,7 +233,9 @@ def bank_export(
 def bank_verify(bank: Bank, as_json: Json = False) -> None:
     """Check every row and record of a bank against its digest.
 
-        adapterbot bank verify users
+    ```console
+    adapterbot bank verify users
+    ```
 
     Exit codes: 0 sound, 1 we failed, 2 not a bank, 3 damaged.
     """
@@ -237,7 +255,9 @@ def bank_verify(bank: Bank, as_json: Json = False) -> None:
 def bank_compact(bank: Bank, as_json: Json = False) -> None:
     """Rewrite a bank without the gaps that removed users leave.
 
+    ```console
     adapterbot bank compact users
+    ```
     """
     from adapterbot.commands import bank as command
 
@@ -253,7 +273,9 @@ def bank_key(
 ) -> None:
     """Make an API key with which `adapterbot serve` answers as this user; it is shown once.
 
+    ```console
     adapterbot bank key users user_1
+    ```
     """
     from adapterbot.commands import bank as command
 
@@ -290,7 +312,9 @@ def bank_fit(
 ) -> None:
     """Fit many users' vectors at once over the frozen base; goes on where it was stopped.
 
+    ```console
     adapterbot bank fit users --users rows.jsonl --steps 200
+    ```
     """
     from adapterbot.bank.fit import Plan
     from adapterbot.commands import bank_fit as command

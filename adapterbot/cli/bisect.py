@@ -136,8 +136,10 @@ def bisect(
 ) -> None:
     """Find the checkpoint of a training run that broke a metric.
 
-        adapterbot bisect 'checkpoints/*' --metric date_us
-        adapterbot bisect ckpt-500 ckpt-1000 ckpt-1500 --eval-command "./judge --model {ckpt}"
+    ```console
+    adapterbot bisect 'checkpoints/*' --metric date_us
+    adapterbot bisect ckpt-500 ckpt-1000 ckpt-1500 --eval-command "./judge --model {ckpt}"
+    ```
 
     `adapterbot bisect log` shows the probes of a search, `adapterbot bisect replay` weighs them
     anew.
@@ -220,7 +222,9 @@ def bisect(
 def bisect_log(journal: JournalPath, as_json: Json = False) -> None:
     """The probes of a search, in the order in which they were made.
 
+    ```console
     adapterbot bisect log .adapterbot/bisect.journal
+    ```
     """
     import json
 
@@ -239,7 +243,9 @@ def bisect_log(journal: JournalPath, as_json: Json = False) -> None:
 def bisect_replay(journal: JournalPath, as_json: Json = False) -> None:
     """What the probes of a search say, weighed anew.
 
-        adapterbot bisect replay .adapterbot/bisect.journal
+    ```console
+    adapterbot bisect replay .adapterbot/bisect.journal
+    ```
 
     Exit codes: as of the search itself.
     """

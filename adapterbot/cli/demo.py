@@ -22,7 +22,9 @@ def demo(
 ) -> None:
     """Gate a bad pull request in a repository made on the spot. No account, no GPU, no network.
 
+    ```console
     adapterbot demo
+    ```
     """
     from adapterbot.commands import demo as command
     from adapterbot.commands.written import exit_code

@@ -15,7 +15,9 @@ from adapterbot.cli.output import document, leave
 def doctor(as_json: Json = False) -> None:
     """Look at this machine, the repository around it and the token; say how to mend each lack.
 
-        adapterbot doctor
+    ```console
+    adapterbot doctor
+    ```
 
     What the gate can do without is a note. Nothing is written, on GitHub neither.
 

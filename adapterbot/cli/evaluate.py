@@ -48,7 +48,9 @@ def evaluate(
     One load of the base serves them all. Answers are cached as they come: a run that was killed
     goes on where it stopped, and what was asked before is not asked again.
 
-        adapterbot eval adapters/dates checkpoints/checkpoint-0440 --suite evals/suite.yaml
+    ```console
+    adapterbot eval adapters/dates checkpoints/checkpoint-0440 --suite evals/suite.yaml
+    ```
 
     Device, precision and server are those of `adapterbot.yaml`, unless options say otherwise.
 
@@ -94,7 +96,9 @@ def delta(
 ) -> None:
     """Compare two saved results, and judge as the gate would.
 
-        adapterbot delta .adapterbot/results/adapters-dates.jsonl new.jsonl
+    ```console
+    adapterbot delta .adapterbot/results/adapters-dates.jsonl new.jsonl
+    ```
 
     Exit codes: 0 clean, 1 we failed, 2 bad input, 3 a regression.
     """

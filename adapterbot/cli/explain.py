@@ -22,7 +22,9 @@ def explain(
 ) -> None:
     """Say why a verdict is what it is: each rule with its figures filled in.
 
-        adapterbot explain .adapterbot/report.json
+    ```console
+    adapterbot explain .adapterbot/report.json
+    ```
 
     Exit codes: 0 explained, 1 we failed, 2 bad input.
     """

@@ -38,7 +38,9 @@ def finish(
 ) -> None:
     """Say on the pull request that this job's gate was killed, if it was. The action's last step.
 
-        adapterbot finish
+    ```console
+    adapterbot finish
+    ```
 
     Exit codes: 0 said, or nothing to say; 1 we failed; 2 bad input.
     """

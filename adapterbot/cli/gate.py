@@ -84,7 +84,9 @@ def gate(
 
     On a GitHub runner the event says what to compare; by hand, `--base` and `--head` do:
 
-        adapterbot gate --base main --head my-branch
+    ```console
+    adapterbot gate --base main --head my-branch
+    ```
 
     Exit codes: 0 clean, 1 we failed, 2 bad input, 3 a finding.
     """

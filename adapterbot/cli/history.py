@@ -30,7 +30,9 @@ def show(
 ) -> None:
     """Each metric's level, commit by commit, as a sparkline.
 
+    ```console
     adapterbot history --adapter adapters-dates
+    ```
     """
     if context.invoked_subcommand is not None:
         return
@@ -64,7 +66,9 @@ def add(
 
     A gate on `push` does so itself.
 
-        adapterbot history add .adapterbot/report.json --commit main
+    ```console
+    adapterbot history add .adapterbot/report.json --commit main
+    ```
     """
     from adapterbot.commands import history as command
 

@@ -40,7 +40,9 @@ def init(
 ) -> None:
     """Set a repository up: configuration, starter suite and workflow, from what is in it.
 
-        adapterbot init
+    ```console
+    adapterbot init
+    ```
 
     The suite's rows are those of the file that soup.yaml names for validation, else some that are
     moved out of the training data. What is there already stays. Without a terminal it asks nothing.

@@ -26,7 +26,9 @@ def diff(
 
     Measured on ΔW = s·B·A, so two files that only split it differently are 0 apart.
 
-        adapterbot diff adapters/dates checkpoints/checkpoint-0440
+    ```console
+    adapterbot diff adapters/dates checkpoints/checkpoint-0440
+    ```
 
     Exit codes: 0 compared, 1 we failed, 2 bad input.
     """
@@ -53,7 +55,9 @@ def scan(
     NaN and infinity, modules that were never trained, a ΔW far outside those of its like, another
     base model.
 
-        adapterbot scan adapters/dates --base ./base
+    ```console
+    adapterbot scan adapters/dates --base ./base
+    ```
 
     Exit codes: 0 sound (there may be warnings), 1 we failed, 2 bad input, 3 it is not.
     """

@@ -64,12 +64,16 @@ def lock_write(
 ) -> None:
     """Pin what a training config names: base model, data and soup-env.lock.
 
-        adapterbot lock write --config soup.yaml -o soup.lock
+    ```console
+    adapterbot lock write --config soup.yaml -o soup.lock
+    ```
 
     Everything is computed; a hash that is given takes the place of the computed one, and with
     all four no config is needed:
 
-        adapterbot lock write --base-model org/model --base-sha … --dataset-sha … --env-hash …
+    ```console
+    adapterbot lock write --base-model org/model --base-sha … --dataset-sha … --env-hash …
+    ```
     """
     from adapterbot.commands import lock as command
 
@@ -88,7 +92,9 @@ def lock_write(
 def lock_show(path: LockPath = Path("soup.lock"), as_json: Json = False) -> None:
     """Print a lock, its closure verified.
 
-        adapterbot lock show soup.lock
+    ```console
+    adapterbot lock show soup.lock
+    ```
 
     Exit codes: 0 the closure is right, 2 a broken file.
     """
@@ -117,7 +123,9 @@ def lock_check(
 ) -> None:
     """Compare a lock with the files beside it.
 
-        adapterbot lock check soup.lock --config soup.yaml
+    ```console
+    adapterbot lock check soup.lock --config soup.yaml
+    ```
 
     A hash that is given is compared instead of the computed one. On a GitHub runner a drift is
     also put on the line of soup.yaml that it is about.
@@ -179,9 +187,10 @@ def env_lock(
     """Write soup-env.lock: every package that is installed beside this Python, or that the
     project's own lock file pins.
 
-        adapterbot env lock -o soup-env.lock
-
-        adapterbot env lock --from uv.lock
+    ```console
+    adapterbot env lock -o soup-env.lock
+    adapterbot env lock --from uv.lock
+    ```
     """
     from adapterbot.commands import lock as command
 

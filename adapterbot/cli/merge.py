@@ -94,8 +94,10 @@ def merge(
 ) -> None:
     r"""Merge adapters of one base into one, with weights found by evolutionary search.
 
-        adapterbot merge --strategy cmaes --adapter ./lora_a --adapter ./lora_b \
-            --adapter ./lora_c --eval ./suite.yaml --budget 1h --output ./merged
+    ```console
+    adapterbot merge --strategy cmaes --adapter ./lora_a --adapter ./lora_b \
+        --adapter ./lora_c --eval ./suite.yaml --budget 1h --output ./merged
+    ```
 
     Weights are chosen on one half of the suite; the table shows the other half. The output is a
     PEFT directory with merge.json and scores.svg. Ctrl-C writes the best so far.

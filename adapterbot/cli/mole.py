@@ -33,7 +33,9 @@ def train(
 ) -> None:
     """Train the gate over frozen task adapters. A run that was stopped goes on where it was.
 
+    ```console
     adapterbot mole train --config soup.yaml -o mixtures/all
+    ```
     """
     from adapterbot.commands import mole as command
 
@@ -61,7 +63,9 @@ def _tell(progress: Progress) -> None:
 def info(mixture: Mixture, as_json: Json = False) -> None:
     """What a mixture is made of; its experts' digests are checked.
 
+    ```console
     adapterbot mole info mixtures/all
+    ```
     """
     from adapterbot.mole.artifact import read_mixture_dir
 
@@ -89,7 +93,9 @@ def export(
 ) -> None:
     """Copy a mixture with its experts into one directory that stands alone.
 
+    ```console
     adapterbot mole export mixtures/all -o release/all
+    ```
     """
     import json
 
@@ -115,7 +121,9 @@ def route(
 ) -> None:
     """Show which experts each token of a question, and of its answer, used.
 
+    ```console
     adapterbot mole route mixtures/all "3. März 2024" --html routes.html
+    ```
     """
     from rich.console import Console
 

@@ -82,8 +82,10 @@ def write(
 ) -> None:
     r"""Write an adapter pull request: base, data, weights, eval deltas and sample diffs.
 
-        adapterbot pr "Better politeness" --base-sha "$(git rev-parse main)" --adapter ./candidate \
-            --eval eval_delta.json --samples sample_diffs.json -o PR.md
+    ```console
+    adapterbot pr "Better politeness" --base-sha "$(git rev-parse main)" --adapter ./candidate \
+        --eval eval_delta.json --samples sample_diffs.json -o PR.md
+    ```
 
     Exit codes: 0 done, 1 we or GitHub failed, 2 bad input.
     """
@@ -146,8 +148,10 @@ def open_(
 ) -> None:
     r"""Open the pull request of an adapter, or update the one that is open.
 
-        adapterbot pr open "Retrained on March tickets" --adapter adapters/support --base main \
-            --include soup.lock --eval report.json --samples report.json --reviewer alice
+    ```console
+    adapterbot pr open "Retrained on March tickets" --adapter adapters/support --base main \
+        --include soup.lock --eval report.json --samples report.json --reviewer alice
+    ```
 
     The token is GITHUB_TOKEN; it needs `contents: write` and `pull-requests: write`.
 

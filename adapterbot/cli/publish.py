@@ -43,7 +43,9 @@ def publish(
 ) -> None:
     """Post the report that another job made: that job needs no token, this one no torch.
 
-        adapterbot publish --report report.json
+    ```console
+    adapterbot publish --report report.json
+    ```
 
     Exit codes: as `gate`, from the verdict in the report.
     """

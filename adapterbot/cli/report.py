@@ -34,7 +34,9 @@ def report(
 
     Samples are taken from the results in the report's folder.
 
-        adapterbot report .adapterbot/report.json -o report.html
+    ```console
+    adapterbot report .adapterbot/report.json -o report.html
+    ```
     """
     from adapterbot.commands import report as command
 

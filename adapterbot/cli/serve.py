@@ -40,9 +40,11 @@ def serve(
 ) -> None:
     """Answer OpenAI's chat and completion requests as any user of a bank, or as a mixture.
 
-        adapterbot serve --base ./base --bank ./users
-        adapterbot bank key ./users user_1          # the key with which model base:user_1 answers
-        adapterbot serve --base ./base --mixture ./mixtures/dates --no-auth   # model `dates`
+    ```console
+    adapterbot serve --base ./base --bank ./users
+    adapterbot bank key ./users user_1     # the key of the model base:user_1
+    adapterbot serve --base ./base --mixture ./mixtures/dates --no-auth
+    ```
 
     Users that `adapterbot bank` adds, changes or removes meanwhile are so with the next request.
     """

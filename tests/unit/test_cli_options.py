@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator
+from inspect import cleandoc
 from typing import Annotated, Any
 
 import pytest
@@ -35,7 +37,14 @@ def test_every_command_prints_json_and_shows_an_example(name: str) -> None:
         "adapterbot bisect search": "adapterbot bisect",
         "adapterbot pr write": "adapterbot pr",
     }
-    assert typed.get(name, name) in command.help
+    blocks = re.findall(
+        r"^```console\n(.*?)\n```$", cleandoc(command.help), re.DOTALL | re.MULTILINE
+    )
+    examples = [line.strip() for block in blocks for line in block.splitlines()]
+    assert any(example.startswith(typed.get(name, name)) for example in examples)
+    # Each is a line to copy, not run together with those around it.
+    result = CliRunner().invoke(app, [*name.split()[1:], "--help"], env={"COLUMNS": "200"})
+    assert set(examples) <= {line.strip() for line in result.output.splitlines()}
 
 
 def test_a_variable_of_the_environment_sets_one_option_everywhere() -> None:
