@@ -13,7 +13,7 @@ from peft.utils import merge_utils
 from torch import Tensor
 
 from adapterbot.errors import InputError
-from adapterbot.merge import strategies
+from adapterbot.merge import sparse
 from adapterbot.merge.expression import parse_expression
 from adapterbot.merge.names import SPARSE, Strategy
 from adapterbot.merge.strategies import Merger, check
@@ -77,7 +77,7 @@ def test_blocks_of_rows_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         return [dense(Merger(s, rank=24, density=0.4)("m", TERMS)) for s in SPARSE]
 
     whole = run()
-    monkeypatch.setattr(strategies, "_BLOCK", 100)
+    monkeypatch.setattr(sparse, "_BLOCK", 100)
     for one, other in zip(whole, run(), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
 
@@ -100,10 +100,39 @@ def test_large_matrices_are_approximated_as_well(monkeypatch: pytest.MonkeyPatch
     terms = [(1.0, update(8, 1, 300, 400)), (1.0, update(8, 2, 300, 400))]
     exact = Merger(Strategy.TIES, rank=16, density=0.5)
     exact("m", terms)
-    monkeypatch.setattr(strategies, "_EXACT", 10)
+    monkeypatch.setattr(sparse, "_EXACT", 10)
     quick = Merger(Strategy.TIES, rank=16, density=0.5)
     quick("m", terms)
     assert quick.truncation == pytest.approx(exact.truncation, rel=0.02)
+
+
+@pytest.mark.parametrize("density", [1e-6, 0.003, 0.2, 0.5, 0.997, 1.0])
+@pytest.mark.parametrize("kind", ["normal", "one loud row", "few values"])
+def test_exactly_the_largest_stay(density: float, kind: str) -> None:
+    """Also where the sample that brackets the threshold is misled."""
+    one = update(3, 1, 500, 700)
+    if kind == "one loud row":
+        one.b[7] *= 1e4
+    elif kind == "few values":
+        one = LowRank(one.a.sign(), one.b.sign(), 1.0)
+    entries = sparse.factors((0.7, one))
+    size = (entries[1] @ entries[0]).abs().flatten().sort().values
+    count = max(1, int(density * len(size)))
+    least = sparse.least_kept(*entries, density)
+    if density < 1:
+        assert least == pytest.approx(float(size[-count]), rel=1e-6)
+    pruned, _ = sparse.blended(Strategy.MAGNITUDE_PRUNE, [(0.7, one)], density, [torch.Generator()])
+    kept = int((pruned != 0).sum())
+    assert kept >= min(count, int((size > 0).sum()))
+    assert kept <= int((size >= size[-count] * (1 - 1e-6)).sum())
+
+
+def test_a_bracket_that_misses_is_widened(monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = sparse.factors((1.0, update(3, 1, 500, 700)))
+    want = sparse.least_kept(a, b, 0.3)
+    for wrong in ((0.0, 1e-3), (1e3, math.inf)):
+        monkeypatch.setattr(sparse, "_bracket", lambda *_, wrong=wrong: wrong)
+        assert sparse.least_kept(a, b, 0.3) == want
 
 
 @given(t=st.floats(0, 1))
