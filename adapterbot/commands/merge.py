@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from adapterbot import __version__
 from adapterbot.atomic import write_text
+from adapterbot.commands.merge_base import base_directory, base_name, check_one_base
 from adapterbot.commands.merge_options import MergeOptions, SearchOptions
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.importing import extras
@@ -23,13 +24,7 @@ from adapterbot.merge.names import DRAWING, SPARSE, Strategy
 from adapterbot.records.merge import MergeInput, MergeRecord, StopReason
 from adapterbot.stages import Listener, Stages
 from adapterbot.tree import WorkTree
-from adapterbot.weights.peft_dir import (
-    AdapterFiles,
-    adapter_digest,
-    check_base,
-    check_same_base,
-    read_adapter_dir,
-)
+from adapterbot.weights.peft_dir import AdapterFiles, adapter_digest, read_adapter_dir
 
 if TYPE_CHECKING:
     from adapterbot.eval.suite import Suite
@@ -85,11 +80,7 @@ def _read(options: MergeOptions) -> list[AdapterFiles]:
             "already exists", file=str(options.output), fix="name another output, or remove it"
         )
     files = [read_adapter_dir(path) for path in options.adapters]
-    for other in files[1:]:
-        check_same_base(files[0], other)
-    if directory := _base_directory(options, files):
-        for one in files:
-            check_base(one, directory)
+    check_one_base(options, files)
     return files
 
 
@@ -123,12 +114,12 @@ def _combined(
     merger = Merger(strategy, options.rank, options.density, options.seed)
     with stages("merge"):
         adapters = [open_adapter(one) for one in files]
-        merged = merge_with(merger, adapters, weights, base=_base_directory(options, files))
+        merged = merge_with(merger, adapters, weights, base=base_directory(options, files))
         record = MergeRecord(
             tool=f"adapterbot {__version__}",
             strategy=strategy.value,
             inputs=inputs,
-            base_model=_base_name(options, files),
+            base_model=base_name(options, files),
             weights=(tuple(weights),),
             rank=options.rank,
             density=options.density if strategy in SPARSE else None,
@@ -160,7 +151,7 @@ def _searched(
 
     with stages("load"):
         adapters = [load_adapter(one) for one in files]
-        base = _base_name(options, files)
+        base = base_name(options, files)
         searching = Searching(adapters, suite, base, search, options.seed)
     place = checkpoint_path(options.output)
     identity = searching.identity([one.digest for one in inputs])
@@ -180,7 +171,7 @@ def _searched(
     with stages("write"):
         merger = Merger(Strategy.LINEAR, options.rank)
         merged = merge_with(
-            merger, adapters, searching.weigh(outcome), base=_base_directory(options, files)
+            merger, adapters, searching.weigh(outcome), base=base_directory(options, files)
         )
         record = MergeRecord(
             tool=f"adapterbot {__version__}",
@@ -225,19 +216,6 @@ def _suite(path: Path) -> Suite:
     whole = path.resolve()
     root = here if whole.is_relative_to(here) else whole.parent
     return load_suite(WorkTree(root), whole.relative_to(root).as_posix())
-
-
-def _base_name(options: MergeOptions, files: Sequence[AdapterFiles]) -> str:
-    """The base by hand, or what the first adapter says of it, next to the adapter or on the Hub."""
-    named = options.base or files[0].config.base_model_name_or_path
-    if named is None:
-        raise InputError("is not named by the adapters", field="--base", fix="name the base model")
-    return named
-
-
-def _base_directory(options: MergeOptions, files: Sequence[AdapterFiles]) -> Path | None:
-    named = options.base or files[0].config.base_model_name_or_path
-    return Path(named) if named and Path(named).is_dir() else None
 
 
 def _write(

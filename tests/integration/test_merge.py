@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,6 +30,7 @@ from adapterbot.console import PlainListener
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.eval.base_model import load_base
 from adapterbot.eval.blends import BlendedModel
+from adapterbot.lock.schema import Lock, closure, dumps
 from adapterbot.merge.names import Strategy
 from adapterbot.records import EngineSettings
 from adapterbot.records.merge import MergeRecord, StopReason
@@ -300,3 +304,75 @@ def test_bad_input_is_named(suite: Path, tmp_path: Path) -> None:
         with pytest.raises(InputError, match=words):
             command.run(wanted, search(suite), PlainListener())
     assert not (tmp_path / "m").exists()
+
+
+def named(adapter: Path, target: Path, **says: Any) -> Path:
+    """A copy of an adapter that says something else of its base."""
+    shutil.copytree(adapter, target)
+    config = json.loads((target / "adapter_config.json").read_text())
+    (target / "adapter_config.json").write_text(json.dumps({**config, **says}))
+    return target
+
+
+def locked(folder: Path, base_sha: str) -> None:
+    lock = Lock("base", base_sha, closure(base_sha, "b" * 64, "c" * 64), "", "b" * 64, "c" * 64, "")
+    lock = dataclasses.replace(lock, created_at="2026-01-01", soup_version="1")
+    (folder / "soup.lock").write_text(dumps(lock))
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "words"),
+    [
+        ("/a/llama", "/b/llama", "base_model_name_or_path: is '/b/llama', and '/a/llama'"),
+        ("/a/llama", "meta/llama", "is 'meta/llama', and '/a/llama'"),
+        ("meta/llama", "google/gemma", "is 'google/gemma', but the base model is 'meta/llama'"),
+        ("meta/llama", "Meta/Llama", None),
+        ("./base", "base/", None),
+        ("/a/llama", None, None),
+    ],
+)
+def test_bases_of_one_shape_are_told_apart_by_what_is_said_of_them(
+    one: str, other: str | None, words: str | None, tmp_path: Path
+) -> None:
+    """Two local bases of one architecture have equal shapes: unasked, they must not be merged."""
+    adapters = (
+        named(EXPERTS / DATES[0], tmp_path / "one", base_model_name_or_path=one),
+        named(EXPERTS / DATES[1], tmp_path / "other", base_model_name_or_path=other),
+    )
+    wanted = MergeOptions(adapters, tmp_path / "merged", Strategy.LINEAR)
+    if words is None:
+        command.run(wanted, None, PlainListener())
+        return
+    with pytest.raises(InputError, match=re.escape(words)) as refused:
+        command.run(wanted, None, PlainListener())
+    assert not (tmp_path / "merged").exists()
+    if "--base" in str(refused.value):
+        vouched = dataclasses.replace(wanted, base=str(BASE))
+        assert command.run(vouched, None, PlainListener()).base_model == str(BASE)
+
+
+def test_revisions_and_locks_tell_bases_apart(tmp_path: Path) -> None:
+    name = {"base_model_name_or_path": "meta/llama"}
+    for part, expert, revision in (("a", DATES[0], "1" * 40), ("b", DATES[1], "2" * 40)):
+        (tmp_path / part).mkdir()
+        named(EXPERTS / expert, tmp_path / part / expert, revision=revision, **name)
+    adapters = (tmp_path / "a" / DATES[0], tmp_path / "b" / DATES[1])
+    wanted = MergeOptions(adapters, tmp_path / "merged", Strategy.LINEAR)
+    with pytest.raises(InputError, match=r"revision: is '2+', and '1+'"):
+        command.run(wanted, None, PlainListener())
+    locked(tmp_path / "a", "a" * 64)
+    locked(adapters[1], "d" * 64)
+    with pytest.raises(InputError, match=r"soup.lock: base_model_sha: is dddddddddddd…, and aaaa"):
+        command.run(wanted, None, PlainListener())
+    locked(adapters[1], "a" * 64)
+    assert command.run(wanted, None, PlainListener()).base_model == "meta/llama"
+
+
+def test_base_by_hand_does_not_make_another_model_fit(tmp_path: Path) -> None:
+    adapters = tuple(
+        named(EXPERTS / name, tmp_path / name, base_model_name_or_path="meta/llama")
+        for name in DATES
+    )
+    wanted = MergeOptions(adapters, tmp_path / "merged", Strategy.LINEAR, base="google/gemma")
+    with pytest.raises(InputError, match="is 'meta/llama', but the base model is 'google/gemma'"):
+        command.run(wanted, None, PlainListener())
