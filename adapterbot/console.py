@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 SECONDS_BETWEEN_LINES = 5.0
+_TELLING = 0.02  # of a stage; what came before, the first batch or a warm-up, tells of no rest
 LOG_FORMAT = "ADAPTERBOT_LOG_FORMAT"
 
 
@@ -66,6 +67,14 @@ def tame_library_logs() -> None:
     logging.captureWarnings(capture=True)
 
 
+def _spelled(seconds: float) -> str:
+    """`42 s`, `7 min`, `1 h 53 min`."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
 class PlainListener:
     """One line per stage, and one every few seconds while a stage goes on."""
 
@@ -93,8 +102,11 @@ class PlainListener:
         if now - self._last_line < SECONDS_BETWEEN_LINES or not 0 < done < total:
             return
         self._last_line = now
-        left = (now - self._started.get(stage, now)) * (total - done) / done
-        self.write(f"{stage}: {done / total:.0%} ({done}/{total}), about {left:.0f} s left")
+        line = f"{stage}: {done / total:.0%} ({done}/{total})"
+        if done >= _TELLING * total:
+            left = (now - self._started.get(stage, now)) * (total - done) / done
+            line += f", about {_spelled(left)} left"
+        self.write(line)
 
     def said(self, message: str) -> None:
         self.write(f"  {message}")
