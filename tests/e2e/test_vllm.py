@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 from urllib.error import URLError
 from urllib.request import urlopen
 
@@ -89,7 +90,7 @@ def _serve_from(repository: Path, url: str) -> None:
     example.git(repository, "rebase", "-q", "main")
 
 
-def _adapterbot(repository: Path, *words: str, code: int = 0) -> dict:
+def _adapterbot(repository: Path, *words: str, code: int = 0) -> Any:
     command = [sys.executable, "-m", "adapterbot", *words, "--json"]
     environment = os.environ | {"ADAPTERBOT_CACHE": str(repository.parent / "cache")}
     done = subprocess.run(
@@ -120,7 +121,7 @@ def _suite(repository: Path) -> Path:
         text = "".join(f"{json.dumps(sample)}\n" for sample in samples)
         (repository / f"evals/{name}.jsonl").write_text(text)
     generation = {"max_new_tokens": 16, "stop": ["\n"]}
-    tasks = [
+    tasks: list[dict[str, object]] = [
         {"name": "texts", "data": "dates.jsonl", "scorer": "exact", "generation": generation},
         {"name": "chats", "data": "chats.jsonl", "scorer": "exact", "generation": generation},
         {"name": "choices", "data": "choices.jsonl", "scorer": "multiple_choice"},
@@ -128,7 +129,9 @@ def _suite(repository: Path) -> Path:
         {"name": "bytes", "data": "dates.jsonl", "scorer": "bits_per_byte", "direction": "lower"},
     ]
     path = repository / "evals/served.yaml"
-    path.write_text(yaml.safe_dump({"version": 1, "tasks": [{**t, "margin": 0.05} for t in tasks]}))
+    path.write_text(
+        yaml.safe_dump({"version": 1, "tasks": [task | {"margin": 0.05} for task in tasks]})
+    )
     return path
 
 
