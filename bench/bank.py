@@ -9,15 +9,22 @@ import json
 import os
 import random
 import shutil
+import struct
 import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import lmdb
 import numpy as np
 
-from adapterbot.bank.codec import Codec, plain
+from adapterbot.bank.batch import BATCH_BYTES, Batch
+from adapterbot.bank.blocks import Blocks
+from adapterbot.bank.codec import Bytes, Codec, Rows, plain
+from adapterbot.bank.environment import MAP_BYTES
 from adapterbot.bank.manifest import (
     Dtype,
     Generated,
@@ -27,14 +34,13 @@ from adapterbot.bank.manifest import (
     VeraLayout,
 )
 from adapterbot.bank.store import BankStore
-from adapterbot.bank.writer import BankWriter, create
+from adapterbot.bank.writer import create
 from bench import bank_model
 from bench.figures import Figure, median, processor, timed
 
 DIMENSION = 128
 PAYLOAD = 4 * DIMENSION
-BATCH_BYTES = 32 << 20  # of a transaction
-ROUNDS = 3
+ROUNDS = 5
 
 
 def manifest_of(layout: SoupLayout | VeraLayout, dtype: Dtype = "fp32") -> Manifest:
@@ -44,50 +50,101 @@ def manifest_of(layout: SoupLayout | VeraLayout, dtype: Dtype = "fp32") -> Manif
     return Manifest(name="bench", base_model="any", layout=layout, shared=shared, dtype=dtype)
 
 
-def filled(path: Path, users: int, manifest: Manifest) -> tuple[float, float, float]:
-    """Makes a bank of random vectors; seconds, and processor seconds, to add them, and seconds to
-    write as many bytes to a file."""
+@dataclass(frozen=True)
+class Filling:
+    """Seconds to fill a bank, and to write as many bytes otherwise."""
+
+    adding: float
+    busy: float  # of a core
+    writing: float
+    putting: float
+
+
+def drawn(users: int, manifest: Manifest) -> tuple[list[str], Rows]:
+    """Users, and their random rows."""
     draw = np.random.default_rng(0)
     values = draw.standard_normal((users, manifest.floats), dtype=np.float32)
-    names = [f"user_{index:07}" for index in range(users)]
+    return [f"user_{index:07}" for index in range(users)], plain(values)
 
-    def add(bank: BankWriter) -> None:
-        batch = BATCH_BYTES // bank.codec.row_bytes
-        for start in range(0, users, batch):
-            part = slice(start, start + batch)
-            bank.add(names[part], plain(values[part]), source="bench")
 
+def filled(path: Path, names: list[str], rows: Rows, manifest: Manifest) -> tuple[float, float]:
+    """Makes a bank; seconds, and processor seconds, to add everybody."""
     with create(path, manifest) as bank:
+        step = max(1, BATCH_BYTES // bank.codec.row_bytes)
+        parts = [slice(start, start + step) for start in range(0, len(names), step)]
+        batches = (Batch(names[part], rows.at(part), "bench") for part in parts)
         began = time.process_time()
-        adding = timed(lambda: add(bank))
-        busy = time.process_time() - began
-        payload = bank.codec.encode(plain(values)).tobytes()
+        adding = timed(lambda: bank.add_all(batches))
+        return adding, time.process_time() - began
+
+
+def written(file: Path, payload: Bytes) -> float:
+    """Seconds to write rows to a file and have them on the disk."""
+    step = max(1, (1 << 20) // payload.shape[1])
 
     def write() -> None:
-        with (path / "raw").open("wb") as stream:
-            stream.write(payload)
+        with file.open("wb", buffering=0) as stream:
+            for start in range(0, len(payload), step):
+                stream.write(payload[start : start + step].data)
             os.fsync(stream.fileno())
 
-    writing = timed(write)
-    (path / "raw").unlink()
-    return adding, busy, writing
+    seconds = timed(write)
+    file.unlink()
+    return seconds
 
 
-def bulk_add(folder: Path, setting: str, users: int, manifest: Manifest) -> Figure:
-    """Adding and bare writing in turn, a new file each time; the round with the middle ratio."""
+def put(file: Path, names: list[str], payload: Bytes) -> float:
+    """Seconds to put the same keys and bytes, in the same transactions and blocks, into LMDB."""
+    size = payload.shape[1]
+    per, step = Blocks(size).per_block, max(1, BATCH_BYTES // size)
+    keys, record, flat = [name.encode() for name in names], bytes(32), payload.reshape(-1).data
+
+    def write() -> None:
+        for start in range(0, len(keys), step):
+            stop = min(start + step, len(keys))
+            with env.begin(write=True) as txn:
+                firsts = range(start, stop, per)
+                blocks = [
+                    (struct.pack(">I", at // per), flat[at * size : min(at + per, stop) * size])
+                    for at in firsts
+                ]
+                txn.cursor(db=rows).putmulti(blocks)
+                txn.cursor(db=users).putmulti([(key, record) for key in keys[start:stop]])
+
+    with lmdb.open(str(file), subdir=False, map_size=MAP_BYTES, max_dbs=2, lock=False) as env:
+        rows, users = env.open_db(b"rows"), env.open_db(b"users")
+        seconds = timed(write)
+    file.unlink()
+    return seconds
+
+
+def bulk_add(folder: Path, setting: str, users: int, manifest: Manifest) -> list[Figure]:
+    """Adding, bare writing and bare putting in turn, a new file each time; the round with the
+    middle ratio to each of the two."""
+    names, rows = drawn(users, manifest)
+    payload = Codec(manifest).encode(rows)
     rounds = []
     for number in range(ROUNDS):
-        rounds.append(filled(folder / f"bulk{number}", users, manifest))
+        adding, busy = filled(folder / f"bulk{number}", names, rows, manifest)
         shutil.rmtree(folder / f"bulk{number}")
-    adding, busy, writing = sorted(rounds, key=lambda found: found[0] / found[2])[ROUNDS // 2]
-    size = users * Codec(manifest).row_bytes / 1e6
-    return Figure(
-        name="bank: bulk add, in transactions and with a digest for each row",
-        setting=f"{setting}, {size:.0f} MB; {busy:.2f} s of a core, {size / busy:.0f} MB in each",
-        ours=f"{adding:.2f} s",
-        other=f"{writing:.2f} s to write and sync the bare bytes",
-        ratio=adding / writing,
-    )
+        bare, engine = written(folder / "raw", payload), put(folder / "lmdb", names, payload)
+        rounds.append(Filling(adding, busy, bare, engine))
+    size = payload.nbytes / 1e6
+
+    def figure(bare: Callable[[Filling], float], what: str) -> Figure:
+        middle = sorted(rounds, key=lambda found: found.adding / bare(found))[ROUNDS // 2]
+        return Figure(
+            name="bank: bulk add, in transactions and with a digest for each row",
+            setting=f"{setting}, {size:.0f} MB; {middle.busy:.2f} s of a core",
+            ours=f"{middle.adding:.2f} s",
+            other=f"{bare(middle):.2f} s {what}",
+            ratio=middle.adding / bare(middle),
+        )
+
+    return [
+        figure(lambda found: found.writing, "to write and sync the bare bytes"),
+        figure(lambda found: found.putting, "to put the same keys and bytes into bare LMDB"),
+    ]
 
 
 def opening(path: Path) -> float:
@@ -100,7 +157,7 @@ def store_figures(folder: Path) -> list[Figure]:
     figures = []
     path = folder / "100k"
     small = manifest_of(SoupLayout(size=DIMENSION))
-    filled(path, 100_000, small)
+    filled(path, *drawn(100_000, small), small)
     seconds = opening(path)
     figures.append(target("open", "100,000 users × 128 fp32", seconds * 1e3, 5, "ms"))
     with BankStore(path) as bank:
@@ -114,15 +171,15 @@ def store_figures(folder: Path) -> list[Figure]:
         target("a random row", "of 100,000, decoded", rows * 1e6, 10, "µs"),
         target("gather", "256 random rows of 100,000, decoded", gathers * 1e3, 2, "ms"),
         target("bytes on disk", "100,000 users", size / (100_000 * PAYLOAD), 1.25, "× payload"),
-        bulk_add(folder, "100,000 users × 128 fp32", 100_000, small),
-        bulk_add(
+        *bulk_add(folder, "100,000 users × 128 fp32", 100_000, small),
+        *bulk_add(
             folder,
             "744 users × 352 KiB (Llama-3-8B, q and v, r=256, fp16)",
             744,
             manifest_of(llama_3_8b(), "fp16"),
         ),
     ]
-    filled(folder / "1m", 1_000_000, small)
+    filled(folder / "1m", *drawn(1_000_000, small), small)
     figures.append(
         target("open", "1,000,000 users × 128 fp32", opening(folder / "1m") * 1e3, 5, "ms")
     )
@@ -149,7 +206,8 @@ def target(name: str, setting: str, value: float, most: float, unit: str) -> Fig
 def json_figure(folder: Path) -> Figure:
     """10,000 users: our bank opened, and Soup's JSON parsed (its own reader refuses that many)."""
     path = folder / "10k"
-    filled(path, 10_000, manifest_of(SoupLayout(size=DIMENSION)))
+    ten = manifest_of(SoupLayout(size=DIMENSION))
+    filled(path, *drawn(10_000, ten), ten)
     with BankStore(path) as bank:
         names = list(bank.users())
         rows = bank.gather(names).values.tolist()

@@ -68,7 +68,7 @@ def bank_of(wrapped: Any, base: Path, path: Path, users: int) -> None:
     for directory in with_names:
         if not (directory / "adapter_config.json").exists():
             continue
-        found = read_checkpoint(directory, lambda names: by_name(base, names))
+        found = read_checkpoint(directory, lambda names, _: by_name(base, names))
         if bank is None:
             path.mkdir(parents=True)
             kept = shared.store(path, found.shared)

@@ -41,7 +41,7 @@ def save_user(base: Path, directory: Path, config: Any, seed: int) -> Path:
 
 
 def checkpoint(base: Path, directory: Path) -> Checkpoint:
-    return read_checkpoint(directory, lambda names: by_name(base, names))
+    return read_checkpoint(directory, lambda names, _: by_name(base, names))
 
 
 def bank_of(base: Path, path: Path, adapters: Mapping[str, Path]) -> BankWriter:

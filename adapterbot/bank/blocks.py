@@ -53,19 +53,21 @@ def write(
     if (np.diff(slots) < 0).any():
         order = np.argsort(slots)
         slots, raw = slots[order], raw[order]
-    per = layout.per_block
+    per, size = layout.per_block, raw.shape[1]
     numbers = slots // per
     starts = np.flatnonzero(np.diff(numbers, prepend=-1))
-    for start, stop in zip(starts, [*starts[1:], len(slots)], strict=True):
-        key = _KEY.pack(int(numbers[start]))
+    bounds = [*starts.tolist(), len(slots)]
+    flat = raw.reshape(-1).data
+    for start, stop, number in zip(bounds, bounds[1:], numbers[starts].tolist(), strict=False):
+        key = _KEY.pack(number)
         if stop - start == per:
-            txn.put(key, raw[start:stop].data, db=rows)
+            txn.put(key, flat[start * size : stop * size], db=rows)
             continue
         held = txn.get(key, db=rows)
         block = (
-            np.zeros((per, raw.shape[1]), np.uint8)
+            np.zeros((per, size), np.uint8)
             if held is None
             else np.frombuffer(held, np.uint8).reshape(per, -1).copy()
         )
-        block[slots[start:stop] - per * int(numbers[start])] = raw[start:stop]
+        block[slots[start:stop] - per * number] = raw[start:stop]
         txn.put(key, block.data, db=rows)

@@ -8,6 +8,7 @@ vectors and their weights (arXiv 2405.15179 eq. 3), or the one vector of Soup's 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
@@ -161,7 +162,7 @@ class Manifest(Record):
         rows: the file that holds them now; compacting makes a new one.
     """
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     name: Name
     base_model: Line
     dtype: Dtype = "fp32"
@@ -239,3 +240,18 @@ def user_key(user: str) -> bytes:
             fix="rename the user",
         )
     return key
+
+
+def user_keys(users: Sequence[str]) -> list[bytes]:
+    """`user_key` of each.
+
+    Raises:
+        InputError: one of them is no key.
+    """
+    try:
+        keys = [user.encode() for user in users]
+    except UnicodeEncodeError:
+        keys = [b""]
+    if not all(keys) or max(map(len, keys), default=0) > USER_BYTES or b"\0" in b"".join(keys):
+        return [user_key(user) for user in users]
+    return keys

@@ -30,9 +30,12 @@ _PART = re.compile(
 )
 _SAME_RUN = "push adapter_config.json and the weights of the same training run"
 
-Inputs = Callable[[Sequence[str]], Mapping[str, Module]]
-"""The base model's linear modules of these names: a VeRA checkpoint does not say how many inputs
-they have."""
+Inputs = Callable[[Sequence[str], str], Mapping[str, Module]]
+"""The linear modules of these names of the base model, whose name is the adapter's: a VeRA
+checkpoint does not say how many inputs they have."""
+
+Draw = Callable[[VeraLayout, int], Mapping[str, Tensor]]
+"""What a seed gives."""
 
 
 class _Options(BaseModel):
@@ -70,12 +73,13 @@ class Checkpoint:
     base_model: str
 
 
-def read_checkpoint(path: Path | str, inputs: Inputs) -> Checkpoint:
+def read_checkpoint(path: Path | str, inputs: Inputs, draw: Draw = shared.draw) -> Checkpoint:
     """Reads a directory that PEFT's `save_pretrained` wrote.
 
     Args:
         path: the directory.
         inputs: the base model's modules by name; asked for VeRA only.
+        draw: the projections of a seed; whoever reads many adapters keeps them.
 
     Raises:
         InputError: it is another kind of adapter, trains more than a bank holds, or is broken.
@@ -104,7 +108,8 @@ def read_checkpoint(path: Path | str, inputs: Inputs) -> Checkpoint:
         raise InputError("holds no vectors", file=files.weights_shown, fix=_SAME_RUN)
     base = files.config.base_model_name_or_path or ""
     if files.config.peft_type == "VERA":
-        return _vera(files, options, tensors, parts, inputs, base)
+        modules = inputs(tuple(parts), base)
+        return _vera(files, options, tensors, parts, modules, draw, base)
     return _vblora(files, options, tensors, parts, base)
 
 
@@ -137,10 +142,10 @@ def _vera(
     options: _Options,
     tensors: Mapping[str, Tensor],
     parts: Mapping[str, Mapping[str, Tensor]],
-    inputs: Inputs,
+    modules: Mapping[str, Module],
+    draw: Draw,
     base: str,
 ) -> Checkpoint:
-    modules = inputs(tuple(parts))
     ordered = tuple(modules[name] for name in sorted(parts))
     layout = _checked(files, lambda: VeraLayout(rank=options.r, modules=ordered))
     vectors: list[Tensor] = []
@@ -174,7 +179,7 @@ def _vera(
                 fix=_SAME_RUN,
             )
         seed = options.projection_prng_key
-        return Checkpoint(layout, row, shared.draw(layout, seed), seed, base)
+        return Checkpoint(layout, row, draw(layout, seed), seed, base)
     _check_shapes(files, {"A": a, "B": b}, layout)
     return Checkpoint(layout, row, {"A": a.float(), "B": b.float()}, None, base)
 

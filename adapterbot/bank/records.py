@@ -1,4 +1,4 @@
-"""The records of a bank's file: how they are packed, and sealed against silent change. (stdlib)
+"""The records of a bank's file: how they are packed, and sealed against silent change. (numpy)
 
 The tables themselves are listed in `store`.
 """
@@ -11,15 +11,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
+from adapterbot.bank.codec import Bytes
+
+Slots = NDArray[np.int64]
+
 SEAL = 16
+_DIGEST = 32
 MODULUS = 1 << (8 * SEAL)
 NUMBER = struct.Struct(">I")
 _SLOT = struct.Struct("<I")
 _ENTRY = struct.Struct(f"<{SEAL}sIQI")
 _STATE = struct.Struct(f"<IQ{SEAL}s")
 
-
-pack = _ENTRY.pack
+_PLACES = np.dtype([("seal", "u1", SEAL), ("slot", "<u4"), ("created", "<u8"), ("source", "<u4")])
 
 
 class Place(NamedTuple):
@@ -32,7 +39,7 @@ class Place(NamedTuple):
 
     def packed(self) -> bytes:
         """As `users` holds it."""
-        return pack(*self)
+        return _ENTRY.pack(*self)
 
     @classmethod
     def unpack(cls, held: bytes | memoryview) -> Place:
@@ -82,28 +89,53 @@ class State:
 
 
 def seal(key: bytes, body: bytes) -> bytes:
-    """The digest of a record."""
-    return hashlib.blake2b(len(key).to_bytes(2, "little") + key + body, digest_size=SEAL).digest()
+    """The digest of a record: SHA-256's first half, which most processors have instructions for."""
+    return hashlib.sha256(len(key).to_bytes(2, "little") + key + body).digest()[:SEAL]
 
 
 def row_seal(key: bytes, created: int, source: bytes, row: bytes | memoryview) -> bytes:
     """The digest of a user's row and of all that is said about it but where it lies."""
-    (made,) = row_seals([key], created, source, row)
-    return made
+    return row_seals([key], created, source, row).tobytes()
 
 
 def row_seals(
-    keys: Sequence[bytes], created: int, source: bytes, rows: bytes | memoryview
-) -> list[bytes]:
-    """`row_seal` of each key, with its row of `rows`, which are of one size.
+    keys: Sequence[bytes],
+    created: int,
+    sources: bytes | Sequence[bytes],
+    rows: bytes | memoryview,
+) -> Bytes:
+    """`row_seal` of each key, with its row of `rows`, which are of one size: (n, SEAL).
 
     What comes before `key` has a known length, so no two records are the same bytes.
     """
-    size = len(rows) // len(keys) if keys else 1
-    said = struct.pack("<QH", created, len(source)) + source
-    seals = []
-    for start, key in zip(range(0, len(rows), size), keys, strict=True):
-        digest = hashlib.blake2b(rows[start : start + size], digest_size=SEAL)
-        digest.update(said + key)
-        seals.append(digest.digest())
-    return seals
+    size = max(1, len(rows) // len(keys)) if keys else 1
+    if isinstance(sources, bytes):
+        said = _said(created, sources)
+        tails = [said + key for key in keys]
+    else:
+        tails = [_said(created, text) + key for text, key in zip(sources, keys, strict=True)]
+    sha256, digests = hashlib.sha256, []
+    for start, tail in zip(range(0, len(rows), size), tails, strict=True):
+        digest = sha256(rows[start : start + size])
+        digest.update(tail)
+        digests.append(digest.digest())
+    return np.frombuffer(b"".join(digests), np.uint8).reshape(-1, _DIGEST)[:, :SEAL]
+
+
+def _said(created: int, source: bytes) -> bytes:
+    return struct.pack("<QH", created, len(source)) + source
+
+
+def packed(seals: Bytes, slots: Slots, created: int, sources: Slots | int) -> list[bytes]:
+    """`Place.packed` of each user. Shapes: seals (n, SEAL), slots and sources (n,)."""
+    places = np.empty(len(slots), _PLACES)
+    places["seal"], places["slot"] = seals, slots
+    places["created"], places["source"] = created, sources
+    whole, size = places.tobytes(), _ENTRY.size
+    return [whole[start : start + size] for start in range(0, len(whole), size)]
+
+
+def summed(seals: Bytes) -> int:
+    """What seals (n, SEAL) add to the sum of all."""
+    words = np.ascontiguousarray(seals).view("<u4").sum(0, dtype=np.uint64).tolist()
+    return sum(word << (32 * index) for index, word in enumerate(words))

@@ -3,96 +3,73 @@
 from __future__ import annotations
 
 import json
-import os
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
 import lmdb
 import numpy as np
+from numpy.typing import NDArray
 
 from adapterbot import atomic
 from adapterbot.bank import blocks
-from adapterbot.bank.codec import Bytes, Rows
+from adapterbot.bank.batch import Batch, Made, Maker
+from adapterbot.bank.codec import Rows
 from adapterbot.bank.environment import Shared, acquire, damaged, release
 from adapterbot.bank.manifest import MANIFEST, Manifest, dump_manifest, user_key
-from adapterbot.bank.records import MODULUS, NUMBER, SEAL, Place, State, pack, row_seals, seal
+from adapterbot.bank.records import MODULUS, NUMBER, SEAL, Place, State, packed, seal, summed
 from adapterbot.bank.store import BankStore
 from adapterbot.errors import InputError, OurFailure
 
 _FULL = "free some disk space"
-_SOURCE_BYTES = 400
-# From here on hashlib lets other threads run, and numpy has a while to do.
-_LARGE = 2048
-_PART = 1 << 20
 
 
 class BankWriter(BankStore):
     """An open bank that may be changed. One transaction at a time, over all processes."""
 
     def add(
-        self, users: Sequence[str], rows: Rows, *, source: str = "", replace: bool = False
+        self,
+        users: Sequence[str],
+        rows: Rows,
+        *,
+        source: str | Sequence[str] = "",
+        replace: bool = False,
     ) -> None:
         """Adds users in one transaction: all of them, or none.
 
         Args:
             users: their names.
             rows: one for each.
-            source: where they come from, at most 400 bytes.
+            source: where they come from, or where each of them does; at most 400 bytes.
             replace: whether users that are there already get new rows.
 
         Raises:
             InputError: a name or a row is no good, or a user is there already.
             OurFailure: the disk is full.
         """
-        if len(rows) != len(users):
-            raise ValueError("one row for each user")
-        keys = [user_key(user) for user in users]
-        if len(set(keys)) != len(keys):
-            raise _twice(users)
-        origin = source.encode()
-        if len(origin) > _SOURCE_BYTES:
-            raise InputError(
-                f"is longer than {_SOURCE_BYTES} bytes", field="source", fix="shorten it"
-            )
-        now = time.time_ns() // 1_000_000
-        raw, seals = self._sealed(users, keys, rows, now, origin)
-        with self._writing() as txn:
-            found = txn.cursor(db=self.tables["users"]).getmulti(keys)
-            known = {bytes(key): Place.unpack(held) for key, held in found}
-            if known and not replace:
-                raise _known(next(iter(known)).decode())
-            state = self.state(txn)
-            before = [known.get(key) for key in keys]
-            slots, next_slot = self._slots(txn, before, state.next_slot)
-            blocks.write(txn, self.tables["rows"], self.blocks, slots, raw)
-            number = self._source_number(txn, origin)
-            total = state.total - sum(place.number for place in known.values())
-            total += sum(int.from_bytes(mark, "little") for mark in seals)
-            places = zip(seals, slots.tolist(), strict=True)
-            items = [
-                (key, pack(mark, slot, now, number))
-                for key, (mark, slot) in zip(keys, places, strict=True)
-            ]
-            self._put_users(txn, items)
-            for key in known:
-                txn.delete(key, db=self.tables["scores"])
-            users_now = state.users + len(keys) - len(known)
-            self._set(txn, State(next_slot, users_now, total % MODULUS))
+        self.add_all([Batch(users, rows, source)], replace=replace)
 
-    def refuse_known(self, users: Sequence[str]) -> None:
-        """Raises what `add` would raise for users who are named twice or are there already.
+    def add_all(self, batches: Iterable[Batch], *, replace: bool = False) -> None:
+        """Adds batches, each in one transaction; the next is made while one is on its way to disk.
+
+        Batches of `BATCH_BYTES` are as fast as the disk. One that is no good ends it: those before
+        are there, and nobody of it or behind it.
 
         Raises:
-            InputError: with the first of them.
+            As `add`.
         """
-        if len(set(users)) != len(users):
-            raise _twice(users)
-        for user, digest in zip(users, self.digests(users), strict=True):
-            if digest is not None:
-                raise _known(user)
+        upcoming = iter(batches)
+        with Maker(self.codec, self.blocks.per_block) as maker:
+            batch = next(upcoming, None)
+            made = None if batch is None else maker.make(batch)
+            while made is not None:
+                batch = next(upcoming, None)
+                with self._writing() as txn:
+                    self._put(txn, made, replace=replace)
+                    # Not before: putting small rows and making them would wait for each other.
+                    following = None if batch is None else maker.begin(batch)
+                made = None if following is None else following.result()
 
     def remove(self, users: Sequence[str]) -> None:
         """Removes users, their scores and their API keys, in one transaction.
@@ -177,25 +154,33 @@ class BankWriter(BankStore):
 
     # ---- inside
 
-    def _sealed(
-        self, users: Sequence[str], keys: Sequence[bytes], rows: Rows, created: int, source: bytes
-    ) -> tuple[Bytes, list[bytes]]:
-        """The rows as they are kept, and their seals; large rows are made on every core."""
-        size = self.codec.row_bytes
-        raw = np.empty((len(rows), size), np.uint8)
-        step = max(1, len(rows) if size < _LARGE else _PART // size)
-
-        def part(start: int) -> list[bytes]:
-            some = slice(start, start + step)
-            numbers = Rows(rows.values[some], rows.choices[some])
-            self.codec.encode(numbers, users[some], out=raw[some])
-            return row_seals(keys[some], created, source, raw[some].reshape(-1).data)
-
-        if len(rows) <= step:
-            return raw, part(0)
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            sealed = pool.map(part, range(0, len(rows), step))
-            return raw, [mark for marks in sealed for mark in marks]
+    def _put(self, txn: lmdb.Transaction, made: Made, *, replace: bool) -> None:
+        """Puts a batch; its rows come while the last of them are being made."""
+        keys = made.keys
+        cursor = txn.cursor(db=self.tables["users"])
+        # Behind all others they are new, and fill their pages; else a page that overflows is split.
+        behind = bool(keys) and (not cursor.last() or min(keys) > bytes(cursor.key()))
+        found = [] if behind else cursor.getmulti(keys)
+        known = {bytes(key): Place.unpack(held) for key, held in found}
+        if known and not replace:
+            raise _known(next(iter(known)).decode())
+        state = self.state(txn)
+        slots, next_slot = self._slots(txn, keys, known, state.next_slot)
+        at, seals = 0, []
+        for coming in made.parts:
+            seals.append(coming.result())
+            part = slice(at, at + len(seals[-1]))
+            blocks.write(txn, self.tables["rows"], self.blocks, slots[part], made.raw[part])
+            at = part.stop
+        marks = np.concatenate(seals)
+        numbers = self._source_numbers(txn, made.sources)
+        items = zip(keys, packed(marks, slots, made.created, numbers), strict=True)
+        cursor.putmulti(items if made.rising else sorted(items), append=behind)
+        for key in known:
+            txn.delete(key, db=self.tables["scores"])
+        total = state.total - sum(place.number for place in known.values()) + summed(marks)
+        users_now = state.users + len(keys) - len(known)
+        self._set(txn, State(next_slot, users_now, total % MODULUS))
 
     def _copy(self, txn: lmdb.Transaction, fresh: Shared, target: lmdb.Transaction) -> None:
         db = fresh.db
@@ -222,34 +207,34 @@ class BankWriter(BankStore):
         target.put(b"state", State(count, state.users, state.total).packed(), db=db["facts"])
 
     def _slots(
-        self, txn: lmdb.Transaction, before: Sequence[Place | None], next_slot: int
-    ) -> tuple[np.ndarray, int]:
+        self, txn: lmdb.Transaction, keys: Sequence[bytes], known: Mapping[bytes, Place], new: int
+    ) -> tuple[NDArray[np.int64], int]:
         """A slot for each row: its own where it has one, then freed ones, then new ones."""
-        wanted = before.count(None)
+        wanted = len(keys) - len(known)
         cursor = txn.cursor(db=self.tables["free"])
-        freed: list[bytes] = []
-        for key in cursor.iternext(keys=True, values=False):
-            if len(freed) == wanted:
-                break
-            freed.append(bytes(key))
+        freed = [bytes(key) for key in islice(cursor.iternext(keys=True, values=False), wanted)]
         for key in freed:
             txn.delete(key, db=self.tables["free"])
-        new = next_slot + wanted - len(freed)
-        if new > 2**32:
+        end = new + wanted - len(freed)
+        if end > 2**32:
             raise InputError("is full: it has 2³² slots", file=str(self.path), fix="split the bank")
-        given = iter([*(NUMBER.unpack(key)[0] for key in freed), *range(next_slot, new)])
-        slots = [next(given) if place is None else place.slot for place in before]
-        return np.array(slots, dtype=np.int64), new
-
-    def _put_users(self, txn: lmdb.Transaction, items: list[tuple[bytes, bytes]]) -> None:
-        items.sort()
-        cursor = txn.cursor(db=self.tables["users"])
-        last = bytes(cursor.key()) if cursor.last() else b""
-        # Behind all others they fill their pages; else a page that overflows is split in two.
-        cursor.putmulti(items, append=bool(items) and items[0][0] > last)
+        given = np.array([*(NUMBER.unpack(key)[0] for key in freed), *range(new, end)], np.int64)
+        if not known:
+            return given, end
+        slots = np.array([known[key].slot if key in known else -1 for key in keys], np.int64)
+        slots[slots < 0] = given
+        return slots, end
 
     def _set(self, txn: lmdb.Transaction, state: State) -> None:
         txn.put(b"state", state.packed(), db=self.tables["facts"])
+
+    def _source_numbers(
+        self, txn: lmdb.Transaction, texts: bytes | list[bytes]
+    ) -> int | NDArray[np.int64]:
+        if isinstance(texts, bytes):
+            return self._source_number(txn, texts)
+        numbers = {text: self._source_number(txn, text) for text in dict.fromkeys(texts)}
+        return np.array([numbers[text] for text in texts], np.int64)
 
     def _source_number(self, txn: lmdb.Transaction, text: bytes) -> int:
         if not text:
@@ -289,11 +274,6 @@ class BankWriter(BankStore):
 
 def _known(user: str) -> InputError:
     return InputError("is in the bank already", field=user[:80], fix="use --replace")
-
-
-def _twice(users: Sequence[str]) -> InputError:
-    twice = next(user for user in users if users.count(user) > 1)
-    return InputError("is named twice", field=twice[:80], fix="keep one of the two")
 
 
 def _unlink(file: Path) -> None:

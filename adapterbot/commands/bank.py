@@ -21,7 +21,8 @@ from adapterbot.records import Line, Record
 from adapterbot.records.base import Count
 
 if TYPE_CHECKING:
-    from adapterbot.bank.codec import Floats
+    from adapterbot.bank.batch import Batch
+    from adapterbot.bank.codec import Codec, Floats
     from adapterbot.bank.manifest import Dtype, Manifest
 
 # How much is committed at once: enough that the disk is what one waits for.
@@ -117,32 +118,39 @@ def add(path: Path, file: Path, *, replace: bool = False) -> Written:
     Raises:
         InputError: a line is no user, or the user is there already.
     """
+    users = 0
+
+    def counted(batches: Iterator[Batch]) -> Iterator[Batch]:
+        nonlocal users
+        for batch in batches:
+            users += len(batch.users)
+            yield batch
+
+    with opened_to_write(path) as bank:
+        bank.add_all(counted(_batches(file, bank.codec)), replace=replace)
+    return Written(path=str(path), users=users)
+
+
+def _batches(file: Path, codec: Codec) -> Iterator[Batch]:
+    from adapterbot.bank.batch import Batch
     from adapterbot.bank.codec import plain
 
-    count = 0
-    with opened_to_write(path) as bank:
-        batch: dict[str, Any] = {}
-        most = max(1, BATCH_BYTES // bank.codec.row_bytes)
-
-        def commit() -> None:
-            bank.add(list(batch), plain(list(batch.values())), source=file.name, replace=replace)
-            batch.clear()
-
-        for number, user, vector in _lines(file, bank.codec.floats):
-            if user in batch:
-                raise InputError(
-                    f"{user[:80]!r} is there twice",
-                    file=str(file),
-                    field=f"line {number}",
-                    fix="keep one",
-                )
-            batch[user] = vector
-            count += 1
-            if len(batch) == most:
-                commit()
-        if batch:
-            commit()
-    return Written(path=str(path), users=count)
+    most = max(1, BATCH_BYTES // codec.row_bytes)
+    held: dict[str, Floats] = {}
+    for number, user, vector in _lines(file, codec.floats):
+        if user in held:
+            raise InputError(
+                f"{user[:80]!r} is there twice",
+                file=str(file),
+                field=f"line {number}",
+                fix="keep one",
+            )
+        held[user] = vector
+        if len(held) == most:
+            yield Batch(tuple(held), plain(list(held.values())), file.name)
+            held.clear()
+    if held:
+        yield Batch(tuple(held), plain(list(held.values())), file.name)
 
 
 def _lines(file: Path, floats: int) -> Iterator[tuple[int, str, Floats]]:

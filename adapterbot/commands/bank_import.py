@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,8 +43,8 @@ def import_(
 ) -> BankSummary:
     """Takes users from elsewhere into a bank, which is made if it is not there yet.
 
-    Nothing is written before every source was read and found to fit, unless they hold more than
-    64 MiB of rows; then that many at a time.
+    Nothing is written before every source was read and found to fit, and then in one transaction,
+    unless they hold more than 64 MiB of rows; then that many at a time.
 
     Args:
         path: the bank's directory.
@@ -54,7 +55,7 @@ def import_(
         replace: whether users that are there already get new rows.
 
     Raises:
-        InputError: a source is broken, or of another kind than the bank.
+        InputError: a source is not there, broken, or of another kind than the bank.
     """
     with extras("bank,eval", "banks"):
         import adapterbot.bank.shared
@@ -62,8 +63,14 @@ def import_(
     incoming = _Incoming(path, replace=replace)
     for source in sources:
         user, file = _named(source)
+        if not file.exists():
+            raise InputError(
+                "does not exist",
+                file=str(file),
+                fix="name a PEFT adapter's directory, Soup's bank.json or an exported file",
+            )
         if file.is_dir():
-            incoming.take(_from_peft(user or file.name, file, base, dtype, incoming.modules))
+            incoming.take(_from_peft(user or file.name, file, base, dtype, incoming))
         elif file.suffix == ".json":
             incoming.take(_from_soup(file, dtype))
         else:
@@ -77,6 +84,8 @@ class _Incoming:
     """Users who wait to be written, all of them held against the bank that they go to."""
 
     def __init__(self, path: Path, *, replace: bool) -> None:
+        from adapterbot.bank import shared
+
         self._path = path
         self._replace = replace
         self._manifest: Manifest | None = None
@@ -84,6 +93,9 @@ class _Incoming:
         self._shared: Mapping[str, Any] | None = None
         self._waiting: list[tuple[str, Sequence[str], Rows]] = []
         self._bytes = 0
+        # Adapters of one training share a seed, whose projections take longer than all the rest.
+        self.draw = lru_cache(maxsize=1)(shared.draw)
+        self._generated = lru_cache(maxsize=1)(shared.generated)
         if (path / "manifest.json").exists():
             with opened(path) as bank:
                 self._manifest = bank.manifest
@@ -109,12 +121,22 @@ class _Incoming:
                 self.write()
 
     def write(self) -> None:
-        """Adds everybody who waits: a transaction for each source."""
+        """Adds everybody who waits, in one transaction."""
+        from adapterbot.bank.batch import keys_of
+        from adapterbot.bank.codec import together
+
+        users = [user for _, some, _ in self._waiting for user in some]
+        sources = [shown for shown, some, _ in self._waiting for _ in some]
+        rows = together([rows for _, _, rows in self._waiting]) if users else None
+        if rows is not None and self._replace:
+            # Whoever comes twice is as the last source has it.
+            last = sorted({user: at for at, user in enumerate(users)}.values())
+            users, sources = [users[at] for at in last], [sources[at] for at in last]
+            rows = rows.at(last)
+        keys_of(users)  # before there is a bank
         with self._bank() as bank:
-            if not self._replace:
-                bank.refuse_known([user for _, users, _ in self._waiting for user in users])
-            for shown, users, rows in self._waiting:
-                bank.add(users, rows, source=shown, replace=self._replace)
+            if rows is not None:
+                bank.add(users, rows, source=sources, replace=self._replace)
         self._waiting, self._bytes = [], 0
 
     def _bank(self) -> BankWriter:
@@ -136,7 +158,7 @@ class _Incoming:
         if arrival.seed is None:
             self._shared, kept = arrival.shared, Stored(digest=shared.digest(arrival.shared))
         else:
-            kept = shared.generated(arrival.layout, arrival.seed)
+            kept = self._generated(arrival.layout, arrival.seed)
         return Manifest(
             name=self._path.name,
             base_model=arrival.base or "unknown",
@@ -145,12 +167,17 @@ class _Incoming:
             shared=kept,
         )
 
-    def _check(self, arrival: _Arrival, manifest: Manifest) -> None:
+    def _proof(self, arrival: _Arrival) -> str:
         from adapterbot.bank import shared
 
+        if arrival.seed is not None:
+            return self._generated(arrival.layout, arrival.seed).digest
+        return shared.digest(arrival.shared)
+
+    def _check(self, arrival: _Arrival, manifest: Manifest) -> None:
         if arrival.layout != manifest.layout:
             problem = "has other modules, ranks or kind than the bank"
-        elif shared.digest(arrival.shared) != manifest.shared.digest:
+        elif self._proof(arrival) != manifest.shared.digest:
             problem = "has other shared tensors than the bank"
         else:
             return
@@ -169,24 +196,25 @@ def _named(source: str) -> tuple[str | None, Path]:
 
 
 def _from_peft(
-    user: str, directory: Path, base: str | None, dtype: Dtype, known: Mapping[str, Module]
+    user: str, directory: Path, base: str | None, dtype: Dtype, incoming: _Incoming
 ) -> _Arrival:
-    from adapterbot.bank.base import by_name
     from adapterbot.bank.peft_read import read_checkpoint
-    from adapterbot.weights.peft_dir import read_adapter_dir
 
-    trained_on = base or read_adapter_dir(directory).config.base_model_name_or_path or ""
+    def modules(names: Sequence[str], said: str) -> Mapping[str, Module]:
+        known = incoming.modules
+        if set(names) == set(known):
+            return known
+        from adapterbot.bank.base import by_name
 
-    def modules(names: Sequence[str]) -> Mapping[str, Module]:
-        return known if set(names) == set(known) else by_name(trained_on, names)
+        return by_name(base or said, names)
 
-    found = read_checkpoint(directory, modules)
+    found = read_checkpoint(directory, modules, incoming.draw)
     return _Arrival(
         shown=str(directory)[-200:],
         layout=found.layout,
         shared=found.shared,
         seed=found.seed,
-        base=trained_on,
+        base=base or found.base_model,
         dtype=dtype,
         users=[([user], found.row)],
     )

@@ -253,5 +253,7 @@ def _check_layout(
 
 
 def _short(text: str) -> str:
-    printable = "".join(character if character.isprintable() else "�" for character in text)
+    printable = text
+    if not text.isprintable():
+        printable = "".join(letter if letter.isprintable() else "�" for letter in text)
     return printable if len(printable) <= 120 else printable[:119] + "…"

@@ -123,12 +123,22 @@ def test_peft_adapters_come_and_go(bank: Any, base: Path, here: Path) -> None:
         ("users", ["carl=bob", "odd"], "other modules, ranks or kind"),
         ("users", ["carl=bob", "ann"], "already"),
         ("users", ["carl=bob", "carl=ann"], "named twice"),
+        ("users", ["carl=bob", "carl=an"], "an: does not exist"),
+        ("users", ["none/such"], "none/such: does not exist"),
+        ("fresh", ["carl=bob", "carl=ann"], "named twice"),
         ("fresh", ["ann", "odd"], "other modules, ranks or kind"),
     ):
         with pytest.raises(InputError, match=problem):
             bank("import", path, *sources)
     assert bank("list", "users")[1] == {"users": ["ann", "robert"]}
     assert not (here / "fresh").exists()
+    assert [bank("show", "users", user)[1]["source"] for user in ("ann", "robert")] == [
+        "ann",
+        "bob",
+    ]
+    bank("import", "users", "robert=bob", "robert=ann", "--replace")
+    sources = [bank("show", "users", user)[1]["source"] for user in ("ann", "robert")]
+    assert sources == ["ann", "ann"], "the last of two"
     with pytest.raises(InputError, match="cannot hold"):
         bank("export", "users", "bank.json", "--as", "soup")
     with pytest.raises(InputError, match="one user"):

@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from adapterbot.bank.batch import Batch
 from adapterbot.bank.blocks import Blocks
 from adapterbot.bank.codec import Codec, Rows, plain
 from adapterbot.bank.manifest import Generated, Manifest, Module, SoupLayout, VbLoraLayout
@@ -77,6 +78,26 @@ def test_a_transaction_is_whole_or_absent(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="nobody"):
             bank.remove(["a", "nobody"])
         assert list(bank.users()) == ["a"]
+    assert verify(tmp_path / "b") == ()
+
+
+@pytest.mark.parametrize("bad", ["named twice", "NaN", "in the bank already", "user's name"])
+def test_a_batch_that_is_no_good_leaves_those_before_it(tmp_path: Path, bad: str) -> None:
+    rows = vector_rows(40)
+    first = Batch([f"a{index}" for index in range(40)], rows, "here")
+    second = Batch([f"b{index}" for index in range(40)], rows, [f"s{i % 3}" for i in range(40)])
+    users, values = [f"c{index}" for index in range(40)], rows.values.copy()
+    if bad == "NaN":
+        values[3, 3] = np.nan
+    else:
+        users[3] = {"named twice": "c4", "in the bank already": "a4", "user's name": "c\0"}[bad]
+    with vectors_bank(tmp_path / "b") as bank:
+        with pytest.raises(InputError, match=bad):
+            bank.add_all([first, second, Batch(users, plain(values)), Batch(["d"], rows.at([0]))])
+        assert list(bank.users()) == sorted([*first.users, *second.users])
+        assert np.array_equal(bank.gather(first.users, check=True).values, rows.values)
+        assert [bank.entry(f"b{index}").source for index in range(4)] == ["s0", "s1", "s2", "s0"]
+        assert bank.entry("a7").source == "here"
     assert verify(tmp_path / "b") == ()
 
 
@@ -319,9 +340,10 @@ def test_what_is_not_a_bank_is_refused(tmp_path: Path) -> None:
         manifest.write_text(json.dumps(text | {"rows": rows}))
         with pytest.raises(InputError, match="rows"):
             BankStore(tmp_path / "b")
-    manifest.write_text(json.dumps(text | {"format": 2}))
-    with pytest.raises(InputError, match="format"):
-        BankStore(tmp_path / "b")
+    for other in (1, 3):
+        manifest.write_text(json.dumps(text | {"format": other}))
+        with pytest.raises(InputError, match="format"):
+            BankStore(tmp_path / "b")
     manifest.write_text(json.dumps(text))
     (tmp_path / "b" / "rows-1.mdb").write_bytes(b"not LMDB" * 1000)
     with pytest.raises(OurFailure, match="damaged"):
@@ -418,6 +440,26 @@ def test_large_rows_are_made_in_parts_and_each_stays_its_users(tmp_path: Path) -
         assert caught.value.field == "u599b"
         assert len(bank) == 600
     assert verify(tmp_path / "bank") == ()
+
+
+@pytest.mark.parametrize("dtype", ["fp16", "bf16"])
+def test_a_row_is_the_same_bytes_whether_torch_is_there_or_not(
+    monkeypatch: pytest.MonkeyPatch, dtype: str
+) -> None:
+    import torch
+
+    codec = Codec(manifest_of(dtype))
+    count = 400
+    bits = np.random.default_rng(0).integers(0, 2**32, (count, codec.floats), dtype=np.uint32)
+    values = bits.view(np.float32)
+    values[:200] = np.random.default_rng(1).normal(size=(200, codec.floats)) * 2.0**-16
+    values[200:230] = np.ldexp(np.float32(2049), np.arange(30)[:, None] - 37)  # half of a last bit
+    values = np.where(np.abs(values) < 65_504, values, np.float32(0.0))  # and NaN
+    rows = Rows(values, np.zeros((count, codec.choices), np.int64))
+    assert sys.modules["torch"] is torch
+    with_torch = codec.encode(rows)
+    monkeypatch.delitem(sys.modules, "torch")
+    assert np.array_equal(codec.encode(rows), with_torch)
 
 
 @pytest.mark.parametrize("dtype", ["fp16", "bf16"])
