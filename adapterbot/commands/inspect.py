@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from adapterbot.commands.base_option import refuse_missing
 from adapterbot.importing import extras
 from adapterbot.records.inspection import AdapterDiff, ScanReport
 
@@ -25,9 +26,11 @@ def scan(adapter: Path, base: str | None) -> ScanReport:
     """What is wrong with an adapter.
 
     Raises:
-        InputError: there is no such directory.
+        InputError: there is no such directory, or no such base.
         OurFailure: torch is not installed.
     """
+    if base:
+        refuse_missing(base)
     with extras("eval", "reading weights"):
         from adapterbot.weights.inspection import scan as look
     return look(adapter, base=base)

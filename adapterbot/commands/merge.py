@@ -7,6 +7,7 @@ whole or not at all.
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -45,10 +46,8 @@ def run(options: MergeOptions, search: SearchOptions | None, listener: Listener)
     """
     stages = Stages(listener)
     with stages("read"):
-        files = _read(options)
-        inputs = tuple(
-            MergeInput(path=str(one.path), digest=adapter_digest(one.path)) for one in files
-        )
+        files = _read(options, resume=search is not None and search.resume)
+        inputs = _inputs(files)
     if options.strategy is Strategy.CMAES:
         if search is None:
             raise InputError("is missing", field="--eval", fix="name the suite to search with")
@@ -61,7 +60,7 @@ def checkpoint_path(output: Path) -> Path:
     return output.with_name(f".{output.name}.search.json")
 
 
-def _read(options: MergeOptions) -> list[AdapterFiles]:
+def _read(options: MergeOptions, *, resume: bool) -> list[AdapterFiles]:
     count = len(options.adapters)
     if not FEWEST <= count <= MOST:
         raise InputError(
@@ -69,19 +68,62 @@ def _read(options: MergeOptions) -> list[AdapterFiles]:
             field="--adapter",
             fix=f"name {FEWEST} to {MOST} of them",
         )
-    names = [path.resolve().name for path in options.adapters]
-    if len(set(names)) < count:
-        twice = next(name for name in names if names.count(name) > 1)
-        raise InputError(
-            f"names two adapters {twice!r}", field="--adapter", fix="rename one of the directories"
-        )
-    if options.output.exists() or options.output.is_symlink():
-        raise InputError(
-            "already exists", file=str(options.output), fix="name another output, or remove it"
-        )
+    places = [path.resolve() for path in options.adapters]
+    for place in places:
+        namesakes = [other for other in places if other.name == place.name]
+        if len(namesakes) > len(set(namesakes)):
+            raise InputError(f"names {place.name!r} twice", field="--adapter", fix="name it once")
+        if len(namesakes) > 1:
+            raise InputError(
+                f"names two adapters {place.name!r}",
+                field="--adapter",
+                fix="rename one of the directories",
+            )
+    _check_output(options.output, places, resume=resume)
     files = [read_adapter_dir(path) for path in options.adapters]
     check_one_base(options, files)
     return files
+
+
+def _check_output(output: Path, adapters: Sequence[Path], *, resume: bool) -> None:
+    """Refuses, before anything is computed, a place that cannot be written in the end."""
+    try:
+        output.lstat()
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise InputError(
+            f"cannot be written: {error.strerror}", file=str(output), fix="name another output"
+        ) from error
+    else:
+        fix = "move it away, and the search goes on" if resume else "name another, or remove it"
+        raise InputError("already exists", file=str(output), fix=fix)
+    for adapter in adapters:
+        if output.resolve().is_relative_to(adapter):
+            raise InputError(
+                f"lies inside the adapter {adapter.name}",
+                file=str(output),
+                fix="name an output beside it",
+            )
+    above = next(folder for folder in output.absolute().parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise InputError(
+            "cannot be written", file=str(output), fix="choose a folder that you may write to"
+        )
+
+
+def _inputs(files: Sequence[AdapterFiles]) -> tuple[MergeInput, ...]:
+    """The adapters by their digests.
+
+    Raises:
+        InputError: two of them are copies of one.
+    """
+    found: dict[str, AdapterFiles] = {}
+    for one in files:
+        other = found.setdefault(adapter_digest(one.path), one)
+        if other is not one:
+            raise InputError(f"is a copy of {other.shown}", file=one.shown, fix="name it once")
+    return tuple(MergeInput(path=str(one.path), digest=digest) for digest, one in found.items())
 
 
 def _combined(
@@ -106,9 +148,15 @@ def _combined(
         weights = list(options.weights) or [1 / len(files)] * len(files)
     if len(weights) != len(files):
         raise InputError(
-            f"gives {len(weights)} weights for {len(files)} adapters",
+            f"gives {len(weights)} weight{'s' * (len(weights) != 1)} for {len(files)} adapters",
             field="--weight",
             fix="give one for each --adapter, in the same order",
+        )
+    if not any(weights):
+        raise InputError(
+            "is 0 for every adapter, so that nothing would be left",
+            field="--weight" if options.expression is None else "--expression",
+            fix="give one of them a weight",
         )
     check(strategy, weights, options.rank, options.density)
     merger = Merger(strategy, options.rank, options.density, options.seed)
@@ -140,6 +188,17 @@ def _searched(
     from adapterbot.commands.evaluator import import_engine
     from adapterbot.commands.interrupts import interrupts
 
+    place = checkpoint_path(options.output)
+    if place.exists() and not search.resume:
+        raise InputError(
+            "is the checkpoint of a search that did not end",
+            file=str(place),
+            fix="go on with --resume, or remove it",
+        )
+    if search.resume and not place.exists():
+        raise InputError(
+            "does not exist", file=str(place), fix="name the same --output, or drop --resume"
+        )
     with stages("read suite"):
         suite = _suite(search.suite)
     with stages("import"):
@@ -153,14 +212,7 @@ def _searched(
         adapters = [load_adapter(one) for one in files]
         base = base_name(options, files)
         searching = Searching(adapters, suite, base, search, options.seed)
-    place = checkpoint_path(options.output)
     identity = searching.identity([one.digest for one in inputs])
-    if place.exists() and not search.resume:
-        raise InputError(
-            "is the checkpoint of a search that did not end",
-            file=str(place),
-            fix="go on with --resume, or remove it",
-        )
     state = checkpoint.load(place, identity) if search.resume else None
     with stages("search") as progress, interrupts():
         outcome = searching.run(
@@ -211,7 +263,8 @@ def _suite(path: Path) -> Suite:
     from adapterbot.eval.suite import load_suite
 
     if not path.is_file():
-        raise InputError("does not exist", file=str(path), fix="name an eval suite")
+        what = "is not a file" if path.exists() else "does not exist"
+        raise InputError(what, file=str(path), fix="name an eval suite")
     here = Path.cwd().resolve()
     whole = path.resolve()
     root = here if whole.is_relative_to(here) else whole.parent

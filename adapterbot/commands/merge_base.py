@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from adapterbot.commands.base_option import refuse_missing
 from adapterbot.commands.merge_options import MergeOptions
 from adapterbot.errors import InputError
 from adapterbot.lock.schema import MAX_LOCK_BYTES, loads
@@ -31,10 +32,12 @@ def check_one_base(options: MergeOptions, files: Sequence[AdapterFiles]) -> None
     """
     for other in files[1:]:
         check_same_base(files[0], other)
+    if options.base:
+        refuse_missing(options.base)
     named = options.base or base_directory(options, files)
     for one in files if named else ():
         check_base(one, str(named))
-    if options.base is None:
+    if not options.base:
         digests = [_locked(one) for one in files]
         for other, digest in zip(files[1:], digests[1:], strict=True):
             _refuse_unlike((files[0], digests[0]), (other, digest))

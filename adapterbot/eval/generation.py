@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import zip_longest
 
 import torch
@@ -25,6 +26,8 @@ from adapterbot.eval.sampling import GREEDY, Choice, next_tokens
 
 # How many positions of a draft the head looks at before it looks at more.
 _FIRST_ASKED = 16
+# Ends of answers whose text is kept: a few MB.
+_TAILS_KEPT = 16 * 1024
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,8 @@ class Generator:
         self._base = base
         self._forward = forward
         self._reader = reader
-        self._text = text
+        # Probes and candidates of a merge mostly say what was said before, token by token.
+        self._text = lru_cache(maxsize=_TAILS_KEPT)(text)
 
     def answer(self, requests: Sequence[GenerationRequest]) -> list[Ids]:
         """The answers' token ids, in order, without an end-of-text token.

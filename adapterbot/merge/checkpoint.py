@@ -16,6 +16,8 @@ from adapterbot.merge.race import Result
 from adapterbot.merge.space import FloatArray
 
 VERSION = 2
+_ANEW = "remove it, and start without --resume"
+_DIGITS = 64  # of a SHA-256
 
 
 def save(path: Path, identity: Mapping[str, Any], state: Mapping[str, Any]) -> None:
@@ -36,29 +38,34 @@ def load(path: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
     """The state in a checkpoint.
 
     Raises:
-        InputError: there is none, it cannot be read, or it is of another search.
+        InputError: it cannot be read, or it is of another search.
     """
     try:
         content = json.loads(path.read_bytes())
         held, state = content["identity"], content["state"]
         version = content["version"]
-    except FileNotFoundError as error:
-        raise InputError("does not exist", file=str(path), fix="start without --resume") from error
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InputError(
-            "is not a checkpoint of a merge", file=str(path), fix="start without --resume"
-        ) from error
+        raise InputError("is not a checkpoint of a merge", file=str(path), fix=_ANEW) from error
     if version != VERSION:
-        raise InputError(f"is of version {version}", file=str(path), fix="start without --resume")
+        raise InputError(f"is of version {version}", file=str(path), fix=_ANEW)
+    if not isinstance(held, dict) or not isinstance(state, dict):
+        raise InputError("is not a checkpoint of a merge", file=str(path), fix=_ANEW)
     for name, value in json.loads(json.dumps(identity)).items():
         if held.get(name) != value:
             raise InputError(
-                f"was made with {held.get(name)!r}, and now it is {value!r}",
+                f"was made with {_shown(held.get(name))}, and now it is {_shown(value)}",
                 file=str(path),
                 field=name,
-                fix="resume with the same inputs, or start without --resume",
+                fix=f"resume with the same inputs; or {_ANEW}",
             )
-    return dict(state)
+    return state
+
+
+def _shown(value: object) -> str:
+    """A digest by its beginning, as everywhere."""
+    if isinstance(value, list):
+        return " ".join(map(_shown, value))
+    return f"{value[:12]}…" if isinstance(value, str) and len(value) == _DIGITS else str(value)
 
 
 def pack(result: Result) -> dict[str, Any]:

@@ -269,10 +269,10 @@ class Driver:
         return held
 
     def _measured(self, finalists: Sequence[Candidate], *, ask: bool) -> list[Finalist]:
-        results = [
-            evaluate(self._evaluator, [one.weights], self._items, self.report)[0] if ask else None
-            for one in finalists
-        ]
+        results: Sequence[Result | None] = [None] * len(finalists)
+        if ask:
+            weights = [one.weights for one in finalists]
+            results = evaluate(self._evaluator, weights, self._items, self.report)
         names = set(self._plan.names)
         singles = [
             (one.result.score, result)

@@ -46,7 +46,10 @@ class Merger:
         if self.strategy is Strategy.SLERP:
             terms = _on_the_sphere(terms)
         whole = combined(terms)
-        if self.rank is None or whole.rank <= self.rank:
+        if self.rank is None:
+            return whole
+        if whole.rank <= self.rank:
+            self.lost[module] = (0.0, norm(whole) ** 2)
             return whole
         exact = combined(terms, dtype=torch.float64)
         small = recompressed(exact, self.rank)

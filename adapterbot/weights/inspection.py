@@ -181,7 +181,8 @@ def scan(path: Path | AdapterFiles, *, base: Path | str | None = None) -> ScanRe
     """
     shown = path.shown if isinstance(path, AdapterFiles) else str(path)
     if isinstance(path, Path) and not path.is_dir():
-        raise InputError("is not a directory", file=shown, fix="name an adapter directory")
+        what = "is not a directory" if path.exists() else "does not exist"
+        raise InputError(what, file=shown, fix="name an adapter directory")
     try:
         files = path if isinstance(path, AdapterFiles) else read_adapter_dir(path)
     except InputError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import re
@@ -13,6 +12,7 @@ import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from adapterbot.errors import InputError, OurFailure
 from adapterbot.eval.base_model import load_base
 from adapterbot.eval.blends import BlendedModel
 from adapterbot.lock.schema import Lock, closure, dumps
+from adapterbot.merge import checkpoint
 from adapterbot.merge.names import Strategy
 from adapterbot.records import EngineSettings
 from adapterbot.records.merge import MergeRecord, StopReason
@@ -290,20 +291,80 @@ def test_strategies_write_adapters(strategy: str, more: dict[str, Any], tmp_path
 def test_bad_input_is_named(suite: Path, tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     other = str(tiny_models.save_base("llama", tmp_path / "other", hidden_size=32))
-    for wanted, words in (
+    linear: dict[str, Any] = {"strategy": Strategy.LINEAR}
+    expert = tmp_path / "dates_eu"
+    shutil.copytree(EXPERTS / "dates_eu", expert)
+    twin = tmp_path / "twin"
+    shutil.copytree(expert, twin)
+    wanted = options(tmp_path / "m", **linear)
+    for one, words in (
         (options(tmp_path / "m", "dates_eu"), "--adapter: names 1 adapter"),
-        (options(tmp_path / "m", "dates_eu", "dates_eu"), "names two adapters 'dates_eu'"),
+        (options(tmp_path / "m", "dates_eu", "dates_eu"), "--adapter: names 'dates_eu' twice"),
+        (replace(wanted, adapters=(*wanted.adapters, expert)), "names two adapters 'dates_eu'"),
+        (replace(wanted, adapters=(expert, twin)), r"twin: is a copy of .*dates_eu \(name it once"),
         (options(tmp_path / "there"), "already exists"),
-        (
-            options(tmp_path / "m", strategy=Strategy.LINEAR, weights=(1.0,)),
-            "gives 1 weights for 3",
-        ),
+        (options(tmp_path / "there" / ("x" * 300), **linear), "cannot be written: File name too"),
+        (options(expert / "adapter_config.json" / "m", **linear), "cannot be written: Not a dir"),
+        (replace(wanted, adapters=(expert, EXPERTS / "dates_us"), output=expert / "m"), "lies ins"),
+        (replace(wanted, weights=(1.0,)), "gives 1 weight for 3"),
+        (replace(wanted, weights=(0.0,) * 3), "--weight: is 0 for every adapter"),
+        (replace(wanted, expression="0*dates_eu"), "--expression: is 0 for every adapter"),
         (options(tmp_path / "m", strategy=Strategy.TASK_ARITHMETIC), "--expression: is missing"),
         (options(tmp_path / "m", strategy=Strategy.LINEAR, base=other), "was trained for a base"),
+        (replace(wanted, base=str(tmp_path / "no")), "no: --base: does not exist"),
     ):
         with pytest.raises(InputError, match=words):
-            command.run(wanted, search(suite), PlainListener())
+            command.run(one, search(suite), PlainListener())
+    with pytest.raises(InputError, match=r"is not a file"):
+        command.run(options(tmp_path / "m"), search(tmp_path), PlainListener())
     assert not (tmp_path / "m").exists()
+    assert {path.name for path in expert.iterdir()} == {
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    }
+
+
+def test_a_rank_that_is_more_than_there_is(tmp_path: Path) -> None:
+    record = command.run(
+        options(tmp_path / "m", strategy=Strategy.SVD, rank=1000), None, PlainListener()
+    )
+    assert record.truncation == 0
+    assert load_adapter(tmp_path / "m").config.r == 12
+
+
+def test_what_cannot_be_resumed_is_told_before_anything_is_loaded(
+    suite: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=r"\.m\.search\.json: does not exist \(name the same"):
+        command.run(options(tmp_path / "m"), search(suite, resume=True), PlainListener())
+    (tmp_path / ".m.search.json").write_text("{}")
+    with pytest.raises(InputError, match="is the checkpoint of a search that did not end"):
+        command.run(options(tmp_path / "m"), search(suite), PlainListener())
+    (tmp_path / "m").mkdir()
+    with pytest.raises(InputError, match=r"already exists \(move it away, and the search goes on"):
+        command.run(options(tmp_path / "m"), search(suite, resume=True), PlainListener())
+
+
+def test_a_checkpoint_of_another_search_is_named(tmp_path: Path) -> None:
+    """By adapters, suite and seed; digests by their beginning, as everywhere."""
+    place = tmp_path / "checkpoint"
+    held = {"adapters": ["a" * 64, "b" * 64], "suite": "c" * 64, "seed": 0}
+    checkpoint.save(place, held, {"x": 1})
+    assert checkpoint.load(place, held) == {"x": 1}
+    for change, words in (
+        ({"adapters": ["a" * 64, "d" * 64]}, "aaaaaaaaaaaa… bbbbbbbbbbbb…, and now it is aaaaaaa"),
+        ({"suite": "e" * 64}, "suite: was made with cccccccccccc…, and now it is eeeeeeeeeeee…"),
+        (
+            {"seed": 1},
+            "seed: was made with 0, and now it is 1 (resume with the same inputs; or",
+        ),
+    ):
+        with pytest.raises(InputError, match=re.escape(words)):
+            checkpoint.load(place, {**held, **change})
+    for text in ("", "{}", "[]", '{"version": 2, "identity": [], "state": {}}', "[" * 100_000):
+        place.write_text(text)
+        with pytest.raises(InputError, match=r"is not a checkpoint of a merge \(remove it, and"):
+            checkpoint.load(place, held)
 
 
 def named(adapter: Path, target: Path, **says: Any) -> Path:
@@ -316,7 +377,7 @@ def named(adapter: Path, target: Path, **says: Any) -> Path:
 
 def locked(folder: Path, base_sha: str) -> None:
     lock = Lock("base", base_sha, closure(base_sha, "b" * 64, "c" * 64), "", "b" * 64, "c" * 64, "")
-    lock = dataclasses.replace(lock, created_at="2026-01-01", soup_version="1")
+    lock = replace(lock, created_at="2026-01-01", soup_version="1")
     (folder / "soup.lock").write_text(dumps(lock))
 
 
@@ -347,7 +408,7 @@ def test_bases_of_one_shape_are_told_apart_by_what_is_said_of_them(
         command.run(wanted, None, PlainListener())
     assert not (tmp_path / "merged").exists()
     if "--base" in str(refused.value):
-        vouched = dataclasses.replace(wanted, base=str(BASE))
+        vouched = replace(wanted, base=str(BASE))
         assert command.run(vouched, None, PlainListener()).base_model == str(BASE)
 
 

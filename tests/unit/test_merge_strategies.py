@@ -96,6 +96,17 @@ def test_what_a_rank_costs_is_told(strategy: Strategy) -> None:
     )
 
 
+def test_modules_that_lose_nothing_count_in_what_was_lost() -> None:
+    merger = Merger(Strategy.SVD, rank=6)
+    small, large = merger("small", TERMS[:2]), merger("large", TERMS)
+    exact = Merger(Strategy.SVD, rank=24)("large", TERMS)
+    lost = float((dense(large) - dense(exact)).norm())
+    assert merger.truncation == pytest.approx(lost / math.hypot(norm(small), norm(exact)), rel=1e-3)
+    roomy = Merger(Strategy.SVD, rank=1000)
+    roomy("small", TERMS[:2])
+    assert roomy.truncation == 0
+
+
 def test_large_matrices_are_approximated_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
     terms = [(1.0, update(8, 1, 300, 400)), (1.0, update(8, 2, 300, 400))]
     exact = Merger(Strategy.TIES, rank=16, density=0.5)

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from adapterbot.commands import inspect as command
 from adapterbot.errors import InputError
 from adapterbot.records.inspection import Severity
 from adapterbot.weights import load_adapter
@@ -133,7 +134,7 @@ def test_another_base_fails(adapter: Path, tmp_path: Path) -> None:
 def test_kinds_that_are_left_to_peft_are_read_too(base: Path, tmp_path: Path) -> None:
     dora = save_adapter(base, tmp_path / "dora", r=2, target_modules=["q_proj"], use_dora=True)
     assert scan(dora).findings == ()
-    with pytest.raises(InputError, match="is not a directory"):
+    with pytest.raises(InputError, match="nowhere: does not exist"):
         scan(tmp_path / "nowhere")
 
 
@@ -151,3 +152,9 @@ def test_the_commands(adapter: Path) -> None:
     done = run("scan", adapter, "--json")
     assert done.returncode == 3
     assert json.loads(done.stdout)["findings"][0]["kind"] == "unreadable"
+
+
+def test_a_base_that_is_not_there_is_not_passed_over(adapter: Path, tmp_path: Path) -> None:
+    """`sound` would have been said of an adapter that was held against nothing."""
+    with pytest.raises(InputError, match="missing: --base: does not exist"):
+        command.scan(adapter, str(tmp_path / "missing"))
