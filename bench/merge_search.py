@@ -1,12 +1,15 @@
 """A whole search for the weights of a merge, ours beside Soup's: what it costs and what it finds.
 
-Soup is run twice: by its command line, which stops where the best of four generations is the same,
-and without that rule, so that it tries as many candidates as ours. Nothing is reckoned from a part.
+Soup is run twice: by its command line, which calls itself converged where the best of four
+generations is the same, and without that rule, so that it tries all that it was allowed. Ours is
+run twice as well: with all that it was allowed, and with no more candidates than Soup's command
+tried before it stopped. Nothing is reckoned from a part.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -50,21 +53,24 @@ def measure() -> list[Figure]:
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         held_out = prepare(place)
-        ours = by_ours(place)
-        found = {
-            "soup adapters merge --strategy cmaes": by_soup_command(place),
-            "Soup without its plateau rule": by_soup_functions(place),
-        }
+        command, whole = by_soup_command(place), by_soup_functions(place)
+        ours = by_ours(place, GENERATIONS)
+        few = by_ours(place, math.ceil(command.candidates / POPULATION))
+    task = f"3 adapters, {ROWS} rows to choose on, {held_out} held out, {POPULATION} a generation"
+    rows = (
+        ("each to its own end", f"both allowed {GENERATIONS} generations", ours, command),
+        ("as many candidates", "ours stopped where Soup's command stops itself", few, command),
+        ("as many candidates", "Soup's functions without the rule that stops it", ours, whole),
+    )
     return [
         Figure(
-            name=f"Merge: a whole search, {peer.candidates} candidates of Soup's",
-            setting=f"3 adapters, {GENERATIONS} generations of {POPULATION}, {ROWS} rows to "
-            f"choose on, {held_out} held out; CPU seconds of the whole command, one core",
-            ours=str(ours),
-            other=f"{label}: {peer} (target ≥ 10 ×)",
-            ratio=ours.seconds / peer.seconds,
+            name=f"Merge: a whole search, {label}",
+            setting=f"{task}; {how}; CPU seconds of the whole command, one core",
+            ours=str(mine),
+            other=f"soup adapters merge --strategy cmaes {theirs} (target ≥ 10 ×)",
+            ratio=mine.seconds / theirs.seconds,
         )
-        for label, peer in found.items()
+        for label, how, mine, theirs in rows
     ]
 
 
@@ -91,19 +97,20 @@ def prepare(place: Path) -> int:
     return held_out
 
 
-def by_ours(place: Path) -> Searched:
+def by_ours(place: Path, generations: int) -> Searched:
     """Our command line, without racing: every candidate reads every row, as Soup's do."""
     adapters = [part for name in DATES for part in ("--adapter", name)]
+    output = place / f"ours-{generations}"
     seconds, _ = timed(
         place,
         [
             sys.executable, "-m", "adapterbot", "merge", *adapters, "--eval", "suite.yaml",
-            "--base", "base", "--population", str(POPULATION), "--generations", str(GENERATIONS),
-            "--no-race", "--budget", "1h", "--output", "ours",
+            "--base", "base", "--population", str(POPULATION), "--generations", str(generations),
+            "--no-race", "--budget", "1h", "--output", output,
         ],
     )  # fmt: skip
-    record = json.loads((place / "ours" / "merge.json").read_text())
-    return Searched(seconds, record["search"]["candidates"], score(place, place / "ours"))
+    record = json.loads((output / "merge.json").read_text())
+    return Searched(seconds, record["search"]["candidates"], score(place, output))
 
 
 def by_soup_command(place: Path) -> Searched:
