@@ -31,7 +31,6 @@ from adapterbot.errors import InputError, OurFailure
 from adapterbot.eval.base_model import load_base
 from adapterbot.eval.blends import BlendedModel
 from adapterbot.lock.schema import Lock, closure, dumps
-from adapterbot.merge import checkpoint
 from adapterbot.merge.names import Strategy
 from adapterbot.records import EngineSettings
 from adapterbot.records.merge import MergeRecord, StopReason
@@ -343,28 +342,6 @@ def test_what_cannot_be_resumed_is_told_before_anything_is_loaded(
     (tmp_path / "m").mkdir()
     with pytest.raises(InputError, match=r"already exists \(move it away, and the search goes on"):
         command.run(options(tmp_path / "m"), search(suite, resume=True), PlainListener())
-
-
-def test_a_checkpoint_of_another_search_is_named(tmp_path: Path) -> None:
-    """By adapters, suite and seed; digests by their beginning, as everywhere."""
-    place = tmp_path / "checkpoint"
-    held = {"adapters": ["a" * 64, "b" * 64], "suite": "c" * 64, "seed": 0}
-    checkpoint.save(place, held, {"x": 1})
-    assert checkpoint.load(place, held) == {"x": 1}
-    for change, words in (
-        ({"adapters": ["a" * 64, "d" * 64]}, "aaaaaaaaaaaa… bbbbbbbbbbbb…, and now it is aaaaaaa"),
-        ({"suite": "e" * 64}, "suite: was made with cccccccccccc…, and now it is eeeeeeeeeeee…"),
-        (
-            {"seed": 1},
-            "seed: was made with 0, and now it is 1 (resume with the same inputs; or",
-        ),
-    ):
-        with pytest.raises(InputError, match=re.escape(words)):
-            checkpoint.load(place, {**held, **change})
-    for text in ("", "{}", "[]", '{"version": 2, "identity": [], "state": {}}', "[" * 100_000):
-        place.write_text(text)
-        with pytest.raises(InputError, match=r"is not a checkpoint of a merge \(remove it, and"):
-            checkpoint.load(place, held)
 
 
 def named(adapter: Path, target: Path, **says: Any) -> Path:

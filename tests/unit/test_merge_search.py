@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -196,16 +197,26 @@ def test_a_resumed_search_goes_on_bit_for_bit(stop_after: int, tmp_path: Any) ->
     assert resumed.standing.evaluated == whole.standing.evaluated
 
 
-def test_another_searchs_checkpoint_is_refused(tmp_path: Any) -> None:
-    file = tmp_path / "c.json"
-    checkpoint.save(file, {"suite": "x", "inputs": ["a", "b"]}, {})
-    with pytest.raises(InputError, match="suite: was made with 'x', and now it is 'y'"):
-        checkpoint.load(file, {"suite": "y", "inputs": ["a", "b"]})
-    file.write_text("{")
-    with pytest.raises(InputError, match="is not a checkpoint"):
-        checkpoint.load(file, {})
-    with pytest.raises(InputError, match="does not exist"):
-        checkpoint.load(tmp_path / "none.json", {})
+def test_a_checkpoint_of_another_search_is_named(tmp_path: Any) -> None:
+    """By adapters, suite and seed; digests by their beginning, as everywhere."""
+    place = tmp_path / "checkpoint"
+    held = {"adapters": ["a" * 64, "b" * 64], "suite": "c" * 64, "seed": 0}
+    checkpoint.save(place, held, {"x": 1})
+    assert checkpoint.load(place, held) == {"x": 1}
+    for change, words in (
+        ({"adapters": ["a" * 64, "d" * 64]}, "aaaaaaaaaaaa… bbbbbbbbbbbb…, and now it is aaaaaaa"),
+        ({"suite": "e" * 64}, "suite: was made with cccccccccccc…, and now it is eeeeeeeeeeee…"),
+        (
+            {"seed": 1},
+            "seed: was made with 0, and now it is 1 (resume with the same inputs; or",
+        ),
+    ):
+        with pytest.raises(InputError, match=re.escape(words)):
+            checkpoint.load(place, {**held, **change})
+    for text in ("", "{}", "[]", '{"version": 2, "identity": [], "state": {}}', "[" * 100_000):
+        place.write_text(text)
+        with pytest.raises(InputError, match=r"is not a checkpoint of a merge \(remove it, and"):
+            checkpoint.load(place, held)
 
 
 def test_an_interrupt_keeps_the_best_so_far() -> None:
