@@ -36,7 +36,7 @@ lint: $(STAMP)-lint ## Every static check: Python, import floors, workflows, Doc
 
 .PHONY: e2e
 e2e: $(STAMP)-e2e ## The action under a real runner engine, and the container image
-	$(BIN)/python -m pytest tests/e2e
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal tests/e2e
 	scripts/container_test.sh
 
 .PHONY: bench

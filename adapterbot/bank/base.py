@@ -10,7 +10,7 @@ import torch
 
 from adapterbot.bank.manifest import Module
 from adapterbot.errors import InputError
-from adapterbot.lock.hub import HubRepo, Snapshot, look_up
+from adapterbot.lock.hub import located
 from adapterbot.weights.fit import targeted_modules
 from adapterbot.weights.options import LoraConfig
 from adapterbot.weights.site import features, is_linear
@@ -25,15 +25,9 @@ def skeleton(base: Path | str) -> Any:
     """
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    offline = False
-    if not Path(base).exists():
-        # transformers would ask for half a minute before it says that there is no such model.
-        found = look_up(HubRepo(str(base), "model", str(base), "--base"))
-        offline = isinstance(found, Snapshot)
+    place = located(base, field="--base")
     try:
-        config = AutoConfig.from_pretrained(
-            str(base), trust_remote_code=False, local_files_only=offline
-        )
+        config = AutoConfig.from_pretrained(place, trust_remote_code=False)
         with torch.device("meta"):
             return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     except (OSError, ValueError, KeyError, ImportError) as error:

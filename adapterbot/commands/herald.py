@@ -202,15 +202,18 @@ class Herald:
         if self._thread:
             # The result must not be overtaken by the word that we are at work.
             self._thread.join(_HURRIED_SECONDS if hurried else None)
-        self._client = self.connect(hurried)
-        if self._known_checks:
-            self._known_checks.client = self._client
+        self._reconnect(hurried)
         failed: AdapterbotError | None = None
         comments: dict[str, str] = {}
         try:
             comments = self._end_comments(report)
         except AdapterbotError as error:
+            from adapterbot.gh.answers import Setback
+
             failed = error
+            if isinstance(error, Setback):
+                # GitHub was silent for as long as we have patience for.
+                self._reconnect(True)
         # Whatever became of the comment, no check is left in progress.
         annotated = self._end_checks(report, cancelled=hurried)
         if failed:
@@ -291,6 +294,11 @@ class Herald:
                 resumed=self.resumed,
             )
         return self._known_checks
+
+    def _reconnect(self, hurried: bool) -> None:
+        self._client = self.connect(hurried)
+        if self._known_checks:
+            self._known_checks.client = self._client
 
     def _connected(self) -> Client:
         if self._client is None:

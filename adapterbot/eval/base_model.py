@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.eval.base_guard import inspect_base
 from adapterbot.eval.settings import EngineSettings
+from adapterbot.lock.hub import HubRepo, cached_snapshot, located
 from adapterbot.weights.peft_dir import CONFIG_NAME
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -81,17 +82,19 @@ def load_base(base: Path | str, settings: EngineSettings) -> BaseModel:
 
     Raises:
         InputError: there is none, it has no safetensors weights, or it wants to run its own code.
+        OurFailure: the Hub did not answer, and this machine has no copy.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging
-
     name = str(base)
     if (Path(base) / CONFIG_NAME).exists():
         # transformers would follow it to whatever base it names.
         raise InputError(
             "is an adapter, not a base model", file=name, field="base", fix="name the base model"
         )
-    inspect_base(Path(base))
+    place = located(base, field="base")
+    inspect_base(Path(place))
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
+
     device = _device(settings.device)
     dtype = _dtype(settings.dtype, device)
     if settings.deterministic and device.type == "cuda":
@@ -101,9 +104,9 @@ def load_base(base: Path | str, settings: EngineSettings) -> BaseModel:
     bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
         model, loading = AutoModelForCausalLM.from_pretrained(
-            name,
+            place,
             output_loading_info=True,
             dtype=dtype,
             trust_remote_code=False,
@@ -135,7 +138,7 @@ def load_base(base: Path | str, settings: EngineSettings) -> BaseModel:
     eos = _eos(model, tokenizer)
     return BaseModel(
         name=name,
-        digest=base_digest(_directory(name, model)),
+        digest=base_digest(_directory(place)),
         model=model,
         tokenizer=tokenizer,
         device=model.device,
@@ -213,14 +216,14 @@ def _file_digest(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _directory(name: str, model: Any) -> Path:
-    local = Path(name)
-    if local.is_dir():
-        return local
-    from transformers.utils import cached_file
-
-    config = cached_file(name, "config.json", _commit_hash=model.config._commit_hash)  # noqa: SLF001
-    return Path(str(config)).parent
+def _directory(place: str) -> Path:
+    """Where the files of a base lie that was just loaded from there."""
+    if Path(place).is_dir():
+        return Path(place)
+    copy = cached_snapshot(HubRepo(place, "model", place, "base"))
+    if copy is None:
+        raise OurFailure(f"{place} left no copy in the Hub's cache", fix="check HF_HOME")
+    return copy.root
 
 
 def _device(name: str) -> torch.device:

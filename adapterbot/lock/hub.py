@@ -28,6 +28,7 @@ Choose = Callable[[Iterable[str], Callable[[str], bytes]], list[str]]
 """Picks from the names of a repository, and may read a small file to do so."""
 
 MAX_FETCHED = 1_000
+_SECONDS = 20  # of silence; the client itself waits for ever
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def look_up(repo: HubRepo) -> ModelInfo | DatasetInfo | Snapshot:
     try:
         api = HfApi()
         ask = api.model_info if repo.kind == "model" else api.dataset_info
-        return ask(repo.name, revision=repo.revision, files_metadata=True)
+        return ask(repo.name, revision=repo.revision, files_metadata=True, timeout=_SECONDS)
     except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
         raise repo.bad(
             f"{repo.text!r} is neither in the repository nor a {repo.kind} that the Hub shows us",
@@ -106,6 +107,29 @@ def look_up(repo: HubRepo) -> ModelInfo | DatasetInfo | Snapshot:
         if copy is None:
             raise _silent(repo, error) from error
         return copy
+
+
+def located(base: Path | str, *, field: str) -> str:
+    """Where transformers shall read a base model: a directory, or a name on the Hub.
+
+    Where the Hub is silent it is the directory of this machine's copy. Known at once: transformers
+    itself would ask for half a minute.
+
+    Raises:
+        InputError: it is no directory, and the Hub has no such model, or we may not see it.
+        OurFailure: the Hub did not answer and this machine has no copy, or its client is missing.
+    """
+    if Path(base).exists():
+        return str(base)
+    repo = HubRepo(str(base), "model", str(base), field)
+    try:
+        found = look_up(repo)
+    except InputError as error:
+        raise repo.bad(
+            "is neither a directory nor a model that the Hub shows us",
+            "correct the name, or set HF_TOKEN for a private one",
+        ) from error
+    return str(found.root if isinstance(found, Snapshot) else base)
 
 
 def _unanswered() -> tuple[type[Exception], ...]:

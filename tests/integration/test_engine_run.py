@@ -341,7 +341,7 @@ def test_bad_adapters_and_bases_are_named(base: Path, adapters: list[Path], tmp_
             with pytest.raises(InputError, match=says):
                 evaluate(engine, bad)
         evaluate(engine, adapters[0])
-    with pytest.raises(InputError, match="cannot be loaded as a causal language model"):
+    with pytest.raises(InputError, match="is neither a directory nor a model that the Hub shows"):
         Engine(tmp_path / "nothing", SETTINGS)
     with pytest.raises(InputError, match="is an adapter, not a base model"):
         Engine(adapters[0], SETTINGS)

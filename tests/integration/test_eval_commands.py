@@ -21,6 +21,7 @@ from adapterbot.commands.evaluate import EvalOptions, run
 from adapterbot.errors import InputError
 from adapterbot.eval.saved import load_results
 from tests.example import EXAMPLE
+from tests.hub_server import Hub, Repository
 from tests.openai_server import OpenAIServer
 
 GOOD, BAD = "adapters/dates", "history/poisoned/checkpoint-0640"
@@ -236,7 +237,7 @@ def test_weights_of_a_suite_make_one_score(
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"base": "no/such/base"}, "cannot be loaded"),
+        ({"base": "no/such/base"}, "neither a directory nor a model"),
         ({"suite": "no/suite.yaml"}, "does not exist"),
         ({"config": "no.yaml"}, "no training config"),
         ({"adapters": ("no/adapter",)}, "does not exist"),
@@ -249,3 +250,35 @@ def test_bad_input_is_named(
     with pytest.raises(InputError, match=says):
         run(EvalOptions(**{"adapters": (GOOD,), "out": tmp_path, **options}), {})
     assert not (tmp_path / "results").exists()
+
+
+def with_base(hub: str, folder: Path, cache: Path) -> subprocess.CompletedProcess[str]:
+    """`eval` over a base of a Hub; a process, since the Hub's client reads its settings once."""
+    settings = {"HF_ENDPOINT": hub, "HF_HOME": str(folder), "HF_HUB_DISABLE_XET": "1"}
+    settings |= {"ADAPTERBOT_CACHE": str(cache), "ADAPTERBOT_OUT": str(folder / "out")}
+    return subprocess.run(
+        [sys.executable, "-m", "adapterbot", "eval", GOOD, "--base", "acme/tiny", "--json"],
+        cwd=EXAMPLE,
+        env={**os.environ, **settings},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_base_of_the_hub_is_this_machines_copy_where_the_hub_is_silent(
+    results: Path, cache: Path, tmp_path: Path
+) -> None:
+    files = {path.name: path.read_bytes() for path in (EXAMPLE / "base").iterdir()}
+    weights = frozenset(name for name in files if name.endswith(".safetensors"))
+    kept = Repository("1" * 40, files, lfs=weights, serves_lfs=True)
+    with Hub({"models/acme/tiny": kept}) as hub:
+        answered = with_base(hub.url, tmp_path, cache)
+    assert answered.returncode == 0, answered.stderr
+    silent = with_base(hub.url, tmp_path, cache)
+    assert silent.returncode == 0, silent.stderr
+    known = json.loads((results.parent / "shown.json").read_text())["adapters"][0]["tasks"]
+    for done in (answered, silent):
+        (found,) = json.loads(done.stdout)["adapters"]
+        assert [task["mean"] for task in found["tasks"]] == [task["mean"] for task in known]
+        assert found["eval"]["cached"] == 300, "the same files, whoever gives them"
