@@ -194,13 +194,13 @@ def core_svd() -> Figure:
 
 
 def memory() -> list[Figure]:
-    """Peak memory with 16 adapters of an 8 B model: all of it linearly, a layer of it by TIES.
+    """Peak memory with 16 adapters of an 8 B model: all of it linearly, a layer of it otherwise.
 
-    TIES forms ΔW, which takes long, of one module after the other: what it holds at most does not
-    depend on how many layers there are.
+    Those that form or decompose ΔW take long, and hold one module after the other: what they hold
+    at most does not depend on how many layers there are.
     """
     found = []
-    for strategy, layers in (("linear", 32), ("ties", 1)):
+    for strategy, layers in (("linear", 32), ("svd", 1), ("ties", 1), ("dare-ties", 1)):
         with tempfile.TemporaryDirectory() as folder:
             done = subprocess.run(
                 [
