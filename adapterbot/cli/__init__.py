@@ -36,8 +36,8 @@ from adapterbot.cli import (  # noqa: F401
     serve,
 )
 from adapterbot.cli.app import app
-from adapterbot.cli.output import say, tell
-from adapterbot.errors import AdapterbotError, ExitCode
+from adapterbot.cli.output import tell
+from adapterbot.errors import AdapterbotError
 
 __all__ = ["app", "main", "program"]
 
@@ -50,9 +50,6 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except AdapterbotError as error:
         tell(error, as_json="--json" in given)
         sys.exit(int(error.exit_code))
-    except KeyboardInterrupt:
-        say("interrupted")
-        sys.exit(int(ExitCode.FAILURE))
     raise AssertionError("typer always exits")
 
 

@@ -4,14 +4,31 @@ from __future__ import annotations
 
 import os
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from adapterbot import __version__
+from adapterbot.cli.output import leave, say
+from adapterbot.errors import ExitCode
+
+
+class Commands(TyperGroup):
+    """All commands. An interrupt that none of them has an answer to is a failure of ours, and no
+    code of the shell's."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            say("interrupted")
+            leave(ExitCode.FAILURE)
+
 
 app = typer.Typer(
     name="adapterbot",
+    cls=Commands,
     help="Reviewable pull requests for LoRA adapters.",
     epilog="Exit codes, the same everywhere: 0 clean, 1 we failed, 2 bad input, 3 a finding. "
     "With `--json` standard output is one JSON document.",

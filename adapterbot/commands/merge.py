@@ -46,7 +46,7 @@ def run(options: MergeOptions, search: SearchOptions | None, listener: Listener)
     """
     stages = Stages(listener)
     with stages("read"):
-        files = _read(options, resume=search is not None and search.resume)
+        files = _read(options)
         inputs = _inputs(files)
     if options.strategy is Strategy.CMAES:
         if search is None:
@@ -60,7 +60,7 @@ def checkpoint_path(output: Path) -> Path:
     return output.with_name(f".{output.name}.search.json")
 
 
-def _read(options: MergeOptions, *, resume: bool) -> list[AdapterFiles]:
+def _read(options: MergeOptions) -> list[AdapterFiles]:
     count = len(options.adapters)
     if not FEWEST <= count <= MOST:
         raise InputError(
@@ -79,13 +79,13 @@ def _read(options: MergeOptions, *, resume: bool) -> list[AdapterFiles]:
                 field="--adapter",
                 fix="rename one of the directories",
             )
-    _check_output(options.output, places, resume=resume)
+    _check_output(options.output, places)
     files = [read_adapter_dir(path) for path in options.adapters]
     check_one_base(options, files)
     return files
 
 
-def _check_output(output: Path, adapters: Sequence[Path], *, resume: bool) -> None:
+def _check_output(output: Path, adapters: Sequence[Path]) -> None:
     """Refuses, before anything is computed, a place that cannot be written in the end."""
     try:
         output.lstat()
@@ -96,7 +96,9 @@ def _check_output(output: Path, adapters: Sequence[Path], *, resume: bool) -> No
             f"cannot be written: {error.strerror}", file=str(output), fix="name another output"
         ) from error
     else:
-        fix = "move it away, and the search goes on" if resume else "name another, or remove it"
+        fix = "name another output, or remove it"
+        if checkpoint_path(output).exists():
+            fix = "move it away, and the search goes on with --resume"
         raise InputError("already exists", file=str(output), fix=fix)
     for adapter in adapters:
         if output.resolve().is_relative_to(adapter):

@@ -154,6 +154,21 @@ def test_ctrl_c_writes_the_best_so_far(suite: Path, tmp_path: Path) -> None:
     assert checkpoint_path(tmp_path / "merged").exists(), "the search can go on"
 
 
+def test_ctrl_c_before_the_search_leaves_nothing(suite: Path, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        arguments(suite, tmp_path / "merged"), stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "read suite" in line:
+            process.send_signal(signal.SIGINT)
+            break
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert said.splitlines()[-1] == "interrupted"
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_killed_search_goes_on_bit_for_bit(suite: Path, tmp_path: Path) -> None:
     whole = command.run(options(tmp_path / "whole"), search(suite), PlainListener())
     process = subprocess.Popen(
@@ -340,7 +355,7 @@ def test_what_cannot_be_resumed_is_told_before_anything_is_loaded(
     with pytest.raises(InputError, match="is the checkpoint of a search that did not end"):
         command.run(options(tmp_path / "m"), search(suite), PlainListener())
     (tmp_path / "m").mkdir()
-    with pytest.raises(InputError, match=r"already exists \(move it away, and the search goes on"):
+    with pytest.raises(InputError, match=r"already exists \(move it away, and the search goes"):
         command.run(options(tmp_path / "m"), search(suite, resume=True), PlainListener())
 
 
