@@ -203,6 +203,10 @@ def _searched(
         )
     with stages("read suite"):
         suite = _suite(search.suite)
+    digests = [one.digest for one in inputs]
+    if search.resume:
+        # What is known without a model is held against the checkpoint before one is loaded.
+        checkpoint.load(place, {"adapters": digests, "suite": suite.digest, "seed": options.seed})
     with stages("import"):
         import_engine()
     from adapterbot.commands.merge_search import Searching
@@ -214,7 +218,7 @@ def _searched(
         adapters = [load_adapter(one) for one in files]
         base = base_name(options, files)
         searching = Searching(adapters, suite, base, search, options.seed)
-    identity = searching.identity([one.digest for one in inputs])
+    identity = searching.identity(digests)
     state = checkpoint.load(place, identity) if search.resume else None
     with stages("search") as progress, interrupts():
         outcome = searching.run(

@@ -31,6 +31,7 @@ from adapterbot.errors import InputError, OurFailure
 from adapterbot.eval.base_model import load_base
 from adapterbot.eval.blends import BlendedModel
 from adapterbot.lock.schema import Lock, closure, dumps
+from adapterbot.merge import checkpoint
 from adapterbot.merge.names import Strategy
 from adapterbot.records import EngineSettings
 from adapterbot.records.merge import MergeRecord, StopReason
@@ -351,9 +352,16 @@ def test_what_cannot_be_resumed_is_told_before_anything_is_loaded(
 ) -> None:
     with pytest.raises(InputError, match=r"\.m\.search\.json: does not exist \(name the same"):
         command.run(options(tmp_path / "m"), search(suite, resume=True), PlainListener())
-    (tmp_path / ".m.search.json").write_text("{}")
+    checkpoint.save(tmp_path / ".m.search.json", {"adapters": ["a" * 64]}, {})
     with pytest.raises(InputError, match="is the checkpoint of a search that did not end"):
         command.run(options(tmp_path / "m"), search(suite), PlainListener())
+    (tmp_path / "no base").mkdir()
+    with pytest.raises(InputError, match="adapters: was made with aaaaaaaaaaaa…, and now it is"):
+        command.run(
+            options(tmp_path / "m", base=str(tmp_path / "no base")),
+            search(suite, resume=True),
+            PlainListener(),
+        )
     (tmp_path / "m").mkdir()
     with pytest.raises(InputError, match=r"already exists \(move it away, and the search goes"):
         command.run(options(tmp_path / "m"), search(suite, resume=True), PlainListener())
