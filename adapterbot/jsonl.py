@@ -40,7 +40,7 @@ def lines(name: str, stream: BinaryIO, *, limit: int) -> Iterator[tuple[int, byt
 
 
 def objects(
-    name: str, stream: BinaryIO, *, limit: int, shape: str
+    name: str, stream: BinaryIO, *, limit: int, shape: str, infinite: bool = False
 ) -> Iterator[tuple[int, dict[str, JsonValue]]]:
     """The object on each line, as strict JSON.
 
@@ -48,6 +48,7 @@ def objects(
         name: of the file, for errors.
         limit: the most bytes of a line.
         shape: what a row looks like, to say to who wrote something else.
+        infinite: as of `parse_json`.
 
     Raises:
         InputError: a line is too long, not UTF-8, not JSON, or no object.
@@ -55,7 +56,7 @@ def objects(
     for number, line in lines(name, stream, limit=limit):
         where = f"line {number}"
         try:
-            value = parse_json(utf8(name, number, line))
+            value = parse_json(utf8(name, number, line), infinite=infinite)
         except ValueError as error:
             reason = str(error).split(": line ", maxsplit=1)[0]
             raise InputError(

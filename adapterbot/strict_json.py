@@ -8,18 +8,23 @@ import math
 from pydantic import JsonValue
 
 
-def parse_json(text: str, *, halves: bool = False) -> JsonValue:
+def parse_json(text: str, *, halves: bool = False, infinite: bool = False) -> JsonValue:
     """Strict JSON: no NaN, no number beyond a float, no key twice, no half of a surrogate pair.
 
     Args:
         halves: let halves of surrogate pairs pass, which a model may have said.
+        infinite: let numbers beyond a float become infinity, for whoever has many of them and looks
+            at them all the same.
 
     Raises:
         ValueError: saying what is wrong, in one line.
     """
     try:
         value: JsonValue = json.loads(
-            text, object_pairs_hook=_unique, parse_constant=_not_json, parse_float=_finite
+            text,
+            object_pairs_hook=_unique,
+            parse_constant=_not_json,
+            parse_float=None if infinite else _finite,
         )
         if not halves and "\\u" in text:
             json.dumps(value, ensure_ascii=False).encode()

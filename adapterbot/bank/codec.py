@@ -55,6 +55,8 @@ def plain(values: Any) -> Rows:
 
 def together(parts: Sequence[Rows]) -> Rows:
     """Rows of several, one behind the other."""
+    if len(parts) == 1:
+        return parts[0]
     return Rows(
         np.concatenate([rows.values for rows in parts]),
         np.concatenate([rows.choices for rows in parts]),

@@ -113,7 +113,8 @@ def row_seals(
         said = _said(created, sources)
         tails = [said + key for key in keys]
     else:
-        tails = [_said(created, text) + key for text, key in zip(sources, keys, strict=True)]
+        known = {text: _said(created, text) for text in set(sources)}
+        tails = [known[text] + key for text, key in zip(sources, keys, strict=True)]
     sha256, digests = hashlib.sha256, []
     for start, tail in zip(range(0, len(rows), size), tails, strict=True):
         digest = sha256(rows[start : start + size])

@@ -160,7 +160,8 @@ def _lines(file: Path, floats: int) -> Iterator[tuple[int, str, Floats]]:
         raise InputError("does not exist", file=str(file), fix="name a JSONL file")
     shape = f'{{"user": "…", "vector": [{floats} numbers]}}'
     with file.open("rb") as stream, np.errstate(over="ignore"):
-        for number, row in jsonl.objects(str(file), stream, limit=BATCH_BYTES, shape=shape):
+        rows = jsonl.objects(str(file), stream, limit=BATCH_BYTES, shape=shape, infinite=True)
+        for number, row in rows:
             user = row.get("user")
             given: Any = row.get("vector")
             # A bool is an int to isinstance.

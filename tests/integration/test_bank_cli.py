@@ -89,6 +89,7 @@ def test_damage_is_a_finding(bank: Any, here: Path) -> None:
         '{"user": 1, "vector": [1, 2, 3, 4]}',
         '{"user": "a", "vector": [1, 2, 3, NaN]}',
         '{"user": "a", "vector": [1, 2, 3, 1e39]}',
+        '{"user": "a", "vector": [1, 2, 3, -1e999]}',
         f'{{"user": "a", "vector": [1, 2, 3, 1{"0" * 400}]}}',
         '{"user": "a", "vector": [1, 2, 3, 4]}\n{"user": "a", "vector": [1, 2, 3, 4]}',
     ],
