@@ -30,6 +30,7 @@ _SOURCE_BYTES = 400
 # From here on hashlib lets other threads run.
 _LARGE = 2048
 _PART = 1 << 20
+_KEPT = 31 << 20  # below the most that glibc adapts itself to
 _THREADS = 8  # more than any disk takes
 
 
@@ -79,14 +80,18 @@ class Maker:
     """Makes batches on every core. A context manager, which ends its threads."""
 
     def __init__(self, codec: Codec, per_block: int) -> None:
-        """Args:
-        codec: how rows are written.
-        per_block: how many of them lie together; no part divides a block.
+        """
+        Args:
+            codec: how rows are written.
+            per_block: how many of them lie together.
         """
         self._codec = codec
         size = codec.row_bytes
         self._step = per_block * max(1, _PART // (per_block * size)) if size >= _LARGE else None
-        # Used again for each batch: memory that is new costs as much as what is written to it.
+        # Memory that is new costs as much as what is written to it. So there is one room for all
+        # batches; and glibc, once given back as much, keeps what LMDB gives back after each.
+        given_back = np.empty(_KEPT, np.uint8)
+        del given_back
         self._room = np.empty(0, np.uint8)
         self._pool = ThreadPoolExecutor(min(os.cpu_count() or 1, _THREADS))
 
