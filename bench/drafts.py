@@ -6,9 +6,11 @@ exact, the model is the same, and only the drafts change. Rounds alternate, in C
 thread.
 
 What a draft can save is the difference between decoding a token and reading it among many. On a
-CPU a step of a few rows is mostly overhead, and that is saved; a step of many rows is bound by
-arithmetic, as reading is, and with 40 rows four fifths of the time of plain decoding would be spent
-if reading cost nothing but its matrix products. So all are shown.
+CPU a step of a few rows is mostly overhead or, in a model larger than the caches, the reading of all
+weights, and that is saved; a step of many rows is bound by arithmetic, as reading is, and with 40
+rows four fifths of the time of plain decoding would be spent if reading cost nothing but its matrix
+products. So all are shown. How many rows share a step is what the token budget makes of their
+lengths: by default 8192, so that 8 rows are what prompts and answers of 1,000 tokens come to.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ from __future__ import annotations
 import random
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -32,14 +35,32 @@ from adapterbot.records import Direction, ScoreKind, Unit
 from bench.figures import Figure, median
 from bench.workloads import WORDS, random_llama
 
-ROUNDS = 2
 NEW_TOKENS = 48
-# What shares a batch: token budget and samples.
-SETTINGS = {
-    "one row at a time": (1, 20),
-    "8 to 11 rows at a time": (800, 120),
-    "40 to 60 rows at a time": (3600, 120),
-}
+ASKED = {1.0: "", 0.8: "; asked ≥ 3 ×", 0.0: "; asked ≥ 0.95 ×"}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What shares a batch: a token budget and samples; and what is measured of it."""
+
+    rows: str
+    budget: int
+    count: int
+    shares: tuple[float, ...] = (1.0, 0.8, 0.0)
+    rounds: int = 2
+
+
+SMALL = (
+    Setting("one row at a time", 1, 20),
+    Setting("8 to 11 rows at a time", 800, 120),
+    Setting("40 to 60 rows at a time", 3600, 120),
+)
+# The weights of the one fit into a cache, those of the other do not: as in a model that is used.
+LARGE = (
+    Setting("one row at a time", 1, 10, (0.8,), 1),
+    Setting("8 rows at a time", 8 * 64, 24, (0.8, 0.0), 1),
+    Setting("16 rows at a time", 16 * 64, 32, (0.8,), 1),
+)
 
 
 def task(count: int) -> Task:
@@ -91,33 +112,41 @@ def drafted(answers: Sequence[Ids], share: float) -> list[Ids]:
     return found
 
 
+def figures(model: str, base: BaseModel, setting: Setting) -> Iterator[Figure]:
+    """One size of batch, at every share of answers that agree."""
+    work = task(setting.count)
+    want, _ = asked(base, setting.budget, work, None)
+    for share in setting.shares:
+        plain, with_drafts = [], []
+        for _ in range(setting.rounds):
+            plain.append(asked(base, setting.budget, work, None)[1])
+            found, seconds = asked(base, setting.budget, work, drafted(want, share))
+            with_drafts.append(seconds)
+            if found != want:
+                raise SystemExit("a draft changed an answer")
+        mine, other = median(with_drafts), median(plain)
+        yield Figure(
+            name=f"drafts: {share:.0%} of the answers agree",
+            setting=f"{model}, {setting.count} × {NEW_TOKENS} tokens, {setting.rows}, one thread,"
+            f" CPU seconds, same texts{ASKED[share]}",
+            ours=f"{mine:.2f} s with drafts",
+            other=f"{other:.2f} s without, {other / mine:.2f} × as long",
+            ratio=mine / other,
+        )
+
+
 def measure() -> list[Figure]:
     """All, four in five and none of the answers agree, for few rows and for many."""
     torch.set_num_threads(1)
-    figures = []
+    found = []
     with tempfile.TemporaryDirectory() as folder:
-        path = random_llama(Path(folder), hidden=256, layers=4)
-        base = load_base(path, EngineSettings(device="cpu", dtype="float32"))
-        for rows, (budget, count) in SETTINGS.items():
-            work = task(count)
-            want, _ = asked(base, budget, work, None)
-            for share, wanted in ((1.0, ""), (0.8, "; asked ≥ 3 ×"), (0.0, "; asked ≥ 0.95 ×")):
-                plain, with_drafts = [], []
-                for _ in range(ROUNDS):
-                    plain.append(asked(base, budget, work, None)[1])
-                    found, seconds = asked(base, budget, work, drafted(want, share))
-                    with_drafts.append(seconds)
-                    if found != want:
-                        raise SystemExit("a draft changed an answer")
-                mine, other = median(with_drafts), median(plain)
-                figures.append(
-                    Figure(
-                        name=f"drafts: {share:.0%} of the answers agree",
-                        setting=f"random Llama, hidden 256, 4 layers, {count} × {NEW_TOKENS} "
-                        f"tokens, {rows}, one thread, CPU seconds, same texts{wanted}",
-                        ours=f"{mine:.2f} s with drafts",
-                        other=f"{other:.2f} s without, {other / mine:.2f} × as long",
-                        ratio=mine / other,
-                    )
-                )
-    return figures
+        small = random_llama(Path(folder) / "small", hidden=256, layers=4)
+        large = random_llama(Path(folder) / "large", hidden=1024, layers=12, vocab_size=32_000)
+        for model, path, settings in (
+            ("random Llama, hidden 256, 4 layers", small, SMALL),
+            ("random Llama of 207 M parameters, hidden 1024, 12 layers", large, LARGE),
+        ):
+            base = load_base(path, EngineSettings(device="cpu", dtype="float32"))
+            for setting in settings:
+                found += figures(model, base, setting)
+    return found

@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.eval.base_guard import inspect_base
+from adapterbot.eval.heap import keep_freed_memory
 from adapterbot.eval.settings import EngineSettings
 from adapterbot.lock.hub import HubRepo, cached_snapshot, located
 from adapterbot.weights.peft_dir import CONFIG_NAME
@@ -84,6 +85,7 @@ def load_base(base: Path | str, settings: EngineSettings) -> BaseModel:
         InputError: there is none, it has no safetensors weights, or it wants to run its own code.
         OurFailure: the Hub did not answer, and this machine has no copy.
     """
+    keep_freed_memory()
     name = str(base)
     if (Path(base) / CONFIG_NAME).exists():
         # transformers would follow it to whatever base it names.

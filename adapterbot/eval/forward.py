@@ -16,9 +16,13 @@ import torch
 from torch import Tensor
 
 from adapterbot.errors import OurFailure
+from adapterbot.eval.trees import laid_out, tree
 
 # 128 MiB in fp32: 256 positions of a vocabulary of 128 k.
 _LOGITS_AT_ONCE = 32 * 1024 * 1024
+
+# Attention that adds whatever mask it is given to its scores.
+_DENSE = ("sdpa", "eager")
 
 
 class Forward:
@@ -67,6 +71,10 @@ class Forward:
             return False
         return self._reads_past_holes
 
+    def tolerates_trees(self, length: int) -> bool:
+        """Whether rows of `length` positions may end in a tree (see `trees`)."""
+        return self.tolerates_holes(length) and self._reads_trees
+
     def hidden(
         self,
         ids: Tensor,
@@ -78,8 +86,8 @@ class Forward:
         """Last hidden states.
 
         Shapes: `ids` and `positions` (rows, new), `mask` (rows, past + new), 1 where a token
-        counts; returns (rows, new, width). `cache` is read and appended to. `variants` are the
-        rows', for `steer`.
+        counts, or (rows, 1, new, past + new), which is added to the scores of attention; returns
+        (rows, new, width). `cache` is read and appended to. `variants` are the rows', for `steer`.
         """
         if self.steer is not None and variants:
             self.steer(variants)
@@ -121,6 +129,28 @@ class Forward:
             want = self.hidden(ids, torch.ones_like(ids), torch.arange(3, device=ids.device)[None])
             got = self.hidden(holed, mask, positions)
         return bool(torch.allclose(want[0, -1], got[0, -1], rtol=1e-2, atol=1e-2))
+
+    @cached_property
+    def _reads_trees(self) -> bool:
+        if self._model.config.get_text_config()._attn_implementation not in _DENSE:  # noqa: SLF001
+            return False
+        device, dtype = self._model.device, self._model.dtype
+        own = tree([(3, 4, 9), (5, 9)])
+        ids = torch.tensor([[1, 2, *own.ids]], device=device)
+        shift, seen = laid_out([own], torch.ones_like(ids), dtype)
+        positions = torch.arange(ids.shape[1], device=device)[None] + shift
+        try:
+            with torch.inference_mode():
+                got = self.hidden(ids, seen, positions)[0]
+                for at, row in (((1, 2, 3), [1, 2, 3, 4]), ((1, 4), [1, 2, 5])):
+                    ids = torch.tensor([row], device=device)
+                    places = torch.arange(len(row), device=device)[None]
+                    want = self.hidden(ids, torch.ones_like(ids), places)[0, 1:]
+                    if not torch.allclose(want, got[list(at)], rtol=1e-2, atol=1e-2):
+                        return False
+        except (IndexError, RuntimeError, TypeError, ValueError):
+            return False  # it makes its masks itself, of two dimensions
+        return True
 
     @torch.inference_mode()
     def _halves_agree(self) -> bool:

@@ -23,6 +23,7 @@ from adapterbot.eval.forward import Forward
 from adapterbot.eval.questions import Ids
 from adapterbot.eval.reading import Reader, Rows
 from adapterbot.eval.sampling import GREEDY, Choice, next_tokens
+from adapterbot.eval.stopping import Stopping
 
 # How many positions of a draft the head looks at before it looks at more.
 _FIRST_ASKED = 16
@@ -91,16 +92,12 @@ class GenerationRequest:
 class Writing:
     """One answer in the making: takes token after token and knows when it has ended."""
 
-    def __init__(
-        self, request: GenerationRequest, eos: frozenset[int], text: Callable[[Ids], str]
-    ) -> None:
+    def __init__(self, request: GenerationRequest, eos: frozenset[int], stopping: Stopping) -> None:
         self.request = request
         self.answer = list(request.begun)
         self.ended = False
         self._eos = eos
-        self._text = text
-        # A stop string lies in the last tokens: each but a few special ones is a byte or more.
-        self._tail = max((len(stop.encode()) for stop in request.stop), default=0) + 8
+        self._stopping = stopping
 
     @property
     def last(self) -> int:
@@ -113,13 +110,9 @@ class Writing:
             self.ended = True
             return
         self.answer.append(token)
-        self.ended = len(self.answer) >= self.request.limit or self._stopped()
-
-    def _stopped(self) -> bool:
-        if not self.request.stop:
-            return False
-        tail = self._text(tuple(self.answer[-self._tail :]))
-        return any(stop in tail for stop in self.request.stop)
+        self.ended = len(self.answer) >= self.request.limit or self._stopping.stopped(
+            self.answer, self.request.stop
+        )
 
 
 class Generator:
@@ -132,14 +125,14 @@ class Generator:
         self._forward = forward
         self._reader = reader
         # Probes and candidates of a merge mostly say what was said before, token by token.
-        self._text = lru_cache(maxsize=_TAILS_KEPT)(text)
+        self._stopping = Stopping(lru_cache(maxsize=_TAILS_KEPT)(text))
 
     def answer(self, requests: Sequence[GenerationRequest]) -> list[Ids]:
         """The answers' token ids, in order, without an end-of-text token.
 
         A stop string is still in the ids; `cut_at_stop` takes it off the text.
         """
-        rows = [Writing(request, self._base.eos, self._text) for request in requests]
+        rows = [Writing(request, self._base.eos, self._stopping) for request in requests]
         if self._forward.recurrent:
             self._reread(rows)
         else:
@@ -149,7 +142,7 @@ class Generator:
     def check(self, requests: Sequence[GenerationRequest]) -> list[tuple[Ids, bool]]:
         """What one pass over prompt and draft settles: the answer's first tokens, at least one,
         and whether they are all of it."""
-        rows = [Writing(request, self._base.eos, self._text) for request in requests]
+        rows = [Writing(request, self._base.eos, self._stopping) for request in requests]
         self._settle(rows, self._read(rows, [row.request.guess for row in rows], None).hidden)
         return [(tuple(row.answer), row.ended) for row in rows]
 

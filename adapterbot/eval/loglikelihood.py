@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,6 +16,7 @@ from adapterbot.eval.batches import cost
 from adapterbot.eval.forward import Forward, right_padded
 from adapterbot.eval.questions import Ids
 from adapterbot.eval.reading import Reader
+from adapterbot.eval.trees import tree
 
 
 @dataclass(frozen=True)
@@ -21,13 +24,15 @@ class LikelihoodRequest:
     """How likely is each of `continuations` after `context`? None of them may be empty.
 
     `stem` is how many of the context's tokens, not all, are read once for all that begin with them;
-    `variant`, which of several variants of the model is asked.
+    `variant`, which of several variants of the model is asked; `greedy`, whether somebody wants to
+    know if the model would have written them.
     """
 
     context: Ids
     continuations: tuple[Ids, ...]
     stem: int = 0
     variant: int = 0
+    greedy: bool = False
 
     @property
     def longest(self) -> int:
@@ -52,10 +57,10 @@ class LikelihoodRequest:
 
 class Likelihood(NamedTuple):
     """Of a continuation: Σ_t log P(continuation_t | context, continuation_<t), natural logarithm,
-    and whether each of its tokens is the likeliest there."""
+    and whether each of its tokens is the likeliest there; None where nobody asked."""
 
     value: float
-    greedy: bool
+    greedy: bool | None
 
 
 def loglikelihoods(
@@ -63,14 +68,17 @@ def loglikelihoods(
 ) -> list[tuple[Likelihood, ...]]:
     """How likely every continuation is.
 
-    Where a context has several continuations it is read once, with what all of them begin with,
-    and they go on from its keys and values (2.5 × faster than reading it for each). The head runs
-    over the continuations only.
+    Where a context has several continuations it is read once. They follow it as a tree in the same
+    pass, or, where the model takes no trees, go on from its keys and values with what all of them
+    begin with read before. The head runs over the continuations only.
 
     Returns: for each request one value per continuation.
     """
     if forward.recurrent or all(len(request.continuations) == 1 for request in requests):
         return _in_one_pass(forward, reader, requests)
+    # As `Respondent` has it: a row comes to lie on no more than twice its positions.
+    if forward.tolerates_trees(2 * max(request.longest for request in requests)):
+        return _as_trees(forward, reader, requests)
     return _behind_shared_contexts(base, forward, reader, requests)
 
 
@@ -83,8 +91,28 @@ def _in_one_pass(
     variants = [r.variant for r in requests for _ in r.continuations]
     hidden = reader.read(rows, stems, variants, None).hidden
     wanted = torch.cat([hidden[i, -len(c) :] for i, c in enumerate(continuations)])
-    values = _token_loglikelihoods(forward, wanted, [t for c in continuations for t in c])
-    return _by_request(requests, values.split([len(c) for c in continuations]))
+    return _by_request(requests, _tokens(forward, wanted, continuations, _greedy(requests)))
+
+
+def _as_trees(
+    forward: Forward, reader: Reader, requests: Sequence[LikelihoodRequest]
+) -> list[tuple[Likelihood, ...]]:
+    trees = [tree(request.continuations) for request in requests]
+    rows = [request.context + own.ids for request, own in zip(requests, trees, strict=True)]
+    stems, variants = [r.stem for r in requests], [r.variant for r in requests]
+    hidden = reader.read(rows, stems, variants, None, trees).hidden
+    # Every node predicts something, and so does the context's last token before them.
+    wanted = torch.cat([hidden[i, -len(own.ids) - 1 :] for i, own in enumerate(trees)])
+    starts = accumulate((len(own.ids) + 1 for own in trees), initial=1)
+    at = [
+        start + node
+        for start, own in zip(starts, trees, strict=False)
+        for path in own.paths
+        for node in path
+    ]
+    continuations = [c for request in requests for c in request.continuations]
+    found = _tokens(forward, wanted, continuations, _greedy(requests), at)
+    return _by_request(requests, found)
 
 
 def _behind_shared_contexts(
@@ -100,13 +128,15 @@ def _behind_shared_contexts(
     read = reader.read(contexts, stems, variants, max(map(len, rests)) - 1)
     keys = read.keys
     assert keys is not None  # noqa: S101 asked for
+    greedy = _greedy(requests)
     # A context predicts what its continuations begin with, and the next token of each.
-    shared = _token_loglikelihoods(
+    shared = _tokens(
         forward,
         torch.cat([read.hidden[i, -len(c) - 1 : -1] for i, c in enumerate(begun)]),
-        [token for common in begun for token in common],
+        begun,
+        greedy,
     ).split([len(common) for common in begun])
-    first = _token_loglikelihoods(forward, read.hidden[owners, -1], [rest[0] for rest in rests])
+    first = _tokens(forward, read.hidden[owners, -1], [rest[:1] for rest in rests], greedy)
     parts = [torch.cat([shared[i], value]) for i, value in zip(owners, first.split(1), strict=True)]
     longer = [i for i, rest in enumerate(rests) if len(rest) > 1]
     for group in reader.groups([len(rests[i]) - 1 for i in longer]) if longer else ():
@@ -119,31 +149,58 @@ def _behind_shared_contexts(
         asked = [variants[i] for i in lasting]
         hidden = forward.hidden(behind, own.mask, positions, own.cache, asked)
         wanted = torch.cat([hidden[n, : len(rests[i]) - 1] for n, i in enumerate(members)])
-        tail = _token_loglikelihoods(forward, wanted, [t for i in members for t in rests[i][1:]])
+        tail = _tokens(forward, wanted, [rests[i][1:] for i in members], greedy)
         for i, part in zip(members, tail.split([len(rests[i]) - 1 for i in members]), strict=True):
             parts[i] = torch.cat([parts[i], part])
-    return _by_request(requests, parts)
+    return _by_request(requests, torch.cat(parts))
+
+
+def _greedy(requests: Sequence[LikelihoodRequest]) -> bool:
+    return any(request.greedy for request in requests)
 
 
 def _by_request(
-    requests: Sequence[LikelihoodRequest], parts: Iterable[Tensor]
+    requests: Sequence[LikelihoodRequest], tokens: Tensor
 ) -> list[tuple[Likelihood, ...]]:
-    """What each continuation's tokens come to, put together by request."""
-    found = iter([Likelihood(float(p[:, 0].sum()), bool(p[:, 1].all())) for p in parts])
-    return [tuple(next(found) for _ in request.continuations) for request in requests]
+    """What each continuation's tokens come to. Shape: `tokens` as from `_tokens`, of all."""
+    lengths = [len(c) for request in requests for c in request.continuations]
+    starts = [0, *accumulate(lengths[:-1])]
+    values = np.add.reduceat(tokens[:, 0].numpy(), starts).tolist()
+    likeliest = np.multiply.reduceat(tokens[:, 1].numpy(), starts).tolist()
+    found = zip(values, likeliest, strict=True)
+    return [
+        tuple(
+            Likelihood(value, bool(all_) if request.greedy else None)
+            for value, all_ in (next(found) for _ in request.continuations)
+        )
+        for request in requests
+    ]
 
 
-def _token_loglikelihoods(forward: Forward, hidden: Tensor, tokens: Sequence[int]) -> Tensor:
-    """Of the token at each position, log P and whether it is the likeliest (1 or 0).
+def _tokens(
+    forward: Forward,
+    hidden: Tensor,
+    texts: Sequence[Ids],
+    greedy: bool,
+    at: Sequence[int] | None = None,
+) -> Tensor:
+    """Of each token of all texts log P, and whether it is the likeliest (1 or 0; 0 if not asked).
 
-    Shapes: (n, width), n tokens → (n, 2) in fp64, on the CPU.
+    Shapes: `hidden` (n, width); `at` (m,), which of them predicts each token, one each if not
+        given; returns (m, 2) in fp64, on the CPU.
     """
-    targets = torch.tensor(tokens, device=hidden.device, dtype=torch.long)
-    parts = [torch.empty(0, 2, device=hidden.device)]
+    device = hidden.device
+    target = torch.tensor([t for text in texts for t in text], device=device, dtype=torch.long)
+    found = torch.zeros(len(target), 2, device=device, dtype=torch.float64)
+    places = range(len(target)) if at is None else at
+    place = torch.tensor(places, device=device, dtype=torch.long)
     done = 0
     for logits in forward.logits(hidden):
-        target = targets[done : done + len(logits)]
+        here = place - done
+        which = ((here >= 0) & (here < len(logits))).nonzero()[:, 0]
+        row, token = here[which], target[which]
+        found[which, 0] = (logits[row, token] - logits.logsumexp(-1)[row]).double()
+        if greedy:
+            found[which, 1] = (logits.argmax(-1)[row] == token).double()
         done += len(logits)
-        value = logits.gather(-1, target[:, None])[:, 0] - logits.logsumexp(-1)
-        parts.append(torch.stack([value, (logits.argmax(-1) == target).to(value)], -1))
-    return torch.cat(parts).double().cpu()
+    return found.cpu()

@@ -11,6 +11,9 @@ from adapterbot.eval.answers import Sample
 from adapterbot.eval.chat import Chat, render_chats
 from adapterbot.eval.questions import Ids
 
+# Characters of texts that are remembered with their tokens: those of a few thousand samples.
+_REMEMBERED = 4 * 1024 * 1024
+
 
 class Prompts:
     """A tokenizer as the engine uses it."""
@@ -19,6 +22,8 @@ class Prompts:
         self._tokenizer = tokenizer
         self._name = name
         self._chats: dict[Chat, str] = {}
+        self._known: dict[str, Ids] = {}
+        self._size = 0
 
     @cached_property
     def prefix(self) -> Ids:
@@ -131,10 +136,17 @@ class Prompts:
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
 
     def _ids(self, texts: Sequence[str]) -> list[Ids]:
-        if not texts:
-            return []
-        found = self._tokenizer(list(texts), add_special_tokens=False)["input_ids"]
-        return [tuple(ids) for ids in found]
+        """Each text's tokens. The next adapter is mostly asked the same: they are remembered."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        if new:
+            read = self._tokenizer(new, add_special_tokens=False, return_attention_mask=False)
+            self._known.update(zip(new, map(tuple, read["input_ids"]), strict=True))
+            self._size += sum(map(len, new))
+        found = [self._known[text] for text in texts]
+        if self._size > _REMEMBERED:
+            self._known.clear()
+            self._size = 0
+        return found
 
     def _context(self, sample: Sample) -> tuple[str, Ids]:
         """The text that the model reads, and the special tokens that go before it."""

@@ -19,6 +19,7 @@ from adapterbot.eval.base_model import BaseModel
 from adapterbot.eval.forward import Forward, left_padded
 from adapterbot.eval.key_values import KeyValues
 from adapterbot.eval.questions import Ids
+from adapterbot.eval.trees import Tree, laid_out, scores
 
 # What several texts begin with, as one variant of the model reads it.
 _Stem = tuple[int, Ids]
@@ -75,6 +76,7 @@ class Reader:
         stems: Sequence[int],
         variants: Sequence[int],
         more: int | None,
+        trees: Sequence[Tree] = (),
     ) -> Rows:
         """Reads every text, the first `stems[i]` tokens of text i once for all that begin so.
 
@@ -83,6 +85,7 @@ class Reader:
             stems: less than the text's length; in one batch all 0, or none.
             more: how many positions will be read behind the texts; None when none, and then
                 nothing is kept for that.
+            trees: what each text ends in, where it does (see `trees`).
         """
         rests = [text[stem:] for text, stem in zip(texts, stems, strict=True)]
         owners: list[int] = []
@@ -97,7 +100,7 @@ class Reader:
             owners = [place[stem] for stem in beginnings]
         groups = self.groups([len(rest) for rest in rests])
         if len(groups) == 1:
-            return self._read_group(rests, variants, shared, owners, more)
+            return self._read_group(rests, variants, shared, owners, more, trees)
         parts = [
             self._read_group(
                 [rests[row] for row in group],
@@ -105,6 +108,7 @@ class Reader:
                 shared,
                 [owners[row] for row in group] if shared else [],
                 more if more is None else 0,
+                [trees[row] for row in group] if trees else (),
             )
             for group in groups
         ]
@@ -117,17 +121,24 @@ class Reader:
         shared: _Stems | None,
         owners: list[int],
         more: int | None,
+        trees: Sequence[Tree],
     ) -> Rows:
         """What follows the stems, or all where there are none, in one pass."""
-        ids, mask, positions = left_padded(rests, self._base.pad, self._base.device)
+        ids, real, positions = left_padded(rests, self._base.pad, self._base.device)
         keys: KeyValues | None = None
+        mask = real
         if shared:
             keys = shared.keys.spread(owners, ids.shape[1] + (more or 0))
-            keys.advance(mask)
+            keys.advance(real)
             mask = keys.mask
             positions = positions + shared.lengths[owners][:, None]
         elif more is not None:
-            keys = KeyValues(mask, ids.shape[1] + more)
+            keys = KeyValues(real, ids.shape[1] + more)
+        if trees:
+            shift, seen = laid_out(trees, real, self._base.dtype)
+            positions = positions + shift
+            before = scores(mask[:, None, None, : -ids.shape[1]] > 0, self._base.dtype)
+            mask = torch.cat([before.expand(-1, -1, ids.shape[1], -1), seen], -1)
         hidden = self._forward.hidden(ids, mask, positions, keys and keys.cache, variants)
         return Rows(hidden, positions[:, -1:], keys)
 

@@ -143,7 +143,8 @@ class Respondent:
         )
         requests: dict[int, LikelihoodRequest] = {}
         for (index, question), (context, rest) in zip(questions.items(), asked, strict=True):
-            request = LikelihoodRequest(context, rest, variant=question.variant)
+            greedy = scorer_class(question.task.scorer).greedy
+            request = LikelihoodRequest(context, rest, variant=question.variant, greedy=greedy)
             if unfit := self._unfit(len(request.context), request.longest):
                 yield index, unfit
             else:
@@ -282,7 +283,7 @@ def _judged(
         loglikelihoods=values,
         token_counts=tuple(map(len, request.continuations)),
         byte_counts=tuple(len(text.encode()) for text in texts),
-        greedy=tuple(likelihood.greedy for likelihood in timed.value),
+        greedy=tuple(each.greedy for each in timed.value if each.greedy is not None),
         seconds=timed.seconds,
     )
 
@@ -299,6 +300,5 @@ def _whole(
         loglikelihoods=(value,),
         token_counts=(tokens,),
         byte_counts=(len(question.sample.expected.encode()),),
-        greedy=(all(likelihood.greedy for likelihood in weighed),),
         seconds=sum(timed.seconds or 0.0 for timed in parts),
     )

@@ -49,19 +49,26 @@ def computed_by(kernel: Kernel) -> Iterator[None]:
 
 
 def expand(
-    output: Tensor, u: Tensor, b: Tensor, g: float | Tensor, out_gain: Tensor | None = None
+    output: Tensor,
+    u: Tensor,
+    b: Tensor,
+    g: float | Tensor,
+    out_gain: Tensor | None = None,
+    *,
+    spent: bool = False,
 ) -> Tensor:
     """`output` + b ⊙ (B (g ⊙ u)).
 
     Args:
-        output: (…, out), any floating-point dtype; it is not written to.
+        output: (…, out), any floating-point dtype; it is not written to unless `spent`.
         u: (…, R), in the dtype of `b`.
         b: (out, R).
         g: one factor for all ranks, or a tensor that broadcasts to `u`.
         out_gain: the equation's b, a tensor that broadcasts to `output`; None for ones.
+        spent: nobody else wants `output`, nor a gradient: it may become the sum itself.
     """
     if not isinstance(g, Tensor) or not _serves(output, u, b, g, out_gain):
-        return expand_eagerly(output, u, b, g, out_gain)
+        return expand_eagerly(output, u, b, g, out_gain, spent=spent)
     eagerly = partial(expand_eagerly, output, u, b, g, out_gain)
     asked = _asked.get()
     if asked is Kernel.EAGER:
@@ -84,7 +91,13 @@ def expand(
 
 
 def expand_eagerly(
-    output: Tensor, u: Tensor, b: Tensor, g: float | Tensor, out_gain: Tensor | None = None
+    output: Tensor,
+    u: Tensor,
+    b: Tensor,
+    g: float | Tensor,
+    out_gain: Tensor | None = None,
+    *,
+    spent: bool = False,
 ) -> Tensor:
     """As `expand`, in torch's own operations."""
     alpha = 1.0
@@ -93,7 +106,10 @@ def expand_eagerly(
     else:
         alpha = g
     if out_gain is None and output.dtype == b.dtype:
-        # One kernel multiplies, scales and adds.
+        # One kernel multiplies, scales and adds; in place, nothing is copied before.
+        if spent and output.is_contiguous():
+            output.view(-1, output.shape[-1]).addmm_(u.reshape(-1, u.shape[-1]), b.t(), alpha=alpha)
+            return output
         if output.dim() == 2:
             return torch.addmm(output, u, b.t(), alpha=alpha)
         flat = output.reshape(-1, output.shape[-1])

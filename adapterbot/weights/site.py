@@ -106,7 +106,8 @@ class Site:
         if live is None:
             return None
         u = F.linear(args[0].to(live.a.dtype), live.a)
-        return self._expand(live, u, output)
+        # Its module has made the output for its caller alone; a gradient may still want it.
+        return self._expand(live, u, output, spent=not torch.is_grad_enabled())
 
     def _add_embedded(self, _: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
         live = self.live
@@ -134,7 +135,7 @@ class Site:
         added = self._expand(live, u.movedim(channels, -1), output.movedim(channels, -1))
         return added.movedim(-1, channels).contiguous()
 
-    def _expand(self, live: Live, u: Tensor, output: Tensor) -> Tensor:
+    def _expand(self, live: Live, u: Tensor, output: Tensor, *, spent: bool = False) -> Tensor:
         """`output` + b ⊙ (B (g ⊙ u)); u (rows, …, R), output (rows, …, out)."""
         g, out_gain = live.g, live.out_gain
         return expand(
@@ -143,6 +144,7 @@ class Site:
             live.b,
             self._aligned(g, u) if isinstance(g, Tensor) else g,
             self._aligned(out_gain, output) if out_gain is not None else None,
+            spent=spent,
         )
 
     def _aligned(self, gain: Tensor, values: Tensor) -> Tensor:

@@ -56,7 +56,8 @@ class Scorer(Record):
 
     `direction` is the default that a suite may turn. `informative` scorers are shown and not
     gated unless the suite says so. `timed` ones ask how long the answer took, which a draft would
-    falsify. Fields in `derived` are no options: `resolve` fills them in.
+    falsify; `greedy` ones, whether the model would have written what was asked of it. Fields in
+    `derived` are no options: `resolve` fills them in.
     """
 
     name: ClassVar[str]
@@ -66,6 +67,7 @@ class Scorer(Record):
     request: ClassVar[Request] = Request.GENERATE
     informative: ClassVar[bool] = False
     timed: ClassVar[bool] = False
+    greedy: ClassVar[bool] = False
     derived: ClassVar[frozenset[str]] = frozenset()
 
     @classmethod

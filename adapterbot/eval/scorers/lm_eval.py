@@ -162,6 +162,7 @@ class LmEvalWeighed(LmEval):
 
     name: ClassVar[str] = "lm_eval_weighed"
     request: ClassVar[Request] = Request.CHOICES
+    greedy: ClassVar[bool] = True
 
     def check(self, sample: Sample) -> str | None:
         """A continuation of no characters has no likelihood."""
@@ -181,6 +182,7 @@ class LmEvalLikelihood(LmEval):
 
     name: ClassVar[str] = "lm_eval_likelihood"
     request: ClassVar[Request] = Request.LIKELIHOOD
+    greedy: ClassVar[bool] = True
 
 
 class LmEvalGreedy(LmEvalLikelihood):
