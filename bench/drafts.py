@@ -6,11 +6,11 @@ exact, the model is the same, and only the drafts change. Rounds alternate, in C
 thread.
 
 What a draft can save is the difference between decoding a token and reading it among many. On a
-CPU a step of a few rows is mostly overhead or, in a model larger than the caches, the reading of all
+CPU a step of a few rows is mostly overhead or, in a model larger than the caches, reading its
 weights, and that is saved; a step of many rows is bound by arithmetic, as reading is, and with 40
 rows four fifths of the time of plain decoding would be spent if reading cost nothing but its matrix
 products. So all are shown. How many rows share a step is what the token budget makes of their
-lengths: by default 8192, so that 8 rows are what prompts and answers of 1,000 tokens come to.
+lengths: by default 16,384, so that 8 rows are what prompts and answers of 2,000 tokens come to.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ def figures(model: str, base: BaseModel, setting: Setting) -> Iterator[Figure]:
 def measure() -> list[Figure]:
     """All, four in five and none of the answers agree, for few rows and for many."""
     torch.set_num_threads(1)
-    found = []
+    found: list[Figure] = []
     with tempfile.TemporaryDirectory() as folder:
         small = random_llama(Path(folder) / "small", hidden=256, layers=4)
         large = random_llama(Path(folder) / "large", hidden=1024, layers=12, vocab_size=32_000)

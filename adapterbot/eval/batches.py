@@ -17,7 +17,7 @@ from adapterbot.errors import OurFailure
 _Request = TypeVar("_Request")
 _Result = TypeVar("_Result")
 
-_BUDGET = {"cpu": 8192, "cuda": 65_536}
+_BUDGET = {"cpu": 16_384, "cuda": 65_536}
 _MOST_ROWS = 512
 
 

@@ -76,8 +76,7 @@ def loglikelihoods(
     """
     if forward.recurrent or all(len(request.continuations) == 1 for request in requests):
         return _in_one_pass(forward, reader, requests)
-    # As `Respondent` has it: a row comes to lie on no more than twice its positions.
-    if forward.tolerates_trees(2 * max(request.longest for request in requests)):
+    if forward.tolerates_trees(max(request.longest for request in requests)):
         return _as_trees(forward, reader, requests)
     return _behind_shared_contexts(base, forward, reader, requests)
 
