@@ -198,6 +198,22 @@ def test_what_prompts_share_is_read_once_and_changes_nothing(name: str, tmp_path
         assert together < 0.7 * sum(read), "positions read, against one sample at a time"
 
 
+def test_the_options_of_a_question_are_read_in_one_pass(bases: dict[str, Path]) -> None:
+    one, model = respondent(bases["llama"])
+    task = tiny_suite.choices(1)
+    read: list[int] = []
+    model.get_input_embeddings().register_forward_pre_hook(
+        lambda _, args: read.append(args[0].numel())
+    )
+    (answer,) = ask(one, [task]).values()
+    (sample,) = task.samples
+    prompts = Prompts(AutoTokenizer.from_pretrained(bases["llama"]), "base")
+    ((context, options),) = prompts.contexts_and_continuations([(sample, sample.choices)])
+    begun = {option[:size] for option in options for size in range(1, len(option))}
+    assert read == [len(context) + len(begun)]
+    assert answer.greedy == (), "nobody asked"
+
+
 def test_end_of_text_ends_an_answer(bases: dict[str, Path]) -> None:
     settings = EngineSettings(dtype="float32", device="cpu")
     base = load_base(bases["llama"], settings)
