@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any, Self
 
 import numpy as np
@@ -212,7 +213,7 @@ class CMAES:
         reach = self._reach()
         if reach == 0:
             met["EqualFunValues"] = self._best[-1]
-        if self.movement() < _TOLERANCE:
+        if max(reach, self._spread) < _TOLERANCE:
             met["TolFun"] = reach
         if self._stagnates():
             met["Stagnation"] = self._median[-1]
@@ -225,7 +226,7 @@ class CMAES:
 
     def _reach(self) -> float:
         window = 10 + math.ceil(30 * self._n / self.population)
-        recent = list(self._best)[-window:]
+        recent = list(islice(reversed(self._best), window))
         if len(recent) < window or not all(map(math.isfinite, recent)):
             return math.inf
         return max(recent) - min(recent)
@@ -297,10 +298,12 @@ def _orthogonal(z: Matrix) -> Matrix:
     Each alone is still N(0, I); together they cover the directions evenly, which saves a tenth of
     the evaluations (Wang, Emmerich & Bäck, "Mirrored orthogonal sampling", EvoStar 2014).
     """
-    n = z.shape[1]
-    for start in range(0, len(z), n):
-        block = z[start : start + n]
-        q, r = np.linalg.qr(block.T)
-        # The sign that keeps the first vector, and the distribution, as they were.
-        block[:] = (q * np.sign(np.diag(r)) * np.linalg.norm(block, axis=1)).T
-    return z
+    count, n = z.shape
+    # The last block is filled up: a QR turns the first vectors without regard to those behind.
+    blocks = np.zeros((-(-count // n), n, n))
+    blocks.reshape(-1, n)[:count] = z
+    q, r = np.linalg.qr(blocks.swapaxes(1, 2))
+    # The sign that keeps the first vector, and the distribution, as they were.
+    lengths = np.sign(r.diagonal(0, 1, 2)) * np.linalg.norm(blocks, axis=2)
+    turned: Matrix = (q * lengths[:, None]).swapaxes(1, 2).reshape(-1, n)[:count]
+    return turned
