@@ -77,8 +77,13 @@ def drafts(here: dict[Path | None, tuple[TaskResult, ...]], adapter: Path | None
 
 
 def test_a_base_that_cannot_be_loaded_is_said_as_here(tmp_path: Path, running: None) -> None:
-    with pytest.raises(InputError, match="base"):
-        cluster.ClusterModel(tmp_path, SETTINGS, "local")
+    # One worker on both processors, which it must give back to what follows.
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(InputError, match="base"):
+            cluster.ClusterModel(tmp_path, SETTINGS, "local")
+    finally:
+        torch.set_num_threads(1)
 
 
 def test_the_same_digits_as_one_process(many, here, adapters) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from adapterbot.commands.merge_scores import SuiteScores
 from adapterbot.errors import InputError
@@ -40,11 +41,13 @@ ITEMS = list(range(0, 300, 5))
 def cluster() -> Iterator[Any]:
     ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     files = [adapter.files for adapter in ADAPTERS]
-    # First what cannot work: it must give its processors back to what follows.
+    # First what cannot work: one worker on both processors must give them back to what follows.
+    torch.set_num_threads(2)
     with pytest.raises(InputError, match="neither a directory"):
         merge_cluster.ClusterScores(
             str(EXAMPLE / "nowhere"), SETTINGS, files, ((),), TASKS, "local"
         )
+    torch.set_num_threads(1)
     scores = merge_cluster.ClusterScores(BASE, SETTINGS, files, ((),), TASKS, "local")
     yield scores
     scores.close()
