@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from adapterbot.errors import InputError
 from adapterbot.records.base import Digest, Line, Name, Record
@@ -169,6 +169,13 @@ class Manifest(Record):
     layout: Layout
     shared: Annotated[Generated | Stored, Field(discriminator="origin")]
     rows: Annotated[str, Field(pattern=r"^rows-[0-9]{1,9}\.mdb$")] = "rows-1.mdb"
+
+    @field_validator("format", mode="before")
+    @classmethod
+    def _readable(cls, value: object) -> object:
+        if value == 1:
+            raise ValueError("is 1, of an older adapterbot; this one reads 2: make the bank anew")
+        return value
 
     @model_validator(mode="after")
     def _shared_fits(self) -> Manifest:
