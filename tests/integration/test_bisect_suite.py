@@ -6,7 +6,12 @@ import functools
 import hashlib
 import json
 import os
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -30,6 +35,8 @@ from adapterbot.weights.peft_dir import adapter_digest
 from tests import example
 
 SHARE = 0.15
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAM = (sys.executable, "-m", "adapterbot", "bisect")
 
 
 class Silent:
@@ -195,6 +202,64 @@ def test_probes_at_once_on_one_device_find_what_one_at_a_time_finds(tmp_path, mo
     _, resumed = read_journal(journal)
     assert resumed[: len(entries) - len(probes) + 2] == entries[: len(entries) - len(probes) + 2]
     assert len(again.probes) == len(resumed)
+
+
+def test_killed_in_the_middle_it_goes_on_without_repeating_a_probe(tmp_path) -> None:
+    """Real processes and SIGKILL; every process has a cache of its own, so that a probe which is
+    made twice is evaluated twice."""
+    repository = example.build(tmp_path / "repository")
+
+    def search(out: str, cache: str, *arguments: str) -> subprocess.Popen[bytes]:
+        asked = ("--metric", "dates_us", "--device", "cpu", "--confidence", "0.9999")
+        return subprocess.Popen(
+            [*PROGRAM, *asked, "--out", str(tmp_path / out), *arguments],
+            cwd=repository,
+            env={
+                **os.environ,
+                "PYTHONPATH": str(ROOT),
+                "ADAPTERBOT_CACHE": str(tmp_path / cache),
+            },
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def finished(journal: Path) -> int:
+        return journal.read_bytes().count(b"\n") if journal.exists() else 0
+
+    assert search("whole", "first", "-o", str(tmp_path / "whole.json")).wait(300) == 3
+    whole = json.loads((tmp_path / "whole.json").read_text())
+    _, uncut = read_journal(tmp_path / "whole" / "bisect.journal")
+    before_any = 1 + len([entry for entry in uncut if entry.given])
+    journal = tmp_path / "cut" / "bisect.journal"
+    process = search("cut", "second")
+    until = time.monotonic() + 300
+    while finished(journal) < before_any + 2 and process.poll() is None:
+        assert time.monotonic() < until
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    written = journal.read_bytes()
+    kept = written[: written.rindex(b"\n") + 1]
+    before = finished(journal)
+    journal.write_bytes(kept + b'{"index": 3, "outc')  # cut off in writing
+    again = search("cut", "third", "--resume", "-o", str(tmp_path / "cut.json"))
+    assert again.wait(300) == 3
+    assert journal.read_bytes().startswith(kept)
+    resumed = json.loads((tmp_path / "cut.json").read_text())
+    for told in ("verdict", "first_broken", "last_good", "metrics", "interval"):
+        assert resumed[told] == whole[told], told
+    assert resumed["first_broken"] == f"checkpoints/{example.FIRST_POISONED}"
+    about, entries = read_journal(journal)
+    new = entries[before - 1 :]
+    assert new, "it was over before it was killed"
+    assert len(resumed["steps"]) == len(entries)
+    # Both ends are evaluated by every process, and of the probes only those that were missing.
+    report = json.loads((tmp_path / "cut" / "report.json").read_text())
+    counted = report["adapters"][0]["eval"]
+    assert counted["cached"] == 0
+    chunks = [len(entry.outcome) for entry in new]
+    assert counted["samples"] == 200 + sum(chunks)
+    assert_as_alone(repository, tmp_path, about, [one for one in entries if not one.given])
 
 
 def test_a_server_is_asked_one_probe_at_a_time(tmp_path, monkeypatch) -> None:
