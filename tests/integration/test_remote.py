@@ -127,7 +127,8 @@ def test_what_is_greedy_is_known_where_the_likeliest_tokens_are_listed(server, l
         sample.model_copy(update={"choices": (text[:5], f"!{text}")})
         for sample, text in zip(WRITTEN.samples, written, strict=True)
     )
-    task = WEIGHED.model_copy(update={"samples": samples})
+    # Of lm-eval's scorers, which want to know; our engine tells nobody else.
+    task = WEIGHED.model_copy(update={"samples": samples, "scorer": "lm_eval_weighed"})
     questions = [Question(task, sample) for sample in samples]
 
     def greedy(model: LocalModel | ServerModel) -> list[tuple[bool, ...]]:
