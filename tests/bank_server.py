@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -17,6 +16,7 @@ from typing import Any
 import uvicorn
 
 from adapterbot.commands.serve import ServeOptions, build
+from tests.ports import free_port
 
 SECONDS_TO_START = 120
 
@@ -24,9 +24,7 @@ SECONDS_TO_START = 120
 @contextmanager
 def killed_afterwards(base: Path, bank: Path) -> Iterator[int]:
     """The port of a server that answers; it is killed in the end (SIGKILL), not stopped."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = int(sock.getsockname()[1])
+    port = free_port()
     command = [
         sys.executable,
         "-m",

@@ -13,11 +13,11 @@ from typing import NoReturn
 
 from adapterbot.commands.base_option import refuse_missing
 from adapterbot.commands.merge_options import MergeOptions
+from adapterbot.config import LOCK
 from adapterbot.errors import InputError
 from adapterbot.lock.schema import MAX_LOCK_BYTES, loads
 from adapterbot.weights.peft_dir import AdapterFiles, check_base, check_same_base
 
-_LOCK_NAME = "soup.lock"
 _FIX = "if they were trained on one base, name it with --base"
 
 
@@ -64,7 +64,7 @@ def base_directory(options: MergeOptions, files: Sequence[AdapterFiles]) -> Path
 def _locked(files: AdapterFiles) -> tuple[str, str] | None:
     """The base's digest in the soup.lock of the adapter's folder or of the one above, and where."""
     for folder in (files.path, files.path.resolve().parent):
-        lock = folder / _LOCK_NAME
+        lock = folder / LOCK
         if lock.is_file():
             with lock.open("rb") as stream:
                 return loads(stream.read(MAX_LOCK_BYTES), str(lock)).base_model_sha, str(lock)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -24,6 +23,7 @@ import pytest
 import yaml
 
 from tests import example
+from tests.ports import free_port
 
 PATIENCE = 600  # seconds for vLLM to load and to compile
 # Not lm_head: with it vLLM's log-likelihoods of prompts are wrong, or end the server
@@ -36,9 +36,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     program = os.environ.get("VLLM") or shutil.which("vllm")
     if program is None:
         pytest.skip("no vLLM is at hand; VLLM=/path/to/vllm names one")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [
         *(program, "serve", str(example.EXAMPLE / "base"), "--served-model-name", "base"),
         *("--host", "127.0.0.1", "--port", str(port), "--dtype", "float32", "--enforce-eager"),
