@@ -277,9 +277,9 @@ def discover(files: Sequence[str]) -> Config:
             fix="commit a PEFT adapter directory, or name it with --adapter",
         )
     if len(adapters) > 1:
-        shown = ", ".join(sorted(adapters)[:3])
+        shown = ", ".join(sorted(adapters)[:3]) + ("…" if len(adapters) > 3 else "")
         raise InputError(
-            f"holds {len(adapters)} adapters ({shown}…) and no adapterbot.yaml",
+            f"holds {len(adapters)} adapters ({shown}) and no adapterbot.yaml",
             file="the repository",
             fix="list them in adapterbot.yaml, or name one with --adapter",
         )

@@ -38,6 +38,7 @@ class Sides:
     fork_point: Tree
     config: Config | None
     notes: tuple[str, ...] = ()
+    config_names: tuple[str, ...] = CONFIG_FILES
 
     @property
     def allowed_base(self) -> str | None:
@@ -81,7 +82,7 @@ def sides(
         for name in names
         if content(start, name) != content(head, name)
     ]
-    return Sides(base, head, start, config, tuple(notes))
+    return Sides(base, head, start, config, tuple(notes), names)
 
 
 def config_of(tree: Tree, path: str | None = None) -> Config | None:
@@ -198,8 +199,8 @@ def nested_in(path: str, directories: Sequence[str]) -> tuple[str, ...]:
 
 
 def removed(where: Sides, adapter: AdapterConfig) -> bool:
-    """Whether the head takes an adapter away, and says so: its config no longer lists it, and no
-    adapter is new that could be the same one under another name."""
+    """Whether the head takes an adapter away, and says so: no config of it lists the adapter, and
+    no adapter is new that could be the same one under another name."""
     path = normalise(adapter.path)
     before, here = (
         set(adapter_directories(tree.survey())) for tree in (where.fork_point, where.head)
@@ -211,12 +212,14 @@ def removed(where: Sides, adapter: AdapterConfig) -> bool:
 
 
 def _head_lists(where: Sides) -> set[str] | None:
-    """The adapters in the head's own adapterbot.yaml; None where it has none that can be read."""
+    """The adapters in the head's own adapterbot.yaml, none where it has no such file; None where
+    it cannot be read."""
+    name = next((name for name in where.config_names if where.head.has(name)), None)
     try:
-        config = config_of(where.head)
+        config = config_of(where.head, name) if name else None
     except InputError:
         return None
-    return None if config is None else {normalise(entry.path) for entry in config.adapters}
+    return {normalise(entry.path) for entry in config.adapters} if config else set()
 
 
 def _is_there(tree: Tree, path: str) -> bool:

@@ -39,7 +39,7 @@ def _line(text: str | None) -> str | None:
 
 def taken_away(key: str, adapter: str) -> AdapterReport:
     """The section of an adapter that the head removes, on purpose."""
-    reason = "this change removes the adapter, and adapterbot.yaml no longer lists it"
+    reason = "this change removes the adapter, and no adapterbot.yaml lists it any more"
     verdict = Verdict(outcome=Outcome.PASSED, fails=False, reasons=(reason,))
     return AdapterReport(key=key, adapter=adapter, verdict=verdict)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
 
 from adapterbot.records import (
     EarlyStop,
@@ -91,7 +92,8 @@ def _change(delta: MetricDelta) -> str:
 def _figure(value: float, unit: Unit, *, sign: bool = False) -> str:
     """A fraction in points with one decimal, a number with three digits; a true minus sign."""
     if unit is Unit.FRACTION:
-        digits = f"{abs(100 * value):.1f}"
+        # As the tables round: 100 times a float may fall on a tie that the float itself is not on.
+        digits = f"{abs(100 * Decimal(value)):.1f}"
     else:
         digits = f"{abs(value):.3g}"
     if not float(digits):

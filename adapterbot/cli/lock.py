@@ -163,6 +163,8 @@ def _print(found: Check) -> None:
         typer.echo(harmless(f"{word:<7}{part.part:<16}{moved}{why}".rstrip()))
     if found.note:
         say(harmless(found.note))
+    if found.status == "drift":
+        say("to do: `adapterbot lock write`, if the run was trained from what is here now")
 
 
 def _short(value: str) -> str:

@@ -17,6 +17,7 @@ from adapterbot.errors import AdapterbotError, ExitCode
 
 if TYPE_CHECKING:
     from adapterbot.commands.written import Written
+    from adapterbot.records import Report
 
 _DETAILS = re.compile(
     r"^<details><summary>(.*?)</summary>$.*?^</details>$", re.MULTILINE | re.DOTALL
@@ -52,14 +53,27 @@ def show(written: Written, as_json: bool) -> None:
     # In a job's log the comment is one click away; model text has no business there.
     if os.environ.get("GITHUB_ACTIONS") != "true":
         from rich.console import Console
-        from rich.markdown import Markdown
+
+        from adapterbot.cli.terminal import Comment
 
         console = Console()
         for path in written.comment_paths:
-            console.print(Markdown(_folded(path.read_text(encoding="utf-8"))))
+            console.print(Comment(_folded(path.read_text(encoding="utf-8"))))
+    else:
+        _say_verdicts(written.report)
     say(f"comment  {', '.join(str(path) for path in written.comment_paths) or 'none'}")
     say(f"report   {written.report_path}")
     say(f"page     {written.page_path}")
+
+
+def _say_verdicts(report: Report) -> None:
+    """What a red job is red for, a line for each reason."""
+    from adapterbot.gh.workflow import harmless
+
+    for adapter in report.adapters:
+        outcome = adapter.verdict.outcome.value.replace("_", " ")
+        for reason in adapter.verdict.reasons if adapter.problem is None else ():
+            say(harmless(f"{outcome}: {adapter.adapter}: {reason}"))
 
 
 def _folded(comment: str) -> str:

@@ -32,13 +32,15 @@ def drift_notes(lock: LockResult, level: Level) -> Iterator[Note]:
         places: list[tuple[int | None, str]] = [
             (entry.line, entry.explanation) for entry in part.entries
         ]
+        # Advice, such as on training settings, which no lock pins.
+        moved = "moved since" if part.advisory else "drifted from"
         for line, why in () if part.ok else places or [(part.line, part.explanation)]:
             yield Note(
                 Level.NOTICE if part.advisory else level,
-                f"{part.part} drifted from {lock.path}: {why}",
+                f"{part.part} {moved} {lock.path}: {why}",
                 file=part.file,
                 line=line,
-                title="lock drift",
+                title="since the lock" if part.advisory else "lock drift",
             )
 
 

@@ -64,11 +64,12 @@ def examine(where: Repository, environment: Mapping[str, str]) -> Iterator[Findi
     """Look at a checkout."""
     if where.problem is not None:
         empty = where.problem.file == "the repository"
+        then = "; `adapterbot init` writes the rest" if empty else ""
         yield Finding(
             what="config",
             found=_told(where.problem),
             status=Status.NOTE if empty else Status.WRONG,
-            fix="run `adapterbot init`" if empty else where.problem.fix or "correct it",
+            fix=f"{where.problem.fix or 'correct it'}{then}",
         )
     for adapter in where.config.adapters if where.config else ():
         yield from _adapter(where.tree, adapter)

@@ -207,6 +207,7 @@ def _about(rows: HeldOut, adapter: AdapterConfig) -> Iterator[str]:
 def _next(tree: Tree, planned: Planned) -> Iterator[str]:
     """Commands that lead to the first comment, in the order in which to run them."""
     done: set[str] = set()
+    locks: list[str] = []
     for adapter in planned.survey.adapters:
         training = planned.survey.training.get(adapter.config)
         if training is None or adapter.lock in done:
@@ -221,14 +222,15 @@ def _next(tree: Tree, planned: Planned) -> Iterator[str]:
         elif not tree.has(adapter.lock):
             environment = join(training.directory, "soup-env.lock")
             if not tree.has(environment):
-                yield _with("adapterbot env lock", "-o", environment, "soup-env.lock")
+                locks.append(_with("adapterbot env lock", "-o", environment, "soup-env.lock"))
                 planned.notes.append(
                     f"{environment} describes the Python that writes it: run `adapterbot env lock` "
                     "where adapters are trained, or give it --from uv.lock"
                 )
             command = _with("adapterbot lock write", "--config", adapter.config, "soup.yaml")
-            yield _with(command, "-o", adapter.lock, "soup.lock")
-    if planned.files:
+            locks.append(_with(command, "-o", adapter.lock, "soup.lock"))
+    yield from locks
+    if planned.files or locks:
         yield "git add --all"
         yield "git commit -m 'Gate the adapters'"
     yield "adapterbot doctor"

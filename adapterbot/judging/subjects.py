@@ -48,10 +48,11 @@ def read(tree: Tree, path: str, base: str | Path, *, side: str = "") -> Side:
         InputError: it is not there, broken, or for another base.
     """
     if not tree.has(path):
+        on_purpose = "" if side else "; one that is removed on purpose leaves adapterbot.yaml, too"
         raise InputError(
             f"does not exist in {tree.label}",
             file=path,
-            fix="commit the adapter directory, or correct its path",
+            fix=f"commit the adapter directory, or correct its path{on_purpose}",
         )
     shown = f"{side} {path} @ {tree.label}" if side else path
     files: Subject

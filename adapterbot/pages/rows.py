@@ -54,7 +54,7 @@ class Row:
     @property
     def why(self) -> str:
         """The policy's reason and the comparison's note."""
-        return " ".join(part for part in (self.verdict.reason, self.verdict.delta.note) if part)
+        return "; ".join(part for part in (self.verdict.reason, self.verdict.delta.note) if part)
 
 
 def rows_of(metrics: Sequence[MetricVerdict], trends: Sequence[Trend]) -> tuple[Row, ...]:

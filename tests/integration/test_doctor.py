@@ -98,6 +98,18 @@ def test_what_the_gate_would_refuse_is_wrong(repository, look, file, content, wh
     assert exit_code(found.values()) == 2
 
 
+def test_where_there_is_no_adapter_one_is_to_be_put_before_init_helps(repository, look):
+    for name in ("adapters", "checkpoints"):
+        shutil.rmtree(repository / name)
+    (repository / "adapterbot.yaml").unlink()
+    config = look()["config"]
+    assert config.status is Status.NOTE
+    assert config.fix == (
+        "commit a PEFT adapter directory, or name it with --adapter; `adapterbot init` writes the "
+        "rest"
+    )
+
+
 def test_lfs_is_missing_only_where_it_is_used(repository, look, monkeypatch):
     monkeypatch.setenv("PATH", str(_path_with(repository.parent, "git")))
     assert look()["Git LFS"].status is Status.OK

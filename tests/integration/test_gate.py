@@ -289,6 +289,8 @@ def test_a_drift_fails_and_annotates_the_line(tmp_path, clean, run, server):
     assert done.report.adapters[0].verdict.outcome == "drift"
     (comment,) = comments(server)
     assert all(part in html.unescape(comment) for part in DRIFTED)
+    assert "run `adapterbot lock write`" in comment
+    assert "drift: adapters/dates: soup.lock does not match: dataset_sha\n" in done.err
     notes = [note for check in server.check_runs for note in check["annotations"]]
     (note,) = (note for note in notes if note["path"] == "soup.yaml")
     assert note["start_line"] == 1 + (repository / "soup.yaml").read_text()[
@@ -686,7 +688,8 @@ def test_a_missing_adapter(tmp_path, clean, run, server):
     done = run(repository)
     assert done.code == 2
     assert "adapters/dates: does not exist in" in done.error_lines[0]
-    assert len(comments(server)) == 1
+    (comment,) = comments(server)
+    assert "removed on purpose leaves `adapterbot.yaml`" in comment
 
 
 def test_older_comments_do_not_stay_green_when_the_gate_stops_early(tmp_path, clean, run, server):

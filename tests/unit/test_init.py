@@ -169,6 +169,13 @@ def test_what_is_written_is_what_the_gate_reads(tmp_path):
     assert {sample.slice for sample in task.samples} == {"odd", "even"}
     again = planned(tree)
     assert again.files == {}
+    # What is still to be locked is still to be committed.
+    assert [command.split()[:2] for command in again.commands][-4:] == [
+        ["adapterbot", "lock"],
+        ["git", "add"],
+        ["git", "commit"],
+        ["adapterbot", "doctor"],
+    ]
     assert planned(tree, Wanted(("ubuntu-latest",), PINNED, force=True)).files.keys() == {
         ".github/workflows/adapter-gate.yml"
     }

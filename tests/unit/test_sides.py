@@ -264,6 +264,32 @@ def test_an_adapter_that_goes_and_is_no_longer_listed_is_removed(root: Path) -> 
     assert removed(where, found)
 
 
+def test_the_last_one_goes_with_its_configuration_or_had_none(root: Path) -> None:
+    def goes(path: str) -> bool:
+        where = change(root, delete("adapters/a"), delete(path))
+        return [removed(where, found) for found in select(where, Overrides())] == [True]
+
+    for path in ("adapters/b", "teams"):
+        delete(path)(root)
+    listing(root, "adapters/a")
+    git(root, "commit", "-qam", "one adapter")
+    git(root, "checkout", "-q", "-b", "listed")
+    assert goes("adapterbot.yaml")
+    git(root, "checkout", "-q", "main")
+    git(root, "rm", "-q", "adapterbot.yaml")
+    git(root, "commit", "-qm", "no configuration")
+    assert goes("data")
+
+
+def test_attack_one_that_a_config_elsewhere_still_lists_is_not_just_removed(root: Path) -> None:
+    git(root, "mv", "adapterbot.yaml", "policy.yaml")
+    git(root, "commit", "-qm", "elsewhere")
+    where = change(root, delete("adapters/a"))
+    where = sides(where.base, where.head, "policy.yaml")
+    (found,) = select(where, Overrides())
+    assert not removed(where, found)
+
+
 def test_one_that_goes_while_it_is_listed_or_another_comes_is_not_just_removed(root: Path) -> None:
     git(root, "checkout", "-q", "-b", "one")
     where = change(root, delete("adapters/a"))

@@ -1,11 +1,14 @@
-"""What a run cost, in words."""
+"""What a run cost and how a metric moved, in words."""
 
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from adapterbot.records import EvalStats, Stage
-from adapterbot.wording import cost
+from adapterbot.pages.figures import Scale
+from adapterbot.records import Comparison, Direction, EvalStats, MetricDelta, Stage, Standing, Unit
+from adapterbot.wording import cost, reason
 
 STAGES = (
     Stage(name="lock", seconds=600, cpu_seconds=30),
@@ -30,3 +33,23 @@ def test_a_gpu_is_paid_by_the_clock_and_a_processor_by_its_time(
     gpus: int, stages: tuple[Stage, ...], said: str | None
 ) -> None:
     assert cost(EvalStats(gpus=gpus), stages) == said
+
+
+@given(st.integers(1, 400).flatmap(lambda n: st.tuples(st.integers(-n, n), st.just(n))))
+def test_a_figure_is_rounded_as_it_is_in_the_table_beside_it(counted: tuple[int, int]) -> None:
+    """1 of 80 is 1.25 points: a tie, or not, by how a float is multiplied."""
+    wins, n = counted
+    delta = MetricDelta(
+        task="dates",
+        scorer="exact",
+        direction=Direction.HIGHER,
+        unit=Unit.FRACTION,
+        outcome=Comparison.COMPARED,
+        n=n,
+        baseline=0.0,
+        candidate=abs(wins) / n,
+        change=wins / n,
+    )
+    table = str(Scale.of(delta).change(delta.change)).split("\N{NARROW NO-BREAK SPACE}")
+    if table[0] != "≈":
+        assert reason(delta, Standing.INFORMATIVE, 0.0).split()[1] == table[0]
