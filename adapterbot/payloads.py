@@ -108,12 +108,18 @@ class WorkflowRunEvent(Payload):
     repository: Repository
 
 
+class CheckRef(Payload):
+    """One side of it. The repository's full name, which `Ref` asks for, is not told here."""
+
+    sha: CommitSha
+
+
 class CheckPull(Payload):
     """A pull request as a check run names it; GitHub names none from forks."""
 
     number: Number
-    base: Ref
-    head: Ref
+    base: CheckRef
+    head: CheckRef
 
 
 class CheckRun(Payload):

@@ -194,7 +194,16 @@ def test_other_runs_name_no_pull_request(changes: dict[str, Any]) -> None:
 
 
 def check_run(action: str = "rerequested", **changes: Any) -> dict[str, Any]:
-    pull = pull_request()["pull_request"]
+    # A pull request as octokit/webhooks has it in check_run/rerequested.payload.json: less of it
+    # than its own event tells.
+    repo = {"id": 1, "url": "https://api.github.com/repos/team/adapters", "name": "adapters"}
+    pull = {
+        "url": "https://api.github.com/repos/team/adapters/pulls/12",
+        "id": 2,
+        "number": 12,
+        "head": {"ref": "retrain", "sha": HEAD, "repo": repo},
+        "base": {"ref": "main", "sha": BASE, "repo": repo},
+    }
     run = {"name": "adapterbot", "head_sha": HEAD, "pull_requests": [pull], **changes}
     return {"action": action, "check_run": run, "repository": {"full_name": "team/adapters"}}
 
