@@ -204,9 +204,10 @@ def _searched(
     with stages("read suite"):
         suite = _suite(search.suite)
     digests = [one.digest for one in inputs]
-    if search.resume:
-        # What is known without a model is held against the checkpoint before one is loaded.
-        checkpoint.load(place, {"adapters": digests, "suite": suite.digest, "seed": options.seed})
+    saved = checkpoint.load(place) if search.resume else None
+    if saved:
+        # What is known without a model is held against it before one is loaded.
+        saved.check({"adapters": digests, "suite": suite.digest, "seed": options.seed})
     with stages("import"):
         import_engine()
     from adapterbot.commands.merge_search import Searching
@@ -219,10 +220,11 @@ def _searched(
         base = base_name(options, files)
         searching = Searching(adapters, suite, base, search, options.seed)
     identity = searching.identity(digests)
-    state = checkpoint.load(place, identity) if search.resume else None
+    if saved:
+        saved.check(identity)
     with stages("search") as progress, interrupts():
         outcome = searching.run(
-            state,
+            saved.state if saved else None,
             save=lambda now: checkpoint.save(place, identity, now),
             told=_telling(stages.listener, search, progress),
         )

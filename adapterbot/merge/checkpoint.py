@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,31 +35,55 @@ def save(path: Path, identity: Mapping[str, Any], state: Mapping[str, Any]) -> N
     write_text(path, json.dumps(content, allow_nan=False) + "\n")
 
 
-def load(path: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
-    """The state in a checkpoint.
+@dataclass(frozen=True)
+class Checkpoint:
+    """What was kept of a search.
+
+    Attributes:
+        path: where.
+        identity: what the search is of.
+        state: what `Driver.resume` takes.
+    """
+
+    path: Path
+    identity: dict[str, Any]
+    state: dict[str, Any]
+
+    def check(self, identity: Mapping[str, Any]) -> None:
+        """Holds it against the search that is to go on; of all of its identity, or of the part
+        that is known by then.
+
+        Raises:
+            InputError: it is of another search.
+        """
+        for name, value in json.loads(json.dumps(identity)).items():
+            held = self.identity.get(name)
+            if held != value:
+                raise InputError(
+                    f"was made with {_shown(held)}, and now it is {_shown(value)}",
+                    file=str(self.path),
+                    field=name,
+                    fix=f"resume with the same inputs; or {_ANEW}",
+                )
+
+
+def load(path: Path) -> Checkpoint:
+    """The checkpoint in a file.
 
     Raises:
-        InputError: it cannot be read, or it is of another search.
+        InputError: it cannot be read.
     """
     try:
         content = json.loads(path.read_bytes())
-        held, state = content["identity"], content["state"]
+        identity, state = content["identity"], content["state"]
         version = content["version"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError("is not a checkpoint of a merge", file=str(path), fix=_ANEW) from error
     if version != VERSION:
         raise InputError(f"is of version {version}", file=str(path), fix=_ANEW)
-    if not isinstance(held, dict) or not isinstance(state, dict):
+    if not isinstance(identity, dict) or not isinstance(state, dict):
         raise InputError("is not a checkpoint of a merge", file=str(path), fix=_ANEW)
-    for name, value in json.loads(json.dumps(identity)).items():
-        if held.get(name) != value:
-            raise InputError(
-                f"was made with {_shown(held.get(name))}, and now it is {_shown(value)}",
-                file=str(path),
-                field=name,
-                fix=f"resume with the same inputs; or {_ANEW}",
-            )
-    return state
+    return Checkpoint(path, identity, state)
 
 
 def _shown(value: object) -> str:

@@ -189,7 +189,7 @@ def test_a_resumed_search_goes_on_bit_for_bit(stop_after: int, tmp_path: Any) ->
     driver(World(), generations=stop_after, save=lambda s: states.append(json.dumps(s))).run()
     checkpoint.save(tmp_path / "c.json", {"suite": "x"}, json.loads(states[-1]))
     second = driver(World())
-    second.resume(checkpoint.load(tmp_path / "c.json", {"suite": "x"}))
+    second.resume(checkpoint.load(tmp_path / "c.json").state)
     resumed = second.run()
     assert resumed.winner == whole.winner
     assert resumed.finalists == whole.finalists
@@ -202,7 +202,10 @@ def test_a_checkpoint_of_another_search_is_named(tmp_path: Any) -> None:
     place = tmp_path / "checkpoint"
     held = {"adapters": ["a" * 64, "b" * 64], "suite": "c" * 64, "seed": 0}
     checkpoint.save(place, held, {"x": 1})
-    assert checkpoint.load(place, held) == {"x": 1}
+    saved = checkpoint.load(place)
+    assert saved.state == {"x": 1}
+    saved.check(held)
+    saved.check({"seed": 0})
     for change, words in (
         ({"adapters": ["a" * 64, "d" * 64]}, "aaaaaaaaaaaa… bbbbbbbbbbbb…, and now it is aaaaaaa"),
         ({"suite": "e" * 64}, "suite: was made with cccccccccccc…, and now it is eeeeeeeeeeee…"),
@@ -212,11 +215,11 @@ def test_a_checkpoint_of_another_search_is_named(tmp_path: Any) -> None:
         ),
     ):
         with pytest.raises(InputError, match=re.escape(words)):
-            checkpoint.load(place, {**held, **change})
+            saved.check({**held, **change})
     for text in ("", "{}", "[]", '{"version": 2, "identity": [], "state": {}}', "[" * 100_000):
         place.write_text(text)
         with pytest.raises(InputError, match=r"is not a checkpoint of a merge \(remove it, and"):
-            checkpoint.load(place, held)
+            checkpoint.load(place)
 
 
 def test_an_interrupt_keeps_the_best_so_far() -> None:
