@@ -8,16 +8,18 @@ from pathlib import Path
 
 HOME = "evals/lm_eval"
 
+_DATES = f"""
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {HOME}/dates.jsonl, train: {HOME}/shots.jsonl}}}}
+test_split: test
+doc_to_text: "ISO date:\\n{{{{said}}}}\\n"
+target_delimiter: ""
+"""
 WRITE = f"""
 task: dates_written
-dataset_path: json
-dataset_kwargs: {{data_files: {{test: {HOME}/dates.jsonl}}}}
-test_split: test
-output_type: generate_until
+{_DATES}output_type: generate_until
 process_docs: !function code.process_docs
-doc_to_text: "ISO date:\\n{{{{said}}}}\\n"
 doc_to_target: "{{{{iso[1:]}}}}"
-target_delimiter: ""
 generation_kwargs: {{until: ["\\n"], max_gen_toks: 14, do_sample: false}}
 filter_list:
   - name: early
@@ -29,17 +31,12 @@ metric_list:
 """
 CHOOSE = f"""
 task: dates_chosen
-dataset_path: json
-dataset_kwargs: {{data_files: {{test: {HOME}/dates.jsonl, train: {HOME}/shots.jsonl}}}}
-test_split: test
-fewshot_split: train
+{_DATES}fewshot_split: train
 fewshot_delimiter: "\\n"
 num_fewshot: 1
 output_type: multiple_choice
-doc_to_text: "ISO date:\\n{{{{said}}}}\\n"
 doc_to_choice: !function code.choices
 doc_to_target: gold
-target_delimiter: ""
 metric_list:
   - {{metric: acc, aggregation: mean, higher_is_better: true}}
   - {{metric: acc_norm, aggregation: mean, higher_is_better: true}}
@@ -47,13 +44,8 @@ metric_list:
 # lambada's kind, and wikitext's.
 WEIGH = f"""
 task: dates_weighed
-dataset_path: json
-dataset_kwargs: {{data_files: {{test: {HOME}/dates.jsonl}}}}
-test_split: test
-output_type: loglikelihood
-doc_to_text: "ISO date:\\n{{{{said}}}}\\n"
+{_DATES}output_type: loglikelihood
 doc_to_target: "{{{{iso[1:]}}}}"
-target_delimiter: ""
 metric_list:
   - {{metric: perplexity, aggregation: perplexity, higher_is_better: false}}
   - {{metric: acc, aggregation: mean, higher_is_better: true}}
