@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from adapterbot.bank.codec import Codec, Floats
     from adapterbot.bank.manifest import Dtype, Manifest
 
-# How much is committed at once: enough that the disk is what one waits for.
-BATCH_BYTES = 64 * 1024 * 1024
+_LINE_BYTES = 64 << 20
 
 
 class Written(Record):
@@ -112,7 +111,7 @@ def create(
 def add(path: Path, file: Path, *, replace: bool = False) -> Written:
     """Adds users from a JSONL file: one `{"user": …, "vector": […]}` a line.
 
-    Each batch of 64 MiB is one transaction; after a kill, what was committed is there, and the rest
+    Each batch of 16 MiB is one transaction; after a kill, what was committed is there, and the rest
     is added with `replace`.
 
     Raises:
@@ -132,7 +131,7 @@ def add(path: Path, file: Path, *, replace: bool = False) -> Written:
 
 
 def _batches(file: Path, codec: Codec) -> Iterator[Batch]:
-    from adapterbot.bank.batch import Batch
+    from adapterbot.bank.batch import BATCH_BYTES, Batch
     from adapterbot.bank.codec import plain
 
     most = max(1, BATCH_BYTES // codec.row_bytes)
@@ -160,7 +159,7 @@ def _lines(file: Path, floats: int) -> Iterator[tuple[int, str, Floats]]:
         raise InputError("does not exist", file=str(file), fix="name a JSONL file")
     shape = f'{{"user": "…", "vector": [{floats} numbers]}}'
     with file.open("rb") as stream, np.errstate(over="ignore"):
-        rows = jsonl.objects(str(file), stream, limit=BATCH_BYTES, shape=shape, infinite=True)
+        rows = jsonl.objects(str(file), stream, limit=_LINE_BYTES, shape=shape, infinite=True)
         for number, row in rows:
             user = row.get("user")
             given: Any = row.get("vector")

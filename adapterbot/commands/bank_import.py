@@ -8,7 +8,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adapterbot.commands.bank import BATCH_BYTES
 from adapterbot.commands.bank_opened import opened, opened_to_write
 from adapterbot.commands.bank_show import BankSummary, summary
 from adapterbot.errors import InputError
@@ -18,6 +17,9 @@ if TYPE_CHECKING:
     from adapterbot.bank.codec import Rows
     from adapterbot.bank.manifest import Dtype, Layout, Manifest, Module
     from adapterbot.bank.writer import BankWriter
+
+# Of rows that wait for the last source to be read; sources that hold less are taken all or none.
+_WAITING_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,7 @@ class _Incoming:
             codec.check(rows, users)
             self._waiting.append((arrival.shown, users, rows))
             self._bytes += len(users) * codec.row_bytes
-            if self._bytes >= BATCH_BYTES:
+            if self._bytes >= _WAITING_BYTES:
                 self.write()
 
     def write(self) -> None:
@@ -256,5 +258,5 @@ def _from_file(file: Path) -> _Arrival:
         seed=manifest.shared.seed if manifest.shared.origin == "seed" else None,
         base=manifest.base_model,
         dtype=manifest.dtype,
-        users=found.batches(max(1, BATCH_BYTES // Codec(manifest).row_bytes)),
+        users=found.batches(max(1, _WAITING_BYTES // Codec(manifest).row_bytes)),
     )
