@@ -21,6 +21,7 @@ Model = TypeVar("Model", bound="BaseModel")
 MAX_ALIASES = 100
 MAX_BYTES = 256 * 1024  # the pure-Python parser takes seconds for a megabyte
 MAX_DEPTH = 50
+_MAX_BITS = 1024  # of a number; Python itself does not print some that it reads
 _PLAIN_COLLECTIONS = frozenset({"tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"})
 
 
@@ -69,16 +70,33 @@ class _Reader:
             return self.mapping(node, path)
         if isinstance(node, yaml.SequenceNode):
             return [self.value(item, (*path, i)) for i, item in enumerate(node.value)]
+        return self.scalar(node)
+
+    def scalar(self, node: yaml.Node) -> object:
+        self.check_text(node)
         try:
-            return self.constructor.construct_object(node)
-        except (yaml.YAMLError, ValueError) as error:
+            found = self.constructor.construct_object(node)
+        # A tag may call any text a date or a bool, and PyYAML stumbles over those that are none.
+        except (yaml.YAMLError, ValueError, LookupError, AttributeError) as error:
             raise self.fail(node, "holds a value we cannot read", "use plain values") from error
+        if isinstance(found, int) and found.bit_length() > _MAX_BITS:
+            raise self.fail(node, "holds a number that is too large", "write a smaller one")
+        return found
+
+    def check_text(self, node: yaml.Node) -> None:
+        try:
+            node.value.encode()
+        except UnicodeEncodeError as error:
+            raise self.fail(
+                node, "holds half of a surrogate pair", "write the character itself"
+            ) from error
 
     def mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, object]:
         found: dict[str, object] = {}
         for key_node, value_node in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
                 raise self.fail(key_node, "has a key that is not plain text", "use a plain key")
+            self.check_text(key_node)
             name = str(key_node.value)
             if name == "<<":
                 raise self.fail(key_node, "uses a YAML merge key", "write the fields out")
@@ -117,6 +135,10 @@ def parse(content: bytes | str, name: str) -> YamlFile:
         ) from error
     except RecursionError as error:
         raise InputError("is nested too deeply", file=name, fix="flatten it") from error
+    except (ValueError, OverflowError) as error:
+        raise InputError(
+            "has an escape that is no character", file=name, fix="write the character itself"
+        ) from error
     if node is None:
         return YamlFile(name, None, {(): 1})
     reader = _Reader(name)

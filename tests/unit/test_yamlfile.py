@@ -23,6 +23,17 @@ BOMB = "a: &a [x]\n" + "".join(f"{n}: [{', '.join(['*a'] * 30)}]\n" for n in "bc
         (("[" * 200 + "]" * 200).encode(), "nested too deeply"),
         (("[" * 100_000).encode(), "file"),
         (b"a: 2024-99-99", "cannot read"),
+        # attack: what PyYAML answers with an error that is none of its own
+        (b"\na: !!bool x", "line 2: holds a value we cannot read"),
+        (b"a: !!timestamp x", "line 1: holds a value we cannot read"),
+        (b"a: !!int ''", "line 1: holds a value we cannot read"),
+        (b"a: " + b"9" * 5000, "line 1: holds a value we cannot read"),
+        (b'a: "\\UFFFFFFFF"', "an escape that is no character"),
+        (b'a: "\\U00110000"', "an escape that is no character"),
+        # attack: what is read here, and written nowhere
+        (b"a: 0x" + b"f" * 20_000, "line 1: holds a number that is too large"),
+        (b'a: "\\ud800"', "line 1: holds half of a surrogate pair"),
+        (b'"\\ud800": a', "line 1: holds half of a surrogate pair"),
     ],
 )
 def test_what_is_refused(text: bytes, says: str) -> None:
