@@ -1,7 +1,10 @@
-"""Regular expressions of an adapter's options: a stranger's, so each search has a time limit."""
+"""Regular expressions of an adapter's options: a stranger's, so each search has a time limit, and
+each pattern one of size."""
 
 from __future__ import annotations
 
+import math
+import re
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -12,12 +15,19 @@ if TYPE_CHECKING:
 
 MAX_PATTERNS = 4096
 _SECONDS = 1.0
+# `regex` writes a repeated part out, in some 300 bytes a character: `((a{999}){999}){999}` takes
+# all the memory there is.
+_MAX_WRITTEN_OUT = 100_000
+_COUNT = re.compile(r"\{(\d+)")
 
 
 @lru_cache(maxsize=2 * MAX_PATTERNS)
 def _compiled(pattern: str) -> regex.Pattern[str]:
     import regex
 
+    written_out = len(pattern) * math.prod(max(1, int(n)) for n in _COUNT.findall(pattern))
+    if written_out > _MAX_WRITTEN_OUT:
+        raise _refused(pattern, "repeats too much")
     return regex.compile(pattern)
 
 
@@ -25,7 +35,7 @@ def match(pattern: str, name: str, *, whole: bool = False) -> regex.Match[str] |
     """As `re.match`, or `re.fullmatch` when `whole`.
 
     Raises:
-        InputError: it is no pattern, or did not end within a second.
+        InputError: it is no pattern, repeats too much, or did not end within a second.
     """
     import regex
 

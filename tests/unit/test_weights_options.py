@@ -109,6 +109,16 @@ def test_refused_by_name(changes: dict[str, Any], field: str) -> None:
     assert caught.value.fix
 
 
+@pytest.mark.parametrize("pattern", ["((a{999}){999}){999}", "a{4000000000}"])
+def test_a_pattern_that_would_take_all_memory_is_refused(pattern: str) -> None:
+    """Attack: `regex` writes out what is repeated, and the gate is killed for its memory."""
+    config, _ = parse(rank_pattern={pattern: 2}, target_modules=pattern)
+    with pytest.raises(InputError, match="repeats too much"):
+        config.rank("q_proj")
+    with pytest.raises(InputError, match="repeats too much"):
+        targeted(config, "q_proj")
+
+
 def test_an_unknown_option_that_is_off_does_not_stand_in_the_way() -> None:
     assert parse(brand_new_option=None, another=False, third={})[1] == ()
 
