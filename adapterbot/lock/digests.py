@@ -287,12 +287,18 @@ def _names_in_tree(training: TrainingConfig, tree: Tree, entry: Named) -> list[s
 
 
 def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
-    """As a shell matches: `*` stays within a folder, `**` is any number of folders."""
-    if not pattern:
-        return not parts
-    if pattern[0] == "**":
-        return any(_matches(parts[skip:], pattern[1:]) for skip in range(len(parts) + 1))
-    return bool(parts) and fnmatch(parts[0], pattern[0]) and _matches(parts[1:], pattern[1:])
+    """As a shell matches: `*` stays within a folder, `**` is any number of folders.
+
+    Piece by piece, with all places that the pieces so far may end at: to try one way after another
+    takes longer than anybody lives where a stranger writes ten of `**`.
+    """
+    ends = {0}
+    for piece in pattern:
+        if piece == "**":
+            ends = set(range(min(ends, default=len(parts) + 1), len(parts) + 1))
+        else:
+            ends = {end + 1 for end in ends if end < len(parts) and fnmatch(parts[end], piece)}
+    return len(parts) in ends
 
 
 def _on_hub(text: str) -> bool:

@@ -116,7 +116,8 @@ def from_lock_file(content: bytes, name: str, created_at: str) -> EnvLock:
         python, packages = reader(content.decode("utf-8-sig"), name)
     except UnicodeDecodeError as error:
         raise InputError("is not UTF-8 text", file=name, fix="save it as UTF-8") from error
-    except tomllib.TOMLDecodeError as error:
+    # Beside its own error tomllib lets through those of nesting and of numbers without end.
+    except (ValueError, RecursionError) as error:
         raise InputError(
             f"is not TOML: {error}", file=name, fix="lock the project again"
         ) from error
@@ -224,13 +225,15 @@ def _requirements(text: str, name: str) -> tuple[str | None, list[Package]]:
         line = re.sub(r"(^|\s)#.*$", "", raw).strip()
         pending.append(line.removesuffix("\\"))
         if not line.endswith("\\"):
-            found += _requirement(" ".join(pending).strip(), name, number)
+            found += _requirement(" ".join(pending), name, number)
             pending = []
-    found += _requirement(" ".join(pending).strip(), name, number)
+    found += _requirement(" ".join(pending), name, number)
     return None, found
 
 
 def _requirement(line: str, name: str, number: int) -> Iterator[Package]:
+    # One space for many: the pattern would try each way to share a million of them out.
+    line = " ".join(line.split())
     if not line:
         return
     field = f"line {number}"

@@ -74,6 +74,8 @@ def line_text(value: object, limit: int, *, file: str, field: str, fix: str) -> 
         what = f"is longer than {limit} characters"
     elif any(ord(character) < 32 or ord(character) == 127 for character in value):
         what = "holds a control character"
+    elif any("\ud800" <= character <= "\udfff" for character in value):
+        what = "holds half of a surrogate pair"
     if what:
         raise InputError(what, file=file, field=field, fix=fix)
     return str(value)

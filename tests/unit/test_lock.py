@@ -309,6 +309,19 @@ def test_patterns_match_as_a_shell_does(project: Path, pattern: str, names: set[
     assert {name.removeprefix("data/") for name in found.files} == names
 
 
+def test_a_pattern_of_many_folders_ends(project: Path) -> None:
+    """Attack: `**` thirty times, which has more ways to match than anybody can try."""
+    deep = project.joinpath(*["d"] * 30)
+    deep.mkdir(parents=True)
+    (deep / "x.jsonl").write_text("{}")
+    (project / "soup.yaml").write_text(f"base: ./base\ndata: {{train: '{'**/' * 30}x.jsonl'}}\n")
+    found = lock.measure(WorkTree(project), "soup.yaml").dataset
+    assert [Path(name).name for name in found.files] == ["x.jsonl"]
+    (project / "soup.yaml").write_text(f"base: ./base\ndata: {{train: '{'**/' * 30}y.jsonl'}}\n")
+    with pytest.raises(InputError, match="matches no file"):
+        lock.measure(WorkTree(project), "soup.yaml")
+
+
 def test_every_data_field_counts_and_the_line_is_that_of_the_file(project: Path) -> None:
     for name in ("val.jsonl", "replay.csv", "images/a.png"):
         (project / "data" / name).parent.mkdir(exist_ok=True)

@@ -231,9 +231,24 @@ def test_a_change_is_told_by_package() -> None:
         ({"entries": [{"name": "a\n", "version": "1"}]}, "control character"),
         ({"made_from": {"file": "uv.lock", "sha256": "F" * 64}}, "made_from.sha256: must be 64"),
         ({"made_from": 1}, "made_from.file: must be text"),
+        ({"cuda_version": "\ud800"}, "cuda_version: holds half of a surrogate pair"),
     ],
 )
 def test_a_broken_environment_names_its_field(change: dict[str, object], says: str) -> None:
     content = {**json.loads(environment.dumps(BASE)), **change}
     with pytest.raises(InputError, match=says):
         environment.loads(json.dumps(content).encode(), "soup-env.lock")
+
+
+def test_a_requirement_of_a_million_spaces_is_read() -> None:
+    """Attack: a pattern that tries every way to share them out is at it for days."""
+    with pytest.raises(InputError, match="line 1: is not pinned"):
+        read("requirements.txt", f"a{' ' * 1_000_000}!")
+    assert pairs(read("requirements.txt", f"a{' ' * 1_000_000}== 1")) == [("a", "1", "pip")]
+
+
+@pytest.mark.parametrize("value", ["9" * 5000, "[" * 100_000])
+def test_numbers_and_nesting_without_end_are_bad_input(value: str) -> None:
+    """Attack: what tomllib answers with an error that is none of its own."""
+    with pytest.raises(InputError, match=r"uv\.lock: is not TOML"):
+        read("uv.lock", f"a = {value}")
