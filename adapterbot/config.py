@@ -320,6 +320,14 @@ def for_adapter(config: Config | None, path: str, files: Sequence[str]) -> Adapt
 
 
 def _conventional(path: str, files: Sequence[str]) -> AdapterConfig:
+    try:
+        path.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            "has a name that is no text",
+            file=path.encode(errors="backslashreplace").decode(),
+            fix="rename it",
+        ) from error
     present = set(files)
 
     def near(name: str) -> str:

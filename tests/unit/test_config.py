@@ -159,3 +159,10 @@ def test_a_workflow_counts_from_the_repository_that_ran_it(
     """Attack: a stranger's repository calls a reusable workflow that is trusted here."""
     identity = "https://github.com/org/repo/.github/workflows/train.yml@refs/heads/main"
     assert Workflow(identity=identity, **more).ran_in == ran_in
+
+
+def test_a_folder_whose_name_is_no_text_is_bad_input() -> None:
+    """Attack: bytes that no report can hold; the gate took it for a bug of its own."""
+    name = b"adapters/\xff".decode(errors="surrogateescape")
+    with pytest.raises(InputError, match=r"adapters/\\udcff: has a name that is no text"):
+        discover([f"{name}/adapter_config.json"])
