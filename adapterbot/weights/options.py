@@ -200,6 +200,12 @@ def parse_config(text: bytes, *, shown: str) -> tuple[AdapterConfig, tuple[str, 
             field="peft_type",
             fix="use LoRA, or one of " + ", ".join(sorted(_LEFT_TO_PEFT_KINDS)),
         )
+    # AdaLoRA has LoRA's options too, and PEFT would follow them.
+    for option, value in (config.model_extra or {}).items():
+        if value and option in _REFUSED:
+            raise _refused(option, shown)
+        if option == "init_lora_weights" and isinstance(value, str):
+            _check_init(value, shown)
     return config, ("peft_type",)
 
 
@@ -212,12 +218,7 @@ def _check_lora(config: LoraConfig, shown: str) -> tuple[str, ...]:
         if option in _LEFT_TO_PEFT:
             left_to_peft.append(option)
             continue
-        raise InputError(
-            _REFUSED.get(option, "is an option that this version of adapterbot does not know"),
-            file=shown,
-            field=option,
-            fix="train without it" if option in _REFUSED else "update adapterbot, or remove it",
-        )
+        raise _refused(option, shown)
     _check_init(config.init_lora_weights, shown)
     if config.target_modules is None and "target_parameters" not in left_to_peft:
         raise InputError(
@@ -227,6 +228,15 @@ def _check_lora(config: LoraConfig, shown: str) -> tuple[str, ...]:
             fix="save the adapter with PEFT, which writes the modules it chose",
         )
     return tuple(left_to_peft)
+
+
+def _refused(option: str, shown: str) -> InputError:
+    return InputError(
+        _REFUSED.get(option, "is an option that this version of adapterbot does not know"),
+        file=shown,
+        field=option,
+        fix="train without it" if option in _REFUSED else "update adapterbot, or remove it",
+    )
 
 
 def _check_init(init: bool | str, shown: str) -> None:

@@ -7,8 +7,9 @@ DoRA's norm, IA³'s rescaling, OFT's rotations and the like. Importing PEFT cost
 from __future__ import annotations
 
 import json
+import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from importlib.metadata import PackageNotFoundError, version
@@ -18,9 +19,15 @@ import torch
 from torch import Tensor, nn
 
 from adapterbot.errors import InputError, OurFailure
+from adapterbot.weights.matching import ALL_LINEAR
+from adapterbot.weights.patterns import match
 from adapterbot.weights.peft_dir import CONFIG_NAME, AdapterFiles
 
 _NAME = "adapter"
+# Options that PEFT matches with a module's whole name, or with a part of it.
+_OF_NAMES = ("target_modules", "exclude_modules", "feedforward_modules")
+_OF_PARTS = ("rank_pattern", "alpha_pattern", "layers_pattern", "modules_to_save")
+_PLAIN = re.compile(r"\^?[\w.-]*\$?")
 
 
 def peft_version() -> str:
@@ -46,19 +53,19 @@ def attached_by_peft(model: nn.Module, files: AdapterFiles) -> Iterator[None]:
             f"{files.config_shown} uses {files.left_to_peft[0]}, for which PEFT is needed",
             fix="pip install 'adapterbot[peft]'",
         ) from error
-    config = _config(peft, files)
-    before = _Snapshot(model, files)
+    config = _config(peft, files, [name for name, _ in model.named_modules()])
+    before = _Snapshot(model)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            wrapped = _wrapped(peft, model, config, files)
+            wrapped = _wrapped(peft, model, config, files, before)
         wrapped.eval()
         yield
     finally:
         before.restore()
 
 
-def _config(peft: Any, files: AdapterFiles) -> Any:
+def _config(peft: Any, files: AdapterFiles, modules: Sequence[str]) -> Any:
     raw = json.loads((files.path / CONFIG_NAME).read_bytes())
     kind = peft.PEFT_TYPE_TO_CONFIG_MAPPING[raw["peft_type"]]
     known = {field.name for field in fields(kind)}
@@ -72,15 +79,44 @@ def _config(peft: Any, files: AdapterFiles) -> Any:
             fix="update PEFT on the runner",
         )
     options = {name: value for name, value in raw.items() if name in known}
+    options |= dict(_patterns_resolved(options, files, modules))
     try:
         return kind(**{**options, "inference_mode": True})
     except (TypeError, ValueError, ImportError) as error:
         raise _refused(error, files) from error
 
 
-def _wrapped(peft: Any, model: nn.Module, config: Any, files: AdapterFiles) -> Any:
+def _patterns_resolved(
+    options: Mapping[str, Any], files: AdapterFiles, modules: Sequence[str]
+) -> Iterator[tuple[str, list[str]]]:
+    """Options that are a stranger's regular expressions, as the names that these match: PEFT would
+    search with `re`, which knows no time limit.
+
+    Raises:
+        InputError: one does not end, or stands where only a name can be resolved.
+    """
+    for option in _OF_NAMES:
+        given = options.get(option)
+        if isinstance(given, str) and given.lower() != ALL_LINEAR:
+            yield option, [name for name in modules if match(given, name, whole=True)]
+    for option in _OF_PARTS:
+        given = options.get(option) or ()
+        for pattern in (given,) if isinstance(given, str) else given:
+            if not _PLAIN.fullmatch(str(pattern)):
+                raise InputError(
+                    f"holds {str(pattern)[:80]!r}; for PEFT itself we take no regular expression",
+                    file=files.config_shown,
+                    field=option,
+                    fix="write the names out",
+                )
+
+
+def _wrapped(
+    peft: Any, model: nn.Module, config: Any, files: AdapterFiles, before: _Snapshot
+) -> Any:
     try:
         wrapped = peft.PeftModel(model, config, _NAME)
+        before.keep_what_loading_writes_over(wrapped)
         loaded = wrapped.load_adapter(str(files.path), _NAME, is_trainable=False)
     except (AttributeError, ImportError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise _refused(error, files) from error
@@ -107,7 +143,7 @@ def _refused(error: Exception, files: AdapterFiles) -> InputError:
 class _Snapshot:
     """A model's modules, parameters and flags, and the values that loading would write over."""
 
-    def __init__(self, model: nn.Module, files: AdapterFiles) -> None:
+    def __init__(self, model: nn.Module) -> None:
         self._model = model
         self._children = [
             (m, name, child) for m in model.modules() for name, child in m.named_children()
@@ -118,13 +154,23 @@ class _Snapshot:
             for name, parameter in module.named_parameters(recurse=False)
         ]
         self._training = [(module, module.training) for module in model.modules()]
-        own: dict[str, Tensor] = model.state_dict()
-        # PEFT writes biases and saved embeddings into the base's own tensors.
-        names = (
-            tensor.removeprefix("base_model.model.").replace(".base_layer.", ".")
-            for tensor in files.header.tensors
-        )
-        self._values = [(own[name], own[name].clone()) for name in names if name in own]
+        self._own = {tensor.data_ptr() for tensor in model.state_dict().values()}
+        self._values: list[tuple[Tensor, Tensor]] = []
+
+    def keep_what_loading_writes_over(self, wrapped: nn.Module) -> None:
+        """PEFT loads biases and embeddings into the base's own tensors, and what else a file calls
+        by its place under PEFT (`…embed_tokens.token_adapter.base_layer.weight`). It renames, so
+        that only right before it loads is known what it will write to."""
+
+        def keep(module: nn.Module, loaded: Mapping[str, Tensor], *_: object) -> None:
+            known = module.state_dict()
+            self._values += [
+                (known[name], known[name].clone())
+                for name in loaded
+                if name in known and known[name].data_ptr() in self._own
+            ]
+
+        wrapped.register_load_state_dict_pre_hook(keep)
 
     def restore(self) -> None:
         """Everything as it was, down to the objects."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,63 @@ def test_dora_with_biases_restores_the_biases(bases: dict[str, Path], tmp_path: 
     with attached_by_peft(model, read_adapter_dir(directory)):
         assert not torch.allclose(logits(model), bare)
     assert torch.equal(logits(model), bare)
+
+
+def test_a_tensor_that_names_the_base_by_its_place_under_peft_leaves_it_as_it_was(
+    bases: dict[str, Path], tmp_path: Path
+) -> None:
+    """Attack: weights in the place where PEFT keeps the base's own, so that the baseline, and every
+    other adapter of the job, is judged with them too."""
+    directory = save_adapter(
+        bases["llama"],
+        tmp_path / "a",
+        r=4,
+        target_modules=QV,
+        trainable_token_indices=[3],
+    )
+    model = load(bases["llama"])
+    bare = logits(model)
+    file = directory / "adapter_model.safetensors"
+    wrong = np.zeros(model.model.embed_tokens.weight.shape, np.float32)
+    name = "base_model.model.model.embed_tokens.token_adapter.base_layer.weight"
+    save_file({**load_file(file), name: wrong}, file)
+    with attached_by_peft(model, read_adapter_dir(directory)):
+        assert not torch.equal(logits(model), bare)
+    assert torch.equal(logits(model), bare)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"target_modules": r"((\w|\.)+)+!"}, "No `target_modules`"),
+        ({"exclude_modules": r"((\w|\.)+)+!"}, None),
+        ({"rank_pattern": {r"((\w|\.)+)+!": 4}}, "rank_pattern: holds .* no regular expression"),
+        ({"modules_to_save": [r"((\w|\.)+)+!"]}, "modules_to_save: holds"),
+        ({"layers_pattern": r"((\w|\.)+)+!"}, "layers_pattern: holds"),
+    ],
+)
+def test_a_pattern_does_not_hang_peft(
+    changes: dict[str, Any], says: str | None, bases: dict[str, Path], tmp_path: Path
+) -> None:
+    """Attack: an expression with which Python's `re` is at it for ages on one module's name."""
+    directory = save_adapter(bases["llama"], tmp_path / "a", r=4, target_modules=QV, use_dora=True)
+    file = directory / "adapter_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+    expected = pytest.raises(InputError, match=says) if says else nullcontext()
+    with expected, attached_by_peft(load(bases["llama"]), read_adapter_dir(directory)):
+        pass
+
+
+def test_peft_adapts_the_modules_that_a_pattern_names(
+    bases: dict[str, Path], tmp_path: Path
+) -> None:
+    directory = save_adapter(
+        bases["llama"], tmp_path / "a", r=4, target_modules=r".*\.(q|v)_proj", use_dora=True
+    )
+    reference = peft.PeftModel.from_pretrained(load(bases["llama"]), directory).eval()
+    model = load(bases["llama"])
+    with attached_by_peft(model, read_adapter_dir(directory)):
+        assert torch.equal(logits(model), logits(reference))
 
 
 def test_weights_missing_for_peft_are_named(bases: dict[str, Path], tmp_path: Path) -> None:

@@ -79,6 +79,9 @@ def test_other_kinds_go_to_peft(kind: str) -> None:
     ("changes", "field"),
     [
         *(({option: {"a": 1}}, option) for option in options._REFUSED),
+        # attack: the same under the name of a kind that PEFT lets have them
+        *(({"peft_type": "ADALORA", o: {"a": 1}}, o) for o in options._REFUSED),
+        ({"peft_type": "ADALORA", "init_lora_weights": "pissa"}, "init_lora_weights"),
         ({"brand_new_option": True}, "brand_new_option"),
         ({"task_type": "SEQ_CLS"}, "task_type"),
         ({"peft_type": "XLORA"}, "peft_type"),
