@@ -17,7 +17,7 @@ from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from adapterbot.errors import InputError
 from adapterbot.records import EngineSettings, Finite, Probability, Record
-from adapterbot.tree import normalise
+from adapterbot.tree import check_text, normalise
 from adapterbot.yamlfile import parse, validate
 
 CONFIG_FILES = ("adapterbot.yaml", ".github/adapterbot.yaml")
@@ -320,14 +320,7 @@ def for_adapter(config: Config | None, path: str, files: Sequence[str]) -> Adapt
 
 
 def _conventional(path: str, files: Sequence[str]) -> AdapterConfig:
-    try:
-        path.encode()
-    except UnicodeEncodeError as error:
-        raise InputError(
-            "has a name that is no text",
-            file=path.encode(errors="backslashreplace").decode(),
-            fix="rename it",
-        ) from error
+    check_text(path)
     present = set(files)
 
     def near(name: str) -> str:

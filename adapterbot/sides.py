@@ -21,7 +21,7 @@ from adapterbot.config import (
 from adapterbot.errors import InputError
 from adapterbot.records.report import MAX_ADAPTERS
 from adapterbot.renames import moved, paired, with_own_keys
-from adapterbot.tree import Tree, join, normalise
+from adapterbot.tree import Tree, check_text, join, normalise
 from adapterbot.weights.mixture_config import parse_manifest
 
 
@@ -156,7 +156,7 @@ def _changed_here(where: Sides, config: Config, files: Sequence[str]) -> list[Ad
     decide whether it is looked at.
 
     Raises:
-        InputError: there are more than a report holds.
+        InputError: there are more than a report holds, or one that it cannot name.
     """
     listed = {normalise(adapter.path): adapter for adapter in config.adapters}
     here = adapter_directories(files)
@@ -171,6 +171,8 @@ def _changed_here(where: Sides, config: Config, files: Sequence[str]) -> list[Ad
         and _is_there(where.head, path)
         and not _is_there(where.fork_point, path)
     ]
+    for path in new:
+        check_text(path)
     gone = [
         path
         for path, adapter in listed.items()

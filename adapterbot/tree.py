@@ -116,6 +116,22 @@ def normalise(path: str, *, field: str | None = None) -> str:
     return "/".join(parts)
 
 
+def check_text(path: str) -> None:
+    """Refuses a name whose bytes are no UTF-8: Git has such, and no report can hold one.
+
+    Raises:
+        InputError: it is one.
+    """
+    try:
+        path.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            "has a name that is no text",
+            file=path.encode(errors="backslashreplace").decode(),
+            fix="rename it",
+        ) from error
+
+
 def join(directory: str, path: str, *, field: str | None = None) -> str:
     """`path` as seen from `directory`, normalised.
 

@@ -36,6 +36,7 @@ from adapterbot.probing.evaluator import (
 from adapterbot.probing.regression import Regression, shown
 from adapterbot.records import AdapterRef, AdapterReport, BisectResult, BisectVerdict, Outcome
 from adapterbot.stages import Stages
+from adapterbot.tree import check_text
 from adapterbot.weights.peft_dir import adapter_digest, read_adapter_dir
 
 
@@ -71,7 +72,12 @@ def find_break(
         config: the training config, which names the data at each commit of a Git history.
         data: which rows each checkpoint was trained on, to tell what changed.
         blame: ranks the rows that came in between.
+
+    Raises:
+        InputError: a checkpoint's name is none that a report can hold.
     """
+    for checkpoint in checkpoints:
+        check_text(checkpoint.path)
     n, last = len(checkpoints), len(checkpoints) - 1
     bad_is_last = ends_known or (
         known_bad is not None and _digest(archive, checkpoints[last]) == known_bad

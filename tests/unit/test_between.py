@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from adapterbot.gittree import GitTree
 from adapterbot.lock.rows import dataset_diff
 from adapterbot.probing.archive_data import EXAMPLES, files_between
 from adapterbot.probing.between import Asked, what_changed
+from adapterbot.probing.history import find_break
 from adapterbot.records import (
     BisectResult,
     BisectVerdict,
@@ -277,3 +280,14 @@ def test_weights_that_diverged_are_a_note_and_no_figure(tmp_path: Path) -> None:
     assert found
     assert not found.layers
     assert "holds NaN or infinity" in found.notes[0]
+
+
+def test_attack_a_checkpoint_whose_name_is_no_text_is_not_searched(tmp_path: Path) -> None:
+    """No report can hold it: the gate ended without one although a regression was found."""
+    for name in (b"run/checkpoint-1", b"run/checkpoint-2\xff"):
+        (tmp_path / os.fsdecode(name)).mkdir(parents=True)
+        (tmp_path / os.fsdecode(name) / "adapter_config.json").write_text("{}")
+    archive = Archive(WorkTree(tmp_path), tmp_path / "cache")
+    unasked: Any = None
+    with pytest.raises(InputError, match=r"checkpoint-2\\udcff: has a name that is no text"):
+        find_break(archive, archive.find(["run/*"]), unasked, unasked, config="", say=print)

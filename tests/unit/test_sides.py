@@ -4,6 +4,7 @@ that whoever made the change could choose."""
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -211,6 +212,15 @@ def test_a_renamed_adapter_keeps_key_policy_and_baseline(root: Path) -> None:
     (found,) = chosen(root, rename("adapters/a", "models/dates"))
     assert (found.path, found.key, found.baseline) == ("models/dates", "adapters-a", "adapters/a")
     assert found.suite == "evals/suite.yaml"
+
+
+def test_attack_an_adapter_that_moves_to_a_name_of_no_text_does_not_end_the_gate(
+    root: Path,
+) -> None:
+    """No report can hold such a name, so none was written: an older, green comment stood."""
+    new = os.fsdecode(b"adapters/\xff")
+    with pytest.raises(InputError, match=r"adapters/\\udcff: has a name that is no text"):
+        chosen(root, rename("adapters/a", new))
 
 
 def test_a_renamed_and_retrained_adapter_is_still_the_same_one(root: Path) -> None:
