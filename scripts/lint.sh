@@ -5,7 +5,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 PATH="$PWD/.venv/bin:$PATH"
 
-failed=()
+# A file, since a check beside the others is a process of its own.
+failed=$(mktemp)
+trap 'rm -f "$failed"' EXIT
 
 check() { # check NAME COMMAND...: quiet when it passes
   local name=$1 output status=0 start=$SECONDS
@@ -15,7 +17,7 @@ check() { # check NAME COMMAND...: quiet when it passes
     printf 'ok    %-14s %3d s\n' "$name" $((SECONDS - start))
   else
     printf 'FAIL  %-14s %3d s: %s\n%s\n\n' "$name" $((SECONDS - start)) "$*" "$output"
-    failed+=("$name")
+    echo "$name" >>"$failed"
   fi
 }
 
@@ -32,9 +34,10 @@ if [ ! node_modules/.package-lock.json -nt package-lock.json ]; then
   check npm npm ci
 fi
 
+# As long as all the others together.
+check mypy mypy &
 check ruff ruff check .
 check ruff-format ruff format --check .
-check mypy mypy
 check import-linter lint-imports --no-logo
 check schema-action check-jsonschema --builtin-schema vendor.github-actions action.yml
 check schema-flows check-jsonschema --builtin-schema vendor.github-workflows "${workflows[@]}"
@@ -47,7 +50,9 @@ check run-blocks python -I scripts/lint/run_blocks.py action.yml "${workflows[@]
 check shellcheck shellcheck --external-sources --source-path=SCRIPTDIR "${shell[@]}"
 check hadolint hadolint Dockerfile
 
-if [ ${#failed[@]} -gt 0 ]; then
-  echo "lint: failed: ${failed[*]}" >&2
+wait
+
+if [ -s "$failed" ]; then
+  echo "lint: failed: $(paste -sd ' ' "$failed")" >&2
   exit 1
 fi

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-PROGRAM = [sys.executable, "-m", "adapterbot", "bisect"]
-ROOT = Path(__file__).resolve().parents[2]
+from tests import command_line
+
 JUDGE = """
 import os, sys, pathlib
 with open({record!r}, "a") as record:
@@ -39,15 +39,8 @@ def place(tmp_path):
 
 
 def bisect(folder: Path, *arguments: str, **options) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*PROGRAM, *arguments],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "GITHUB_TOKEN": "s3cret", **options},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    environment = {**os.environ, "GITHUB_TOKEN": "s3cret", **options}
+    return command_line.run("bisect", *arguments, cwd=folder, env=environment)
 
 
 def asked(folder: Path) -> list[str]:
@@ -247,13 +240,7 @@ def test_killed_at_any_moment_it_goes_on_without_repeating_a_probe(place) -> Non
     command = judge(STEP + "import time; time.sleep(0.15); sys.exit(step >= 600)")
     arguments = ["ckpt-*", "--eval-command", command, "--outcomes", "exact", "--json"]
     for _ in range(3):
-        process = subprocess.Popen(
-            [*PROGRAM, *arguments, "--resume"],
-            cwd=folder,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        process = command_line.start("bisect", *arguments, "--resume", cwd=folder)
         before = len(asked(folder))
         for _ in range(400):
             if len(asked(folder)) > before + 1:

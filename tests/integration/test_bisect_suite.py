@@ -7,8 +7,6 @@ import hashlib
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -32,11 +30,9 @@ from adapterbot.records import BisectVerdict, Source
 from adapterbot.sides import sides
 from adapterbot.tree import WorkTree
 from adapterbot.weights.peft_dir import adapter_digest
-from tests import example
+from tests import command_line, example
 
 SHARE = 0.15
-ROOT = Path(__file__).resolve().parents[2]
-PROGRAM = (sys.executable, "-m", "adapterbot", "bisect")
 
 
 class Silent:
@@ -209,18 +205,12 @@ def test_killed_in_the_middle_it_goes_on_without_repeating_a_probe(tmp_path) -> 
     made twice is evaluated twice."""
     repository = example.build(tmp_path / "repository")
 
-    def search(out: str, cache: str, *arguments: str) -> subprocess.Popen[bytes]:
+    def search(out: str, cache: str, *arguments: str) -> command_line.Process:
         asked = ("--metric", "dates_us", "--device", "cpu", "--confidence", "0.9999")
-        return subprocess.Popen(
-            [*PROGRAM, *asked, "--out", str(tmp_path / out), *arguments],
+        return command_line.start(
+            *("bisect", *asked, "--out", tmp_path / out, *arguments),
             cwd=repository,
-            env={
-                **os.environ,
-                "PYTHONPATH": str(ROOT),
-                "ADAPTERBOT_CACHE": str(tmp_path / cache),
-            },
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            env={**os.environ, "ADAPTERBOT_CACHE": str(tmp_path / cache)},
         )
 
     def finished(journal: Path) -> int:

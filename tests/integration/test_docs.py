@@ -29,7 +29,7 @@ from adapterbot.eval.suite_file import SuiteSpec
 from adapterbot.lock import load_training
 from adapterbot.tree import WorkTree
 from adapterbot.yamlfile import YamlFile, validate
-from tests import example
+from tests import command_line, example
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -133,7 +133,10 @@ def test_commands_do_what_the_page_says(page: Path, tmp_path: Path) -> None:
         place.mkdir()
     program = tmp_path / "bin" / "adapterbot"
     program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m adapterbot "$@"\n')
+    program.write_text(
+        f"#!{sys.executable}\nimport sys\nsys.path.insert(0, {str(ROOT)!r})\n"
+        f"from tests import command_line\ncommand_line.hand_over({str(command_line.address())!r})\n"
+    )
     program.chmod(0o755)
     # One shell for the page, since it says `cd` once. Each command's code is held against the page.
     script = ["set -u"]
@@ -148,7 +151,6 @@ def test_commands_do_what_the_page_says(page: Path, tmp_path: Path) -> None:
     environment = {
         **os.environ,
         "PATH": f"{program.parent}:{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT),
         "ADAPTERBOT_CACHE": str(tmp_path / "cache"),
         "GITHUB_SERVER_URL": f"file://{tmp_path}",
         "GITHUB_TOKEN": "",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ from typer.testing import CliRunner
 from adapterbot.cli import app
 from adapterbot.commands.doctor import run
 from adapterbot.doctor import Finding, Status, exit_code
-from tests import example
+from tests import command_line, example
 from tests.github_server import GitHubServer
 
 Found = dict[str, Finding]
@@ -214,13 +213,7 @@ def test_a_token_that_github_does_not_know_is_wrong(server, look):
 
 def test_json_is_one_document_and_the_code_says_the_worst(repository: Path) -> None:
     (repository / "evals" / "suite.yaml").write_text("")
-    done = subprocess.run(
-        [sys.executable, "-m", "adapterbot", "doctor", "--json"],
-        env={**os.environ, "GITHUB_TOKEN": ""},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = command_line.run("doctor", "--json", env={**os.environ, "GITHUB_TOKEN": ""})
     assert done.returncode == 2, done.stderr
     by_name = {finding["what"]: finding for finding in json.loads(done.stdout)}
     assert by_name["evals/suite.yaml"]["status"] == "wrong"

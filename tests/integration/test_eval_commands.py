@@ -20,6 +20,7 @@ from adapterbot.cli import app
 from adapterbot.commands.evaluate import EvalOptions, run
 from adapterbot.errors import InputError
 from adapterbot.eval.saved import load_results
+from tests import command_line
 from tests.example import EXAMPLE
 from tests.hub_server import Hub, Repository
 from tests.openai_server import OpenAIServer
@@ -46,18 +47,15 @@ def results(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out / "results"
 
 
-def start(cache: Path, out: Path, *options: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "adapterbot", "eval", GOOD, "--json", "--out", str(out), *options],
+def start(cache: Path, out: Path, *options: str) -> command_line.Process:
+    return command_line.start(
+        *("eval", GOOD, "--json", "--out", out, *options),
         cwd=EXAMPLE,
         env={**os.environ, "ADAPTERBOT_CACHE": str(cache), "ADAPTERBOT_DEVICE": "cpu"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
     )
 
 
-def finished(process: subprocess.Popen[str]) -> dict[str, Any]:
+def finished(process: command_line.Process) -> dict[str, Any]:
     stdout, stderr = process.communicate(timeout=120)
     assert process.returncode == 0, stderr
     document: dict[str, Any] = json.loads(stdout)

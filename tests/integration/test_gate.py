@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 
 from adapterbot.records import Report
-from tests import example
+from tests import command_line, example
 from tests.github_server import GitHubServer
 
 
@@ -79,15 +79,19 @@ def run(tmp_path: Path, server: GitHubServer, scores: Path) -> Callable[..., Don
             payload = changes.pop("payload", None) or example.pull_request(repository)
             environment |= example.runner_environment(place, event, payload, server.url)
         environment |= {name: str(value) for name, value in changes.items()}
-        done = subprocess.run(
-            [sys.executable, "-m", "adapterbot", *(arguments or ("gate",))],
-            cwd=repository,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=240,
-        )
+        given = arguments or ("gate",)
+        if "PYTHONPATH" in changes:  # what is imported is the point
+            command = [sys.executable, "-m", "adapterbot", *given]
+            done = subprocess.run(
+                command,
+                cwd=repository,
+                env=environment,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+        else:
+            done = command_line.run(*given, cwd=repository, env=environment)
         return Done(done.returncode, done.stdout, done.stderr, place)
 
     return start
@@ -508,10 +512,7 @@ def test_a_job_that_is_ended_does_not_go_on_saying_that_it_evaluates(
         "ADAPTERBOT_CACHE": str(tmp_path / "scores"),
         "GITHUB_RUN_ID": "9",
     }
-    command = [sys.executable, "-m", "adapterbot"]
-    gate = subprocess.Popen(
-        [*command, "gate"], cwd=clean, env=environment, stderr=subprocess.PIPE, text=True
-    )
+    gate = command_line.start("gate", cwd=clean, env=environment)
     until = time.monotonic() + 60
     while not (comments(server) and len(server.check_runs) == 2):
         assert time.monotonic() < until
@@ -524,7 +525,8 @@ def test_a_job_that_is_ended_does_not_go_on_saying_that_it_evaluates(
     if ending == "SIGKILL":
         # What the action's last step does; another step, another process.
         assert gate.returncode == -signal.SIGKILL
-        subprocess.run([*command, "finish"], cwd=clean, env=environment, check=True)
+        finished = command_line.run("finish", cwd=clean, env=environment)
+        assert finished.returncode == 0, finished.stderr
         says, conclusion = "was killed", "failure"
     else:
         assert gate.returncode == 1, err

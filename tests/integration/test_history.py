@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import pytest
 
 from adapterbot.records import Report
-from tests import example
+from tests import command_line, example
 from tests.github_server import GitHubServer
 
 CONFIG = """\
@@ -52,19 +51,13 @@ def gate(repository: Path, tmp_path: Path, server: GitHubServer) -> Callable[...
     def run(event: str, payload: dict[str, Any], **changes: str) -> Report:
         place = tmp_path / "runner"
         shutil.rmtree(place, ignore_errors=True)
-        done = subprocess.run(
-            [sys.executable, "-m", "adapterbot", "gate"],
-            cwd=repository,
-            env={
-                **os.environ,
-                "ADAPTERBOT_CACHE": str(tmp_path / "scores"),
-                **example.runner_environment(place, event, payload, server.url),
-                **changes,
-            },
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        environment = {
+            **os.environ,
+            "ADAPTERBOT_CACHE": str(tmp_path / "scores"),
+            **example.runner_environment(place, event, payload, server.url),
+            **changes,
+        }
+        done = command_line.run("gate", cwd=repository, env=environment)
         assert done.returncode == 0, done.stderr
         report = place / "temp" / "adapterbot" / "report.json"
         return Report.model_validate_json(report.read_bytes())
@@ -104,11 +97,6 @@ def test_what_is_merged_makes_history_and_pull_requests_only_read_it(repository,
     (comment,) = server.comments(example.REPOSITORY, example.NUMBER)
     assert "| Trend |" in comment.body
 
-    shown = subprocess.run(
-        [sys.executable, "-m", "adapterbot", "history", "--json"],
-        cwd=repository,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    shown = command_line.run("history", "--json", cwd=repository)
+    assert shown.returncode == 0, shown.stderr
     assert json.loads(shown.stdout)["results"] == [result]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import example
+from tests import command_line, example
 from tests.github_server import GitHubServer
 
 TAKEN = ("base", "adapters/dates", "soup.yaml", "data/train.jsonl")
@@ -34,15 +34,9 @@ def fresh(tmp_path: Path) -> Path:
 def adapterbot(
     place: Path, *arguments: str, expect: int = 0, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "adapterbot", *arguments],
-        cwd=place,
-        # The action's tag is looked up on this server, which is a folder without it.
-        env={**os.environ, "GITHUB_SERVER_URL": f"file://{place.parent}", **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    # The action's tag is looked up on this server, which is a folder without it.
+    server = {"GITHUB_SERVER_URL": f"file://{place.parent}"}
+    done = command_line.run(*arguments, cwd=place, env={**os.environ, **server, **environment})
     assert done.returncode == expect, done.stderr
     return done
 

@@ -37,7 +37,7 @@ from adapterbot.records import EngineSettings
 from adapterbot.records.merge import MergeRecord, StopReason
 from adapterbot.weights import load_adapter, merge_linear, save_adapter
 from adapterbot.weights.layers import group_of, layer_groups
-from tests import tiny_models
+from tests import command_line, tiny_models
 from tests.adapter_kinds import QV
 from tests.example import EXAMPLE
 
@@ -74,19 +74,23 @@ def search(suite: Path, **more: Any) -> SearchOptions:
 def arguments(suite: Path, output: Path, *more: str) -> list[str]:
     adapters = [part for name in DATES for part in ("--adapter", str(EXPERTS / name))]
     return [
-        sys.executable, "-m", "adapterbot", "merge", "--strategy", "cmaes", *adapters,
+        "merge", "--strategy", "cmaes", *adapters,
         "--eval", str(suite), "--base", str(BASE), "--budget", "10m", "--device", "cpu",
         "--output", str(output), "--json", *more,
     ]  # fmt: skip
 
 
+def until(process: command_line.Process, said: str) -> None:
+    """Wait for a line of its log."""
+    ended = time.monotonic() + 120
+    while said not in process.written(1):
+        assert process.poll() is None, process.written(1)
+        assert time.monotonic() < ended
+        time.sleep(0.005)
+
+
 def test_a_search_end_to_end(suite: Path, tmp_path: Path) -> None:
-    done = subprocess.run(
-        arguments(suite, tmp_path / "merged", "--generations", "2"),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = command_line.run(*arguments(suite, tmp_path / "merged", "--generations", "2"))
     assert done.returncode == 0, done.stderr
     record = MergeRecord.model_validate_json(done.stdout)
     assert record == MergeRecord.model_validate_json((tmp_path / "merged/merge.json").read_text())
@@ -118,15 +122,13 @@ def test_a_cluster_finds_what_one_process_finds(suite: Path, tmp_path: Path) -> 
     pytest.importorskip("ray", reason="adapterbot[ray] is not installed")
     common = ("--generations", "1", "--engine", "dtype=float32")
     here, there = (
-        subprocess.Popen(
-            arguments(suite, tmp_path / name, *common, *more), stdout=subprocess.PIPE, text=True
-        )
+        command_line.start(*arguments(suite, tmp_path / name, *common, *more))
         for name, more in (("here", ()), ("there", ("--ray", "local")))
     )
     searches = []
     for process in (here, there):
-        output, _ = process.communicate(timeout=300)
-        assert process.returncode == 0
+        output, error = process.communicate()
+        assert process.returncode == 0, error
         searches.append(MergeRecord.model_validate_json(output).search)
     assert searches[0] is not None
     assert searches[1] is not None
@@ -135,18 +137,10 @@ def test_a_cluster_finds_what_one_process_finds(suite: Path, tmp_path: Path) -> 
 
 
 def test_ctrl_c_writes_the_best_so_far(suite: Path, tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        arguments(suite, tmp_path / "merged"),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stderr is not None
-    for line in process.stderr:
-        if "generation 1:" in line:
-            process.send_signal(signal.SIGINT)
-            break
-    output, _ = process.communicate(timeout=120)
+    process = command_line.start(*arguments(suite, tmp_path / "merged"))
+    until(process, "generation 1:")
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate()
     assert process.returncode == 0
     record = MergeRecord.model_validate_json(output)
     assert record.search is not None
@@ -156,9 +150,8 @@ def test_ctrl_c_writes_the_best_so_far(suite: Path, tmp_path: Path) -> None:
 
 
 def test_ctrl_c_before_the_search_leaves_nothing(suite: Path, tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        arguments(suite, tmp_path / "merged"), stderr=subprocess.PIPE, text=True
-    )
+    command = [sys.executable, "-m", "adapterbot", *arguments(suite, tmp_path / "merged")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     for line in process.stderr:
         if "read suite" in line:
@@ -172,23 +165,15 @@ def test_ctrl_c_before_the_search_leaves_nothing(suite: Path, tmp_path: Path) ->
 
 def test_a_killed_search_goes_on_bit_for_bit(suite: Path, tmp_path: Path) -> None:
     whole = command.run(options(tmp_path / "whole"), search(suite), PlainListener())
-    process = subprocess.Popen(
-        arguments(suite, tmp_path / "killed", "--generations", "2"),
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        text=True,
-    )
-    assert process.stderr is not None
-    for line in process.stderr:
-        if "generation 1:" in line:
-            break
+    process = command_line.start(*arguments(suite, tmp_path / "killed", "--generations", "2"))
+    until(process, "generation 1:")
     place = checkpoint_path(tmp_path / "killed")
     ended = time.monotonic() + 60
     while not place.exists() and time.monotonic() < ended:
         time.sleep(0.01)
     time.sleep(0.05)
-    process.kill()
-    process.communicate()
+    process.send_signal(signal.SIGKILL)
+    process.wait()
     with pytest.raises(InputError, match="is the checkpoint of a search that did not end"):
         command.run(options(tmp_path / "killed"), search(suite), PlainListener())
     with pytest.raises(InputError, match="seed: was made with 0, and now it is 1"):
@@ -222,8 +207,9 @@ def test_a_full_disk_keeps_the_best_weights(suite: Path, tmp_path: Path) -> None
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 
+    given = arguments(suite, tmp_path / "merged", "--generations", "1")
     done = subprocess.run(
-        arguments(suite, tmp_path / "merged", "--generations", "1"),
+        [sys.executable, "-m", "adapterbot", *given],
         capture_output=True,
         text=True,
         check=False,

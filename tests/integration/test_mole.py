@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from typing import Any
 import pytest
 import transformers
 
+from tests import command_line
 from tests.tiny_models import save_adapter, save_base
 
 TEMPLATE = "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}</s>{% endfor %}"
@@ -48,14 +47,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def command(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "adapterbot", "mole", *arguments],
-        cwd=root,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    return command_line.run("mole", *arguments, cwd=root)
 
 
 def result(done: subprocess.CompletedProcess[str]) -> Any:
@@ -92,12 +84,11 @@ def test_from_a_soup_yaml_to_routes(made: Path) -> None:
 def test_a_killed_training_leaves_no_mixture_and_goes_on(made: Path, tmp_path: Path) -> None:
     (made / "soup.yaml").write_text(SOUP.replace("EPOCHS", "40"))
     out = tmp_path / "out"
-    arguments = [sys.executable, "-m", "adapterbot", "mole", "train", "-o", str(out)]
-    process = subprocess.Popen(arguments, cwd=made, stderr=subprocess.DEVNULL)
+    process = command_line.start("mole", "train", "-o", out, cwd=made)
     deadline = time.monotonic() + 60
     while not (out / "training.safetensors").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
-    os.kill(process.pid, signal.SIGKILL)
+    process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (out / "mole_config.json").exists()
     done = command(made, "train", "-o", str(out), "--json")

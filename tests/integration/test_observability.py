@@ -20,7 +20,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
 from adapterbot.records import Report
-from tests import example
+from tests import command_line, example
 
 _FAILS = """
 import os
@@ -76,11 +76,9 @@ def watched(
 ) -> subprocess.CompletedProcess[str]:
     """One gate, watched in every way."""
     repository = example.build(tmp_path_factory.mktemp("watched") / "repository", "clean")
-    return subprocess.run(
-        [
-            sys.executable, "-m", "adapterbot", "--log-format", "json",
-            "gate", "--base", "main", "--head", "HEAD", "--device", "cpu", "--json",
-        ],
+    done = command_line.run(
+        *("--log-format", "json", "gate", "--base", "main", "--head", "HEAD"),
+        *("--device", "cpu", "--json"),
         cwd=repository,
         env={
             **os.environ,
@@ -89,10 +87,9 @@ def watched(
             "OTEL_SERVICE_NAME": "adapters of acme",
             "TRACEPARENT": PARENT,
         },
-        capture_output=True,
-        text=True,
-        check=True,
-    )  # fmt: skip
+    )
+    assert done.returncode == 0, done.stderr
+    return done
 
 
 STAGES = ["lock", "read", "import", "load", "scan", "evaluate", "self-check", "decide"]
@@ -157,13 +154,10 @@ def test_attack_what_an_error_says_is_not_sent() -> None:
 
 def test_a_collector_that_is_not_there_costs_the_gate_nothing(tmp_path: Path) -> None:
     """The error of a command, here for a lack of a repository, stays its own, and ends at once."""
-    done = subprocess.run(
-        [sys.executable, "-m", "adapterbot", "--log-format", "json", "gate", "--base", "main"],
+    done = command_line.run(
+        *("--log-format", "json", "gate", "--base", "main"),
         cwd=tmp_path,
         env={**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"},
-        capture_output=True,
-        text=True,
-        check=False,
         timeout=60,
     )
     assert done.returncode == 2

@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -24,6 +23,7 @@ from adapterbot.errors import GitHubFailure, InputError, OurFailure
 from adapterbot.gh import branches, client
 from adapterbot.gh.pulls import Action
 from adapterbot.marker import marker
+from tests import command_line
 from tests.github_server import Fault, GitHubServer
 
 ROOT = Path(__file__).parent.parent.parent
@@ -634,17 +634,17 @@ def test_a_hostile_title_is_dead_in_body_and_commit_message(place: Place) -> Non
 def test_the_command_line(place: Place) -> None:
     place.retrain()
     given = [
-        sys.executable, "-m", "adapterbot", "pr", "open", "Better dates", "--adapter",
-        "adapters/dates", "--base", "main", "--label", "adapter",
+        "pr", "open", "Better dates", "--adapter", "adapters/dates", "--base", "main",
+        "--label", "adapter", "--json",
     ]  # fmt: skip
-    env = {**os.environ, **place.environment, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([*given, "--json"], env=env, capture_output=True, text=True, check=False)
+    env = {**os.environ, **place.environment}
+    done = command_line.run(*given, env=env)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert (told["action"], told["number"]) == ("opened", 1)
     assert told["commit"] == git(place.bare, "rev-parse", HEAD)
     del env["GITHUB_TOKEN"]
-    done = subprocess.run([*given, "--json"], env=env, capture_output=True, text=True, check=False)
+    done = command_line.run(*given, env=env)
     assert done.returncode == 2
     assert "GITHUB_TOKEN" in json.loads(done.stdout)["error"]["fix"]
 

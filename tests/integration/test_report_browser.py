@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import random
-import subprocess
-import sys
 import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +18,7 @@ from adapterbot.records import AdapterRef, Report, SampleScore, SavedResults, Ta
 from adapterbot.records.saved import SavedTask
 from adapterbot.report import html
 from scripts.browser import EXECUTABLE, MISSING, chromium
+from tests import command_line
 from tests.golden.attacks import ATTACKS
 from tests.golden.everywhere import beside, merge_of
 from tests.golden.reports import REPORTS, adapter, report, sample, trend
@@ -124,14 +123,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             ),
         )  # fmt: skip
         save_results(made / "results" / f"dates.{side}.jsonl", head, results)
-    subprocess.run(
-        [
-            sys.executable, "-m", "adapterbot", "report", "report.json", "-o", "page.html",
-            "--merge", "merge.json", "--routes", "routes.json",
-        ],
+    done = command_line.run(
+        *("report", "report.json", "-o", "page.html"),
+        *("--merge", "merge.json", "--routes", "routes.json"),
         cwd=made,
-        check=True,
-    )  # fmt: skip
+    )
+    assert done.returncode == 0, done.stderr
     return made
 
 

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -41,6 +40,7 @@ from adapterbot.records import (
     Standing,
     Unit,
 )
+from tests import command_line
 from tests.golden.reports import REPORTS
 
 ROOT = Path(__file__).parent.parent.parent
@@ -68,14 +68,8 @@ def a_pull(**more: Any) -> AdapterPullRequest:
 def cli(
     *arguments: str, cwd: Path, env: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", "adapterbot", *arguments],
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "40", **(env or {})},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    environment = {**os.environ, "COLUMNS": "40", **(env or {})}
+    return command_line.run(*arguments, cwd=cwd, env=environment)
 
 
 # ---------------------------------------------------------------- the seed's own example

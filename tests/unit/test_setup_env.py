@@ -92,52 +92,34 @@ def answer(environment: Path) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def test_builds_once_and_is_then_only_found(action, environ):
+# Making an environment takes seconds, so each that is made here shows several things.
+
+
+def test_two_jobs_at_once_share_one_environment_that_is_then_only_found(action, environ):
     folder = Path(environ["RUNNER_TOOL_CACHE"], "adapterbot")
     unused, recent = folder / "other-unused", folder / "other-recent"
     for other in (unused, recent):
         other.mkdir(parents=True)
     os.utime(unused, (0, time.time() - 31 * 24 * 3600))
 
-    code, log = finish(start(action, environ))
-    assert code == 0, log
+    jobs = [start(action, environ), start(action, environ)]
+    results = [finish(job) for job in jobs]
+    assert [code for code, _ in results] == [0, 0], results
     # A new environment is the moment at which those go that no job has used for a month.
     assert [unused.exists(), recent.exists()] == [False, True]
     [environment] = built(environ)
     assert answer(environment) == "42"
-    output = Path(environ["GITHUB_OUTPUT"]).read_text()
-    assert output == f"python={environment}/bin/python\n"
 
-    # Nothing to install from any more: the second job can only have found the first one's.
+    # Nothing to install from any more: the third job can only have found the first one's.
     code, log = finish(start(action, {**environ, "PATH": "/nowhere"}))
     assert code == 0, log
-
     assert built(environ) == [environment]
     assert leftovers(environ) == []
-
-
-def test_a_pull_request_is_not_imported(action, environ):
-    """Files with the names of modules that Python and pip import, in the working directory."""
-    workspace = Path(environ["GITHUB_WORKSPACE"])
-    for name in ("sitecustomize", "usercustomize", "tomllib", "json", "pip", "tinydep"):
-        (workspace / f"{name}.py").write_text("raise SystemExit('the pull request ran')\n")
-    code, log = finish(start(action, {**environ, "PYTHONPATH": str(workspace)}))
-    assert code == 0, log
-    assert answer(built(environ)[0]) == "42"
-
-
-def test_two_jobs_at_once_share_one_environment(action, environ):
-    jobs = [start(action, environ), start(action, environ)]
-    results = [finish(job) for job in jobs]
-    assert [code for code, _ in results] == [0, 0], results
-    assert len(built(environ)) == 1
-    assert answer(built(environ)[0]) == "42"
-    assert leftovers(environ) == []
     lines = Path(environ["GITHUB_OUTPUT"]).read_text().splitlines()
-    assert len(set(lines)) == 1
+    assert lines == [f"python={environment}/bin/python"] * 3
 
 
-def test_killed_while_building_leaves_nothing_at_the_final_name(action, environ):
+def test_what_was_killed_or_broke_is_built_anew_and_a_pull_request_is_not_imported(action, environ):
     process = start(action, environ)
     deadline = time.monotonic() + 60
     while not leftovers(environ):
@@ -146,12 +128,23 @@ def test_killed_while_building_leaves_nothing_at_the_final_name(action, environ)
     time.sleep(0.3)  # inside `python -m venv`
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-    assert built(environ) == []
+    assert built(environ) == [], "nothing at the final name"
     assert leftovers(environ) != []
 
-    code, log = finish(start(action, environ))
+    # An environment whose Python has gone.
+    want = setup_env.wanted(action, "publish", "", environ)
+    environment = Path(environ["RUNNER_TOOL_CACHE"], "adapterbot", want.key)
+    (environment / "bin").mkdir(parents=True)
+    (environment / "bin" / "python").symlink_to("/nowhere/python")
+    # Files with the names of modules that Python and pip import, in the working directory.
+    workspace = Path(environ["GITHUB_WORKSPACE"])
+    for name in ("sitecustomize", "usercustomize", "tomllib", "json", "pip", "tinydep"):
+        (workspace / f"{name}.py").write_text("raise SystemExit('the pull request ran')\n")
+
+    code, log = finish(start(action, {**environ, "PYTHONPATH": str(workspace)}))
     assert code == 0, log
-    assert answer(built(environ)[0]) == "42"
+    assert built(environ) == [environment]
+    assert answer(environment) == "42"
     assert leftovers(environ) == []
 
 
@@ -172,17 +165,6 @@ def test_without_locks_the_loser_of_a_race_uses_the_winner(action, environ, tmp_
     monkeypatch.setattr(Path, "rename", overtaken)
     setup_env.build(want, place)
     assert answer(place) == "42"
-    assert leftovers(environ) == []
-
-
-def test_an_environment_whose_python_has_gone_is_built_anew(action, environ):
-    want = setup_env.wanted(action, "publish", "", environ)
-    environment = Path(environ["RUNNER_TOOL_CACHE"], "adapterbot", want.key)
-    (environment / "bin").mkdir(parents=True)
-    (environment / "bin" / "python").symlink_to("/nowhere/python")
-    code, log = finish(start(action, environ))
-    assert code == 0, log
-    assert answer(environment) == "42"
     assert leftovers(environ) == []
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from adapterbot.errors import InputError
 from adapterbot.records.inspection import Severity
 from adapterbot.weights import load_adapter
 from adapterbot.weights.inspection import compare, scan
+from tests import command_line
 from tests.tiny_models import save_adapter, save_base
 
 EIGHT_LAYERS = {"num_hidden_layers": 8}
@@ -138,18 +137,13 @@ def test_kinds_that_are_left_to_peft_are_read_too(base: Path, tmp_path: Path) ->
         scan(tmp_path / "nowhere")
 
 
-def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "adapterbot", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
 def test_the_commands(adapter: Path) -> None:
     twin = edited(adapter, lambda _, tensor: -tensor)
-    done = run("diff", adapter, twin, "--json")
+    done = command_line.run("diff", adapter, twin, "--json")
     assert (done.returncode, json.loads(done.stdout)["distance"]) == (0, 0.0)
     weights = adapter / "adapter_model.safetensors"
     weights.write_bytes(b"PK\x03\x04" + weights.read_bytes())
-    done = run("scan", adapter, "--json")
+    done = command_line.run("scan", adapter, "--json")
     assert done.returncode == 3
     assert json.loads(done.stdout)["findings"][0]["kind"] == "unreadable"
 
