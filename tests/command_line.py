@@ -44,7 +44,7 @@ PRELOADED = (
     "transformers.models.llama.modeling_llama",
 )
 # Read by libraries while they are imported, or by the interpreter itself.
-AT_START = ("HF_ENDPOINT", "HF_HOME", "HF_HUB_", "TRANSFORMERS_", "PYTHON", "LD_")
+AT_START = ("HF_ENDPOINT", "HF_HOME", "HF_HUB_", "TRANSFORMERS_", "PYTHONPATH", "PYTHONUTF8", "LD_")
 STARTED_WITH = dict(os.environ)
 
 
