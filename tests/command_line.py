@@ -213,7 +213,8 @@ def serve(at: str) -> NoReturn:
 def _wait(wire: socket.socket) -> NoReturn:
     """Starts the command, and tells who asked its process id and how it ended."""
     length, streams, _, _ = socket.recv_fds(wire, 4, 2)
-    data = wire.recv(*struct.unpack("!I", length), socket.MSG_WAITALL)
+    (size,) = struct.unpack("!I", length)
+    data = wire.recv(size, socket.MSG_WAITALL)
     process = os.fork()
     if process == 0:
         wire.close()
