@@ -17,7 +17,7 @@ from adapterbot.eval.settings import EngineSettings
 from adapterbot.eval.suite import Suite, Task
 from adapterbot.importing import extras
 from adapterbot.merge.driver import Driver, Outcome, Plan
-from adapterbot.merge.items import Items, items_of
+from adapterbot.merge.items import FEWEST, Items, items_of
 from adapterbot.merge.names import Search
 from adapterbot.merge.parameters import default_population
 from adapterbot.merge.space import Space
@@ -177,10 +177,10 @@ def _items(tasks: Sequence[Task], path: str) -> Items:
         )
     for task in tasks:
         clusters = Counter(sample.cluster or f"\0{sample.id}" for sample in task.samples)
-        if len(clusters) < 2:
+        if len(clusters) < FEWEST:
             raise InputError(
-                f"has {len(clusters)} independent sample, which cannot be split into one half to"
-                " choose on and one to report on",
+                f"has {len(clusters)} independent samples; one half of them chooses and the other"
+                f" reports, each with its error, which takes {FEWEST}",
                 file=path,
                 field=task.name,
                 fix="add samples",

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from adapterbot.errors import OurFailure
-from adapterbot.merge.items import Z_95, Items
+from adapterbot.merge.items import Items
 from adapterbot.merge.race import Evaluator, OutOfTimeError, Result, evaluate
 from adapterbot.merge.restarts import Restarts
 from adapterbot.merge.space import Space, Weights
@@ -206,9 +206,9 @@ class Driver:
         if best is None:
             return None
         start = self._standing.best_start
-        return self._items.interval(
+        return self._items.difference(
             (best.result.scores - start.result.scores)[self.selection], self.selection
-        )
+        ).interval
 
     def _converged(self) -> bool:
         """No better one for three generations although the search has narrowed, and the gain is
@@ -261,10 +261,10 @@ class Driver:
         sound = [one for one in finalists if one.result.failed is None]
         held = sound[-1]
         for other in sorted(sound[:-1], key=lambda one: -one.result.score):
-            gain, low, _ = self._items.interval(
+            gain = self._items.difference(
                 (other.result.scores - held.result.scores)[self.selection], self.selection
             )
-            if gain > max(_SURE * (gain - low) / Z_95, 0.0):
+            if gain.mean > max(_SURE * gain.error, 0.0):
                 return other
         return held
 
@@ -296,7 +296,6 @@ class Driver:
             row["report"] = result.score
             if reference is not None:
                 change = (result.scores - reference.scores)[self.report]
-                row["difference"], row["low"], row["high"] = self._items.interval(
-                    change, self.report
-                )
+                found = self._items.difference(change, self.report)
+                row["difference"], row["low"], row["high"] = found.interval
         return Finalist.model_validate(row)

@@ -15,10 +15,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adapterbot.merge.space import FloatArray
+from adapterbot.stats.distributions import student_quantile
 
 IntArray = NDArray[np.int64]
 
-Z_95 = 1.959964
+FEWEST = 4
+"""Independent samples of a task: two in either half, since one alone does not tell its error."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A mean of paired differences.
+
+    Attributes:
+        error: its standard error.
+        df: the degrees of freedom of that.
+    """
+
+    mean: float
+    error: float
+    df: int
+
+    @property
+    def interval(self) -> tuple[float, float, float]:
+        """The mean, and the ends of its 95 % interval, by Student's t."""
+        reach = student_quantile(0.975, self.df) * self.error
+        return self.mean, self.mean - reach, self.mean + reach
 
 
 @dataclass(frozen=True)
@@ -43,25 +65,28 @@ class Items:
         shares = self._shares(chosen)
         return float(shares @ scores)
 
-    def interval(self, differences: FloatArray, chosen: IntArray) -> tuple[float, float, float]:
-        """Mean of paired differences, and its 95 % interval: stratified by task, by cluster.
+    def difference(self, differences: FloatArray, chosen: IntArray) -> Difference:
+        """Mean of paired differences and its standard error: stratified by task, by cluster.
 
-        Var = Σ_c (Σ_{i∈c} share_i·(d_i − mean_t))², with the correction n/(n − 1) for the clusters
-        of each task (Miller, arXiv 2411.00640, eq. 4). Returns: mean, low, high.
+        Var = Σ_t V_t, V_t = Σ_c (Σ_{i∈c} share_i·(d_i − mean_t))² with the correction n/(n − 1) for
+        the n clusters of the task (Miller, arXiv 2411.00640, eq. 4); the degrees of freedom are
+        Var² / Σ_t V_t²/(n − 1) (Satterthwaite, Biometrics Bull. 2, 1946). A task of which only one
+        cluster was chosen tells nothing of its error.
         """
         shares = self._shares(chosen)
-        middle = float(shares @ differences)
-        variance = 0.0
+        variances: list[float] = []
+        squares = 0.0
         for task in np.unique(self.task[chosen]):
             here = self.task[chosen] == task
             residuals = shares[here] * (differences[here] - differences[here].mean())
-            sums = np.zeros(int(self.cluster.max()) + 1)
-            np.add.at(sums, self.cluster[chosen][here], residuals)
-            clusters = len(np.unique(self.cluster[chosen][here]))
-            if clusters > 1:
-                variance += float(sums @ sums) * clusters / (clusters - 1)
-        reach = Z_95 * math.sqrt(variance)
-        return middle, middle - reach, middle + reach
+            _, number = np.unique(self.cluster[chosen][here], return_inverse=True)
+            sums = np.bincount(number, residuals)
+            if len(sums) > 1:
+                variances.append(float(sums @ sums) * len(sums) / (len(sums) - 1))
+                squares += variances[-1] ** 2 / (len(sums) - 1)
+        variance = sum(variances)
+        df = max(1, math.floor(variance**2 / squares)) if squares > 0 else 1
+        return Difference(float(shares @ differences), math.sqrt(variance), df)
 
     def _shares(self, chosen: IntArray) -> FloatArray:
         tasks = self.task[chosen]
@@ -73,13 +98,13 @@ class Items:
         """Halves of every task, by cluster: one to choose on, one to report on.
 
         Raises:
-            ValueError: a task has fewer than two clusters.
+            ValueError: a task has fewer than `FEWEST` clusters.
         """
         chosen: list[int] = []
         for task in range(len(self.weight)):
             clusters = np.unique(self.cluster[self.task == task])
-            if len(clusters) < 2:
-                raise ValueError(f"task {task} has fewer than two independent samples")
+            if len(clusters) < FEWEST:
+                raise ValueError(f"task {task} has fewer than {FEWEST} independent samples")
             half = set(rng.permutation(clusters)[: len(clusters) // 2].tolist())
             here = np.flatnonzero(self.task == task).tolist()
             chosen += [i for i in here if int(self.cluster[i]) in half]

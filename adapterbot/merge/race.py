@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from adapterbot.merge.items import Z_95, IntArray, Items
+from adapterbot.merge.items import IntArray, Items
 from adapterbot.merge.space import FloatArray, Weights
 
 # A candidate leaves when it is behind the last survivor by so many standard errors, and not sooner
@@ -108,9 +108,8 @@ def _kept(
     last = ranked[survivors - 1]
     kept = ranked[:survivors]
     for index in ranked[survivors:]:
-        gap, low, _ = items.interval(table[last] - table[index], seen)
-        error = (gap - low) / Z_95
-        if gap - _BEHIND * error <= 0:
+        gap = items.difference(table[last] - table[index], seen)
+        if gap.mean - _BEHIND * gap.error <= 0:
             kept.append(index)
     return sorted(kept)
 

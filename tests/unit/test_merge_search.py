@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -100,8 +101,8 @@ def test_selection_and_report_do_not_share_an_item() -> None:
     for task in (0, 1):
         assert (items.task[one] == task).any()
         assert (items.task[two] == task).any()
-    with pytest.raises(ValueError, match="fewer than two"):
-        items_of([["x", "x"]], [1.0]).split(np.random.default_rng(0))
+    with pytest.raises(ValueError, match="fewer than 4"):
+        items_of([["x", "x", "y", "z"]], [1.0]).split(np.random.default_rng(0))
 
 
 @given(seed=st.integers(0, 10_000))
@@ -113,11 +114,11 @@ def test_the_whole_is_the_weighted_mean_of_tasks(seed: int) -> None:
     everything = np.arange(22)
     want = (scores[:7].mean() + 2 * scores[7:10].mean() + 0.5 * scores[10:].mean()) / 3.5
     assert items.mean(scores, everything) == pytest.approx(want)
-    middle, low, high = items.interval(scores, everything)
-    assert middle == pytest.approx(want)
+    found = items.difference(scores, everything)
+    assert found.mean == pytest.approx(want)
     parts = [(1.0, scores[:7]), (2.0, scores[7:10]), (0.5, scores[10:])]
     error = math.sqrt(sum((w / 3.5) ** 2 * p.var(ddof=1) / len(p) for w, p in parts))
-    assert (high - low) / 2 == pytest.approx(1.959964 * error)
+    assert found.error == pytest.approx(error)
 
 
 def test_intervals_cover_the_truth() -> None:
@@ -127,9 +128,30 @@ def test_intervals_cover_the_truth() -> None:
     hits = 0
     for _ in range(400):
         effects = np.repeat(rng.normal(size=60), 4)
-        _, low, high = items.interval(0.1 + effects + rng.normal(size=240), np.arange(240))
+        scores = 0.1 + effects + rng.normal(size=240)
+        _, low, high = items.difference(scores, np.arange(240)).interval
         hits += low <= 0.1 <= high
     assert 0.92 <= hits / 400 <= 0.98
+
+
+@pytest.mark.parametrize("sizes", [(3,), (6,), (4, 9), (2, 2), (3, 60)])
+def test_intervals_of_few_samples_cover_the_truth(sizes: tuple[int, ...]) -> None:
+    """By the normal quantile a half of six samples covers 89 of 100, and of three 81."""
+    rng = np.random.default_rng(2)
+    items = items_of([[None] * size for size in sizes], [1.0] * len(sizes))
+    hits = 0
+    for _ in range(2000):
+        found = items.difference(rng.normal(size=sum(sizes)), np.arange(sum(sizes)))
+        _, low, high = found.interval
+        hits += low <= 0.0 <= high
+    assert hits / 2000 >= 0.935
+
+
+def test_one_task_of_equal_clusters_has_the_interval_of_students_t() -> None:
+    scores = np.random.default_rng(3).normal(0.3, 1.0, size=9)
+    _, low, high = items_of([[None] * 9], [1.0]).difference(scores, np.arange(9)).interval
+    want = scipy.stats.ttest_1samp(scores, 0.0).confidence_interval(0.95)
+    assert (low, high) == pytest.approx((want.low, want.high), rel=1e-4)
 
 
 def test_a_beginning_stands_for_all_tasks() -> None:
