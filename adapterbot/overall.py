@@ -56,16 +56,13 @@ def weighted_change(
 ) -> tuple[str, ...]:
     """The weighted score under both adapters in one line, where the suite weighs its tasks."""
     by_task = weights(tasks)
-    whole = [m.delta for m in metrics if m.delta.slice is None and m.delta.task in by_task]
-    sides = [
-        weighted(
-            Mean(value, delta.direction, delta.unit, by_task[delta.task])
-            for delta in whole
-            if (value := getattr(delta, side)) is not None
-        )
-        for side in ("baseline", "candidate")
-    ]
-    before, after = sides
+    sides: tuple[list[Mean], list[Mean]] = ([], [])
+    for delta in (m.delta for m in metrics if m.delta.slice is None):
+        # What one side lacks says nothing of the other either: both are of the same tasks.
+        if delta.task in by_task and delta.baseline is not None and delta.candidate is not None:
+            for side, value in zip(sides, (delta.baseline, delta.candidate), strict=True):
+                side.append(Mean(value, delta.direction, delta.unit, by_task[delta.task]))
+    before, after = map(weighted, sides)
     if before is None or after is None:
         return ()
     moved = f"{100 * (after - before):+.1f}".replace("-", "−")

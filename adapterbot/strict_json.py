@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 
 from pydantic import JsonValue
+
+_FLOAT_DIGITS = sys.float_info.max_10_exp
 
 
 def parse_json(text: str, *, halves: bool = False, infinite: bool = False) -> JsonValue:
@@ -25,6 +28,7 @@ def parse_json(text: str, *, halves: bool = False, infinite: bool = False) -> Js
             object_pairs_hook=_unique,
             parse_constant=_not_json,
             parse_float=None if infinite else _finite,
+            parse_int=None if infinite else _whole,
         )
         if not halves and "\\u" in text:
             json.dumps(value, ensure_ascii=False).encode()
@@ -70,6 +74,13 @@ def _unique(pairs: list[tuple[str, JsonValue]]) -> dict[str, JsonValue]:
 
 def _not_json(constant: str) -> float:
     raise ValueError(f"{constant} is not JSON")
+
+
+def _whole(literal: str) -> int:
+    value = int(literal)
+    if len(literal) > _FLOAT_DIGITS:
+        _finite(literal)
+    return value
 
 
 def _finite(literal: str) -> float:

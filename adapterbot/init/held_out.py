@@ -156,7 +156,7 @@ def _questions(name: str, lines: Sequence[bytes], *, chat: bool) -> Iterator[_As
     for line, raw in enumerate(lines, 1):
         try:
             row = json.loads(raw)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if not isinstance(row, dict):
             continue

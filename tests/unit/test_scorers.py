@@ -94,6 +94,8 @@ TABLE: list[tuple[str, dict[str, Any], Any, Any, Any]] = [
     ("json_schema", {"schema": SCHEMA}, "", "a", 0),
     ("json_schema", {"schema": {"pattern": "^a+$"}}, "", '"aab"', 0),
     ("json_schema", {"schema": False}, "", "1", 0),
+    # attack: a whole number that no float is, which ended the gate
+    ("json_schema", {"schema": {"multipleOf": 0.5}}, "", "1" * 400, 0),
     (
         "tool_call",
         {},

@@ -69,6 +69,7 @@ BAD = {
     "a list": ("d.jsonl", b"[1]\n", "not a JSON object", "line 1"),
     "NaN": ("d.jsonl", b'{"a": NaN}\n', "NaN is not JSON", "line 1"),
     "infinite": ("d.jsonl", b'{"a": 1e999}\n', "too large", "line 1"),
+    "beyond a float": ("d.jsonl", b'{"a": 1' + b"0" * 309 + b"}\n", "too large", "line 1"),
     "huge integer": ("d.jsonl", b'{"a": ' + b"9" * 5000 + b"}\n", "is not JSON", "line 1"),
     "key twice": ("d.jsonl", b'{"a": 1, "a": 2}\n', "'a' is there twice", "line 1"),
     "surrogate": ("d.jsonl", b'{"a": "\\ud800"}\n', "surrogate", "line 1"),

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from adapterbot.overall import weighted_change
 from adapterbot.pages.figures import Scale
 from adapterbot.records import Comparison, Direction, EvalStats, MetricDelta, Stage, Standing, Unit
 from adapterbot.wording import cost, reason
+from tests.golden.reports import metric
 
 STAGES = (
     Stage(name="lock", seconds=600, cpu_seconds=30),
@@ -53,3 +57,13 @@ def test_a_figure_is_rounded_as_it_is_in_the_table_beside_it(counted: tuple[int,
     table = str(Scale.of(delta).change(delta.change)).split("\N{NARROW NO-BREAK SPACE}")
     if table[0] != "≈":
         assert reason(delta, Standing.INFORMATIVE, 0.0).split()[1] == table[0]
+
+
+def test_a_weighted_score_is_of_the_same_tasks_on_both_sides() -> None:
+    """A task that a side has no score of would raise or lower that side alone."""
+    named = (("a", 1.0), ("b", 3.0), ("c", 4.0))
+    tasks = [SimpleNamespace(name=name, weight=weight) for name, weight in named]
+    both = [metric("a", 0.5, 0.5), metric("b", 0.5, 0.5)]
+    said = weighted_change([*both, metric("c", 0.1, None)], tasks)
+    assert said == ("weighted score: 50.0 % → 50.0 % (+0.0 points)",)
+    assert weighted_change([both[0], metric("b", 0.5, None)], tasks) == ()

@@ -122,15 +122,15 @@ class Client:
             async with self._http.stream(
                 method, f"{self._url}{path}", json=body if method == "POST" else None
             ) as response:
-                content = b""
+                received = bytearray()
                 async for part in response.aiter_bytes():
-                    content += part
-                    if len(content) > _REPLY_LIMIT:
+                    received += part
+                    if len(received) > _REPLY_LIMIT:
                         raise OurFailure(f"the server's answer at {path} has no end")
         except httpx2.TransportError as error:
             # Its own text may hold more of the address than a log should.
             raise _TryAgain(type(error).__name__) from error
-        status = response.status_code
+        status, content = response.status_code, bytes(received)
         if status in _ABOUT_THE_KEY:
             raise InputError(
                 f"the server refuses us with status {status}",
