@@ -137,6 +137,17 @@ def shared_shapes(layout: VeraLayout | VbLoraLayout | SoupLayout) -> dict[str, t
     return {"P": (layout.size, layout.size)}
 
 
+def check_shared_fits(layout: VeraLayout | VbLoraLayout | SoupLayout) -> None:
+    """Bounds what all users share: a stranger's few bytes must not ask for all the memory.
+
+    Raises:
+        ValueError: it is more than `MOST_SHARED` numbers.
+    """
+    numbers = sum(rows * columns for rows, columns in shared_shapes(layout).values())
+    if numbers > MOST_SHARED:
+        raise ValueError(f"shares {numbers:,} numbers, more than {MOST_SHARED:,}")
+
+
 class Generated(Record):
     """Shared tensors that a seed gives; `digest` proves that this machine draws the same ones."""
 
@@ -179,10 +190,7 @@ class Manifest(Record):
 
     @model_validator(mode="after")
     def _shared_fits(self) -> Manifest:
-        # A manifest may be a stranger's, and a few bytes of it must not ask for all the memory.
-        numbers = sum(rows * columns for rows, columns in shared_shapes(self.layout).values())
-        if numbers > MOST_SHARED:
-            raise ValueError(f"shares {numbers:,} numbers, more than {MOST_SHARED:,}")
+        check_shared_fits(self.layout)
         return self
 
     @property

@@ -24,6 +24,7 @@ from adapterbot.bank.manifest import (
     SoupLayout,
     Stored,
     VeraLayout,
+    check_shared_fits,
     shared_shapes,
 )
 from adapterbot.errors import InputError
@@ -40,8 +41,13 @@ def draw(layout: Layout, seed: int) -> dict[str, Tensor]:
     `reconstruct_projection` of Soup 0.77.
 
     Raises:
-        InputError: VB-LoRA's vectors are trained, and no seed gives them.
+        InputError: VB-LoRA's vectors are trained, and no seed gives them; or they are too many.
     """
+    try:
+        check_shared_fits(layout)
+    except ValueError as error:
+        fix = "choose a smaller rank, or a smaller dimension"
+        raise InputError(str(error), field="shared", fix=fix) from error
     generator = torch.Generator().manual_seed(seed)
     if isinstance(layout, VeraLayout):
         return {name: _kaiming(size, generator) for name, size in shared_shapes(layout).items()}

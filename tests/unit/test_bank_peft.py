@@ -9,6 +9,7 @@ from typing import Any
 import peft
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from adapterbot.bank import shared
 from adapterbot.bank.peft_write import write_lora, write_peft
@@ -176,6 +177,25 @@ def test_what_a_bank_cannot_hold_is_refused_by_name(
     file = adapter / "adapter_config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
     with pytest.raises(InputError, match=named):
+        checkpoint(bases["llama"], adapter)
+
+
+def test_attack_a_rank_of_millions_does_not_ask_for_all_the_memory(
+    bases: dict[str, Path], tmp_path: Path
+) -> None:
+    """One vector per module of that length is a file of a few megabytes; A and B are far more."""
+    rank, seeded = 2**23, {"save_projection": False}
+    config = peft.VeraConfig(target_modules=["v_proj"], **VERA, **seeded)
+    adapter = save_user(bases["llama"], tmp_path / "a", config, 1)
+    file = adapter / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"r": rank}))
+    weights = adapter / "adapter_model.safetensors"
+    longer = {
+        name: torch.ones(rank, dtype=torch.float16) if "lambda_d" in name else tensor
+        for name, tensor in load_file(weights).items()
+    }
+    save_file(longer, weights)
+    with pytest.raises(InputError, match=r"shares [0-9,]+ numbers, more than 268,435,456"):
         checkpoint(bases["llama"], adapter)
 
 
