@@ -172,9 +172,13 @@ def own_folder(within: Path) -> Path:
     adds everything between two runs adds none of them.
 
     Raises:
-        InputError: it cannot be written.
+        InputError: it cannot be written, or there is a link in it. The checkout may be a stranger's
+            branch, whose links would have us write elsewhere.
     """
     folder = within / ".adapterbot"
+    for path in (folder, *folder.rglob("*")):
+        if path.is_symlink():
+            raise InputError("is a symbolic link", file=str(path), fix="remove it")
     ignore = folder / ".gitignore"
     if not ignore.exists():
         atomic.write_text(ignore, "*\n")

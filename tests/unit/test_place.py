@@ -1,0 +1,32 @@
+"""Where a command that is run by hand puts what it was asked to put nowhere else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from adapterbot.commands.place import out_directory
+from adapterbot.errors import InputError
+
+
+@pytest.mark.parametrize("link", [".adapterbot", ".adapterbot/results", ".adapterbot/a/b.json"])
+def test_attack_a_branchs_own_folder_does_not_lead_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, link: str
+) -> None:
+    checkout, home = tmp_path / "checkout", tmp_path / "home"
+    for folder in (home, (checkout / link).parent):
+        folder.mkdir(parents=True)
+    (checkout / link).symlink_to(home)
+    monkeypatch.chdir(checkout)
+    with pytest.raises(InputError, match="is a symbolic link") as caught:
+        out_directory(None, {})
+    assert caught.value.file == str(checkout / link)
+    assert not list(home.iterdir())
+
+
+def test_git_does_not_see_our_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        assert out_directory(None, {}) == tmp_path / ".adapterbot"
+        assert (tmp_path / ".adapterbot" / ".gitignore").read_text() == "*\n"
