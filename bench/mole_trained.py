@@ -23,6 +23,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from adapterbot.commands.mole import TrainOptions
+from adapterbot.console import PlainListener
 from adapterbot.commands.mole import train as train_gate
 from adapterbot.eval.engine import Engine
 from adapterbot.eval.settings import EngineSettings
@@ -152,7 +153,7 @@ def train_mixture(place: Path, output: str, balance: float) -> Trained:
     config = place / f"{output}.yaml"
     config.write_text(SOUP.format(base=TINY / "base", balance=balance, output=output))
     seen: list[Progress] = []
-    done = train_gate(TrainOptions(config, device="cpu"), seen.append)
+    done = train_gate(TrainOptions(config, device="cpu"), seen.append, PlainListener())
     train.log(f"gate {output}: held-out loss {done.loss:.4f}")
     last = [progress.balance for progress in seen[-LAST_STEPS:]]
     return Trained(place / output, sum(last) / len(last), done.loss)

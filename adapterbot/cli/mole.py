@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -38,8 +39,10 @@ def train(
     ```
     """
     from adapterbot.commands import mole as command
+    from adapterbot.console import listener_for
 
-    trained = command.train(command.TrainOptions(config, output, device), _tell)
+    options = command.TrainOptions(config, output, device)
+    trained = command.train(options, _tell, listener_for(os.environ))
     typer.echo(
         trained.model_dump_json(indent=2)
         if as_json

@@ -20,6 +20,7 @@ from adapterbot.mole.routes import routes_page
 from adapterbot.mole.saving import save_mixture
 from adapterbot.records import Record
 from adapterbot.records.routes import Routes, TokenRoute
+from adapterbot.stages import Listener, Stages
 from adapterbot.tree import WorkTree
 from adapterbot.weights.peft_dir import adapter_digest, check_base, read_adapter_dir
 
@@ -47,13 +48,20 @@ class TrainOptions:
     device: str | None = None
 
 
-def train(options: TrainOptions, tell: Callable[[Progress], None]) -> Trained:
+def train(
+    options: TrainOptions, tell: Callable[[Progress], None], listener: Listener
+) -> Trained:
     """Trains the gate that a soup.yaml describes, or goes on with it, and writes the mixture.
+
+    Args:
+        tell: told after every step.
+        listener: told what comes before the first one.
 
     Raises:
         InputError: configuration, data or adapters are not what they must be.
         OurFailure: the loss stopped being finite.
     """
+    stages = Stages(listener)
     config = _config(options.config)
     folder = options.config.parent
     output = options.output or folder / config.output
@@ -62,28 +70,36 @@ def train(options: TrainOptions, tell: Callable[[Progress], None]) -> Trained:
     base_path = _base(folder, config.base)
     for files in found.values():
         check_base(files, base_path)
-    base = load(base_path, options.device)
-    rows = _examples(folder, config, config.train, base)
-    if config.validation:
-        held_out = _examples(folder, config, config.validation, base)
-    else:
-        rows, held_out = split(rows, config.val_split, config.training.seed)
+    with stages("load"):
+        base = load(base_path, options.device)
+    with stages("read"):
+        rows = _examples(folder, config, config.train, base)
+        if config.validation:
+            held_out = _examples(folder, config, config.validation, base)
+        else:
+            rows, held_out = split(rows, config.val_split, config.training.seed)
 
     from adapterbot.mole.mixture import Mixture
-    from adapterbot.mole.train import fit
+    from adapterbot.mole.train import fit, prepare
+    from adapterbot.mole.training_state import refuse_other
     from adapterbot.weights.adapter import load_adapter
 
+    fingerprint = _fingerprint(config, paths, base, rows, held_out)
+    refuse_other(output, fingerprint)
     experts = {name: load_adapter(files) for name, files in found.items()}
-    with Mixture(base.model, experts, config.gate, seed=config.training.seed) as mixture:
+    plan = config.training
+    with Mixture(base.model, experts, config.gate, seed=plan.seed) as mixture:
+        with stages("prepare") as progress:
+            ready = prepare(base.model, mixture, rows, plan, pad=base.pad, progress=progress)
         loss = fit(
             base.model,
             mixture,
-            rows,
+            ready,
             held_out,
-            config.training,
+            plan,
             pad=base.pad,
             place=output,
-            fingerprint=_fingerprint(config, paths, base, rows, held_out),
+            fingerprint=fingerprint,
             progress=tell,
         )
         named = next(iter(found.values())).config.base_model_name_or_path

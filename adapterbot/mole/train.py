@@ -60,10 +60,61 @@ class Progress:
     validation: float | None = None
 
 
-def fit(
+@dataclass(frozen=True)
+class Prepared:
+    """What a training looks up in its rows beforehand.
+
+    Attributes:
+        rows: those with an answer, which are trained on.
+        moments: `second_moments` of them.
+        best: `best_alone` of each; None without a guiding loss.
+    """
+
+    rows: Sequence[Example]
+    moments: Tensor
+    best: Sequence[int] | None
+
+
+def prepare(
     model: Any,
     mixture: Mixture,
     train: Sequence[Example],
+    plan: TrainingPlan,
+    *,
+    pad: int,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Prepared:
+    """Reads the rows once, and once more under each expert alone where the loss is guided.
+
+    Args:
+        model: the base, with `mixture` attached.
+        progress: told how many of how many batches are read.
+
+    Raises:
+        InputError: no row can be trained on.
+    """
+    rows = [example for example in train if example.answer]
+    if not rows:
+        raise InputError("holds no row to train on", field="data.train", fix="add rows")
+    model.eval()
+    batches = math.ceil(len(rows) / plan.batch_size)
+    total = batches * (1 + len(mixture.names) * bool(plan.guide))
+    read = iter(range(1, total + 1))
+
+    def tick() -> None:
+        progress(next(read), total)
+
+    moments = second_moments(model, mixture, rows, plan.batch_size, pad=pad, tick=tick)
+    best = None
+    if plan.guide:
+        best = best_alone(model, mixture, rows, plan.batch_size, pad=pad, tick=tick)
+    return Prepared(rows, moments, best)
+
+
+def fit(
+    model: Any,
+    mixture: Mixture,
+    prepared: Prepared,
     validation: Sequence[Example],
     plan: TrainingPlan,
     *,
@@ -85,17 +136,14 @@ def fit(
         step where none are held out.
 
     Raises:
-        InputError: no row can be trained on, or `place` holds another run's checkpoint.
+        InputError: `place` holds another run's checkpoint.
         OurFailure: the loss stopped being finite.
     """
-    train = [example for example in train if example.answer]
-    if not train:
-        raise InputError("holds no row to train on", field="data.train", fix="add rows")
+    train, best = prepared.rows, prepared.best
     model.eval().requires_grad_(requires_grad=False)
     gate = mixture.gate.requires_grad_(requires_grad=True)
-    white = Whitened(gate, second_moments(model, mixture, train, plan.batch_size, pad=pad))
+    white = Whitened(gate, prepared.moments)
     optimiser = torch.optim.Adam([white.weight], lr=plan.lr)
-    best = best_alone(model, mixture, train, plan.batch_size, pad=pad) if plan.guide else None
     state = TrainingState.restored(place, white.weight, optimiser, fingerprint)
     white.push()
     rows = plan.batch_size * plan.gradient_accumulation_steps
@@ -140,7 +188,13 @@ def evaluate(model: Any, examples: Sequence[Example], rows: int, *, pad: int) ->
 
 @torch.inference_mode()
 def second_moments(
-    model: Any, mixture: Mixture, examples: Sequence[Example], rows: int, *, pad: int
+    model: Any,
+    mixture: Mixture,
+    examples: Sequence[Example],
+    rows: int,
+    *,
+    pad: int,
+    tick: Callable[[], None] = lambda: None,
 ) -> Tensor:
     """E[x xᵀ] of what the gate reads before every layer, (layers, width, width), fp32: over the
     tokens of all rows, routed as the gate stands."""
@@ -150,12 +204,19 @@ def second_moments(
             _, mask, _ = _nll(model, examples[start : start + rows], pad)
         real = mask.reshape(-1).bool()
         found.add([x[real] for (x,) in record.hidden.values()])
+        tick()
     return found.means()
 
 
 @torch.inference_mode()
 def best_alone(
-    model: Any, mixture: Mixture, examples: Sequence[Example], rows: int, *, pad: int
+    model: Any,
+    mixture: Mixture,
+    examples: Sequence[Example],
+    rows: int,
+    *,
+    pad: int,
+    tick: Callable[[], None] = lambda: None,
 ) -> list[int]:
     """The expert under which each row's answer is likeliest, every token of it sent there."""
     found: list[int] = []
@@ -165,6 +226,7 @@ def best_alone(
         for expert in range(len(mixture.names)):
             with mixture.alone(expert):
                 losses.append(_nll(model, part, pad)[0].sum(dim=1))
+            tick()
         found += torch.stack(losses).argmin(dim=0).tolist()
     return found
 

@@ -20,6 +20,30 @@ STATE_NAME = "training.safetensors"
 _WEIGHT, _BEST, _MOMENT, _SQUARE = "gate.weight", "best.weight", "adam.m", "adam.v"
 
 
+def refuse_other(place: Path, fingerprint: str) -> None:
+    """Refuses a folder that holds another run's state, before anything is spent on this one.
+
+    Raises:
+        InputError: naming it. One that cannot be read is left to `TrainingState.restored`.
+    """
+    path = place / STATE_NAME
+    try:
+        with safe_open(path, framework="pt") as stream:
+            about = json.loads((stream.metadata() or {}).get("state", "{}"))
+    except (OSError, SafetensorError, ValueError):
+        return
+    _refuse(about, fingerprint, path)
+
+
+def _refuse(about: dict[str, object], fingerprint: str, path: Path) -> None:
+    if about.get("fingerprint") != fingerprint:
+        raise InputError(
+            "is of a run with another configuration, other data or other adapters",
+            file=str(path),
+            fix="remove it to train anew, or train into another output",
+        )
+
+
 @dataclass
 class TrainingState:
     """Steps done, and the best gate so far with its loss on the held-out rows.
@@ -55,12 +79,7 @@ class TrainingState:
             raise InputError(
                 f"cannot be read: {error}", file=str(path), fix="remove it to train anew"
             ) from error
-        if about.get("fingerprint") != fingerprint:
-            raise InputError(
-                "is of a run with another configuration, other data or other adapters",
-                file=str(path),
-                fix="remove it to train anew, or train into another output",
-            )
+        _refuse(about, fingerprint, path)
         with torch.no_grad():
             weight.copy_(tensors[_WEIGHT])
         optimiser.state[weight] = {

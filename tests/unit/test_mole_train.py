@@ -14,7 +14,7 @@ from adapterbot.errors import InputError
 from adapterbot.mole.config import TrainingPlan
 from adapterbot.mole.examples import Example, encode, split
 from adapterbot.mole.mixture import Mixture
-from adapterbot.mole.train import Progress, best_alone, evaluate, fit
+from adapterbot.mole.train import Progress, best_alone, evaluate, fit, prepare
 from adapterbot.weights import attach, load_adapter
 from adapterbot.weights.mixture_config import GateConfig
 from tests.tiny_models import save_adapter, save_base
@@ -64,7 +64,7 @@ def train(
     fit(
         model,
         made,
-        rows,
+        prepare(model, made, rows, plan, pad=PAD),
         examples(6, 9),
         plan,
         pad=PAD,
@@ -125,7 +125,7 @@ def test_the_best_step_is_kept_and_the_base_is_untouched(place: Path, tmp_path: 
     best = fit(
         model,
         made,
-        examples(24),
+        prepare(model, made, examples(24), PLAN, pad=PAD),
         held_out,
         PLAN,
         pad=PAD,
@@ -181,6 +181,18 @@ def test_the_prompt_is_what_serving_renders() -> None:
 def test_rows_without_an_answer_name_their_line(row: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=r"rows\.jsonl: line 7: holds no question"):
         messages_of(row, file="rows.jsonl", line=7)
+
+
+@pytest.mark.parametrize(("guide", "batches"), [(0.0, 3), (1.0, 9)])
+def test_what_is_read_before_the_first_step_is_told_batch_by_batch(
+    place: Path, guide: float, batches: int
+) -> None:
+    """On a large base it takes longer than many steps do: each row under each of two experts."""
+    model, made = mixture(place)
+    told: list[tuple[int, int]] = []
+    plan = PLAN.model_copy(update={"guide": guide})
+    prepare(model, made, examples(24), plan, pad=PAD, progress=lambda *at: told.append(at))
+    assert told == [(n, batches) for n in range(1, batches + 1)]
 
 
 def test_a_split_is_a_partition() -> None:
