@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Mapping
@@ -9,12 +10,16 @@ from pathlib import Path
 
 from adapterbot.errors import InputError, OurFailure
 
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EIO}
+_LONGEST = 200
+
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Replace `path` with `content`; a reader, or a kill at any moment, sees the old or the new.
 
     Raises:
-        InputError: `path` is a directory or a symbolic link, or its folder cannot be written.
+        InputError: `path` is a directory, a symbolic link or a device, or its folder cannot be
+            written.
         OurFailure: the disk is full or failing; the old file is untouched.
     """
     write_all({path: content})
@@ -42,21 +47,39 @@ def write_all(files: Mapping[Path, bytes]) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def _temporary(path: Path) -> Path:
+def try_folder(folder: Path) -> None:
+    """Makes a folder, and a file in it that goes again: what cannot be written is told before the
+    work whose result should be.
+
+    Raises:
+        InputError, OurFailure: as `write_bytes`.
+    """
+    _temporary(folder / "written", shown=folder).unlink()
+
+
+def _temporary(path: Path, *, shown: Path | None = None) -> Path:
     """An empty file beside `path`, so that replacing it moves nothing between file systems."""
+    name = str(shown or path)
     try:
         if path.is_symlink():
-            raise InputError("is a symbolic link", file=str(path), fix="name the file itself")
+            raise InputError("is a symbolic link", file=name, fix="name the file itself")
         if path.is_dir():
-            raise InputError("is a directory", file=str(path), fix="name a file")
+            raise InputError("is a directory", file=name, fix="name a file")
+        # Replaced by a file, /dev/null would be gone for everybody.
+        if path.exists() and not path.is_file():
+            raise InputError("is a device or a pipe", file=name, fix="name a file")
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except (PermissionError, NotADirectoryError, FileExistsError) as error:
+        handle, made = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        if error.errno in _FULL:
+            raise _not_written(shown or path, error) from error
         raise InputError(
-            "cannot be written", file=str(path), fix="choose a folder that you may write to"
+            f"cannot be written: {error.strerror}",
+            file=name if len(name) <= _LONGEST else f"{name[:_LONGEST]}…",
+            fix="choose a folder that you may write to",
         ) from error
     os.close(handle)
-    return Path(name)
+    return Path(made)
 
 
 def _fill(temporary: Path, path: Path, content: bytes) -> None:

@@ -23,8 +23,8 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from adapterbot.commands.mole import TrainOptions
-from adapterbot.console import PlainListener
 from adapterbot.commands.mole import train as train_gate
+from adapterbot.console import PlainListener
 from adapterbot.eval.engine import Engine
 from adapterbot.eval.settings import EngineSettings
 from adapterbot.eval.suite import Task, load_suite

@@ -31,11 +31,13 @@ class _SearchByDefault(TyperGroup):
 bisect_app = typer.Typer(cls=_SearchByDefault, help="Find the checkpoint that broke it.")
 app.add_typer(bisect_app, name="bisect")
 
-JournalPath = Annotated[Path, typer.Argument(help="A journal: `.adapterbot/bisect.journal`.")]
+JournalPath = Annotated[Path, typer.Argument(help="The journal that a search kept.")]
+_JOURNAL = Path(".adapterbot/bisect.journal")
 
 
 @bisect_app.command("search", hidden=True)
 def bisect(
+    context: typer.Context,
     checkpoints: Annotated[
         list[str] | None,
         typer.Argument(
@@ -149,13 +151,8 @@ def bisect(
     from adapterbot.bisect import Limits
 
     limits = Limits(probes=probes_max, seconds=seconds_of(budget) if budget else None, jobs=jobs)
+    _refuse_ignored(context, by_command=eval_command is not None)
     if eval_command is not None:
-        if blame:
-            raise InputError(
-                "needs the suite's samples, which a command does not tell",
-                field="--blame",
-                fix="drop --eval-command",
-            )
         from adapterbot.commands import bisect_command
 
         found = bisect_command.run(
@@ -181,16 +178,6 @@ def bisect(
         )
         _tell(found, as_json)
         leave(bisect_command.exit_code(found))
-    command_only = {
-        "--outcomes": outcomes != "noisy",
-        "--score-regex": score_regex is not None,
-        "--score-json": score_json is not None,
-        "--lower-is-better": lower_is_better,
-        "--pass-env": bool(pass_env),
-        "--assume-endpoints": assume_endpoints,
-    }
-    if wrong := next((name for name, given in command_only.items() if given), None):
-        raise InputError("goes with a command", field=wrong, fix="add --eval-command")
     from adapterbot.commands import bisect as command
 
     written = command.run(
@@ -218,8 +205,39 @@ def bisect(
     leave(command.exit_code(written.report))
 
 
+_OF_A_COMMAND = frozenset(
+    {
+        "outcomes",
+        "score_regex",
+        "score_json",
+        "lower_is_better",
+        "timeout",
+        "retries",
+        "pass_env",
+        "assume_endpoints",
+    }
+)
+_OF_A_SUITE = frozenset({"suite", "metric", "blame", "device", "engine", "server", "ray"})
+
+
+def _refuse_ignored(context: typer.Context, *, by_command: bool) -> None:
+    """An option that was typed and that this search would not read."""
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if source is None or source.name != "COMMANDLINE":
+            continue
+        if by_command and parameter.name in _OF_A_SUITE:
+            raise InputError(
+                "goes with a suite", field=parameter.opts[0], fix="drop it, or --eval-command"
+            )
+        if not by_command and parameter.name in _OF_A_COMMAND:
+            raise InputError(
+                "goes with a command", field=parameter.opts[0], fix="add --eval-command"
+            )
+
+
 @bisect_app.command("log")
-def bisect_log(journal: JournalPath, as_json: Json = False) -> None:
+def bisect_log(journal: JournalPath = _JOURNAL, as_json: Json = False) -> None:
     """The probes of a search, in the order in which they were made.
 
     ```console
@@ -240,7 +258,7 @@ def bisect_log(journal: JournalPath, as_json: Json = False) -> None:
 
 
 @bisect_app.command("replay")
-def bisect_replay(journal: JournalPath, as_json: Json = False) -> None:
+def bisect_replay(journal: JournalPath = _JOURNAL, as_json: Json = False) -> None:
     """What the probes of a search say, weighed anew.
 
     ```console

@@ -127,6 +127,8 @@ def add(path: Path, file: Path, *, replace: bool = False) -> Written:
 
     with opened_to_write(path) as bank:
         bank.add_all(counted(_batches(file, bank.codec)), replace=replace)
+    if not users:
+        raise InputError("holds no user", file=str(file), fix="write one a line")
     return Written(path=str(path), users=users)
 
 

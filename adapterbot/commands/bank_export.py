@@ -38,7 +38,8 @@ def export(
         projection: `peft` saves VeRA's A and B too.
 
     Raises:
-        InputError: there is no such user, or the bank has no such form.
+        InputError: there is no such user, the bank has no such form, or a directory to write is
+            there and not empty.
     """
     with opened(path) as bank:
         if form == "soup":
@@ -57,6 +58,8 @@ def export(
             arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
             count = write_portable(bank, out, users or None, kept=kept, shared=arrays)
             return Written(path=str(out), users=count)
+        if out.is_dir() and any(out.iterdir()):
+            raise InputError("exists already", file=str(out), fix="name a new directory")
         if len(users) != 1:
             raise InputError("takes one user", field=f"--as {form}", fix="name it with --user")
         tensors, row = shared.load(path, manifest), bank.gather(users, check=True)

@@ -26,7 +26,7 @@ from adapterbot.eval.suite import load_suite
 from adapterbot.gittree import GitTree, resolve_commit
 from adapterbot.lock.digests import resolve_base
 from adapterbot.probing.blame import TOKENS, Blame
-from adapterbot.probing.history import search
+from adapterbot.probing.history import search, tasks_of
 from adapterbot.records import BisectVerdict, Report, Source
 from adapterbot.sides import Sides, sides
 from adapterbot.stages import Listener, Stages
@@ -127,6 +127,8 @@ def _run(
     with stages("read"):
         checkpoints = archive.find(patterns)
         suite = load_suite(trusted, options.suite or adapter.suite)
+        metric = options.metric or inputs.metric or None
+        tasks_of(suite, metric)
         base_name, base = resolve_base(trusted, adapter.config, where.allowed_base)
     with stages("import"):
         make = engine(None, environment, settings=settings, server=server, ray=options.ray)()
@@ -143,7 +145,7 @@ def _run(
         checkpoints,
         evaluator,
         stages,
-        metric=options.metric or inputs.metric or None,
+        metric=metric,
         base_model=base_name,
         confidence=options.confidence,
         limits=options.limits,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from adapterbot import __version__
 from adapterbot.commands import place as places
+from adapterbot.commands.base_option import refuse_missing
 from adapterbot.commands.evaluator import chosen_server, engine
 from adapterbot.config import SUITE, TRAINING_CONFIG, key_of
 from adapterbot.console import listener_for
@@ -161,6 +162,7 @@ def _suite(path: str) -> Suite:
 def _base(options: EvalOptions) -> tuple[str, str | Path]:
     """The base model's name, and what to load it from."""
     if options.base:
+        refuse_missing(options.base)
         local = Path(options.base)
         return options.base, local if local.is_dir() else options.base
     tree = WorkTree(Path.cwd())

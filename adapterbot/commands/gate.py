@@ -85,9 +85,9 @@ def _run(options: GateOptions, environment: Mapping[str, str], listener: Listene
     if context and context.activity is Activity.NOTHING:
         listener.said(f"nothing to do: {context.reason}")
         nothing = Report(tool=f"adapterbot {__version__}", source=context.source(), adapters=())
-        written = write(nothing, directory)
-        announce(written, {}, environment)
-        return written
+        empty = write(nothing, directory)
+        announce(empty, {}, environment)
+        return empty
     herald = None
     if context and options.publishing:
         herald = herald_for(context, options.publishing, environment, listener.said)
@@ -95,18 +95,24 @@ def _run(options: GateOptions, environment: Mapping[str, str], listener: Listene
     with interrupts() as signals:
         report = _judged(options, listener, context, herald, environment, signals)
         links = herald.links if herald else Links()
-        with Stages(listener)("render"):
-            written = write(report, directory, links)
-        told, failed = Told(), None
+        told = Told()
+        written: Written | None = None
+        failed: AdapterbotError | None = None
+        try:
+            with Stages(listener)("render"):
+                written = write(report, directory, links)
+        except AdapterbotError as error:
+            failed = error  # a full disk; the pull request is told all the same
         if herald:
             try:
                 with Stages(listener)("post"):
                     told = herald.ended(report, hurried=bool(signals.came))
             except AdapterbotError as error:
-                failed = error
-        announce(written, told.comments, environment, annotate=not told.annotated)
-    if failed:
-        raise failed
+                failed = failed or error
+        if written is not None:
+            announce(written, told.comments, environment, annotate=not told.annotated)
+    if failed or written is None:
+        raise failed or OurFailure("the report was not written")
     return written
 
 

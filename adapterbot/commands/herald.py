@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -219,7 +220,8 @@ class Herald:
         if failed:
             raise failed
         if self.pledge:
-            self.pledge.unlink(missing_ok=True)
+            with suppress(OSError):  # of a disk that takes nothing
+                self.pledge.unlink(missing_ok=True)
         return Told(comments, annotated)
 
     def _end_comments(self, report: Report) -> dict[str, str]:

@@ -175,7 +175,17 @@ def read(path: Path) -> Lock:
         InputError: it is missing or broken.
     """
     tree, (name,) = _tree_of(path)
+    _must_be_there(tree, name, path)
     return lock.loads(tree.read(name, limit=MAX_LOCK_BYTES), str(path))
+
+
+def _must_be_there(tree: WorkTree, name: str, path: Path) -> None:
+    if path.is_dir():
+        raise not_a_file(str(path), path, tree.label)
+    if not tree.has(name):
+        raise InputError(
+            "does not exist", file=str(path), fix="write it with `adapterbot lock write`"
+        )
 
 
 def check(
@@ -192,12 +202,7 @@ def check(
     """
     # Without a config the lock's own folder is the project.
     tree, (lock_name, name) = _tree_of(path, config if given.needs_config else path)
-    if not tree.has(lock_name):
-        if path.is_dir():
-            raise not_a_file(str(path), path, tree.label)
-        raise InputError(
-            "does not exist", file=str(path), fix="write it with `adapterbot lock write`"
-        )
+    _must_be_there(tree, lock_name, path)
     base = _own_base(tree, name, given)
 
     def look(before: Tree | None) -> Check:

@@ -48,9 +48,7 @@ class TrainOptions:
     device: str | None = None
 
 
-def train(
-    options: TrainOptions, tell: Callable[[Progress], None], listener: Listener
-) -> Trained:
+def train(options: TrainOptions, tell: Callable[[Progress], None], listener: Listener) -> Trained:
     """Trains the gate that a soup.yaml describes, or goes on with it, and writes the mixture.
 
     Args:

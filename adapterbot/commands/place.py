@@ -159,9 +159,10 @@ def out_directory(given: Path | None, environment: Mapping[str, str]) -> Path:
     """Where results go: as asked, the runner's temporary folder, or `.adapterbot/`.
 
     Raises:
-        InputError: as `own_folder`.
+        InputError: it cannot be written.
     """
     if given:
+        atomic.try_folder(given)
         return given
     temporary = environment.get("RUNNER_TEMP")
     return Path(temporary) / "adapterbot" if temporary else own_folder(Path.cwd())

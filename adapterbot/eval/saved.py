@@ -66,7 +66,7 @@ def load_results(path: Path) -> tuple[SavedResults, tuple[TaskResult, ...]]:
     except ValidationError as error:
         where, message = first_problem(error)
         raise InputError(
-            f"is not a line of results: {where} {message}",
+            f"is not a line of results: {f'{where} {message}'.strip()}",
             file=str(path),
             field=f"line {number}",
             fix=_FIX,

@@ -44,8 +44,10 @@ def engine_settings(
     except ValidationError as error:
         field, message = first_problem(error)
         name = field.partition(".")[0]
+        of_device = name == "device"
+        said = "" if of_device else f": {message}"
         raise InputError(
-            f"cannot be {chosen.get(name)!r}: {message}" if name else message,
-            field="--device" if device and name == "device" else f"engine.{name}".rstrip("."),
-            fix="see the documentation of the engine's settings",
+            f"cannot be {chosen.get(name)!r}{said}" if name else message,
+            field="--device" if device and of_device else f"engine.{name}".rstrip("."),
+            fix="write auto, cpu, cuda or cuda:1" if of_device else "correct the value",
         ) from error

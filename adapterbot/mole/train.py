@@ -82,7 +82,7 @@ def prepare(
     plan: TrainingPlan,
     *,
     pad: int,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Callable[[int, int], None] = lambda *_: None,
 ) -> Prepared:
     """Reads the rows once, and once more under each expert alone where the loss is guided.
 

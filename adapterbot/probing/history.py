@@ -23,7 +23,7 @@ from adapterbot.bisect import (
 )
 from adapterbot.config import AdapterConfig, ArchiveData
 from adapterbot.errors import InputError
-from adapterbot.eval.suite import Suite
+from adapterbot.eval.suite import Suite, Task
 from adapterbot.probing.between import Asked, what_changed
 from adapterbot.probing.blame import Blame
 from adapterbot.probing.chunks import Chunks, Series
@@ -141,6 +141,23 @@ def _digest(archive: Archive, checkpoint: Checkpoint) -> str | None:
         return None  # its probe will say why
 
 
+def tasks_of(suite: Suite, metric: str | None) -> list[Task]:
+    """The suite's tasks; the one that was named, where one was.
+
+    Raises:
+        InputError: the suite has no such task.
+    """
+    tasks = [task for task in suite.tasks if metric in (None, task.name)]
+    if not tasks:
+        raise InputError(
+            f"the suite has no task {metric!r}",
+            file=suite.path,
+            field="metric",
+            fix=f"name one of {', '.join(task.name for task in suite.tasks)}",
+        )
+    return tasks
+
+
 def search(
     archive: Archive,
     adapter: AdapterConfig,
@@ -166,14 +183,7 @@ def search(
     Raises:
         InputError: the suite has no such metric, or an end of the history cannot be evaluated.
     """
-    tasks = [task for task in suite.tasks if metric in (None, task.name)]
-    if not tasks:
-        raise InputError(
-            f"the suite has no task {metric!r}",
-            file=suite.path,
-            field="metric",
-            fix=f"name one of {', '.join(task.name for task in suite.tasks)}",
-        )
+    tasks = tasks_of(suite, metric)
     last = len(checkpoints) - 1
     with ExitStack() as stack:
         first_end, last_end = (

@@ -38,6 +38,7 @@ from adapterbot.weights.lowrank import (
 )
 from adapterbot.weights.options import LoraConfig
 from adapterbot.weights.peft_dir import (
+    CONFIG_NAME,
     AdapterFiles,
     adapter_digest,
     check_base,
@@ -177,12 +178,16 @@ def scan(path: Path | AdapterFiles, *, base: Path | str | None = None) -> ScanRe
         base: the base model it must fit, a directory or a Hub name.
 
     Raises:
-        InputError: there is no such directory.
+        InputError: there is no such directory, or it holds no adapter.
     """
     shown = path.shown if isinstance(path, AdapterFiles) else str(path)
     if isinstance(path, Path) and not path.is_dir():
         what = "is not a directory" if path.exists() else "does not exist"
         raise InputError(what, file=shown, fix="name an adapter directory")
+    if isinstance(path, Path) and not (path / CONFIG_NAME).exists():
+        raise InputError(
+            f"is no adapter: it holds no {CONFIG_NAME}", file=shown, fix="name an adapter directory"
+        )
     try:
         files = path if isinstance(path, AdapterFiles) else read_adapter_dir(path)
     except InputError as error:

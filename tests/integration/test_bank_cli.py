@@ -57,6 +57,9 @@ def test_a_bank_of_vectors_from_making_to_compacting(bank: Any, here: Path) -> N
         "users": ["u2", "u20", "u21"]
     }
     assert bank("show", "users", "u7")[1]["source"] == "v.jsonl"
+    (here / "empty").write_text("")
+    with pytest.raises(InputError, match="empty: holds no user"):
+        bank("add", "users", "empty")
     assert bank("remove", "users", "u7", "u8")[1]["users"] == 2
     assert bank("show", "users")[1]["users"] == 28
     assert bank("verify", "users") == (0, {"path": "users", "findings": []})
@@ -113,6 +116,10 @@ def test_peft_adapters_come_and_go(bank: Any, base: Path, here: Path) -> None:
     assert bank("list", "users")[1] == {"users": ["ann", "robert"]}
     bank("export", "users", "out/ann", "--user", "ann", "--as", "peft")
     bank("export", "users", "out/lora", "--user", "ann", "--as", "lora")
+    # What is there may be somebody's training.
+    for form in ("peft", "lora"):
+        with pytest.raises(InputError, match=r"out/lora: exists already"):
+            bank("export", "users", "out/lora", "--user", "robert", "--as", form)
     assert json.loads((here / "out/lora/adapter_config.json").read_text())["peft_type"] == "LORA"
     bank("export", "users", "all.safetensors")
     again = bank("import", "copy", "all.safetensors")[1]

@@ -263,7 +263,7 @@ def test_killed_at_any_moment_it_goes_on_without_repeating_a_probe(place) -> Non
     replayed = bisect(folder, "replay", ".adapterbot/bisect.journal", "--json")
     assert replayed.returncode == 3
     assert json.loads(replayed.stdout) == found
-    log = bisect(folder, "log", ".adapterbot/bisect.journal", "--json")
+    log = bisect(folder, "log", "--json")
     assert json.loads(log.stdout)["steps"] == found["steps"]
     other = bisect(folder, "ckpt-*", "--eval-command", f"{command} other", "--resume")
     assert other.returncode == 2
@@ -287,6 +287,9 @@ def test_killed_at_any_moment_it_goes_on_without_repeating_a_probe(place) -> Non
         (["ckpt-*", "--pass-env", "GITHUB_TOKEN"], 2, "never passed on"),
         (["ckpt-*", "-o", "/proc/b.json"], 2, "cannot be written"),
         (["ckpt-*", "-o", "ckpt-100"], 2, "is no file"),
+        (["ckpt-*", "--metric", "dates_us"], 2, "--metric: goes with a suite"),
+        (["ckpt-*", "--blame"], 2, "--blame: goes with a suite"),
+        (["ckpt-*", "--device", "cpu"], 2, "--device: goes with a suite"),
     ],
 )
 def test_bad_input_is_found_before_the_first_probe(place, arguments, code, says) -> None:

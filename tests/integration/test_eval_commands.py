@@ -238,6 +238,9 @@ def test_weights_of_a_suite_make_one_score(
         ({"base": "no/such/base"}, "neither a directory nor a model"),
         ({"suite": "no/suite.yaml"}, "does not exist"),
         ({"config": "no.yaml"}, "no training config"),
+        ({"base": "./no-base"}, "./no-base: --base: does not exist"),
+        ({"device": "gpu"}, r"--device: cannot be 'gpu' \(write auto, cpu, cuda or cuda:1\)"),
+        ({"out": EXAMPLE / "soup.yaml"}, "soup.yaml: cannot be written"),
         ({"adapters": ("no/adapter",)}, "does not exist"),
     ],
 )

@@ -762,6 +762,20 @@ def test_a_crash_of_ours_says_so_and_is_never_a_finding(tmp_path, clean, run, se
     ] * 2
 
 
+def test_a_runner_whose_disk_takes_nothing_leaves_no_older_green_comment(
+    tmp_path, clean, run, server
+):
+    assert run(clean).code == 0
+    (tmp_path / "file").write_text("")
+    done = run(clean, RUNNER_TEMP=tmp_path / "file")
+    assert done.code != 0
+    assert "cannot be written" in done.error_lines[-1]
+    (comment,) = comments(server)
+    assert "✅" not in comment
+    assert "cannot be written" in comment
+    assert server.check_runs[-1]["conclusion"] == "failure"
+
+
 def test_github_that_does_not_answer_is_our_failure_and_the_report_is_there(clean, run):
     done = run(clean, GITHUB_API_URL="http://127.0.0.1:9")
     assert done.code == 1

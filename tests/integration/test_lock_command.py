@@ -263,6 +263,17 @@ def test_a_lock_is_never_replaced_by_a_broken_one(
     assert after == before
 
 
+@pytest.mark.parametrize("command", ["show", "check"])
+def test_a_lock_that_is_not_there_is_to_be_written(
+    project: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    found = Ran(capsys, "lock", command)
+    assert found.code == 2
+    assert found.err == (
+        "error: soup.lock: does not exist (write it with `adapterbot lock write`)\n"
+    )
+
+
 @pytest.mark.parametrize("spoil", ["mkdir out.lock", "ln -s elsewhere out.lock"])
 def test_where_no_lock_can_be_written_nothing_is(
     project: Path, capsys: pytest.CaptureFixture[str], spoil: str

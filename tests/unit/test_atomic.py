@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from adapterbot.atomic import write_bytes, write_text
+from adapterbot.atomic import try_folder, write_bytes, write_text
 from adapterbot.errors import InputError, OurFailure
 
 LOOP = """
@@ -52,8 +52,40 @@ def test_what_cannot_be_written_is_bad_input(tmp_path: Path) -> None:
         write_text(tmp_path, "x")
     with pytest.raises(InputError, match="symbolic link"):
         write_text(tmp_path / "link", "x")
-    with pytest.raises(InputError, match="cannot be written"):
+    with pytest.raises(InputError, match=r"cannot be written: (Not a directory|File exists)"):
         write_text(tmp_path / "file" / "below", "x")
+    with pytest.raises(InputError, match="cannot be written: File name too long"):
+        write_text(tmp_path / ("x" * 300), "x")
+    with pytest.raises(InputError, match="cannot be written"):
+        write_text(Path("/proc/nothing/below"), "x")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "link"]
+
+
+def test_a_device_is_not_replaced_by_a_file(tmp_path: Path) -> None:
+    """A super-user could: `-o /dev/null` would leave the machine without it."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="is a device or a pipe"):
+        write_text(tmp_path / "pipe", "x")
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_a_folder_is_tried_and_nothing_stays_in_it(tmp_path: Path) -> None:
+    try_folder(tmp_path / "a" / "b")
+    assert list((tmp_path / "a" / "b").iterdir()) == []
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(InputError, match=r"^[^:]*/file: cannot be written"):
+        try_folder(tmp_path / "file")
+
+
+def test_a_disk_that_is_full_before_the_first_byte_is_our_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(**_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tempfile.mkstemp", full)
+    with pytest.raises(OurFailure, match="No space left"):
+        try_folder(tmp_path)
 
 
 def test_a_full_disk_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

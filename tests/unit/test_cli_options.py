@@ -100,3 +100,10 @@ def test_a_merge_by_hand_ignores_no_option(given: list[str], field: str) -> None
     with pytest.raises(InputError) as caught:
         CliRunner().invoke(app, words, catch_exceptions=False)
     assert caught.value.field == field
+
+
+@pytest.mark.parametrize("given", [["--timeout", "5"], ["--retries", "0"], ["--lower-is-better"]])
+def test_a_bisect_by_suite_ignores_no_option_of_a_command(given: list[str]) -> None:
+    with pytest.raises(InputError) as caught:
+        CliRunner().invoke(app, ["bisect", "checkpoints/*", *given], catch_exceptions=False)
+    assert (caught.value.field, caught.value.message) == (given[0], "goes with a command")

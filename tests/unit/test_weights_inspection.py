@@ -148,6 +148,11 @@ def test_the_commands(adapter: Path) -> None:
     assert json.loads(done.stdout)["findings"][0]["kind"] == "unreadable"
 
 
+def test_a_folder_that_is_no_adapter_is_bad_input_and_no_finding(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"is no adapter: it holds no adapter_config\.json"):
+        command.scan(tmp_path, None)
+
+
 def test_a_base_that_is_not_there_is_not_passed_over(adapter: Path, tmp_path: Path) -> None:
     """`sound` would have been said of an adapter that was held against nothing."""
     with pytest.raises(InputError, match="missing: --base: does not exist"):
