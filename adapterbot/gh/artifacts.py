@@ -11,6 +11,7 @@ import stat
 import time
 import zipfile
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -106,9 +107,7 @@ def _download(client: Client, repository: str, number: int, limit: int) -> bytes
     auth = client.api.requester.auth
     headers = {"Authorization": f"Bearer {auth.token}"} if auth else {}
     url = f"{api}/repos/{repository}/actions/artifacts/{number}/zip"
-    with requests.get(
-        url, headers=headers, timeout=_TIMEOUT, allow_redirects=False, stream=True
-    ) as reply:
+    with _get(url, headers) as reply:
         if reply.status_code != 302:
             known = reply.headers.get("content-type", "").startswith("application/json")
             data = reply.json() if known else {"message": reply.reason}
@@ -118,13 +117,25 @@ def _download(client: Client, repository: str, number: int, limit: int) -> bytes
     if urlsplit(place).scheme != "https" and urlsplit(place).scheme != urlsplit(api).scheme:
         raise GithubException(502, {"message": "the artifact's address is not https"}, {})
     try:
-        with requests.get(place, timeout=_TIMEOUT, allow_redirects=False, stream=True) as reply:
+        with _get(place, {}) as reply:
             if reply.status_code != 200:
                 raise GithubException(502, {"message": f"store: {reply.status_code}"}, {})
             return _bounded(reply, limit)
     except requests.RequestException as error:
         # Its text quotes the address, which is signed: whoever reads it may read the artifact.
         raise requests.ConnectionError(f"the artifact store: {type(error).__name__}") from None
+
+
+def _get(url: str, headers: Mapping[str, str]) -> requests.Response:
+    # requests writes the word of a `.netrc` over a header, unless it has an `auth` to ask.
+    return requests.get(
+        url,
+        headers=headers,
+        auth=lambda request: request,
+        timeout=_TIMEOUT,
+        allow_redirects=False,
+        stream=True,
+    )
 
 
 def _bounded(reply: requests.Response, limit: int) -> bytes:

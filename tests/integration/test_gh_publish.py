@@ -14,7 +14,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from hypothesis import given
@@ -370,6 +370,21 @@ def test_the_token_is_not_shown_to_the_artifact_store(server, environment):
     (stored,) = server.sent("GET", "_store")
     assert stored.login is None
     assert stored.status == 200
+
+
+def test_the_artifact_is_asked_for_with_our_token_and_not_by_netrc(
+    server, environment, tmp_path, monkeypatch
+):
+    """A runner of one's own may have a `.netrc` for GitHub, and requests prefers it to a header."""
+    netrc = tmp_path / "netrc"
+    netrc.write_text(f"machine {urlsplit(server.url).hostname} login someone password other\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    upload(server, report("passed"))
+    run(environment())
+    (asked,), (stored,) = server.sent("GET", "/zip"), server.sent("GET", "_store")
+    assert asked.login == "github-actions[bot]"
+    assert stored.login is None
+    assert "✅" in comments(server)[0]
 
 
 @pytest.mark.parametrize(
