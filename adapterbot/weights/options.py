@@ -8,7 +8,6 @@ is worse than none. Nothing here imports torch or PEFT; the names are those of P
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
@@ -16,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from adapterbot.errors import InputError
 from adapterbot.validation import bad_input
-from adapterbot.weights.patterns import MAX_PATTERNS, match
+from adapterbot.weights.patterns import MAX_PATTERNS, check, match
 
 Pattern = Annotated[str, Field(max_length=2000)]
 Rank = Annotated[int, Field(ge=1, le=65_536)]
@@ -130,21 +129,21 @@ class LoraConfig(AdapterConfig):
     @classmethod
     def _keys_are_patterns(cls, value: dict[str, float]) -> dict[str, float]:
         for pattern in value:
-            _compile(pattern)
+            check(pattern)
         return value
 
     @field_validator("target_modules", "exclude_modules")
     @classmethod
     def _string_is_pattern(cls, value: tuple[str, ...] | str | None) -> object:
         if isinstance(value, str):
-            _compile(value)
+            check(value)
         return value
 
     @field_validator("modules_to_save", "layers_pattern")
     @classmethod
     def _each_is_pattern(cls, value: tuple[str, ...] | str | None) -> object:
         for pattern in (value,) if isinstance(value, str) else value or ():
-            _compile(pattern)
+            check(pattern)
         return value
 
     def rank(self, module: str) -> int:
@@ -255,13 +254,6 @@ def _check_init(init: bool | str, shown: str) -> None:
         field="init_lora_weights",
         fix="update adapterbot",
     )
-
-
-def _compile(pattern: str) -> None:
-    try:
-        re.compile(pattern)
-    except (re.error, RecursionError, OverflowError) as error:
-        raise ValueError(f"{pattern!r} is not a regular expression: {error}") from error
 
 
 def _first_match(patterns: Mapping[str, float], module: str) -> str:

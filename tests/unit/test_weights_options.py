@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
+import warnings
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from adapterbot.errors import InputError
 from adapterbot.weights import options
 from adapterbot.weights.matching import saved_whole, targeted
 from adapterbot.weights.options import LoraConfig, parse_config
+from adapterbot.weights.patterns import match
 
 PLAIN: dict[str, Any] = {
     "peft_type": "LORA",
@@ -115,11 +120,79 @@ def test_refused_by_name(changes: dict[str, Any], field: str) -> None:
 @pytest.mark.parametrize("pattern", ["((a{999}){999}){999}", "a{4000000000}"])
 def test_a_pattern_that_would_take_all_memory_is_refused(pattern: str) -> None:
     """Attack: `regex` writes out what is repeated, and the gate is killed for its memory."""
-    config, _ = parse(rank_pattern={pattern: 2}, target_modules=pattern)
+    for option in ({"rank_pattern": {pattern: 2}}, {"target_modules": pattern}):
+        with pytest.raises(InputError, match="repeats too much"):
+            parse(**option)
     with pytest.raises(InputError, match="repeats too much"):
-        config.rank("q_proj")
-    with pytest.raises(InputError, match="repeats too much"):
-        targeted(config, "q_proj")
+        match(pattern, "q_proj")
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "(?x)(((a{ 999}){ 999}){ 999})",
+        "(?x)(((a{#c\n999}){ 999}){ 999})",
+        "(?R)",
+        "(" * 999 + ")" * 999,
+        "(?au)a",
+        "[[:alpha:]]_proj",
+        "(k_proj){e<=1}",
+    ],
+)
+def test_a_pattern_of_regex_alone_is_refused(pattern: str) -> None:
+    """Attack: what `regex` reads and `re`, and so PEFT, does not, or reads otherwise: counts that
+    are hidden from the bound, recursion that takes all memory, scales that nobody else applies."""
+    for option in ({"alpha_pattern": {pattern: 2}}, {"target_modules": pattern}):
+        with pytest.raises(InputError, match=r"names have not|is not a regular expression"):
+            parse(**option)
+    with pytest.raises(InputError, match=r"names have not|is not a regular expression"):
+        match(pattern, "q_proj")
+
+
+_PIECES = [
+    r"q",
+    r"_",
+    r"0",
+    r"\.",
+    r".",
+    r"(",
+    r"(?:",
+    r")",
+    r"[",
+    r"[^",
+    r"]",
+    r"{2}",
+    r"{,3}",
+    r"*",
+    r"+",
+    r"?",
+    r"|",
+    r"\d",
+    r"\w",
+    r"\b",
+    r"-",
+    r"--",
+    r"&&",
+    r"(?i)",
+    r"(?x)",
+    r"(?=",
+    r"(?!",
+    r"(?>",
+    r"$",
+]
+
+
+@given(st.lists(st.sampled_from([*_PIECES, " "]), min_size=1, max_size=8).map("".join))
+def test_a_pattern_says_what_it_says_to_python(pattern: str) -> None:
+    for name in ("model.layers.0.q_proj", "qq_0", "q"):
+        for whole, said in ((False, re.match), (True, re.fullmatch)):
+            try:
+                found = match(pattern, name, whole=whole)
+            except InputError:
+                return
+            with warnings.catch_warnings(action="ignore"):
+                wanted = said(pattern, name)
+            assert (found and found.span()) == (wanted and wanted.span())
 
 
 def test_an_unknown_option_that_is_off_does_not_stand_in_the_way() -> None:
