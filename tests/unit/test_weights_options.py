@@ -149,40 +149,11 @@ def test_a_pattern_of_regex_alone_is_refused(pattern: str) -> None:
         match(pattern, "q_proj")
 
 
-_PIECES = [
-    r"q",
-    r"_",
-    r"0",
-    r"\.",
-    r".",
-    r"(",
-    r"(?:",
-    r")",
-    r"[",
-    r"[^",
-    r"]",
-    r"{2}",
-    r"{,3}",
-    r"*",
-    r"+",
-    r"?",
-    r"|",
-    r"\d",
-    r"\w",
-    r"\b",
-    r"-",
-    r"--",
-    r"&&",
-    r"(?i)",
-    r"(?x)",
-    r"(?=",
-    r"(?!",
-    r"(?>",
-    r"$",
-]
+_PIECES = [*"q_0.()[]*+?|-$ ", r"\.", r"\d", r"\w", r"\b", "[^", "{2}", "{,3}", "--", "&&"]
+_PIECES += ["(?:", "(?i)", "(?x)", "(?=", "(?!", "(?>"]
 
 
-@given(st.lists(st.sampled_from([*_PIECES, " "]), min_size=1, max_size=8).map("".join))
+@given(st.lists(st.sampled_from(_PIECES), min_size=1, max_size=8).map("".join))
 def test_a_pattern_says_what_it_says_to_python(pattern: str) -> None:
     for name in ("model.layers.0.q_proj", "qq_0", "q"):
         for whole, said in ((False, re.match), (True, re.fullmatch)):
