@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from adapterbot.commands.interrupts import answered_after
+from adapterbot.commands.interrupts import never_swallowed
 from adapterbot.config import Config, Server
 from adapterbot.console import tame_library_logs
 from adapterbot.errors import InputError
@@ -132,7 +132,7 @@ def import_engine() -> None:
     Raises:
         OurFailure: a package is not installed.
     """
-    with extras("eval", "evaluating"), for_good(), answered_after():
+    with extras("eval", "evaluating"), for_good(), never_swallowed():
         import_library()
         importlib.import_module("adapterbot.eval.engine")
     tame_library_logs()

@@ -59,23 +59,34 @@ def interrupts() -> Iterator[Interrupts]:
 
 
 @contextmanager
-def answered_after() -> Iterator[None]:
-    """Signals that come inside are answered at its end.
+def never_swallowed() -> Iterator[None]:
+    """An interrupt inside ends the work at the end of the block, if it did not at once.
 
-    Among what a large library does while it is imported are handlers that swallow every exception,
-    and with it that of Ctrl-C. Outside the main thread nothing changes.
+    Among what a large library does while it is imported are handlers of every exception, which
+    swallow that of Ctrl-C or tell it as one of their own. Outside the main thread nothing changes.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    came: list[int] = []
-    before = {
-        number: signal.signal(number, lambda number, _: came.append(number)) for number in _SIGNALS
-    }
+    came: list[KeyboardInterrupt] = []
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+
+    def arrive(number: int, frame: FrameType | None) -> None:
+        handler = before[signal.Signals(number)]
+        assert callable(handler)  # noqa: S101 no other is replaced
+        try:
+            handler(number, frame)
+        except KeyboardInterrupt as interrupt:
+            came.append(interrupt)
+            raise
+
+    replaced = {number: handler for number, handler in before.items() if callable(handler)}
+    for number in replaced:
+        signal.signal(number, arrive)
     try:
         yield
     finally:
-        for number, handler in before.items():
+        for number, handler in replaced.items():
             signal.signal(number, handler)
         if came:
-            signal.raise_signal(came[0])
+            raise came[0]

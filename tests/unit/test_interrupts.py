@@ -4,31 +4,56 @@ from __future__ import annotations
 
 import contextlib
 import signal
+from collections.abc import Iterator
 
 import pytest
 
-from adapterbot.commands.interrupts import Interrupted, answered_after, interrupts
+from adapterbot.commands.interrupts import Interrupted, interrupts, never_swallowed
 
 
-def _swallowing(number: signal.Signals) -> None:
-    with contextlib.suppress(BaseException):  # as libraries do while they are imported
-        signal.raise_signal(number)
+@contextlib.contextmanager
+def _telling_all_as_an_import_error() -> Iterator[None]:
+    try:
+        yield
+    except BaseException as error:
+        raise ImportError from error
+
+
+def _imported(number: signal.Signals, went_on: list[bool], *, swallowing: bool) -> None:
+    with never_swallowed():
+        with contextlib.suppress(BaseException) if swallowing else contextlib.nullcontext():
+            signal.raise_signal(number)
+        went_on.append(True)
 
 
 def test_an_import_that_swallows_every_exception_does_not_swallow_ctrl_c() -> None:
     before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt), answered_after():
-        _swallowing(signal.SIGINT)
+    went_on: list[bool] = []
+    with pytest.raises(KeyboardInterrupt):
+        _imported(signal.SIGINT, went_on, swallowing=True)
+    assert went_on
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_an_import_that_swallows_nothing_ends_at_once() -> None:
+    went_on: list[bool] = []
+    with pytest.raises(KeyboardInterrupt):
+        _imported(signal.SIGINT, went_on, swallowing=False)
+    assert not went_on
+
+
+def test_an_interrupt_that_an_import_tells_as_its_own_failure_is_an_interrupt() -> None:
+    with pytest.raises(KeyboardInterrupt), never_swallowed(), _telling_all_as_an_import_error():
+        signal.raise_signal(signal.SIGINT)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_job_that_is_ended_while_it_imports_says_so(number: signal.Signals) -> None:
-    with pytest.raises(Interrupted) as caught, interrupts() as asked, answered_after():
-        _swallowing(number)
+    with pytest.raises(Interrupted) as caught, interrupts() as asked:
+        _imported(number, [], swallowing=True)
     assert caught.value.name == asked.came == number.name
 
 
 def test_an_import_that_fails_says_so() -> None:
-    with pytest.raises(ImportError), answered_after():
+    with pytest.raises(ImportError), never_swallowed():
         raise ImportError
