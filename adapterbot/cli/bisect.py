@@ -248,7 +248,7 @@ def bisect_log(journal: JournalPath = _JOURNAL, as_json: Json = False) -> None:
 
     from adapterbot.commands import bisect_command
 
-    found = bisect_command.replay(journal)
+    found = bisect_command.replay(_kept(journal))
     if as_json:
         steps = [step.model_dump(mode="json") for step in found.steps]
         document(json.dumps({"version": 1, "steps": steps}, indent=2))
@@ -269,7 +269,7 @@ def bisect_replay(journal: JournalPath = _JOURNAL, as_json: Json = False) -> Non
     """
     from adapterbot.commands import bisect_command
 
-    found = bisect_command.replay(journal)
+    found = bisect_command.replay(_kept(journal))
     _tell(found, as_json)
     leave(bisect_command.exit_code(found))
 
@@ -284,6 +284,12 @@ def seconds_of(text: str) -> float:
     if match is None:
         raise InputError(f"{text!r} is no length of time", field="--budget", fix="write 30m or 1h")
     return float(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
+
+
+def _kept(journal: Path) -> Path:
+    from adapterbot.commands.place import left_here
+
+    return left_here(journal) if journal == _JOURNAL else journal
 
 
 def _clean() -> ExitCode:

@@ -9,15 +9,13 @@ from typing import Annotated
 import typer
 
 from adapterbot.cli.app import app
-from adapterbot.cli.options import Json
+from adapterbot.cli.options import REPORT, Json
 from adapterbot.cli.output import document
 
 
 @app.command()
 def explain(
-    report: Annotated[Path, typer.Argument(help="The report.json of a gate or a bisect.")] = Path(
-        ".adapterbot/report.json"
-    ),
+    report: Annotated[Path, typer.Argument(help="The report.json of a gate or a bisect.")] = REPORT,
     as_json: Json = False,
 ) -> None:
     """Say why a verdict is what it is: each rule with its figures filled in.
@@ -28,12 +26,13 @@ def explain(
 
     Exit codes: 0 explained, 1 we failed, 2 bad input.
     """
+    from adapterbot.commands.place import left_here
     from adapterbot.commands.written import read_report
     from adapterbot.console import harmless_lines
     from adapterbot.pages.explanation import explain as explained
     from adapterbot.pages.explanation import text
 
-    found = explained(read_report(report))
+    found = explained(read_report(left_here(report) if report == REPORT else report))
     if as_json:
         document(json.dumps([one.model_dump(mode="json") for one in found], indent=2))
     else:

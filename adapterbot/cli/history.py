@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from adapterbot.cli.app import app
-from adapterbot.cli.options import Config, Json
+from adapterbot.cli.options import REPORT, Config, Json
 from adapterbot.cli.output import document, say
 
 _history = typer.Typer(invoke_without_command=True, rich_markup_mode="markdown")
@@ -55,9 +55,7 @@ def show(
 
 @_history.command()
 def add(
-    report: Annotated[Path, typer.Argument(help="The report.json of a gate.")] = Path(
-        ".adapterbot/report.json"
-    ),
+    report: Annotated[Path, typer.Argument(help="The report.json of a gate.")] = REPORT,
     commit: Annotated[str, typer.Option(help="The commit that was judged.")] = "HEAD",
     config: Config = None,
     as_json: Json = False,
@@ -71,8 +69,10 @@ def add(
     ```
     """
     from adapterbot.commands import history as command
+    from adapterbot.commands.place import left_here
 
-    added = command.add(report, config, commit)
+    found = left_here(report) if report == REPORT else report
+    added = command.add(found, config, commit)
     if as_json:
         document(json.dumps({"added": added}))
     else:

@@ -10,6 +10,8 @@ from typer.core import TyperCommand
 
 from adapterbot.publishing import CheckMode, CommentMode, CommentWhen
 
+REPORT = Path(".adapterbot/report.json")
+"""Where a gate and a bisect that nobody told otherwise leave their report, in the checkout."""
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")]
 Device = Annotated[
     str | None,

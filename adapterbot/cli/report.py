@@ -8,15 +8,13 @@ from typing import Annotated
 import typer
 
 from adapterbot.cli.app import app
-from adapterbot.cli.options import Json
+from adapterbot.cli.options import REPORT, Json
 from adapterbot.cli.output import document, say
 
 
 @app.command()
 def report(
-    report: Annotated[Path, typer.Argument(help="The report.json of a gate or a bisect.")] = Path(
-        ".adapterbot/report.json"
-    ),
+    report: Annotated[Path, typer.Argument(help="The report.json of a gate or a bisect.")] = REPORT,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="The page; `report.html` beside the report."),
@@ -39,8 +37,10 @@ def report(
     ```
     """
     from adapterbot.commands import report as command
+    from adapterbot.commands.place import left_here
 
-    written = command.run(report, output, merge=merge, routes=routes)
+    found = left_here(report) if report == REPORT else report
+    written = command.run(found, output, merge=merge, routes=routes)
     if as_json:
         document(written.model_dump_json(indent=2))
     else:

@@ -69,7 +69,7 @@ def subject(path: Path) -> Subject:
     """The adapter at a path on disk, as the repository's configuration knows it.
 
     Raises:
-        InputError: it lies in no checkout, or the configuration is broken.
+        InputError: there is none, it lies in no checkout, or the configuration is broken.
     """
     root = checkout()
     absolute = path.absolute()
@@ -77,6 +77,10 @@ def subject(path: Path) -> Subject:
         raise InputError("lies outside of this repository", file=str(path), fix="name one in it")
     tree = WorkTree(root)
     name = absolute.relative_to(root).as_posix()
+    if not tree.has(name):
+        raise InputError(
+            f"does not exist in {tree.label}", file=str(path), fix="name an adapter directory"
+        )
     return Subject(tree, for_adapter(config_of(tree), name, tree.survey()))
 
 

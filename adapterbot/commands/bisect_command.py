@@ -11,7 +11,7 @@ from pathlib import Path
 from adapterbot import __version__, atomic, bisect
 from adapterbot.bisect import Kind, Limits, Model, SavedBisect, Setting
 from adapterbot.commands.evaluator import checkpoints_directory
-from adapterbot.commands.place import own_folder
+from adapterbot.commands.place import around, own_folder
 from adapterbot.config import AdapterConfig, for_adapter
 from adapterbot.console import listener_for
 from adapterbot.errors import ExitCode, InputError
@@ -79,7 +79,7 @@ def run(options: CommandOptions, environment: Mapping[str, str] = os.environ) ->
         last_bad=options.assume_endpoints,
         confidence=options.confidence,
     )
-    folder = options.folder or own_folder(Path())
+    folder = options.folder or own_folder(around(Path.cwd()))
     output = options.output or folder / "bisect.json"
     must_be_writable(output)
     probe = Command(

@@ -47,7 +47,7 @@ def read_event(environment: Mapping[str, str]) -> Context:
     """
     path = environment.get("GITHUB_EVENT_PATH", "")
     name = environment.get("GITHUB_EVENT_NAME", "")
-    fix = "run from a GitHub workflow, or by hand with --base and --head"
+    fix = "run it in a GitHub workflow"
     if not path or not name:
         raise InputError("there is no event to work on", file="GITHUB_EVENT_PATH", fix=fix)
     try:
@@ -156,7 +156,8 @@ def checkout() -> Path:
 
 
 def out_directory(given: Path | None, environment: Mapping[str, str]) -> Path:
-    """Where results go: as asked, the runner's temporary folder, or `.adapterbot/`.
+    """Where results go: as asked, the runner's temporary folder, or the checkout's `.adapterbot/`,
+    and never a folder of an adapter that somebody stands in.
 
     Raises:
         InputError: it cannot be written.
@@ -165,7 +166,17 @@ def out_directory(given: Path | None, environment: Mapping[str, str]) -> Path:
         atomic.try_folder(given)
         return given
     temporary = environment.get("RUNNER_TEMP")
-    return Path(temporary) / "adapterbot" if temporary else own_folder(Path.cwd())
+    return Path(temporary) / "adapterbot" if temporary else own_folder(around(Path.cwd()))
+
+
+def around(folder: Path) -> Path:
+    """The checkout around a folder, found without Git; the folder itself where there is none."""
+    return next((one for one in (folder, *folder.parents) if (one / ".git").exists()), folder)
+
+
+def left_here(default: Path) -> Path:
+    """A file in `.adapterbot/` that an earlier command left, from anywhere in the checkout."""
+    return default if default.exists() else around(Path.cwd()) / default
 
 
 def own_folder(within: Path) -> Path:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import re
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adapterbot.errors import InputError
+from adapterbot.errors import InputError, OurFailure
 from adapterbot.importing import extras
 from adapterbot.mole.artifact import MixtureFiles, read_mixture_dir
 
@@ -121,12 +123,36 @@ def run(options: ServeOptions, ready: Callable[[str, str, tuple[str, ...]], None
     Raises:
         AdapterbotError: as `build`.
     """
+    _refuse_taken(options.host, options.port)
     app = build(options)
     import uvicorn
 
     ready(f"http://{options.host}:{options.port}", _name(options), tuple(options.mixtures))
+    try:
+        uvicorn.run(app, host=options.host, port=options.port, log_level="info", access_log=False)
+    except SystemExit as ended:  # its codes are not ours: 3 would be a finding
+        raise OurFailure("the server did not start", fix="see the lines above") from ended
 
-    uvicorn.run(app, host=options.host, port=options.port, log_level="info", access_log=False)
+
+def _refuse_taken(host: str, port: int) -> None:
+    """Says before a model is loaded what would be said after.
+
+    Raises:
+        InputError: nothing can listen there.
+    """
+    try:
+        (family, kind, protocol, _, address), *_ = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM
+        )
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise InputError(
+            f"nothing can listen on {host}:{port}: {error.strerror}",
+            field="--port" if error.errno == errno.EADDRINUSE else "--host",
+            fix="choose another",
+        ) from error
 
 
 def named(mixtures: Sequence[str]) -> dict[str, Path]:

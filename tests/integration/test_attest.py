@@ -263,6 +263,7 @@ def test_bad_keys_and_options_are_said_in_a_line(repository, keys):
     assert "--keyless" in invoke("sign", ADAPTER, expect=2)
     assert "no OIDC token" in invoke("sign", ADAPTER, "--keyless", expect=2)
     assert "does not exist" in invoke("sign", "nowhere", "--key", keys["other"][0], expect=2)
+    assert "nowhere: does not exist" in invoke("verify", "nowhere", "--key", "key", expect=2)
     assert not (repository / PLACE).exists()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 from collections import defaultdict
 from collections.abc import Iterator
 from inspect import cleandoc
@@ -107,3 +108,13 @@ def test_a_bisect_by_suite_ignores_no_option_of_a_command(given: list[str]) -> N
     with pytest.raises(InputError) as caught:
         CliRunner().invoke(app, ["bisect", "checkpoints/*", *given], catch_exceptions=False)
     assert (caught.value.field, caught.value.message) == (given[0], "goes with a command")
+
+
+def test_serve_says_before_it_loads_a_model_that_nothing_can_listen() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        words = ["serve", "--base", "./none", "--bank", "none", "--port", port]
+        with pytest.raises(InputError) as caught:
+            CliRunner().invoke(app, words, catch_exceptions=False)
+    assert caught.value.field == "--port"
+    assert "Address already in use" in caught.value.message

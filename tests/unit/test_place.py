@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from adapterbot.commands.place import out_directory
+from adapterbot.commands.place import left_here, out_directory
 from adapterbot.errors import InputError
 
 
@@ -30,3 +30,16 @@ def test_git_does_not_see_our_own_folder(tmp_path: Path, monkeypatch: pytest.Mon
     for _ in range(2):
         assert out_directory(None, {}) == tmp_path / ".adapterbot"
         assert (tmp_path / ".adapterbot" / ".gitignore").read_text() == "*\n"
+
+
+def test_from_a_folder_of_a_checkout_results_go_to_its_root_and_are_found_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In an adapter's own folder they would be files of the adapter."""
+    (tmp_path / ".git").mkdir()
+    (tmp_path / "adapters" / "dates").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "adapters" / "dates")
+    assert out_directory(None, {}) == tmp_path / ".adapterbot"
+    (tmp_path / ".adapterbot" / "report.json").write_text("{}")
+    assert left_here(Path(".adapterbot/report.json")) == tmp_path / ".adapterbot/report.json"
+    assert list(Path.cwd().iterdir()) == []
