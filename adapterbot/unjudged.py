@@ -69,9 +69,10 @@ def stopped(
         adapters: key and path of every adapter that it knew by then.
     """
     sections = [not_judged(key, path, error) for key, path in adapters]
+    asked = "the pull request" if source.pull_request else "the change"
     return Report(
         tool=f"adapterbot {__version__}",
         source=source,
         partial=partial,
-        adapters=tuple(sections) or (not_judged(UNKNOWN_KEY, "the pull request", error),),
+        adapters=tuple(sections) or (not_judged(UNKNOWN_KEY, asked, error),),
     )

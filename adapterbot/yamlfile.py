@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, TypeVar, get_args
+from typing import TYPE_CHECKING, TypeVar, get_args, get_origin
 
 import yaml
 
@@ -176,8 +176,13 @@ def _explain(
     line = file.line(*path)
     where = f"{field or 'the file'} (line {line})" if line else (field or "the file")
     if first["type"] == "extra_forbidden":
-        known = sorted(set(_field_names(model)))
-        hint = nearest(str(path[-1]), known)
+        known = dict(_fields(model))
+        name = str(path[-1])
+        if name in known:
+            return InputError(
+                "does not go here", file=file.name, field=where, fix=f"move it to {known[name]}"
+            )
+        hint = nearest(name, sorted(known))
         return InputError(
             f"is not a field we know{hint}", file=file.name, field=where, fix="remove or rename it"
         )
@@ -189,13 +194,18 @@ def _explain(
     )
 
 
-def _field_names(kind: object) -> Iterator[str]:
-    """Every field name of a model and of the models inside it."""
+_INSIDE: dict[object, str] = {tuple: "[]", list: "[]", dict: ".NAME"}
+
+
+def _fields(kind: object, at: str = "") -> Iterator[tuple[str, str]]:
+    """Every field of a model and of the models inside it: its name, and where it goes, such as
+    `adapters[].policy`."""
     fields = getattr(kind, "model_fields", None)
     if fields is None:
+        inside = _INSIDE.get(get_origin(kind), "")
         for inner in get_args(kind):
-            yield from _field_names(inner)
+            yield from _fields(inner, at + inside)
         return
     for name, field in fields.items():
-        yield name
-        yield from _field_names(field.annotation)
+        yield name, f"{at}.{name}".lstrip(".")
+        yield from _fields(field.annotation, f"{at}.{name}")

@@ -36,8 +36,8 @@ from adapterbot.cli import (  # noqa: F401
     serve,
 )
 from adapterbot.cli.app import app
-from adapterbot.cli.output import tell
-from adapterbot.errors import AdapterbotError
+from adapterbot.cli.output import say, tell
+from adapterbot.errors import AdapterbotError, ExitCode
 
 __all__ = ["app", "main", "program"]
 
@@ -50,6 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except AdapterbotError as error:
         tell(error, as_json="--json" in given)
         sys.exit(int(error.exit_code))
+    except KeyboardInterrupt:  # while the options were still being read
+        say("interrupted")
+        sys.exit(int(ExitCode.FAILURE))
     raise AssertionError("typer always exits")
 
 

@@ -212,7 +212,9 @@ def _judged(
     except AdapterbotError as stop:
         error = stop
     except Interrupted as stop:
-        error = OurFailure(f"the job was ended ({stop.name})", fix="push again, or re-run the job")
+        fix = "push again, or re-run the job" if context else "run it again: answers were kept"
+        what = "job" if context else "gate"
+        error = OurFailure(f"the {what} was ended ({stop.name})", fix=fix)
     except Exception as bug:  # noqa: BLE001 the outermost edge: no bug may leave a stale green
         sys.stderr.write(harmless_lines(_without_secrets(traceback.format_exc(), environment)))
         error = OurFailure(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from adapterbot import atomic, render, validation
+from adapterbot import __version__, atomic, render, validation
 from adapterbot.differing import Pair, pairs
 from adapterbot.errors import ExitCode, InputError
 from adapterbot.eval.saved import load_results
@@ -139,6 +140,9 @@ def read_report(path: Path) -> Report:
     return parse_report(content, name)
 
 
+# A report says early on who wrote it; a stranger's may say anything that looks like a version.
+_WRITER = re.compile(rb'"tool": ?"adapterbot ([0-9][0-9A-Za-z.+]{0,30})"')
+_HEAD = 1000
 _FIX = "pass the report.json that `adapterbot gate` wrote"
 
 
@@ -151,4 +155,11 @@ def parse_report(content: bytes, name: str) -> Report:
     try:
         return Report.model_validate_json(content)
     except ValidationError as error:
+        writer = _WRITER.search(content[:_HEAD])
+        if writer and (version := writer[1].decode()) != __version__:
+            raise InputError(
+                f"was written by adapterbot {version}, which this one, {__version__}, cannot read",
+                file=name,
+                fix="use one version for both",
+            ) from error
         raise validation.bad_input(error, file=name, fix=_FIX) from error

@@ -53,6 +53,14 @@ def test_a_full_file_loads() -> None:
         ("adapters: []", "adapters: is empty"),
         ("adapters:\n  - path: a\n    sute: b", "adapters[0].sute (line 3): is not a field"),
         ("adapters:\n  - path: a\n    sute: b", "did you mean 'suite'?"),
+        (
+            "policy: {}\nadapters: [{path: a}]",
+            "policy (line 1): does not go here (move it to adapters[].policy)",
+        ),
+        (
+            "adapters: [{path: a, margin: 1}]",
+            "does not go here (move it to adapters[].policy.metrics.NAME.margin)",
+        ),
         ("adapters: [{path: a}]\nattested_by: [k]", "attested_by[0].key (line 2): string should"),
         (
             "adapters:\n  - path: a\n    policy:\n      attested_by:\n        - issuer: b",

@@ -14,8 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from adapterbot import __version__
 from adapterbot.commands import report as command
-from adapterbot.commands.written import results_path
+from adapterbot.commands.written import parse_report, results_path
 from adapterbot.differing import Pair, pairs, worst_first
 from adapterbot.errors import InputError
 from adapterbot.eval.saved import save_results
@@ -254,3 +255,16 @@ def test_stages_follow_each_other_and_fill_the_time() -> None:
     for one, next_ in pairwise(stages):
         assert next_.start == pytest.approx(one.start + one.share, abs=0.01)
     assert [s.share for s in drawing.timed([Stage(name="s", seconds=0)])] == [0]
+
+
+def test_a_report_of_another_version_says_whose_it_is(tmp_path: Path) -> None:
+    """The job that evaluates and the one that posts may be pinned apart."""
+    content = json.loads(REPORTS["passed"]().model_dump_json())
+    content["adapters"][0]["novel"] = 1
+    with pytest.raises(InputError, match="novel: extra inputs are not permitted"):
+        parse_report(json.dumps({**content, "tool": f"adapterbot {__version__}"}).encode(), "r")
+    for tool in ("adapterbot 9.9.0", "adapterbot 9.9.0rc1"):
+        with pytest.raises(InputError, match=f"was written by {tool}, which this one"):
+            parse_report(json.dumps({**content, "tool": tool}, indent=2).encode(), "r")
+    with pytest.raises(InputError, match="novel: extra inputs"):
+        parse_report(json.dumps({**content, "tool": "adapterbot 9 ::error::x"}).encode(), "r")
