@@ -7,6 +7,7 @@ One module per command, imported for its options only; what a command does lies 
 from __future__ import annotations
 
 import atexit
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -50,6 +51,11 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except AdapterbotError as error:
         tell(error, as_json="--json" in given)
         sys.exit(int(error.exit_code))
+    except OSError as error:
+        if error.errno != errno.ENOSPC or error.filename is not None:
+            raise
+        say("error: standard output: could not be written: the disk is full (free some space)")
+        sys.exit(int(ExitCode.FAILURE))
     except KeyboardInterrupt:  # while the options were still being read
         say("interrupted")
         sys.exit(int(ExitCode.FAILURE))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -61,3 +63,28 @@ def test_who_adds_everything_to_git_adds_no_results(tmp_path, monkeypatch):
         assert example.git(tmp_path, "status", "--porcelain", "--untracked-files=all") == ""
     assert out_directory(None, {"RUNNER_TEMP": str(tmp_path)}) == tmp_path / "adapterbot"
     assert not (tmp_path / "adapterbot").exists()
+
+
+def test_a_result_that_a_full_disk_does_not_take_is_a_line_and_our_failure():
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "adapterbot",
+                "bank",
+                "size",
+                "--users",
+                "1",
+                "--dimension",
+                "2",
+            ],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr == (
+        "error: standard output: could not be written: the disk is full (free some space)\n"
+    )
