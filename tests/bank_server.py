@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import http.client
-import os
-import subprocess
-import sys
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +14,7 @@ from typing import Any
 import uvicorn
 
 from adapterbot.commands.serve import ServeOptions, build
+from tests import command_line
 from tests.ports import free_port
 
 SECONDS_TO_START = 120
@@ -25,21 +24,8 @@ SECONDS_TO_START = 120
 def killed_afterwards(base: Path, bank: Path) -> Iterator[int]:
     """The port of a server that answers; it is killed in the end (SIGKILL), not stopped."""
     port = free_port()
-    command = [
-        sys.executable,
-        "-m",
-        "adapterbot",
-        "serve",
-        "--base",
-        str(base),
-        "--bank",
-        str(bank),
-    ]
-    process = subprocess.Popen(
-        [*command, "--port", str(port), "--device", "cpu"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    process = command_line.start(
+        *("serve", "--base", base, "--bank", bank, "--port", str(port), "--device", "cpu")
     )
     try:
         for _ in range(10 * SECONDS_TO_START):
@@ -50,7 +36,7 @@ def killed_afterwards(base: Path, bank: Path) -> Iterator[int]:
                 time.sleep(0.1)
         yield port
     finally:
-        process.kill()
+        process.send_signal(signal.SIGKILL)
         process.wait()
 
 

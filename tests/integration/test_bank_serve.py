@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import urllib.request
 from collections.abc import Iterator
@@ -61,6 +62,7 @@ def server(base: Path, bank: Path) -> Iterator[str]:
         yield url
 
 
+@functools.cache  # each reads every certificate of this machine
 def client(url: str, user: str | None) -> openai.OpenAI:
     secret = key(user) if user else "wrong"
     return openai.OpenAI(base_url=f"{url}/v1", api_key=secret, max_retries=0, timeout=60)

@@ -122,7 +122,10 @@ def test_samples_and_scores_are_those_of_lm_eval(
     with Engine(BASE, EngineSettings(dtype="float32", device="cpu")) as engine:
         for adapter in (None, ADAPTER):
             theirs, results = reference(adapter)
-            tasks = suite.tasks if adapter else suite.tasks[:-1]
+            # Each task has a process of its own, whoever answers: for the bare base one of each
+            # kind of request (a choice, an answer, likelihoods of endings and of texts) is enough.
+            bare = {"chosen", "whole", "nats", "words"}
+            tasks = [task for task in suite.tasks if adapter or task.name in bare]
             for task, result in zip(tasks, engine.evaluate(tasks, adapter), strict=True):
                 metric = THEIRS[task.name][2]
                 ours = {sample.sample_id: sample.score for sample in result.samples}
