@@ -39,7 +39,7 @@ lint: $(STAMP)-lint ## Every static check: Python, import floors, workflows, Doc
 e2e: action image ## The action under a real runner engine, and the container image
 
 action: $(STAMP)-e2e
-	$(BIN)/python -m pytest --numprocesses auto --dist worksteal tests/e2e
+	scripts/test.sh tests/e2e
 
 image:
 	scripts/container_test.sh

@@ -175,6 +175,8 @@ def run_act(
             f"GITHUB_API_URL={server_url}",
             f"GITHUB_GRAPHQL_URL={server_url}/graphql",
             f"ARTIFACTS={artifacts}",
+            # The example's tensors are tiny: more threads would mostly wait for each other, busily.
+            "OMP_NUM_THREADS=1",
             *(f"{key}={value}" for key, value in (environ or {}).items()),
         ],
         "--input": [f"{key}={value}" for key, value in (inputs or {}).items()],

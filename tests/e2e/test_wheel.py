@@ -79,7 +79,7 @@ def test_the_source_release_makes_the_same_wheel(wheel: Path, tmp_path: Path) ->
 
 
 def test_the_demo_runs_from_the_wheel(program: Path, tmp_path: Path) -> None:
-    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [program, "demo", "--json"],
         cwd=tmp_path,
