@@ -48,13 +48,17 @@ def write_all(files: Mapping[Path, bytes]) -> None:
 
 
 def try_folder(folder: Path) -> None:
-    """Makes a folder, and a file in it that goes again: what cannot be written is told before the
-    work whose result should be.
+    """Tries whether a folder can be made and written, and leaves nothing behind: what cannot is
+    told before the work whose result should be there.
 
     Raises:
         InputError, OurFailure: as `write_bytes`.
     """
-    _temporary(folder / "written", shown=folder).unlink()
+    try:
+        nearest = next(one for one in (folder, *folder.absolute().parents) if one.exists())
+    except OSError as error:
+        raise _refused(folder, error) from error
+    _temporary(nearest / "written", shown=folder).unlink()
 
 
 def _temporary(path: Path, *, shown: Path | None = None) -> Path:
@@ -71,15 +75,20 @@ def _temporary(path: Path, *, shown: Path | None = None) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, made = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     except OSError as error:
-        if error.errno in _FULL:
-            raise _not_written(shown or path, error) from error
-        raise InputError(
-            f"cannot be written: {error.strerror}",
-            file=name if len(name) <= _LONGEST else f"{name[:_LONGEST]}…",
-            fix="choose a folder that you may write to",
-        ) from error
+        raise _refused(shown or path, error) from error
     os.close(handle)
     return Path(made)
+
+
+def _refused(path: Path, error: OSError) -> InputError | OurFailure:
+    if error.errno in _FULL:
+        return _not_written(path, error)
+    name = str(path)
+    return InputError(
+        f"cannot be written: {error.strerror}",
+        file=name if len(name) <= _LONGEST else f"{name[:_LONGEST]}…",
+        fix="choose a folder that you may write to",
+    )
 
 
 def _fill(temporary: Path, path: Path, content: bytes) -> None:

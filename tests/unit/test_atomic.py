@@ -70,11 +70,16 @@ def test_a_device_is_not_replaced_by_a_file(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_tried_and_nothing_stays_in_it(tmp_path: Path) -> None:
-    try_folder(tmp_path / "a" / "b")
-    assert list((tmp_path / "a" / "b").iterdir()) == []
+    for folder in (tmp_path, tmp_path / "a" / "b"):
+        try_folder(folder)
+        assert list(tmp_path.iterdir()) == []
     (tmp_path / "file").write_text("x")
     with pytest.raises(InputError, match=r"^[^:]*/file: cannot be written"):
         try_folder(tmp_path / "file")
+    with pytest.raises(InputError, match="cannot be written: File name too long"):
+        try_folder(tmp_path / ("x" * 300))
+    with pytest.raises(InputError, match="cannot be written"):
+        try_folder(Path("/proc/nothing"))
 
 
 def test_a_disk_that_is_full_before_the_first_byte_is_our_failure(
