@@ -169,7 +169,8 @@ def test_scores_integrate_two_means_and_the_variance(distance, each) -> None:
 
     def density(seen: np.ndarray, deviation: float) -> np.ndarray:
         prior = stats.norm.logpdf(means, values.mean(), deviation / 0.05**0.5)
-        return prior + stats.norm.logpdf(seen[:, None], means, deviation).sum(axis=0)
+        each_seen = stats.norm.logpdf(seen[:, None], means, deviation)
+        return np.asarray(prior + each_seen.sum(axis=0))
 
     def evidence(change: int) -> float:
         total = []
