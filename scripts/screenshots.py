@@ -3,7 +3,7 @@
     python -m scripts.screenshots
 
 Runs `adapterbot demo`, takes what it leaves, and photographs the comment as GitHub would show it,
-and the report as a reader sees it. Takes Chromium, and writes docs/images/.
+and the report as a reader sees it. Takes Chromium and a font with emoji, and writes docs/images/.
 """
 
 from __future__ import annotations
@@ -24,6 +24,15 @@ from scripts.browser import chromium
 
 IMAGES = Path(__file__).resolve().parent.parent / "docs" / "images"
 WIDTH = 1180
+MARKS = ("2705", "274c")  # the check mark and the cross of a verdict
+
+
+def require_marks() -> None:
+    """Without a font that has them, a verdict is photographed as an empty box."""
+    for mark in MARKS:
+        command = ["fc-list", f":charset={mark}"]
+        if not subprocess.run(command, capture_output=True, check=True).stdout:
+            raise SystemExit(f"no font here shows U+{mark.upper()}: install fonts-noto-color-emoji")
 
 
 def run_demo(folder: Path) -> Path:
@@ -46,6 +55,7 @@ def opened(browser: Browser, path: Path, scheme: Literal["light", "dark"], heigh
 
 def main() -> None:
     """Write every picture."""
+    require_marks()
     with tempfile.TemporaryDirectory() as folder, chromium() as browser:
         results = run_demo(Path(folder))
         report = read_report(results / "report.json")
