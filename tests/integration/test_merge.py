@@ -152,12 +152,15 @@ def test_ctrl_c_writes_the_best_so_far(suite: Path, tmp_path: Path) -> None:
 def test_ctrl_c_before_the_search_leaves_nothing(suite: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "adapterbot", *arguments(suite, tmp_path / "merged")]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    for line in process.stderr:
-        if "read suite" in line:
-            process.send_signal(signal.SIGINT)
-            break
-    _, said = process.communicate(timeout=120)
+    try:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "read suite" in line:
+                process.send_signal(signal.SIGINT)
+                break
+        _, said = process.communicate(timeout=120)
+    finally:
+        process.kill()
     assert process.returncode == 1
     assert said.splitlines()[-1] == "interrupted"
     assert not list(tmp_path.iterdir())
