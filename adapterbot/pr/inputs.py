@@ -232,21 +232,18 @@ def _figure(raw: Raw, field: str) -> tuple[float | None, bool]:
     value = raw.get(field)
     if value is None:
         return None, False
-    if isinstance(value, str):
-        percent = _PERCENT.fullmatch(value)
-        if percent:
-            return float(percent[1].replace("−", "-")) / 100, True
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    percent = _PERCENT.fullmatch(value) if isinstance(value, str) else None
+    if percent:
+        figure = float(percent[1].replace("−", "-")) / 100
+    elif isinstance(value, bool) or not isinstance(value, (int, float)):
         raise _WrongError(
             field, "is not a number", 'write a number or "12.1%"; leave out what was not measured'
         )
-    try:
+    else:
         figure = float(value)
-    except OverflowError:
-        figure = math.inf
     if not math.isfinite(figure):
         raise _WrongError(field, "is not a finite number", "leave out what was not measured")
-    return figure, False
+    return figure, percent is not None
 
 
 def _unit(raw: Raw, name: str, values: Sequence[float]) -> Unit:
