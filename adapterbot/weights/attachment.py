@@ -163,11 +163,13 @@ class Attachment:
             KeyError: there is no such slot.
         """
         rows = [weights] if isinstance(weights, Mapping) else list(weights)
-        order = {name: index for index, name in enumerate(self._slots)}
-        table = torch.zeros(len(rows), len(order))
-        for row, blend in enumerate(rows):
-            for name, weight in blend.items():
-                table[row, order[name]] = weight
+        if unknown := set().union(*rows) - self._slots.keys():
+            raise KeyError(min(unknown))
+        # One tensor made of numbers: to write them into one, one by one, took most of the time.
+        table = torch.tensor(
+            [[blend.get(name, 0.0) for name in self._slots] for blend in rows],
+            dtype=torch.float32,
+        ).reshape(len(rows), len(self._slots))
         used = {name for blend in rows for name, weight in blend.items() if weight}
         self._weigh(table[0] if isinstance(weights, Mapping) else table, used)
 
@@ -208,7 +210,7 @@ class Attachment:
         if not self._sites:
             return
         pile = self._pile = self._pile or self._stack()
-        gains = weights[..., pile.slot] * pile.scale
+        gains = weights.index_select(-1, pile.slot).mul_(pile.scale)
         if self._gains is not None and self._gains.shape == gains.shape:
             # The sites hold views of it: this is all that a new blend costs.
             self._gains.copy_(gains)
