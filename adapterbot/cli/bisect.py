@@ -10,7 +10,18 @@ import typer
 from typer.core import TyperGroup
 
 from adapterbot.cli.app import app
-from adapterbot.cli.options import Adapter, Config, Device, Engine, Json, Out, Ray, Server, Suite
+from adapterbot.cli.options import (
+    Adapter,
+    Config,
+    Device,
+    Engine,
+    Json,
+    Out,
+    Ray,
+    Server,
+    Suite,
+    typed,
+)
 from adapterbot.cli.output import document, leave, say, show
 from adapterbot.errors import InputError
 
@@ -222,10 +233,7 @@ _OF_A_SUITE = frozenset({"suite", "metric", "blame", "device", "engine", "server
 
 def _refuse_ignored(context: typer.Context, *, by_command: bool) -> None:
     """An option that was typed and that this search would not read."""
-    for parameter in context.command.params:
-        source = context.get_parameter_source(parameter.name or "")
-        if source is None or source.name != "COMMANDLINE":
-            continue
+    for parameter in typed(context):
         if by_command and parameter.name in _OF_A_SUITE:
             raise InputError(
                 "goes with a suite", field=parameter.opts[0], fix="drop it, or --eval-command"
@@ -247,8 +255,9 @@ def bisect_log(journal: JournalPath = _JOURNAL, as_json: Json = False) -> None:
     import json
 
     from adapterbot.commands import bisect_command
+    from adapterbot.commands.place import left_here
 
-    found = bisect_command.replay(_kept(journal))
+    found = bisect_command.replay(left_here(journal, _JOURNAL))
     if as_json:
         steps = [step.model_dump(mode="json") for step in found.steps]
         document(json.dumps({"version": 1, "steps": steps}, indent=2))
@@ -268,8 +277,9 @@ def bisect_replay(journal: JournalPath = _JOURNAL, as_json: Json = False) -> Non
     Exit codes: as of the search itself.
     """
     from adapterbot.commands import bisect_command
+    from adapterbot.commands.place import left_here
 
-    found = bisect_command.replay(_kept(journal))
+    found = bisect_command.replay(left_here(journal, _JOURNAL))
     _tell(found, as_json)
     leave(bisect_command.exit_code(found))
 
@@ -284,12 +294,6 @@ def seconds_of(text: str) -> float:
     if match is None:
         raise InputError(f"{text!r} is no length of time", field="--budget", fix="write 30m or 1h")
     return float(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
-
-
-def _kept(journal: Path) -> Path:
-    from adapterbot.commands.place import left_here
-
-    return left_here(journal) if journal == _JOURNAL else journal
 
 
 def _clean() -> ExitCode:

@@ -32,7 +32,7 @@ def explain(
     from adapterbot.pages.explanation import explain as explained
     from adapterbot.pages.explanation import text
 
-    found = explained(read_report(left_here(report) if report == REPORT else report))
+    found = explained(read_report(left_here(report, REPORT)))
     if as_json:
         document(json.dumps([one.model_dump(mode="json") for one in found], indent=2))
     else:

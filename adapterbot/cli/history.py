@@ -71,8 +71,7 @@ def add(
     from adapterbot.commands import history as command
     from adapterbot.commands.place import left_here
 
-    found = left_here(report) if report == REPORT else report
-    added = command.add(found, config, commit)
+    added = command.add(left_here(report, REPORT), config, commit)
     if as_json:
         document(json.dumps({"added": added}))
     else:

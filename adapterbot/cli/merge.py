@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from adapterbot.cli.app import app
-from adapterbot.cli.options import Device, Engine, Json, OnCluster, Ray
+from adapterbot.cli.options import Device, Engine, Json, OnCluster, Ray, typed
 from adapterbot.cli.output import document
 from adapterbot.errors import InputError
 from adapterbot.merge.names import DRAWING, SPARSE, Search, Strategy
@@ -155,10 +155,7 @@ def merge(
 
 def _refuse_ignored(context: typer.Context, strategy: Strategy) -> None:
     """An option that was typed and that this strategy would not read."""
-    for parameter in context.command.params:
-        source = context.get_parameter_source(parameter.name or "")
-        if source is None or source.name != "COMMANDLINE":
-            continue
+    for parameter in typed(context):
         if parameter.name in _OF_A_SEARCH and strategy is not Strategy.CMAES:
             raise InputError("is for a search", field=parameter.opts[0], fix="use --strategy cmaes")
         readers = {"density": SPARSE, "seed": DRAWING}.get(parameter.name or "")

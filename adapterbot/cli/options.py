@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -109,3 +110,12 @@ NameOption = Annotated[
         help="Name of the check and of the comment, for a second gate on the same adapters.",
     ),
 ]
+
+
+def typed(context: typer.Context) -> Iterator[Any]:
+    """The options and arguments that stand on the command line, as their parameters: what a command
+    would not read is refused only where somebody wrote it."""
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if source is not None and source.name == "COMMANDLINE":
+            yield parameter

@@ -39,8 +39,7 @@ def report(
     from adapterbot.commands import report as command
     from adapterbot.commands.place import left_here
 
-    found = left_here(report) if report == REPORT else report
-    written = command.run(found, output, merge=merge, routes=routes)
+    written = command.run(left_here(report, REPORT), output, merge=merge, routes=routes)
     if as_json:
         document(written.model_dump_json(indent=2))
     else:

@@ -55,7 +55,7 @@ def _fit(table: Table, console: Console, options: ConsoleOptions) -> bool:
     ]
     # A long header may well take several lines; the figures below it should not.
     lacking = [
-        max(0, *(measured(cell).maximum - low for cell in column.cells), 0)
+        max([0, *(measured(cell).maximum - low for cell in column.cells)])
         for low, column in zip(least, table.columns, strict=True)
     ]
     spare = options.max_width - whole.minimum

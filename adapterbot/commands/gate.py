@@ -111,8 +111,9 @@ def _run(options: GateOptions, environment: Mapping[str, str], listener: Listene
                 failed = failed or error
         if written is not None:
             announce(written, told.comments, environment, annotate=not told.annotated)
-    if failed or written is None:
-        raise failed or OurFailure("the report was not written")
+    if failed:
+        raise failed
+    assert written is not None  # noqa: S101 or it failed
     return written
 
 

@@ -174,9 +174,12 @@ def around(folder: Path) -> Path:
     return next((one for one in (folder, *folder.parents) if (one / ".git").exists()), folder)
 
 
-def left_here(default: Path) -> Path:
-    """A file in `.adapterbot/` that an earlier command left, from anywhere in the checkout."""
-    return default if default.exists() else around(Path.cwd()) / default
+def left_here(given: Path, default: Path) -> Path:
+    """A file as it was named; by default that in `.adapterbot/` which an earlier command left, from
+    anywhere in the checkout."""
+    if given != default or given.exists():
+        return given
+    return around(Path.cwd()) / default
 
 
 def own_folder(within: Path) -> Path:

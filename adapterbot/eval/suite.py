@@ -197,14 +197,14 @@ def _plan(tree: Tree, file: YamlFile, *, run: bool) -> list[Plan]:
         rows: list[Row] = []
         for name in merged.data:
             where = join(_directory(file.name), name, field=field_name(file, (*at, "data")))
-            if not tree.has(where):
-                raise problem(
-                    file,
-                    (*at, "data"),
-                    f"{where} does not exist in {tree.label}",
-                    "correct the name, or commit the file",
-                )
             if where not in cache:
+                if not tree.has(where):
+                    raise problem(
+                        file,
+                        (*at, "data"),
+                        f"{where} does not exist in {tree.label}",
+                        "correct the name, or commit the file",
+                    )
                 cache[where] = read_rows(tree, where)
             rows.extend(cache[where])
         plans.append(Plan(merged, tuple(rows), at))

@@ -145,12 +145,7 @@ class Attachment:
             InputError: an adapter replaces whole parameters, which rows cannot differ in.
             KeyError: there is no such slot.
         """
-        weights = torch.zeros(len(names), len(self._slots))
-        order = {name: index for index, name in enumerate(self._slots)}
-        for row, name in enumerate(names):
-            if name is not None:
-                weights[row, order[name]] = 1.0
-        self._weigh(weights, {name for name in names if name is not None})
+        self.blend([{} if name is None else {name: 1.0} for name in names])
 
     def blend(self, weights: Mapping[str, float] | Sequence[Mapping[str, float]]) -> None:
         """Makes Σ wᵢ·ΔWᵢ live: one blend for every row, or one for each row of the batch.

@@ -41,5 +41,6 @@ def test_from_a_folder_of_a_checkout_results_go_to_its_root_and_are_found_there(
     monkeypatch.chdir(tmp_path / "adapters" / "dates")
     assert out_directory(None, {}) == tmp_path / ".adapterbot"
     (tmp_path / ".adapterbot" / "report.json").write_text("{}")
-    assert left_here(Path(".adapterbot/report.json")) == tmp_path / ".adapterbot/report.json"
+    report = Path(".adapterbot/report.json")
+    assert left_here(report, report) == tmp_path / ".adapterbot/report.json"
     assert list(Path.cwd().iterdir()) == []
