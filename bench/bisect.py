@@ -13,18 +13,21 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from adapterbot.bisect import PairedBinary, Posterior, Scores, expected_churn, uniform
 from bench.figures import Figure, children, median, timed
 
 CHECKPOINTS = 1_000
 RUNS = int(os.environ.get("BISECT_RUNS", "500"))
+CORES = os.cpu_count() or 1
 GATE_SAMPLES = 100
 SUITE = 400  # a suite of more samples, all of which the gate measured
 CLAIM = 0.95
@@ -51,7 +54,16 @@ def summary(runs: list[tuple[float, bool]]) -> Searched:
 
 
 def searches(one: Callable[[np.random.Generator], tuple[float, bool]], runs: int) -> Searched:
-    return summary([one(np.random.default_rng([7, run])) for run in range(runs)])
+    """The same searches however many cores share them: each has a seed of its own."""
+    with ProcessPoolExecutor(CORES, initializer=threadpool_limits, initargs=(1,)) as pool:
+        found = pool.map(partial(_seeded, one), range(runs), chunksize=max(1, runs // (10 * CORES)))
+        return summary(list(found))
+
+
+def _seeded(
+    one: Callable[[np.random.Generator], tuple[float, bool]], run: int
+) -> tuple[float, bool]:
+    return one(np.random.default_rng([7, run]))
 
 
 def pass_fail(
@@ -129,9 +141,9 @@ _THEIRS = """
 import json, sys
 import numpy as np
 from git_bayesect import Bisector
-n, runs, good, bad, gate, claim = json.loads(sys.argv[1])
+n, first, runs, step, good, bad, gate, claim = json.loads(sys.argv[1])
 found = []
-for run in range(runs):
+for run in range(first, runs, step):
     rng = np.random.default_rng([7, run])
     first_bad = int(rng.integers(1, n))
     # Its history runs from new to old, and its change point is the last of the new ones.
@@ -157,11 +169,20 @@ def theirs(runs: int, good: float, bad: float, gate: int) -> Searched:
     from bench.peers import environment
 
     python = environment("git-bayesect-1.2", PEER) / "python"
-    setting = json.dumps([CHECKPOINTS, runs, good, bad, gate, CLAIM])
-    done = subprocess.run(
-        [python, "-c", _THEIRS, setting], check=True, capture_output=True, text=True
-    )
-    return summary([(asked, right) for asked, right in json.loads(done.stdout)])
+
+    def share(first: int) -> list[tuple[float, bool]]:
+        setting = json.dumps([CHECKPOINTS, first, runs, CORES, good, bad, gate, CLAIM])
+        done = subprocess.run(
+            [python, "-c", _THEIRS, setting],
+            check=True,
+            capture_output=True,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        return [(asked, right) for asked, right in json.loads(done.stdout)]
+
+    with ThreadPoolExecutor(CORES) as pool:
+        return summary([one for some in pool.map(share, range(CORES)) for one in some])
 
 
 def _shown(found: Searched) -> str:
@@ -169,21 +190,21 @@ def _shown(found: Searched) -> str:
 
 
 def noisy() -> list[Figure]:
-    cases: list[tuple[str, float, float, int, int]] = [
-        ("10/60 %, the gate's samples", 0.1, 0.6, GATE_SAMPLES, RUNS),
-        ("10/60 %", 0.1, 0.6, 0, RUNS),
-        ("5/95 %", 0.05, 0.95, 0, RUNS),
-        ("30/50 %, the gate's samples", 0.3, 0.5, GATE_SAMPLES, max(RUNS // 4, 10)),
-        ("30/50 %", 0.3, 0.5, 0, max(RUNS // 4, 10)),
+    cases: list[tuple[str, float, float, int]] = [
+        ("10/60 %, the gate's samples", 0.1, 0.6, GATE_SAMPLES),
+        ("10/60 %", 0.1, 0.6, 0),
+        ("5/95 %", 0.05, 0.95, 0),
+        ("30/50 %, the gate's samples", 0.3, 0.5, GATE_SAMPLES),
+        ("30/50 %", 0.3, 0.5, 0),
     ]
     figures = []
-    for name, good, bad, gate, runs in cases:
-        ours = searches(partial(pass_fail, good=good, bad=bad, gate=gate), runs)
-        other = theirs(runs, good, bad, gate)
+    for name, good, bad, gate in cases:
+        ours = searches(partial(pass_fail, good=good, bad=bad, gate=gate), RUNS)
+        other = theirs(RUNS, good, bad, gate)
         figures.append(
             Figure(
                 name="bisect: probes of a noisy command",
-                setting=f"{CHECKPOINTS:,} checkpoints, failure rates {name}, {runs} searches",
+                setting=f"{CHECKPOINTS:,} checkpoints, failure rates {name}, {RUNS:,} searches",
                 ours=_shown(ours),
                 other=f"git_bayesect {_shown(other)}",
                 ratio=ours.asked / other.asked,
@@ -206,7 +227,7 @@ def noisy() -> list[Figure]:
         figures.append(
             Figure(
                 name="bisect: probes by scores",
-                setting=f"{CHECKPOINTS:,} checkpoints, {name}, {RUNS} searches",
+                setting=f"{CHECKPOINTS:,} checkpoints, {name}, {RUNS:,} searches",
                 ours=_shown(ours),
                 other=f"target ≤ {target:g}",
                 ratio=ours.asked / target,
