@@ -73,17 +73,18 @@ def plan(tree: Tree, names: Sequence[str], wanted: Wanted) -> Planned:
         names: the repository's files, without what Git ignores.
 
     Raises:
-        InputError: it holds no adapter, or an option is malformed.
+        InputError: it holds no adapter, an option is malformed, or the configuration that stays is.
     """
-    found = survey(tree, names)
+    present = [name for name in configs.CONFIG_FILES if tree.has(name)]
+    config = present[0] if present else configs.CONFIG_FILES[0]
+    stays = configs.load(tree.read(config), config) if present and not wanted.force else None
+    found = survey(tree, names, stays)
     planned = Planned(found, notes=list(found.notes))
     for adapter in found.adapters:
         _suite(tree, adapter, planned)
     steps = workflow(
         runs_on=wanted.runs_on, action=wanted.action, was=wanted.was, lfs=found.uses_lfs
     )
-    present = [name for name in configs.CONFIG_FILES if tree.has(name)]
-    config = present[0] if present else configs.CONFIG_FILES[0]
     for name, content in ((config, _config(found.adapters)), (WORKFLOW, steps.encode())):
         if not tree.has(name) or (wanted.force and tree.read(name) != content):
             planned.files[name] = content
@@ -117,7 +118,8 @@ def _suite(tree: Tree, adapter: AdapterConfig, planned: Planned) -> None:
         planned.notes.append(f"{adapter.suite} is still to be written: no training data is known")
         return
     try:
-        rows = held_out(tree, training, chat=_has_chat_template(tree, training))
+        chat = _has_chat_template(tree, training)
+        rows = held_out(tree, training, chat=chat, changed=planned.files)
     except AdapterbotError as error:
         planned.notes.append(f"{adapter.suite} is still to be written: {error}")
         return

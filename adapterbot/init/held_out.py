@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from types import MappingProxyType
 
 from pydantic import JsonValue
 
@@ -82,18 +83,25 @@ class _File:
         return b"".join(kept) if gone else None
 
 
-def held_out(tree: Tree, config: TrainingConfig, *, chat: bool) -> HeldOut:
+def held_out(
+    tree: Tree,
+    config: TrainingConfig,
+    *,
+    chat: bool,
+    changed: Mapping[str, bytes] = MappingProxyType({}),
+) -> HeldOut:
     """The rows to judge by, from the data that a training config names.
 
     Args:
         chat: whether the base model has a chat template, by which rows become text.
+        changed: files that another suite's rows have left already, as they will be.
 
     Raises:
         InputError: nothing that it names can be read here, or it holds too few questions.
     """
     validation = [entry.text for entry in config.entries if entry.field in _VALIDATION]
     training = [entry.text for entry in config.entries if entry.field == "data.train"]
-    files, unread = _files(tree, config, validation or training, chat=chat)
+    files, unread = _files(tree, config, validation or training, changed, chat=chat)
     asked = [question for file in files for question in file.asked]
     copies = Counter(question.key for question in asked)
     if validation:
@@ -123,7 +131,12 @@ def held_out(tree: Tree, config: TrainingConfig, *, chat: bool) -> HeldOut:
 
 
 def _files(
-    tree: Tree, config: TrainingConfig, named: Sequence[str], *, chat: bool
+    tree: Tree,
+    config: TrainingConfig,
+    named: Sequence[str],
+    changed: Mapping[str, bytes],
+    *,
+    chat: bool,
 ) -> tuple[list[_File], list[str]]:
     """The files that are here and whose lines hold questions with answers, and why others are not
     among them."""
@@ -134,7 +147,8 @@ def _files(
             name = join(config.directory, text)
             if PurePosixPath(name).suffix.lower() not in _LINES:
                 raise InputError("is not JSONL", file=name)
-            lines = tree.read(name, limit=_LIMIT).splitlines(keepends=True)
+            content = changed[name] if name in changed else tree.read(name, limit=_LIMIT)
+            lines = content.splitlines(keepends=True)
             asked = list(_questions(name, lines, chat=chat))
             if not asked:
                 raise InputError("holds no row with a question and an answer", file=name)

@@ -8,15 +8,17 @@ from pathlib import PurePosixPath
 
 from adapterbot.config import (
     ADAPTER_CONFIG,
+    SUITE,
     TRAINING_CONFIG,
     AdapterConfig,
+    Config,
     adapter_directories,
     checkpoint_archives,
     for_adapter,
 )
 from adapterbot.errors import AdapterbotError, InputError
 from adapterbot.lock.training import TrainingConfig, load_training
-from adapterbot.tree import Tree, join
+from adapterbot.tree import Tree, join, normalise
 
 _LFS_FILTER = b"filter=lfs"
 
@@ -31,11 +33,12 @@ class Survey:
     notes: tuple[str, ...]
 
 
-def survey(tree: Tree, files: Sequence[str]) -> Survey:
+def survey(tree: Tree, files: Sequence[str], config: Config | None = None) -> Survey:
     """Look at a repository.
 
     Args:
         files: the names of its files, without what Git ignores.
+        config: its adapterbot.yaml, which then says where things are; None: it has none.
 
     Raises:
         InputError: it holds no adapter.
@@ -48,7 +51,18 @@ def survey(tree: Tree, files: Sequence[str]) -> Survey:
             fix="put what PEFT's save_pretrained wrote into a folder of it",
         )
     training, notes = _training(tree, files)
-    adapters = tuple(_adapter(path, files, training) for path in directories)
+    if config is None:
+        adapters = _own_suites(
+            [_adapter(path, files, training) for path in directories], files, training
+        )
+    else:
+        adapters = config.adapters
+        listed = {normalise(adapter.path) for adapter in adapters}
+        notes += [
+            f"{path} is not listed in the configuration: nothing gates it"
+            for path in directories
+            if path not in listed
+        ]
     archives = checkpoint_archives(files)
     if len(archives) > 1 and any(adapter.archive is None for adapter in adapters):
         notes.append(
@@ -89,6 +103,38 @@ def _adapter(path: str, files: Sequence[str], training: dict[str, TrainingConfig
         own = [a for a in checkpoint_archives(files) if a.startswith(f"{path}/")]
         adapter = adapter.model_copy(update={"archive": own[0] if len(own) == 1 else None})
     return adapter
+
+
+def _own_suites(
+    adapters: Sequence[AdapterConfig], files: Sequence[str], training: dict[str, TrainingConfig]
+) -> tuple[AdapterConfig, ...]:
+    """The adapters, each with a suite of its own data beside its training config where they would
+    share one that is still to be made, and learn from different data."""
+    present = set(files)
+    lacking = [a for a in adapters if a.suite not in present and a.config in training]
+    learnt = {a.path: _data(training[a.config]) for a in lacking}
+    if len(set(learnt.values())) < 2:
+        return tuple(adapters)
+    suites: dict[frozenset[str], str] = {}
+    for adapter in lacking:
+        beside = (PurePosixPath(adapter.config).parent / SUITE).as_posix()
+        suites.setdefault(learnt[adapter.path], beside)
+    return tuple(
+        a.model_copy(update={"suite": suites[learnt[a.path]]}) if a.path in learnt else a
+        for a in adapters
+    )
+
+
+def _data(config: TrainingConfig) -> frozenset[str]:
+    """What it trains on and validates with, from the repository root where it lies there."""
+
+    def place(text: str) -> str:
+        try:
+            return join(config.directory, text)
+        except InputError:
+            return text
+
+    return frozenset(f"{entry.field}: {place(entry.text)}" for entry in config.entries)
 
 
 def _output(config: TrainingConfig) -> str | None:

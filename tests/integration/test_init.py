@@ -18,6 +18,9 @@ from tests.github_server import GitHubServer
 TAKEN = ("base", "adapters/dates", "soup.yaml", "data/train.jsonl")
 
 
+MINE = "adapters: [{path: adapters/dates, key: mine}]\n"
+
+
 @pytest.fixture
 def fresh(tmp_path: Path) -> Path:
     """Somebody's repository with an adapter, which nobody gates."""
@@ -76,10 +79,10 @@ def test_nothing_is_written_or_replaced_unasked(fresh: Path) -> None:
     diff = adapterbot(fresh, "init", "--dry-run").stdout
     assert "+++ b/adapterbot.yaml" in diff
     assert example.git(fresh, "status", "--porcelain") == ""
-    (fresh / "adapterbot.yaml").write_text("mine: true\n")
+    (fresh / "adapterbot.yaml").write_text(MINE)
     document = json.loads(adapterbot(fresh, "init", "--json").stdout)
     assert document["kept"] == ["adapterbot.yaml"]
-    assert (fresh / "adapterbot.yaml").read_text() == "mine: true\n"
+    assert (fresh / "adapterbot.yaml").read_text() == MINE
     assert {file["path"]: file["action"] for file in document["files"]} == {
         ".github/workflows/adapter-gate.yml": "create",
         "data/train.jsonl": "change",
@@ -89,7 +92,7 @@ def test_nothing_is_written_or_replaced_unasked(fresh: Path) -> None:
     train = [(place / "data/train.jsonl").read_text() for place in (example.EXAMPLE, fresh)]
     assert train[0].count("\n") - train[1].count("\n") == document["held_out"][0]["rows_moved"]
     adapterbot(fresh, "init", "--force")
-    assert "path: adapters/dates" in (fresh / "adapterbot.yaml").read_text()
+    assert "path: adapters/dates\n" in (fresh / "adapterbot.yaml").read_text()
 
 
 def test_a_tag_is_pinned_to_the_commit_that_the_server_knows(fresh: Path, tmp_path: Path) -> None:

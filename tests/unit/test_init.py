@@ -199,6 +199,68 @@ def test_each_adapter_gets_the_config_that_says_it_writes_it(tmp_path):
     assert made.files.keys() == {"adapterbot.yaml", ".github/workflows/adapter-gate.yml"}
 
 
+def team(place: Path, name: str, numbers: range, *data: str) -> None:
+    """An adapter in a folder of its own, trained on rows of its own or on the files named."""
+    (place / name / "adapter").mkdir(parents=True)
+    (place / name / "adapter" / "adapter_config.json").write_text("{}")
+    (place / name / "rows.jsonl").write_text("".join(f"{json.dumps(alpaca(n))}\n" for n in numbers))
+    named = json.dumps(list(data or ["rows.jsonl"]))
+    (place / name / "soup.yaml").write_text(f"base: org/model\ndata: {{train: {named}}}\n")
+
+
+def questions(content: bytes) -> set[str]:
+    rows = [json.loads(line) for line in content.splitlines()]
+    return {r["messages"][0]["content"] if "messages" in r else r["instruction"] for r in rows}
+
+
+def test_adapters_of_different_data_are_judged_each_by_its_own(tmp_path):
+    team(tmp_path, "eu", range(200))
+    team(tmp_path, "us", range(1000, 1200))
+    made = planned(WorkTree(tmp_path))
+    suites = {a.path: a.suite for a in configs.load(made.files["adapterbot.yaml"], "x").adapters}
+    assert suites == {"eu/adapter": "eu/evals/suite.yaml", "us/adapter": "us/evals/suite.yaml"}
+    for name, numbers in (("eu", range(200)), ("us", range(1000, 1200))):
+        held = questions(made.files[f"{name}/evals/held_out.jsonl"])
+        left = questions(made.files[f"{name}/rows.jsonl"])
+        assert held | left == {alpaca(n)["instruction"] for n in numbers}
+        assert not held & left
+    for name, content in made.files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    assert planned(WorkTree(tmp_path)).files == {}
+
+
+def test_a_file_of_two_trainings_loses_the_rows_of_both_suites(tmp_path):
+    team(tmp_path, "eu", range(200))
+    team(tmp_path, "us", range(1000, 1200), "rows.jsonl", "../eu/rows.jsonl")
+    made = planned(WorkTree(tmp_path))
+    left = questions(made.files["eu/rows.jsonl"]) | questions(made.files["us/rows.jsonl"])
+    for name in ("eu", "us"):
+        assert not questions(made.files[f"{name}/evals/held_out.jsonl"]) & left
+
+
+def test_adapters_of_the_same_data_share_a_suite(tmp_path):
+    team(tmp_path, "eu", range(200))
+    team(tmp_path, "us", range(5), "../eu/rows.jsonl")
+    made = planned(WorkTree(tmp_path))
+    assert {adapter.suite for adapter in made.survey.adapters} == {"evals/suite.yaml"}
+
+
+def test_a_configuration_that_stays_says_where_the_suite_is(tmp_path):
+    team(tmp_path, "eu", range(200))
+    team(tmp_path, "us", range(1000, 1200))
+    (tmp_path / "mine.yaml").write_text("version: 1\ntasks: []\n")
+    entry = "{path: eu/adapter, config: eu/soup.yaml, lock: eu/soup.lock, suite: mine.yaml}"
+    (tmp_path / "adapterbot.yaml").write_text(f"adapters: [{entry}]\n")
+    made = planned(WorkTree(tmp_path))
+    assert made.files.keys() == {".github/workflows/adapter-gate.yml"}  # and no row moved
+    assert made.kept == ["mine.yaml", "adapterbot.yaml"]
+    assert "us/adapter is not listed in the configuration: nothing gates it" in made.notes
+    (tmp_path / "adapterbot.yaml").write_text("mine: true\n")
+    with pytest.raises(InputError, match="mine"):
+        planned(WorkTree(tmp_path))
+
+
 def test_attack_a_folder_whose_name_is_a_command_is_only_a_name(tmp_path):
     name = "a; touch pwned"
     (tmp_path / name).mkdir()
