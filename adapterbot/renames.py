@@ -4,7 +4,8 @@ it is compared with. Whoever renames a bad adapter must not gain by it."""
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import PurePosixPath
 
 from adapterbot.config import AdapterConfig, key_of
 from adapterbot.tree import Tree, normalise
@@ -42,11 +43,16 @@ def paired(start: Tree, head: Tree, gone: Sequence[str], new: Sequence[str]) -> 
 def moved(adapter: AdapterConfig, to: str, head: Tree) -> AdapterConfig:
     """The adapter at its new path: same key and policy, compared with what it was."""
     old = normalise(adapter.path)
+    folders = tuple(_renamed_folders(old, to))
 
     def along(path: str) -> str:
-        if normalise(path).startswith(f"{old}/") and not head.has(path):
-            return to + normalise(path)[len(old) :]
-        return path
+        name = normalise(path)
+        if head.has(path):
+            return path
+        places = [f"{now}{name[len(was) :]}" for was, now in folders if name.startswith(was)]
+        # What is in the adapter's own folder has nowhere else to be.
+        nowhere = places[0] if name.startswith(f"{old}/") else path
+        return next((place for place in places if head.has(place)), nowhere)
 
     return adapter.model_copy(
         update={
@@ -56,6 +62,29 @@ def moved(adapter: AdapterConfig, to: str, head: Tree) -> AdapterConfig:
             "baseline": old if adapter.baseline == "base-ref" else adapter.baseline,
         }
     )
+
+
+def moved_as_it_was(start: Tree, old: str, head: Tree, new: str) -> bool:
+    """Whether one adapter lies under a new path with every file as it was, and no other."""
+    before, after = (
+        {name[len(path) :]: tree.sha256(name) for name in tree.files(path)}
+        for tree, path in ((start, old), (head, new))
+    )
+    return before == after
+
+
+def _renamed_folders(old: str, new: str) -> Iterator[tuple[str, str]]:
+    """The adapter's folder and those above that were renamed with it, and what each is now, both
+    as `folder/` or, for the root, nothing: `a/x/lora` → `b/x/lora` renamed `a/x/` and `a/`."""
+    before, after = PurePosixPath(old), PurePosixPath(new)
+    yield _prefix(before), _prefix(after)
+    while before.name and before.name == after.name:
+        before, after = before.parent, after.parent
+        yield _prefix(before), _prefix(after)
+
+
+def _prefix(folder: PurePosixPath) -> str:
+    return "" if folder == PurePosixPath() else f"{folder}/"
 
 
 def with_own_keys(adapters: Sequence[AdapterConfig], taken: Collection[str]) -> list[AdapterConfig]:

@@ -20,7 +20,7 @@ from adapterbot.config import (
 )
 from adapterbot.errors import InputError
 from adapterbot.records.report import MAX_ADAPTERS
-from adapterbot.renames import moved, paired, with_own_keys
+from adapterbot.renames import moved, moved_as_it_was, paired, with_own_keys
 from adapterbot.tree import Tree, check_text, join, normalise
 from adapterbot.weights.mixture_config import parse_manifest
 
@@ -202,12 +202,18 @@ def nested_in(path: str, directories: Sequence[str]) -> tuple[str, ...]:
 
 def removed(where: Sides, adapter: AdapterConfig) -> bool:
     """Whether the head takes an adapter away, and says so: no config of it lists the adapter, and
-    no adapter is new that could be the same one under another name."""
+    no adapter is new that could be the same one under another name. One that only moved is not."""
     path = normalise(adapter.path)
     before, here = (
         set(adapter_directories(tree.survey())) for tree in (where.fork_point, where.head)
     )
-    if here - before or not where.fork_point.has(path) or _is_there(where.head, path):
+    others = before - here - {path}
+    new = [
+        now
+        for now in here - before
+        if not any(moved_as_it_was(where.fork_point, old, where.head, now) for old in others)
+    ]
+    if new or not where.fork_point.has(path) or _is_there(where.head, path):
         return False
     listed = _head_lists(where)
     return listed is not None and path not in listed

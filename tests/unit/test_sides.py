@@ -253,6 +253,28 @@ def test_what_moved_along_is_found_where_it_is_now(root: Path) -> None:
     assert (found.config, found.lock) == ("models/dates/soup.yaml", "models/dates/soup.lock")
 
 
+@pytest.mark.parametrize(
+    ("old", "new"), [("teams/x", "teams/y"), ("teams/x", "y"), ("teams", "groups")]
+)
+def test_a_folder_that_is_renamed_takes_the_adapters_configuration_along(
+    root: Path, old: str, new: str
+) -> None:
+    write(root, "teams/x/soup.yaml", "base: ../../base\ndata: {train: ../../data/train.jsonl}\n")
+    write(root, "teams/x/soup.lock", "{}")
+    write(
+        root,
+        "adapterbot.yaml",
+        "adapters:\n  - path: teams/x/adapters/c\n    config: teams/x/soup.yaml\n"
+        "    lock: teams/x/soup.lock\n",
+    )
+    git(root, "add", ".")
+    git(root, "commit", "-qm", "beside the adapter")
+    (found,) = chosen(root, rename(old, new))
+    folder = "groups/x" if new == "groups" else new
+    assert found.path == f"{folder}/adapters/c"
+    assert (found.config, found.lock) == (f"{folder}/soup.yaml", f"{folder}/soup.lock")
+
+
 def test_a_copy_is_new_and_the_original_untouched(root: Path) -> None:
     def copy(root: Path) -> None:
         adapter(root, "adapters/copy", "weights of adapters/a")
@@ -314,6 +336,25 @@ def test_one_that_goes_while_it_is_listed_or_another_comes_is_not_just_removed(r
         listing(root, "adapters/b", "teams/x/adapters/c", "adapters/x", "adapters/y")
 
     where = change(root, swap)
+    gone = next(a for a in select(where, Overrides()) if a.path == "adapters/a")
+    assert not removed(where, gone)
+
+
+def test_one_may_go_while_another_only_moves(root: Path) -> None:
+    def both(root: Path) -> None:
+        delete("adapters/a")(root)
+        rename("adapters/b", "adapters/x")(root)
+        listing(root, "adapters/x", "teams/x/adapters/c")
+
+    where = change(root, both)
+    found = {a.path: a for a in select(where, Overrides())}
+    assert found.keys() == {"adapters/a", "adapters/x"}
+    assert removed(where, found["adapters/a"])
+    # Attack: what moved is another adapter by now, and could be the one that seems to be gone.
+    adapter(root, "adapters/x", "weights of adapters/a, worse")
+    git(root, "add", ".")
+    git(root, "commit", "-q", "--amend", "-m", "moved and retrained")
+    where = sides(where.base, GitTree(root, git(root, "rev-parse", "HEAD")))
     gone = next(a for a in select(where, Overrides()) if a.path == "adapters/a")
     assert not removed(where, gone)
 
