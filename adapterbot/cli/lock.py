@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from adapterbot.cli.app import app
-from adapterbot.cli.options import Json, SoupYaml
+from adapterbot.cli.options import Json
 from adapterbot.cli.output import document, leave, say
 from adapterbot.errors import ExitCode
 
@@ -38,12 +38,21 @@ EnvHash = Annotated[
 NoCache = Annotated[
     bool, typer.Option("--no-cache", help="Hash every file, also those that did not move.")
 ]
+SoupYaml = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        "-c",
+        readable=False,
+        help="The training config; the soup.yaml beside the lock, else the one here.",
+    ),
+]
 LockPath = Annotated[Path, typer.Argument(readable=False, help="The lock.")]
 
 
 @lock_app.command("write")
 def lock_write(
-    config: SoupYaml = Path("soup.yaml"),
+    config: SoupYaml = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to write it.")] = Path(
         "soup.lock"
     ),
@@ -78,7 +87,7 @@ def lock_write(
     from adapterbot.commands import lock as command
 
     made = command.write(
-        config,
+        config or command.config_of(output),
         output,
         given=command.given(base_model, base_sha, dataset_sha, env_hash),
         adapters=adapter or None,
@@ -113,7 +122,7 @@ def lock_show(path: LockPath = Path("soup.lock"), as_json: Json = False) -> None
 @lock_app.command("check")
 def lock_check(
     path: LockPath = Path("soup.lock"),
-    config: SoupYaml = Path("soup.yaml"),
+    config: SoupYaml = None,
     base_model: BaseModel = None,
     base_sha: BaseSha = None,
     dataset_sha: DatasetSha = None,
@@ -136,14 +145,14 @@ def lock_check(
 
     found = command.check(
         path,
-        config,
+        config or command.config_of(path),
         given=command.given(base_model, base_sha, dataset_sha, env_hash),
         cache=command.open_cache(used=not no_cache),
     )
     if as_json:
         document(json.dumps(asdict(found), indent=2))
     else:
-        _print(found)
+        _print(found, path)
     if os.environ.get("GITHUB_ACTIONS") == "true" and found.status != "ok":
         from adapterbot.commands.notes import drift_notes
         from adapterbot.gh.workflow import Level, annotation
@@ -153,8 +162,9 @@ def lock_check(
     leave(ExitCode.CLEAN if found.status == "ok" else ExitCode.FINDING)
 
 
-def _print(found: Check) -> None:
+def _print(found: Check, path: Path) -> None:
     from adapterbot.gh.workflow import harmless
+    from adapterbot.lock.schema import rewriting
 
     for part in found.parts:
         word = "ok" if part.ok else "note" if part.advisory else "drift"
@@ -164,7 +174,8 @@ def _print(found: Check) -> None:
     if found.note:
         say(harmless(found.note))
     if found.status == "drift":
-        say("to do: `adapterbot lock write`, if the run was trained from what is here now")
+        rewrite = harmless(rewriting(str(path)))
+        say(f"to do: `{rewrite}`, if the run was trained from what is here now")
 
 
 def _short(value: str) -> str:

@@ -22,8 +22,8 @@ from adapterbot.lock.pinned import (
     measure,
     sidecar_of,
 )
-from adapterbot.lock.schema import MAX_LOCK_BYTES, Lock, line_text, sha256_text
-from adapterbot.lock.training import TrainingConfig
+from adapterbot.lock.schema import MAX_LOCK_BYTES, Lock, line_text, rewriting, sha256_text
+from adapterbot.lock.training import SOUP_YAML, TrainingConfig
 from adapterbot.tree import Tree, WorkTree, not_a_file
 
 
@@ -80,6 +80,13 @@ def _tree_of(first: Path, *others: Path) -> tuple[WorkTree, list[str]]:
     return WorkTree(root), [file.relative_to(root).as_posix() for file in files]
 
 
+def config_of(lock: Path) -> Path:
+    """The training config of a lock, where nobody names it: the one beside it, else the one in
+    the working directory."""
+    beside = lock.parent / SOUP_YAML
+    return beside if beside.is_file() else Path(SOUP_YAML)
+
+
 def open_cache(*, used: bool = True) -> DigestCache | None:
     """The digests of this user's earlier runs; None when they are not wanted."""
     return DigestCache(default_path()) if used else None
@@ -117,7 +124,8 @@ def write(
         adapters=recorded,
         cache=cache,
     )
-    made = lock_of(pinned, created_at=now(), version=__version__)
+    env_lock = str(config.parent / environment.DEFAULT_NAME)
+    made = lock_of(pinned, created_at=now(), version=__version__, env_lock=env_lock)
     files = {output: lock.dumps(made)}
     beside = Path(sidecar.folder(str(output)))
     if pinned.training:
@@ -184,7 +192,7 @@ def _must_be_there(tree: WorkTree, name: str, path: Path) -> None:
         raise not_a_file(str(path), path, tree.label)
     if not tree.has(name):
         raise InputError(
-            "does not exist", file=str(path), fix="write it with `adapterbot lock write`"
+            "does not exist", file=str(path), fix=f"write it with `{rewriting(str(path))}`"
         )
 
 

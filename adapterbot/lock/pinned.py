@@ -14,7 +14,7 @@ from adapterbot.lock.digest_cache import DigestCache
 from adapterbot.lock.digests import DatasetFiles, base_files, dataset_files
 from adapterbot.lock.environment import EnvLock
 from adapterbot.lock.hashing import combined, hash_files
-from adapterbot.lock.schema import Lock, closure
+from adapterbot.lock.schema import Lock, closure, with_output
 from adapterbot.lock.sidecar import Sidecar
 from adapterbot.lock.training import TrainingConfig, load_training
 from adapterbot.tree import Tree, join
@@ -147,18 +147,22 @@ def adapter_files(tree: Tree, path: str, cache: DigestCache | None = None) -> di
     return {PurePosixPath(name).name: digest for name, digest in found.items()}
 
 
-def lock_of(pinned: Pinned, *, created_at: str, version: str) -> Lock:
+def lock_of(pinned: Pinned, *, created_at: str, version: str, env_lock: str) -> Lock:
     """The lock of a project.
+
+    Args:
+        env_lock: where the user would write soup-env.lock, for an error to say.
 
     Raises:
         InputError: there is no environment to pin.
     """
     env = pinned.env_hash
     if env is None:
+        command = with_output("adapterbot env lock", env_lock, environment.DEFAULT_NAME)
         raise InputError(
             "there is no environment to pin",
             file=pinned.env_path,
-            fix="run `adapterbot env lock` first, or give --env-hash",
+            fix=f"run `{command}` first, or give --env-hash",
         )
     return Lock(
         base_model=pinned.base_model,

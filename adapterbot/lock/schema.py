@@ -9,11 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from adapterbot.errors import InputError
 
+SOUP_LOCK = "soup.lock"
 MAX_LOCK_BYTES = 1024 * 1024
 HASHES = ("base_model_sha", "dataset_sha", "env_hash")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -125,6 +127,16 @@ def required(parsed: Mapping[str, object], field: str, *, file: str, fix: str) -
     if field not in parsed:
         raise InputError("is missing", file=file, field=field, fix=fix)
     return parsed[field]
+
+
+def rewriting(path: str) -> str:
+    """The command that writes a lock again, run where `path` starts from."""
+    return with_output("adapterbot lock write", path, SOUP_LOCK)
+
+
+def with_output(command: str, path: str, usual: str) -> str:
+    """A command that writes to `path`, which it does by itself where that is the usual one."""
+    return command if path == usual else f"{command} -o {shlex.quote(path)}"
 
 
 def loads(content: bytes, name: str) -> Lock:

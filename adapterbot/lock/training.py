@@ -17,6 +17,7 @@ from adapterbot.lock.schema import line_text
 from adapterbot.tree import Tree
 from adapterbot.yamlfile import YamlFile, parse
 
+SOUP_YAML = "soup.yaml"
 _MAX_TEXT = 512  # Soup's bound on `base_model`
 # Fields of `data` that name files. `val` and `validation` are other trainers' words.
 _NAMING = (

@@ -18,6 +18,7 @@ from typing import Final, TypeVar
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from adapterbot.lock.schema import rewriting
 from adapterbot.pages import figures, inert
 from adapterbot.pages.inert import Inert
 from adapterbot.pages.section import broke, short_digest
@@ -114,6 +115,7 @@ _FIGURES = {
     "digest": short_digest,
     "length": len,
     "place": _place,
+    "rewriting": rewriting,
     "short": _short,
 }
 

@@ -342,3 +342,34 @@ def test_an_outcome_has_the_fields_of_its_record() -> None:
     part = lock.Part("base_model", "a", "b", ok=False, entries=(Entry(3, "c changed"),))
     check = lock.Check("drift", "soup.lock", (part,))
     assert json.loads(check.record().model_dump_json()) == json.loads(json.dumps(asdict(check)))
+
+
+# ---------------------------------------------------------------- a folder for each adapter
+
+
+def test_a_locks_own_folder_holds_its_config(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Run at the top of a repository whose adapters lie in folders, as a gate's comment tells."""
+    git(project, "init", "-q")
+    written(capsys)
+    team = project / "teams" / "the eu"
+    team.mkdir(parents=True)
+    text = SOUP_YAML.replace("./base", "../../base").replace("train.jsonl", "../../train.jsonl")
+    (team / "soup.yaml").write_text(text)
+    lock_path = "teams/the eu/soup.lock"
+    unpinned = Ran(capsys, "lock", "write", "-o", lock_path)
+    assert unpinned.code == 2
+    assert "`adapterbot env lock -o 'teams/the eu/soup-env.lock'`" in unpinned.err
+    pins = ("--from", "requirements.txt", "-o", "teams/the eu/soup-env.lock")
+    assert Ran(capsys, "env", "lock", *pins).code == 0
+    assert Ran(capsys, "lock", "write", "-o", lock_path).code == 0
+    assert json.loads((team / "soup.lock").read_text())["base_model"] == "../../base"
+    assert Ran(capsys, "lock", "check", lock_path).code == 0
+    (team / "soup.yaml").write_text(text.replace("../../train.jsonl", "../../base/config.json"))
+    drifted = Ran(capsys, "lock", "check", lock_path)
+    assert drifted.code == 3
+    assert f"to do: `adapterbot lock write -o '{lock_path}'`" in drifted.err
+    # Without one there, the config is the one here.
+    assert Ran(capsys, "lock", "write", "-o", "elsewhere.lock").code == 0
+    assert json.loads((project / "elsewhere.lock").read_text())["base_model"] == "./base"
