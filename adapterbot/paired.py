@@ -52,11 +52,13 @@ class Metric:
 class Paired:
     """A delta and what it can still be asked: bounds and power at any level.
 
-    `effect` is None where nothing can be estimated.
+    `effect` is None where nothing can be estimated; `units` are the samples that are independent of
+    each other, or clusters of samples.
     """
 
     delta: MetricDelta
     effect: Effect | None
+    units: int
 
     def bounds(self, alpha: float) -> tuple[float, float] | None:
         """One-sided bounds of the harm, in agreement with the test at the same `alpha`.
@@ -81,6 +83,7 @@ class Paired:
         return samples_to_settle(
             self.effect,
             self.delta.n,
+            units=self.units,
             margin=margin,
             least_effect=least_effect,
             alpha=alpha,
@@ -150,8 +153,10 @@ def pair_corpus(
         return facts.described(None, change=None)
     if np.array_equal(before, after):
         single = aggregate(before)
+        # A metric such as a correlation may have no value on any sample by itself.
         seen = single[np.isfinite(single)]
-        return facts.alike(1.0 if metric.unit is Unit.FRACTION else float(np.ptp(seen)))
+        spread = float(np.ptp(seen)) if len(seen) else 0.0
+        return facts.alike(1.0 if metric.unit is Unit.FRACTION else spread)
     effect = corpus_difference(
         before,
         after,
@@ -223,8 +228,8 @@ class Facts:
         if alike:
             delta = delta.model_copy(update={"p_worse": 1.0, "p_better": 1.0})
         if effect is None:
-            return Paired(delta, None)
-        paired = Paired(delta, effect)
+            return Paired(delta, None, self.units)
+        paired = Paired(delta, effect, self.units)
         alpha = 1 - self.level
         low, high = paired.bounds(alpha) or (None, None)
         figures: dict[str, object] = {
@@ -237,7 +242,7 @@ class Facts:
         }
         if effect.deviation > 0 and change is not None:
             figures["effect_size"] = change / effect.deviation
-        return Paired(delta.model_copy(update=figures), effect)
+        return replace(paired, delta=delta.model_copy(update=figures))
 
     def _interval(self, effect: Effect) -> Interval | None:
         low, high = effect.bounds((1 - self.level) / 2)
@@ -270,7 +275,7 @@ class Facts:
             what = "samples" if self.units == self.n else "clusters of samples"
             parts.append(f"only {self.units} {what}: at least {FEWEST} are needed")
         if alike and effect is None:
-            parts.append("one and the same score everywhere: nothing can be told from it")
+            parts.append("no score differs, and nothing shows by how much one could")
         elif alike:
             parts.append(f"no score differs on any of {self.n} samples")
         elif effect is None and change is not None and self.units >= FEWEST:

@@ -14,6 +14,7 @@ def samples_to_settle(
     effect: Effect,
     n: int,
     *,
+    units: int,
     margin: float,
     least_effect: float,
     alpha: float,
@@ -28,6 +29,7 @@ def samples_to_settle(
 
     Args:
         n: the samples there are now.
+        units: the independent ones among them: clusters, or samples on their own.
         margin: M, the harm that is still tolerated.
         least_effect: harm below which nothing is called a regression.
         alpha: level of the upper bound ("ok").
@@ -44,7 +46,8 @@ def samples_to_settle(
         errors = reach * effect.error / distance
         return n * errors * errors
 
-    settled = max(needed(margin, alpha), _rule_of_three(effect.largest, margin, alpha))
+    least = _rule_of_three(effect.largest, margin, alpha) * n / units
+    settled = max(needed(margin, alpha), least)
     if settled <= n or margin <= 0:
         regressed = needed(effect.harm, alpha_worse) if effect.harm >= least_effect else math.inf
         settled = min(needed(margin - effect.harm, alpha), regressed)
@@ -54,7 +57,7 @@ def samples_to_settle(
 
 
 def _rule_of_three(largest: float | None, margin: float, alpha: float) -> float:
-    """Samples without which no upper bound is under M, however alike the sides: 1 − α^(1/n) < M."""
+    """Units without which no upper bound is under M, however alike the sides: 1 − α^(1/G) < M."""
     if largest is None or not 0 < margin < largest:
         return 0.0
     return math.log(alpha) / math.log1p(-margin / largest)

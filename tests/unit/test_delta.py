@@ -169,7 +169,17 @@ def test_a_constant_number_tells_nothing() -> None:
     found = compare(np.full(50, 7.0), np.full(50, 7.0), unit="number")
     assert found.outcome is Comparison.IDENTICAL
     assert (found.p_worse, found.interval, found.harm_high) == (1.0, None, None)
-    assert found.note == "one and the same score everywhere: nothing can be told from it"
+    assert found.note == "no score differs, and nothing shows by how much one could"
+
+
+def test_equal_clusters_need_as_many_clusters_as_the_rule_of_three_says() -> None:
+    """50 clusters bound a harm by 0.058, so a margin of 0.05 takes more clusters, not more rows."""
+    base = np.tile([0.25, 0.75], 250)
+    found = compare(base, base, clusters=[i // 10 for i in range(500)])
+    assert found.harm_high == 1 - 0.05 ** (1 / 50)
+    enough = next(units for units in range(1, 1000) if 1 - 0.05 ** (1 / units) < 0.05)
+    assert enough > 50
+    assert found.samples_needed == pytest.approx(10 * enough, abs=10)
 
 
 def test_equal_but_incomplete_is_incomplete() -> None:

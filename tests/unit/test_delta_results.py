@@ -215,6 +215,23 @@ def test_equal_corpora_are_bounded_by_the_range_of_their_samples() -> None:
     assert fraction.harm_high == pytest.approx(1 - 0.05 ** (1 / 50))
 
 
+def matthews(sums: np.ndarray) -> np.ndarray:
+    """The correlation of two binary labels, from counts of the four pairs of them."""
+    both, one, other, neither = np.moveaxis(sums, -1, 0)
+    sides = (both + one) * (both + other) * (neither + one) * (neither + other)
+    with np.errstate(invalid="ignore"):
+        return np.asarray((both * neither - one * other) / np.sqrt(sides))
+
+
+def test_equal_corpora_whose_metric_no_sample_has_by_itself() -> None:
+    counts = np.eye(4)[np.random.default_rng(0).integers(0, 4, 200)]
+    found = delta.compare_corpus(
+        counts, counts, matthews, direction="higher", margin=0.05, unit="number"
+    )
+    assert found.outcome is Comparison.IDENTICAL
+    assert (found.change, found.p_worse, found.harm_high) == (0.0, 1.0, None)
+
+
 def test_a_row_without_statistics_makes_a_corpus_incomplete() -> None:
     before, after = statistics(50, 1), statistics(50, 2)
     after[7, 0] = math.nan

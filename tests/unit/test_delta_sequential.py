@@ -196,7 +196,7 @@ def test_equal_numbers_are_ok_after_enough_of_them() -> None:
 def test_one_and_the_same_number_never_settles() -> None:
     run, said = told(NUMBER, np.zeros(100), margin=0.25)
     assert set(said) == {None}
-    assert run.paired().delta.note.startswith("one and the same score everywhere")
+    assert run.paired().delta.note.startswith("no score differs, and nothing shows")
 
 
 def test_clusters_that_cancel_inside_are_not_identical() -> None:
