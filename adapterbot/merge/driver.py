@@ -273,11 +273,11 @@ class Driver:
         if ask:
             weights = [one.weights for one in finalists]
             results = evaluate(self._evaluator, weights, self._items, self.report)
-        names = set(self._plan.names)
+        alone = self._standing.starts[1:]
         singles = [
             (one.result.score, result)
             for one, result in zip(finalists, results, strict=True)
-            if one.name in names and result is not None and result.failed is None
+            if one in alone and result is not None and result.failed is None
         ]
         reference = max(singles, key=lambda pair: pair[0])[1] if singles else None
         return [

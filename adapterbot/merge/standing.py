@@ -17,9 +17,12 @@ _FAILURES_KEPT = 100
 _REASON_KEPT = 2000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Candidate:
-    """Weights with a name and what they scored on the selection split."""
+    """Weights with a name and what they scored on the selection split.
+
+    One is equal to itself alone: an adapter may be called what we call another candidate.
+    """
 
     name: str
     weights: Weights

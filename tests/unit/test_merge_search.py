@@ -63,7 +63,8 @@ def driver(
     racing = options.pop("racing", True)
     population = options.pop("population", 8)
     space = options.pop("space", Space(3, 1, Search.WEIGHTS))
-    plan = Plan(NAMES, population, generations, budget, seed, racing)
+    names = options.pop("names", NAMES)
+    plan = Plan(names, population, generations, budget, seed, racing)
     items = two_tasks(len(world.thresholds))
     return Driver(space, plan, items, world, clock=clock, **options)
 
@@ -90,6 +91,16 @@ def test_a_vertex_is_found_though_softmax_cannot_reach_it() -> None:
     world = World(400, truth=np.array([0.0, 1.0, 0.0]))
     outcome = driver(world, generations=6).run()
     assert world.quality(np.array(outcome.winner.weights[0])) > 0.94
+
+
+def test_an_adapter_may_be_called_what_we_call_another_candidate() -> None:
+    names = ("uniform", "best candidate", "mean of the search")
+    world = World(400, truth=np.array([0.0, 1.0, 0.0]))
+    plain, odd = (driver(world, generations=3, names=names).run() for names in (NAMES, names))
+    assert odd.winner.weights == plain.winner.weights
+    figures = ("weights", "selection", "report", "difference", "low", "high")
+    for one, other in zip(plain.finalists, odd.finalists, strict=True):
+        assert one.model_dump(include=set(figures)) == other.model_dump(include=set(figures))
 
 
 def test_selection_and_report_do_not_share_an_item() -> None:
