@@ -101,12 +101,16 @@ class Attachment:
             for module, update in adapter.updates.items()
         }
         self._slots[name] = _Slot(adapter, factors, WholeParameters(self._model, adapter))
-        self._pile = None
+        self._close_unused()
 
     def drop(self, name: str) -> None:
         """Empties slot `name`; nothing is selected after."""
         self.select(None)
         del self._slots[name]
+        self._close_unused()
+
+    def _close_unused(self) -> None:
+        """Takes the hooks off modules that no slot touches any more."""
         self._pile = None
         for module in [
             m for m in self._sites if not any(m in s.factors for s in self._slots.values())

@@ -355,6 +355,23 @@ def test_swapping_twice_is_swapping_once(bases: dict[str, Path], trio: dict[str,
     assert objects(model) == before
 
 
+def test_an_adapter_may_leave_modules_alone_that_the_slot_held_before(
+    bases: dict[str, Path], tmp_path: Path
+) -> None:
+    narrow = load_adapter(
+        save_adapter(bases["llama"], tmp_path / "q", r=4, target_modules=["q_proj"])
+    )
+    wide = load_adapter(save_adapter(bases["llama"], tmp_path / "qv", r=4, target_modules=QV))
+    model = load(bases["llama"])
+    with attach(model, {"slot": narrow}) as attachment:
+        attachment.select("slot")
+        want = logits(model)
+    with attach(model, {"slot": wide}) as attachment:
+        attachment.swap("slot", narrow)
+        attachment.blend({"slot": 1.0})
+        torch.testing.assert_close(logits(model), want, atol=1e-5, rtol=1e-5)
+
+
 def test_whole_parameters_cannot_be_mixed(bases: dict[str, Path], tmp_path: Path) -> None:
     directory = save_adapter(
         bases["llama"], tmp_path / "a", r=4, target_modules=QV, modules_to_save=["lm_head"]
