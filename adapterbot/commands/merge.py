@@ -161,6 +161,9 @@ def _combined(
             fix="give one of them a weight",
         )
     check(strategy, weights, options.rank, options.density)
+    if strategy is Strategy.SLERP:
+        # Only their ratio is a place on the arc; what one adapter has alone is scaled alike.
+        weights = [weight / sum(weights) for weight in weights]
     merger = Merger(strategy, options.rank, options.density, options.seed)
     with stages("merge"):
         adapters = [open_adapter(one) for one in files]

@@ -292,6 +292,27 @@ def test_strategies_write_adapters(strategy: str, more: dict[str, Any], tmp_path
         assert record.weights == ((1.0, 0.5, -1.0),)
 
 
+def test_slerp_asks_for_the_ratio_of_its_weights_alone(tmp_path: Path) -> None:
+    """Also where only one of the two adapters has a module, which is scaled and not turned."""
+    base = tiny_models.save_base("llama", tmp_path / "base")
+    for seed, targets in enumerate((["q_proj"], ["q_proj", "v_proj"])):
+        tiny_models.save_adapter(base, tmp_path / f"{seed}", seed=seed, r=2, target_modules=targets)
+    merged = []
+    for name, weights in (("shares", (0.25, 0.75)), ("ratio", (1.0, 3.0))):
+        asked = MergeOptions(
+            (tmp_path / "0", tmp_path / "1"),
+            tmp_path / name,
+            Strategy.SLERP,
+            weights=weights,
+            base=str(base),
+        )
+        command.run(asked, None, PlainListener())
+        merged.append(load_adapter(tmp_path / name))
+    assert len(merged[0].updates) == 4
+    for module in merged[0].updates:
+        torch.testing.assert_close(*(adapter.delta_weight(module) for adapter in merged))
+
+
 def test_bad_input_is_named(suite: Path, tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     other = str(tiny_models.save_base("llama", tmp_path / "other", hidden_size=32))
