@@ -68,11 +68,8 @@ class Reading:
         """The score, or None when there is none."""
         if self.regex:
             matches = list(self.regex.finditer(output))
-            text = (
-                (matches[-1].group(1) if self.regex.groups else matches[-1].group())
-                if matches
-                else ""
-            )
+            # A group that took no part in its match is None.
+            text = (matches[-1][min(self.regex.groups, 1)] if matches else None) or ""
         else:
             text = str(self._in_json(output))
         try:

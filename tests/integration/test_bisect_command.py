@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from adapterbot.probing.by_command import Reading
 from tests import command_line
 
 JUDGE = """
@@ -227,6 +228,16 @@ def test_scores_are_read_and_searched_without_a_threshold(place) -> None:
     )
     assert broken.returncode == 1
     assert "no score in what it wrote" in broken.stderr
+
+
+def test_a_group_that_took_no_part_in_its_match_is_no_score() -> None:
+    reading = Reading.of(r"acc(?:=([0-9.]+))?", None)
+    assert reading is not None
+    assert reading.score("acc=0.5\nacc") is None
+    assert reading.score("acc\nacc=0.5") == 0.5
+    whole = Reading.of(r"[0-9.]+", None)
+    assert whole is not None
+    assert whole.score("1.5 and 2.5") == 2.5
 
 
 def test_probes_max_ends_with_a_range(place) -> None:
