@@ -160,7 +160,7 @@ def judge_adapter(where: Sides, adapter: AdapterConfig, services: Services) -> A
     with stages("evaluate") as progress:
         if bank:
             measured = bank.measure(evaluator, suite.tasks, base, progress)
-            policies = bank.policies(policies)
+            policies = bank.policies(policies, {task.name for task in suite.tasks})
         else:
             measured = early.measure(
                 evaluator,

@@ -40,7 +40,7 @@ from adapterbot.wording import reason
 if TYPE_CHECKING:
     from adapterbot.config import MetricRule
 
-__all__ = ["MetricPolicy", "judge", "policies", "with_lock"]
+__all__ = ["MetricPolicy", "judge", "policies", "task_of", "with_lock"]
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def policies(
         if name in own:
             start = own[name]
         else:
-            task = _task_of(name, own)
+            task = task_of(name, own)
             if task is None:
                 raise InputError(
                     "the suite has no such task",
@@ -120,8 +120,8 @@ def policies(
     return found
 
 
-def _task_of(metric: str, tasks: Iterable[str]) -> str | None:
-    """The task in `task [slice]`."""
+def task_of(metric: str, tasks: Iterable[str]) -> str | None:
+    """The task in `task [slice]`; None where it is none of `tasks`."""
     named = [task for task in tasks if metric.startswith(f"{task} [") and metric.endswith("]")]
     return max(named, key=len, default=None)
 

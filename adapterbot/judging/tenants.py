@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,7 @@ from adapterbot.probing.evaluator import Evaluator, corpora, evaluate_both
 from adapterbot.records import AdapterRef, TaskResult
 from adapterbot.sides import Sides
 from adapterbot.tree import Tree
-from adapterbot.verdict import MetricPolicy
+from adapterbot.verdict import MetricPolicy, task_of
 from adapterbot.weights.peft_dir import AdapterFiles, check_base, read_adapter_dir
 
 if TYPE_CHECKING:
@@ -57,9 +57,21 @@ class Change:
     candidate: AdapterRef
     notes: tuple[str, ...]
 
-    def policies(self, rules: Mapping[str, MetricPolicy]) -> dict[str, MetricPolicy]:
-        """The policy of every user's metrics: each that of its task."""
-        return {metric(name, user): rule for user in self.users for name, rule in rules.items()}
+    def policies(
+        self, rules: Mapping[str, MetricPolicy], tasks: Collection[str]
+    ) -> dict[str, MetricPolicy]:
+        """The policy of every user's metrics: each that of its task, or of its task's slice.
+
+        Args:
+            rules: of the suite, as `verdict.policies` gives them.
+            tasks: the names of the suite's tasks.
+        """
+        found = {}
+        for name, rule in rules.items():
+            task = name if name in tasks else task_of(name, tasks) or name
+            for user in self.users:
+                found[metric(task, user) + name[len(task) :]] = rule
+        return found
 
     def measure(
         self,
@@ -104,11 +116,19 @@ class Change:
 
 
 def metric(task: str, user: str) -> str:
-    """What a user's metric is called. Names that are cut stay apart."""
-    if len(user) > _NAME:
-        user = f"{user[: _NAME - 10]}… {hashlib.sha256(user.encode()).hexdigest()[:8]}"
-    # A rule for `task [slice]` must not be one for a user who calls himself so.
-    return f"{task[:_TASK]} · {user}"
+    """What a user's metric is called. Names that are cut stay apart, and no user can call himself
+    as the slice of another's is called."""
+    if user.endswith("]"):
+        user = f"{user}… {_short_digest(user)}"
+    return f"{_cut(task, _TASK)} · {_cut(user, _NAME)}"
+
+
+def _cut(name: str, most: int) -> str:
+    return name if len(name) <= most else f"{name[: most - 10]}… {_short_digest(name)}"
+
+
+def _short_digest(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()[:8]
 
 
 def change(where: Sides, adapter: AdapterConfig) -> Change:
@@ -183,7 +203,7 @@ def _notes(
     gone = len(known - set(after.users))
     notes = [f"{len(changed):,} of {len(after.users):,} users changed, {new:,} of them new"]
     if gone:
-        notes.append(f"{gone:,} users are removed")
+        notes.append(f"{gone:,} {'user is' if gone == 1 else 'users are'} removed")
     if len(users) < len(changed):
         notes.append(f"{len(users)} of the changed users were evaluated, chosen by the base branch")
     if new:

@@ -5,17 +5,29 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
 
+from adapterbot import delta
 from adapterbot.bank.codec import Rows, plain
-from adapterbot.bank.portable import read_portable, write_portable
+from adapterbot.bank.portable import Portable, read_portable, write_portable
 from adapterbot.bank.writer import BankWriter
 from adapterbot.commands.gate import GateOptions
 from adapterbot.commands.gate import run as gate
 from adapterbot.judging import tenants
-from adapterbot.records import AdapterReport, Outcome, Standing
+from adapterbot.records import (
+    AdapterRef,
+    AdapterReport,
+    Direction,
+    Outcome,
+    SampleScore,
+    ScoreKind,
+    Standing,
+    TaskResult,
+)
+from adapterbot.verdict import MetricPolicy, judge
 from tests import example
 from tests.bank_worlds import vera_bank
 
@@ -95,7 +107,7 @@ def test_each_changed_user_is_a_row_of_one_table(judged: tuple[AdapterReport, st
     assert found["prose · u2"].standing is not Standing.REGRESSED
     assert report.verdict.outcome is Outcome.REGRESSED
     assert any("3 of 4 users changed, 1 of them new" in note for note in report.notes)
-    assert any("1 users are removed" in note for note in report.notes)
+    assert any("1 user is removed" in note for note in report.notes)
     for name in found:
         assert name.split(" · ")[1] in comment
 
@@ -109,9 +121,45 @@ def test_the_sample_is_the_base_branchs_choice() -> None:
 
 
 def test_names_that_are_cut_stay_apart() -> None:
-    one, other = ("x" * 300 + end for end in "ab")
+    one, other = ("x" * 200 + end for end in "ab")
     assert tenants.metric("task", one) != tenants.metric("task", other)
+    assert tenants.metric(one[5:], "u") != tenants.metric(other[5:], "u")
     assert len(tenants.metric("t" * 200, one)) <= 200
+
+
+def test_a_rule_for_a_slice_is_that_of_every_users_slice() -> None:
+    sample = SampleScore(sample_id="s", score=1.0, slice="hard")
+    result = TaskResult(
+        task=tenants.metric("prose", "u1"),
+        scorer="exact",
+        direction=Direction.HIGHER,
+        kind=ScoreKind.BINARY,
+        samples=tuple(sample.model_copy(update={"sample_id": f"s{i}"}) for i in range(20)),
+    )
+    ref = AdapterRef(label="bank")
+    change = tenants.Change(None, cast("Portable", None), ("u1",), ref, ref, ())
+    rules = {"prose": MetricPolicy(True, 0.1), "prose [hard]": MetricPolicy(True, 0.3)}
+    metrics, _ = judge(delta.compare_all([result], [result]), change.policies(rules, {"prose"}))
+    assert [(m.delta.slice, m.margin, m.gated) for m in metrics] == [
+        (None, 0.1, True),
+        ("hard", 0.3, True),
+    ]
+
+
+def test_a_bracket_in_a_tasks_own_name_is_no_slice() -> None:
+    ref = AdapterRef(label="bank")
+    change = tenants.Change(None, cast("Portable", None), ("u1",), ref, ref, ())
+    rules = {"prose": MetricPolicy(True, 0.1), "prose [long]": MetricPolicy(True, 0.3)}
+    found = change.policies(rules, {"prose", "prose [long]"})
+    assert found[tenants.metric("prose [long]", "u1")].margin == 0.3
+    assert found[tenants.metric("prose", "u1")].margin == 0.1
+
+
+def test_no_user_can_call_himself_a_slice_of_another() -> None:
+    rules = {"prose": MetricPolicy(True, 0.1), "prose [hard]": MetricPolicy(False, 0.3)}
+    ref = AdapterRef(label="bank")
+    change = tenants.Change(None, cast("Portable", None), ("u1", "u1 [hard]"), ref, ref, ())
+    assert len(change.policies(rules, {"prose"})) == 4
 
 
 def test_who_changed_does_not_depend_on_how_rows_are_kept(repository: Path, tmp_path: Path) -> None:
