@@ -26,6 +26,9 @@ _FILE = "scores.sqlite"
 # Raised when the table or what is stored in it changes.
 _SCHEMA = 1
 _WAIT_SECONDS = 30.0
+# What SQLite says of a file that is not what it wrote. Anything else (another job holds it, or the
+# disk is full) says nothing against what is in it.
+_DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,8 @@ class ScoreCache:
             try:
                 return self._connect(str(self._path))
             except sqlite3.DatabaseError as error:
+                if not _is_damage(error):
+                    raise
                 self._put_aside(error)
                 return self._connect(str(self._path))
         except (OSError, sqlite3.DatabaseError) as error:
@@ -137,7 +142,9 @@ class ScoreCache:
             database.execute("PRAGMA journal_mode = WAL")
             database.execute("PRAGMA synchronous = NORMAL")
             (version,) = database.execute("PRAGMA user_version").fetchone()
-            if version not in (0, _SCHEMA):
+            if version == _SCHEMA:
+                return database  # nothing to write: another job may be writing
+            if version:
                 raise sqlite3.DatabaseError(f"schema {version}, not {_SCHEMA}")
             with database:
                 database.execute(
@@ -151,9 +158,9 @@ class ScoreCache:
         return database
 
     def _begin_again(self, error: sqlite3.DatabaseError) -> None:
-        if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
-            # Another job holds it: going without costs time only.
-            _LOG.warning("the score cache is busy; going on without it")
+        if not _is_damage(error):
+            # Going without costs time only.
+            _LOG.warning("the score cache cannot be used now (%s); going on without it", error)
             return
         self._database.close()
         self._put_aside(error)
@@ -165,6 +172,13 @@ class ScoreCache:
             file = Path(f"{self._path}{suffix}")
             with suppress(FileNotFoundError):
                 file.replace(f"{file}.damaged")
+
+
+def _is_damage(error: sqlite3.DatabaseError) -> bool:
+    """Whether the file is not to be believed. An error of our own has no code: another schema."""
+    code = getattr(error, "sqlite_errorcode", None)
+    # The primary code is the low byte of an extended one.
+    return code is None or code & 0xFF in _DAMAGE
 
 
 def _check_sum(key: CacheKey, sample: str, content: str) -> str:

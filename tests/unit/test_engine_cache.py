@@ -164,6 +164,29 @@ def test_a_locked_cache_is_gone_without(tmp_path: Path, monkeypatch: pytest.Monk
         assert set(cache.load(KEY)) == {"x"}
 
 
+def test_a_full_disk_says_nothing_against_what_was_kept(tmp_path: Path) -> None:
+    with ScoreCache(tmp_path) as cache:
+        cache.store(KEY, [score("x")])
+        (pages,) = cache._database.execute("PRAGMA page_count").fetchone()
+        cache._database.execute(f"PRAGMA max_page_count = {pages}")
+        cache.store(KEY, [score(f"s{i}") for i in range(1000)])
+        assert set(cache.load(KEY)) == {"x"}
+    assert not list(tmp_path.glob("*.damaged"))
+
+
+def test_a_cache_that_another_job_writes_to_is_not_put_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapterbot.eval.cache._WAIT_SECONDS", 0.05)
+    with ScoreCache(tmp_path) as cache:
+        cache.store(KEY, [score("x")])
+        cache._database.execute("BEGIN IMMEDIATE")
+        with ScoreCache(tmp_path) as other:
+            assert set(other.load(KEY)) == {"x"}
+        cache._database.execute("ROLLBACK")
+    assert not list(tmp_path.glob("*.damaged"))
+
+
 def test_two_jobs_and_a_killed_one(tmp_path: Path) -> None:
     """Three processes write at once; one is killed in the middle; nothing is lost or torn."""
     code = textwrap.dedent(
