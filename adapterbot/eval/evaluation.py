@@ -318,6 +318,8 @@ class Evaluation:
 def _key(identity: Identity, task: Task, adapter: str, afresh: bool) -> CacheKey:
     # Only where it says something, so that the keys of all other results stay what they are.
     marked: dict[str, JsonValue] = {"afresh": True} if afresh else {}
+    if task.generation.temperature > 0:
+        marked["drawn"] = task.name  # by which `noise_key` seeds the draws, and no digest knows
     return CacheKey(
         base=identity.base,
         adapter=adapter,

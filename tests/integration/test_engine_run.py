@@ -209,6 +209,20 @@ def test_a_selection_asks_only_what_it_names(
     ]
 
 
+def test_what_is_drawn_for_one_task_is_not_the_answer_to_its_namesake(
+    base: Path, tmp_path: Path
+) -> None:
+    """Draws are seeded by the task's name, which its digest does not hold."""
+    one = tiny_suite.generate(8, name="one", temperature=1.0)
+    two = one.model_copy(update={"name": "two"})
+    with Engine(base, SETTINGS) as engine:
+        want = engine.evaluate([two], None)
+    with ScoreCache(tmp_path) as cache, Engine(base, SETTINGS, cache=cache) as engine:
+        drawn = engine.evaluate([one], None)
+        assert [s.output for s in drawn[0].samples] != [s.output for s in want[0].samples]
+        assert engine.evaluate([two], None) == want
+
+
 SMALL = tiny_suite.generate(4)
 # The same sample ids throughout: only the key tells these tasks apart.
 VARIANTS = (
