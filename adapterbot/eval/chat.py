@@ -71,20 +71,29 @@ def render_chats(template: Callable[[Chat], str], chats: Sequence[Chat], *, file
 def _render_and_exit(
     template: Callable[[Chat], str], chats: Sequence[Chat], pipe: int, seconds: float
 ) -> None:
-    """The child: writes {"texts": …} or {"problem": …} and ends without cleaning up."""
+    """The child: writes {"texts": …} or {"problem": …} and ends without cleaning up.
+
+    Whatever happens, an interrupt included: it must not go on as a second copy of its parent.
+    """
     try:
-        _limit(seconds)
-        found: dict[str, object] = {"texts": [template(chat) for chat in chats]}
-    except MemoryError:
-        found = {"problem": "wants too much memory"}
-    except Exception as error:  # noqa: BLE001 whatever a template raises is its own fault
-        lines = str(error).strip().splitlines()
-        found = {"problem": f"cannot be rendered: {lines[0] if lines else type(error).__name__}"}
-    try:
+        found = _rendered(template, chats, seconds)
         with os.fdopen(pipe, "wb") as stream:
             stream.write(json.dumps(found).encode())
     finally:
         os._exit(0)
+
+
+def _rendered(
+    template: Callable[[Chat], str], chats: Sequence[Chat], seconds: float
+) -> dict[str, object]:
+    try:
+        _limit(seconds)
+        return {"texts": [template(chat) for chat in chats]}
+    except MemoryError:
+        return {"problem": "wants too much memory"}
+    except Exception as error:  # noqa: BLE001 whatever a template raises is its own fault
+        lines = str(error).strip().splitlines()
+        return {"problem": f"cannot be rendered: {lines[0] if lines else type(error).__name__}"}
 
 
 def _limit(seconds: float) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -182,6 +184,28 @@ def test_a_template_cannot_hang_or_fill_the_job(
         asked(base, template)
     assert time.perf_counter() - started < 15
     assert (caught.value.file, caught.value.field) == ("models/base", "chat_template")
+
+
+def test_an_interrupted_template_leaves_no_second_process_behind() -> None:
+    """Ctrl-C reaches the child too: it must end, and not go on with its parent's work."""
+    code = """
+import sys
+from adapterbot.errors import InputError
+from adapterbot.eval.answers import Message
+from adapterbot.eval.chat import render_chats
+
+def interrupted(chat):
+    raise KeyboardInterrupt
+
+try:
+    render_chats(interrupted, [(Message(role="user", content="x"),)], file="base")
+except InputError as error:
+    print(error.message)
+except KeyboardInterrupt:
+    print("the child goes on")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "made the process that rendered it die\n"
 
 
 def test_a_template_is_rendered_once_for_all_samples(
