@@ -7,6 +7,7 @@ task names, and hands out frozen tasks that need nothing else. Torch-free.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path as PathOnDisk
@@ -102,6 +103,10 @@ def load_suite(tree: Tree, path: str) -> Suite:
     path = normalise(path)
     read = _Recorded(tree)
     tasks = _tasks(read, path, run=True)
+    # Soup's names are cut, and lengthened by a scoring: two that were written apart may meet.
+    for name, count in Counter(task.name for task in tasks).items():
+        if count > 1:
+            raise InputError(f"makes two tasks named {name!r}", file=path, fix="rename one")
     policy: list[JsonValue] = [
         task.model_dump(mode="json", exclude={"samples", "scorer_options"}) for task in tasks
     ]

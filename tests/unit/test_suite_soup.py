@@ -111,6 +111,22 @@ def test_gate_yaml(load):
     assert tone.scorer_options == {"url": "http://localhost:8000/v1", "model": "Qwen2.5"}
 
 
+def test_names_that_meet_when_they_are_cut_are_refused(load):
+    """Two tasks of one name would be paired with each other's scores."""
+    long = "x" * 160
+    with pytest.raises(InputError, match="makes two tasks named"):
+        load(
+            "gate.yaml",
+            gate__yaml=f"""
+                suite: smoke
+                tasks:
+                  - {{type: custom, name: {long}1, threshold: 0.8, tasks: rows.jsonl}}
+                  - {{type: custom, name: {long}2, threshold: 0.8, tasks: rows.jsonl}}
+            """,
+            rows__jsonl=[{"prompt": "a", "expected": "x"}],
+        )
+
+
 @pytest.mark.parametrize(
     ("judge", "options"),
     [
