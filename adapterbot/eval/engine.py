@@ -129,8 +129,10 @@ class LocalModel:
         if not all(rows_may_differ(self.base.model, adapter) for adapter in read.values()):
             return None
         self._make_room(adapters)
-        for digest in read.keys() - set(self._attachment.names):
-            self._attachment.swap(digest, read[digest])
+        # In the order given: that of a set would lay the ranks out otherwise in every process.
+        for digest, adapter in read.items():
+            if digest not in self._attachment.names:
+                self._attachment.swap(digest, adapter)
         return self._steered(tuple(adapters))
 
     @contextmanager
