@@ -14,6 +14,9 @@ UNKNOWN_KEY = "gate."
 """The key of a gate that stopped before it knew which adapters there are. No path gives it: keys
 that come from paths end in a letter or digit."""
 
+AFTER_KEY = "after."
+"""The key of what a change leaves behind, when that is nothing that later gates could read."""
+
 
 def problem_of(error: AdapterbotError) -> Problem:
     """An error as the record that reports carry."""

@@ -27,15 +27,17 @@ from adapterbot.context import Activity, Context
 from adapterbot.errors import AdapterbotError, InputError, OurFailure
 from adapterbot.eval.saved import save_results
 from adapterbot.eval.settings import engine_settings
+from adapterbot.judging import grounds
 from adapterbot.pipeline import Services
 from adapterbot.publishing import USUAL, Publishing
 from adapterbot.records import Report, Source
+from adapterbot.records.report import MAX_ADAPTERS
 from adapterbot.render import Links
 from adapterbot.sides import Overrides, Sides, select, sides
 from adapterbot.stages import Listener, Stages
 from adapterbot.telemetry import traced
 from adapterbot.tree import Tree, WorkTree
-from adapterbot.unjudged import stopped
+from adapterbot.unjudged import AFTER_KEY, not_judged, stopped
 
 
 @dataclass(frozen=True)
@@ -208,6 +210,8 @@ def _judged(
             herald.began(known, partial=bool(named))
         with closing(services):
             report = pipeline.gate(where, adapters, services, source, partial=bool(named))
+            if not named and not suite:
+                report = _with_left_behind(report, where)
         signals.hold()
         return _with_history(report, options, where, place, listener, environment)
     except AdapterbotError as stop:
@@ -224,6 +228,15 @@ def _judged(
         )
     signals.hold()
     return stopped(known, source, error, partial=bool(named))
+
+
+def _with_left_behind(report: Report, where: Sides) -> Report:
+    """The report, with a section for a configuration or suite that would end every later gate."""
+    error = grounds.left_behind(where)
+    if error is None or len(report.adapters) == MAX_ADAPTERS:
+        return report
+    section = not_judged(AFTER_KEY, error.file or "the repository", error)
+    return report.model_copy(update={"adapters": (*report.adapters, section)})
 
 
 def _with_history(

@@ -26,7 +26,7 @@ from adapterbot.marker import Stamp
 from adapterbot.pages import figures
 from adapterbot.publishing import CheckMode, CommentMode, CommentWhen, Publishing
 from adapterbot.records import AdapterReport, Outcome, Report, Verdict
-from adapterbot.unjudged import UNKNOWN_KEY
+from adapterbot.unjudged import AFTER_KEY, UNKNOWN_KEY
 
 if TYPE_CHECKING:
     from adapterbot.gh.checks import Checks
@@ -254,7 +254,7 @@ class Herald:
         if checks is None:
             return False
         for adapter in report.adapters:
-            if adapter.key != UNKNOWN_KEY:
+            if adapter.key not in (UNKNOWN_KEY, AFTER_KEY):
                 end = of_adapter(report, adapter, self.links, cancelled=cancelled)
                 checks.close(self._check_name(adapter.key), end)
         if not report.partial:
@@ -342,4 +342,6 @@ def _unchanged(key: str) -> Verdict:
     reason = "this pull request no longer changes the adapter"
     if key == UNKNOWN_KEY:
         reason = "the gate runs again; its findings are in the other comments, if there are any"
+    if key == AFTER_KEY:
+        reason = "what this pull request leaves behind can be read by later gates"
     return Verdict(outcome=Outcome.PASSED, fails=False, reasons=(reason,))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from adapterbot.config import AdapterConfig
+from adapterbot.config import AdapterConfig, adapter_directories, discover
 from adapterbot.errors import InputError
-from adapterbot.eval.suite import Suite, load_suite
+from adapterbot.eval.suite import Suite, load_suite, suite_files
 from adapterbot.lock.digests import base_in_tree, resolve_base
 from adapterbot.lock.training import load_training
-from adapterbot.sides import Sides, content, how_changed
+from adapterbot.sides import Sides, config_of, content, how_changed
 from adapterbot.tree import Tree
 
 
@@ -42,6 +42,63 @@ def suite_notes(where: Sides, suite: Suite) -> tuple[str, ...]:
         "the version on the base branch was used"
         for name in changed
     )
+
+
+def left_behind(where: Sides) -> InputError | None:
+    """Why no later gate could be held once the head is merged: its `adapterbot.yaml`, or a suite
+    that this lists, is changed so that it cannot be read. None where later gates can read all.
+
+    Nothing of the head decides anything by this, and nothing of it is run.
+    """
+    start, head = where.fork_point, where.head
+    try:
+        for suite in sorted(_suites_of_head(where)):
+            if _beside(start, suite) == _beside(head, suite):
+                continue
+            if not head.has(suite):
+                raise InputError(
+                    "does not exist", file=suite, fix="commit the suite, or correct its path"
+                )
+            suite_files(head, suite)
+    except InputError as error:
+        after = "; as it is here, no gate could read it once this is merged"
+        return InputError(error.message + after, file=error.file, field=error.field, fix=error.fix)
+    return None
+
+
+def _suites_of_head(where: Sides) -> set[str]:
+    """The suites that gates would read after the merge.
+
+    Raises:
+        InputError: the head's configuration cannot be read, lists a suite that was never there, or
+            is missing although the head adds an adapter to another.
+    """
+    start, head = where.fork_point, where.head
+    config = where.config
+    if any(content(start, name) != content(head, name) for name in where.config_names):
+        name = next(filter(head.has, where.config_names), None)
+        config = config_of(head, name) if name else None
+        listed = {adapter.suite for adapter in where.config.adapters} if where.config else set()
+        for adapter in config.adapters if config else ():
+            if adapter.suite not in listed and not head.has(adapter.suite):
+                raise InputError(
+                    f"names the suite {adapter.suite}, which does not exist",
+                    file=name,
+                    field=f"adapters, {adapter.path}: suite",
+                    fix="commit the suite, or correct its path",
+                )
+    if config is None:
+        here = adapter_directories(head.survey())
+        if len(here) == 1 or set(here) - set(adapter_directories(start.survey())):
+            config = discover(head.survey())
+    return {adapter.suite for adapter in config.adapters} if config else set()
+
+
+def _beside(tree: Tree, suite: str) -> dict[str, str]:
+    """The digests of a suite and of the files in its folder, where its data usually is."""
+    folder = PurePosixPath(suite).parent.as_posix()
+    names = {name for name in tree.survey() if name.startswith(f"{folder}/")} | {suite}
+    return {name: tree.sha256(name) for name in names if tree.has(name)}
 
 
 def base_model(where: Sides, adapter: AdapterConfig) -> tuple[str, str | Path, tuple[str, ...]]:

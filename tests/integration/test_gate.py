@@ -706,6 +706,26 @@ def test_older_comments_do_not_stay_green_when_the_gate_stops_early(tmp_path, cl
     assert "✅" not in comment
 
 
+def test_what_no_later_gate_could_read_is_told_before_the_merge(tmp_path, clean, run, server):
+    repository = example.copy(clean, tmp_path / "repository")
+    example.git(repository, "checkout", "-q", "-b", "policy", "main")
+    config = (repository / "adapterbot.yaml").read_text()
+    (repository / "adapterbot.yaml").write_text(config.replace("archive:", "archvie:"))
+    example.commit(repository, "another archive")
+    done = run(repository)
+    assert done.code == 2
+    assert "adapterbot.yaml: adapters[0].archvie" in done.err
+    assert "once this is merged" in done.err
+    assert "🚫" in comments(server)[0]
+    assert [check["conclusion"] for check in server.check_runs] == ["failure"]
+    (repository / "adapterbot.yaml").write_text(config + "# for the holidays\n")
+    example.commit(repository, "mended")
+    assert run(repository, payload=example.pull_request(repository, "synchronize")).code == 0
+    (comment,) = comments(server)
+    assert "🚫" not in comment
+    assert "can be read by later gates" in comment
+
+
 @pytest.mark.parametrize(
     ("event", "payload", "says"),
     [

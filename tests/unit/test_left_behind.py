@@ -1,0 +1,103 @@
+"""What a change would leave behind that no later gate could read: only the change's own doing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from adapterbot.gittree import GitTree
+from adapterbot.judging.grounds import left_behind
+from adapterbot.sides import sides
+from tests.example import commit, git
+
+SUITE = "version: 1\ntasks:\n  - {name: a, data: rows.jsonl, scorer: exact, margin: 0.1}\n"
+CONFIG = "adapters: [{path: one}]\n"
+
+
+def write(root: Path, files: dict[str, str | None]) -> None:
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if text is None:
+            path.unlink()
+        else:
+            path.write_text(text)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    git(tmp_path, "init", "-q", "-b", "main")
+    write(
+        tmp_path,
+        {
+            "one/adapter_config.json": "{}",
+            "evals/suite.yaml": SUITE,
+            "evals/rows.jsonl": '{"prompt": "a", "expected": "b"}\n',
+        },
+    )
+    return tmp_path
+
+
+def error_of(root: Path, before: dict[str, str | None], after: dict[str, str | None]) -> str:
+    write(root, before)
+    commit(root, "base")
+    write(root, after)
+    commit(root, "head")
+    trees = [GitTree(root, git(root, "rev-parse", ref)) for ref in ("HEAD~1", "HEAD")]
+    found = left_behind(sides(*trees))
+    return str(found) if found else ""
+
+
+@pytest.mark.parametrize("config", [{}, {"adapterbot.yaml": CONFIG}])
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"evals/suite.yaml": SUITE.replace("exact", "exakt")}, "'exakt' is not a scorer"),
+        ({"evals/rows.jsonl": "{"}, "evals/rows.jsonl"),
+        ({"evals/rows.jsonl": None}, "evals/rows.jsonl"),
+        ({"adapterbot.yaml": "adapters: []\n"}, "adapterbot.yaml: adapters: "),
+        ({"adapterbot.yaml": CONFIG.replace("}", ", suite: evals/siute.yaml}")}, "siute.yaml"),
+        ({"adapterbot.yaml": CONFIG + "# more\n", "evals/suite.yaml": SUITE + "# more\n"}, ""),
+        ({"notes.md": "words"}, ""),
+    ],
+)
+def test_what_a_change_breaks_is_named(root, config, change, says):
+    told = error_of(root, config, change)
+    assert says in told
+    assert bool(told) == bool(says)
+    assert not told or "once this is merged" in told
+
+
+def test_what_was_broken_before_is_not_this_changes_doing(root):
+    broken: dict[str, str | None] = {"adapterbot.yaml": CONFIG, "evals/suite.yaml": "nothing"}
+    assert error_of(root, broken, {"one/README.md": "words"}) == ""
+
+
+def test_a_repository_without_a_suite_may_go_on_without_one(root):
+    missing: dict[str, str | None] = {"evals/suite.yaml": None, "evals/rows.jsonl": None}
+    assert error_of(root, missing, {"one/README.md": "words"}) == ""
+
+
+def test_the_last_adapter_may_go(root):
+    assert error_of(root, {}, {"one/adapter_config.json": None}) == ""
+
+
+def test_a_second_adapter_needs_a_configuration(root):
+    told = error_of(root, {}, {"two/adapter_config.json": "{}"})
+    assert "holds 2 adapters (one, two) and no adapterbot.yaml" in told
+
+
+def test_a_branch_that_is_behind_is_not_told_of_what_its_base_has_mended(root):
+    write(root, {"adapterbot.yaml": "broken: true\n"})
+    commit(root, "broken")
+    fork = git(root, "rev-parse", "HEAD")
+    write(root, {"notes.md": "words"})
+    commit(root, "head")
+    head = git(root, "rev-parse", "HEAD")
+    git(root, "checkout", "-q", fork)
+    write(root, {"adapterbot.yaml": CONFIG})
+    commit(root, "mended")
+    base = git(root, "rev-parse", "HEAD")
+    trees = [GitTree(root, commit) for commit in (base, head, fork)]
+    assert left_behind(sides(trees[0], trees[1], fork_point=trees[2])) is None
