@@ -177,7 +177,11 @@ class Command:
         argv = self._filled(index, checkpoint, path)
         for attempt in range(self._retries + 1):
             log = self._logs / f"{index:04d}-{seen:03d}{f'-retry{attempt}' if attempt else ''}.log"
+            self._must_be_there(checkpoint, path)
             found, why = self._once(argv, log)
+            if found is None or found.outcome is not False:
+                # What was not there to the end was not found bad by its weights.
+                self._must_be_there(checkpoint, path)
             if found is not None:
                 return found
             if attempt < self._retries:
@@ -187,6 +191,15 @@ class Command:
             field="--eval-command",
             fix=f"see {log}; then go on with --resume",
         )
+
+    def _must_be_there(self, checkpoint: Checkpoint, path: str) -> None:
+        if not os.path.lexists(self._directory / path):
+            raise OurFailure(
+                f"{checkpoint.label} is no longer there",
+                file=path,
+                field="checkpoints",
+                fix="restore it; then go on with --resume",
+            )
 
     def _filled(self, index: int, checkpoint: Checkpoint, path: str) -> list[str]:
         """The words with their places filled in one pass: a name is never taken for a place."""

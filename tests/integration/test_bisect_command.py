@@ -156,6 +156,25 @@ def test_a_failure_of_ours_is_retried_and_never_called_bad(place, body) -> None:
     assert not (folder / ".adapterbot" / "bisect.json").exists()
 
 
+@pytest.mark.parametrize("probe", [100, 500])
+def test_a_checkpoint_that_disappears_is_not_called_bad(place, probe) -> None:
+    """Before its own probe, and during it."""
+    folder, judge = place
+    body = f"import shutil\nif step == {probe}: shutil.move('ckpt-500', 'gone')\n"
+    command = judge(STEP + body + "sys.exit(not os.path.exists(sys.argv[1]) or step >= 700)")
+    arguments = ("ckpt-*", "--eval-command", command, "--outcomes", "exact")
+    done = bisect(folder, *arguments)
+    assert done.returncode == 1
+    assert (
+        "error: ckpt-500: checkpoints: ckpt-500 is no longer there (restore it; then" in done.stderr
+    )
+    assert len(asked(folder)) == len(set(asked(folder)))
+    (folder / "gone").rename(folder / "ckpt-500")
+    judge(STEP + "sys.exit(step >= 700)")
+    done = bisect(folder, *arguments, "--resume", "--json")
+    assert json.loads(done.stdout)["first_broken"] == "ckpt-700"
+
+
 def test_a_time_out_is_ours_and_the_whole_process_group_ends(place) -> None:
     folder, judge = place
     body = (
