@@ -7,6 +7,10 @@ SHELL := /bin/bash
 # Every target installs into the one .venv, and lint and test would fight for two cores.
 .NOTPARALLEL:
 
+# Hundreds of processes import torch and the like: each would compile all of it anew, which takes
+# twice as long as the import itself.
+unexport PYTHONDONTWRITEBYTECODE
+
 VENV := .venv
 BIN := $(VENV)/bin
 # A stamp is named by what was installed, not dated: a fresh clone with a cached .venv, or a
