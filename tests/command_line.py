@@ -1,8 +1,8 @@
 """`adapterbot …` as a process of its own, without its start: a fork of one that has started.
 
 A command spends 0.6 s of CPU on imports, 4 s with torch and transformers, and hundreds of tests
-run one. Here one process for each of pytest's imports what commands import, and a command is a
-fork of it: with its own process id, working directory, environment, standard streams and exit
+run one. Here one process imports what commands import for all of pytest's, and a command is a fork
+of it: with its own process id, working directory, environment, standard streams and exit
 code, and nothing of what the command before it left in memory. What it is not is a start: tests
 of what is imported when, of the interpreter's flags and of variables that libraries read while
 they are imported start a whole one, and `start` refuses such variables.
@@ -14,12 +14,14 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import fcntl
 import functools
 import gc
 import importlib
 import json
 import os
 import select
+import shutil
 import signal
 import socket
 import struct
@@ -144,25 +146,41 @@ def run(
 
 @functools.cache
 def address() -> Path:
-    """The address of the process that forks, which ends with this one."""
-    place = tempfile.TemporaryDirectory(prefix="adapterbot-")
-    found = Path(place.name, "socket")
+    """The address of the process that forks, which ends with the last of pytest's that asked."""
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
+    place = Path(tempfile.gettempdir(), f"adapterbot-tests-{run}")
+    place.mkdir(mode=0o700, exist_ok=True)
+    found = place / "socket"
+    with (place / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            held = _connected(place / "held")
+        except OSError:
+            _begin(found)
+            held = _connected(place / "held")
+    atexit.register(held.close)
+    return found
+
+
+def _begin(at: Path) -> None:
+    for old in (at, at.with_name("held")):
+        old.unlink(missing_ok=True)
     process = subprocess.Popen(
-        [sys.executable, "-c", f"from tests.command_line import serve; serve({str(found)!r})"],
+        [sys.executable, "-c", f"from tests.command_line import serve; serve({str(at)!r})"],
         cwd=ROOT,
         env=STARTED_WITH,
-        stdin=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
+        start_new_session=True,
     )
     assert process.stdout
     assert process.stdout.readline() == b"ready\n"
 
-    @atexit.register
-    def end() -> None:
-        process.communicate()
-        place.cleanup()
 
-    return found
+def _connected(to: Path) -> socket.socket:
+    wire = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    wire.connect(str(to))
+    return wire
 
 
 def hand_over(to: str) -> NoReturn:
@@ -175,8 +193,7 @@ def hand_over(to: str) -> NoReturn:
 def _ask(
     to: Path, arguments: Sequence[str], cwd: Path, env: Mapping[str, str], streams: list[int]
 ) -> socket.socket:
-    wire = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    wire.connect(str(to))
+    wire = _connected(to)
     request = json.dumps({"arguments": arguments, "cwd": str(cwd), "env": dict(env)}).encode()
     socket.send_fds(wire, [struct.pack("!I", len(request))], streams)
     wire.sendall(request)
@@ -188,26 +205,42 @@ def _number(wire: socket.socket) -> int:
 
 
 def serve(at: str) -> NoReturn:
-    """Fork a command for each connection, until standard input ends with whoever started this."""
+    """Fork a command for each connection, as long as somebody is connected to `held` beside it."""
     for name in PRELOADED:
         importlib.import_module(name)
     # What is imported already is no fork's garbage, and no page of it is copied to look for some.
     gc.freeze()
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
-        listening.bind(at)
-        listening.listen()
+    with _listening(Path(at)) as asking, _listening(Path(at).with_name("held")) as holding:
         print("ready", flush=True)
-        while True:
-            if sys.stdin in select.select([listening, sys.stdin], [], [])[0]:
-                sys.exit()
-            wire, _ = listening.accept()
-            if os.fork() == 0:
-                listening.close()
-                _wait(wire)
-            wire.close()
-            with contextlib.suppress(ChildProcessError):
-                while os.waitpid(-1, os.WNOHANG) != (0, 0):
-                    pass
+        holders = [holding.accept()[0]]
+        while holders:
+            for ready in select.select([asking, holding, *holders], [], [])[0]:
+                if ready is holding:
+                    holders.append(holding.accept()[0])
+                elif ready is asking:
+                    _fork(asking)
+                else:
+                    holders.remove(ready)
+    shutil.rmtree(Path(at).parent)
+    sys.exit()
+
+
+def _listening(at: Path) -> socket.socket:
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listening.bind(str(at))
+    listening.listen()
+    return listening
+
+
+def _fork(asking: socket.socket) -> None:
+    wire, _ = asking.accept()
+    if os.fork() == 0:
+        asking.close()
+        _wait(wire)
+    wire.close()
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG) != (0, 0):
+            pass
 
 
 def _wait(wire: socket.socket) -> NoReturn:

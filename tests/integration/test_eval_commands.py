@@ -138,7 +138,7 @@ def test_a_run_killed_in_the_middle_asks_only_what_is_missing(
 ) -> None:
     cache, out = tmp_path / "cache", tmp_path / "out"
     # Small batches, so that there is a middle.
-    small = ("--engine", "token_budget=60")
+    small = ("--engine", "token_budget=400")
     process = start(cache, out, *small)
     until = time.monotonic() + 120
     while stored(cache) < 64:

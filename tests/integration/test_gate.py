@@ -512,9 +512,18 @@ def test_a_job_that_is_ended_does_not_go_on_saying_that_it_evaluates(
         "ADAPTERBOT_CACHE": str(tmp_path / "scores"),
         "GITHUB_RUN_ID": "9",
     }
-    # A whole start: the signal may come while torch is imported.
-    command = [sys.executable, "-m", "adapterbot", "gate"]
-    gate = subprocess.Popen(command, cwd=clean, env=environment, stderr=subprocess.PIPE, text=True)
+    gate: command_line.Process | subprocess.Popen[str]
+    if ending == "SIGKILL":
+        gate = command_line.start("gate", cwd=clean, env=environment)
+    else:
+        # A whole start: the signal may come while torch is imported.
+        gate = subprocess.Popen(
+            [sys.executable, "-m", "adapterbot", "gate"],
+            cwd=clean,
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
     until = time.monotonic() + 60
     while not (comments(server) and len(server.check_runs) == 2):
         assert time.monotonic() < until
