@@ -163,6 +163,16 @@ def test_what_is_no_chat_completion_is_no_score(endpoint, judge, body):
     assert judge().score(SAMPLE, Answer(text="x")).score is None
 
 
+def test_a_reply_that_breaks_off_is_asked_for_again(endpoint, judge):
+    """What is not gzip under that name fails where the body is read, behind requests' own door."""
+    broken = (200, b"no gzip", {"Content-Encoding": "gzip"})
+    endpoint.queue = [broken, (200, '{"score": 5}', {})]
+    assert judge().score(SAMPLE, Answer(text="x")).score == 1.0
+    endpoint.queue = [broken] * 2
+    found = judge(retries=1).score(SAMPLE, Answer(text="y"))
+    assert (found.score, "2 tries" in found.missing) == (None, True)
+
+
 def test_redirects_are_not_followed(endpoint, judge):
     endpoint.queue = [(307, "", {"Location": endpoint.url + "/elsewhere"})]
     assert "status 307" in judge().score(SAMPLE, Answer(text="x")).missing

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import requests
+from urllib3.exceptions import HTTPError
 
 _LONGEST_WAIT = 30.0
 _REPLY_LIMIT = 1024 * 1024
@@ -86,8 +87,9 @@ class ChatEndpoint:
                 stream=True,
             ) as response:
                 content = response.raw.read(_REPLY_LIMIT + 1, decode_content=True)
-        except (requests.ConnectionError, requests.Timeout) as error:
-            # The error's own text holds the URL, which may hold a password.
+        except (requests.ConnectionError, requests.Timeout, HTTPError) as error:
+            # urllib3's own errors are those of the body, which requests does not see us read. Their
+            # text, as that of the others, holds the URL, which may hold a password.
             raise _TryAgain(type(error).__name__) from error
         except requests.RequestException as error:
             raise NoReply(type(error).__name__) from error
