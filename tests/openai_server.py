@@ -47,6 +47,20 @@ def stall(seconds: float) -> Fault:
     return fail
 
 
+def trickle(handler: _Handler) -> None:
+    """Answers byte by byte for a minute, never silent for long."""
+    handler.send_response(200)
+    handler.send_header("Content-Length", "600")
+    handler.end_headers()
+    for _ in range(600):
+        try:
+            handler.wfile.write(b" ")
+        except OSError:
+            break
+        time.sleep(0.1)
+    handler.close_connection = True
+
+
 def garbage(handler: _Handler) -> None:
     """A body that is no JSON, under a good status."""
     handler.reply(200, b"<html>gateway</html>")

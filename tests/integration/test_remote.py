@@ -27,7 +27,7 @@ from adapterbot.eval.settings import EngineSettings
 from adapterbot.records import Report, TaskResult
 from adapterbot.weights.peft_dir import adapter_digest
 from tests import example, tiny_suite
-from tests.openai_server import OpenAIServer, garbage, hang_up, stall, status
+from tests.openai_server import OpenAIServer, garbage, hang_up, stall, status, trickle
 
 TINY = example.EXAMPLE / "base"
 ADAPTER = example.EXAMPLE / "adapters" / "dates"
@@ -243,6 +243,14 @@ def test_a_server_that_stays_away_is_our_failure_and_bounded(server) -> None:
         remote.evaluate([WRITTEN], None)
     assert len(server.seen) < 6 * len(WRITTEN.samples)
     server.faults.clear()
+
+
+def test_an_answer_that_trickles_is_waited_for_no_longer_than_a_silent_one(server) -> None:
+    server.faults.append(trickle)
+    started = time.monotonic()
+    with evaluation(server, concurrency=1, timeout=2.0) as remote:
+        remote.evaluate([WRITTEN], None)
+    assert time.monotonic() - started < 30
 
 
 def test_what_was_answered_before_a_failure_is_kept(server) -> None:

@@ -70,6 +70,7 @@ class Client:
         self._tries = tries
         self._backoff = backoff
         self._longest_wait = longest_wait
+        self._timeout = timeout
         self._turn = asyncio.Semaphore(concurrency)
         self._http = httpx2.AsyncClient(
             headers={"Authorization": f"Bearer {key}"} if key else {},
@@ -119,15 +120,19 @@ class Client:
 
     async def _once(self, method: str, path: str, body: JsonValue) -> Any:
         try:
-            async with self._http.stream(
-                method, f"{self._url}{path}", json=body if method == "POST" else None
-            ) as response:
+            # The client's own limit is one between two parts of an answer.
+            async with (
+                asyncio.timeout(self._timeout),
+                self._http.stream(
+                    method, f"{self._url}{path}", json=body if method == "POST" else None
+                ) as response,
+            ):
                 received = bytearray()
                 async for part in response.aiter_bytes():
                     received += part
                     if len(received) > _REPLY_LIMIT:
                         raise OurFailure(f"the server's answer at {path} has no end")
-        except httpx2.TransportError as error:
+        except (httpx2.TransportError, TimeoutError) as error:
             # Its own text may hold more of the address than a log should.
             raise _TryAgain(type(error).__name__) from error
         status, content = response.status_code, bytes(received)
