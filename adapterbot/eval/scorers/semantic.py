@@ -23,7 +23,7 @@ _CACHED_TEXTS = 10_000
 
 
 class Semantic(Scorer):
-    """Cosine of the embeddings of answer and `expected`, in −1…1.
+    """Cosine of the embeddings of answer and `expected`; 0 where they point apart.
 
     `model` is a directory with a transformers encoder and its tokenizer: one in the repository,
     relative to the suite, or an absolute path on the runner. Weights are safetensors; no code of
@@ -60,7 +60,7 @@ class Semantic(Scorer):
 
     def identity(self) -> Mapping[str, JsonValue]:
         """What the model is counts, not where it lies or runs."""
-        return self.model_dump(mode="json", exclude={"model", "device"})
+        return {**self.model_dump(mode="json", exclude={"model", "device"}), "least": 0.0}
 
     def check(self, sample: Sample) -> str | None:
         return needs_expected(sample)
@@ -75,7 +75,8 @@ class Semantic(Scorer):
         cosine = float(self._embed(answer.text) @ self._expected[sample.expected])
         if cosine != cosine:
             return Scored(None, "the embedding is not finite")
-        return Scored(max(-1.0, min(1.0, cosine)))
+        # A fraction, as the tests of a mean that stop early take it to be.
+        return Scored(max(0.0, min(1.0, cosine)))
 
     def _embed(self, text: str) -> torch.Tensor:
         """The unit vector of a text, cut to what the model reads."""
