@@ -17,6 +17,10 @@ which slot is whose. Every record is sealed with a digest over all that it says,
     keys     SHA-256 of an API key → seal, name
     facts    "state" → seal, next slot, users, sum of all seals modulo 2¹²⁸
 
+Compacting makes a new file of rows, which every reader follows with its next snapshot. Handles of
+one file are no good in another, so a snapshot brings its own; and a file is let go of when the last
+snapshot of it has ended.
+
 LMDB trusts its own file: a stranger's is never opened (`portable` is what travels).
 """
 
@@ -24,19 +28,61 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from types import TracebackType
+from typing import Any, Self
 
 import lmdb
 import numpy as np
 
 from adapterbot.bank.blocks import Blocks
 from adapterbot.bank.codec import Bytes, Codec, Rows
-from adapterbot.bank.environment import acquire, damaged, release
+from adapterbot.bank.environment import Shared, acquire, damaged, release
 from adapterbot.bank.manifest import MANIFEST, read_manifest, user_key
 from adapterbot.bank.records import NUMBER, SEAL, Entry, Place, State, row_seal, seal, slot_of
-from adapterbot.errors import InputError
+from adapterbot.errors import InputError, OurFailure
+
+Tables = Mapping[str, Any]
+"""LMDB's handles, by name."""
+
+
+@dataclass(eq=False)
+class _File:
+    """A file of rows as one store has it open, and the snapshots of it that are being read."""
+
+    shared: Shared
+    stamp: tuple[int, int]
+    seen: int = -1
+    snapshots: set[Snapshot] = field(default_factory=set)
+
+
+class Snapshot:
+    """What was committed when it began. A context manager: the transaction, and its tables."""
+
+    __slots__ = ("_file", "_store", "_txn")
+
+    def __init__(self, store: BankStore) -> None:
+        self._store = store
+
+    def __enter__(self) -> tuple[lmdb.Transaction, Tables]:
+        self._file, self._txn = self._store.begun(self)
+        return self._txn, self._file.shared.db
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._txn.abort()
+        self._store.ended(self, self._file)
+
+    @property
+    def stamp(self) -> tuple[int, int]:
+        """Of the manifest that names its file."""
+        return self._file.stamp
 
 
 class BankStore:
@@ -47,7 +93,6 @@ class BankStore:
         manifest: what its rows are.
         codec: how they are written.
         blocks: how they are packed.
-        tables: LMDB's handles, by name.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -58,25 +103,29 @@ class BankStore:
             OurFailure: its file is damaged or cannot be mapped.
         """
         self.path = Path(path)
-        self._opening = threading.RLock()
+        self._opening = threading.Lock()
         self._closed = False
-        self._open()
+        self._left: list[_File] = []  # files that have moved, and are still being read
+        self._file = self._opened()
 
-    def _open(self) -> None:
-        try:
+    def _opened(self) -> _File:
+        while True:
             stamp = self._current()
-        except OSError:
-            stamp = (0, 0)  # `read_manifest` says what is wrong
+            try:
+                return self._of_manifest(stamp)
+            except (InputError, OurFailure):
+                # Compacted once more meanwhile, and the file is gone that the manifest named.
+                if self._current() == stamp:
+                    raise
+
+    def _of_manifest(self, stamp: tuple[int, int]) -> _File:
         self.manifest = read_manifest(self.path)
         self.codec = Codec(self.manifest)
         self.blocks = Blocks(self.codec.row_bytes)
         file = self.path / self.manifest.rows
         if file.is_symlink() or not file.is_file():
             raise InputError("does not exist", file=str(file), fix="restore it from a backup")
-        self._shared = acquire(file)
-        self._env, self.tables = self._shared.env, self._shared.db
-        self._stamp = stamp
-        self._seen = -1
+        return _File(acquire(file), stamp)
 
     def __enter__(self) -> Self:
         return self
@@ -86,31 +135,35 @@ class BankStore:
 
     def close(self) -> None:
         """Unmaps the file. Twice is once."""
-        if not self._closed:
-            self._closed = True
-            release(self._shared)
+        with self._opening:
+            if not self._closed:
+                self._closed = True
+                for file in (self._file, *self._left):
+                    release(file.shared)
+                self._left.clear()
 
     # ------------------------------------------------------------ reading
 
     @property
     def version(self) -> int:
         """A number that changes with every commit, whoever commits."""
-        self._follow()
-        return hash((self._stamp, int(self._env.info()["last_txnid"])))
+        snapshot = self.reading()
+        with snapshot as (txn, _):
+            return hash((snapshot.stamp, txn.id()))
 
     def __len__(self) -> int:
-        with self.reading() as txn:
-            return self.state(txn).users
+        with self.reading() as (txn, db):
+            return state_of(txn, db).users
 
     def __contains__(self, user: str) -> bool:
-        with self.reading() as txn:
-            return txn.get(user_key(user), db=self.tables["users"]) is not None
+        with self.reading() as (txn, db):
+            return txn.get(user_key(user), db=db["users"]) is not None
 
     def users(self, prefix: str = "") -> Iterator[str]:
         """Names in byte order, those that start with `prefix`; a snapshot of when it began."""
         start = prefix.encode()
-        with self.reading() as txn:
-            cursor = txn.cursor(db=self.tables["users"])
+        with self.reading() as (txn, db):
+            cursor = txn.cursor(db=db["users"])
             if not (cursor.set_range(start) if start else cursor.first()):
                 return
             for key in cursor.iternext(keys=True, values=False):
@@ -125,21 +178,21 @@ class BankStore:
         Raises:
             InputError: there is no such user.
         """
-        with self.reading() as txn:
-            found = self._entry(txn, user)
-            scores = txn.get(user_key(user), db=self.tables["scores"])
+        with self.reading() as (txn, db):
+            found = place_of(txn, db, user)
+            scores = txn.get(user_key(user), db=db["scores"])
             return Entry(
                 user=user,
                 digest=found.seal.hex(),
                 created=found.created / 1000,
-                source=self._source(txn, found.source),
+                source=_source(txn, db, found.source),
                 scores=json.loads(bytes(scores)[SEAL:]) if scores is not None else {},
             )
 
     def digests(self, users: Sequence[str]) -> list[bytes | None]:
         """Each user's seal, which changes when the row does; None where there is no such user."""
-        with self.reading() as txn:
-            found = [txn.get(user_key(user), db=self.tables["users"]) for user in users]
+        with self.reading() as (txn, db):
+            found = [txn.get(user_key(user), db=db["users"]) for user in users]
             return [None if entry is None else bytes(entry[:SEAL]) for entry in found]
 
     def gather(self, users: Sequence[str], *, check: bool = False) -> Rows:
@@ -158,9 +211,8 @@ class BankStore:
     def raw(self, users: Sequence[str], *, check: bool = False) -> Bytes:
         """As `gather`, undecoded: (n, row_bytes)."""
         size, place, parts = self.codec.row_bytes, self.blocks.place, []
-        with self.reading() as txn:
-            # Looked up after the snapshot was taken: it may be one of another file.
-            names, rows, get = self.tables["users"], self.tables["rows"], txn.get
+        with self.reading() as (txn, db):
+            names, rows, get = db["users"], db["rows"], txn.get
             for user in users:
                 found = get(user_key(user), db=names)
                 if found is None:
@@ -168,70 +220,109 @@ class BankStore:
                 block, start = place(slot_of(found))
                 held = get(block, db=rows)
                 if held is None:
-                    raise damaged(self._env.path(), f"the row of {user[:80]} is missing")
+                    raise damaged(self.path, f"the row of {user[:80]} is missing")
                 row = held[start : start + size]
-                if check and not self._sound(txn, user, found, row):
-                    raise damaged(self._env.path(), f"the row of {user[:80]} was altered")
+                if check and not _sound(txn, db, user, found, row):
+                    raise damaged(self.path, f"the row of {user[:80]} was altered")
                 parts.append(row)
             whole = bytearray().join(parts)
         return np.frombuffer(whole, np.uint8).reshape(len(parts), size)
 
     def key_owner(self, key_hash: bytes) -> str | None:
         """The user whom an API key with this SHA-256 belongs to."""
-        with self.reading() as txn:
-            found = txn.get(key_hash, db=self.tables["keys"])
+        with self.reading() as (txn, db):
+            found = txn.get(key_hash, db=db["keys"])
             if found is None or bytes(found[:SEAL]) != seal(key_hash, bytes(found[SEAL:])):
                 return None
             return bytes(found[SEAL:]).decode()
 
-    def state(self, txn: lmdb.Transaction) -> State:
-        """What the store says of itself as a whole."""
-        held = txn.get(b"state", db=self.tables["facts"])
-        if held is None:
-            return State()
-        return State.unpack(bytes(held))
+    # ------------------------------------------------------------ snapshots
 
-    def _entry(self, txn: lmdb.Transaction, user: str) -> Place:
-        found = txn.get(user_key(user), db=self.tables["users"])
-        if found is None:
-            raise _unknown(user)
-        return Place.unpack(found)
+    def reading(self) -> Snapshot:
+        """A snapshot; of the new file, when compacting has moved the rows."""
+        return Snapshot(self)
 
-    def _sound(
-        self, txn: lmdb.Transaction, user: str, found: bytes | memoryview, row: bytes | memoryview
-    ) -> bool:
-        place = Place.unpack(found)
-        source = self._source(txn, place.source).encode()
-        return row_seal(user_key(user), place.created, source, bytes(row)) == place.seal
-
-    def _source(self, txn: lmdb.Transaction, number: int) -> str:
-        held = txn.get(b"n" + NUMBER.pack(number), db=self.tables["sources"])
-        return "" if held is None else bytes(held).decode()
-
-    def reading(self) -> lmdb.Transaction:
-        """A snapshot, as a context manager; of the new file, when compacting has moved the rows."""
-        txn = self._env.begin(buffers=True)
-        if txn.id() != self._seen:
-            self._seen = txn.id()
-            if self._current() != self._stamp:
+    def begun(self, snapshot: Snapshot) -> tuple[_File, lmdb.Transaction]:
+        """The file that a snapshot is of, which stays open for it, and its transaction."""
+        while True:
+            file = self._file
+            file.snapshots.add(snapshot)
+            # Whoever moves us looks at the snapshots after the new file is in place: either it
+            # sees this one, or this one sees the new file.
+            if file is self._file:
+                txn = file.shared.env.begin(buffers=True)
+                if txn.id() == file.seen or self._current() == file.stamp:
+                    file.seen = txn.id()
+                    return file, txn
                 txn.abort()
-                self._reopen()
-                txn = self._env.begin(buffers=True)
-        return txn
+                self.ended(snapshot, file)
+                self._reopen(file)
+            else:
+                self.ended(snapshot, file)
+
+    def ended(self, snapshot: Snapshot, file: _File) -> None:
+        """A snapshot is read no more."""
+        file.snapshots.discard(snapshot)
+        if file is not self._file:
+            with self._opening:
+                if file in self._left and not file.snapshots:
+                    self._left.remove(file)
+                    release(file.shared)
 
     def _current(self) -> tuple[int, int]:
-        stat = (self.path / MANIFEST).stat()
+        """What tells one manifest from the next; of one that is not there, `read_manifest` says
+        what is wrong."""
+        try:
+            stat = (self.path / MANIFEST).stat()
+        except OSError:
+            return 0, 0
         return stat.st_ino, stat.st_mtime_ns
 
-    def _follow(self) -> None:
-        if self._current() != self._stamp:
-            self._reopen()
-
-    def _reopen(self) -> None:
+    def _reopen(self, moved: _File) -> None:
+        """Goes over to the file that the manifest names now, unless another thread has."""
         with self._opening:
-            old = self._shared
-            self._open()
-            release(old)
+            if self._file is not moved:
+                return
+            self._file = self._opened()
+            if moved.snapshots:
+                self._left.append(moved)
+            else:
+                release(moved.shared)
+
+
+def state_of(txn: lmdb.Transaction, db: Tables) -> State:
+    """What a store says of itself as a whole."""
+    held = txn.get(b"state", db=db["facts"])
+    return State() if held is None else State.unpack(bytes(held))
+
+
+def place_of(txn: lmdb.Transaction, db: Tables, user: str) -> Place:
+    """A user's record.
+
+    Raises:
+        InputError: there is no such user.
+    """
+    found = txn.get(user_key(user), db=db["users"])
+    if found is None:
+        raise _unknown(user)
+    return Place.unpack(found)
+
+
+def _sound(
+    txn: lmdb.Transaction,
+    db: Tables,
+    user: str,
+    found: bytes | memoryview,
+    row: bytes | memoryview,
+) -> bool:
+    place = Place.unpack(found)
+    source = _source(txn, db, place.source).encode()
+    return row_seal(user_key(user), place.created, source, bytes(row)) == place.seal
+
+
+def _source(txn: lmdb.Transaction, db: Tables, number: int) -> str:
+    held = txn.get(b"n" + NUMBER.pack(number), db=db["sources"])
+    return "" if held is None else bytes(held).decode()
 
 
 def _unknown(user: str) -> InputError:

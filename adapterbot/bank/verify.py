@@ -19,7 +19,7 @@ import lmdb
 from adapterbot.bank.blocks import PAGE
 from adapterbot.bank.manifest import read_manifest
 from adapterbot.bank.records import MODULUS, NUMBER, SEAL, Place, row_seal, seal
-from adapterbot.bank.store import BankStore
+from adapterbot.bank.store import BankStore, Tables, state_of
 from adapterbot.errors import AdapterbotError, OurFailure
 
 MOST_SHOWN = 100
@@ -76,9 +76,9 @@ def main() -> None:
 def _findings(store: BankStore) -> Iterator[str]:
     yield from _torn(store.path / store.manifest.rows)
     try:
-        with store.reading() as txn:
-            yield from _users(store, txn)
-            yield from _sealed(store, txn)
+        with store.reading() as (txn, db):
+            yield from _users(store, txn, db)
+            yield from _sealed(txn, db)
     except (lmdb.Error, struct.error, UnicodeDecodeError) as error:
         yield f"the file's structure is damaged: {error}"
 
@@ -95,9 +95,8 @@ def _torn(file: Path) -> Iterator[str]:
         yield f"the meta pages name transactions {first} and {second}, which do not follow"
 
 
-def _users(store: BankStore, txn: lmdb.Transaction) -> Iterator[str]:
-    db, size = store.tables, store.codec.row_bytes
-    state = store.state(txn)
+def _users(store: BankStore, txn: lmdb.Transaction, db: Tables) -> Iterator[str]:
+    size, state = store.codec.row_bytes, state_of(txn, db)
     held = txn.get(b"state", db=db["facts"])
     if held is not None and bytes(held) != state.packed():
         yield "the record of the whole bank was altered"
@@ -129,8 +128,8 @@ def _users(store: BankStore, txn: lmdb.Transaction) -> Iterator[str]:
         yield "the list of free slots is not what the rows leave free"
 
 
-def _sealed(store: BankStore, txn: lmdb.Transaction) -> Iterator[str]:
+def _sealed(txn: lmdb.Transaction, db: Tables) -> Iterator[str]:
     for table in ("scores", "keys"):
-        for key, value in txn.cursor(db=store.tables[table]):
+        for key, value in txn.cursor(db=db[table]):
             if bytes(value[:SEAL]) != seal(bytes(key), bytes(value[SEAL:])):
                 yield f"a record of {table} was altered"

@@ -19,7 +19,7 @@ from adapterbot.bank.codec import Rows
 from adapterbot.bank.environment import Shared, acquire, damaged, release
 from adapterbot.bank.manifest import MANIFEST, Manifest, dump_manifest, user_key
 from adapterbot.bank.records import MODULUS, NUMBER, SEAL, Place, State, packed, seal, summed
-from adapterbot.bank.store import BankStore
+from adapterbot.bank.store import BankStore, Tables, place_of, state_of
 from adapterbot.errors import InputError, OurFailure
 
 _FULL = "free some disk space"
@@ -78,27 +78,27 @@ class BankWriter(BankStore):
             InputError: one of them is not there; nothing is then removed.
         """
         with self._writing() as txn:
-            state = self.state(txn)
+            state = state_of(txn, self._tables)
             total, gone = state.total, set()
             for user in dict.fromkeys(users):
-                found = self._entry(txn, user)
+                found = place_of(txn, self._tables, user)
                 total -= found.number
                 gone.add(user_key(user))
-                txn.delete(user_key(user), db=self.tables["users"])
-                txn.delete(user_key(user), db=self.tables["scores"])
-                txn.put(NUMBER.pack(found.slot), b"", db=self.tables["free"])
-            cursor = txn.cursor(db=self.tables["keys"])
+                txn.delete(user_key(user), db=self._tables["users"])
+                txn.delete(user_key(user), db=self._tables["scores"])
+                txn.put(NUMBER.pack(found.slot), b"", db=self._tables["free"])
+            cursor = txn.cursor(db=self._tables["keys"])
             for held in [k for k, owner in cursor if owner[SEAL:] in gone]:
-                txn.delete(held, db=self.tables["keys"])
+                txn.delete(held, db=self._tables["keys"])
             self._set(txn, State(state.next_slot, state.users - len(gone), total % MODULUS))
 
     def set_scores(self, user: str, scores: Mapping[str, float]) -> None:
         """Notes what an evaluation found of a user."""
         with self._writing() as txn:
-            self._entry(txn, user)
+            place_of(txn, self._tables, user)
             text = json.dumps(dict(scores), allow_nan=False).encode()
             key = user_key(user)
-            txn.put(key, seal(key, text) + text, db=self.tables["scores"])
+            txn.put(key, seal(key, text) + text, db=self._tables["scores"])
 
     def add_key(self, user: str, key_hash: bytes) -> None:
         """Notes that an API key with this SHA-256 belongs to a user.
@@ -107,18 +107,18 @@ class BankWriter(BankStore):
             InputError: there is no such user.
         """
         with self._writing() as txn:
-            self._entry(txn, user)
+            place_of(txn, self._tables, user)
             name = user_key(user)
-            txn.put(key_hash, seal(key_hash, name) + name, db=self.tables["keys"])
+            txn.put(key_hash, seal(key_hash, name) + name, db=self._tables["keys"])
 
     def drop_keys(self, user: str) -> int:
         """Revokes every API key of a user; how many there were."""
         with self._writing() as txn:
             name = user_key(user)
-            cursor = txn.cursor(db=self.tables["keys"])
+            cursor = txn.cursor(db=self._tables["keys"])
             held = [key for key, owner in cursor if owner[SEAL:] == name]
             for key in held:
-                txn.delete(key, db=self.tables["keys"])
+                txn.delete(key, db=self._tables["keys"])
             return len(held)
 
     def compact(self) -> tuple[int, int]:
@@ -131,7 +131,8 @@ class BankWriter(BankStore):
             OurFailure: the new file cannot be written.
         """
         with self._writing() as txn:
-            old = Path(self._env.path())
+            file = self._file
+            old = Path(file.shared.env.path())
             number = int(old.stem.removeprefix("rows-")) + 1
             new = self.path / f"rows-{number}.mdb"
             _unlink(new)  # what a killed compaction left
@@ -147,37 +148,42 @@ class BankWriter(BankStore):
             # The writer's lock on the old file is still held: whoever waits for it sees this. And
             # that something is committed to the old file has its readers look.
             self._point_to(new.name)
-            txn.put(b"moved", new.name.encode(), db=self.tables["facts"])
-        self._reopen()
+            txn.put(b"moved", new.name.encode(), db=self._tables["facts"])
+        self._reopen(file)
         _unlink(old)
         return before, new.stat().st_size
 
     # ---- inside
 
+    @property
+    def _tables(self) -> Tables:
+        """Of the transaction that writes: while it lasts, nobody moves the file."""
+        return self._file.shared.db
+
     def _put(self, txn: lmdb.Transaction, made: Made, *, replace: bool) -> None:
         """Puts a batch; its rows come while the last of them are being made."""
         keys = made.keys
-        cursor = txn.cursor(db=self.tables["users"])
+        cursor = txn.cursor(db=self._tables["users"])
         # Behind all others they are new, and fill their pages; else a page that overflows is split.
         behind = bool(keys) and (not cursor.last() or min(keys) > bytes(cursor.key()))
         found = [] if behind else cursor.getmulti(keys)
         known = {bytes(key): Place.unpack(held) for key, held in found}
         if known and not replace:
             raise _known(next(iter(known)).decode())
-        state = self.state(txn)
+        state = state_of(txn, self._tables)
         slots, next_slot = self._slots(txn, keys, known, state.next_slot)
         at, seals = 0, []
         for coming in made.parts:
             seals.append(coming.result())
             part = slice(at, at + len(seals[-1]))
-            blocks.write(txn, self.tables["rows"], self.blocks, slots[part], made.raw[part])
+            blocks.write(txn, self._tables["rows"], self.blocks, slots[part], made.raw[part])
             at = part.stop
         marks = np.concatenate(seals)
         numbers = self._source_numbers(txn, made.sources)
         items = zip(keys, packed(marks, slots, made.created, numbers), strict=True)
         cursor.putmulti(items if made.rising else sorted(items), append=behind)
         for key in known:
-            txn.delete(key, db=self.tables["scores"])
+            txn.delete(key, db=self._tables["scores"])
         total = state.total - sum(place.number for place in known.values()) + summed(marks)
         users_now = state.users + len(keys) - len(known)
         self._set(txn, State(next_slot, users_now, total % MODULUS))
@@ -185,17 +191,17 @@ class BankWriter(BankStore):
     def _copy(self, txn: lmdb.Transaction, fresh: Shared, target: lmdb.Transaction) -> None:
         db = fresh.db
         for name in ("sources", "scores", "keys"):
-            for key, value in txn.cursor(db=self.tables[name]):
+            for key, value in txn.cursor(db=self._tables[name]):
                 target.put(key, value, db=db[name], append=True)
         per, size = self.blocks.per_block, self.codec.row_bytes
         pending = np.zeros((per, size), np.uint8)
         count = 0
-        for key, value in txn.cursor(db=self.tables["users"]):
+        for key, value in txn.cursor(db=self._tables["users"]):
             place = Place.unpack(value)
             block, start = self.blocks.place(place.slot)
-            held = txn.get(block, db=self.tables["rows"])
+            held = txn.get(block, db=self._tables["rows"])
             if held is None:
-                raise damaged(self._env.path(), "a row is missing")
+                raise damaged(self.path, "a row is missing")
             pending[count % per] = np.frombuffer(held, np.uint8, size, start)
             target.put(key, place._replace(slot=count).packed(), db=db["users"], append=True)
             count += 1
@@ -203,7 +209,7 @@ class BankWriter(BankStore):
                 target.put(self.blocks.place(count - 1)[0], pending.data, db=db["rows"])
         if count % per:
             target.put(self.blocks.place(count - 1)[0], pending.data, db=db["rows"])
-        state = self.state(txn)
+        state = state_of(txn, self._tables)
         target.put(b"state", State(count, state.users, state.total).packed(), db=db["facts"])
 
     def _slots(
@@ -211,10 +217,10 @@ class BankWriter(BankStore):
     ) -> tuple[NDArray[np.int64], int]:
         """A slot for each row: its own where it has one, then freed ones, then new ones."""
         wanted = len(keys) - len(known)
-        cursor = txn.cursor(db=self.tables["free"])
+        cursor = txn.cursor(db=self._tables["free"])
         freed = [bytes(key) for key in islice(cursor.iternext(keys=True, values=False), wanted)]
         for key in freed:
-            txn.delete(key, db=self.tables["free"])
+            txn.delete(key, db=self._tables["free"])
         end = new + wanted - len(freed)
         if end > 2**32:
             raise InputError("is full: it has 2³² slots", file=str(self.path), fix="split the bank")
@@ -226,7 +232,7 @@ class BankWriter(BankStore):
         return slots, end
 
     def _set(self, txn: lmdb.Transaction, state: State) -> None:
-        txn.put(b"state", state.packed(), db=self.tables["facts"])
+        txn.put(b"state", state.packed(), db=self._tables["facts"])
 
     def _source_numbers(
         self, txn: lmdb.Transaction, texts: bytes | list[bytes]
@@ -239,7 +245,7 @@ class BankWriter(BankStore):
     def _source_number(self, txn: lmdb.Transaction, text: bytes) -> int:
         if not text:
             return 0
-        sources = self.tables["sources"]
+        sources = self._tables["sources"]
         known = txn.get(b"t" + text, db=sources)
         if known is not None:
             return int(NUMBER.unpack(known)[0])
@@ -251,12 +257,13 @@ class BankWriter(BankStore):
     @contextmanager
     def _writing(self) -> Iterator[lmdb.Transaction]:
         while True:
-            txn = self._env.begin(write=True)
+            file = self._file
+            txn = file.shared.env.begin(write=True)
             # The lock is ours; did the file move while we waited for it?
-            if self._current() == self._stamp:
+            if self._current() == file.stamp:
                 break
             txn.abort()
-            self._reopen()
+            self._reopen(file)
         try:
             yield txn
             txn.commit()

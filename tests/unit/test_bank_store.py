@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -267,6 +268,37 @@ def test_readers_see_whole_transactions_while_one_writes_and_compacts(tmp_path: 
         for reader in readers:
             _, error = reader.communicate(timeout=60)
             assert reader.returncode == 0, error.decode()
+
+
+def test_threads_of_one_store_read_on_while_it_is_compacted(tmp_path: Path) -> None:
+    """Handles of the old file are no good in the new one, and whoever reads it keeps it open."""
+    with vectors_bank(tmp_path / "b") as bank, BankStore(tmp_path / "b") as store:
+        users = [f"u{i}" for i in range(20)]
+        bank.add(users, vector_rows(20))
+        want = store.gather(users).values.copy()
+        whole = store.users()
+        assert next(whole) == "u0"
+        stop, wrong = threading.Event(), []
+
+        def read() -> None:
+            while not stop.is_set():
+                try:
+                    if not np.array_equal(store.gather(users, check=True).values, want):
+                        wrong.append("other rows")
+                except Exception as error:  # noqa: BLE001 whatever it is, it is shown
+                    wrong.append(repr(error))
+
+        readers = [threading.Thread(target=read) for _ in range(3)]
+        for reader in readers:
+            reader.start()
+        for _ in range(40):
+            bank.compact()
+        stop.set()
+        for reader in readers:
+            reader.join()
+        assert not wrong, wrong[:3]
+        assert ["u0", *whole] == sorted(users), "a walk ends in the file that it began in"
+        assert not store._left
 
 
 def test_a_writer_that_waited_while_another_compacted_writes_into_the_new_file(
