@@ -137,9 +137,11 @@ class Scheduler:
             for job in (*running, *new):
                 job.fail(error)
             self._running.clear()
+        # By who stayed, not by who has been cancelled: that may happen at any moment.
+        stayed = set(map(id, self._running.jobs))
         with self._changed:
             for job in (*running, *new):
-                if job.ended or job.cancelled:
+                if id(job) not in stayed:
                     self._done(job)
             self._metrics.waiting.set(len(self._waiting))
             self._metrics.running.set(len(self._running.jobs))
