@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -44,17 +45,26 @@ class Slab:
         self._version = source.version
         self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="bank-prefetch")
         self._coming: dict[str, Future[tuple[int, bytes | None, Tensor]]] = {}
+        self._expecting = threading.Lock()
 
     def close(self) -> None:
         """Ends the thread that prefetches."""
         self._reader.shutdown(cancel_futures=True)
 
     def prefetch(self, users: Sequence[str]) -> None:
-        """Has rows that are not here read from the map beside whatever the device is doing."""
-        for user in users:
-            if len(self._coming) >= len(self.table):
-                return
-            if user not in self._slot and user not in self._coming:
+        """Has rows that are not here read from the map beside whatever the device is doing.
+
+        No more of them are kept than the table holds: what nobody came for gives way first.
+        """
+        with self._expecting:
+            for user in users:
+                if user in self._slot or user in self._coming:
+                    continue
+                if len(self._coming) >= len(self.table):
+                    left = next((u for u, coming in self._coming.items() if coming.done()), None)
+                    if left is None:
+                        return
+                    del self._coming[left]
                 self._coming[user] = self._reader.submit(self._read, user)
 
     def slots(self, users: Sequence[str | None]) -> list[int]:
@@ -94,7 +104,8 @@ class Slab:
 
     def _rows(self, users: list[str]) -> tuple[Tensor, list[bytes | None]]:
         """Rows from the map, or from where `prefetch` has put them if nothing changed since."""
-        coming = [self._coming.pop(user, None) for user in users]
+        with self._expecting:
+            coming = [self._coming.pop(user, None) for user in users]
         ready = [future.result() for future in coming if future is not None and _good(future)]
         if len(ready) == len(users) and all(version == self._version for version, _, _ in ready):
             return torch.cat([row for _, _, row in ready]), [digest for _, digest, _ in ready]

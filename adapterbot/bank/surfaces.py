@@ -92,7 +92,8 @@ class _Vera(_OnSites):
 
     def select(self, table: Tensor, slots: Tensor) -> None:
         if self._gains is None or len(self._gains) != len(slots):
-            self._gains = table.new_empty(len(slots), table.shape[1])
+            with torch.inference_mode(mode=False):  # it may be written to outside of it later
+                self._gains = table.new_empty(len(slots), table.shape[1])
         # The sites hold views of one buffer: exchanging users is this one gather, and a compiled
         # or captured model sees the same addresses.
         torch.index_select(table, 0, slots, out=self._gains)

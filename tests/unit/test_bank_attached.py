@@ -113,6 +113,26 @@ def test_a_prefetch_that_a_change_overtook_is_not_used(model: Any, bank: Path) -
         assert torch.equal(alone(model, attached, "u3"), other)
 
 
+def test_prefetched_rows_that_nobody_came_for_give_way(model: Any, bank: Path) -> None:
+    with attach_bank(model, bank, slots=2) as attached:
+        slab = attached._slab
+        attached.prefetch(["u1", "u2", "u3"])
+        for coming in list(slab._coming.values()):
+            coming.result(timeout=60)
+        attached.prefetch(["u8", "u9"])
+        assert {"u8", "u9"} < set(slab._coming)
+        assert len(slab._coming) == 3
+
+
+def test_users_are_exchanged_inside_and_outside_of_inference_mode(model: Any, bank: Path) -> None:
+    with attach_bank(model, bank) as attached:
+        want = alone(model, attached, "u2")
+    with attach_bank(model, bank) as attached:
+        with torch.inference_mode(), attached.tenants(["u1"]):
+            model(IDS)
+        assert torch.equal(alone(model, attached, "u2"), want)
+
+
 def test_rows_and_users_must_be_as_many(model: Any, bank: Path) -> None:
     with (
         attach_bank(model, bank) as attached,
