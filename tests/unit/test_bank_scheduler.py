@@ -44,7 +44,8 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def greedy(logits: torch.Tensor, *_: object) -> list[int]:
-    return logits.argmax(-1).tolist()
+    found: list[int] = logits.argmax(-1).tolist()
+    return found
 
 
 def job(limit: int) -> Job:
