@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_Handler = Callable[[int, FrameType | None], object]
 
 
 class Interrupted(KeyboardInterrupt):
@@ -47,15 +48,8 @@ class Interrupts:
 def interrupts() -> Iterator[Interrupts]:
     """Signals end the work inside, until `hold`. Outside the main thread nothing changes."""
     found = Interrupts()
-    if threading.current_thread() is not threading.main_thread():
+    with _handled(dict.fromkeys(_SIGNALS, found._arrive)):  # noqa: SLF001
         yield found
-        return
-    before = {number: signal.signal(number, found._arrive) for number in _SIGNALS}  # noqa: SLF001
-    try:
-        yield found
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager
@@ -65,28 +59,32 @@ def never_swallowed() -> Iterator[None]:
     Among what a large library does while it is imported are handlers of every exception, which
     swallow that of Ctrl-C or tell it as one of their own. Outside the main thread nothing changes.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
     came: list[KeyboardInterrupt] = []
-    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    before = {number: h for number in _SIGNALS if callable(h := signal.getsignal(number))}
 
     def arrive(number: int, frame: FrameType | None) -> None:
-        handler = before[signal.Signals(number)]
-        assert callable(handler)  # noqa: S101 no other is replaced
         try:
-            handler(number, frame)
+            before[signal.Signals(number)](number, frame)
         except KeyboardInterrupt as interrupt:
             came.append(interrupt)
             raise
 
-    replaced = {number: handler for number, handler in before.items() if callable(handler)}
-    for number in replaced:
-        signal.signal(number, arrive)
+    try:
+        with _handled(dict.fromkeys(before, arrive)):
+            yield
+    finally:
+        if came:
+            raise came[0]
+
+
+@contextmanager
+def _handled(handlers: Mapping[signal.Signals, _Handler]) -> Iterator[None]:
+    """These handlers inside, the former ones after; only the main thread may exchange them."""
+    if threading.current_thread() is not threading.main_thread():
+        handlers = {}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield
     finally:
-        for number, handler in replaced.items():
+        for number, handler in before.items():
             signal.signal(number, handler)
-        if came:
-            raise came[0]
