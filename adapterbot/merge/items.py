@@ -122,15 +122,17 @@ class Items:
 
 
 def items_of(tasks: Sequence[Sequence[str | None]], weights: Sequence[float]) -> Items:
-    """Items from each task's list of cluster names, None for a sample of no cluster."""
+    """Items from each task's list of cluster names, None for a sample of no cluster.
+
+    A name is its task's own: two tasks that use the same one have two clusters of it.
+    """
     numbers: list[int] = []
     clusters: list[int] = []
-    known: dict[tuple[int, str], int] = {}
+    known: dict[tuple[int, str | int], int] = {}
     for number, samples in enumerate(tasks):
         for name in samples:
-            fresh = (max(clusters) + 1) if clusters else 0
-            key = (number, name) if name is not None else (number, f"\0{len(numbers)}")
-            clusters.append(known.setdefault(key, fresh))
+            key = (number, len(numbers) if name is None else name)
+            clusters.append(known.setdefault(key, len(known)))
             numbers.append(number)
     return Items(
         np.array(numbers, dtype=np.int64),
