@@ -78,7 +78,8 @@ def train(options: TrainOptions, tell: Callable[[Progress], None], listener: Lis
             rows, held_out = split(rows, config.val_split, config.training.seed)
 
     from adapterbot.mole.mixture import Mixture
-    from adapterbot.mole.train import fit, prepare
+    from adapterbot.mole.preparation import prepare
+    from adapterbot.mole.train import fit
     from adapterbot.mole.training_state import refuse_other
     from adapterbot.weights.adapter import load_adapter
 

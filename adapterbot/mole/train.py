@@ -28,14 +28,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adapterbot.errors import InputError, OurFailure
+from adapterbot.errors import OurFailure
 from adapterbot.mole.config import Scheduler, TrainingPlan
 from adapterbot.mole.examples import Example, batches
 from adapterbot.mole.gate import balance_loss
 from adapterbot.mole.kernels import Routing
+from adapterbot.mole.likelihood import answer_nll, evaluate
 from adapterbot.mole.mixture import Mixture
+from adapterbot.mole.preparation import Prepared
 from adapterbot.mole.training_state import TrainingState
-from adapterbot.mole.whitening import SecondMoments, Whitened
+from adapterbot.mole.whitening import Whitened
 
 # Of a prompt's tokens in the guiding loss, an answer's being 1.
 _PROMPT_WEIGHT = 0.2
@@ -58,57 +60,6 @@ class Progress:
     balance: float
     entropy: float
     validation: float | None = None
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """What a training looks up in its rows beforehand.
-
-    Attributes:
-        rows: those with an answer, which are trained on.
-        moments: `second_moments` of them.
-        best: `best_alone` of each; None without a guiding loss.
-    """
-
-    rows: Sequence[Example]
-    moments: Tensor
-    best: Sequence[int] | None
-
-
-def prepare(
-    model: Any,
-    mixture: Mixture,
-    train: Sequence[Example],
-    plan: TrainingPlan,
-    *,
-    pad: int,
-    progress: Callable[[int, int], None] = lambda *_: None,
-) -> Prepared:
-    """Reads the rows once, and once more under each expert alone where the loss is guided.
-
-    Args:
-        model: the base, with `mixture` attached.
-        progress: told how many of how many batches are read.
-
-    Raises:
-        InputError: no row can be trained on.
-    """
-    rows = [example for example in train if example.answer]
-    if not rows:
-        raise InputError("holds no row to train on", field="data.train", fix="add rows")
-    model.eval()
-    batches = math.ceil(len(rows) / plan.batch_size)
-    total = batches * (1 + len(mixture.names) * bool(plan.guide))
-    read = iter(range(1, total + 1))
-
-    def tick() -> None:
-        progress(next(read), total)
-
-    moments = second_moments(model, mixture, rows, plan.batch_size, pad=pad, tick=tick)
-    best = None
-    if plan.guide:
-        best = best_alone(model, mixture, rows, plan.batch_size, pad=pad, tick=tick)
-    return Prepared(rows, moments, best)
 
 
 def fit(
@@ -174,63 +125,6 @@ def fit(
     return state.best_loss
 
 
-@torch.inference_mode()
-def evaluate(model: Any, examples: Sequence[Example], rows: int, *, pad: int) -> float | None:
-    """Mean −log p of an answer token under whatever is attached; None without examples."""
-    total, count = 0.0, 0
-    by_length = sorted(examples, key=lambda example: example.length)
-    for start in range(0, len(by_length), rows):
-        part = by_length[start : start + rows]
-        total += float(_nll(model, part, pad)[0].sum())
-        count += sum(len(example.answer) for example in part)
-    return total / count if count else None
-
-
-@torch.inference_mode()
-def second_moments(
-    model: Any,
-    mixture: Mixture,
-    examples: Sequence[Example],
-    rows: int,
-    *,
-    pad: int,
-    tick: Callable[[], None] = lambda: None,
-) -> Tensor:
-    """E[x xᵀ] of what the gate reads before every layer, (layers, width, width), fp32: over the
-    tokens of all rows, routed as the gate stands."""
-    found = SecondMoments()
-    for start in range(0, len(examples), rows):
-        with mixture.recording() as record:
-            _, mask, _ = _nll(model, examples[start : start + rows], pad)
-        real = mask.reshape(-1).bool()
-        found.add([x[real] for (x,) in record.hidden.values()])
-        tick()
-    return found.means()
-
-
-@torch.inference_mode()
-def best_alone(
-    model: Any,
-    mixture: Mixture,
-    examples: Sequence[Example],
-    rows: int,
-    *,
-    pad: int,
-    tick: Callable[[], None] = lambda: None,
-) -> list[int]:
-    """The expert under which each row's answer is likeliest, every token of it sent there."""
-    found: list[int] = []
-    for start in range(0, len(examples), rows):
-        part = examples[start : start + rows]
-        losses = []
-        for expert in range(len(mixture.names)):
-            with mixture.alone(expert):
-                losses.append(_nll(model, part, pad)[0].sum(dim=1))
-            tick()
-        found += torch.stack(losses).argmin(dim=0).tolist()
-    return found
-
-
 @dataclass(frozen=True)
 class _Guide:
     """The weight of the guiding loss in a step, and the best expert of each of its rows."""
@@ -255,7 +149,7 @@ def _step(
     for start in range(0, len(examples), plan.batch_size):
         part = examples[start : start + plan.batch_size]
         with mixture.recording() as record:
-            each, mask, answers = _nll(model, part, pad)
+            each, mask, answers = answer_nll(model, part, pad)
         nll = each.sum()
         led = nll.new_zeros(())
         if guide:
@@ -302,28 +196,6 @@ def _led(probabilities: dict[int, list[Tensor]], weights: Tensor, best: Sequence
         said = p.view(*weights.shape, -1)[rows, at, wanted]
         found.append(-(weights[rows, at] * said.clamp_min(1e-9).log()).sum())
     return torch.stack(found).mean()
-
-
-def _nll(model: Any, examples: Sequence[Example], pad: int) -> tuple[Tensor, Tensor, Tensor]:
-    """−log p of each of the answers' tokens where it is written, 0 elsewhere, (rows, longest − 1);
-    the mask of real positions, and where answers are written, both (rows, longest)."""
-    longest = max(example.length for example in examples)
-    ids = torch.full((len(examples), longest), pad)
-    mask = torch.zeros(len(examples), longest, dtype=torch.long)
-    wanted = torch.full((len(examples), longest), -100)
-    for row, example in enumerate(examples):
-        content = torch.tensor(example.prompt + example.answer)
-        ids[row, : example.length] = content
-        mask[row, : example.length] = 1
-        wanted[row, len(example.prompt) : example.length] = content[len(example.prompt) :]
-    device = next(model.parameters()).device
-    ids, mask, wanted = ids.to(device), mask.to(device), wanted.to(device)
-    logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
-    nll = torch.nn.functional.cross_entropy(
-        logits[:, :-1].flatten(0, 1).float(), wanted[:, 1:].flatten(), reduction="none"
-    )
-    answers = torch.nn.functional.pad(wanted[:, 1:] != -100, (0, 1))
-    return nll.view(len(examples), -1), mask, answers
 
 
 def _schedule(count: int, rows: int, plan: TrainingPlan) -> Iterator[list[int]]:

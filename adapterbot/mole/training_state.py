@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -24,24 +25,36 @@ def refuse_other(place: Path, fingerprint: str) -> None:
     """Refuses a folder that holds another run's state, before anything is spent on this one.
 
     Raises:
-        InputError: naming it. One that cannot be read is left to `TrainingState.restored`.
+        InputError: it does, or the state cannot be read.
+    """
+    if (place / STATE_NAME).exists():
+        _read(place, fingerprint, ())
+
+
+def _read(
+    place: Path, fingerprint: str, names: Sequence[str]
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """What the state in `place` says of itself, and these of its tensors.
+
+    Raises:
+        InputError: it is another run's, or cannot be read.
     """
     path = place / STATE_NAME
     try:
         with safe_open(path, framework="pt") as stream:
-            about = json.loads((stream.metadata() or {}).get("state", "{}"))
-    except (OSError, SafetensorError, ValueError):
-        return
-    _refuse(about, fingerprint, path)
-
-
-def _refuse(about: dict[str, object], fingerprint: str, path: Path) -> None:
+            about = dict(json.loads((stream.metadata() or {}).get("state", "{}")))
+            tensors = {name: stream.get_tensor(name) for name in names}
+    except (OSError, SafetensorError, ValueError, TypeError) as error:
+        raise InputError(
+            f"cannot be read: {error}", file=str(path), fix="remove it to train anew"
+        ) from error
     if about.get("fingerprint") != fingerprint:
         raise InputError(
             "is of a run with another configuration, other data or other adapters",
             file=str(path),
             fix="remove it to train anew, or train into another output",
         )
+    return about, tensors
 
 
 @dataclass
@@ -65,21 +78,10 @@ class TrainingState:
         Raises:
             InputError: it is another run's, or cannot be read.
         """
-        path = place / STATE_NAME
-        if not path.exists():
+        if not (place / STATE_NAME).exists():
             return cls(fingerprint, weight.detach().clone())
-        try:
-            with safe_open(path, framework="pt") as stream:
-                about = json.loads((stream.metadata() or {}).get("state", "{}"))
-                tensors = {
-                    name: stream.get_tensor(name).to(weight.device)
-                    for name in (_WEIGHT, _BEST, _MOMENT, _SQUARE)
-                }
-        except (SafetensorError, ValueError) as error:
-            raise InputError(
-                f"cannot be read: {error}", file=str(path), fix="remove it to train anew"
-            ) from error
-        _refuse(about, fingerprint, path)
+        about, tensors = _read(place, fingerprint, (_WEIGHT, _BEST, _MOMENT, _SQUARE))
+        tensors = {name: tensor.to(weight.device) for name, tensor in tensors.items()}
         with torch.no_grad():
             weight.copy_(tensors[_WEIGHT])
         optimiser.state[weight] = {

@@ -13,8 +13,10 @@ from adapterbot.conversations import messages_of
 from adapterbot.errors import InputError
 from adapterbot.mole.config import TrainingPlan
 from adapterbot.mole.examples import Example, encode, split
+from adapterbot.mole.likelihood import evaluate
 from adapterbot.mole.mixture import Mixture
-from adapterbot.mole.train import Progress, best_alone, evaluate, fit, prepare
+from adapterbot.mole.preparation import Reading, best_alone, prepare
+from adapterbot.mole.train import Progress, fit
 from adapterbot.weights import attach, load_adapter
 from adapterbot.weights.mixture_config import GateConfig
 from tests.tiny_models import save_adapter, save_base
@@ -206,7 +208,7 @@ def test_a_split_is_a_partition() -> None:
 def test_each_rows_best_expert_is_the_one_under_which_it_is_likeliest(place: Path) -> None:
     model, made = mixture(place)
     rows = examples(12)
-    found = best_alone(model, made, rows, 5, pad=PAD)
+    found = best_alone(Reading(model, made, rows, 5, PAD))
     made.detach()
     losses = []
     for expert in range(2):
@@ -223,7 +225,7 @@ def test_a_guided_gate_sends_more_of_a_row_to_its_best_expert(place: Path, tmp_p
     for guide in (0.0, 5.0):
         plan = TrainingPlan(epochs=16, lr=0.05, batch_size=8, balance=0.0, guide=guide)
         made, _ = train(place, tmp_path / str(guide), plan)
-        best = best_alone(made._model, made, rows, 8, pad=PAD)
+        best = best_alone(Reading(made._model, made, rows, 8, PAD))
         read, written = [], []
         for row, expert in zip(rows, best, strict=True):
             weights = made.route(torch.tensor([row.prompt + row.answer]))[:, 0, :, expert].mean(0)
