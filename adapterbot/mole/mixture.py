@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -70,7 +70,8 @@ class Mixture:
 
         Raises:
             InputError: an expert does not fit the model, replaces whole parameters, or reaches
-                outside the decoder layers; or the gate is made for another width or number.
+                outside the decoder layers or into two stacks of them; or the gate is made for
+                another width or number.
         """
         if len(experts) != config.num_task_adapters:
             raise InputError(
@@ -268,12 +269,22 @@ def _layer_of(name: str) -> tuple[str, int]:
     return found[1], int(found[2])
 
 
-def _layers(model: nn.Module, experts: Any) -> dict[int, nn.Module]:
-    """The decoder layers that the experts touch, by index, in order."""
-    paths = {_layer_of(name) for adapter in experts for name in adapter.updates}
-    return {
-        index: model.get_submodule(path) for path, index in sorted(paths, key=lambda item: item[1])
-    }
+def _layers(model: nn.Module, experts: Iterable[Adapter]) -> dict[int, nn.Module]:
+    """The decoder layers that the experts touch, by index, in order.
+
+    Raises:
+        InputError: they touch two stacks of layers, and one gate cannot stand before both.
+    """
+    paths: dict[int, str] = {}
+    for adapter in experts:
+        for path, index in map(_layer_of, adapter.updates):
+            if paths.setdefault(index, path) != path:
+                raise InputError(
+                    f"adapts {' and '.join(sorted({path, paths[index]}))}, layers of two stacks",
+                    file=adapter.files.weights_shown,
+                    fix="train the expert with target_modules of the text's layers alone",
+                )
+    return {index: model.get_submodule(paths[index]) for index in sorted(paths)}
 
 
 def _width(model: Any, config: GateConfig) -> int:

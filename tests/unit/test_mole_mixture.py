@@ -3,9 +3,11 @@ against itself with and without cache, padding and batches; and its directory.""
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -254,6 +256,19 @@ def test_experts_that_cannot_be_routed_are_refused(place: Path, model: Any) -> N
                 {"good": good, name: load_adapter(place / name)},
                 GateConfig(num_task_adapters=2),
             )
+
+
+def test_layers_of_two_stacks_are_refused(place: Path, model: Any) -> None:
+    """As `all-linear` takes in a vision tower: its layers have the numbers of the text's."""
+    model.model.tower = torch.nn.Module()
+    model.model.tower.layers = copy.deepcopy(model.model.layers)
+    experts = {}
+    for name in ("expert0", "expert1"):
+        one = load_adapter(place / name)
+        there = {k.replace("model.layers", "model.tower.layers"): u for k, u in one.updates.items()}
+        experts[name] = replace(one, updates={**one.updates, **there})
+    with pytest.raises(InputError, match=r"model\.layers\.0 and model\.tower\.layers\.0"):
+        Mixture(model, experts, GateConfig(num_task_adapters=2))
 
 
 def test_another_width_is_refused(place: Path, model: Any) -> None:
