@@ -2,14 +2,15 @@
 
 A piece is one candidate on some of the items. There are several for every worker, and a worker
 that is done takes the next, so that none idles while another finishes a generation. A worker that
-dies is replaced and its piece asked again.
+dies is replaced and its piece asked again; the others do not wait for one that does not come up.
 """
 
 from __future__ import annotations
 
 import os
+import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,13 +19,13 @@ from typing import Any
 import numpy as np
 import ray
 import torch
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
 from adapterbot.commands.merge_scores import SuiteScores
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.eval.base_model import load_base
 from adapterbot.eval.blends import BlendedModel
-from adapterbot.eval.pool import crew, join
+from adapterbot.eval.pool import COMES_UP_SECONDS, crew, go_on, join, nobody_came
 from adapterbot.eval.settings import EngineSettings
 from adapterbot.eval.suite import Task
 from adapterbot.merge.race import Failed
@@ -126,24 +127,28 @@ class ClusterScores:
             threads,
         )  # fmt: skip
         self._losses_left = _LOSSES * count
+        self._comes_up = COMES_UP_SECONDS
         self.workers: list[Any] = []
+        # What workers that are coming up will say, and until when they have to.
+        self._loading: dict[Any, tuple[Any, float]] = {}
         try:
-            loading = [self._bring_up() for _ in range(count)]
-            digests = {ray.get(one) for one in loading}
+            for _ in range(count):
+                self._bring_up()
+            digests = set(ray.get(list(self._loading), timeout=self._comes_up))
+        except GetTimeoutError:
+            self.close()
+            raise nobody_came(self._comes_up) from None
         except RayTaskError as error:
             self.close()
             raise error.cause from error
         except RayActorError as error:
             self.close()
             raise OurFailure("the workers of the cluster died", fix="see Ray's logs") from error
+        self._loading.clear()
         self.base_digest = min(digests)
         if len(digests) > 1:
             self.close()
-            raise InputError(
-                "is not the same on every machine of the cluster",
-                field="base",
-                fix="put the same files on all of them",
-            )
+            raise _another_base()
 
     def scores(
         self, candidates: Sequence[Weights], items: Sequence[int]
@@ -153,7 +158,8 @@ class ClusterScores:
         table = np.full((len(candidates), len(items)), np.nan)
         failed: dict[int, str] = {}
         running: dict[Any, tuple[Any, _Piece]] = {}
-        free = deque(self.workers)
+        coming = [worker for worker, _ in self._loading.values()]
+        free = deque(worker for worker in self.workers if worker not in coming)
         while waiting or running:
             while waiting and free:
                 piece = waiting.popleft()
@@ -162,14 +168,19 @@ class ClusterScores:
                 worker = free.popleft()
                 answer = worker.score.remote(candidates[piece.candidate], piece.items)
                 running[answer] = worker, piece
-            if not running:
+            if not running and not waiting:
                 continue
-            (done,), _ = ray.wait(list(running), num_returns=1)
+            done = self._first_of(running)
+            if done is None:
+                continue
+            if done in self._loading:
+                free.extend(self._up(done))
+                continue
             worker, piece = running.pop(done)
             try:
                 found = ray.get(done)
             except RayActorError:
-                free.append(self._replaced(worker))
+                self._replace(worker)
                 waiting.appendleft(piece)
                 continue
             except RayTaskError as error:
@@ -202,16 +213,57 @@ class ClusterScores:
             for candidate in range(candidates)
         ]
 
-    def _bring_up(self) -> Any:
+    def _bring_up(self) -> None:
         worker = self._kind.remote()
         self.workers.append(worker)
-        return worker.load.remote(*self._arguments)
+        loading = worker.load.remote(*self._arguments)
+        self._loading[loading] = worker, time.monotonic() + self._comes_up
 
-    def _replaced(self, lost: Any) -> Any:
-        """Another worker in the place of one that died; what is asked of it waits for its base."""
+    def _first_of(self, running: Iterable[Any]) -> Any | None:
+        """The first answer, of work or of a worker that has come up, if there is one in time.
+
+        Raises:
+            OurFailure: nobody is left to wait for.
+        """
+        until = min((until for _, until in self._loading.values()), default=None)
+        left = None if until is None else max(0.0, until - time.monotonic())
+        done, _ = ray.wait([*running, *self._loading], num_returns=1, timeout=left)
+        if done:
+            return done[0]
+        for loading, (worker, until) in list(self._loading.items()):
+            if until <= time.monotonic():
+                del self._loading[loading]
+                self.workers.remove(worker)
+                ray.kill(worker)
+                go_on(self._comes_up, len(self.workers))
+        return None
+
+    def _up(self, loading: Any) -> list[Any]:
+        """The worker that has loaded the base, unless it died meanwhile and is replaced in turn."""
+        worker, _ = self._loading.pop(loading)
+        try:
+            digest = ray.get(loading)
+        except RayActorError:
+            self._replace(worker)
+            return []
+        except RayTaskError as error:
+            raise error.cause from error
+        if digest != self.base_digest:
+            raise _another_base()
+        return [worker]
+
+    def _replace(self, lost: Any) -> None:
+        """Another worker in the place of one that died."""
         self.workers.remove(lost)
         self._losses_left -= 1
         if self._losses_left < 0:
             raise OurFailure("too many workers of the cluster died", fix="see Ray's logs")
         self._bring_up()
-        return self.workers[-1]
+
+
+def _another_base() -> InputError:
+    return InputError(
+        "is not the same on every machine of the cluster",
+        field="base",
+        fix="put the same files on all of them",
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 from collections.abc import Callable, Sequence
@@ -11,17 +12,20 @@ from typing import Any
 
 import ray
 import torch
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.eval.passes import Limits
 from adapterbot.eval.questions import Identity, Subject
 from adapterbot.eval.settings import EngineSettings
 
+_LOG = logging.getLogger(__name__)
+
 # So many actors may be lost for each that we began with: a batch that kills whoever computes it
 # must not be handed on for ever.
 _LOSSES = 3
-_COMES_UP_SECONDS = 900.0
+# In which an actor is to have found its place and loaded the base.
+COMES_UP_SECONDS = 900.0
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,8 @@ class Loaded:
 class Pool:
     """Actors that compute batches; one that dies is replaced, and its batch computed again.
 
+    Work goes on without an actor that does not come up, as long as there are others.
+
     Attributes:
         actors: all that are alive or coming up.
     """
@@ -58,6 +64,7 @@ class Pool:
             make: makes an actor and asks it to load the base: the actor, and what it will say.
         """
         self._make = make
+        self._comes_up = COMES_UP_SECONDS
         self._ready: queue.Queue[Any] = queue.Queue()
         self._losses_left = _LOSSES * count
         self._loaded: Loaded | None = None
@@ -112,13 +119,7 @@ class Pool:
             self.actors.clear()
 
     def _next(self) -> Any:
-        try:
-            found = self._ready.get(timeout=_COMES_UP_SECONDS)
-        except queue.Empty:
-            raise OurFailure(
-                "no worker of the cluster became free in 15 minutes",
-                fix="see `ray status`: are the GPUs taken?",
-            ) from None
+        found = self._ready.get()
         if isinstance(found, BaseException):
             self._ready.put(found)  # for the others who wait
             raise found
@@ -132,7 +133,10 @@ class Pool:
     def _await(self, actor: Any, loading: Any) -> None:
         """Offers an actor once it has loaded the base: it may never, where its node is gone."""
         try:
-            loaded = ray.get(loading)
+            loaded = ray.get(loading, timeout=self._comes_up)
+        except GetTimeoutError:
+            self._leave_out(actor)
+            return
         except RayActorError:
             self._lose(actor)
             return
@@ -152,6 +156,19 @@ class Pool:
             return
         self._ready.put(actor)
 
+    def _leave_out(self, actor: Any) -> None:
+        """Where there is no place for an actor, or no answer from it."""
+        with self._changing:
+            if actor not in self.actors:  # the pool was closed
+                return
+            self.actors.remove(actor)
+            left = len(self.actors)
+        ray.kill(actor)
+        try:
+            go_on(self._comes_up, left)
+        except OurFailure as error:
+            self._ready.put(error)
+
     def _lose(self, actor: Any) -> None:
         with self._changing:
             if actor in self.actors:
@@ -161,6 +178,29 @@ class Pool:
                 self._bring_up()
                 return
         self._ready.put(OurFailure("too many workers of the cluster died", fix="see Ray's logs"))
+
+
+def nobody_came(seconds: float) -> OurFailure:
+    """No actor has come up in so many seconds."""
+    return OurFailure(
+        f"no worker of the cluster came up in {seconds:g} s",
+        fix="see `ray status`: are the GPUs taken?",
+    )
+
+
+def go_on(seconds: float, left: int) -> None:
+    """Says that an actor did not come up in so many seconds, and how many there still are.
+
+    Raises:
+        OurFailure: there are none.
+    """
+    if not left:
+        raise nobody_came(seconds)
+    _LOG.warning(
+        "a worker of the cluster did not come up in %g s; %d of them go on (see `ray status`)",
+        seconds,
+        left,
+    )
 
 
 def join(address: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from tests.tiny_models import save_adapter, save_base
 
 ray = pytest.importorskip("ray", reason="adapterbot[ray] is not installed")
 cluster = pytest.importorskip("adapterbot.eval.cluster")
+pools = pytest.importorskip("adapterbot.eval.pool")
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
 
@@ -74,6 +76,18 @@ def many(base: Path, running: None) -> Iterator[Evaluation]:
 
 def drafts(here: dict[Path | None, tuple[TaskResult, ...]], adapter: Path | None):
     return here[None] if adapter else None
+
+
+def take_a_processor() -> object:
+    """An actor that has one of them, as another job on the cluster would."""
+
+    class Other:  # in here, since an actor imports this module for a class of its own
+        def here(self) -> None:
+            """It runs."""
+
+    other = ray.remote(num_cpus=1)(Other).remote()
+    ray.get(other.here.remote(), timeout=60)
+    return other
 
 
 def test_a_base_that_cannot_be_loaded_is_said_as_here(tmp_path: Path, running: None) -> None:
@@ -127,6 +141,31 @@ def test_a_worker_that_dies_loses_nothing(many, here, adapters) -> None:
     assert again == here[None]
     assert doomed[0] not in pool.actors
     assert len(pool.actors) == 2
+
+
+def test_work_goes_on_without_a_worker_for_which_there_is_no_place(many, here, caplog) -> None:
+    pool = many._model.pool
+    pool._comes_up = 2.0
+    ray.kill(pool.actors[0])
+    taken = take_a_processor()
+    assert many.evaluate(TASKS, None) == here[None]
+    until = time.monotonic() + 60
+    while len(pool.actors) == 2:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    assert many.evaluate(TASKS, None) == here[None]
+    assert "did not come up in 2 s; 1 of them go on" in caplog.text
+    ray.kill(taken)
+
+
+def test_a_cluster_on_which_nobody_has_a_place_is_our_failure(
+    many, base, monkeypatch, tmp_path
+) -> None:
+    monkeypatch.setattr(pools, "COMES_UP_SECONDS", 1.0)
+    taken = take_a_processor()
+    with pytest.raises(OurFailure, match="no worker of the cluster came up in 1 s"):
+        cluster.ClusterModel(base, SETTINGS, "local")
+    ray.kill(taken)
 
 
 def test_a_cluster_on_which_everybody_dies_is_our_failure(many) -> None:

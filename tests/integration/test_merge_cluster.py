@@ -85,6 +85,29 @@ def test_a_worker_that_dies_loses_nothing(cluster: Any, here: list[Any]) -> None
     assert victim not in ray.get([worker.process.remote() for worker in cluster.workers])
 
 
+def test_work_goes_on_without_a_worker_for_which_there_is_no_place(
+    cluster: Any, here: list[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    class Other:  # in here, since an actor imports this module for a class of its own
+        def here(self) -> None:
+            """It runs."""
+
+    cluster._comes_up = 2.0
+    ray.kill(cluster.workers[0])
+    taken = ray.remote(num_cpus=1)(Other).remote()
+    ray.get(taken.here.remote(), timeout=60)
+    found = cluster.scores(CANDIDATES, ITEMS)
+    for one, other in zip(found, here, strict=True):
+        np.testing.assert_array_equal(one, other)
+    until = time.monotonic() + 60
+    while len(cluster.workers) == 2:
+        assert time.monotonic() < until
+        (again,) = cluster.scores(CANDIDATES[:1], ITEMS[:8])
+        np.testing.assert_array_equal(again, here[0][:8])
+    assert "did not come up in 2 s; 1 of them go on" in caplog.text
+    ray.kill(taken)
+
+
 def test_a_candidate_that_fails_says_why(cluster: Any) -> None:
     good, bad = cluster.scores([CANDIDATES[0], np.array([[np.nan] * 3])], ITEMS[:16])
     assert not isinstance(good, Failed)
