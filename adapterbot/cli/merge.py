@@ -111,13 +111,18 @@ def merge(
     from adapterbot.merge.budget import parse_budget
 
     searches = strategy is Strategy.CMAES
-    if searches and suite is None:
-        raise InputError("is missing", field="--eval", fix="name the suite to search with")
     if searches and (weight or expression):
+        other = Strategy.LINEAR if weight else Strategy.TASK_ARITHMETIC
         raise InputError(
             "is what the search is for",
             field="--weight" if weight else "--expression",
-            fix="choose another --strategy, such as linear",
+            fix=f"say --strategy {other}",
+        )
+    if searches and suite is None:
+        raise InputError(
+            "is missing",
+            field="--eval",
+            fix="name the suite to search with, or say --strategy linear",
         )
     _refuse_ignored(context, strategy)
     if weight and expression:

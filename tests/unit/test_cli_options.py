@@ -83,6 +83,23 @@ def test_ray_without_a_value_is_this_machine(given: list[str], said: str) -> Non
 
 
 @pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (["--expression", "a + b"], "--expression: is what the search is for (say --strategy task"),
+        (["-w", "1", "-w", "2"], "--weight: is what the search is for (say --strategy linear)"),
+        ([], "--eval: is missing (name the suite to search with, or say --strategy linear)"),
+    ],
+)
+def test_a_merge_without_a_suite_names_the_strategy_that_needs_none(
+    given: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["merge", "-a", "a", "-a", "b", "-o", "merged", *given])
+    assert stopped.value.code == 2
+    assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("given", "field"),
     [
         (["--eval", "suite.yaml"], "--eval"),
