@@ -91,12 +91,13 @@ def test_ray_without_a_value_is_this_machine(given: list[str], said: str) -> Non
     ],
 )
 def test_a_merge_without_a_suite_names_the_strategy_that_needs_none(
-    given: list[str], says: str, capsys: pytest.CaptureFixture[str]
+    given: list[str], says: str
 ) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        main(["merge", "-a", "a", "-a", "b", "-o", "merged", *given])
-    assert stopped.value.code == 2
-    assert says in capsys.readouterr().err
+    with pytest.raises(InputError) as caught:
+        CliRunner().invoke(
+            app, ["merge", "-a", "a", "-a", "b", "-o", "merged", *given], catch_exceptions=False
+        )
+    assert says in str(caught.value)
 
 
 @pytest.mark.parametrize(
