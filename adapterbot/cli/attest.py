@@ -10,7 +10,7 @@ import typer
 
 from adapterbot.cli.app import app
 from adapterbot.cli.options import Json
-from adapterbot.cli.output import document, leave, say
+from adapterbot.cli.output import document, leave, line, say
 from adapterbot.errors import ExitCode
 
 attest_app = typer.Typer(help="Sign for an adapter, and verify who did: in-toto, SLSA, CycloneDX.")
@@ -76,7 +76,10 @@ def attest_sign(
         output=output,
         builder=builder,
     )
-    typer.echo(json.dumps({"path": str(place)}) if as_json else str(place))
+    if as_json:
+        document(json.dumps({"path": str(place)}))
+    else:
+        line(str(place))
 
 
 @attest_app.command("verify")
@@ -135,10 +138,10 @@ def attest_verify(
         statement = found.model_dump(mode="json", by_alias=True)
         document(json.dumps({"verified": True, "statement": statement}, indent=2))
         return
-    typer.echo(f"verified  {len(found.subject)} files of {adapter}")
-    typer.echo(f"builder   {found.predicate.run.builder.id}")
+    line(f"verified  {len(found.subject)} files of {adapter}")
+    line(f"builder   {found.predicate.run.builder.id}")
     for thing in found.predicate.build.dependencies:
-        typer.echo(f"from      {thing.name}  {thing.digest.sha256[:12]}")
+        line(f"from      {thing.name}  {thing.digest.sha256[:12]}")
 
 
 @attest_app.command("cyclonedx")
@@ -163,7 +166,10 @@ def attest_cyclonedx(
 
     text = command.bill(command.subject(adapter), report)
     if output is None:
-        typer.echo(text, nl=False)  # which is JSON anyway
+        document(text.rstrip("\n"))  # which is JSON anyway
         return
     atomic.write_text(output, text)
-    typer.echo(json.dumps({"path": str(output)}) if as_json else str(output))
+    if as_json:
+        document(json.dumps({"path": str(output)}))
+    else:
+        line(str(output))

@@ -9,7 +9,7 @@ import typer
 
 from adapterbot.cli.app import app
 from adapterbot.cli.options import Device, Json
-from adapterbot.cli.output import document, leave, say
+from adapterbot.cli.output import document, leave, line, say
 from adapterbot.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -32,7 +32,9 @@ def _print(record: Record, as_json: bool) -> None:
         return
     for name, value in record.model_dump().items():
         shown = f"{value:,}" if isinstance(value, int) else value
-        typer.echo(f"{name:<16}{'' if shown is None else shown}")
+        if isinstance(value, dict):
+            shown = ", ".join(f"{key} {number:.4g}" for key, number in value.items())
+        line(f"{name:<16}{'' if shown is None else shown}")
 
 
 @bank_app.command("create")
@@ -151,7 +153,7 @@ def bank_list(
         document(json.dumps({"users": list(found)}, indent=2))
         return
     for user in found:
-        typer.echo(user)
+        line(user)
 
 
 @bank_app.command("size")
@@ -246,7 +248,7 @@ def bank_verify(bank: Bank, as_json: Json = False) -> None:
         document(found.model_dump_json(indent=2))
     else:
         for finding in found.findings:
-            typer.echo(finding)
+            line(finding)
         say("damaged: restore it from a backup" if found.findings else "sound")
     leave(ExitCode.FINDING if found.findings else ExitCode.CLEAN)
 
@@ -335,4 +337,4 @@ def bank_fit(
     if as_json:
         document(fitted.model_dump_json(indent=2))
     else:
-        typer.echo(f"{len(fitted.fitted)} users fitted, {fitted.skipped} were already")
+        line(f"{len(fitted.fitted)} users fitted, {fitted.skipped} were already")

@@ -22,7 +22,7 @@ from adapterbot.cli.options import (
     Suite,
     typed,
 )
-from adapterbot.cli.output import document, leave, say, show
+from adapterbot.cli.output import document, leave, line, say, show
 from adapterbot.errors import InputError
 
 if TYPE_CHECKING:
@@ -303,32 +303,25 @@ def _clean() -> ExitCode:
 
 
 def _steps(found: SavedBisect) -> None:
-    from adapterbot.gh import workflow
 
     for step in found.steps:
-        typer.echo(
-            workflow.harmless(
-                f"{step.outcome.value:<8} {step.seconds:8.2f} s  {step.checkpoint}  {step.detail}"
-            )
-        )
+        line(f"{step.outcome.value:<8} {step.seconds:8.2f} s  {step.checkpoint}  {step.detail}")
 
 
 def _tell(found: SavedBisect, as_json: bool) -> None:
     """A result on standard output: a document, or a few lines."""
-    from adapterbot.gh import workflow
-
     if as_json:
         document(found.model_dump_json(indent=2))
         return
     _steps(found)
     sure = "" if found.probability is None else f", probability {found.probability:.3f}"
     said = f"{found.verdict.value} {found.first_broken or ''}".rstrip()
-    typer.echo(workflow.harmless(f"{said}{sure}, {found.probes} probes"))
+    line(f"{said}{sure}, {found.probes} probes")
     for candidate in found.posterior[:8] if found.verdict.value == "BROKEN_WITHIN" else ():
-        typer.echo(workflow.harmless(f"  {candidate.probability:.3f}  {candidate.checkpoint}"))
+        line(f"  {candidate.probability:.3f}  {candidate.checkpoint}")
     if found.between and found.between.data:
         rows = found.between.data.summary
-        typer.echo(workflow.harmless(f"training data since {found.last_good}: {rows}"))
+        line(f"training data since {found.last_good}: {rows}")
     for note in (found.note, *(found.between.notes if found.between else ())):
         if note:
-            say(workflow.harmless(note))
+            say(note)

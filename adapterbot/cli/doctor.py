@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 
-import typer
-
 from adapterbot.cli.app import app
 from adapterbot.cli.options import Json
-from adapterbot.cli.output import document, leave
+from adapterbot.cli.output import document, leave, line
 
 
 @app.command()
@@ -25,7 +23,6 @@ def doctor(as_json: Json = False) -> None:
     """
     from adapterbot.commands import doctor as command
     from adapterbot.doctor import exit_code
-    from adapterbot.gh.workflow import harmless
 
     findings = command.run()
     if as_json:
@@ -33,7 +30,7 @@ def doctor(as_json: Json = False) -> None:
     else:
         width = max(len(finding.what) for finding in findings)
         for finding in findings:
-            typer.echo(harmless(f"{finding.status:<8}{finding.what:<{width}}  {finding.found}"))
+            line(f"{finding.status:<8}{finding.what:<{width}}  {finding.found}")
             if finding.fix:
-                typer.echo(harmless(f"{'':<8}{'':<{width}}  → {finding.fix}"))
+                line(f"{'':<8}{'':<{width}}  → {finding.fix}")
     leave(exit_code(findings))

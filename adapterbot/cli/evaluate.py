@@ -19,7 +19,7 @@ from adapterbot.cli.options import (
     SoupYaml,
     Suite,
 )
-from adapterbot.cli.output import document, leave, say, show
+from adapterbot.cli.output import document, leave, lines, say, show
 
 if TYPE_CHECKING:
     from adapterbot.records import Evaluated, TaskMean
@@ -60,7 +60,6 @@ def evaluate(
     Exit codes: 0 evaluated, 1 we failed, 2 bad input.
     """
     from adapterbot.commands import evaluate as command
-    from adapterbot.console import harmless_lines
 
     found = command.run(
         command.EvalOptions(
@@ -78,7 +77,7 @@ def evaluate(
     if as_json:
         document(found.model_dump_json(indent=2))
     else:
-        typer.echo(harmless_lines(_table(found)), nl=False)
+        lines(_table(found))
     for adapter in found.adapters:
         say(f"results  {adapter.results}")
 

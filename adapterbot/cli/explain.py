@@ -10,7 +10,7 @@ import typer
 
 from adapterbot.cli.app import app
 from adapterbot.cli.options import REPORT, Json
-from adapterbot.cli.output import document
+from adapterbot.cli.output import document, lines
 
 
 @app.command()
@@ -28,7 +28,6 @@ def explain(
     """
     from adapterbot.commands.place import left_here
     from adapterbot.commands.written import read_report
-    from adapterbot.console import harmless_lines
     from adapterbot.pages.explanation import explain as explained
     from adapterbot.pages.explanation import text
 
@@ -37,4 +36,4 @@ def explain(
         document(json.dumps([one.model_dump(mode="json") for one in found], indent=2))
     else:
         said = "\n\n".join(map(text, found)) or "the report is about no adapter"
-        typer.echo(harmless_lines(said), nl=False)
+        lines(said)

@@ -96,7 +96,6 @@ def gate(
         from adapterbot.commands import gate as command
         from adapterbot.commands.written import exit_code
         from adapterbot.errors import InputError
-        from adapterbot.gh import workflow
 
     if publish not in ("github", "none"):
         raise InputError(
@@ -124,9 +123,6 @@ def gate(
     for problem in written.report.problems:
         where = ": ".join(part for part in (problem.file, problem.field) if part)
         fix = f" ({problem.fix})" if problem.fix else ""
-        say(
-            workflow.harmless(f"error: {where + ': ' if where else ''}{problem.message}{fix}"),
-            level="error",
-        )
+        say(f"error: {where + ': ' if where else ''}{problem.message}{fix}", level="error")
     show(written, as_json)
     leave(exit_code(written.report))

@@ -11,7 +11,7 @@ import typer
 
 from adapterbot.cli.app import app
 from adapterbot.cli.options import Json
-from adapterbot.cli.output import leave, say
+from adapterbot.cli.output import document, leave, line, say
 from adapterbot.errors import ExitCode
 
 _LABELS = "self-hosted,gpu"
@@ -60,7 +60,10 @@ def init(
     root, planned = command.prepare(Wanted(labels, found, was, force))
     result = json.dumps(command.document(root, planned, found), indent=2)
     if dry_run:
-        sys.stdout.write(f"{result}\n" if as_json else "".join(command.differences(root, planned)))
+        if as_json:
+            document(result)
+        else:
+            sys.stdout.write("".join(command.differences(root, planned)))  # as git apply takes it
         leave(ExitCode.CLEAN)
     for name in planned.kept:
         say(f"keep     {name}")
@@ -72,9 +75,9 @@ def init(
         typer.confirm("Write these files?", default=True, abort=True, err=True)
     command.write(root, planned)
     if as_json:
-        typer.echo(result)
+        document(result)
         return
     say("next:")
-    for line in planned.commands:
-        typer.echo(f"  {line}")
+    for command_line in planned.commands:
+        line(f"  {command_line}")
     say("then open a pull request that changes an adapter: its first comment comes by itself")

@@ -9,7 +9,7 @@ import typer
 
 from adapterbot.cli.app import app
 from adapterbot.cli.options import Json
-from adapterbot.cli.output import document, leave
+from adapterbot.cli.output import document, leave, lines
 from adapterbot.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -33,13 +33,12 @@ def diff(
     Exit codes: 0 compared, 1 we failed, 2 bad input.
     """
     from adapterbot.commands import inspect as command
-    from adapterbot.console import harmless_lines
 
     found = command.diff(a, b)
     if as_json:
         document(found.model_dump_json(indent=2))
     else:
-        typer.echo(harmless_lines(_diff_text(found)), nl=False)
+        lines(_diff_text(found))
 
 
 @app.command()
@@ -62,13 +61,12 @@ def scan(
     Exit codes: 0 sound (there may be warnings), 1 we failed, 2 bad input, 3 it is not.
     """
     from adapterbot.commands import inspect as command
-    from adapterbot.console import harmless_lines
 
     found = command.scan(adapter, base)
     if as_json:
         document(found.model_dump_json(indent=2))
     else:
-        typer.echo(harmless_lines(_scan_text(found)), nl=False)
+        lines(_scan_text(found))
     leave(ExitCode.FINDING if found.fails else ExitCode.CLEAN)
 
 

@@ -12,7 +12,7 @@ import typer
 
 from adapterbot.cli.app import app
 from adapterbot.cli.options import Json
-from adapterbot.cli.output import document, leave, say
+from adapterbot.cli.output import document, leave, line, say
 from adapterbot.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -94,7 +94,10 @@ def lock_write(
         rows=rows,
         cache=command.open_cache(used=not no_cache),
     )
-    typer.echo(json.dumps(asdict(made)) if as_json else f"{output}  closure {made.closure_sha}")
+    if as_json:
+        document(json.dumps(asdict(made)))
+    else:
+        line(f"{output}  closure {made.closure_sha}")
 
 
 @lock_app.command("show")
@@ -108,14 +111,13 @@ def lock_show(path: LockPath = Path("soup.lock"), as_json: Json = False) -> None
     Exit codes: 0 the closure is right, 2 a broken file.
     """
     from adapterbot.commands import lock as command
-    from adapterbot.gh.workflow import harmless
 
     lock = command.read(path)
     if as_json:
         document(json.dumps(asdict(lock), indent=2))
         return
     for name, value in asdict(lock).items():
-        typer.echo(harmless(f"{name:<16}{value}"))
+        line(f"{name:<16}{value}")
     say("closure verified: it is the one of these three hashes")
 
 
@@ -158,23 +160,22 @@ def lock_check(
         from adapterbot.gh.workflow import Level, annotation
 
         for note in drift_notes(found.record(), Level.ERROR):
-            say(annotation(note))
+            typer.echo(annotation(note), err=True)
     leave(ExitCode.CLEAN if found.status == "ok" else ExitCode.FINDING)
 
 
 def _print(found: Check, path: Path) -> None:
-    from adapterbot.gh.workflow import harmless
     from adapterbot.lock.schema import rewriting
 
     for part in found.parts:
         word = "ok" if part.ok else "note" if part.advisory else "drift"
         moved = "" if part.ok else f"  {_short(part.locked)} → {_short(part.now)}"
         why = f"  {part.explanation}" if part.explanation else ""
-        typer.echo(harmless(f"{word:<7}{part.part:<16}{moved}{why}".rstrip()))
+        line(f"{word:<7}{part.part:<16}{moved}{why}".rstrip())
     if found.note:
-        say(harmless(found.note))
+        say(found.note)
     if found.status == "drift":
-        rewrite = harmless(rewriting(str(path)))
+        rewrite = rewriting(str(path))
         say(f"to do: `{rewrite}`, if the run was trained from what is here now")
 
 
@@ -208,6 +209,7 @@ def env_lock(
     from adapterbot.commands import lock as command
 
     found = command.write_environment(output, source)
-    typer.echo(
-        json.dumps({"path": str(output), "env_hash": found}) if as_json else f"{output}  {found}"
-    )
+    if as_json:
+        document(json.dumps({"path": str(output), "env_hash": found}))
+    else:
+        line(f"{output}  {found}")

@@ -10,7 +10,7 @@ import typer
 
 from adapterbot.cli.app import app
 from adapterbot.cli.options import Device, Engine, Json, OnCluster, Ray, typed
-from adapterbot.cli.output import document
+from adapterbot.cli.output import document, lines
 from adapterbot.errors import InputError
 from adapterbot.merge.names import DRAWING, SPARSE, Search, Strategy
 
@@ -106,7 +106,7 @@ def merge(
     """
     from adapterbot.commands import merge as command
     from adapterbot.commands.merge_options import MergeOptions, SearchOptions
-    from adapterbot.console import harmless_lines, listener_for
+    from adapterbot.console import listener_for
     from adapterbot.eval.settings import engine_settings
     from adapterbot.merge.budget import parse_budget
 
@@ -155,7 +155,7 @@ def merge(
     if as_json:
         document(record.model_dump_json(indent=2))
     else:
-        typer.echo(harmless_lines(_shown(record)), nl=False)
+        lines(_shown(record))
 
 
 def _refuse_ignored(context: typer.Context, strategy: Strategy) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from adapterbot.cli.app import app
 from adapterbot.cli.options import Device, Json
-from adapterbot.cli.output import document, say
+from adapterbot.cli.output import document, line, say
 
 if TYPE_CHECKING:
     from adapterbot.mole.train import Progress
@@ -43,11 +43,10 @@ def train(
 
     options = command.TrainOptions(config, output, device)
     trained = command.train(options, _tell, listener_for(os.environ))
-    typer.echo(
-        trained.model_dump_json(indent=2)
-        if as_json
-        else f"{trained.path}  {len(trained.experts)} experts, held-out loss {trained.loss:.4f}"
-    )
+    if as_json:
+        document(trained.model_dump_json(indent=2))
+    else:
+        line(f"{trained.path}  {len(trained.experts)} experts, held-out loss {trained.loss:.4f}")
 
 
 def _tell(progress: Progress) -> None:
@@ -78,14 +77,15 @@ def info(mixture: Mixture, as_json: Json = False) -> None:
         document(manifest.model_dump_json(indent=2))
         return
     gate = manifest.gate
-    typer.echo(
-        f"base {manifest.base_model}\ngate {gate.router} over {manifest.layers} layers, top"
+    line(f"base {manifest.base_model}")
+    line(
+        f"gate {gate.router} over {manifest.layers} layers, top"
         f" {gate.top_k} of {gate.num_task_adapters}, temperature {gate.temperature:g}"
     )
     for expert, found in zip(manifest.experts, files.parts, strict=True):
         ranks = sorted({entry.rank for entry in found.modules.values()})
         shown = ", ".join(map(str, ranks))
-        typer.echo(f"  {expert.name}  {expert.path}  rank {shown}  {expert.digest[:12]}")
+        line(f"  {expert.name}  {expert.path}  rank {shown}  {expert.digest[:12]}")
 
 
 @mole_app.command("export")
@@ -105,7 +105,10 @@ def export(
     from adapterbot.mole.artifact import read_mixture_dir
 
     made = read_mixture_dir(mixture).export(output)
-    typer.echo(json.dumps({"path": str(made)}) if as_json else str(made))
+    if as_json:
+        document(json.dumps({"path": str(made)}))
+    else:
+        line(str(made))
 
 
 @mole_app.command("route")

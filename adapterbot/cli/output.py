@@ -31,8 +31,24 @@ def document(text: str) -> None:
     typer.echo(harmless_json(text))
 
 
+def line(text: str) -> None:
+    """A line of a result. Names in it may be a stranger's: they stay on it, and command nobody."""
+    from adapterbot.gh.workflow import harmless
+
+    typer.echo(harmless(text))
+
+
+def lines(text: str) -> None:
+    """Several of them."""
+    for one in text.splitlines():
+        line(one)
+
+
 def say(text: str, *, level: str = "info") -> None:
-    """A line for the person who waits, or for whoever collects logs."""
+    """Lines for the person who waits, or for whoever collects logs; as harmless as `line`."""
+    from adapterbot.gh.workflow import harmless
+
+    text = "\n".join(map(harmless, text.split("\n")))
     if os.environ.get("ADAPTERBOT_LOG_FORMAT") == "json":
         from adapterbot.console import json_line
 
@@ -68,12 +84,10 @@ def show(written: Written, as_json: bool) -> None:
 
 def _say_verdicts(report: Report) -> None:
     """What a red job is red for, a line for each reason."""
-    from adapterbot.gh.workflow import harmless
-
     for adapter in report.adapters:
         outcome = adapter.verdict.outcome.value.replace("_", " ")
         for reason in adapter.verdict.reasons if adapter.problem is None else ():
-            say(harmless(f"{outcome}: {adapter.adapter}: {reason}"))
+            say(f"{outcome}: {adapter.adapter}: {reason}")
 
 
 def _folded(comment: str) -> str:
@@ -87,7 +101,7 @@ def tell(error: AdapterbotError, *, as_json: bool) -> None:
     from adapterbot.gh import workflow
     from adapterbot.unjudged import problem_of
 
-    say(workflow.harmless(f"error: {error}"), level="error")
+    say(f"error: {error}", level="error")
     if as_json:
         document(json.dumps({"error": problem_of(error).model_dump()}, indent=2))
     if os.environ.get("GITHUB_ACTIONS") == "true":

@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 
 from adapterbot.cli.app import app
 from adapterbot.cli.options import Json
-from adapterbot.cli.output import document, say
+from adapterbot.cli.output import document, line, say
 
 _WRITE = "write"
 
@@ -111,7 +111,7 @@ def write(
     else:
         for place in (output, done.comment_url):
             if place:
-                typer.echo(place)
+                line(str(place))
     _say_notes(done.pull.notes)
 
 
@@ -186,15 +186,14 @@ def open_(
         }
         document(json.dumps(result, indent=2))
     else:
-        typer.echo(f"{outcome.action}  {outcome.url}" if outcome.url else outcome.action)
+        line(f"{outcome.action}  {outcome.url}" if outcome.url else outcome.action)
     _say_notes(opened.pull.notes)
 
 
 def _say_notes(notes: tuple[str, ...]) -> None:
-    from adapterbot.gh.workflow import harmless
 
     for note in notes:
-        say(harmless(f"note: {note}"))
+        say(f"note: {note}")
 
 
 def _print(text: str, *, is_json: bool) -> None:

@@ -217,6 +217,38 @@ def test_what_is_not_honoured_is_refused_by_name(
     assert str(caught.value.param).startswith(param)
 
 
+def test_what_is_not_served_is_an_error_that_clients_can_read(server: str) -> None:
+    asker = client(server, "u3")
+    assert asker.models.retrieve("tiny:u3").id == "tiny:u3"
+    for other in ("tiny:u4", "tiny:../u3", "none"):
+        with pytest.raises(openai.NotFoundError) as caught:
+            asker.models.retrieve(other)
+        assert caught.value.code == "model_not_found"
+    with pytest.raises(openai.AuthenticationError):
+        client(server, None).models.retrieve("tiny:u3")
+    with pytest.raises(openai.NotFoundError) as missing:
+        asker.embeddings.create(model="tiny:u3", input="x")
+    assert "POST /v1/embeddings is not supported" in missing.value.message
+    with urllib.request.urlopen(f"{server}/metrics") as figures:
+        assert "tiny:u" not in figures.read().decode()
+
+
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        ({"stop": [""]}, "stop: at most 4 strings of 1 to 500 characters"),
+        ({"prompt": ["a", "b"]}, "prompt: input should be"),
+        ({"n": 2}, "n: input should be 1"),
+    ],
+)
+def test_a_refusal_speaks_of_the_field_and_not_of_types(
+    server: str, option: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        client(server, "u3").completions.create(model="tiny:u3", **{"prompt": "x", **option})
+    assert says in caught.value.message
+
+
 def test_a_prompt_that_does_not_fit_is_refused(server: str) -> None:
     with pytest.raises(openai.BadRequestError, match="reads 1 to"):
         ask(server, "u1", "x" * 400)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from adapterbot import cli
 from adapterbot.cli import app
+from adapterbot.cli.output import say
 from adapterbot.commands.place import out_directory
 from adapterbot.records import Report
 from tests import example
@@ -88,3 +91,55 @@ def test_a_result_that_a_full_disk_does_not_take_is_a_line_and_our_failure():
     assert done.stderr == (
         "error: standard output: could not be written: the disk is full (free some space)\n"
     )
+
+
+def test_all_that_is_printed_goes_through_what_makes_it_harmless() -> None:
+    """A name that is new to a command must not be new to this rule."""
+    raw = []
+    for path in sorted((Path(cli.__file__).parent).glob("*.py")):
+        for text in path.read_text().splitlines():
+            if re.search(
+                r"(?<![\w.])print\(|\b(echo|secho|std(out|err)\.(buffer\.)?write)\(", text
+            ):
+                raw.append(f"{path.name}: {text.strip()}")
+    allowed = (
+        "output.py: ",
+        "app.py: ",
+        "init.py: sys.stdout.write(",
+        "lock.py: typer.echo(annot",
+        "pr.py: sys.stdout.buffer",
+    )
+    assert [one for one in raw if not one.startswith(allowed)] == []
+
+
+HOSTILE = ("x\x1b[31mred", "a\n::error::b", "\u202eevil", "::error::x", "x ##[error]y")
+
+
+def test_attack_a_user_of_a_bank_is_a_line_of_text(tmp_path: Path) -> None:
+    vectors = tmp_path / "v.jsonl"
+    rows = (json.dumps({"user": user, "vector": [1.0, 2.0]}) for user in HOSTILE)
+    vectors.write_text("".join(f"{row}\n" for row in rows))
+    place = str(tmp_path / "users")
+    for words in (
+        ["create", place, "--base", "any", "--dimension", "2"],
+        ["add", place, str(vectors)],
+        ["list", place],
+        *(["show", place, user] for user in HOSTILE),
+    ):
+        done = CliRunner().invoke(app, ["bank", *words])
+        assert done.exit_code == 0, done.output
+        assert "\x1b" not in done.output
+        assert "\u202e" not in done.output
+        assert runner(done.output) == []
+        if words[0] == "list":
+            assert len(done.output.splitlines()) == len(HOSTILE)
+
+
+def test_attack_what_is_said_on_the_way_commands_no_runner(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    say("create   a\x1b[2J::error::x\n::set-output name=verdict::passed")
+    said = capsys.readouterr().err
+    assert "\x1b" not in said
+    assert runner(said) == []
+    assert len(said.splitlines()) == 2

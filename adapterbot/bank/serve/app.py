@@ -14,15 +14,17 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
+from starlette.exceptions import HTTPException
 
 from adapterbot.bank.serve.jobs import Ask, Job, Piece
 from adapterbot.bank.serve.metrics import Metrics
 from adapterbot.bank.serve.protocol import ChatRequest, CompletionRequest, Refused, parse
+from adapterbot.bank.serve.refusals import no_such_route, refusal, stopping
 from adapterbot.bank.serve.running import Base
-from adapterbot.bank.serve.scheduler import Busy, Scheduler, Stopping, TooSlow
+from adapterbot.bank.serve.scheduler import Busy, Scheduler, Stopping
 from adapterbot.bank.serve.shape import Shape
 from adapterbot.bank.store import BankStore
-from adapterbot.errors import AdapterbotError, InputError
+from adapterbot.errors import InputError
 
 BODY_LIMIT = 4 * 1024 * 1024
 _POLL_SECONDS = 0.5
@@ -68,8 +70,12 @@ def application(service: Service) -> FastAPI:
     app.add_api_route("/v1/chat/completions", _safe(service, talk.chat), methods=["POST"])
     app.add_api_route("/v1/completions", _safe(service, talk.complete), methods=["POST"])
     app.add_api_route("/v1/models", _safe(service, talk.models), methods=["GET"])
+    # A name may hold anything; it is no label of a metric.
+    one = _safe(service, talk.model, route="/v1/models/{model}")
+    app.add_api_route("/v1/models/{model:path}", one, methods=["GET"])
     app.add_api_route("/healthz", _safe(service, talk.health), methods=["GET"])
     app.add_api_route("/metrics", _safe(service, talk.figures), methods=["GET"])
+    app.add_exception_handler(HTTPException, no_such_route)
     return app
 
 
@@ -77,15 +83,18 @@ _Who = tuple[str | None, str | None]
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-def _safe(service: Service, handle: Handler) -> Handler:
-    """Errors as OpenAI's clients read them, and the status counted."""
+def _safe(service: Service, handle: Handler, route: str | None = None) -> Handler:
+    """Errors as OpenAI's clients read them, and the status counted, under the path or `route`."""
 
     async def handled(request: Request) -> Response:
         try:
             response = await handle(request)
         except Refused as refused:
             response = JSONResponse(refused.body(), refused.status, refused.headers)
-        service.metrics.requests.labels(request.url.path, str(response.status_code)).inc()
+        counted = service.metrics.requests.labels(
+            route or request.url.path, str(response.status_code)
+        )
+        counted.inc()
         return response
 
     return handled
@@ -110,11 +119,13 @@ class _Conversation:
         names = [self._service.name, *sorted(self._service.mixtures)]
         if owner is not None:
             names.append(f"{self._service.name}:{owner}")
-        listed = [
-            {"id": name, "object": "model", "created": 0, "owned_by": "adapterbot"}
-            for name in names
-        ]
-        return JSONResponse({"object": "list", "data": listed})
+        return JSONResponse({"object": "list", "data": list(map(_described, names))})
+
+    async def model(self, request: Request) -> Response:
+        """One of them by its name."""
+        name = request.path_params["model"]
+        self._who(name, self._owner(request))
+        return JSONResponse(_described(name))
 
     async def chat(self, request: Request) -> Response:
         owner = self._owner(request)
@@ -251,7 +262,7 @@ class _Conversation:
                 429, str(error), code="rate_limit_exceeded", headers={"Retry-After": "1"}
             ) from error
         except Stopping as error:
-            raise _stopping() from error
+            raise stopping() from error
         return job, pieces
 
     async def _piece(self, request: Request, job: Job, pieces: asyncio.Queue[Piece]) -> Piece:
@@ -272,7 +283,7 @@ class _Conversation:
                 job.cancel()
                 raise
             if piece.error is not None:
-                raise _refusal(piece.error) from piece.error
+                raise refusal(piece.error) from piece.error
             return piece
 
     async def _stream(
@@ -303,6 +314,10 @@ class _Conversation:
             job.cancel()  # which does nothing to one that has ended
 
 
+def _described(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": "adapterbot"}
+
+
 async def _body(request: Request) -> bytes:
     whole = bytearray()
     async for part in request.stream():
@@ -319,21 +334,3 @@ def _hand_over(loop: asyncio.AbstractEventLoop, pieces: asyncio.Queue[Piece], pi
 
 def _event(content: dict[str, Any]) -> bytes:
     return f"data: {json.dumps(content, ensure_ascii=False)}\n\n".encode()
-
-
-def _refusal(error: Exception) -> Refused:
-    if isinstance(error, TooSlow):
-        return Refused(504, "the request took too long", code="timeout")
-    if isinstance(error, Stopping):
-        return _stopping()
-    if isinstance(error, InputError):
-        return Refused(
-            404, "there is no such model any more", code="model_not_found", param="model"
-        )
-    if isinstance(error, AdapterbotError):
-        return Refused(500, "this tenant's vectors cannot be used", code="tenant_damaged")
-    return Refused(500, "the model failed", code="internal_error")
-
-
-def _stopping() -> Refused:
-    return Refused(503, "the server is going down", code="stopping", headers={"Retry-After": "5"})

@@ -165,6 +165,10 @@ def parse(kind: type[ChatRequest] | type[CompletionRequest], body: bytes) -> Any
         return kind.model_validate_json(body)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        field = ".".join(str(part) for part in first["loc"])
-        what = "is not supported" if first["type"] == "extra_forbidden" else first["msg"].lower()
+        # What is no name there is pydantic's own word for one of several types.
+        names = (str(part) for part in first["loc"])
+        field = ".".join(name for name in names if name.isidentifier() or name.isdecimal())
+        what = first["msg"].removeprefix("Value error, ").lower()
+        if first["type"] == "extra_forbidden":
+            what = "is not supported"
         raise Refused(400, f"{field or 'body'}: {what}", param=field or None) from error
