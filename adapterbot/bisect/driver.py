@@ -35,11 +35,13 @@ class Observation:
         outcome: as `Posterior.tell` takes it; None: the checkpoint cannot tell.
         detail: the figures behind it in a few words.
         word: how a reader takes it; by the outcome where that is plain.
+        until: how many of the checkpoint's samples of this kind have been asked, scored or not.
     """
 
     outcome: Any
     detail: str = ""
     word: ProbeOutcome | None = None
+    until: int = 0
 
     def shown(self) -> ProbeOutcome:
         """Good, bad, measured or skipped."""
@@ -170,10 +172,19 @@ def run(
         search.take(entry)
     started = clock()
 
+    def finished(
+        asked: tuple[int, int, int], seen: Observation, seconds: float
+    ) -> tuple[Entry, Observation]:
+        entry = _entry(asked, seen, seconds)
+        # At once: another of its batch may take long, or fail.
+        if journal:
+            journal.add(entry)
+        return entry, seen
+
     def one(asked: tuple[int, int, int]) -> tuple[Entry, Observation]:
         begun = clock()
         seen = probe(*asked)
-        return _entry(asked, seen, clock() - begun), seen
+        return finished(asked, seen, clock() - begun)
 
     def all_of(batch: Sequence[tuple[int, int, int]]) -> Iterable[tuple[Entry, Observation]]:
         # One at a time stays in this thread: a model is bound to the one that loaded it.
@@ -184,7 +195,7 @@ def run(
         begun = clock()
         seen = together(batch)
         each = (clock() - begun) / len(batch)
-        return [(_entry(asked, of, each), of) for asked, of in zip(batch, seen, strict=True)]
+        return [finished(asked, of, each) for asked, of in zip(batch, seen, strict=True)]
 
     with ThreadPoolExecutor(max(limits.jobs, 1)) as workers:
         while limits.seconds is None or clock() - started < limits.seconds:
@@ -204,8 +215,6 @@ def run(
                 for place, (index, kind) in enumerate(batch)
             ]
             for entry, seen in all_of(asked):
-                if journal:
-                    journal.add(entry)
                 search.take(entry, seen.shown())
                 label = search.checkpoints[entry.index].label
                 progress(f"{label}: {seen.shown().value} ({entry.detail})")
@@ -221,6 +230,7 @@ def _entry(asked: tuple[int, int, int], seen: Observation, seconds: float) -> En
         outcome=tuple(map(float, outcome)) if isinstance(outcome, np.ndarray) else outcome,
         seconds=max(0.0, seconds),
         detail=seen.detail[:2000],
+        until=seen.until,
     )
 
 

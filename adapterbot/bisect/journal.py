@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -35,7 +36,8 @@ class Heading(Record):
 class Entry(Record):
     """One finished probe. `outcome`: true is bad, a number is a score, a list is what changed in
     each sample of a chunk, null is a checkpoint that cannot tell. `given`: measured before the
-    search began, at an end."""
+    search began, at an end. `until`: how many of the checkpoint's samples of this kind had been
+    asked by then, scored or not."""
 
     index: int = Field(ge=-1, le=4096)
     kind: Count = 0
@@ -43,6 +45,7 @@ class Entry(Record):
     seconds: Seconds = 0.0
     detail: Line = ""
     given: bool = False
+    until: Count = 0
 
 
 def heading(checkpoints: Sequence[Checkpoint], setting: Setting) -> Heading:
@@ -96,6 +99,7 @@ class Journal:
         """
         self.path = path
         self.entries: list[Entry] = []
+        self._writing = threading.Lock()
         if resume and path.exists():
             found, entries = read(path)
             if found.search != about.search:
@@ -123,17 +127,20 @@ class Journal:
             ) from error
 
     def add(self, entry: Entry) -> None:
-        """One more finished probe, on disk before this returns.
+        """One more finished probe, on disk before this returns; from any thread.
 
         Raises:
             OurFailure: it cannot be written.
         """
-        try:
-            self._stream.write(entry.model_dump_json().encode() + b"\n")
-            self._stream.flush()
-            os.fsync(self._stream.fileno())
-        except OSError as error:
-            raise OurFailure(
-                f"could not be written: {error.strerror}", file=str(self.path), fix="free some disk"
-            ) from error
-        self.entries.append(entry)
+        with self._writing:
+            try:
+                self._stream.write(entry.model_dump_json().encode() + b"\n")
+                self._stream.flush()
+                os.fsync(self._stream.fileno())
+            except OSError as error:
+                raise OurFailure(
+                    f"could not be written: {error.strerror}",
+                    file=str(self.path),
+                    fix="free some disk",
+                ) from error
+            self.entries.append(entry)

@@ -8,14 +8,22 @@ asked twice of one checkpoint; the order in which they are asked differs from on
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from adapterbot.bisect import Archive, Checkpoint, Kind, Model, Observation, expected_churn
+from adapterbot.bisect import (
+    Archive,
+    Checkpoint,
+    Entry,
+    Kind,
+    Model,
+    Observation,
+    expected_churn,
+)
 from adapterbot.errors import InputError
 from adapterbot.eval.evaluation import Ask
 from adapterbot.eval.suite import Task
@@ -94,7 +102,9 @@ class Chunks:
         series: Sequence[Series],
         good: Sequence[TaskResult],
         evaluator: Evaluator,
+        before: Iterable[Entry] = (),
     ) -> None:
+        """`before`: the probes of the search that this one goes on with."""
         self._archive = archive
         self._checkpoints = checkpoints
         self._series = series
@@ -104,6 +114,9 @@ class Chunks:
         self._first = evaluator
         self._choosing = threading.Lock()
         self._next: dict[tuple[int, int], int] = {}
+        for entry in before:
+            probed = entry.index, entry.kind
+            self._next[probed] = max(entry.until, self._next.get(probed, 0))
         self.answers: dict[int, list[TaskResult]] = {}
 
     def __call__(self, index: int, kind: int, seen: int) -> Observation:
@@ -176,19 +189,27 @@ class Chunks:
         series = self._series[kind]
         self.answers.setdefault(index, []).append(result)
         harms = series.harms(result)
+        order = self._order(index, kind)
+        until = 1 + max(order.index(sample.sample_id) for sample in result.samples)
         if not len(harms):
-            return Observation(None, f"{series.shown}: no sample could be scored")
+            return Observation(None, f"{series.shown}: no sample could be scored", until=until)
         mean = float(np.mean([s.score for s in result.samples if s.score is not None]))
-        return Observation(harms, f"{series.shown} {mean:.3g} on {len(harms)} samples")
+        shown = f"{series.shown} {mean:.3g} on {len(harms)} samples"
+        return Observation(harms, shown, until=until)
+
+    def _order(self, index: int, kind: int) -> list[str]:
+        """The samples of a series, as a checkpoint is asked them."""
+        names = sorted(self._series[kind].good)
+        order = np.random.default_rng([index, kind]).permutation(len(names))
+        return [names[place] for place in order]
 
     def _unasked(self, index: int, kind: int, seen: int) -> list[str]:
         """The next samples of a series that a checkpoint has not been asked."""
-        names = sorted(self._series[kind].good)
-        order = np.random.default_rng([index, kind]).permutation(len(names))
+        order = self._order(index, kind)
         with self._choosing:
             # A sample without a score is not counted as seen, but has been asked.
             start = max(seen, self._next.get((index, kind), 0))
-            asked = [names[i] for i in order[start : start + CHUNK]]
+            asked = order[start : start + CHUNK]
             self._next[index, kind] = start + len(asked)
         return asked
 

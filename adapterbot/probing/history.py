@@ -102,20 +102,23 @@ def find_break(
         if journal_at
         else None
     )
-    if not (journal and journal.entries):
-        for kind, one in enumerate(series):
-            given = Entry(
-                index=last if bad_is_last else n,
-                kind=kind,
-                outcome=tuple(one.harms(bad[one.task.name]).tolist()),
-                detail=f"{one.shown}: the bad end, measured before",
-                given=True,
-            )
-            if journal:
-                journal.add(given)
-            else:
-                search.take(given)
-    probe = Chunks(archive, checkpoints, series, regression.good, evaluator)
+    before = list(journal.entries) if journal else []
+    known = {entry.kind for entry in before if entry.given}
+    for kind, one in enumerate(series):
+        if kind in known:
+            continue
+        given = Entry(
+            index=last if bad_is_last else n,
+            kind=kind,
+            outcome=tuple(one.harms(bad[one.task.name]).tolist()),
+            detail=f"{one.shown}: the bad end, measured before",
+            given=True,
+        )
+        if journal:
+            journal.add(given)
+        else:
+            search.take(given)
+    probe = Chunks(archive, checkpoints, series, regression.good, evaluator, before)
     parallel = isinstance(evaluator, ParallelEvaluator) and evaluator.parallel
     found = bisect.run(
         search,
