@@ -160,13 +160,14 @@ def p_value(value: float | None) -> Inert:
     return Inert("<0.001" if value < 0.001 else f"{value:.3f}")
 
 
-def score(value: float | None) -> Inert:
-    """One sample's score: a tick, a cross, or the number."""
+def score(value: float | None, *, ticked: bool) -> Inert:
+    """One sample's score: the number, or with `ticked`, where 1 is right and 0 is wrong, a tick or
+    a cross."""
     if value is None:
         return Inert("not scored")
-    if value in (0.0, 1.0):
+    if ticked and value in (0.0, 1.0):
         return Inert("✓" if value else "✗")
-    return Inert(f"{value:.3g}".replace("-", _MINUS))
+    return Inert(f"{value + 0.0:.3g}".replace("-", _MINUS))  # no -0
 
 
 def number(value: float | None) -> Inert:

@@ -22,12 +22,14 @@ from adapterbot.pages.shares import ShareRow, share_rows
 from adapterbot.records import (
     AdapterReport,
     BisectVerdict,
+    Direction,
     LockPart,
     MetricVerdict,
     Outcome,
     Probe,
     SampleDiff,
     Standing,
+    Unit,
 )
 
 # From this many metrics on, those that say nothing new are folded away.
@@ -80,7 +82,7 @@ class SampleGroup:
 
 @dataclass(frozen=True)
 class Page:
-    """One adapter, cut to size."""
+    """One adapter, cut to size. `ticked` are the tasks whose 1 is right and whose 0 is wrong."""
 
     adapter: AdapterReport
     outcome: Outcome
@@ -100,6 +102,7 @@ class Page:
     sample_text: int
     samples_shown: int
     samples_changed: int
+    ticked: frozenset[str]
     with_task: bool
     probes: tuple[Probe, ...]
     timeline: Inert | None
@@ -121,6 +124,15 @@ def headline(adapter: AdapterReport) -> tuple[Inert, Inert]:
     """One symbol and one word."""
     symbol, word = HEADLINES[judged(adapter)]
     return Inert(symbol), Inert(word)
+
+
+def ticked(adapter: AdapterReport) -> frozenset[str]:
+    """The tasks in which a score of 1 is right and one of 0 wrong."""
+    return frozenset(
+        metric.delta.task
+        for metric in adapter.metrics
+        if metric.delta.unit is Unit.FRACTION and metric.delta.direction is Direction.HIGHER
+    )
 
 
 def give_way(adapter: AdapterReport) -> list[Item]:
@@ -187,6 +199,7 @@ def page(adapter: AdapterReport, left_out: Iterable[Item] = ()) -> Page:
         sample_text=_sample_text(gone),
         samples_shown=len(samples),
         samples_changed=max(adapter.samples_changed, len(adapter.samples)),
+        ticked=ticked(adapter),
         with_task=len({(sample.task, sample.slice) for sample in samples}) > 1,
         probes=_kept(("probe",), adapter.bisect.probes if adapter.bisect else (), gone),
         timeline=suspects.line(adapter.bisect) if adapter.bisect else None,

@@ -97,7 +97,7 @@ def _section(
         page=shown,
         bars=drawing.interval_bars([row.verdict for row in rows]),
         timeline=drawing.timeline(adapter.bisect) if adapter.bisect else None,
-        samples=embed(pairs, share),
+        samples=embed(pairs, share, ticked=shown.ticked),
         whole=samples is not None,
         history=past.lines(adapter),
         stages=drawing.timed(adapter.stages),

@@ -8,7 +8,7 @@ out before that, so that the page shows it and a search finds it.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -34,12 +34,20 @@ class Embedded:
     left_out: int
 
 
-def embed(pairs: Sequence[Pair], limit: int = BYTES_LIMIT) -> Embedded:
-    """The pairs, in their order, until `limit` bytes are used."""
+def embed(
+    pairs: Sequence[Pair], limit: int = BYTES_LIMIT, *, ticked: Container[str] = ()
+) -> Embedded:
+    """The pairs, in their order, until `limit` bytes are used.
+
+    Args:
+        ticked: the tasks in which a score of 1 is right and one of 0 wrong.
+    """
     rows: list[str] = []
     used = 0
     for pair in pairs:
-        row = json.dumps(_row(pair), separators=(",", ":")).translate(_ACTIVE)
+        row = json.dumps(
+            _row(pair, ticked=pair.diff.task in ticked), separators=(",", ":")
+        ).translate(_ACTIVE)
         used += len(row) + 1
         if used > limit:
             break
@@ -52,7 +60,7 @@ def embed(pairs: Sequence[Pair], limit: int = BYTES_LIMIT) -> Embedded:
     )
 
 
-def _row(pair: Pair) -> dict[str, Any]:
+def _row(pair: Pair, *, ticked: bool) -> dict[str, Any]:
     """One sample as the page's script reads it; what is None is not there."""
     diff = pair.diff
     row = {
@@ -63,8 +71,8 @@ def _row(pair: Pair) -> dict[str, Any]:
         "expected": visible_lines(diff.expected),
         "before": visible_lines(diff.baseline_output),
         "after": visible_lines(diff.candidate_output) if pair.changed else None,
-        "was": figures.score(diff.baseline_score),
-        "now": figures.score(diff.candidate_score),
+        "was": figures.score(diff.baseline_score, ticked=ticked),
+        "now": figures.score(diff.candidate_score, ticked=ticked),
         "effect": _effect(diff) if pair.changed else None,
     }
     return {name: value for name, value in row.items() if value is not None}

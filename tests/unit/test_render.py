@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import time
@@ -18,11 +19,13 @@ from adapterbot.marker import key_of
 from adapterbot.records import (
     BisectResult,
     BisectVerdict,
+    Direction,
     Outcome,
     Probe,
     ProbeOutcome,
     Problem,
     Report,
+    Unit,
 )
 from adapterbot.render import Links
 from adapterbot.report import html
@@ -252,6 +255,31 @@ def test_a_probe_is_shown_by_its_own_word(outcome: ProbeOutcome) -> None:
     (row,) = (line for line in shown.split("\n") if "why" in line)
     words = set(re.findall("good|bad|skipped|measured", row))
     assert words == {outcome.value}
+
+
+@pytest.mark.parametrize(
+    ("direction", "unit", "was", "now"),
+    [
+        (Direction.HIGHER, Unit.FRACTION, "✗", "✓"),
+        (Direction.LOWER, Unit.FRACTION, "0", "1"),  # refusals: a tick would praise them
+        (Direction.HIGHER, Unit.NUMBER, "0", "1"),  # one point out of ten
+    ],
+)
+def test_a_tick_is_for_what_is_right(direction: Direction, unit: Unit, was: str, now: str) -> None:
+    told = report(
+        adapter(
+            Outcome.REGRESSED,
+            metrics=(metric("dates", 0.0, 1.0, direction=direction, unit=unit),),
+            samples=(sample(1, "how?", "so", "thus", "so"),),
+        )
+    )
+    shown = render.comment(told, told.adapters[0])
+    assert f"| {was} `thus` | {now} `so` |" in shown
+    (data,) = re.findall(
+        r'<script type="application/json"[^>]*>(.*?)</script>', html(told), re.DOTALL
+    )
+    (row,) = json.loads(data)
+    assert (row["was"], row["now"]) == (was, now)
 
 
 def test_what_a_bisect_found_gives_way_before_what_was_judged() -> None:

@@ -47,10 +47,12 @@ def scale(unit: Unit, baseline: float, change: float | None = None) -> Scale:
         (figures.share(None), "–"),
         (figures.p_value(0.0), "<0.001"),
         (figures.p_value(0.0499), "0.050"),
-        (figures.score(None), "not scored"),
-        (figures.score(1.0), "✓"),
-        (figures.score(-0.0), "✗"),
-        (figures.score(-0.25), "−0.25"),
+        (figures.score(None, ticked=True), "not scored"),
+        (figures.score(1.0, ticked=True), "✓"),
+        (figures.score(-0.0, ticked=True), "✗"),
+        (figures.score(-0.25, ticked=True), "−0.25"),
+        (figures.score(1.0, ticked=False), "1"),
+        (figures.score(-0.0, ticked=False), "0"),
         (figures.duration(59.96), "1\u202fmin 0\u202fs"),
         (figures.duration(3.42), "3.4\u202fs"),
         (figures.duration(3725), "1\u202fh 2\u202fmin"),
@@ -76,7 +78,8 @@ def test_no_figure_is_odd(baseline: float, value: float, unit: Unit) -> None:
         here.change(value),
         here.detectable(value, Direction.LOWER),
         here.interval(Interval(low=low, high=high, level=0.9)),
-        figures.score(value),
+        figures.score(value, ticked=True),
+        figures.score(value, ticked=False),
     ):
         assert not re.search(r"nan|inf|-|−0(\.0+)?(?![.0-9])", text, re.IGNORECASE), text
         assert len(text) < 60
