@@ -25,7 +25,7 @@ _NO_SOUP = "none"
 _SHA256 = re.compile(r"sha256[:=]([0-9a-f]{64})")
 _REQUIREMENT = re.compile(
     r"(?P<name>[A-Za-z0-9][\w.-]*)\s*(\[[^\]]*\])?\s*"
-    r"(===?\s*(?P<version>[\w.!+*-]+)|@\s*(?P<url>\S+))\s*(;.*)?"
+    r"(===?\s*(?P<version>[\w.!+-]+)|@\s*(?P<url>\S+))\s*(;.*)?"
 )
 _TORCH_FIELD = re.compile(r"^(cuda|git_version)\b[^=]*=\s*['\"]([\w.+-]+)['\"]", re.MULTILINE)
 

@@ -20,6 +20,7 @@ from adapterbot.lock.schema import unique_object
 MAX_PAIRED = 50_000
 DIGEST_BYTES = 16  # no two rows of one dataset will meet
 _CELLS = 64
+_DEPTH = 50
 _NEIGHBOURS = 20_000
 
 Cell = tuple[str, str]
@@ -126,17 +127,18 @@ def _owners(rows: Iterable[Row]) -> dict[Cell, int]:
 
 
 def _cells(value: object) -> Iterator[Cell]:
-    """The leaves of a row, each with its path; of a row that has very many, the first."""
-    return islice(_leaves(value, ""), _CELLS)
+    """The leaves of a row, each with its path; of a row that has very many, the first, and none
+    that lies very deep."""
+    return islice(_leaves(value, "", _DEPTH), _CELLS)
 
 
-def _leaves(value: object, path: str) -> Iterator[Cell]:
+def _leaves(value: object, path: str, depth: int) -> Iterator[Cell]:
     if isinstance(value, dict):
-        for name in sorted(value):
-            yield from _leaves(value[name], f"{path}.{name}")
+        for name in sorted(value) if depth else ():
+            yield from _leaves(value[name], f"{path}.{name}", depth - 1)
     elif isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from _leaves(item, f"{path}[{index}]")
+        for index, item in enumerate(value) if depth else ():
+            yield from _leaves(item, f"{path}[{index}]", depth - 1)
     elif value not in (None, "", True, False):
         yield path, str(value)
 

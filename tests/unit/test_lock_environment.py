@@ -179,6 +179,7 @@ def test_requirements_txt() -> None:
         ("uv.lock", "[[package]]\nversion = '1'\n", "has no name"),
         ("pylock.toml", "packages = 3\n", r"\[\[packages\]\]: is missing"),
         ("requirements.txt", "numpy>=2\n", "line 1: is not pinned"),
+        ("requirements.txt", "numpy==2.*\n", "line 1: is not pinned"),
         ("requirements.txt", "\n-r other.txt\n", "line 2: names what is not in this file"),
         ("requirements.txt", "# nothing\n", "pins no package"),
         ("poetry.lock", "", "is not a lock file that we read"),

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from adapterbot.errors import InputError
 from adapterbot.gittree import GitTree
 from adapterbot.lock import row_pairs
+from adapterbot.lock.row_files import Row
 from adapterbot.lock.rows import dataset_diff, read_rows
 from adapterbot.records import DatasetDiff
 from adapterbot.tree import WorkTree
@@ -216,3 +217,16 @@ def test_the_multisets_balance(
     order.shuffle(new)
     again = diff(folder, {"t.jsonl": texts[0]}, {"t.jsonl": jsonl(*(f"row {i}" for i in new))})
     assert again.added + again.changed == (right - left).total()
+
+
+def test_a_row_nested_deeper_than_our_stack_is_paired_all_the_same(monkeypatch) -> None:
+    """From Python 3.12 on JSON is read to depths that a function of ours cannot follow."""
+    nested: object = "x"
+    for _ in range(5000):
+        nested = [nested]
+    monkeypatch.setattr(row_pairs, "_value", lambda row: {"id": "seven", "tree": nested})
+    before, after = (row_pairs.Unmatched() for _ in range(2))
+    old, new = (Row("train.jsonl", 1, content) for content in (b"old", b"new"))
+    before.add(b"", old)
+    after.add(b"", new)
+    assert row_pairs.pair_by_cells(before, after, []) == [(old, new)]
