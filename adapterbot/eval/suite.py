@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Collection, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path as PathOnDisk
 from pathlib import PurePosixPath
 from typing import BinaryIO
@@ -140,7 +140,8 @@ def _tasks(tree: Tree, path: str, *, run: bool) -> tuple[Task, ...]:
     if suite_soup.is_gate(file.content):
         plans = suite_soup.plan_gate(tree, file)
     else:
-        plans = _plan(tree, file, run=run)
+        with ExitStack() as kept:
+            plans = _plan(tree, file, kept, run=run)
     return tuple(_build(plan, file, tree) for plan in plans)
 
 
@@ -184,7 +185,7 @@ class _Recorded:
         return self._tree.on_disk(path)
 
 
-def _plan(tree: Tree, file: YamlFile, *, run: bool) -> list[Plan]:
+def _plan(tree: Tree, file: YamlFile, kept: ExitStack, *, run: bool) -> list[Plan]:
     spec = validate(SuiteSpec, file, file.content)
     cache: dict[str, tuple[Row, ...]] = {}
     plans: list[Plan] = []
@@ -195,7 +196,7 @@ def _plan(tree: Tree, file: YamlFile, *, run: bool) -> list[Plan]:
             from adapterbot.eval import suite_lm_eval
 
             files = Files(tree, _directory(file.name))
-            plans.extend(suite_lm_eval.plan(merged, file, at, files, run=run))
+            plans.extend(suite_lm_eval.plan(merged, file, at, files, kept, run=run))
             continue
         if not merged.data:
             raise problem(file, (*at, "data"), "is missing", "name the task's data file")

@@ -7,6 +7,7 @@ by its own code, in a process that sees only the task's directory as the suite's
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 
 from pydantic import JsonValue
 
@@ -32,11 +33,14 @@ from adapterbot.records import Direction
 from adapterbot.yamlfile import Path, YamlFile
 
 
-def plan(spec: TaskSpec, file: YamlFile, at: Path, files: Files, *, run: bool) -> tuple[Plan, ...]:
+def plan(
+    spec: TaskSpec, file: YamlFile, at: Path, files: Files, kept: ExitStack, *, run: bool
+) -> tuple[Plan, ...]:
     """The plan of a `kind: lm_eval` task.
 
     Args:
         files: those beside the suite.
+        kept: keeps lm-eval's process for other tasks of the same directory.
         run: whether its code may run; if not, its files are read and there is no plan.
 
     Raises:
@@ -49,10 +53,8 @@ def plan(spec: TaskSpec, file: YamlFile, at: Path, files: Files, *, run: bool) -
     given: dict[str, JsonValue] = {"path": spec.path, "task": spec.task}
     given |= {"metric": spec.metric, "filter": spec.filter}
     reader = LmEvalText.model_validate(LmEvalText.resolve(given, files))
-    try:
-        (_, facts), *rows = reader.rows()
-    finally:
-        reader.close()
+    kept.callback(reader.close)
+    (_, facts), *rows = reader.rows()
     scorer, generation = _asked(facts)
     if len(rows) > ROW_LIMIT:
         raise problem(file, (*at, "task"), f"has more than {ROW_LIMIT:,} rows", "sample it down")

@@ -122,11 +122,8 @@ def test_samples_and_scores_are_those_of_lm_eval(
     with Engine(BASE, EngineSettings(dtype="float32", device="cpu")) as engine:
         for adapter in (None, ADAPTER):
             theirs, results = reference(adapter)
-            # Each task has a process of its own, whoever answers: for the bare base one of each
-            # kind of request (a choice, an answer, likelihoods of endings and of texts) is enough.
-            bare = {"chosen", "whole", "nats", "words"}
-            tasks = [task for task in suite.tasks if adapter or task.name in bare]
-            for task, result in zip(tasks, engine.evaluate(tasks, adapter), strict=True):
+            results_of_ours = engine.evaluate(suite.tasks, adapter)
+            for task, result in zip(suite.tasks, results_of_ours, strict=True):
                 metric = THEIRS[task.name][2]
                 ours = {sample.sample_id: sample.score for sample in result.samples}
                 wanted = {
@@ -216,6 +213,37 @@ def test_the_tasks_code_sees_no_secret_and_comes_from_the_cache(
         assert engine.evaluate([task], ADAPTER) == first
     assert not told.exists()
     assert "GITHUB_TOKEN" in os.environ
+
+
+def test_tasks_of_a_directory_share_a_process_and_one_that_ends_it_harms_no_other(
+    tmp_path: Path,
+) -> None:
+    home = lm_eval_tasks.write(tmp_path, 4)
+    told = tmp_path / "told"
+    spy = f"import os\nopen({str(told)!r}, 'a').write(f'{{os.getpid()}} ')\n"
+    ended = str(tmp_path / "ended")
+    ends = (
+        "def own(doc, results):\n"
+        f"    if not os.path.exists({ended!r}):\n"
+        f"        os.mkdir({ended!r})\n"
+        "        os._exit(0)\n"
+        "    return {'own': 1.0}\n"
+    )
+    (home / "code.py").write_text(spy + lm_eval_tasks.CODE + ends)
+    names = ("name: chosen", "name: own", "name: whole", "name: distance")
+    lines = [line for line in SUITE.splitlines() if any(f"{{{name}," in line for name in names)]
+    text = "\n".join(["version: 1", "tasks:", *lines])
+    (tmp_path / "evals" / "suite.yaml").write_text(text)
+    tasks = load_suite(WorkTree(tmp_path), "evals/suite.yaml").tasks
+    assert len(tasks) == 4
+    assert len(set(told.read_text().split())) == 1
+    told.unlink()
+    with Engine(BASE, EngineSettings(dtype="float32", device="cpu")) as engine:
+        found = dict(zip([t.name for t in tasks], engine.evaluate(tasks, None), strict=True))
+    assert len(set(told.read_text().split())) == 2, "the one that was ended, and another"
+    missing = [sample.missing for result in found.values() for sample in result.samples]
+    assert sorted(missing, key=bool) == [None] * 7 + ["lm-eval ended its process"]
+    assert {sample.score for sample in found["own"].samples} == {None, 1.0}
 
 
 @pytest.mark.parametrize(

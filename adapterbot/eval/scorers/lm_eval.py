@@ -1,4 +1,4 @@
-"""lm-eval's own filters and metrics judge the answer, in a process of its own.
+"""lm-eval's own filters and metrics judge the answer, in a process that its tasks share.
 
 No suite names these scorers: `kind: lm_eval` does, and `suite_lm_eval` chooses among them.
 """
@@ -6,33 +6,28 @@ No suite names these scorers: `kind: lm_eval` does, and `suite_lm_eval` chooses 
 from __future__ import annotations
 
 import io
-import json
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from functools import cache
 from importlib.metadata import version
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import ClassVar
 
-from pydantic import JsonValue
+from pydantic import JsonValue, PrivateAttr
 
 from adapterbot import jsonl
 from adapterbot.errors import InputError
 from adapterbot.eval.answers import Answer, Request, Sample, Scored
 from adapterbot.eval.scorers.base import Files
 from adapterbot.eval.scorers.bits_per_byte import BitsPerByte
+from adapterbot.eval.scorers.lm_eval_process import LmEvalProcess, take
 from adapterbot.eval.scorers.perplexity import Perplexity
-from adapterbot.eval.scorers.process import ProcessTimeout, run
-from adapterbot.eval.scorers.program import last_line
-from adapterbot.eval.scorers.worker import WorkerScorer
+from adapterbot.eval.scorers.process import ProcessTimeout
+from adapterbot.eval.scorers.worker import ReplyingScorer, Unready
 from adapterbot.importing import extras
 from adapterbot.records import ScoreKind, Unit
-from adapterbot.strict_json import parse_json
 
 _ROW_LIMIT = 1024 * 1024
 _SHOW_SECONDS = 600.0
-_ROWS = "requests.jsonl"
 
 
 def directory_of(path: str, files: Files) -> tuple[str, dict[str, JsonValue]]:
@@ -58,7 +53,7 @@ def directory_of(path: str, files: Files) -> tuple[str, dict[str, JsonValue]]:
     return home, contents
 
 
-class LmEval(WorkerScorer):
+class LmEval(ReplyingScorer):
     """What all of them share: the task's directory, taken in whole, and lm-eval's version.
 
     task, metric, filter: as lm-eval names them; the only one where None.
@@ -66,8 +61,7 @@ class LmEval(WorkerScorer):
     """
 
     what: ClassVar[str] = "lm-eval"
-    start_seconds: ClassVar[float] = 120.0
-    derived: ClassVar[frozenset[str]] = WorkerScorer.derived | {"files", "home", "version"}
+    derived: ClassVar[frozenset[str]] = ReplyingScorer.derived | {"files", "home", "version"}
 
     path: str
     task: str
@@ -75,6 +69,7 @@ class LmEval(WorkerScorer):
     filter: str | None = None
     home: str = ""
     version: str = ""
+    _taken: LmEvalProcess | None = PrivateAttr(default=None)
 
     @classmethod
     def resolve(cls, options: Mapping[str, JsonValue], files: Files) -> Mapping[str, JsonValue]:
@@ -89,43 +84,35 @@ class LmEval(WorkerScorer):
         Raises:
             InputError: lm-eval cannot load the task, or we cannot evaluate it.
         """
-        directory = self.working_directory()
-        written = directory / _ROWS
         try:
-            ended = run(
-                self._argv("show"),
-                directory=directory,
-                env=self.environment(directory),
-                stdin=b"",
-                seconds=_SHOW_SECONDS,
-            )
+            written = self._process().rows(self._meant(), _SHOW_SECONDS)
+        except Unready as error:
+            raise self.unloadable(str(error)) from None
         except ProcessTimeout as error:
             raise self.unloadable(f"it takes longer than {_SHOW_SECONDS:g} s") from error
-        try:
-            reply = parse_json(ended.output.decode("utf-8", "replace"))
-        except ValueError as error:
-            raise self.unloadable(last_line(ended.errors)) from error
-        if isinstance(reply, dict) and "fatal" in reply:
-            raise self.unloadable(str(reply["fatal"])[:300])
-        content = io.BytesIO(written.read_bytes())
-        yield from jsonl.objects(self.home, content, limit=_ROW_LIMIT, shape="plain values")
+        except (OSError, EOFError, ValueError) as error:
+            raise self.unloadable("it ended its process") from error
+        yield from jsonl.objects(
+            self.home, io.BytesIO(written), limit=_ROW_LIMIT, shape="plain values"
+        )
 
-    def argv(self) -> list[str]:
-        return self._argv("score")
+    def reply(self, asked: Mapping[str, JsonValue]) -> JsonValue:
+        """As `LmEvalProcess.ask`."""
+        return self._process().ask(self._meant(), asked, self.timeout)
 
-    def _argv(self, mode: str) -> list[str]:
-        settings = {
-            "directory": self.home,
-            "task": self.task,
-            "metric": self.metric,
-            "filter": self.filter,
-            "to": _ROWS,
-        }
-        return [sys.executable, "-I", "-c", _side(), mode, json.dumps(settings)]
+    def close(self) -> None:
+        if self._taken is not None:
+            self._taken.leave()
+            self._taken = None
+        super().close()
 
-    def environment(self, home: Path) -> dict[str, str]:
-        offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
-        return {**super().environment(home), **offline}
+    def _process(self) -> LmEvalProcess:
+        if self._taken is None:
+            self._taken = take(self.home, self.contents)
+        return self._taken
+
+    def _meant(self) -> dict[str, JsonValue]:
+        return {"task": self.task, "metric": self.metric, "filter": self.filter}
 
     def unloadable(self, reason: str) -> InputError:
         return InputError(
@@ -225,8 +212,3 @@ def _sized(sample: Sample, answer: Answer) -> Answer:
     size = sample.fields["lm_eval_size"]
     counts = (size,) if isinstance(size, int) else ()
     return replace(answer, token_counts=counts, byte_counts=counts)
-
-
-@cache
-def _side() -> str:
-    return Path(__file__).with_name("lm_eval_side.py").read_text(encoding="utf-8")

@@ -1,7 +1,7 @@
 """lm-eval's own code, run by `python -I -c` in a process of its own and never imported by us.
 
-It says what a task asks (`show`), or judges answers line by line (`score`). What the task's code
-prints goes to standard error, so that it cannot pass for a reply.
+It loads tasks, says what each asks (`show`), and judges answers line by line (`judge`). What the
+tasks' code prints goes to standard error, so that it cannot pass for a reply.
 """
 
 from __future__ import annotations
@@ -32,10 +32,14 @@ class Refused(Exception):
     """A task that is not for us; says why."""
 
 
-def local_only(load: Callable[..., Any], directory: Path) -> Callable[..., Any]:
+class LocalOnly:
     """`datasets.load_dataset` for data files in the task's directory, and for nothing else."""
 
-    def load_dataset(path: str, name: str | None = None, **kwargs: Any) -> Any:
+    def __init__(self, load: Callable[..., Any], directory: Path) -> None:
+        self._load = load
+        self._directory = directory
+
+    def __call__(self, path: str, name: str | None = None, **kwargs: Any) -> Any:
         if path not in _LOCAL_READERS:
             raise Refused(
                 f"its dataset_path is {path!r}; only {', '.join(_LOCAL_READERS)} with `data_files` "
@@ -46,14 +50,12 @@ def local_only(load: Callable[..., Any], directory: Path) -> Callable[..., Any]:
             raise Refused("its dataset_kwargs name no `data_files`")
         for file in files:
             where = Path(file).resolve()
-            if "://" in file or not where.is_relative_to(directory) or not where.is_file():
+            if "://" in file or not where.is_relative_to(self._directory) or not where.is_file():
                 raise Refused(
                     f"{file!r} is no file in the task's directory; paths are relative to the "
                     "repository"
                 )
-        return load(path, name, **kwargs)
-
-    return load_dataset
+        return self._load(path, name, **kwargs)
 
 
 def _leaves(value: Any) -> Iterator[str]:
@@ -73,7 +75,8 @@ def load_task(directory: Path, name: str) -> Any:
     from lm_eval.api.task import ConfigurableTask
     from lm_eval.tasks import TaskManager
 
-    datasets.load_dataset = local_only(datasets.load_dataset, directory)
+    if not isinstance(datasets.load_dataset, LocalOnly):
+        datasets.load_dataset = LocalOnly(datasets.load_dataset, directory)
     random.seed(_SEED)
     np.random.seed(_FEWSHOT_SEED)  # noqa: NPY002 the generator that tasks written for lm-eval use
     manager = TaskManager(include_path=str(directory), include_defaults=False)
@@ -221,34 +224,43 @@ def judge(task: Any, metric: str, name: str) -> Callable[[dict[str, Any]], dict[
     return score
 
 
-def main(mode: str, settings: dict[str, Any]) -> None:
+def load(directory: Path, meant: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """The judge of a task, after what it asks was written where it is wanted."""
+    task = load_task(directory, meant["task"])
+    which = chosen(task, meant["metric"], meant["filter"])
+    if meant["to"] is not None:
+        with Path(meant["to"]).open("w", encoding="utf-8") as file:
+            file.writelines(json.dumps(row, default=str) + "\n" for row in show(task, *which))
+    return judge(task, *which)
+
+
+def main(directory: Path) -> None:
     """Reply on standard output, a line of JSON each."""
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
+    judges: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+
+    def answer(asked: dict[str, Any]) -> dict[str, Any]:
+        if "load" not in asked:
+            return judges[asked["task"]](asked)
+        judges[asked["load"]["name"]] = load(directory, asked["load"])
+        return {"ready": True}
 
     def reply(value: dict[str, Any]) -> None:
         replies.write(json.dumps(value, default=str) + "\n")
         replies.flush()
 
-    try:
-        task = load_task(Path(settings["directory"]).resolve(), settings["task"])
-        meant = chosen(task, settings["metric"], settings["filter"])
-        if mode == "show":
-            with Path(settings["to"]).open("w", encoding="utf-8") as file:
-                file.writelines(json.dumps(row, default=str) + "\n" for row in show(task, *meant))
-        score = judge(task, *meant)
-    except Refused as error:
-        return reply({"fatal": str(error)})
-    except Exception as error:  # noqa: BLE001 the task's own code: whatever it raises is told
-        return reply({"fatal": f"{type(error).__name__}: {error}"})
     reply({"ready": True})
-    for line in sys.stdin.buffer if mode == "score" else ():
+    for line in sys.stdin.buffer:
+        asked = json.loads(line)
         try:
-            reply(score(json.loads(line)))
-        except Exception as error:  # noqa: BLE001 as above, for one sample
-            reply({"missing": f"{type(error).__name__}: {error}"})
-    return None
+            reply(answer(asked))
+        except Refused as error:
+            reply({"fatal": str(error)})
+        except Exception as error:  # noqa: BLE001 the task's own code: whatever it raises is told
+            why = "fatal" if "load" in asked else "missing"
+            reply({why: f"{type(error).__name__}: {error}"})
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], json.loads(sys.argv[2]))
+    main(Path(sys.argv[1]).resolve())

@@ -55,12 +55,7 @@ class ProgramScorer(Scorer):
     def working_directory(self) -> Path:
         """A private copy of the files, laid out as in the repository; the suite's directory."""
         if self._folder is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="adapterbot-scorer-")
-            for name, text in self.contents.items():
-                target = Path(self._folder.name) / normalise(name)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_text(text, encoding="utf-8")
-                target.chmod(0o700)
+            self._folder = private_copy(self.contents)
         here = Path(self._folder.name) / normalise(self.directory)
         here.mkdir(parents=True, exist_ok=True)
         return here
@@ -69,6 +64,17 @@ class ProgramScorer(Scorer):
         if self._folder is not None:
             self._folder.cleanup()
             self._folder = None
+
+
+def private_copy(contents: Mapping[str, str]) -> tempfile.TemporaryDirectory[str]:
+    """A folder with files of these texts, by their repository paths."""
+    folder = tempfile.TemporaryDirectory(prefix="adapterbot-scorer-")
+    for name, text in contents.items():
+        target = Path(folder.name) / normalise(name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text, encoding="utf-8")
+        target.chmod(0o700)
+    return folder
 
 
 def question(sample: Sample, answer: Answer) -> dict[str, JsonValue]:
