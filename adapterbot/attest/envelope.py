@@ -77,7 +77,7 @@ def opened(content: bytes, keys: Sequence[str], *, file: str) -> bytes:
         raise NotAttested(
             "is not signed by a key that is trusted here",
             file=file,
-            fix="sign it with the key whose public half the policy names",
+            fix="sign it with the key whose public half is trusted",
         ) from error
     payload: bytes = envelope.payload
     return payload
@@ -88,8 +88,12 @@ def not_in_toto(file: str) -> InputError:
     return InputError("is not about an in-toto statement", file=file, fix=_SIGN_AGAIN)
 
 
-def public_key(key: str, *, file: str) -> SSlibKey:
+def public_key(key: str, *, file: str, field: str | None = None) -> SSlibKey:
     """A public key from PEM.
+
+    Args:
+        file: where it was read.
+        field: where in there, for an error to say.
 
     Raises:
         InputError: it is none.
@@ -104,5 +108,6 @@ def public_key(key: str, *, file: str) -> SSlibKey:
         raise InputError(
             "is not a public key in PEM",
             file=file,
+            field=field,
             fix="write what `openssl pkey -in key.pem -pubout` prints",
         ) from error

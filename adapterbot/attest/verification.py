@@ -65,6 +65,10 @@ def check(
         OurFailure: sigstore is not installed, and a workflow signed.
     """
     path = attestation_path(adapter)
+    # A key that is none is told whether anybody signed or not.
+    for index, signer in enumerate(signers):
+        if isinstance(signer, str):
+            envelope.public_key(signer, file="adapterbot.yaml", field=f"attested_by[{index}]")
     content = attestation(tree, adapter)
     if keyless.is_bundle(content):
         workflows = [one for one in signers if isinstance(one, Workflow)]

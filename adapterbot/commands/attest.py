@@ -188,6 +188,7 @@ def verify(
     path = verification.attestation_path(of.path)
     if isinstance(signer, Path):
         keys = (read_key(signer).decode("utf-8", "replace"),)
+        envelope.public_key(keys[0], file=str(signer))
         found = verification.check(of.tree, of.path, keys, lock=of.adapter.lock)
     else:
         content = verification.attestation(of.tree, of.path)

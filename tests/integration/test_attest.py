@@ -207,6 +207,22 @@ def test_an_adapter_that_nobody_signed_for_is_a_finding(repository, keys, by):
     assert "nobody signed for this adapter" in json.loads(said)["why"]
 
 
+@pytest.mark.parametrize("somebody_signed", [False, True])
+def test_a_key_that_is_none_is_bad_input_whether_anybody_signed_or_not(
+    repository, keys, tmp_path, somebody_signed
+):
+    private, public = keys["ed25519"]
+    if somebody_signed:
+        invoke("sign", ADAPTER, "--key", private)
+    (tmp_path / "junk.pem").write_text("junk")
+    for key in (tmp_path / "junk.pem", private):
+        told = invoke("verify", ADAPTER, "--key", key, expect=2)
+        assert told.startswith(f"{key}: is not a public key in PEM")
+    with pytest.raises(InputError) as caught:
+        check(WorkTree(repository), ADAPTER, [public, "junk"])
+    assert (caught.value.file, caught.value.field) == ("adapterbot.yaml", "attested_by[1]")
+
+
 def test_another_key_is_worth_nothing(signed, keys):
     with pytest.raises(NotAttested, match="not signed"):
         check(WorkTree(signed), ADAPTER, [keys["other"][1]])
