@@ -191,6 +191,12 @@ def _manifest(directory: Path, name: str) -> MixtureManifest:
             fix="train a gate over the same adapters with `adapterbot mole train`",
         )
     if (directory / ADAPTER_CONFIG).exists():
+        if not path.exists():
+            raise InputError(
+                f"is an adapter, and no mixture (it holds no {MIXTURE_CONFIG})",
+                file=name,
+                fix="name what `adapterbot mole train` wrote",
+            )
         raise InputError(
             "holds an adapter too, so it is not clear which of them is meant",
             file=name,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from adapterbot.errors import InputError
+from adapterbot.mole.artifact import read_mixture_dir
 from adapterbot.mole.config import read_config
 
 SEED = """\
@@ -69,3 +72,12 @@ def test_what_is_wrong_names_the_field_and_its_line(old: str, new: str, message:
     with pytest.raises(InputError, match=message) as error:
         read_config(SEED.replace(old, new).encode(), "soup.yaml")
     assert error.value.fix
+
+
+def test_an_adapter_is_told_from_a_mixture(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(InputError, match=r"is an adapter, and no mixture \(it holds no mole"):
+        read_mixture_dir(tmp_path)
+    (tmp_path / "mole_config.json").write_text("{}")
+    with pytest.raises(InputError, match="not clear which of them is meant"):
+        read_mixture_dir(tmp_path)
