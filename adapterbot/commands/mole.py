@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adapterbot.atomic import write_text
+from adapterbot.atomic import try_folder, write_text
+from adapterbot.config import ADAPTER_CONFIG
 from adapterbot.conversations import messages_of
 from adapterbot.errors import InputError
 from adapterbot.lock.row_files import read_rows
@@ -63,6 +64,7 @@ def train(options: TrainOptions, tell: Callable[[Progress], None], listener: Lis
     config = _config(options.config)
     folder = options.config.parent
     output = options.output or folder / config.output
+    _check_output(output)
     paths = _experts(folder, config)
     found = {name: read_adapter_dir(path) for name, path in paths.items()}
     base_path = _base(folder, config.base)
@@ -110,6 +112,22 @@ def train(options: TrainOptions, tell: Callable[[Progress], None], listener: Lis
         held_out=len(held_out),
         loss=loss,
     )
+
+
+def _check_output(output: Path) -> None:
+    """Tells before the training what could not be written after it, or not be read again.
+
+    Raises:
+        InputError: it holds an adapter, or cannot be written.
+    """
+    if (output / ADAPTER_CONFIG).exists():
+        raise InputError(
+            "holds an adapter, and a mixture beside it could not be told from it",
+            file=str(output),
+            field="output",
+            fix="name a folder of its own",
+        )
+    try_folder(output)
 
 
 def load(base: str | Path, device: str | None) -> BaseModel:

@@ -105,3 +105,19 @@ def test_another_base_is_refused_before_anything_is_loaded(made: Path, tmp_path:
     assert done.returncode == 2
     assert "digits" in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_where_no_mixture_can_be_is_told_before_anything_is_loaded(made: Path) -> None:
+    (made / "soup.yaml").write_text(SOUP.replace("EPOCHS", "1"))
+    (made / "file").write_text("")
+    before = sorted((made / "digits").iterdir())
+    for place, says in (
+        ("digits", "digits: output: holds an adapter, and a mixture beside it"),
+        ("file", "file: cannot be written: Not a directory"),
+        ("file/below", "cannot be written: Not a directory"),
+    ):
+        done = command(made, "train", "-o", place)
+        assert done.returncode == 2
+        assert says in done.stderr
+        assert "load" not in done.stderr
+    assert sorted((made / "digits").iterdir()) == before
