@@ -73,7 +73,7 @@ def run(options: CommandOptions, environment: Mapping[str, str] = os.environ) ->
     adapter = _adapter(archive.tree, options)
     reading = Reading.of(options.score_regex, options.score_json)
     setting = Setting(
-        by=options.command,
+        by=_by(options),
         kinds=(_kind(options, reading),),
         first_good=options.assume_endpoints,
         last_bad=options.assume_endpoints,
@@ -125,6 +125,12 @@ def _adapter(tree: Tree, options: CommandOptions) -> AdapterConfig | None:
     if options.adapter:
         return for_adapter(config, options.adapter, tree.survey())
     return config.adapters[0] if config and len(config.adapters) == 1 else None
+
+
+def _by(options: CommandOptions) -> str:
+    """The command, and how its score is read: read otherwise it is another score."""
+    read = {"--score-regex": options.score_regex, "--score-json": options.score_json}
+    return " ".join([options.command, *(f"{name} {how}" for name, how in read.items() if how)])
 
 
 def _kind(options: CommandOptions, reading: Reading | None) -> Kind:

@@ -179,7 +179,10 @@ def _file_names(adapters: Sequence[AdapterRef]) -> list[str]:
     """A file name for each adapter, no two alike."""
     names: list[str] = []
     for adapter in adapters:
-        name = key_of(adapter.path or adapter.label)
-        copies = sum(other == name or other.startswith(f"{name}.") for other in names)
-        names.append(f"{name}.{copies + 1}" if name in names else name)
+        key = name = key_of(adapter.path or adapter.label)
+        copy = 1
+        while name in names:
+            copy += 1
+            name = f"{key}.{copy}"
+        names.append(name)
     return names

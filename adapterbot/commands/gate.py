@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import traceback
 from collections.abc import Mapping
@@ -121,6 +122,8 @@ def _run(options: GateOptions, environment: Mapping[str, str], listener: Listene
 
 # Longer than importing and loading take where the disk is warm, and soon enough for a reader.
 _GRACE = 10.0
+_SECRET = re.compile("KEY|TOKEN|SECRET|PASSWORD", re.IGNORECASE)
+_SHORTEST_SECRET = 6  # what is shorter is a switch
 _OTHERS = {Activity.BISECT, Activity.PUBLISH}
 
 
@@ -271,10 +274,12 @@ def _with_history(
 
 
 def _without_secrets(text: str, environment: Mapping[str, str]) -> str:
-    """A traceback without what an exception of a library might quote."""
-    for name in ("GITHUB_TOKEN", "ADAPTERBOT_APP_KEY"):
-        secret = environment.get(name, "").strip()
-        text = text.replace(secret, "***") if secret else text
+    """A traceback without what an exception of a library might quote: a token, the key of a
+    server or of a judge, whose variable the suite names."""
+    for name, value in environment.items():
+        secret = value.strip()
+        if _SECRET.search(name) and len(secret) >= _SHORTEST_SECRET:
+            text = text.replace(secret, "***")
     return text
 
 

@@ -303,6 +303,18 @@ def test_killed_at_any_moment_it_goes_on_without_repeating_a_probe(place) -> Non
     assert "belongs to another search" in other.stderr
 
 
+def test_a_score_read_otherwise_is_another_search(place) -> None:
+    folder, judge = place
+    command = judge(STEP + "print('loss', step); print('time', 1)")
+    asked_for = ["ckpt-*", "--eval-command", command, "--probes-max", "2", "--lower-is-better"]
+    bisect(folder, *asked_for, "--score-regex", r"loss (\S+)")
+    again = bisect(folder, *asked_for, "--score-regex", r"loss (\S+)", "--resume")
+    assert "belongs to another search" not in again.stderr
+    other = bisect(folder, *asked_for, "--score-regex", r"time (\S+)", "--resume")
+    assert other.returncode == 2
+    assert "belongs to another search" in other.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [

@@ -1,0 +1,26 @@
+"""What the commands decide by themselves, without a model."""
+
+from __future__ import annotations
+
+from adapterbot.commands import evaluate, gate
+from adapterbot.records import AdapterRef
+
+
+def test_results_of_several_adapters_never_share_a_file() -> None:
+    paths = ["runs/a.3", "runs/a", "runs/a", "runs/a", "runs/a.2"]
+    names = evaluate._file_names([AdapterRef(label=path, path=path) for path in paths])
+    assert names[:2] == ["runs-a.3", "runs-a"]
+    assert len(set(names)) == len(paths)
+
+
+def test_a_traceback_shows_no_key_whatever_its_variable_is_called() -> None:
+    secrets = {
+        "GITHUB_TOKEN": "ghs_1234567",
+        "ADAPTERBOT_SERVER_KEY": "sk-server",
+        "HF_TOKEN": "hf_abcdef",
+        "MY_JUDGE_API_KEY": " sk-judge-7\n",
+    }
+    quoted = "POST failed: " + ", ".join(value.strip() for value in secrets.values())
+    switches = {"TOKENIZERS_PARALLELISM": "false", "SHELL": "/bin/sh"}
+    shown = gate._without_secrets(f"{quoted}, false, /bin/sh", {**secrets, **switches})
+    assert shown == "POST failed: ***, ***, ***, ***, false, /bin/sh"
