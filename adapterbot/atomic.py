@@ -12,6 +12,9 @@ from adapterbot.errors import InputError, OurFailure
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EIO}
 _LONGEST = 200
+# Read once: to read it is to change it for a moment, for the other threads as well.
+_UMASK = os.umask(0o077)
+os.umask(_UMASK)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -98,9 +101,7 @@ def _fill(temporary: Path, path: Path, content: bytes) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         # mkstemp is private to its owner; a file that others read gets the usual mode.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
+        temporary.chmod(0o666 & ~_UMASK)
     except OSError as error:
         raise _not_written(path, error) from error
 

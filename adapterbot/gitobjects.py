@@ -22,11 +22,14 @@ from adapterbot.errors import OurFailure
 _OBJECT_ID = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 
 
-def git(repository: Path, *arguments: str) -> bytes:
+def git(repository: Path, *arguments: str, seconds: float | None = None) -> bytes:
     """Standard output of a Git command that reads.
 
+    Args:
+        seconds: how long one that asks a network may take.
+
     Raises:
-        OurFailure: Git is not installed or the command failed.
+        OurFailure: Git is not installed, or the command failed or took too long.
     """
     try:
         done = subprocess.run(
@@ -35,9 +38,12 @@ def git(repository: Path, *arguments: str) -> bytes:
             check=False,
             stdin=subprocess.DEVNULL,
             env=_environment(),
+            timeout=seconds,
         )
     except FileNotFoundError as error:
         raise _no_git() from error
+    except subprocess.TimeoutExpired as error:
+        raise OurFailure(f"git {arguments[0]} did not end within {error.timeout:g} s") from error
     if done.returncode != 0:
         reason = done.stderr.decode(errors="replace").strip().splitlines()
         raise OurFailure(

@@ -33,6 +33,7 @@ _SYMLINK_MODE = "120000"
 _SUBMODULE_MODE = "160000"
 _SMALL = 256 * 1024
 _HELD = 64 * 1024 * 1024
+_FETCH_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
@@ -257,7 +258,8 @@ def resolve_commit(repository: Path, ref: str) -> str:
             if attempt == "fetched" or not re.fullmatch(r"[0-9a-f]{40}", ref):
                 break
             try:
-                git(repository, "fetch", "--no-tags", "--depth=1", "origin", ref)
+                fetch = ("fetch", "--no-tags", "--depth=1", "origin", ref)
+                git(repository, *fetch, seconds=_FETCH_SECONDS)
             except OurFailure:
                 break
     raise InputError(

@@ -21,6 +21,8 @@ FILE = "history.jsonl"
 # Where a fetched state is kept: no branch of the user's.
 _SEEN = "refs/adapterbot/history"
 _ATTEMPTS = 8
+# A verdict waits for its history, but not for a network that says nothing.
+_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
@@ -115,13 +117,21 @@ class Branch:
         return True
 
     def _run(self, environment: Mapping[str, str], *arguments: str, given: str = "") -> str:
-        done = subprocess.run(
-            ["git", "-c", "core.hooksPath=/dev/null", "-C", str(self.repository), *arguments],
-            input=given.encode(errors="surrogateescape"),
-            capture_output=True,
-            check=False,
-            env=dict(environment),
-        )
+        try:
+            done = subprocess.run(
+                ["git", "-c", "core.hooksPath=/dev/null", "-C", str(self.repository), *arguments],
+                input=given.encode(errors="surrogateescape"),
+                capture_output=True,
+                check=False,
+                env=dict(environment),
+                timeout=_SECONDS,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise OurFailure(
+                f"git {arguments[0]} did not end within {_SECONDS:g} seconds",
+                file=f"branch {self.name}",
+                fix="check the network, and re-run the job",
+            ) from error
         if done.returncode:
             said = done.stderr.decode(errors="replace").strip().splitlines()
             raise OurFailure(

@@ -42,8 +42,9 @@ class Database:
         Raises:
             InputError: the file cannot be read, or is no history.
         """
-        if not self.path.exists():
-            return ()
+        with self._usable():
+            if not self.path.exists():
+                return ()
         with self._open() as connection:
             rows = connection.execute("SELECT result FROM results ORDER BY id").fetchall()
         return from_lines("\n".join(row[0] for row in rows), str(self.path))
@@ -54,7 +55,8 @@ class Database:
         Raises:
             InputError: the file cannot be written, or is no history.
         """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self._usable():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
         with self._open() as connection:
             connection.execute(_SCHEMA)
             connection.executemany(
@@ -63,14 +65,19 @@ class Database:
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
-        try:
+        with self._usable():
             connection = sqlite3.connect(self.path, timeout=_SECONDS_TO_WAIT)
             try:
                 with connection:
                     yield connection
             finally:
                 connection.close()
-        except sqlite3.Error as error:
+
+    @contextmanager
+    def _usable(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
             raise InputError(
                 f"is no history that can be used: {error}",
                 file=str(self.path),

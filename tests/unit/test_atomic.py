@@ -45,6 +45,18 @@ def test_folders_are_made_and_the_mode_is_the_usual_one(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["b.txt"]
 
 
+def test_writing_never_changes_the_mode_of_what_other_threads_make(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The umask is the whole process's: without it, what they make is writable for everybody."""
+
+    def changed(_: int) -> int:
+        raise AssertionError("the umask was changed")
+
+    monkeypatch.setattr(os, "umask", changed)
+    write_text(tmp_path / "lock", "text")
+
+
 def test_what_cannot_be_written_is_bad_input(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     (tmp_path / "link").symlink_to(tmp_path / "file")

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from adapterbot.commands.history import read
 from adapterbot.config import HistoryConfig
 from adapterbot.errors import InputError, OurFailure
+from adapterbot.gitobjects import git as read_by_git
 from adapterbot.history.branch import FILE, Branch
 from adapterbot.history.database import Database
 from adapterbot.history.results import from_lines, merged, of_report, to_lines, trends
@@ -157,6 +158,30 @@ def test_a_refused_push_is_told_at_once(clone: Path, tmp_path: Path) -> None:
     with pytest.raises(OurFailure, match="git push failed") as caught:
         Branch(clone, "history").append([result(1)], HERE, "Results")
     assert "contents: write" in str(caught.value)
+
+
+def test_a_network_that_says_nothing_is_not_waited_for(
+    clone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silent = tmp_path / "bin" / "git"
+    silent.parent.mkdir()
+    silent.write_text("#!/bin/sh\nexec sleep 20\n")
+    silent.chmod(0o755)
+    monkeypatch.setattr("adapterbot.history.branch._SECONDS", 0.2, raising=False)
+    environment = {**HERE, "PATH": f"{silent.parent}:{os.environ['PATH']}"}
+    with pytest.raises(OurFailure, match="did not end within"):
+        Branch(clone, "history").append([result(1)], environment, "Results")
+    monkeypatch.setenv("PATH", environment["PATH"])
+    with pytest.raises(OurFailure, match="did not end within"):
+        read_by_git(clone, "fetch", "origin", seconds=0.2)
+
+
+def test_a_file_below_what_is_no_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("")
+    path = tmp_path / "taken" / "history.sqlite"
+    assert Database(path).read() == ()
+    with pytest.raises(InputError, match=r"history\.sqlite"):
+        Database(path).append([result(1)])
 
 
 @pytest.mark.parametrize("content", [b"not a database", b"SQLite format 3\0" + b"x" * 200])
