@@ -186,7 +186,8 @@ def _encoded(base: Any, row: Mapping[str, Any], user: str, number: int) -> _Exam
         from adapterbot.mole.examples import encode
 
         messages = messages_of(row, file=f"rows of {user[:80]}", line=number)
-        chat = encode(base.tokenizer, messages, name=base.name)
+        place = f"row {number} of {user[:80]}"
+        chat = encode(base.tokenizer, messages, name=base.name, row=place)
         example = _Example(chat.prompt, chat.answer)
     length = len(example.prompt) + len(example.answer)
     if not example.prompt or not example.answer or length > (base.context or length):

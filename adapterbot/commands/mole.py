@@ -231,12 +231,13 @@ def _examples(
         for row in file:
             try:
                 content: Any = json.loads(row.content)
-            except ValueError:
+            except (ValueError, RecursionError):
                 content = {}
             if not isinstance(content, dict):
                 content = {}
             messages = messages_of(content, file=row.file, line=row.line)
-            example = encode(base.tokenizer, messages, name=base.name)
+            place = f"{row.file}:{row.line}"
+            example = encode(base.tokenizer, messages, name=base.name, row=place)
             if example.length > config.max_length:
                 raise InputError(
                     f"is {example.length} tokens long, and data.max_length is {config.max_length}",

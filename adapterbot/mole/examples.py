@@ -28,10 +28,22 @@ class Example:
         return len(self.prompt) + len(self.answer)
 
 
-def encode(tokenizer: Any, messages: Sequence[Message], *, name: str) -> Example:
+class TemplateRefusal(InputError):
+    """The chat template takes no such conversation: a role that it does not know, or two questions
+    in a row."""
+
+
+def encode(
+    tokenizer: Any, messages: Sequence[Message], *, name: str, row: str = "a conversation"
+) -> Example:
     """Messages as tokens.
 
+    Args:
+        name: of the base model, for errors.
+        row: what the messages are, for errors.
+
     Raises:
+        TemplateRefusal: these messages cannot be written.
         InputError: the tokenizer has no chat template, or one that renders a question differently
             once it is answered, so that no token could be said to be the answer's.
     """
@@ -42,10 +54,18 @@ def encode(tokenizer: Any, messages: Sequence[Message], *, name: str) -> Example
             field="chat_template",
             fix="add the one that serving uses to the base's tokenizer",
         )
-    asked = tokenizer.apply_chat_template(
-        list(messages[:-1]), tokenize=False, add_generation_prompt=True
-    )
-    whole = tokenizer.apply_chat_template(list(messages), tokenize=False)
+    try:
+        asked = tokenizer.apply_chat_template(
+            list(messages[:-1]), tokenize=False, add_generation_prompt=True
+        )
+        whole = tokenizer.apply_chat_template(list(messages), tokenize=False)
+    except Exception as error:  # the template is a program of the model's own
+        raise TemplateRefusal(
+            f"refuses {row}: {error}",
+            file=name,
+            field="chat_template",
+            fix="write the row as this template takes it, or leave it out",
+        ) from error
     if not whole.startswith(asked) or len(whole) == len(asked):
         raise InputError(
             "renders a question differently once it is answered",

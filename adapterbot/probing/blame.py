@@ -25,7 +25,7 @@ from adapterbot.eval.prompts import Prompts
 from adapterbot.eval.suite import Task
 from adapterbot.lock.row_files import Row
 from adapterbot.lock.rows import as_added
-from adapterbot.mole.examples import Example, encode
+from adapterbot.mole.examples import Example, TemplateRefusal, encode
 from adapterbot.records import BlamedRow, SampleDiff
 from adapterbot.weights.peft_dir import AdapterFiles
 
@@ -143,13 +143,16 @@ class Blame:
 
     def _example(self, row: Row) -> Example | None:
         """A row as the trainer reads it, through the chat template; None for one that is not a
-        conversation, or is longer than the model's context."""
+        conversation, that the template refuses, or that is longer than the model's context."""
         try:
             content = json.loads(row.content)
             messages = messages_of(content, file=row.file, line=row.line)
         except (ValueError, RecursionError, AttributeError, InputError):
             return None
-        found = encode(self.base.tokenizer, messages, name=self.base.name)
+        try:
+            found = encode(self.base.tokenizer, messages, name=self.base.name)
+        except TemplateRefusal:
+            return None
         return self._fitting(found)
 
     def _fitting(self, example: Example) -> Example | None:

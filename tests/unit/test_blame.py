@@ -17,12 +17,13 @@ from transformers import AutoModelForCausalLM
 
 from adapterbot.bisect import Checkpoint
 from adapterbot.config import ArchiveData
+from adapterbot.conversations import messages_of
 from adapterbot.errors import InputError
 from adapterbot.eval.base_model import load_base
 from adapterbot.eval.settings import EngineSettings
 from adapterbot.eval.suite import load_suite
 from adapterbot.lock.row_files import Row, read_rows
-from adapterbot.mole.examples import Example
+from adapterbot.mole.examples import Example, encode
 from adapterbot.probing.archive_data import added_rows, files_between
 from adapterbot.probing.blame import Blame
 from adapterbot.records import SampleDiff
@@ -223,6 +224,27 @@ def test_what_is_no_conversation_is_counted_and_nothing_at_all_is_an_error(base)
         blame.rank(rows[1:], broken_samples(), ends)
     with pytest.raises(InputError, match="no sample"):
         blame.rank(rows, [], ends)
+
+
+NO_SYSTEM = (
+    "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}"
+    "{% endif %}"
+)
+
+
+def test_a_row_that_the_template_refuses_is_passed_over(base, monkeypatch) -> None:
+    template = base.tokenizer.chat_template
+    monkeypatch.setattr(base.tokenizer, "chat_template", NO_SYSTEM + template)
+    row = {"instruction": "ISO date:", "input": "1/2/20", "output": "2020-01-02"}
+    both = (row, {**row, "system": "Be brief."})
+    rows = [Row("f", line, json.dumps(one).encode()) for line, one in enumerate(both, 1)]
+    tasks = load_suite(WorkTree(EXAMPLE), "evals/suite.yaml").tasks
+    ends = [read_adapter_dir(RUN / "checkpoint-0400")]
+    ranked = Blame(base, tasks).rank(rows, broken_samples()[:2], ends)
+    assert (ranked.count, ranked.unread) == (1, 1)
+    messages = messages_of(both[1], file="f", line=2)
+    with pytest.raises(InputError, match="refuses f:2: System role not supported"):
+        encode(base.tokenizer, messages, name="base", row="f:2")
 
 
 def test_rows_that_came(tmp_path: Path) -> None:
