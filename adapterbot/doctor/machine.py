@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
@@ -137,7 +138,10 @@ def _cuda(*, has_driver: bool, evaluates: bool) -> Finding:
 
 
 def _memory() -> Finding:
-    free = _free_memory() / _GIB
+    known = _free_memory()
+    if known is None:
+        return Finding(what="memory", found="unknown: this system does not tell what is free")
+    free = known / _GIB
     if free >= NEEDED_MEMORY_GIB:
         return Finding(what="memory", found=f"{free:.0f} GiB free")
     return Finding(
@@ -148,9 +152,12 @@ def _memory() -> Finding:
     )
 
 
-def _free_memory() -> int:
-    """Bytes that this process may still take: the machine's, or what is left to its container."""
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+def _free_memory() -> int | None:
+    """Bytes that this process may still take: the machine's, or what is left to its container;
+    None where neither is told, as on macOS."""
+    free = None
+    with suppress(ValueError, OSError, AttributeError):
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     group = Path("/sys/fs/cgroup")
     try:
         for line in Path("/proc/meminfo").read_text().splitlines():
@@ -159,7 +166,8 @@ def _free_memory() -> int:
         limit = (group / "memory.max").read_text().strip()
         if limit != "max":
             used = int((group / "memory.current").read_text())
-            free = min(free, max(0, int(limit) - used))
+            left = max(0, int(limit) - used)
+            free = left if free is None else min(free, left)
     except (OSError, ValueError):
         pass  # not Linux, or no cgroup of version 2: the machine's own figure stands
     return free
