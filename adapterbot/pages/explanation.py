@@ -31,7 +31,8 @@ _OUTCOMES = {
     Outcome.NOT_JUDGED: "could not be judged",
 }
 _NOT_COMPARED = {
-    Comparison.TOO_FEW: "fewer than 10 samples are too few to decide anything",
+    Comparison.TOO_FEW: "fewer than 10 samples, or clusters of them, are too few to decide "
+    "anything",
     Comparison.EMPTY: "there is no sample that both sides answered",
     Comparison.INCOMPLETE: "a sample is missing on one side, and a gap is not a score",
 }
@@ -138,7 +139,7 @@ def _metric(metric: MetricVerdict) -> Iterator[str]:
     yield from _decision(metric, scale)
     if delta.min_detectable is not None:
         seen = scale.detectable(delta.min_detectable, delta.direction)
-        yield f"the smallest drop that this suite would have seen 4 times of 5: {seen}"
+        yield f"the smallest drop that this suite would have seen 4 times out of 5: {seen}"
 
 
 def _decision(metric: MetricVerdict, scale: Scale) -> Iterator[str]:

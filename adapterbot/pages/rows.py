@@ -11,6 +11,7 @@ from adapterbot.pages.inert import Inert
 from adapterbot.records import Comparison, Direction, MetricVerdict, Standing
 from adapterbot.records.history import Trend
 
+_FEWEST = 10  # samples, or clusters of them, that decide anything
 # How many commits a trend in a table cell goes back, the candidate among them.
 TREND_SIGNS = 16
 
@@ -104,6 +105,8 @@ def _standing(metric: MetricVerdict) -> Inert:
     if metric.standing is Standing.INCONCLUSIVE and delta.samples_needed:
         return Inert(f"{words}, about {figures.count(delta.samples_needed, 'sample')} would settle")
     if delta.outcome is Comparison.TOO_FEW:
-        return Inert(f"{words}: only {figures.count(delta.n, 'sample')}")
+        # Of many samples it is their clusters that are few; the note says how many.
+        few = figures.count(delta.n, "sample") if delta.n < _FEWEST else "a few clusters of samples"
+        return Inert(f"{words}: only {few}")
     how = _COMPARISONS.get(delta.outcome)
     return Inert(f"{words}: {how}" if how else words)

@@ -19,12 +19,14 @@ from adapterbot.marker import key_of
 from adapterbot.records import (
     BisectResult,
     BisectVerdict,
+    Comparison,
     Direction,
     Outcome,
     Probe,
     ProbeOutcome,
     Problem,
     Report,
+    Standing,
     Unit,
 )
 from adapterbot.render import Links
@@ -177,6 +179,15 @@ def test_a_problem_never_looks_judged(
         assert "Passed" not in text
         for part in ("it broke", "a.yaml", "mend it"):
             assert part in text
+
+
+@pytest.mark.parametrize(
+    ("n", "said"), [(9, "only 9 samples"), (200, "only a few clusters of samples")]
+)
+def test_what_is_too_few_is_said(n: int, said: str) -> None:
+    few = metric("dates", 0.9, 0.8, outcome=Comparison.TOO_FEW, standing=Standing.NOT_JUDGED, n=n)
+    told = report(adapter(Outcome.NOT_JUDGED, metrics=(few,)))
+    assert f"not judged: {said}" in render.comment(told, told.adapters[0])
 
 
 def test_many_metrics_are_folded() -> None:
