@@ -10,13 +10,21 @@ import typer
 from typer.core import TyperGroup
 
 from adapterbot import __version__
-from adapterbot.cli.output import leave, say
-from adapterbot.errors import ExitCode
+from adapterbot.cli.output import leave, refused, say
+from adapterbot.errors import ExitCode, InputError
+
+# click's own, which newer versions of typer carry under a name that is not theirs to give.
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+_JSON = "adapterbot.json"
 
 
 class Commands(TyperGroup):
     """All commands. An interrupt that none of them has an answer to is a failure of ours, and no
-    code of the shell's."""
+    code of the shell's; what a command does not take is a JSON document where one was asked for."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        ctx.meta[_JSON] = "--json" in args
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -24,6 +32,19 @@ class Commands(TyperGroup):
         except KeyboardInterrupt:
             say("interrupted")
             leave(ExitCode.FAILURE)
+        except _UsageError as error:
+            if ctx.meta[_JSON]:
+                refused(_input_error(error))
+            raise
+
+
+def _input_error(error: Any) -> InputError:
+    """A usage error as one of ours."""
+    options = getattr(getattr(error, "param", None), "opts", None)
+    within = error.ctx.command_path if error.ctx else "adapterbot"
+    return InputError(
+        error.format_message(), field=options[0] if options else None, fix=f"see {within} --help"
+    )
 
 
 app = typer.Typer(

@@ -95,6 +95,13 @@ def _folded(comment: str) -> str:
     return _DETAILS.sub(r"▸ \1", comment)
 
 
+def refused(error: AdapterbotError) -> None:
+    """An error as the JSON document that was asked for."""
+    from adapterbot.unjudged import problem_of
+
+    document(json.dumps({"error": problem_of(error).model_dump()}, indent=2))
+
+
 def tell(error: AdapterbotError, *, as_json: bool) -> None:
     """An error as a person, a script and a runner read it."""
     from adapterbot.commands.notes import problem_note
@@ -103,7 +110,7 @@ def tell(error: AdapterbotError, *, as_json: bool) -> None:
 
     say(f"error: {error}", level="error")
     if as_json:
-        document(json.dumps({"error": problem_of(error).model_dump()}, indent=2))
+        refused(error)
     if os.environ.get("GITHUB_ACTIONS") == "true":
         typer.echo(workflow.annotation(problem_note(problem_of(error), "adapterbot")), err=True)
     # What we refuse without a comment, since nothing of it is trusted, is said here at least.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 from collections import defaultdict
@@ -136,3 +137,26 @@ def test_serve_says_before_it_loads_a_model_that_nothing_can_listen() -> None:
             CliRunner().invoke(app, words, catch_exceptions=False)
     assert caught.value.field == "--port"
     assert "Address already in use" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("words", "field"),
+    [
+        (["history", "--limit", "1", "--json"], "--limit"),
+        (["scan", "--json"], "adapter"),
+        (["merge", "--json", "-a", "x", "-o", "y", "--strategy", "none"], "--strategy"),
+        (["bank", "size", "--json"], "--users"),
+        (["bisect", "x", "y", "--jobs", "0", "--json"], "--jobs"),
+        (["lock", "check", "--json", "--nope"], None),
+        (["nope", "--json"], None),
+    ],
+)
+def test_what_a_command_does_not_take_is_json_where_json_was_asked_for(
+    words: list[str], field: str | None
+) -> None:
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 2
+    error = json.loads(done.stdout)["error"]
+    assert (error["kind"], error["field"]) == ("bad_input", field)
+    assert error["message"]
+    assert error["message"] in " ".join(done.stderr.replace("│", "").split())
