@@ -23,6 +23,7 @@ from adapterbot.records.report import MAX_ADAPTERS
 from adapterbot.renames import moved, moved_as_it_was, paired, with_own_keys
 from adapterbot.tree import Tree, check_text, join, normalise
 from adapterbot.weights.mixture_config import parse_manifest
+from adapterbot.yamlfile import nearest
 
 
 @dataclass(frozen=True)
@@ -132,6 +133,23 @@ def select(where: Sides, overrides: Overrides) -> tuple[AdapterConfig, ...]:
     }
     found = tuple(adapter.model_copy(update=update) for adapter in chosen)
     return tuple(map(_sequential, found)) if overrides.sequential else found
+
+
+def named_adapter(where: Sides, path: str) -> AdapterConfig:
+    """The adapter of a search, as it was named by hand.
+
+    Raises:
+        InputError: the configuration does not list it, and the head holds nothing there.
+    """
+    found = for_adapter(where.config, path, where.head.survey())
+    listed = [adapter.path for adapter in where.config.adapters] if where.config else []
+    if found.path in listed or where.head.has(found.path):
+        return found
+    raise InputError(
+        f"{path} is no adapter of {where.head.label}{nearest(found.path, listed)}",
+        field="--adapter",
+        fix=f"name one of {', '.join(listed[:8])}" if listed else "name an adapter directory",
+    )
 
 
 def _sequential(adapter: AdapterConfig) -> AdapterConfig:

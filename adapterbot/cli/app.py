@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from adapterbot import __version__
-from adapterbot.cli.output import leave, refused, say
+from adapterbot.cli.output import leave, refused, say, tell
 from adapterbot.errors import ExitCode, InputError
 
 # click's own, which newer versions of typer carry under a name that is not theirs to give.
@@ -24,7 +24,11 @@ class Commands(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         ctx.meta[_JSON] = "--json" in args
-        return super().parse_args(ctx, args)
+        try:
+            return super().parse_args(ctx, args)
+        except _UsageError as error:
+            self._tell(ctx, error)
+            raise
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -33,9 +37,16 @@ class Commands(TyperGroup):
             say("interrupted")
             leave(ExitCode.FAILURE)
         except _UsageError as error:
-            if ctx.meta[_JSON]:
-                refused(_input_error(error))
+            self._tell(ctx, error)
             raise
+
+    def _tell(self, ctx: Any, error: Exception) -> None:
+        """Tells a runner, which shows no box of lines, and whoever asked for JSON."""
+        if os.environ.get("GITHUB_ACTIONS") == "true":
+            tell(_input_error(error), as_json=ctx.meta[_JSON])
+            leave(ExitCode.BAD_INPUT)
+        if ctx.meta[_JSON]:
+            refused(_input_error(error))
 
 
 def _input_error(error: Any) -> InputError:

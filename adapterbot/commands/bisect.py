@@ -17,7 +17,7 @@ from adapterbot.commands.bisect_command import JOURNAL, TOOL, must_be_writable
 from adapterbot.commands.evaluator import checkpoints_directory, chosen_server, engine
 from adapterbot.commands.place import PULL_REQUEST_EVENTS
 from adapterbot.commands.written import Written, write
-from adapterbot.config import AdapterConfig, discover, for_adapter
+from adapterbot.config import AdapterConfig, discover
 from adapterbot.console import listener_for
 from adapterbot.context import BisectInputs
 from adapterbot.errors import ExitCode, InputError
@@ -28,7 +28,7 @@ from adapterbot.lock.digests import resolve_base
 from adapterbot.probing.blame import TOKENS, Blame
 from adapterbot.probing.history import search, tasks_of
 from adapterbot.records import BisectVerdict, Report, Source
-from adapterbot.sides import Sides, sides
+from adapterbot.sides import Sides, named_adapter, sides
 from adapterbot.stages import Listener, Stages
 from adapterbot.telemetry import traced
 from adapterbot.tree import Tree, WorkTree
@@ -193,10 +193,9 @@ def _dispatch(
 
 
 def _adapter(where: Sides, path: str | None) -> AdapterConfig:
-    files = where.head.survey()
     if path:
-        return for_adapter(where.config, path, files)
-    adapters = (where.config or discover(files)).adapters
+        return named_adapter(where, path)
+    adapters = (where.config or discover(where.head.survey())).adapters
     if len(adapters) > 1:
         raise InputError(
             f"holds {len(adapters)} adapters", file="adapterbot.yaml", fix="name one with --adapter"

@@ -12,13 +12,13 @@ from adapterbot import __version__, atomic, bisect
 from adapterbot.bisect import Kind, Limits, Model, SavedBisect, Setting
 from adapterbot.commands.evaluator import checkpoints_directory
 from adapterbot.commands.place import around, own_folder
-from adapterbot.config import AdapterConfig, for_adapter
+from adapterbot.config import AdapterConfig
 from adapterbot.console import listener_for
 from adapterbot.errors import ExitCode, InputError
 from adapterbot.probing.between import what_changed_in_the_data
 from adapterbot.probing.by_command import RETRIES, TIMEOUT, Command, Reading
 from adapterbot.records import BisectVerdict
-from adapterbot.sides import sides
+from adapterbot.sides import named_adapter, sides
 from adapterbot.stages import Stages
 from adapterbot.tree import Tree, WorkTree
 
@@ -121,9 +121,10 @@ def _adapter(tree: Tree, options: CommandOptions) -> AdapterConfig | None:
     Raises:
         InputError: adapterbot.yaml is broken, or the one that was named is not there.
     """
-    config = sides(tree, tree, options.config).config
+    where = sides(tree, tree, options.config)
     if options.adapter:
-        return for_adapter(config, options.adapter, tree.survey())
+        return named_adapter(where, options.adapter)
+    config = where.config
     return config.adapters[0] if config and len(config.adapters) == 1 else None
 
 

@@ -581,6 +581,14 @@ def test_bisect_of_a_good_history_finds_nothing(clean, run, tmp_path):
         (["checkpoints/*", "--metric", "date"], "the suite has no task 'date'"),
         (["checkpoints/*", "checkpoints/checkpoint-0040"], "is named twice"),
         (["checkpoints/*", "--adapter", "/etc"], "path is absolute"),
+        (
+            ["checkpoints/*", "--adapter", "adapters/datez"],
+            "adapters/datez is no adapter of the working tree; did you mean 'adapters/dates'? (name",
+        ),
+        (
+            ["checkpoints/*", "--eval-command", "true {ckpt}", "--adapter", "adapters/datez"],
+            "--adapter: adapters/datez is no adapter of the working tree; did you mean",
+        ),
     ],
 )
 def test_bad_input_to_bisect(clean, run, arguments, says):

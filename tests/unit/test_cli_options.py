@@ -8,6 +8,7 @@ import socket
 from collections import defaultdict
 from collections.abc import Iterator
 from inspect import cleandoc
+from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
@@ -160,3 +161,25 @@ def test_what_a_command_does_not_take_is_json_where_json_was_asked_for(
     assert (error["kind"], error["field"]) == ("bad_input", field)
     assert error["message"]
     assert error["message"] in " ".join(done.stderr.replace("│", "").split())
+
+
+@pytest.mark.parametrize(
+    ("words", "variable"),
+    [
+        (["gate"], {"ADAPTERBOT_LOG_FORMAT": "xml"}),
+        (["gate"], {"ADAPTERBOT_CHECK": "xml"}),
+        (["history", "--limit", "xml"], {}),
+    ],
+)
+def test_on_a_runner_what_a_command_does_not_take_is_a_line_and_a_note(
+    words: list[str], variable: dict[str, str], tmp_path: Path
+) -> None:
+    summary = tmp_path / "summary"
+    environment = {"GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": str(summary), **variable}
+    done = CliRunner().invoke(app, words, env=environment)
+    assert done.exit_code == 2
+    error, note = done.stderr.splitlines()
+    assert error.startswith("error: --")
+    assert note.startswith("::error title=adapterbot::--")
+    assert "xml" in error
+    assert "adapterbot stopped" in summary.read_text()
