@@ -583,7 +583,7 @@ def test_bisect_of_a_good_history_finds_nothing(clean, run, tmp_path):
         (["checkpoints/*", "--adapter", "/etc"], "path is absolute"),
         (
             ["checkpoints/*", "--adapter", "adapters/datez"],
-            "adapters/datez is no adapter of the working tree; did you mean 'adapters/dates'? (name",
+            "adapters/datez is no adapter of the working tree; did you mean 'adapters/dates'?",
         ),
         (
             ["checkpoints/*", "--eval-command", "true {ckpt}", "--adapter", "adapters/datez"],
