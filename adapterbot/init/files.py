@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 import yaml
 
 from adapterbot import config as configs
-from adapterbot.config import AdapterConfig
+from adapterbot.config import AdapterConfig, key_of
 from adapterbot.errors import AdapterbotError
 from adapterbot.eval.suite import load_suite
 from adapterbot.init.held_out import HeldOut, held_out
@@ -95,7 +95,14 @@ def plan(tree: Tree, names: Sequence[str], wanted: Wanted) -> Planned:
 
 
 def _config(adapters: Sequence[AdapterConfig]) -> bytes:
-    entries = [adapter.model_dump(include=_SHOWN, exclude_none=True) for adapter in adapters]
+    entries = [
+        adapter.model_dump(
+            # A key is told where the path does not give it.
+            include=_SHOWN if adapter.key == key_of(adapter.path) else {*_SHOWN, "key"},
+            exclude_none=True,
+        )
+        for adapter in adapters
+    ]
     body = yaml.safe_dump({"version": 1, "adapters": entries}, sort_keys=False)
     content = (_CONFIG_HEAD + body).encode()
     configs.load(content, configs.CONFIG_FILES[0])

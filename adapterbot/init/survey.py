@@ -18,6 +18,7 @@ from adapterbot.config import (
 )
 from adapterbot.errors import AdapterbotError, InputError
 from adapterbot.lock.training import TrainingConfig, load_training
+from adapterbot.renames import with_own_keys
 from adapterbot.tree import Tree, join, normalise
 
 _LFS_FILTER = b"filter=lfs"
@@ -52,9 +53,8 @@ def survey(tree: Tree, files: Sequence[str], config: Config | None = None) -> Su
         )
     training, notes = _training(tree, files)
     if config is None:
-        adapters = _own_suites(
-            [_adapter(path, files, training) for path in directories], files, training
-        )
+        found = [_adapter(path, files, training) for path in directories]
+        adapters = _own_suites(with_own_keys(found, ()), files, training)
     else:
         adapters = config.adapters
         listed = {normalise(adapter.path) for adapter in adapters}

@@ -246,6 +246,17 @@ def test_adapters_of_the_same_data_share_a_suite(tmp_path):
     assert {adapter.suite for adapter in made.survey.adapters} == {"evals/suite.yaml"}
 
 
+def test_paths_that_make_the_same_key_get_two(tmp_path):
+    for name in ("a/b", "a-b", "c"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "adapter_config.json").write_text("{}")
+    written = planned(WorkTree(tmp_path)).files["adapterbot.yaml"]
+    keys = {a.path: a.key for a in configs.load(written, "adapterbot.yaml").adapters}
+    assert len(set(keys.values())) == 3
+    assert keys["c"] == "c"
+    assert written.count(b"key:") == 1
+
+
 def test_a_configuration_that_stays_says_where_the_suite_is(tmp_path):
     team(tmp_path, "eu", range(200))
     team(tmp_path, "us", range(1000, 1200))
