@@ -54,7 +54,13 @@ def summary(runs: list[tuple[float, bool]]) -> Searched:
 
 
 def searches(one: Callable[[np.random.Generator], tuple[float, bool]], runs: int) -> Searched:
-    """The same searches however many cores share them: each has a seed of its own."""
+    return summary([_seeded(one, run) for run in range(runs)])
+
+
+def shared_searches(
+    one: Callable[[np.random.Generator], tuple[float, bool]], runs: int
+) -> Searched:
+    """The same ones, shared by all cores."""
     with ProcessPoolExecutor(CORES, initializer=threadpool_limits, initargs=(1,)) as pool:
         found = pool.map(partial(_seeded, one), range(runs), chunksize=max(1, runs // (10 * CORES)))
         return summary(list(found))
@@ -199,7 +205,7 @@ def noisy() -> list[Figure]:
     ]
     figures = []
     for name, good, bad, gate in cases:
-        ours = searches(partial(pass_fail, good=good, bad=bad, gate=gate), RUNS)
+        ours = shared_searches(partial(pass_fail, good=good, bad=bad, gate=gate), RUNS)
         other = theirs(RUNS, good, bad, gate)
         figures.append(
             Figure(
@@ -223,7 +229,7 @@ def noisy() -> list[Figure]:
         ("paired chunks, samples, discordance 3/3 % → 12/2 %", paired, 650.0),
     ]
     for name, one, target in targets:
-        ours = searches(one, RUNS)
+        ours = shared_searches(one, RUNS)
         figures.append(
             Figure(
                 name="bisect: probes by scores",

@@ -16,8 +16,8 @@ from adapterbot.bisect.evidence import Floats, Prediction, entropy, split
 _RATE_BITS = 0.2
 # How likely it is beforehand that the eval errs in about one run of ten on either side.
 _STEADY = 0.25
-# Rates of a noisy eval are the less likely the further apart they are, from this distance on.
-_CLOSE = 0.2
+# Rates of a noisy eval are the less likely the further apart they are, between these distances.
+_CLOSE, _APART = 0.15, 0.35
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class PassFail:
 
     The rates θ₀ (good side) and θ₁ (bad side) are integrated over a grid jointly with the change
     point. Beforehand the eval is either steady, Beta(1, 9) and Beta(9, 1), or noisy, Beta(3/2, 3/2)
-    on both sides times (θ₁ − θ₀)⁻², the distance being `_CLOSE` at least. Both are cut to
+    on both sides times (θ₁ − θ₀)^−3/2, the distance cut to `_CLOSE`…`_APART`. Both are cut to
     θ₁ ≥ θ₀ + `least`. A prior of two rates that know nothing of each other, as Jeffreys', believes
     a lucky streak of a very noisy eval, in which the rates look far apart: it is sure too early.
 
@@ -75,7 +75,7 @@ class PassFail:
         if not cell.any():
             raise ValueError("`least` leaves no rates")
         steady = cell * ((1.0 - good) * bad) ** 8
-        noisy = cell**2 / np.maximum(gap, _CLOSE) ** 2
+        noisy = cell**2 / np.clip(gap, _CLOSE, _APART) ** 1.5
         self._prior = _STEADY * steady / steady.sum() + (1.0 - _STEADY) * noisy / noisy.sum()
 
     def statistics(self, outcome: Any) -> Floats:
