@@ -77,6 +77,10 @@ class Limits:
     seconds: float | None = None
     jobs: int = 1
 
+    def at_once(self, made: int) -> int:
+        """How many probes may begin now, after so many."""
+        return self.jobs if self.probes is None else min(self.jobs, self.probes - made)
+
 
 DEFAULT_LIMITS = Limits()
 
@@ -126,6 +130,18 @@ class Search:
             )
         )
 
+    def counted(self, batch: Sequence[tuple[int, int]]) -> list[tuple[int, int, int]]:
+        """Each probe of a batch as a `Prober` is told, those before it in the batch counted."""
+        return [
+            (
+                index,
+                kind,
+                int(self.posterior.asked(index, kind))
+                + batch[:place].count((index, kind)) * self.setting.kinds[kind].size,
+            )
+            for place, (index, kind) in enumerate(batch)
+        ]
+
     def next(self, count: int) -> list[tuple[int, int]]:
         """At most `count` probes to make now, (index, kind) each; none when enough is known."""
         try:
@@ -157,6 +173,7 @@ def run(
     together: Together | None = None,
     limits: Limits = DEFAULT_LIMITS,
     journal: Journal | None = None,
+    stop: Callable[[], None] = lambda: None,
     clock: Callable[[], float] = time.monotonic,
     progress: Callable[[str], None] = lambda _: None,
 ) -> BisectResult:
@@ -167,6 +184,7 @@ def run(
         probe: evaluates one checkpoint. It is called from `limits.jobs` threads.
         together: evaluates several; None leaves them to the threads.
         journal: where finished probes are kept; those in it are taken, not repeated.
+        stop: ends the probes that go on in other threads; called when this one is interrupted.
     """
     for entry in journal.entries if journal else ():
         search.take(entry)
@@ -198,26 +216,19 @@ def run(
         return [finished(asked, of, each) for asked, of in zip(batch, seen, strict=True)]
 
     with ThreadPoolExecutor(max(limits.jobs, 1)) as workers:
-        while limits.seconds is None or clock() - started < limits.seconds:
-            count = limits.jobs
-            if limits.probes is not None:
-                count = min(count, limits.probes - search.made)
-            batch = search.next(count) if count > 0 else []
-            if not batch:
-                break
-            asked = [
-                (
-                    index,
-                    kind,
-                    int(search.posterior.asked(index, kind))
-                    + batch[:place].count((index, kind)) * search.setting.kinds[kind].size,
-                )
-                for place, (index, kind) in enumerate(batch)
-            ]
-            for entry, seen in all_of(asked):
-                search.take(entry, seen.shown())
-                label = search.checkpoints[entry.index].label
-                progress(f"{label}: {seen.shown().value} ({entry.detail})")
+        try:
+            while limits.seconds is None or clock() - started < limits.seconds:
+                count = limits.at_once(search.made)
+                batch = search.next(count) if count > 0 else []
+                if not batch:
+                    break
+                for entry, seen in all_of(search.counted(batch)):
+                    search.take(entry, seen.shown())
+                    label = search.checkpoints[entry.index].label
+                    progress(f"{label}: {seen.shown().value} ({entry.detail})")
+        except KeyboardInterrupt:
+            stop()  # the pool waits for its threads, which may be at it for hours
+            raise
     return conclude(search)
 
 

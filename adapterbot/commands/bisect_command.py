@@ -103,6 +103,7 @@ def run(options: CommandOptions, environment: Mapping[str, str] = os.environ) ->
             probe,
             limits=options.limits,
             journal=journal,
+            stop=probe.stop,
             progress=stages.listener.said,
         )
     if adapter:

@@ -13,6 +13,7 @@ import re
 import shlex
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -154,7 +155,12 @@ class Command:
         self._pass_on = (*_KEPT, *pass_on)
         self._place = place
         self._sleep = sleep
+        self._stopping = threading.Event()
         logs.mkdir(parents=True, exist_ok=True)
+
+    def stop(self) -> None:
+        """End what runs, in whatever thread; nobody waits for what it would have said."""
+        self._stopping.set()
 
     def __call__(self, index: int, kind: int, seen: int) -> Observation:
         """Run it once on a checkpoint; again, after a while, when it failed for reasons of ours.
@@ -218,7 +224,12 @@ class Command:
             env |= {name: os.environ[name] for name in self._pass_on if name in os.environ}
             try:
                 done = process.run(
-                    argv, directory=self._directory, env=env, stdin=b"", seconds=self._timeout
+                    argv,
+                    directory=self._directory,
+                    env=env,
+                    stdin=b"",
+                    seconds=self._timeout,
+                    stop=self._stopping,
                 )
             except process.ProcessTimeout:
                 log.write_text(f"still running after {self._timeout:g} s\n", encoding="utf-8")

@@ -268,6 +268,33 @@ def test_probes_max_ends_with_a_range(place) -> None:
     assert sum(c["probability"] for c in found["posterior"]) + found["none_broken"] >= 0.9
 
 
+def test_a_score_is_the_last_one_however_much_was_logged_before_it(place) -> None:
+    folder, judge = place
+    command = judge(
+        STEP + "print('loss 1.0')\n"
+        "for _ in range(4000): print('x' * 60)\n"
+        "print('loss', 9.0 if step >= 600 else 1.0)\n"
+    )
+    arguments = ["ckpt-*", "--eval-command", command, "--score-regex", r"loss (\S+)"]
+    bisect(folder, *arguments, "--lower-is-better", "--probes-max", "12")
+    lines = (folder / ".adapterbot" / "bisect.journal").read_text().splitlines()[1:]
+    found = [(entry["index"], entry["outcome"]) for entry in map(json.loads, lines)]
+    assert {score for index, score in found if index >= 5} == {9.0}
+    assert {score for index, score in found if index < 5} == {1.0}
+
+
+def test_ctrl_c_waits_for_no_command_in_another_thread(place) -> None:
+    folder, judge = place
+    command = judge("import time; time.sleep(60)")
+    arguments = ["ckpt-*", "--eval-command", command, "--jobs", "2"]
+    process = command_line.start("bisect", *arguments, cwd=folder)
+    until = time.monotonic() + 60
+    while len(asked(folder)) < 2 and time.monotonic() < until:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) != 0
+
+
 def test_killed_at_any_moment_it_goes_on_without_repeating_a_probe(place) -> None:
     folder, judge = place
     command = judge(STEP + "import time; time.sleep(0.15); sys.exit(step >= 600)")

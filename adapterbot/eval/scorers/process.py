@@ -8,6 +8,7 @@ import selectors
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -16,12 +17,17 @@ from pathlib import Path
 from typing import IO
 
 OUTPUT_LIMIT = 64 * 1024
+_LAST_BYTES = 1024 * 1024
 _KEPT = ("PATH", "LANG", "LC_ALL", "TZ")
 _POLL = 0.05  # seconds; only matters when a grandchild keeps a pipe open
 
 
 class ProcessTimeout(Exception):
     """The program did not end, or did not reply, in time."""
+
+
+class ProcessStopped(Exception):
+    """Somebody wanted an end before the program had come to its own."""
 
 
 @dataclass(frozen=True)
@@ -95,12 +101,23 @@ def has_ended(process: subprocess.Popen[bytes]) -> bool:
 
 
 def run(
-    argv: Sequence[str], *, directory: Path, env: Mapping[str, str], stdin: bytes, seconds: float
+    argv: Sequence[str],
+    *,
+    directory: Path,
+    env: Mapping[str, str],
+    stdin: bytes,
+    seconds: float,
+    stop: threading.Event | None = None,
 ) -> Finished:
-    """Run a program to its end. Output beyond 64 KiB (each of stdout and stderr) is dropped.
+    """Run a program to its end. Of what it writes the last MiB is kept (each of stdout and
+    stderr): a result comes last, whatever was logged before it.
+
+    Args:
+        stop: set from another thread, it ends the program.
 
     Raises:
         ProcessTimeout: still running after `seconds`; it has been killed.
+        ProcessStopped: `stop` was set; likewise.
         OSError: it cannot be started.
     """
     deadline = time.monotonic() + seconds
@@ -110,13 +127,15 @@ def run(
         question.seek(0)
         process = start(argv, directory=directory, env=env, stdin=question.fileno())
     try:
-        output, errors = _drain(process, deadline)
+        output, errors = _drain(process, deadline, stop or threading.Event())
     finally:
         status = end(process)
     return Finished(status, output, errors)
 
 
-def _drain(process: subprocess.Popen[bytes], deadline: float) -> tuple[bytes, bytes]:
+def _drain(
+    process: subprocess.Popen[bytes], deadline: float, stop: threading.Event
+) -> tuple[bytes, bytes]:
     """Read both pipes until the leader has exited and there is nothing more to read."""
     written = {descriptor(process.stdout): bytearray(), descriptor(process.stderr): bytearray()}
     with selectors.DefaultSelector() as selector:
@@ -128,13 +147,15 @@ def _drain(process: subprocess.Popen[bytes], deadline: float) -> tuple[bytes, by
             left = deadline - time.monotonic()
             if left <= 0 and not over:
                 raise ProcessTimeout
+            if stop.is_set():
+                raise ProcessStopped
             ready = selector.select(0 if over else min(left, _POLL))
             for key, _ in ready:
                 chunk = os.read(key.fd, OUTPUT_LIMIT)
                 if not chunk:
                     selector.unregister(key.fd)
-                room = OUTPUT_LIMIT - len(written[key.fd])
-                written[key.fd] += chunk[:room]
+                written[key.fd] += chunk
+                del written[key.fd][:-_LAST_BYTES]
             if over and (not ready or left <= 0):
                 output, errors = written.values()
                 return bytes(output), bytes(errors)
