@@ -102,7 +102,7 @@ class Command:
         place: where a checkpoint lies for as long as the command runs; None: as it was named.
 
     Raises:
-        InputError: the template cannot be split, or does not name {ckpt}.
+        InputError: the template cannot be split, or does not name {ckpt}; or no log can be kept.
         OurFailure: the program is not there.
     """
 
@@ -156,7 +156,14 @@ class Command:
         self._place = place
         self._sleep = sleep
         self._stopping = threading.Event()
-        logs.mkdir(parents=True, exist_ok=True)
+        try:
+            logs.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"cannot be made: {error.strerror}",
+                file=str(logs),
+                fix="remove what is in its place",
+            ) from error
 
     def stop(self) -> None:
         """End what runs, in whatever thread; nobody waits for what it would have said."""

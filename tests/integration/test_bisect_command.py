@@ -330,6 +330,17 @@ def test_killed_at_any_moment_it_goes_on_without_repeating_a_probe(place) -> Non
     assert "belongs to another search" in other.stderr
 
 
+def test_what_is_in_the_way_of_the_logs_is_named(place) -> None:
+    folder, judge = place
+    (folder / ".adapterbot").mkdir()
+    (folder / ".adapterbot" / "bisect-logs").write_text("")
+    done = bisect(folder, "ckpt-*", "--eval-command", judge("sys.exit(0)"))
+    assert done.returncode == 2
+    assert "bisect-logs: cannot be made: File exists (remove what is in its place)" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert asked(folder) == []
+
+
 def test_a_score_read_otherwise_is_another_search(place) -> None:
     folder, judge = place
     command = judge(STEP + "print('loss', step); print('time', 1)")
