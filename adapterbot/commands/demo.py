@@ -14,7 +14,7 @@ from adapterbot.commands import gate
 from adapterbot.commands.lock import write as write_lock
 from adapterbot.commands.place import own_folder
 from adapterbot.commands.written import Written
-from adapterbot.errors import OurFailure
+from adapterbot.errors import InputError, OurFailure
 from adapterbot.records import BisectVerdict, Report
 
 ADAPTER = "adapters/dates"
@@ -138,13 +138,19 @@ def run(directory: Path | None, say: Callable[[str], None]) -> Written:
         directory: where to build it; a new temporary folder when None.
 
     Raises:
+        InputError: the folder is no new one, or cannot be made.
         AdapterbotError: the gate itself could not run.
     """
     # Absolute, since the gate runs inside of it.
     place = (directory or Path(tempfile.mkdtemp(prefix="adapterbot-demo-"))).absolute()
-    place.mkdir(parents=True, exist_ok=True)
-    if any(place.iterdir()):
-        raise OurFailure("is not empty", file=str(place), fix="name a new folder")
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        if any(place.iterdir()):
+            raise InputError("is not empty", file=str(place), fix="name a new folder")
+    except OSError as error:
+        raise InputError(
+            f"cannot be made: {error.strerror}", file=str(place), fix="name a new folder"
+        ) from error
     say(f"a repository with one adapter, and a pull request that retrained it: {place}")
     build_repository(example_directory(), place)
     say(f"adapterbot gate --base main --head {BRANCH}")

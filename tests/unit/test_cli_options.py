@@ -183,3 +183,14 @@ def test_on_a_runner_what_a_command_does_not_take_is_a_line_and_a_note(
     assert note.startswith("::error title=adapterbot::--")
     assert "xml" in error
     assert "adapterbot stopped" in summary.read_text()
+
+
+@pytest.mark.parametrize(
+    ("place", "says"),
+    [("full", "is not empty"), ("file", "cannot be made"), ("file/below", "cannot be made")],
+)
+def test_the_demo_takes_a_new_folder_only(place: str, says: str, tmp_path: Path) -> None:
+    (tmp_path / "full" / "x").mkdir(parents=True)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=says):
+        CliRunner().invoke(app, ["demo", str(tmp_path / place)], catch_exceptions=False)
