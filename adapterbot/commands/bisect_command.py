@@ -11,6 +11,7 @@ from pathlib import Path
 from adapterbot import __version__, atomic, bisect
 from adapterbot.bisect import Kind, Limits, Model, SavedBisect, Setting
 from adapterbot.commands.evaluator import checkpoints_directory
+from adapterbot.commands.interrupts import interrupts
 from adapterbot.commands.place import around, own_folder
 from adapterbot.config import AdapterConfig
 from adapterbot.console import listener_for
@@ -97,7 +98,8 @@ def run(options: CommandOptions, environment: Mapping[str, str] = os.environ) ->
         folder / JOURNAL, bisect.heading(checkpoints, setting), resume=options.resume
     )
     stages = Stages(listener_for(environment))
-    with stages("bisect"):
+    # A command has a session of its own: whatever ends us has to end it first.
+    with stages("bisect"), interrupts():
         result = bisect.run(
             bisect.Search(checkpoints, setting),
             probe,

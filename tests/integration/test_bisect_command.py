@@ -283,16 +283,28 @@ def test_a_score_is_the_last_one_however_much_was_logged_before_it(place) -> Non
     assert {score for index, score in found if index < 5} == {1.0}
 
 
-def test_ctrl_c_waits_for_no_command_in_another_thread(place) -> None:
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_commands_in_every_thread_as_well(place, ending) -> None:
     folder, judge = place
-    command = judge("import time; time.sleep(60)")
+    command = judge("import os, time; open(f'{os.getpid()}.pid', 'w').close(); time.sleep(60)")
     arguments = ["ckpt-*", "--eval-command", command, "--jobs", "2"]
     process = command_line.start("bisect", *arguments, cwd=folder)
     until = time.monotonic() + 60
-    while len(asked(folder)) < 2 and time.monotonic() < until:
+    while len(list(folder.glob("*.pid"))) < 2 and time.monotonic() < until:
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(20) != 0
+    process.send_signal(ending)
+    assert process.wait(20) == 1
+    commands = [int(file.stem) for file in folder.glob("*.pid")]
+    assert len(commands) == 2, "one for each thread"
+    assert not any(map(_runs, commands))
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def test_killed_at_any_moment_it_goes_on_without_repeating_a_probe(place) -> None:
