@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from adapterbot.cli.app import app
 from adapterbot.cli.options import (
@@ -39,6 +39,18 @@ class _SearchByDefault(TyperGroup):
         return super().parse_args(ctx, args)
 
 
+class _Context(typer.Context):
+    @property
+    def command_path(self) -> str:
+        return self.parent.command_path if self.parent else super().command_path
+
+
+class _Search(TyperCommand):
+    """Goes by its group's name, as it is called."""
+
+    context_class = _Context
+
+
 bisect_app = typer.Typer(cls=_SearchByDefault, help="Find the checkpoint that broke it.")
 app.add_typer(bisect_app, name="bisect")
 
@@ -46,7 +58,7 @@ JournalPath = Annotated[Path, typer.Argument(help="The journal that a search kep
 _JOURNAL = Path(".adapterbot/bisect.journal")
 
 
-@bisect_app.command("search", hidden=True)
+@bisect_app.command("search", cls=_Search, hidden=True)
 def bisect(
     context: typer.Context,
     checkpoints: Annotated[
