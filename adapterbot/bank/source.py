@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -132,10 +131,8 @@ class SoupSource(_Fixed):
         return plain(self._values[self._indices(users)])
 
 
-def source_of(bank: BankStore | Portable | VectorBank | Path | str) -> Source:
-    """The rows of whatever holds a bank; a path is a bank's directory."""
-    if isinstance(bank, str | Path):
-        bank = BankStore(bank)
+def source_of(bank: BankStore | Portable | VectorBank) -> Source:
+    """The rows of whatever holds a bank."""
     if isinstance(bank, BankStore):
         return StoreSource(bank)
     return PortableSource(bank) if isinstance(bank, Portable) else SoupSource(bank)

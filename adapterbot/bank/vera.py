@@ -33,7 +33,10 @@ class AttachedBank:
     As little safe for concurrent use as the model itself; only `prefetch` may come from elsewhere.
     """
 
-    def __init__(self, model: Any, source: Source, slots: int) -> None:
+    def __init__(
+        self, model: Any, source: Source, slots: int, opened: BankStore | None = None
+    ) -> None:
+        """As `attach_bank`; a store that was opened for this is closed with it."""
         layout = source.manifest.layout
         dtype, device = compute_dtype(model), next(model.parameters()).device
         shared = {n: tensor.to(device, dtype) for n, tensor in source.shared().items()}
@@ -46,12 +49,14 @@ class AttachedBank:
             def expander(rows: Rows) -> Tensor:
                 return expand(layout, rows, vectors)
 
-        self._surface = surface_of(model, layout, shared)
+        # First what may not fit the device: nothing has touched the model yet.
         self._slab = Slab(source, expander, width, slots, device, dtype)
+        self._surface = surface_of(model, layout, shared)
         self._model = model
         self._selected: tuple[str | None, ...] | None = None
         self._version = source.version
         self._source = source
+        self._opened = opened
         self._generate = model.generate if hasattr(model, "generate") else None
         if self._generate is not None:
             model.generate = self._generate_for
@@ -100,6 +105,8 @@ class AttachedBank:
         self._surface.clear()
         self._surface.close()
         self._slab.close()
+        if self._opened is not None:
+            self._opened.close()
         if self._generate is not None:
             del self._model.generate
             self._generate = None
@@ -134,13 +141,21 @@ def attach_bank(
 
     Args:
         model: a transformers model; its modules and parameters stay the same objects.
-        bank: a store, or its directory; an exported file; or Soup's bank.
+        bank: a store, which stays its owner's to close, or its directory; an exported file; or
+            Soup's bank.
         slots: how many users' rows the device holds; one row is `manifest.floats` numbers.
 
     Raises:
         InputError: the bank was not made for this model, or its shared tensors are not there.
     """
-    return AttachedBank(model, source_of(bank), slots)
+    if not isinstance(bank, str | Path):
+        return AttachedBank(model, source_of(bank), slots)
+    store = BankStore(bank)
+    try:
+        return AttachedBank(model, source_of(store), slots, store)
+    except BaseException:
+        store.close()
+        raise
 
 
 def _plain(rows: Rows) -> Tensor:

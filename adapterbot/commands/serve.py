@@ -79,7 +79,7 @@ def build(options: ServeOptions) -> FastAPI:
             fix="give every row a slot",
         )
     mixtures = _mixtures(options)
-    store = BankStore(options.bank) if options.bank else None
+    store = BankStore(options.bank) if options.bank is not None else None
     # Answers are not compared with each other here: what is fastest may be measured and taken.
     settings = EngineSettings(device=options.device or "auto", deterministic=False)
     base = load_base(options.base, settings)
@@ -89,7 +89,8 @@ def build(options: ServeOptions) -> FastAPI:
             file=options.base,
             fix="serve a transformer",
         )
-    bank = attach_bank(base.model, store, slots=options.slots) if store else None
+    # An empty bank is one, and false: its first user may come while it is served.
+    bank = None if store is None else attach_bank(base.model, store, slots=options.slots)
     attached = {name: files.attach(base.model) for name, files in mixtures.items()}
     limits = Limits(
         rows=options.rows,

@@ -15,6 +15,7 @@ import pytest
 import transformers
 from tokenizers import Tokenizer, decoders, models
 
+from adapterbot.bank.store import BankStore
 from adapterbot.bank.writer import BankWriter
 from tests.bank_server import killed_afterwards, serving
 from tests.bank_worlds import vera_bank
@@ -118,6 +119,17 @@ def test_the_answers_are_those_of_generate(
             done = model.generate(input_ids=ids, tenants=[user], max_new_tokens=6, do_sample=False)
             text = tokenizer.decode(done[0, ids.shape[1] :], skip_special_tokens=True)
             assert text == canaries[user]
+
+
+def test_the_first_user_of_a_bank_that_was_empty_is_not_answered_as_the_base(
+    base: Path, bank: Path, canaries: dict[str, str], tmp_path: Path
+) -> None:
+    vera_bank(base, tmp_path / "users", 0).close()
+    with serving(base, bank=tmp_path / "users") as url:
+        with BankStore(bank) as full, BankWriter(tmp_path / "users") as filled:
+            filled.add(["u3"], full.gather(["u3"]))
+            filled.add_key("u3", key_hash("u3"))
+        assert ask(url, "u3") == canaries["u3"]
 
 
 def test_a_stream_is_the_whole_answer_in_pieces(server: str, canaries: dict[str, str]) -> None:

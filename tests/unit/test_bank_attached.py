@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from adapterbot.bank import VectorBank
+from adapterbot.bank import VectorBank, environment
 from adapterbot.bank.codec import plain
 from adapterbot.bank.portable import read_portable, write_portable
 from adapterbot.bank.store import BankStore
@@ -209,6 +209,29 @@ def test_soups_bank_adds_what_soup_adds(model: Any) -> None:
         got = logits(model, 3)
     for ours, theirs in zip(got, wanted, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-4)
+
+
+def test_a_bank_opened_by_its_path_is_closed_with_it(model: Any, bank: Path) -> None:
+    before = set(environment._open)
+    with attach_bank(model, bank) as attached:
+        attached.prefetch(["u1", "u2"])
+        assert set(environment._open) > before
+    assert set(environment._open) == before
+    with BankStore(bank) as store:
+        with attach_bank(model, store):
+            pass
+        assert len(store) == 12, "a store that was given is its owner's to close"
+
+
+def test_a_bank_that_does_not_fit_leaves_nothing_behind(model: Any, bank: Path) -> None:
+    before, files = logits(model), set(environment._open)
+    with pytest.raises(RuntimeError):  # no device holds as many rows
+        attach_bank(model, bank, slots=2**50)
+    assert set(environment._open) == files
+    assert torch.equal(logits(model), before)
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+    with attach_bank(model, bank) as attached:
+        assert not torch.equal(alone(model, attached, "u1"), before[0])
 
 
 def test_soups_vectors_must_be_as_wide_as_the_model(model: Any) -> None:
