@@ -17,7 +17,7 @@ def doctor(as_json: Json = False) -> None:
     adapterbot doctor
     ```
 
-    What the gate can do without is a note. Nothing is written, on GitHub neither.
+    What the gate can do without is a note. Nothing is written, here or on GitHub.
 
     Exit codes: 0 the gate can run; 1 this machine, 2 the repository or the token lacks something.
     """

@@ -138,14 +138,16 @@ def _batches(file: Path, codec: Codec) -> Iterator[Batch]:
 
     most = max(1, BATCH_BYTES // codec.row_bytes)
     held: dict[str, Floats] = {}
+    seen: set[str] = set()
     for number, user, vector in _lines(file, codec.floats):
-        if user in held:
+        if user in seen:
             raise InputError(
                 f"{user[:80]!r} is there twice",
                 file=str(file),
                 field=f"line {number}",
                 fix="keep one",
             )
+        seen.add(user)
         held[user] = vector
         if len(held) == most:
             yield Batch(tuple(held), plain(list(held.values())), file.name)

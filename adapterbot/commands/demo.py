@@ -124,7 +124,7 @@ def _inside(directory: Path) -> Iterator[None]:
 
 
 def found_the_break(report: Report) -> bool:
-    """Whether the gate named the first checkpoint of the poisoned run."""
+    """Whether the gate named the checkpoint that broke it."""
     return any(
         adapter.bisect is not None and adapter.bisect.verdict is BisectVerdict.BROKEN_AT
         for adapter in report.adapters

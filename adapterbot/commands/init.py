@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import io
 import os
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -84,7 +85,8 @@ def write(root: Path, planned: Planned) -> None:
 
 
 def differences(root: Path, planned: Planned) -> Iterator[str]:
-    """What `write` would change, as one diff; of large files only how many lines."""
+    """What `write` would change, as one diff that `git apply` takes; of large files only how many
+    lines."""
     for name, content in sorted(planned.files.items()):
         path = root / name
         before = path.read_bytes() if path.is_file() else b""
@@ -93,11 +95,13 @@ def differences(root: Path, planned: Planned) -> Iterator[str]:
             continue
         old, new = _lines(before), _lines(content)
         was = f"a/{name}" if before else "/dev/null"
-        yield from difflib.unified_diff(old, new, was, f"b/{name}")
+        for line in difflib.unified_diff(old, new, was, f"b/{name}"):
+            yield line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n"
 
 
 def _lines(content: bytes) -> list[str]:
-    return content.decode("utf-8", "replace").splitlines(keepends=True)
+    """Lines as Git has them: rows of JSON may hold what else Unicode calls a line's end."""
+    return io.StringIO(content.decode("utf-8", "replace"), newline="\n").readlines()
 
 
 def document(root: Path, planned: Planned, action: str) -> dict[str, object]:

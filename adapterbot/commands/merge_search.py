@@ -56,9 +56,9 @@ class Searching:
         modules = {module for adapter in adapters for module in adapter.updates}
         self.groups = layer_groups(modules) if search is Search.PER_LAYER else ((),)
         self._space = Space(len(adapters), len(self.groups), search)
-        population = options.population or max(
-            _LEAST_POPULATION, default_population(self._space.dimension)
-        )
+        population = options.population
+        if population is None:
+            population = max(_LEAST_POPULATION, default_population(self._space.dimension))
         self._plan = Plan(
             names=tuple(adapter.files.path.resolve().name for adapter in adapters),
             population=population,

@@ -86,8 +86,12 @@ def page_of(
 def _samples(adapter: AdapterReport, directory: Path) -> list[Pair] | None:
     """Every sample of an adapter; None where no results are its own.
 
-    A folder may still hold those of an earlier run, which were of other weights.
+    A folder may still hold those of an earlier run, which were of other weights. Those beside an
+    adapter that was not judged are never its own, and not read: another version may have written
+    them.
     """
+    if adapter.baseline is None or adapter.candidate is None:
+        return None
     sides = {"baseline": adapter.baseline, "candidate": adapter.candidate}
     paths = {side: results_path(directory, adapter.key, side) for side in sides}
     if not all(path.is_file() for path in paths.values()):

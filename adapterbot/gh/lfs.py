@@ -51,8 +51,7 @@ class Remote:
             settings += [(header, ""), (header, f"Authorization: Basic {basic}")]
         mail = f"{self.author}@users.noreply.github.com"
         return {
-            **{name: value for name, value in os.environ.items() if not name.startswith("GIT_")},
-            **_configuration(settings),
+            **_environment(settings),
             "GIT_TERMINAL_PROMPT": "0",
             "GIT_LITERAL_PATHSPECS": "1",
             "GIT_LFS_SKIP_SMUDGE": "1",
@@ -63,9 +62,11 @@ class Remote:
         }
 
 
-def _configuration(settings: Sequence[tuple[str, str]]) -> dict[str, str]:
+def _environment(settings: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """Ours, without what Git tells the hook that may have started us of its own repository."""
     numbered = list(enumerate(settings))
     return {
+        **{name: value for name, value in os.environ.items() if not name.startswith("GIT_")},
         "GIT_CONFIG_COUNT": str(len(numbered)),
         **{f"GIT_CONFIG_KEY_{i}": name for i, (name, _) in numbered},
         **{f"GIT_CONFIG_VALUE_{i}": value for i, (_, value) in numbered},
@@ -85,7 +86,7 @@ def tracked(attributes: Mapping[str, bytes], paths: Sequence[str]) -> frozenset[
         for path, content in attributes.items():
             (root / path).parent.mkdir(parents=True, exist_ok=True)
             (root / path).write_bytes(content)
-        environment = {**os.environ, **_configuration([("core.fsmonitor", "false")])}
+        environment = _environment([("core.fsmonitor", "false")])
         _git(root, environment, "init", "-q", "--template=")
         told = _git(root, environment, "check-attr", "-z", "filter", "--", *paths).split("\0")
     return frozenset(

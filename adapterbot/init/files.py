@@ -17,7 +17,7 @@ from adapterbot.errors import AdapterbotError
 from adapterbot.eval.suite import load_suite
 from adapterbot.init.held_out import HeldOut, held_out
 from adapterbot.init.scoring import Scoring, scoring_for
-from adapterbot.init.survey import Survey, survey
+from adapterbot.init.survey import Survey, data_files, survey
 from adapterbot.init.workflow import workflow
 from adapterbot.lock.training import TrainingConfig
 from adapterbot.tree import Tree, WorkTree, join
@@ -217,13 +217,13 @@ def _next(tree: Tree, planned: Planned) -> Iterator[str]:
     """Commands that lead to the first comment, in the order in which to run them."""
     done: set[str] = set()
     locks: list[str] = []
+    moved = {name for rows in planned.held_out.values() for name in rows.rest}
     for adapter in planned.survey.adapters:
         training = planned.survey.training.get(adapter.config)
         if training is None or adapter.lock in done:
             continue
         done.add(adapter.lock)
-        moved = any(rows.rest for rows in planned.held_out.values())
-        if tree.has(adapter.lock) and moved:
+        if tree.has(adapter.lock) and moved & data_files(training):
             planned.notes.append(
                 f"{adapter.lock} pins the data as it was: the gate calls that a drift until the "
                 "next training is locked"

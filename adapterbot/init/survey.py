@@ -125,16 +125,21 @@ def _own_suites(
     )
 
 
-def _data(config: TrainingConfig) -> frozenset[str]:
+def data_files(config: TrainingConfig) -> frozenset[str]:
     """What it trains on and validates with, from the repository root where it lies there."""
+    return frozenset(_place(config, entry.text) for entry in config.entries)
 
-    def place(text: str) -> str:
-        try:
-            return join(config.directory, text)
-        except InputError:
-            return text
 
-    return frozenset(f"{entry.field}: {place(entry.text)}" for entry in config.entries)
+def _data(config: TrainingConfig) -> frozenset[str]:
+    """The same, each with what it is for."""
+    return frozenset(f"{entry.field}: {_place(config, entry.text)}" for entry in config.entries)
+
+
+def _place(config: TrainingConfig, text: str) -> str:
+    try:
+        return join(config.directory, text)
+    except InputError:
+        return text
 
 
 def _output(config: TrainingConfig) -> str | None:

@@ -65,7 +65,7 @@ class CMAES:
             raise ValueError("mean must be a vector of finite numbers")
         if not (math.isfinite(sigma) and sigma > 0):
             raise ValueError("sigma must be positive")
-        self.population = population or default_population(n)
+        self.population = default_population(n) if population is None else population
         if self.population < 2:
             raise ValueError("population must be at least 2")
         self.bounds: Matrix | None = None

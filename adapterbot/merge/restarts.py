@@ -53,7 +53,9 @@ class Restarts:
         self._rng = np.random.Generator(np.random.PCG64(seed))
         self._regime = regime
         self._bounds = None if bounds is None else np.array(bounds, dtype=float)
-        self._population = population or default_population(self._mean.size)
+        if population is None:
+            population = default_population(self._mean.size)
+        self._population = population
         self._doublings = 0
         self._small = False  # whether the run going on is one of the small ones
         self._spent = {True: 0, False: 0}  # evaluations by regime, the first run not counted

@@ -107,6 +107,18 @@ def test_a_bad_line_adds_nobody(bank: Any, here: Path, line: str) -> None:
     assert bank("list", "users")[1] == {"users": []}
 
 
+def test_a_user_who_is_there_twice_is_refused_however_far_apart(
+    bank: Any, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapterbot.bank.batch.BATCH_BYTES", 16)  # two rows
+    bank("create", "users", "--base", "any", "--dimension", 2)
+    rows = [json.dumps({"user": user, "vector": [1, at]}) for at, user in enumerate("abcda")]
+    (here / "v.jsonl").write_text("\n".join(rows))
+    with pytest.raises(InputError, match="'a' is there twice") as caught:
+        bank("add", "users", "v.jsonl", "--replace")
+    assert caught.value.field == "line 5"
+
+
 def test_peft_adapters_come_and_go(bank: Any, base: Path, here: Path) -> None:
     config = peft.VeraConfig(r=8, target_modules=QV, task_type="CAUSAL_LM")
     for seed, user in enumerate(("ann", "bob"), 1):

@@ -34,6 +34,12 @@ def fresh(tmp_path: Path) -> Path:
     return place
 
 
+def changed(place: Path) -> list[str]:
+    """What the working tree has that the last commit has not, by name."""
+    example.git(place, "add", "--all")
+    return example.git(place, "diff", "--cached", "--name-only").splitlines()
+
+
 def adapterbot(
     place: Path, *arguments: str, expect: int = 0, **environment: str
 ) -> subprocess.CompletedProcess[str]:
@@ -93,6 +99,23 @@ def test_nothing_is_written_or_replaced_unasked(fresh: Path) -> None:
     assert train[0].count("\n") - train[1].count("\n") == document["held_out"][0]["rows_moved"]
     adapterbot(fresh, "init", "--force")
     assert "path: adapters/dates\n" in (fresh / "adapterbot.yaml").read_text()
+
+
+def test_git_applies_the_diff_that_a_dry_run_prints(fresh: Path) -> None:
+    data = fresh / "data/train.jsonl"
+    # What ends a line for Python's `str` and for nobody else, and a last row without an end.
+    first, *others = data.read_text("utf-8").splitlines()
+    odd = json.dumps({**json.loads(first), "note": "a\u2028b\x85c"}, ensure_ascii=False)
+    rows = [odd if at % 40 == 39 else row for at, row in enumerate(others)]
+    data.write_text("\n".join(rows), "utf-8")
+    example.commit(fresh, "odd rows")
+    diff = adapterbot(fresh, "init", "--dry-run").stdout
+    subprocess.run(["git", "apply", "-"], cwd=fresh, input=diff.encode(), check=True)
+    applied = {name: (fresh / name).read_bytes() for name in changed(fresh)}
+    example.git(fresh, "reset", "-q", "--hard")
+    example.git(fresh, "clean", "-qfd")
+    adapterbot(fresh, "init", "--yes")
+    assert {name: (fresh / name).read_bytes() for name in changed(fresh)} == applied
 
 
 def test_a_tag_is_pinned_to_the_commit_that_the_server_knows(fresh: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from adapterbot.commands import pr_open
 from adapterbot.commands.pr import EvidenceOptions
 from adapterbot.commands.pr_open import OpenOptions
 from adapterbot.errors import GitHubFailure, InputError, OurFailure
-from adapterbot.gh import branches, client
+from adapterbot.gh import branches, client, lfs
 from adapterbot.gh.pulls import Action
 from adapterbot.marker import marker
 from tests import command_line
@@ -561,6 +561,17 @@ def test_attributes_that_do_not_concern_the_adapter_leave_the_api_route(place: P
     place.retrain()
     assert place.open().action is Action.OPENED
     assert place.server.sent("POST", "/git/blobs$")
+
+
+def test_the_repository_whose_hook_runs_us_has_no_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    git(tmp_path, "init", "-q")
+    (tmp_path / ".gitattributes").write_text("* -filter\n")
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / ".git"))
+    monkeypatch.setenv("GIT_WORK_TREE", str(tmp_path))
+    attributes = {".gitattributes": b"*.bin filter=lfs\n"}
+    assert lfs.tracked(attributes, ["a/x.bin", "a/y.json"]) == {"a/x.bin"}
 
 
 def test_without_git_lfs_it_is_asked_for(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

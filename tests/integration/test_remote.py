@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from email.utils import formatdate
@@ -323,11 +324,13 @@ def test_chats_cannot_be_weighed(server) -> None:
 
 
 def test_a_base_that_is_not_served(server) -> None:
+    before = set(threading.enumerate())
     with pytest.raises(InputError, match="serves no model 'other', but tiny"):
         evaluation(server, model="other")
     server.lacks = {"/v1/models"}
     with pytest.raises(InputError, match="does not list its models"):
         evaluation(server)
+    assert not [t for t in set(threading.enumerate()) - before if t.name.endswith("(run_forever)")]
 
 
 def test_the_key_is_sent_and_never_shown(server, caplog) -> None:

@@ -239,6 +239,26 @@ def test_a_file_of_two_trainings_loses_the_rows_of_both_suites(tmp_path):
         assert not questions(made.files[f"{name}/evals/held_out.jsonl"]) & left
 
 
+def test_only_locks_whose_data_lost_rows_are_said_to_drift(tmp_path):
+    team(tmp_path, "eu", range(200))
+    team(tmp_path, "us", range(1000, 1200))
+    (tmp_path / "us" / "evals").mkdir()
+    (tmp_path / "us" / "evals" / "suite.yaml").write_text("version: 1\n")
+    for name in ("eu", "us"):
+        (tmp_path / name / "soup.lock").write_text("{}")
+    text = "version: 1\nadapters:\n" + "".join(
+        f"  - {{path: {name}/adapter, config: {name}/soup.yaml, lock: {name}/soup.lock,"
+        f" suite: {name}/evals/suite.yaml}}\n"
+        for name in ("eu", "us")
+    )
+    (tmp_path / "adapterbot.yaml").write_text(text)
+    made = planned(WorkTree(tmp_path))
+    assert "eu/rows.jsonl" in made.files
+    assert "us/rows.jsonl" not in made.files
+    drift = [note.split()[0] for note in made.notes if "pins the data as it was" in note]
+    assert drift == ["eu/soup.lock"]
+
+
 def test_adapters_of_the_same_data_share_a_suite(tmp_path):
     team(tmp_path, "eu", range(200))
     team(tmp_path, "us", range(5), "../eu/rows.jsonl")

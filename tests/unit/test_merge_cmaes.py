@@ -229,6 +229,7 @@ def test_a_run_that_cannot_overtake_is_not_finished() -> None:
         (([1.0, math.nan], 1.0), "mean"),
         (([1.0], 0.0), "sigma"),
         (([1.0], 1.0, 1), "population"),
+        (([1.0], 1.0, 0), "population"),
         (([1.0], 1.0, 4, [[1.0, 0.0]]), "bounds"),
     ],
 )

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from adapterbot import __version__
 from adapterbot.commands import report as command
-from adapterbot.commands.written import parse_report, results_path
+from adapterbot.commands.written import parse_report, results_path, write
 from adapterbot.differing import Pair, pairs, worst_first
-from adapterbot.errors import InputError
+from adapterbot.errors import InputError, OurFailure
 from adapterbot.eval.saved import save_results
 from adapterbot.records import (
     AdapterRef,
@@ -34,6 +34,7 @@ from adapterbot.records import (
 )
 from adapterbot.report import drawing, html
 from adapterbot.report.samples import embed
+from adapterbot.unjudged import not_judged
 from tests.golden.attacks import ATTACKS
 from tests.golden.everywhere import beside
 from tests.golden.reports import REPORTS, adapter, metric, report, sample
@@ -177,6 +178,15 @@ def test_results_that_cannot_be_read_leave_no_page(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"dates\.candidate\.jsonl: line 3"):
         command.run(tmp_path / "report.json", tmp_path / "page.html")
     assert not (tmp_path / "page.html").exists()
+
+
+def test_results_beside_an_adapter_that_was_not_judged_are_not_read(tmp_path: Path) -> None:
+    written(tmp_path, "c" * 64, "a", "b")
+    for side in ("baseline", "candidate"):
+        results_path(tmp_path, "dates", side).write_text('{"of": "another version"}\n')
+    failed = not_judged("dates", "adapters/dates", OurFailure("no model"))
+    left = write(report(failed), tmp_path)
+    assert "no model" in left.page_path.read_text("utf-8")
 
 
 @pytest.mark.parametrize("option", ["merge", "routes"])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 from pydantic import JsonValue
 
@@ -42,18 +42,22 @@ class ServerModel:
         """
         self.name = name
         self._server = server
-        self._background = Background()
-        self._client = self._background.run(self._connected(server, key))
-        self._base = server.model or name
-        served = self._served()
-        if self._base not in served:
-            raise InputError(
-                f"serves no model {self._base!r}, but {', '.join(sorted(served)[:5]) or 'none'}",
-                file=server.url,
-                field="server.model",
-                fix="say what the base model is called there",
-            )
-        self._asked_for = self._base
+        self._base = self._asked_for = server.model or name
+        with ExitStack() as unless_it_serves:
+            self._background = Background()
+            unless_it_serves.callback(self._background.close)
+            self._client = self._background.run(self._connected(server, key))
+            unless_it_serves.callback(self._disconnect)
+            served = self._served()
+            if self._base not in served:
+                raise InputError(
+                    f"serves no model {self._base!r}, but "
+                    f"{', '.join(sorted(served)[:5]) or 'none'}",
+                    file=server.url,
+                    field="server.model",
+                    fix="say what the base model is called there",
+                )
+            unless_it_serves.pop_all()
 
     @staticmethod
     async def _connected(server: Server, key: str | None) -> Client:
@@ -175,5 +179,8 @@ class ServerModel:
 
     def close(self) -> None:
         """Closes the connections."""
-        self._background.run(self._client.close())
+        self._disconnect()
         self._background.close()
+
+    def _disconnect(self) -> None:
+        self._background.run(self._client.close())
