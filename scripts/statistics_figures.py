@@ -184,7 +184,7 @@ def alarms() -> Picture:
 
 
 def _alarms(rng: np.random.Generator, size: int) -> tuple[int, int]:
-    """Runs with an alarm, by the plain rule and by the gate, where one answer in ten differs."""
+    """Runs with an alarm, by the plain rule and by the gate, where one answer in twenty differs."""
     policies = {f"m{at}": MetricPolicy(True, MARGIN, 0.0, None) for at in range(METRICS)}
     plain = ours = 0
     for _ in range(RUNS):
@@ -192,9 +192,9 @@ def _alarms(rng: np.random.Generator, size: int) -> tuple[int, int]:
         worst = 0.0
         for name in policies:
             baseline = (rng.random(size) < 0.8).astype(float)
-            differs = rng.random(size) < 0.1
-            candidate = np.where(differs, (rng.random(size) < 0.5).astype(float), baseline)
-            baseline = np.where(differs, (rng.random(size) < 0.5).astype(float), baseline)
+            drawn_anew = rng.random(size) < 0.1  # and half of those differ then
+            candidate = np.where(drawn_anew, (rng.random(size) < 0.5).astype(float), baseline)
+            baseline = np.where(drawn_anew, (rng.random(size) < 0.5).astype(float), baseline)
             worst = max(worst, float(np.mean(baseline - candidate)))
             metrics.append(paired(name, baseline, candidate))
         plain += worst >= 0.02

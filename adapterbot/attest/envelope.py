@@ -1,6 +1,7 @@
 """DSSE envelopes (https://github.com/secure-systems-lab/dsse), signed with a key in a PEM file.
 
-Ed25519, ECDSA and RSA keys, by securesystemslib. An envelope is a stranger's file until it is verified.
+Ed25519, ECDSA and RSA keys, by securesystemslib. An envelope is a stranger's file until it is
+verified.
 """
 
 from __future__ import annotations

@@ -191,7 +191,6 @@ def open_(
 
 
 def _say_notes(notes: tuple[str, ...]) -> None:
-
     for note in notes:
         say(f"note: {note}")
 
