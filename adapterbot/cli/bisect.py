@@ -240,7 +240,9 @@ _OF_A_COMMAND = frozenset(
         "assume_endpoints",
     }
 )
-_OF_A_SUITE = frozenset({"suite", "metric", "blame", "device", "engine", "server", "ray"})
+_OF_A_SUITE = frozenset(
+    {"suite", "metric", "blame", "base", "head", "device", "engine", "server", "ray"}
+)
 
 
 def _refuse_ignored(context: typer.Context, *, by_command: bool) -> None:
@@ -315,7 +317,6 @@ def _clean() -> ExitCode:
 
 
 def _steps(found: SavedBisect) -> None:
-
     for step in found.steps:
         line(f"{step.outcome.value:<8} {step.seconds:8.2f} s  {step.checkpoint}  {step.detail}")
 

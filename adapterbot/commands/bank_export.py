@@ -38,9 +38,19 @@ def export(
         projection: `peft` saves VeRA's A and B too.
 
     Raises:
-        InputError: there is no such user, the bank has no such form, or a directory to write is
-            there and not empty.
+        InputError: there is no such user, the bank has no such form, the form has no such option,
+            or a directory to write is there and not empty.
     """
+    for option, given, reader in (
+        ("--store-shared", store_shared, "file"),
+        ("--no-projection", not projection, "peft"),
+    ):
+        if given and form != reader:
+            raise InputError(
+                f"means nothing to --as {form}",
+                field=option,
+                fix=f"leave it out, or say --as {reader}",
+            )
     with opened(path) as bank:
         if form == "soup":
             return _to_soup(bank, out, users)

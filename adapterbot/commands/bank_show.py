@@ -117,8 +117,12 @@ def size(count: int, *, path: Path | None, dimension: int | None, dtype: Dtype) 
     """What `count` users take: of a bank's kind, or of one vector of `dimension` numbers.
 
     Raises:
-        InputError: neither is named, or a number is out of bounds.
+        InputError: neither is named, or both, or a number is out of bounds.
     """
+    if path is not None and dimension is not None:
+        raise InputError(
+            "is for want of a bank, and there is one", field="--dimension", fix="leave one out"
+        )
     from adapterbot.bank.soup import estimate_bank_size
 
     if path is not None:

@@ -154,6 +154,12 @@ def _kind(options: CommandOptions, reading: Reading | None) -> Kind:
             )
         scores = Model.HIGHER_IS_BAD if options.lower_is_better else Model.LOWER_IS_BAD
         return Kind(model=scores, room=rooms[outcomes])
+    if options.lower_is_better:
+        raise InputError(
+            "is of scores, and none is read",
+            field="--lower-is-better",
+            fix="add --score-regex or --score-json",
+        )
     model = Model.EXACT if outcomes == "exact" else Model.PASS_FAIL
     return Kind(model=model, room=rooms[outcomes])
 

@@ -119,6 +119,24 @@ def test_a_user_who_is_there_twice_is_refused_however_far_apart(
     assert caught.value.field == "line 5"
 
 
+@pytest.mark.parametrize(
+    ("said", "field"),
+    [
+        (("export", "users", "o", "--as", "soup", "--store-shared"), "--store-shared"),
+        (("export", "users", "o", "--no-projection"), "--no-projection"),
+        (("size", "users", "--users", 3, "--dimension", 9), "--dimension"),
+    ],
+)
+def test_an_option_that_would_not_be_read_is_refused(
+    bank: Any, here: Path, said: tuple[Any, ...], field: str
+) -> None:
+    bank("create", "users", "--base", "any", "--dimension", 2)
+    with pytest.raises(InputError) as caught:
+        bank(*said)
+    assert caught.value.field == field
+    assert not (here / "o").exists()
+
+
 def test_peft_adapters_come_and_go(bank: Any, base: Path, here: Path) -> None:
     config = peft.VeraConfig(r=8, target_modules=QV, task_type="CAUSAL_LM")
     for seed, user in enumerate(("ann", "bob"), 1):

@@ -385,6 +385,9 @@ def test_a_score_read_otherwise_is_another_search(place) -> None:
         (["ckpt-*", "--metric", "dates_us"], 2, "--metric: goes with a suite"),
         (["ckpt-*", "--blame"], 2, "--blame: goes with a suite"),
         (["ckpt-*", "--device", "cpu"], 2, "--device: goes with a suite"),
+        (["ckpt-*", "--head", "main"], 2, "--head: goes with a suite"),
+        (["ckpt-*", "--base", "main"], 2, "--base: goes with a suite"),
+        (["ckpt-*", "--lower-is-better"], 2, "--lower-is-better: is of scores"),
     ],
 )
 def test_bad_input_is_found_before_the_first_probe(place, arguments, code, says) -> None:
