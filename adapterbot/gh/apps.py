@@ -8,7 +8,10 @@ from adapterbot.errors import InputError
 from adapterbot.gh.client import Patience, connect
 
 # No more than a gate posts with, whatever the App itself may do.
-_PERMISSIONS = {"checks": "write", "issues": "write", "pull_requests": "write"}
+_NEEDED = {"checks": "write", "issues": "write", "pull_requests": "write"}
+# For the artifacts of another run, and for commit statuses. GitHub refuses a token to whoever asks
+# for more than the App has.
+_WHERE_GIVEN = {"actions": "read", "statuses": "write"}
 _LIFE = timedelta(minutes=9)  # GitHub takes ten at most
 
 
@@ -38,13 +41,18 @@ def installation_token(
         f"looking for the App's installation on {repository}",
         lambda: send("GET", f"/repos/{repository}/installation"),
     )
+    has = installed.get("permissions")
+    given = has if isinstance(has, dict) else {}
+    wanted = _NEEDED | {
+        name: level for name, level in _WHERE_GIVEN.items() if given.get(name) in (level, "write")
+    }
     # A token that got lost on the way expires by itself, so asking twice does no harm.
     minted = client.repeat(
         f"asking for the App's token on {repository}",
         lambda: send(
             "POST",
             f"/app/installations/{installed['id']}/access_tokens",
-            {"repositories": [repository.partition("/")[2]], "permissions": _PERMISSIONS},
+            {"repositories": [repository.partition("/")[2]], "permissions": wanted},
         ),
     )
     return str(minted["token"])

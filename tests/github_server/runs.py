@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jwt
@@ -31,6 +31,12 @@ class App:
     public_key: str
     token: str
     login: str
+    more: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def permissions(self) -> dict[str, str]:
+        """What it may do here: to comment and to check, and `more`."""
+        return {"checks": "write", "issues": "write", "pull_requests": "write"} | self.more
 
 
 class Runs:
@@ -88,14 +94,18 @@ class Runs:
         return Reply(200, {"total_count": len(found), "check_runs": found})
 
     def apps_get_repo_installation(self, call: Call) -> Reply:
+        app = next(app for app in self.apps if f"app:{app.id}" == call.login)
         shape = blank("installation") | {"id": 77, "account": user_json("octo")}
-        return Reply(200, shape)
+        return Reply(200, shape | {"permissions": app.permissions})
 
     def apps_create_installation_access_token(self, call: Call) -> Reply:
         app = next(app for app in self.apps if f"app:{app.id}" == call.login)
+        asked = call.body.get("permissions", {})
+        if any(app.permissions.get(name) not in (level, "write") for name, level in asked.items()):
+            return Reply(422, {"message": "The permissions requested are not granted"})
         self.minted[app.token] = Token(app.login, app.login.removesuffix("[bot]"))
         shape = {"token": app.token, "expires_at": "2030-01-01T00:00:00Z"}
-        return Reply(201, shape | {"permissions": call.body.get("permissions", {})})
+        return Reply(201, shape | {"permissions": asked})
 
     def app_of(self, token: str) -> Token | None:
         """The App that signed this token; None when none of ours did."""

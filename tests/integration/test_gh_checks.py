@@ -204,6 +204,24 @@ def test_an_app_speaks_with_its_id_and_key(server, capsys):
     assert len(server.sent("POST", "access_tokens")) == 1
 
 
+@pytest.mark.parametrize(
+    ("more", "asked"),
+    [
+        ({}, {}),
+        ({"contents": "write", "statuses": "read"}, {}),
+        ({"actions": "write", "statuses": "write"}, {"actions": "read", "statuses": "write"}),
+    ],
+)
+def test_artifacts_and_statuses_are_asked_for_where_the_app_has_them(server, more, asked):
+    """GitHub gives no token to whoever asks for more than the App may."""
+    private, public = app_key()
+    server.world.apps.append(App("321", public, "_".join(("ghs", "minted")), "our-app[bot]", more))
+    installation_token("321", private, REPO, server.url)
+    (sent,) = server.sent("POST", "access_tokens")
+    always = {"checks": "write", "issues": "write", "pull_requests": "write"}
+    assert sent.body["permissions"] == always | asked
+
+
 def test_a_key_that_is_none_is_named_and_not_shown(server):
     secret = "-----BEGIN RSA PRIVATE KEY-----\nc2VjcmV0\n-----END RSA PRIVATE KEY-----"
     with pytest.raises(InputError, match="is not a private key") as caught:
