@@ -215,11 +215,14 @@ def run(
         each = (clock() - begun) / len(batch)
         return [finished(asked, of, each) for asked, of in zip(batch, seen, strict=True)]
 
+    cut = False
     with ThreadPoolExecutor(max(limits.jobs, 1)) as workers:
         try:
-            while limits.seconds is None or clock() - started < limits.seconds:
+            while True:
                 count = limits.at_once(search.made)
-                batch = search.next(count) if count > 0 else []
+                late = limits.seconds is not None and clock() - started >= limits.seconds
+                cut = count <= 0 or late
+                batch = [] if cut else search.next(count)
                 if not batch:
                     break
                 for entry, seen in all_of(search.counted(batch)):
@@ -229,7 +232,7 @@ def run(
         except KeyboardInterrupt:
             stop()  # the pool waits for its threads, which may be at it for hours
             raise
-    return conclude(search)
+    return conclude(search, cut=cut)
 
 
 def _entry(asked: tuple[int, int, int], seen: Observation, seconds: float) -> Entry:
@@ -245,8 +248,8 @@ def _entry(asked: tuple[int, int, int], seen: Observation, seconds: float) -> En
     )
 
 
-def conclude(search: Search) -> BisectResult:
-    """What the posterior says now, in Soup's words."""
+def conclude(search: Search, *, cut: bool = False) -> BisectResult:
+    """What the posterior says now, in Soup's words; `cut`: a limit ended the search."""
     confidence = search.setting.confidence
     labels = [checkpoint.label for checkpoint in search.checkpoints]
     n = len(labels)
@@ -309,12 +312,12 @@ def conclude(search: Search) -> BisectResult:
         last_good=labels[min(suspects) - 1] if min(suspects) > 0 else None,
         candidates=(labels[first],) if sure else tuple(labels[i] for i in suspects),
         probability=float(weights[first]),
-        note=_note(search, first, sure, n in set_),
+        note=_note(search, first, sure, n in set_, cut),
         **common,
     )
 
 
-def _note(search: Search, first: int, sure: bool, perhaps_none: bool) -> str:
+def _note(search: Search, first: int, sure: bool, perhaps_none: bool, cut: bool) -> str:
     against = search.posterior.misplaced(first) if sure else []
     if against:
         named = []
@@ -324,6 +327,10 @@ def _note(search: Search, first: int, sure: bool, perhaps_none: bool) -> str:
         return f"{', '.join(named)}: there is more than one change, or one that came slowly"
     if sure:
         return "the oldest checkpoint is broken already" if first == 0 else ""
-    if any(probe.outcome is ProbeOutcome.SKIPPED for probe in search.probes):
-        return "some of these checkpoints could not be evaluated"
-    return "it may also be that none of them is broken" if perhaps_none else ""
+    reasons = [
+        "ended by its limit of time or probes: a larger one, with --resume, narrows this" * cut,
+        "some of these checkpoints could not be evaluated"
+        * any(probe.outcome is ProbeOutcome.SKIPPED for probe in search.probes),
+        "it may also be that none of them is broken" * perhaps_none,
+    ]
+    return "; ".join(filter(None, reasons))

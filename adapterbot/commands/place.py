@@ -166,7 +166,11 @@ def out_directory(given: Path | None, environment: Mapping[str, str]) -> Path:
         atomic.try_folder(given)
         return given
     temporary = environment.get("RUNNER_TEMP")
-    return Path(temporary) / "adapterbot" if temporary else own_folder(around(Path.cwd()))
+    if not temporary:
+        return own_folder(around(Path.cwd()))
+    folder = Path(temporary) / "adapterbot"
+    atomic.try_folder(folder)
+    return folder
 
 
 def around(folder: Path) -> Path:
@@ -197,4 +201,5 @@ def own_folder(within: Path) -> Path:
     ignore = folder / ".gitignore"
     if not ignore.exists():
         atomic.write_text(ignore, "*\n")
+    atomic.try_folder(folder)
     return folder

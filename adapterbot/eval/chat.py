@@ -1,8 +1,9 @@
-"""Chat templates: programs that come with a base model, run where they can do no harm.
+"""Templates: programs that come with a base model or a stranger's suite, run where they can do no
+harm.
 
-A template is Jinja, sandboxed by transformers against reaching out; but it may loop for hours or
-fill the memory. So templates are rendered in a child process with a time and a memory limit. The
-child is a fork: it has the tokenizer already, and touches neither torch nor a lock of ours.
+A template is Jinja, sandboxed against reaching out; but it may loop for hours or fill the memory.
+So templates are rendered in a child process with a time and a memory limit. The child is a fork: it
+has the tokenizer already, and touches neither torch nor a lock of ours.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from selectors import EVENT_READ, DefaultSelector
+from typing import TypeVar
 
 from adapterbot.errors import InputError
 from adapterbot.eval.answers import Message
@@ -26,6 +28,7 @@ _SECONDS_PER_CHAT = 0.02
 _MEMORY = 1024 * 1024 * 1024
 _TEXT_LIMIT = 64 * 1024 * 1024
 
+T = TypeVar("T")
 Chat = tuple[Message, ...]
 
 
@@ -41,23 +44,7 @@ def render_chats(template: Callable[[Chat], str], chats: Sequence[Chat], *, file
     """
     if not chats:
         return []
-    seconds = _SECONDS + _SECONDS_PER_CHAT * len(chats)
-    reading, writing = os.pipe()
-    with warnings.catch_warnings():
-        # Python warns of forks beside threads: this child takes no lock that they could hold.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        child = os.fork()
-    if child == 0:
-        _render_and_exit(template, chats, writing, seconds)
-    os.close(writing)
-    try:
-        answer = _read(reading, time.monotonic() + seconds)
-    finally:
-        os.close(reading)
-        with suppress(ProcessLookupError):
-            os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-    texts, problem = _parsed(answer, seconds)
+    texts, problem = render_apart(template, chats, _SECONDS + _SECONDS_PER_CHAT * len(chats))
     if problem:
         raise InputError(
             problem,
@@ -68,15 +55,38 @@ def render_chats(template: Callable[[Chat], str], chats: Sequence[Chat], *, file
     return texts
 
 
+def render_apart(
+    template: Callable[[T], str], items: Sequence[T], seconds: float
+) -> tuple[list[str], str]:
+    """Every item as the template writes it; or, of a template that fails, takes longer than
+    `seconds` or wants too much memory, what is wrong with it."""
+    reading, writing = os.pipe()
+    with warnings.catch_warnings():
+        # Python warns of forks beside threads: this child takes no lock that they could hold.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child == 0:
+        _render_and_exit(template, items, writing, seconds)
+    os.close(writing)
+    try:
+        answer = _read(reading, time.monotonic() + seconds)
+    finally:
+        os.close(reading)
+        with suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    return _parsed(answer, seconds)
+
+
 def _render_and_exit(
-    template: Callable[[Chat], str], chats: Sequence[Chat], pipe: int, seconds: float
+    template: Callable[[T], str], items: Sequence[T], pipe: int, seconds: float
 ) -> None:
     """The child: writes {"texts": …} or {"problem": …} and ends without cleaning up.
 
     Whatever happens, an interrupt included: it must not go on as a second copy of its parent.
     """
     try:
-        found = _rendered(template, chats, seconds)
+        found = _rendered(template, items, seconds)
         with os.fdopen(pipe, "wb") as stream:
             stream.write(json.dumps(found).encode())
     finally:
@@ -84,11 +94,11 @@ def _render_and_exit(
 
 
 def _rendered(
-    template: Callable[[Chat], str], chats: Sequence[Chat], seconds: float
+    template: Callable[[T], str], items: Sequence[T], seconds: float
 ) -> dict[str, object]:
     try:
         _limit(seconds)
-        return {"texts": [template(chat) for chat in chats]}
+        return {"texts": [template(item) for item in items]}
     except MemoryError:
         return {"problem": "wants too much memory"}
     except Exception as error:  # noqa: BLE001 whatever a template raises is its own fault
@@ -97,12 +107,17 @@ def _rendered(
 
 
 def _limit(seconds: float) -> None:
-    resource.setrlimit(resource.RLIMIT_CPU, (int(seconds) + 1, int(seconds) + 2))
+    _lower(resource.RLIMIT_CPU, int(seconds) + 1)
     # What the address space holds already, the parent's libraries and weights, is not its fault.
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
     size = pages * resource.getpagesize() + _MEMORY
-    _, most = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (size, most))
+    _lower(resource.RLIMIT_AS, size)
+
+
+def _lower(kind: int, to: int) -> None:
+    """A limit that is lower already stays; nobody may raise one that the system set."""
+    _, most = resource.getrlimit(kind)
+    resource.setrlimit(kind, (to if most == resource.RLIM_INFINITY else min(to, most), most))
 
 
 def _read(pipe: int, until: float) -> bytes | None:

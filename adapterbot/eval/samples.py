@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from pydantic import JsonValue, ValidationError
 
 from adapterbot.errors import InputError
 from adapterbot.eval.answers import Message, Request, Sample
+from adapterbot.eval.chat import render_apart
 from adapterbot.eval.data import LINE_LIMIT, Row
 from adapterbot.eval.scorers.base import Scorer
 from adapterbot.eval.suite_file import TaskSpec
@@ -58,7 +60,9 @@ class Plan:
     threshold: float | None = None
 
 
-def build_samples(plan: Plan, scorer: Scorer, *, file: str, field: str) -> tuple[Sample, ...]:
+def build_samples(
+    plan: Plan, scorer: Scorer, *, file: str, field: str, until: float | None = None
+) -> tuple[Sample, ...]:
     """The samples of one task, in file order, cut to the task's `limit`.
 
     A row without an `id` is named by its content, so that its name survives edits elsewhere in
@@ -66,12 +70,16 @@ def build_samples(plan: Plan, scorer: Scorer, *, file: str, field: str) -> tuple
 
     Args:
         file: the suite, and `field`: the task in it, for errors about the task as a whole.
+        until: of a suite that nobody trusts, when (`time.monotonic`) its template must have ended:
+            it is rendered apart.
 
     Raises:
         InputError: naming the row, or the task's field.
     """
     spec, rows = plan.spec, plan.rows
     render = _renderer(spec.template, file, f"{field}.template") if spec.template else None
+    if render and until is not None:
+        render = _rendered_apart(render, plan, file, f"{field}.template", until)
     slices = spec.slice
     if slices is None:
         slices = ("category",) if any("category" in row.values for row in rows) else ()
@@ -269,3 +277,22 @@ def _renderer(
         return prompt
 
     return render
+
+
+def _rendered_apart(
+    render: Callable[[Row, Mapping[str, JsonValue]], str],
+    plan: Plan,
+    file: str,
+    field: str,
+    until: float,
+) -> Callable[[Row, Mapping[str, JsonValue]], str]:
+    """What `render` makes of the plan's rows, made in another process with limits."""
+    texts, problem = render_apart(
+        lambda row: render(row, _named(plan.spec, row)),
+        plan.rows,
+        max(1.0, until - time.monotonic()),
+    )
+    if problem:
+        raise InputError(problem, file=file, field=field, fix="correct the template")
+    made = {id(row): text for row, text in zip(plan.rows, texts, strict=True)}
+    return lambda row, _: made[id(row)]

@@ -7,6 +7,7 @@ task names, and hands out frozen tasks that need nothing else. Torch-free.
 from __future__ import annotations
 
 import hashlib
+import time
 from collections import Counter
 from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager, ExitStack
@@ -51,6 +52,8 @@ __all__ = [
 ]
 
 YAML_LIMIT = 256 * 1024
+LOOK = 60.0
+"""Seconds for the templates of a suite that nobody trusts."""
 # Raised when the same content would be asked or scored in another way: old caches then miss.
 DIGEST_VERSION = 1
 
@@ -102,7 +105,7 @@ def load_suite(tree: Tree, path: str) -> Suite:
     """
     path = normalise(path)
     read = _Recorded(tree)
-    tasks = _tasks(read, path, run=True)
+    tasks = _tasks(read, path)
     # Soup's names are cut, and lengthened by a scoring: two that were written apart may meet.
     for name, count in Counter(task.name for task in tasks).items():
         if count > 1:
@@ -113,25 +116,27 @@ def load_suite(tree: Tree, path: str) -> Suite:
     return Suite(path=path, files=tuple(sorted(read.paths)), tasks=tasks, digest=digest(policy))
 
 
-def suite_files(tree: Tree, path: str) -> tuple[str, ...]:
+def suite_files(tree: Tree, path: str, until: float | None = None) -> tuple[str, ...]:
     """Every file that a suite is read from, sorted, for those who have no reason to trust it.
 
     All is checked as by `load_suite`, except what only the code of a task of lm-eval could say:
-    nothing of the tree is run.
+    nothing of the tree is run but the templates, apart and no longer than `until`
+    (`time.monotonic`); a minute, unless that is said.
 
     Raises:
         InputError: as `load_suite`.
     """
     read = _Recorded(tree)
-    _tasks(read, normalise(path), run=False)
+    _tasks(read, normalise(path), time.monotonic() + LOOK if until is None else until)
     return tuple(sorted(read.paths))
 
 
-def _tasks(tree: Tree, path: str, *, run: bool) -> tuple[Task, ...]:
+def _tasks(tree: Tree, path: str, until: float | None = None) -> tuple[Task, ...]:
+    """Of a suite that nobody trusts: `until` is when its templates must have ended."""
     if PurePosixPath(path).suffix.lower() in (".jsonl", ".ndjson"):
         rows = read_rows(tree, path)
         plans = suite_soup.plan_rows(PurePosixPath(path).stem, rows)
-        return tuple(_build(plan, YamlFile(path, None, {}), tree) for plan in plans)
+        return tuple(_build(plan, YamlFile(path, None, {}), tree, until) for plan in plans)
     file = parse(tree.read(path, limit=YAML_LIMIT), path)
     if not isinstance(file.content, dict):
         raise InputError(
@@ -141,8 +146,8 @@ def _tasks(tree: Tree, path: str, *, run: bool) -> tuple[Task, ...]:
         plans = suite_soup.plan_gate(tree, file)
     else:
         with ExitStack() as kept:
-            plans = _plan(tree, file, kept, run=run)
-    return tuple(_build(plan, file, tree) for plan in plans)
+            plans = _plan(tree, file, kept, run=until is None)
+    return tuple(_build(plan, file, tree, until) for plan in plans)
 
 
 class _Recorded:
@@ -217,7 +222,7 @@ def _plan(tree: Tree, file: YamlFile, kept: ExitStack, *, run: bool) -> list[Pla
     return plans
 
 
-def _build(plan: Plan, file: YamlFile, tree: Tree) -> Task:
+def _build(plan: Plan, file: YamlFile, tree: Tree, until: float | None) -> Task:
     spec = plan.spec
     at: Path = (*plan.at, "scorer")
     if spec.scorer is None:
@@ -231,7 +236,7 @@ def _build(plan: Plan, file: YamlFile, tree: Tree) -> Task:
     scorer = scorers.get(name, options, file=file, at=at)
     gated = not scorer.informative if spec.gated is None else spec.gated
     field = field_name(file, plan.at) or file.name
-    samples = build_samples(plan, scorer, file=file.name, field=field)
+    samples = build_samples(plan, scorer, file=file.name, field=field, until=until)
     content: dict[str, JsonValue] = {
         "version": DIGEST_VERSION,
         "scorer": name,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path, PurePosixPath
 
 from adapterbot.config import AdapterConfig, adapter_directories, discover
 from adapterbot.errors import InputError
-from adapterbot.eval.suite import Suite, load_suite, suite_files
+from adapterbot.eval.suite import LOOK, Suite, load_suite, suite_files
 from adapterbot.lock.digests import base_in_tree, resolve_base
 from adapterbot.lock.training import load_training
 from adapterbot.sides import Sides, config_of, content, how_changed
@@ -48,18 +49,22 @@ def left_behind(where: Sides) -> InputError | None:
     """Why no later gate could be held once the head is merged: its `adapterbot.yaml`, or a suite
     that this lists, is changed so that it cannot be read. None where later gates can read all.
 
-    Nothing of the head decides anything by this, and nothing of it is run.
+    Nothing of the head decides anything by this, and nothing of it is run but its suites'
+    templates, apart and with limits. Suites that a minute does not suffice for are not looked at.
     """
+    until = time.monotonic() + LOOK
     start, head = where.fork_point, where.head
     try:
         for suite in sorted(_suites_of_head(where)):
+            if time.monotonic() > until:
+                return None
             if _beside(start, suite) == _beside(head, suite):
                 continue
             if not head.has(suite):
                 raise InputError(
                     "does not exist", file=suite, fix="commit the suite, or correct its path"
                 )
-            suite_files(head, suite)
+            suite_files(head, suite, until)
     except InputError as error:
         after = "; as it is here, no gate could read it once this is merged"
         return InputError(error.message + after, file=error.file, field=error.field, fix=error.fix)

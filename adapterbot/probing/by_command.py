@@ -25,6 +25,9 @@ from adapterbot.errors import InputError, OurFailure
 from adapterbot.eval.scorers import process
 
 CANNOT_TELL = 125
+_QUOTED = re.compile(r"""\\.|'[^']*'|"(?:\\.|[^"\\])*\"""")
+# A word that starts with what only a shell understands, or ends with its semicolon.
+_OPERATOR = re.compile(r"(?:^|\s)(?:[0-9]?[<>]|[|&;])[<>|&;]*|;(?=\s|$)")
 TIMEOUT = 3600.0
 RETRIES = 2
 BACKOFF = 1.0
@@ -133,6 +136,13 @@ class Command:
                 "does not say where the checkpoint goes",
                 field="--eval-command",
                 fix="write {ckpt} in its place",
+            )
+        operator = _OPERATOR.search(_QUOTED.sub("_", template))
+        if operator:
+            raise InputError(
+                f"holds {operator[0].strip()}, but no shell runs it",
+                field="--eval-command",
+                fix="name a script that does; or quote it, if it is a word of the command",
             )
         for name in pass_on:
             if name.startswith(("GITHUB_", "ACTIONS_", "RUNNER_")):

@@ -143,3 +143,22 @@ def test_a_search_cut_off_before_all_of_the_bad_end_was_kept_takes_the_rest(
     path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:2]))
     assert search(resume=True) == whole
     assert search(resume=True) == whole
+
+
+def test_a_search_that_its_limit_ended_says_so_and_one_that_was_sure_does_not() -> None:
+    checkpoints = [Checkpoint(label=f"c{i}", path=f"c{i}") for i in range(9)]
+    setting = Setting(by="a command", kinds=(Kind(model=Model.EXACT),))
+
+    def probe(index: int, kind: int, seen: int) -> Observation:
+        return Observation(index >= 4, "looked")
+
+    ended = "ended by its limit of time or probes"
+    clock = iter(range(100)).__next__
+    cut = [
+        run(Search(checkpoints, setting), probe, limits=Limits(probes=3)),
+        run(Search(checkpoints, setting), probe, limits=Limits(seconds=8), clock=clock),
+    ]
+    assert [ended in result.note for result in cut] == [True, True]
+    assert all(result.probes for result in cut)
+    whole = run(Search(checkpoints, setting), probe, limits=Limits(probes=30, seconds=1e6))
+    assert (whole.first_broken, whole.note) == ("c4", "")

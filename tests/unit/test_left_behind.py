@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from adapterbot.gittree import GitTree
+from adapterbot.judging import grounds
 from adapterbot.judging.grounds import left_behind
 from adapterbot.sides import sides
 from tests.example import commit, git
@@ -101,3 +105,37 @@ def test_a_branch_that_is_behind_is_not_told_of_what_its_base_has_mended(root):
     base = git(root, "rev-parse", "HEAD")
     trees = [GitTree(root, commit) for commit in (base, head, fork)]
     assert left_behind(sides(trees[0], trees[1], fork_point=trees[2])) is None
+
+
+@pytest.mark.parametrize(
+    ("template", "says"),
+    [
+        ("{{ prompt }}?", ""),
+        ("{{ promt }}?", "'promt' is undefined"),
+        (
+            "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+            "longer",
+        ),
+        ("{{ 'a' * 99999999999 }}", "template"),
+    ],
+)
+def test_attack_a_template_of_the_head_neither_hangs_the_gate_nor_fills_its_memory(
+    root, monkeypatch, template, says
+):
+    monkeypatch.setattr(grounds, "LOOK", 3.0)
+    suite = SUITE.replace("margin", f"template: {json.dumps(template)}, margin")
+    told = error_of(root, {}, {"evals/suite.yaml": suite})
+    assert (says in told, bool(told)) == (True, bool(says))
+
+
+def test_a_template_is_rendered_where_the_system_has_limits_of_its_own():
+    """A login node's `ulimit -t`: it cannot be raised, and need not be."""
+    script = (
+        "import resource\n"
+        "from adapterbot.eval.chat import render_apart\n"
+        "for kind, most in ((resource.RLIMIT_CPU, 15), (resource.RLIMIT_AS, 1 << 30)):\n"
+        "    resource.setrlimit(kind, (most, most))\n"
+        "print(render_apart(str.upper, ['a'], 20.0))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout == "(['A'], '')\n", done

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -44,3 +46,45 @@ def test_from_a_folder_of_a_checkout_results_go_to_its_root_and_are_found_there(
     report = Path(".adapterbot/report.json")
     assert left_here(report, report) == tmp_path / ".adapterbot/report.json"
     assert list(Path.cwd().iterdir()) == []
+
+
+_OF_ANOTHER = """
+import os, sys, tempfile
+from pathlib import Path
+from adapterbot.commands.place import out_directory
+from adapterbot.errors import InputError
+folder = Path(sys.argv[1])
+with tempfile.TemporaryDirectory() as own:
+    # The other user may not read what is imported on the way.
+    out_directory(None, {"RUNNER_TEMP": own})
+os.chdir(folder)
+for path in (folder, folder / ".adapterbot"):
+    path.chmod(0o555)
+if os.geteuid() == 0:
+    os.setuid(65534)
+for environment in ({}, {"RUNNER_TEMP": str(folder)}):
+    try:
+        out_directory(None, environment)
+    except InputError as error:
+        print(error)
+"""
+
+
+def test_a_folder_of_an_earlier_run_that_may_not_be_written_is_told_before_the_work(
+    tmp_path: Path,
+) -> None:
+    """A container left it, as root."""
+    folder = tmp_path / "checkout"
+    (folder / ".adapterbot").mkdir(parents=True)
+    (folder / ".adapterbot" / ".gitignore").write_text("*\n")
+    for path in (folder, *folder.parents[:3]):
+        path.chmod(path.stat().st_mode | 0o555)
+    told = subprocess.run(
+        [sys.executable, "-c", _OF_ANOTHER, str(folder)], capture_output=True, text=True, check=True
+    )
+    folder.chmod(0o755)
+    (folder / ".adapterbot").chmod(0o755)
+    assert [line.split(": cannot be written")[0] for line in told.stdout.splitlines()] == [
+        str(folder / ".adapterbot"),
+        str(folder / "adapterbot"),
+    ]
