@@ -166,11 +166,8 @@ def out_directory(given: Path | None, environment: Mapping[str, str]) -> Path:
         atomic.try_folder(given)
         return given
     temporary = environment.get("RUNNER_TEMP")
-    if not temporary:
-        return own_folder(around(Path.cwd()))
-    folder = Path(temporary) / "adapterbot"
-    atomic.try_folder(folder)
-    return folder
+    # A runner's is not tried here: where its disk is full, the comment has to say so.
+    return Path(temporary) / "adapterbot" if temporary else own_folder(around(Path.cwd()))
 
 
 def around(folder: Path) -> Path:

@@ -104,7 +104,7 @@ def test_what_cannot_be_served_is_refused_before_anything_is_loaded(place: Path)
         ({}, "so is --mixture"),
         ({"mixtures": mixed}, "no API keys"),
         ({"mixtures": {"tiny": place / "mixed"}, "open_to_all": True}, "the base's"),
-        ({"mixtures": {"a": place / "digits"}, "open_to_all": True}, "an adapter too"),
+        ({"mixtures": {"a": place / "digits"}, "open_to_all": True}, "an adapter, and no mixture"),
     ):
         with pytest.raises(InputError) as raised:
             build(ServeOptions(base=str(place / "tiny"), **options))  # type: ignore[arg-type]
