@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike
 
 from adapterbot.errors import InputError
 from adapterbot.records import Comparison, Direction, Interval, MetricDelta, ScoreKind, Unit
+from adapterbot.records.deltas import FEWEST
 from adapterbot.stats.alignment import LARGEST, Aligned, align, exact_mean
 from adapterbot.stats.corpus import Aggregate, corpus_difference
 from adapterbot.stats.distributions import FloatArray
@@ -28,9 +29,6 @@ from adapterbot.stats.effect import Effect, decisive_bounds
 from adapterbot.stats.means import mean_difference
 from adapterbot.stats.planning import samples_to_settle
 from adapterbot.stats.proportions import PairedProportions
-
-FEWEST = 10
-"""Fewer independent units (samples, or clusters of them) than this decide nothing."""
 
 LEVEL = 0.95
 RESAMPLES = 10_000

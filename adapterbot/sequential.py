@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from adapterbot.errors import InputError
-from adapterbot.paired import FEWEST, LEVEL, Facts, Metric, Paired
+from adapterbot.paired import LEVEL, Facts, Metric, Paired
 from adapterbot.records import Direction, Standing, Unit
+from adapterbot.records.deltas import FEWEST
 from adapterbot.stats.alignment import align, exact_mean
 from adapterbot.stats.betting import AnytimeDifference
 from adapterbot.stats.distributions import FloatArray

@@ -327,10 +327,10 @@ def _note(search: Search, first: int, sure: bool, perhaps_none: bool, cut: bool)
         return f"{', '.join(named)}: there is more than one change, or one that came slowly"
     if sure:
         return "the oldest checkpoint is broken already" if first == 0 else ""
-    reasons = [
-        "ended by its limit of time or probes: a larger one, with --resume, narrows this" * cut,
-        "some of these checkpoints could not be evaluated"
-        * any(probe.outcome is ProbeOutcome.SKIPPED for probe in search.probes),
-        "it may also be that none of them is broken" * perhaps_none,
-    ]
-    return "; ".join(filter(None, reasons))
+    skipped = any(probe.outcome is ProbeOutcome.SKIPPED for probe in search.probes)
+    reasons = {
+        "ended by its limit of time or probes: a larger one, with --resume, narrows this": cut,
+        "some of these checkpoints could not be evaluated": skipped,
+        "it may also be that none of them is broken": perhaps_none,
+    }
+    return "; ".join(reason for reason, holds in reasons.items() if holds)

@@ -10,7 +10,7 @@ import typer
 
 from adapterbot.cli.app import app
 from adapterbot.cli.options import Json
-from adapterbot.cli.output import document, leave, line, say
+from adapterbot.cli.output import document, leave, line, say, wrote
 from adapterbot.errors import ExitCode
 
 attest_app = typer.Typer(help="Sign for an adapter, and verify who did: in-toto, SLSA, CycloneDX.")
@@ -76,10 +76,7 @@ def attest_sign(
         output=output,
         builder=builder,
     )
-    if as_json:
-        document(json.dumps({"path": str(place)}))
-    else:
-        line(str(place))
+    wrote(place, as_json=as_json)
 
 
 @attest_app.command("verify")
@@ -169,7 +166,4 @@ def attest_cyclonedx(
         document(text.rstrip("\n"))  # which is JSON anyway
         return
     atomic.write_text(output, text)
-    if as_json:
-        document(json.dumps({"path": str(output)}))
-    else:
-        line(str(output))
+    wrote(output, as_json=as_json)

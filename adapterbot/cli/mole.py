@@ -10,7 +10,7 @@ import typer
 
 from adapterbot.cli.app import app
 from adapterbot.cli.options import Device, Json
-from adapterbot.cli.output import document, line, say
+from adapterbot.cli.output import document, line, say, wrote
 
 if TYPE_CHECKING:
     from adapterbot.mole.train import Progress
@@ -100,15 +100,10 @@ def export(
     adapterbot mole export mixtures/all -o release/all
     ```
     """
-    import json
-
     from adapterbot.mole.artifact import read_mixture_dir
 
     made = read_mixture_dir(mixture).export(output)
-    if as_json:
-        document(json.dumps({"path": str(made)}))
-    else:
-        line(str(made))
+    wrote(made, as_json=as_json)
 
 
 @mole_app.command("route")

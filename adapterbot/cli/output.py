@@ -40,8 +40,17 @@ def line(text: str) -> None:
 
 def lines(text: str) -> None:
     """Several of them."""
-    for one in text.splitlines():
-        line(one)
+    from adapterbot.console import harmless_lines
+
+    typer.echo(harmless_lines(text), nl=False)
+
+
+def wrote(path: Path, *, as_json: bool) -> None:
+    """Where a command has put its result."""
+    if as_json:
+        document(json.dumps({"path": str(path)}))
+    else:
+        line(str(path))
 
 
 def say(text: str, *, level: str = "info") -> None:

@@ -18,9 +18,10 @@ import numpy as np
 from adapterbot import delta
 from adapterbot.eval.questions import Subject
 from adapterbot.eval.suite import Task
-from adapterbot.paired import FEWEST, Metric, Paired
+from adapterbot.paired import Metric, Paired
 from adapterbot.probing.evaluator import Evaluator, corpora, evaluate_both
 from adapterbot.records import EarlyStop, SampleScore, TaskResult
+from adapterbot.records.deltas import FEWEST
 from adapterbot.sequential import Sequential
 from adapterbot.verdict import MetricPolicy
 

@@ -9,9 +9,9 @@ from adapterbot.pages import charts, figures
 from adapterbot.pages.figures import Scale
 from adapterbot.pages.inert import Inert
 from adapterbot.records import Comparison, Direction, MetricVerdict, Standing
+from adapterbot.records.deltas import FEWEST
 from adapterbot.records.history import Trend
 
-_FEWEST = 10  # samples, or clusters of them, that decide anything
 # How many commits a trend in a table cell goes back, the candidate among them.
 TREND_SIGNS = 16
 
@@ -106,7 +106,7 @@ def _standing(metric: MetricVerdict) -> Inert:
         return Inert(f"{words}, about {figures.count(delta.samples_needed, 'sample')} would settle")
     if delta.outcome is Comparison.TOO_FEW:
         # Of many samples it is their clusters that are few; the note says how many.
-        few = figures.count(delta.n, "sample") if delta.n < _FEWEST else "a few clusters of samples"
+        few = figures.count(delta.n, "sample") if delta.n < FEWEST else "a few clusters of samples"
         return Inert(f"{words}: only {few}")
     how = _COMPARISONS.get(delta.outcome)
     return Inert(f"{words}: {how}" if how else words)

@@ -25,12 +25,16 @@ class Interval(Record):
         return self
 
 
+FEWEST = 10
+"""Fewer independent units (samples, or clusters of them) than this decide nothing."""
+
+
 class Comparison(StrEnum):
     """Named outcomes of comparing two score arrays; nothing becomes 0.0 silently."""
 
     COMPARED = "compared"
     IDENTICAL = "identical"  # every paired difference is exactly zero
-    TOO_FEW = "too_few"  # fewer than 10 pairs: figures are shown, nothing is decided
+    TOO_FEW = "too_few"  # fewer than `FEWEST` units: figures are shown, nothing is decided
     EMPTY = "empty"  # no pair at all
     INCOMPLETE = "incomplete"  # a sample is missing or not finite on one side
 
