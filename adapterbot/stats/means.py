@@ -134,12 +134,13 @@ def _orientation(totals: FloatArray, sizes: FloatArray, mean: float) -> tuple[in
 
     Also whether the data are their own mirror image, so that no sign can tell them apart.
     """
-    if mean != 0:
+    # A mean, or a skew, of the last bits alone would have them choose.
+    if abs(mean) > _ROUNDING:
         return (-1 if mean < 0 else 1), False
     # Units by their totals, against the mirror image's: totals may balance where sizes do not.
     own, mirrored = np.lexsort((sizes, totals)), np.lexsort((sizes, -totals))
     skew = np.column_stack([totals[own] + totals[mirrored], sizes[own] - sizes[mirrored]]).ravel()
-    leading = skew[skew != 0]
+    leading = skew[np.abs(skew) > _ROUNDING]
     if len(leading) == 0:
         return 1, True
     return (-1 if leading[0] < 0 else 1), False

@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from adapterbot import delta
@@ -333,6 +333,8 @@ def test_a_constant_on_both_sides_changes_nothing(rows, constant: float) -> None
 
 @settings(deadline=None, max_examples=60)
 @given(pairs, st.sampled_from([0.25, 3.0, 1e-3, 1e5, 1e100, 1e-100]))
+# A mean of exactly 0, and one of the last bits alone.
+@example([(0.0, 0.125), (0.0, -1.0), (0.0, 2.125), (-0.125, -1.375)], 1e-3)
 def test_another_unit_of_measurement_scales_every_figure(rows, factor: float) -> None:
     before, after = (np.array(side) for side in zip(*rows, strict=True))
     options = {"kind": "continuous", "unit": "number"}
