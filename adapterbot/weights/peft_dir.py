@@ -7,48 +7,20 @@ GPU is touched. The tensors themselves are read by `weights.adapter`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
 from adapterbot.errors import InputError
 from adapterbot.weights.header import Header, TensorInfo, read_header
+from adapterbot.weights.layout import LowRankEntry, check_kinds, layout
 from adapterbot.weights.options import AdapterConfig, LoraConfig, parse_config
 
 CONFIG_NAME = "adapter_config.json"
 WEIGHTS_NAME = "adapter_model.safetensors"
 _PICKLE_NAME = "adapter_model.bin"
 _CONFIG_LIMIT = 4 * 1024 * 1024
-_PREFIX = "base_model.model."
-# Of the kernels of Conv1d, Conv2d and Conv3d, whose factors are matrices with a kernel each.
-_KERNEL_DIMENSIONS = 3
-_FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
-
-# The tensor names under which PEFT stores the two factors of one module.
-_FACTORS = {
-    ".lora_A.weight": ("A", False),
-    ".lora_B.weight": ("B", False),
-    ".lora_embedding_A": ("A", True),
-    ".lora_embedding_B": ("B", True),
-}
-
-
-@dataclass(frozen=True)
-class LowRankEntry:
-    """Where one module's factors lie: A (rank, in) and B (out, rank) by tensor name.
-
-    For an embedding, `in` is the vocabulary and `out` the width. For a convolution A is
-    (rank, in, *kernel) and B (out, rank, 1, …).
-    """
-
-    a: str
-    b: str
-    rank: int
-    in_features: int
-    out_features: int
-    embedding: bool
-    kernel: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -106,10 +78,11 @@ def read_adapter_dir(path: Path | str, *, shown: str | None = None) -> AdapterFi
     config_text = _read_config(directory, name)
     config, left_to_peft = parse_config(config_text, shown=f"{name}/{CONFIG_NAME}")
     header = read_header(_weights_file(directory, name), shown=f"{name}/{WEIGHTS_NAME}")
+    check_kinds(header, f"{name}/{WEIGHTS_NAME}")
     modules: Mapping[str, LowRankEntry] = {}
     replaced: Mapping[str, str] = {}
     if isinstance(config, LoraConfig) and not left_to_peft:
-        modules, replaced = _lora_layout(config, header, f"{name}/{WEIGHTS_NAME}")
+        modules, replaced = layout(config, header, f"{name}/{WEIGHTS_NAME}")
     return AdapterFiles(
         path=directory,
         shown=name,
@@ -262,88 +235,3 @@ def _weights_file(directory: Path, shown: str) -> Path:
 def _refuse_link(file: Path, shown: str) -> None:
     if file.is_symlink():
         raise InputError("is a symbolic link", file=shown, fix="commit the file itself")
-
-
-def _lora_layout(
-    config: LoraConfig, header: Header, shown: str
-) -> tuple[dict[str, LowRankEntry], dict[str, str]]:
-    """Sorts the tensors into low-rank pairs by module, and parameters that were saved whole."""
-    factors: dict[str, dict[str, tuple[str, TensorInfo, bool]]] = {}
-    replaced: dict[str, str] = {}
-    for tensor, info in header.tensors.items():
-        if not tensor.startswith(_PREFIX):
-            raise InputError(
-                f"does not start with {_PREFIX!r}, as PEFT writes it",
-                file=shown,
-                field=tensor,
-                fix="save the adapter with PEFT's `save_pretrained`",
-            )
-        name = tensor.removeprefix(_PREFIX)
-        suffix = next((suffix for suffix in _FACTORS if name.endswith(suffix)), None)
-        if suffix is None:
-            replaced[_saved_parameter(name, tensor, shown)] = tensor
-            continue
-        side, embedding = _FACTORS[suffix]
-        most = 2 if embedding else 2 + _KERNEL_DIMENSIONS
-        if info.dtype not in _FLOATS or not 2 <= len(info.shape) <= most:
-            raise InputError(
-                f"is {info.dtype} with {len(info.shape)} dimensions; a factor is a float matrix",
-                file=shown,
-                field=tensor,
-                fix="save the adapter again from a full-precision model",
-            )
-        factors.setdefault(name.removesuffix(suffix), {})[side] = (tensor, info, embedding)
-    if not factors and not replaced:
-        raise InputError("holds no tensor", file=shown, fix="save the trained adapter")
-    modules = {module: _pair(config, module, sides, shown) for module, sides in factors.items()}
-    return modules, replaced
-
-
-def _saved_parameter(name: str, tensor: str, shown: str) -> str:
-    """The base parameter that a tensor replaces, from the name PEFT gave it."""
-    if ".lora_" in name:
-        raise InputError(
-            "is a LoRA tensor that no option of adapter_config.json announces",
-            file=shown,
-            field=tensor,
-            fix="save the adapter again, so that options and weights agree",
-        )
-    return name.replace(".base_layer.", ".")
-
-
-def _pair(
-    config: LoraConfig,
-    module: str,
-    sides: Mapping[str, tuple[str, TensorInfo, bool]],
-    shown: str,
-) -> LowRankEntry:
-    if set(sides) != {"A", "B"} or sides["A"][2] != sides["B"][2]:
-        raise InputError(
-            f"has only {_listed(sides)} of its two factors",
-            file=shown,
-            field=module,
-            fix="push the whole file",
-        )
-    (a, a_info, embedding), (b, b_info, _) = sides["A"], sides["B"]
-    rank = config.rank(module)
-    if a_info.shape[0] != rank or b_info.shape[1] != rank:
-        raise InputError(
-            f"has factors of shape {a_info.shape} and {b_info.shape}, but the options say rank"
-            f" {rank}",
-            file=shown,
-            field=module,
-            fix="push adapter_config.json and the weights of the same training run",
-        )
-    kernel = a_info.shape[2:]
-    if b_info.shape[2:] != (1,) * len(kernel):
-        raise InputError(
-            f"has factors of shape {a_info.shape} and {b_info.shape}; B must have a kernel of ones",
-            file=shown,
-            field=module,
-            fix="save the adapter with PEFT's `save_pretrained`",
-        )
-    return LowRankEntry(a, b, rank, a_info.shape[1], b_info.shape[0], embedding, kernel)
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(sorted(names))

@@ -28,6 +28,16 @@ _NAME = "adapter"
 _OF_NAMES = ("target_modules", "exclude_modules", "feedforward_modules")
 _OF_PARTS = ("rank_pattern", "alpha_pattern", "layers_pattern", "modules_to_save")
 _PLAIN = re.compile(r"\^?[\w.-]*\$?")
+# What its layers raise on options that they cannot be built from, a rank of 0 among them.
+_PEFT_REFUSES = (
+    ArithmeticError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 
 def peft_version() -> str:
@@ -100,8 +110,8 @@ def _patterns_resolved(
         if isinstance(given, str) and given.lower() != ALL_LINEAR:
             yield option, [name for name in modules if match(given, name, whole=True)]
     for option in _OF_PARTS:
-        given = options.get(option) or ()
-        for pattern in (given,) if isinstance(given, str) else given:
+        given = options.get(option) or []
+        for pattern in given if isinstance(given, list | dict) else (given,):
             if not _PLAIN.fullmatch(str(pattern)):
                 raise InputError(
                     f"holds {str(pattern)[:80]!r}; for PEFT itself we take no regular expression",
@@ -118,7 +128,7 @@ def _wrapped(
         wrapped = peft.PeftModel(model, config, _NAME)
         before.keep_what_loading_writes_over(wrapped)
         loaded = wrapped.load_adapter(str(files.path), _NAME, is_trainable=False)
-    except (AttributeError, ImportError, KeyError, RuntimeError, TypeError, ValueError) as error:
+    except _PEFT_REFUSES as error:
         raise _refused(error, files) from error
     # VB-LoRA's one bank shows up under every module, and is saved once.
     missing = [key for key in loaded.missing_keys if "vblora_vector_bank" not in key]

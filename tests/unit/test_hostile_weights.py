@@ -17,7 +17,9 @@ from typing import Any
 import pytest
 
 from adapterbot.errors import InputError
-from adapterbot.weights.header import HEADER_LIMIT, read_header
+from adapterbot.weights import load_adapter, merge_linear, save_adapter
+from adapterbot.weights.header import _BITS, HEADER_LIMIT, read_header
+from adapterbot.weights.inspection import scan
 from adapterbot.weights.peft_dir import WEIGHTS_NAME, read_adapter_dir
 
 ADAPTER = Path(__file__).parent.parent.parent / "examples" / "tiny" / "adapters" / "dates"
@@ -220,3 +222,29 @@ def test_weights_that_are_a_link_or_a_pipe_are_not_opened(tmp_path: Path) -> Non
     os.mkfifo(weights)  # opening it would wait for ever
     with pytest.raises(InputError):
         read_adapter_dir(adapter)
+
+
+@pytest.mark.parametrize("dtype", _BITS)
+def test_a_head_of_any_kind_of_number_is_judged_or_refused(dtype: str, tmp_path: Path) -> None:
+    """Attack: kinds that safetensors has and torch cannot look into stop the gate as a bug of
+    ours would."""
+    adapter = tmp_path / "adapter"
+    shutil.copytree(ADAPTER, adapter)
+    content = (adapter / WEIGHTS_NAME).read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    header, data = json.loads(content[8 : 8 + length]), content[8 + length :]
+    head = bytes(8 * _BITS[dtype])
+    header["base_model.model.lm_head.weight"] = {
+        "dtype": dtype,
+        "shape": [8, 8],
+        "data_offsets": [len(data), len(data) + len(head)],
+    }
+    (adapter / WEIGHTS_NAME).write_bytes(packed(json.dumps(header).encode(), data + head))
+    refused = [finding.kind for finding in scan(adapter).findings] == ["unreadable"]
+    assert refused == dtype.startswith(("F4", "F6_", "F8", "C", "U16", "U32", "U64"))
+    if refused:
+        with pytest.raises(InputError, match=rf"lm_head.weight: is {dtype}, which PEFT does not"):
+            load_adapter(adapter)
+    else:
+        save_adapter(merge_linear([load_adapter(adapter)], [1.0]), tmp_path / "merged")
+        assert "lm_head.weight" in load_adapter(tmp_path / "merged").replaced

@@ -174,6 +174,59 @@ def test_a_tensor_that_names_the_base_by_its_place_under_peft_leaves_it_as_it_wa
     assert torch.equal(logits(model), bare)
 
 
+@pytest.mark.parametrize("bias", ["lora_only", "all"])
+def test_a_tensor_that_peft_would_drop_is_refused(
+    bias: str, bases: dict[str, Path], tmp_path: Path
+) -> None:
+    """Attack: a bias under a name that the gate understands and PEFT does not, so that what is
+    judged is not what people load."""
+    directory = save_adapter(bases["gpt2"], tmp_path / "a", target_modules=["c_attn"], bias=bias)
+    file = directory / "adapter_model.safetensors"
+    sound = load_file(file)
+    modules = {name.removesuffix(".lora_A.weight") for name in sound if ".lora_A." in name}
+    wrapped = next(f"{module}.base_layer.bias" for module in sorted(modules))
+    moved = {wrapped: wrapped.replace(".base_layer.", ".")}
+    if bias == "all":
+        plain = next(name for name in sound if name.endswith("ln_f.bias"))
+        moved[plain] = plain.replace(".bias", ".base_layer.bias")
+    for name, elsewhere in moved.items():
+        rest = {key: value for key, value in sound.items() if key != name}
+        outputs = []
+        for content in (rest, {**rest, elsewhere: sound[name]}):
+            save_file(content, file)
+            model = peft.PeftModel.from_pretrained(load(bases["gpt2"]), directory)
+            outputs.append(logits(model))
+        assert torch.equal(*outputs)
+        with pytest.raises(InputError, match=r"would be dropped by PEFT, which looks for"):
+            load_adapter(directory)
+
+
+@pytest.mark.parametrize(
+    ("kind", "option", "value"),
+    [
+        ("dora", "modules_to_save", ["lm_head", 5]),
+        ("loha", "modules_to_save", 5),
+        ("loha", "rank_pattern", 1.5),
+        ("adalora", "alpha_pattern", True),
+        ("vera", "r", 0),
+        ("vblora", "vector_length", 0),
+    ],
+)
+def test_an_option_that_peft_cannot_use_is_bad_input(
+    kind: str, option: str, value: object, bases: dict[str, Path], tmp_path: Path
+) -> None:
+    config = LEFT_TO_PEFT[kind]()
+    config.task_type = "CAUSAL_LM"
+    directory = save_peft(peft.get_peft_model(load(bases["llama"]), config), tmp_path / "a")
+    file = directory / "adapter_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), option: value}))
+    model = load(bases["llama"])
+    before = logits(model)
+    with pytest.raises(InputError), attached_by_peft(model, read_adapter_dir(directory)):
+        pass
+    assert torch.equal(logits(model), before)
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [

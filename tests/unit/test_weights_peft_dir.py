@@ -81,6 +81,10 @@ def test_an_embedding_and_a_saved_base_layer(tmp_path: Path) -> None:
             "no option of adapter_config.json announces",
         ),
         ({k: v.astype(np.int8) for k, v in pair().items()}, "a factor is a float matrix"),
+        ({f"{Q}.bias": np.ones(8), **pair()}, "which looks for model.layers.0.self_attn.q_proj.b"),
+        ({f"{Q}.base_layer.bias": np.ones(8)}, "would be dropped by PEFT"),
+        ({**pair(), f"{Q}.lora_embedding_A": np.ones((2, 8))}, "is a second A beside"),
+        ({**pair(), "base_model.model.lm_head.weight": np.ones(8, np.uint16)}, "does not save"),
         ({k: v[0] for k, v in pair().items()}, "a factor is a float matrix"),
     ],
 )
