@@ -47,7 +47,8 @@ def drift_notes(lock: LockResult, level: Level) -> Iterator[Note]:
 def problem_note(problem: Problem, title: str) -> Note:
     """An error, on its file and line where it names them."""
     said = ": ".join(part for part in (problem.field, problem.message) if part)
-    line = re.search(r"\bline (\d+)", problem.field or "")
+    # No more digits than GitHub takes: a stranger may have written the report.
+    line = re.search(r"\bline ([0-9]{1,9})\b", problem.field or "")
     return Note(
         Level.ERROR,
         f"{said}. {problem.fix}" if problem.fix else said,

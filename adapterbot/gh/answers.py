@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping, Sequence
 from email.utils import parsedate_to_datetime
+from typing import Any
 
 import requests
 from github import GithubException
@@ -45,6 +47,10 @@ class NotPermitted(InputError):
     """The token is good, and may not do this."""
 
 
+class NotAccepted(GitHubFailure):
+    """GitHub understood the request and will not have what it says (status 422)."""
+
+
 def meaning(error: Exception, doing: str, attempt: int, permission: str | None) -> AdapterbotError:
     """The error as one of ours: a `Setback`, or a refusal that no patience will change.
 
@@ -73,6 +79,24 @@ def meaning(error: Exception, doing: str, attempt: int, permission: str | None) 
         fix="run the job again; https://www.githubstatus.com says whether GitHub has trouble",
         nothing_done=False,
     )
+
+
+def refused(errors: Sequence[Mapping[str, Any]], headers: dict[str, Any]) -> GithubException:
+    """What GraphQL refused with status 200, as REST would have refused it.
+
+    A rate limit is known by its type or its words: GitHub sends either of two types, and the
+    headers may still count some requests left (octokit/plugin-throttling.js#632 and #824).
+    """
+    said = " ".join(str(error.get("message", "")) for error in errors[:3])
+    kinds = {error.get("type") for error in errors}
+    status = 400
+    if not kinds.isdisjoint({"RATE_LIMITED", "RATE_LIMIT"}) or "rate limit" in said.lower():
+        status = 429
+    elif "FORBIDDEN" in kinds:
+        status = 403
+    elif said.startswith("Something went wrong while executing your query"):
+        status = 502  # its own words for a time-out
+    return GithubException(status, {"message": said}, headers)
 
 
 def _headers(error: GithubException) -> dict[str, str]:
@@ -107,9 +131,15 @@ def _seconds(retry_after: str) -> float:
 
 
 def _message(error: GithubException) -> str:
-    data = error.data
-    text = data.get("message") if isinstance(data, dict) else None
-    return " ".join(str(text or error.message or "no reason given").split())[:500]
+    data = error.data if isinstance(error.data, dict) else {}
+    said = [str(data.get("message") or error.message or "no reason given")]
+    listed = data.get("errors")
+    for one in listed[:3] if isinstance(listed, list) else ():
+        # "Validation Failed" alone helps nobody.
+        named = one if isinstance(one, dict) else {"message": one}
+        where = (named.get(part) for part in ("resource", "field", "code"))
+        said.append(str(named.get("message") or " ".join(str(w) for w in where if w)))
+    return " ".join(": ".join(filter(None, said)).split())[:500]
 
 
 def _refusal(error: GithubException, doing: str, permission: str | None) -> AdapterbotError:
@@ -135,4 +165,5 @@ def _refusal(error: GithubException, doing: str, permission: str | None) -> Adap
             f"GitHub found nothing while {doing}: {message}",
             fix="check the repository and the number, and that the token may see them",
         )
-    return GitHubFailure(f"GitHub refused while {doing}: {message} (status {error.status})")
+    kind = NotAccepted if error.status == 422 else GitHubFailure
+    return kind(f"GitHub refused while {doing}: {message} (status {error.status})")

@@ -71,7 +71,8 @@ def _signed(app_id: str, key: str) -> str:
     claims = {"iss": app_id, "iat": now - timedelta(minutes=1), "exp": now + _LIFE}
     try:
         return jwt.encode(claims, key, algorithm="RS256")
-    except (ValueError, TypeError, jwt.PyJWTError):
+    # A public key is found out by its lack of a method.
+    except (AttributeError, TypeError, ValueError, jwt.PyJWTError):
         # Without its cause: what the library says of a key may quote it.
         raise InputError(
             "is not a private key",

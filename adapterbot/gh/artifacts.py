@@ -186,7 +186,15 @@ def unpack(archive: bytes, name: str, limit: int) -> bytes:
             with opened.open(found[0]) as file:
                 # What the header says is one thing, what comes out another.
                 content = file.read(limit + 1)
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, ValueError, EOFError) as error:
+    # An offset beyond what a file can have overflows.
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        EOFError,
+        NotImplementedError,
+        OverflowError,
+        ValueError,
+    ) as error:
         raise refuse("is not an archive that we can read") from error
     if len(content) > limit:
         raise refuse(f"{MEMBER} is larger than {limit:,} bytes")

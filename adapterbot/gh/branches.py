@@ -28,6 +28,7 @@ PERMISSION = "contents: write"
 LARGEST_BLOB = 100 * 1024 * 1024
 _ATTRIBUTES = ".gitattributes"
 _ATTRIBUTES_LIMIT = 1024 * 1024
+_ELSEWHERE = ("fast forward", "fast-forward", "does not exist", "cannot be updated")
 
 
 class BranchMovedError(Exception):
@@ -144,9 +145,12 @@ class Branches:
             if entry is None:
                 continue
             path = f"{folder}/{_ATTRIBUTES}" if folder else _ATTRIBUTES
+            refusal = InputError("is not a file that Git reads", file=path, fix="correct it")
+            if entry.kind != "blob" or entry.mode == "120000":
+                raise refusal
             blob = self._ask(f"reading {path}", lambda e=entry: self._repo.get_git_blob(e.sha))  # type: ignore[misc]
-            if entry.kind != "blob" or entry.mode == "120000" or blob.size > _ATTRIBUTES_LIMIT:
-                raise InputError("is not a file that Git reads", file=path, fix="correct it")
+            if blob.size > _ATTRIBUTES_LIMIT:
+                raise refusal
             found[path] = base64.b64decode(blob.content)
         return found
 
@@ -228,7 +232,7 @@ class Branches:
             try:
                 ref.edit(commit, force=force)
             except GithubException as error:
-                if error.status in {404, 409, 422}:
+                if error.status in {404, 409} or _moved(error):
                     return False
                 raise
             return True
@@ -293,6 +297,13 @@ def git_digest(file: Path) -> str:
         while block := stream.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def _moved(error: GithubException) -> bool:
+    """Whether a 422 says that the branch is elsewhere, or gone. A protected branch and a
+    repository's rules are refused by the same number, and looking again does not help."""
+    said = str(error.data).lower()
+    return error.status == 422 and any(words in said for words in _ELSEWHERE)
 
 
 def _in_the_way(path: str) -> InputError:

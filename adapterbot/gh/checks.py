@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Any
 
 from adapterbot.errors import AdapterbotError
-from adapterbot.gh.answers import NotPermitted, Setback
+from adapterbot.gh.answers import NotAccepted, NotPermitted, Setback
 from adapterbot.gh.client import Client
 from adapterbot.gh.workflow import Level, Note
 from adapterbot.publishing import CheckMode
@@ -80,11 +80,12 @@ class Checks:
     refusals: list[str] = field(default_factory=list)
     _ids: dict[str, int] = field(default_factory=dict)
     _means: CheckMode | None = None
+    _bare: bool = False  # GitHub would not have some notes
 
     @property
     def annotate(self) -> bool:
         """Whether findings stand on their lines by way of a check run."""
-        return self._means is CheckMode.RUN
+        return self._means is CheckMode.RUN and not self._bare
 
     def open(self, name: str, title: str, *, queued: bool) -> None:
         """Say that a check waits, or that it is at work.
@@ -107,17 +108,22 @@ class Checks:
             InputError, GitHubFailure: as `open`.
         """
         output = {"title": result.title[:_MOST_TITLE], "summary": _cut(result.summary)}
-        batches = list(_annotations(result.notes))
-        first: list[Any] = batches.pop(0) if batches else []
+        first, *more = _annotations(result.notes) or [[]]
         end = {"status": "completed", "conclusion": result.conclusion.value}
-        self._say(
-            name,
-            {**end, "output": output | ({"annotations": first} if first else {})},
-            (_STATES[result.conclusion], result.title),
-        )
-        if self._means is CheckMode.RUN:
-            for batch in batches:  # each PATCH adds to those before
+        status = (_STATES[result.conclusion], result.title)
+        try:
+            given = output | ({"annotations": first} if first else {})
+            self._say(name, {**end, "output": given}, status)
+            for batch in more if self._means is CheckMode.RUN else ():
+                # Each PATCH adds to those before.
                 self._patch(name, {"output": {**output, "annotations": batch}})
+        except NotAccepted:
+            if not first:
+                raise
+            # Files and lines may be a stranger's words, and GitHub takes all notes or none. The
+            # verdict does not wait for them.
+            self._bare = True
+            self._say(name, {**end, "output": output}, status)
 
     # ------------------------------------------------------------ which of the two
 

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import github
 
 from adapterbot.errors import GitHubFailure, InputError
-from adapterbot.gh.answers import FAILURES, Setback, meaning
+from adapterbot.gh.answers import FAILURES, Setback, meaning, refused
 
 T = TypeVar("T")
 
@@ -136,11 +136,7 @@ class Client:
         def ask() -> dict[str, Any]:
             headers, reply = self.api.requester.requestJsonAndCheck("POST", url, input=given)
             if reply.get("errors"):
-                # GraphQL refuses with status 200.
-                refused = " ".join(str(e.get("message", "")) for e in reply["errors"][:3])
-                denied = any(error.get("type") == "FORBIDDEN" for error in reply["errors"])
-                status = 403 if denied else 400
-                raise github.GithubException(status, {"message": refused}, headers)
+                raise refused(reply["errors"], headers)
             data: dict[str, Any] = reply["data"]
             return data
 

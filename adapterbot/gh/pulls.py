@@ -261,17 +261,18 @@ class _Desk:
 
     def _ask_reviewers(self, pull: PullRequest, *, anew: bool) -> None:
         """Ask those who were not asked yet; after new weights also those who have reviewed."""
-        asked = {user.login for user in pull.requested_reviewers}
+        # GitHub takes "Alice" for "alice", and so must whoever asks whether she was asked.
+        asked = {user.login.casefold() for user in pull.requested_reviewers}
         teams = {team.slug for team in pull.requested_teams}
         wanted = dict.fromkeys(self.proposal.reviewers)
-        people = [name for name in wanted if "/" not in name and name not in asked]
+        people = [name for name in wanted if "/" not in name and name.casefold() not in asked]
         groups = [name.partition("/")[2] for name in wanted if "/" in name]
         groups = [slug for slug in groups if slug not in teams]
         if people and not anew:
             reviews = self._ask("listing the reviews", lambda: list(pull.get_reviews()))
             # The review of a deleted account has no user, whatever PyGithub's types say.
-            done = {getattr(review.user, "login", None) for review in reviews}
-            people = [name for name in people if name not in done]
+            done = {getattr(review.user, "login", "").casefold() for review in reviews}
+            people = [name for name in people if name.casefold() not in done]
         if not people and not groups:
             return
 

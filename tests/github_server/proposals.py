@@ -76,7 +76,8 @@ class Proposals(Repositories):
 
     def pulls_request_reviewers(self, call: Call) -> Reply:
         pull = self._one(call)
-        wanted = call.body.get("reviewers", [])
+        known = {name.casefold(): name for name in (*self.collaborators, pull.author)}
+        wanted = [known.get(name.casefold(), name) for name in call.body.get("reviewers", [])]
         if set(wanted) - self.collaborators:
             raise Refusal(
                 422, "Reviews may only be requested from collaborators. One or more of the users "

@@ -25,7 +25,8 @@ class Fault:
     """Something that goes wrong on the way, `times` times, for requests that it matches.
 
     `after_write` lets the operation happen first, so that the caller cannot know. `reset` ends the
-    connection with a TCP reset, `truncate` after half of the body; `status` replaces the reply.
+    connection with a TCP reset, `truncate` after half of the body; `status` replaces the reply, and
+    `errors` are what GraphQL lists in one of status 200.
     `delay` seconds pass before the reply, `drip` between each eighth of its body.
     """
 
@@ -34,6 +35,7 @@ class Fault:
     status: int | None = None
     message: str = "Server Error"
     headers: dict[str, str] = field(default_factory=dict)
+    errors: Sequence[Json] = ()
     after_write: bool = False
     reset: bool = False
     truncate: bool = False
@@ -361,7 +363,8 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _faulty(fault: Fault) -> Reply:
-    return Reply(fault.status or 0, {"message": fault.message}, fault.headers)
+    said = {"errors": list(fault.errors)} if fault.errors else {"message": fault.message}
+    return Reply(fault.status or 0, said, fault.headers)
 
 
 def _parsed(body: bytes | None) -> Any:

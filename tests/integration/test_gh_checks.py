@@ -77,6 +77,24 @@ def test_notes_stand_on_their_lines_fifty_to_a_request(server):
     assert [len(r.body["output"]["annotations"]) for r in server.requests] == [50, 50, 20]
 
 
+@pytest.mark.parametrize("request_with_notes", [1, 2])
+def test_attack_notes_that_github_will_not_have_do_not_keep_the_verdict_away(
+    server, request_with_notes
+):
+    """Files and lines of a report may be a stranger's, and one bad note refuses all of them."""
+    mine = checks(server)
+    mine.open("adapterbot", "Evaluating", queued=False)
+    bad = [{"resource": "CheckRun", "code": "invalid", "field": "annotations"}]
+    for _ in range(request_with_notes - 1):
+        server.inject(Fault("PATCH", "/check-runs/", delay=0.01))  # the first goes through
+    server.inject(Fault("PATCH", "/check-runs/", 422, "Validation Failed", errors=bad))
+    notes = [Note(Level.ERROR, "drifted", file="soup.yaml", line=i + 1) for i in range(60)]
+    mine.close("adapterbot", result(*notes))
+    (run,) = server.check_runs
+    assert (run["status"], run["conclusion"]) == ("completed", "failure")
+    assert not mine.annotate  # so that the log shows them
+
+
 @pytest.mark.parametrize("after_write", [False, True])
 @pytest.mark.parametrize("fault", ["502", "reset"])
 def test_a_check_whose_creation_got_no_answer_is_made_once(server, fault, after_write):
@@ -222,11 +240,16 @@ def test_artifacts_and_statuses_are_asked_for_where_the_app_has_them(server, mor
     assert sent.body["permissions"] == always | asked
 
 
-def test_a_key_that_is_none_is_named_and_not_shown(server):
+@pytest.mark.parametrize("kind", ["broken", "public"])
+def test_a_key_that_is_none_is_named_and_not_shown(server, kind):
     secret = "-----BEGIN RSA PRIVATE KEY-----\nc2VjcmV0\n-----END RSA PRIVATE KEY-----"
+    if kind == "public":
+        key = rsa.generate_private_key(public_exponent=65537, key_size=2048).public_key()
+        kinds = serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        secret = key.public_bytes(*kinds).decode()
     with pytest.raises(InputError, match="is not a private key") as caught:
         installation_token("321", secret, REPO, server.url)
-    assert "c2VjcmV0" not in "".join(traceback.format_exception(caught.value))
+    assert secret.splitlines()[1] not in "".join(traceback.format_exception(caught.value))
     assert server.requests == []
 
 

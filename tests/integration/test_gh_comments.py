@@ -427,6 +427,36 @@ def test_a_primary_limit_that_resets_in_an_hour_is_an_error_now(server):
     assert waits == []
 
 
+@pytest.mark.parametrize(
+    ("error", "wait"),
+    [
+        ({"type": "RATE_LIMITED", "message": "API rate limit exceeded for user ID 1."}, 60),
+        ({"type": "RATE_LIMIT", "code": "graphql_rate_limit", "message": "Too many."}, 60),
+        ({"message": SECONDARY}, 60),
+        ({"message": "Something went wrong while executing your query. It may be a bug."}, 0),
+    ],
+    ids=["primary", "primary-by-its-other-name", "secondary", "timeout"],
+)
+def test_graphql_says_with_status_200_that_it_will_later(server, error, wait):
+    """The header counts requests that are left all the same (octokit/plugin-throttling.js#632)."""
+    headers = {"X-RateLimit-Remaining": "4"}
+    server.inject(Fault("POST", "graphql", 200, errors=[error], headers=headers))
+    mine, waits = limited(server)
+    put(mine, body("x"))
+    assert texts(server) == [body("x")]
+    (waited,) = waits
+    assert wait < waited < wait + 1
+
+
+def test_what_graphql_refuses_for_good_is_not_asked_again(server):
+    wrong = {"type": "UNPROCESSABLE", "message": "Not like that."}
+    server.inject(Fault("POST", "graphql", 200, errors=[wrong]))
+    mine, waits = limited(server)
+    with pytest.raises(GitHubFailure, match=r"Not like that\."):
+        put(mine, body("x"))
+    assert waits == []
+
+
 # ---------------------------------------------------------------- GitHub refuses
 
 

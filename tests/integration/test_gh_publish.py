@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import stat
+import struct
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -282,6 +283,20 @@ def squeezed(method: int, content: str) -> bytes:
     return zipped((info, content))
 
 
+def beyond(offset: int) -> bytes:
+    """An archive whose list of files says, in zip64, that the one it has begins at `offset`."""
+    archive = zipped(("report.json", "{}"))
+    place = archive.rindex(b"PK\x01\x02")
+    listed = bytearray(archive[place : place + 46])
+    name = archive[place + 46 : place + 46 + len("report.json")]
+    extra = struct.pack("<HHQ", 1, 8, offset)
+    struct.pack_into("<H", listed, 30, len(extra))
+    struct.pack_into("<L", listed, 42, 0xFFFFFFFF)
+    whole = bytes(listed) + name + extra
+    end = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 1, 1, len(whole), place, 0)
+    return archive[:place] + whole + end
+
+
 HARMFUL = {
     "zip-slip": zipped(("../../report.json", "{}"), ("report.json", "{}")),
     "absolute": zipped(("/etc/cron.d/x", "x"), ("report.json", "{}")),
@@ -296,6 +311,8 @@ HARMFUL = {
     "truncated": zipped(("report.json", "{}" * 100))[:60],
     "nested": zipped(("deep/report.json", "{}")),
     "lzma": squeezed(zipfile.ZIP_LZMA, "{}"),
+    "begins-beyond-the-end": beyond(2**40),
+    "begins-beyond-any-file": beyond(2**64 - 1),
     "broken-lzma": squeezed(zipfile.ZIP_LZMA, "{}" * 40).replace(b"\x5d", b"\xff", 1),
     "broken-bzip2": squeezed(zipfile.ZIP_BZIP2, "{}" * 40).replace(b"BZh", b"BZx"),
 }

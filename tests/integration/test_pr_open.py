@@ -275,7 +275,7 @@ def test_reviewers_are_asked_again_after_new_weights_only(place: Place) -> None:
     place.server.world.reviews[REPO, number] = ["alice"]
     place.open(reviewers=("alice",))
     assert place.pull.reviewers == []
-    place.open(reviewers=("alice", "bob"))
+    place.open(reviewers=("Alice", "bob"))
     assert place.pull.reviewers == ["bob"]
     place.retrain("two")
     place.open(reviewers=("alice", "bob"))
@@ -362,6 +362,33 @@ def test_a_draft_where_there_are_none_is_named_and_leaves_no_branch(place: Place
     with pytest.raises(InputError, match="no draft pull requests"):
         place.open(draft=True)
     assert place.server.world.branch(REPO, HEAD) is None
+
+
+def test_a_branch_that_may_not_be_moved_is_not_called_moved(place: Place) -> None:
+    place.retrain("one")
+    place.open()
+    before = git(place.bare, "rev-parse", HEAD)
+    place.server.inject(Fault("PATCH", "/git/refs/", 422, "Cannot update this protected ref."))
+    place.retrain("two")
+    with pytest.raises(GitHubFailure, match=r"Cannot update this protected ref") as caught:
+        place.open()
+    assert "was moved" not in str(caught.value)
+    assert git(place.bare, "rev-parse", HEAD) == before
+
+
+def test_what_github_finds_wrong_is_passed_on(place: Place) -> None:
+    place.retrain()
+    place.server.inject(
+        Fault(
+            "POST", "/pulls$", 422, "Validation Failed",
+            errors=[
+                {"resource": "PullRequest", "field": "head", "code": "invalid"},
+                {"resource": "PullRequest", "code": "custom", "message": "too many of them"},
+            ],
+        )
+    )  # fmt: skip
+    with pytest.raises(GitHubFailure, match=r"PullRequest head invalid: too many of them"):
+        place.open()
 
 
 def test_a_reviewer_who_cannot_be_asked_leaves_a_whole_pull_request(place: Place) -> None:
@@ -554,6 +581,17 @@ def test_with_lfs_a_failure_leaves_no_branch(place: Place) -> None:
     with pytest.raises(OurFailure):
         place.open()
     assert place.server.world.branch(REPO, HEAD) is None
+
+
+def test_attributes_that_are_a_folder_are_named(place: Place) -> None:
+    (place.checkout / ".gitattributes").mkdir()
+    (place.checkout / ".gitattributes" / "x").write_text("")
+    git(place.checkout, "add", ".")
+    git(place.checkout, "commit", "-qm", "odd")
+    git(place.checkout, "push", "-q", "origin", "main")
+    place.retrain()
+    with pytest.raises(InputError, match=r"\.gitattributes: is not a file that Git reads"):
+        place.open()
 
 
 def test_attributes_that_do_not_concern_the_adapter_leave_the_api_route(place: Place) -> None:

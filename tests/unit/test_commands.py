@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from adapterbot.commands import evaluate, gate
+from adapterbot.commands.notes import problem_note
 from adapterbot.records import AdapterRef
+from adapterbot.records.report import Problem
 
 
 def test_results_of_several_adapters_never_share_a_file() -> None:
@@ -24,3 +28,20 @@ def test_a_traceback_shows_no_key_whatever_its_variable_is_called() -> None:
     switches = {"TOKENIZERS_PARALLELISM": "false", "SHELL": "/bin/sh"}
     shown = gate._without_secrets(f"{quoted}, false, /bin/sh", {**secrets, **switches})
     assert shown == "POST failed: ***, ***, ***, ***, false, /bin/sh"
+
+
+@pytest.mark.parametrize(
+    ("field", "line"),
+    [
+        ("tasks[2].margin (line 17)", 17),
+        ("line 3", 3),
+        ("inline 3", None),
+        (f"line {'9' * 400}", None),  # what a stranger's report may say
+        (None, None),
+    ],
+)
+def test_an_error_stands_on_its_line_where_it_names_one(
+    field: str | None, line: int | None
+) -> None:
+    problem = Problem(kind="bad_input", message="is odd", file="suite.yaml", field=field)
+    assert problem_note(problem, "suite").line == line
