@@ -37,8 +37,8 @@ from adapterbot.cli import (  # noqa: F401
     serve,
 )
 from adapterbot.cli.app import app
-from adapterbot.cli.output import say, tell
-from adapterbot.errors import AdapterbotError, ExitCode
+from adapterbot.cli.output import say, take_every_letter, tell
+from adapterbot.errors import AdapterbotError, ExitCode, InputError
 
 __all__ = ["app", "main", "program"]
 
@@ -47,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command and exit with its code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        _check_text(given)
         app(args=given)
     except AdapterbotError as error:
         tell(error, as_json="--json" in given)
@@ -62,12 +63,30 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     raise AssertionError("typer always exits")
 
 
+def _check_text(arguments: Sequence[str]) -> None:
+    """Bytes that are no text in this locale can be put into no report, lock or request.
+
+    Raises:
+        InputError: naming the argument.
+    """
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(
+                "is no text in this locale",
+                field=ascii(argument),
+                fix="write it in UTF-8, and set such a locale: LC_ALL=C.UTF-8",
+            ) from error
+
+
 def program(arguments: Sequence[str] | None = None) -> NoReturn:
     """The command line as a process of its own.
 
     Once torch is loaded, taking it apart object by object costs a quarter of a second and frees
     what the operating system frees anyway.
     """
+    take_every_letter()
     try:
         main(arguments)
     except SystemExit as ended:

@@ -5,9 +5,12 @@ Standard output carries the result only; everything that is said on the way goes
 
 from __future__ import annotations
 
+import codecs
+import io
 import json
 import os
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -22,13 +25,34 @@ if TYPE_CHECKING:
 _DETAILS = re.compile(
     r"^<details><summary>(.*?)</summary>$.*?^</details>$", re.MULTILINE | re.DOTALL
 )
+_PLAIN = {"−": "-", "Δ": "d", "‖": "|", "•": "*", "▸": ">", "→": "->", "…": "..."}
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
 
 
 def document(text: str) -> None:
     """A JSON document as the result; what models and strangers wrote in it commands no runner."""
     from adapterbot.gh.workflow import harmless_json
 
-    typer.echo(harmless_json(text))
+    text = harmless_json(text)
+    if (sys.stdout.encoding or "").lower() not in ("utf-8", "utf8"):  # JSON is, or it is ASCII
+        text = _NOT_ASCII.sub(lambda letters: json.dumps(letters[0])[1:-1], text)
+    typer.echo(text)
+
+
+def take_every_letter() -> None:
+    """Have standard output take what its encoding lacks, as ASCII that says the same, or as "?": a
+    log in ISO 8859-1 or in a Windows code page is no reason to lose the rest."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        codecs.register_error("adapterbot", _plain)
+        sys.stdout.reconfigure(errors="adapterbot")
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lost = error.object[error.start : error.end]
+    plain = (_PLAIN.get(letter, " " if letter.isspace() else "?") for letter in lost)
+    return "".join(plain), error.end
 
 
 def line(text: str) -> None:

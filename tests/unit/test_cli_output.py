@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import subprocess
 import sys
@@ -91,6 +92,36 @@ def test_a_result_that_a_full_disk_does_not_take_is_a_line_and_our_failure():
     assert done.stderr == (
         "error: standard output: could not be written: the disk is full (free some space)\n"
     )
+
+
+@pytest.mark.parametrize("encoding", ["iso8859-1", "cp1252", "utf-8"])
+def test_a_terminal_of_another_encoding_loses_no_sign_of_a_figure(encoding: str) -> None:
+    def printed(*more: str) -> bytes:
+        return subprocess.run(
+            [sys.executable, "-m", "adapterbot", "explain", str(GOLDEN), *more],
+            env={**os.environ, "PYTHONIOENCODING": encoding},
+            capture_output=True,
+            check=True,
+        ).stdout
+
+    text = printed().decode(encoding)
+    (change,) = re.findall(r"dates: regressed\n.*samples: (\S+)\spts", text)
+    assert float(change.replace("−", "-")) < 0
+    assert ("−" in change) == (encoding == "utf-8")
+    said = json.loads(printed("--json").decode())
+    assert "−" in json.dumps(said, ensure_ascii=False)
+
+
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_an_argument_that_is_no_text_is_refused_by_name(more: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "adapterbot", "bank", "list", "users", "--prefix", b"\xe4", *more],
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(b"error: '\\udce4': is no text in this locale")
+    assert not more or "locale" in json.loads(done.stdout)["error"]["message"]
 
 
 def test_all_that_is_printed_goes_through_what_makes_it_harmless() -> None:
