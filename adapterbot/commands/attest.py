@@ -19,11 +19,15 @@ from adapterbot.commands.written import read_report
 from adapterbot.config import AdapterConfig, Workflow, for_adapter
 from adapterbot.context import server_url
 from adapterbot.errors import InputError
+from adapterbot.eval.questions import digest_of
 from adapterbot.eval.suite import suite_files
 from adapterbot.lock.schema import MAX_LOCK_BYTES, Lock
+from adapterbot.mole.artifact import is_mixture, read_mixture
+from adapterbot.pr.inputs import about_these
 from adapterbot.sides import config_of
 from adapterbot.tree import WorkTree, file_sha256, normalise
 from adapterbot.validation import first_problem
+from adapterbot.weights.peft_dir import adapter_digest
 
 BY_HAND = "urn:adapterbot:by-hand"
 _LIMIT = 1024 * 1024
@@ -208,13 +212,31 @@ def bill(of: Subject, report: Path | None) -> str:
     """The CycloneDX document of an adapter.
 
     Raises:
-        AdapterbotError: something that it names cannot be read.
+        AdapterbotError: something that it names cannot be read, or the report is about others.
     """
     judged = None
     if report:
         adapters = read_report(report).adapters
         judged = next((one for one in adapters if one.key == of.adapter.key), None)
+        if judged is None:
+            raise InputError(
+                f"says nothing of {of.path}",
+                file=str(report),
+                field="adapters",
+                fix="gate this adapter, or pass the report that is about it",
+            )
+        about_these(judged, _weights_digest(of), file=report)
     return bom.bill(of.path, verification.subject_digests(of.tree, of.path), of.lock, judged)
+
+
+def _weights_digest(of: Subject) -> str:
+    """The digest by which a report names what it judged."""
+    if of.tree.files(of.path) == (of.path,):  # a bank
+        return of.tree.sha256(of.path)
+    directory = of.tree.on_disk(of.path)
+    if is_mixture(directory):
+        return digest_of(read_mixture(of.tree, of.path))
+    return adapter_digest(directory)
 
 
 def _report_digest(report: Path) -> str:

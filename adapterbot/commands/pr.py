@@ -19,6 +19,7 @@ from adapterbot.pr.dataset import read_dataset_diff
 from adapterbot.pr.document import Evidence, document
 from adapterbot.pr.inputs import read_deltas, read_samples
 from adapterbot.records import AdapterPullRequest
+from adapterbot.weights.peft_dir import adapter_digest
 
 if TYPE_CHECKING:
     from adapterbot.gh.client import Client
@@ -42,16 +43,20 @@ class EvidenceOptions:
     dataset_diff: tuple[str, ...] = ()
     config: str = "soup.yaml"
 
-    def read(self, adapter: str) -> Evidence:
+    def read(self, adapter: str, digest: str) -> Evidence:
         """All of it.
+
+        Args:
+            adapter: its path.
+            digest: of its weights; a report of others is refused.
 
         Raises:
             InputError: naming the file and field.
         """
-        deltas, notes = read_deltas(self.eval, adapter) if self.eval else ((), ())
+        deltas, notes = read_deltas(self.eval, adapter, digest) if self.eval else ((), ())
         return Evidence(
             deltas=deltas,
-            samples=read_samples(self.samples, adapter) if self.samples else (),
+            samples=read_samples(self.samples, adapter, digest) if self.samples else (),
             dataset_diff=read_dataset_diff(self.dataset_diff, self.config),
             notes=notes,
         )
@@ -90,9 +95,8 @@ def run(options: PrOptions, environment: Mapping[str, str] = os.environ) -> Rend
     shown = options.adapter.as_posix()
     target = _target(options.push) if options.push else None
     client = connect(environment) if target else None
-    pull = document(
-        options.title, options.base_sha, options.adapter, shown, options.evidence.read(shown)
-    )
+    evidence = options.evidence.read(shown, adapter_digest(options.adapter))
+    pull = document(options.title, options.base_sha, options.adapter, shown, evidence)
     text = pages.json_text(pull) if options.format == "json" else pages.markdown(pull)
     if options.output:
         atomic.write_text(options.output, text)

@@ -53,29 +53,33 @@ _SOUP_DELTA = '{"metric": …, "baseline": …, "candidate": …}'
 _SOUP_SAMPLE = '{"prompt": …, "baseline_output": …, "candidate_output": …}'
 
 
-def read_deltas(path: Path, adapter: str) -> tuple[tuple[EvalDelta, ...], tuple[str, ...]]:
+def read_deltas(
+    path: Path, adapter: str, digest: str | None = None
+) -> tuple[tuple[EvalDelta, ...], tuple[str, ...]]:
     """The deltas in a file, and what there is to note about them.
 
     Args:
         path: a list of Soup's rows, a report.json, or an object with `deltas`.
         adapter: which section of a report is meant: an adapter's path.
+        digest: of the weights that a report must be about; None takes any.
 
     Raises:
         InputError: the file, the field, and what to write there.
     """
-    found = _contents(path, adapter, "deltas", "metrics")
+    found = _contents(path, adapter, digest, "deltas", "metrics")
     if isinstance(found, AdapterReport):
         return _of_report(found)
     return _rows(path, found, "deltas", MAX_DELTAS, _SOUP_DELTA, _delta), ()
 
 
-def read_samples(path: Path, adapter: str) -> tuple[SampleChange, ...]:
-    """The samples in a file: a list of Soup's rows, a report.json, or an object with `samples`.
+def read_samples(path: Path, adapter: str, digest: str | None = None) -> tuple[SampleChange, ...]:
+    """The samples in a file: a list of Soup's rows, a report.json, or an object with `samples`;
+    otherwise as `read_deltas`.
 
     Raises:
         InputError: the file, the field, and what to write there.
     """
-    found = _contents(path, adapter, "samples")
+    found = _contents(path, adapter, digest, "samples")
     if isinstance(found, AdapterReport):
         return tuple(_change(sample) for sample in found.samples[:MAX_SAMPLES])
     return _rows(path, found, "samples", MAX_SAMPLES, _SOUP_SAMPLE, _sample)
@@ -84,11 +88,13 @@ def read_samples(path: Path, adapter: str) -> tuple[SampleChange, ...]:
 # ---------------------------------------------------------------- which kind of file
 
 
-def _contents(path: Path, adapter: str, *names: str) -> object:
+def _contents(path: Path, adapter: str, digest: str | None, *names: str) -> object:
     content = parse(read_text(path), str(path))
     if isinstance(content, dict):
         if "adapters" in content:
-            return _section(content, path, adapter)
+            section = _section(content, path, adapter)
+            about_these(section, digest, file=path)
+            return section
         for name in names:
             if name in content:
                 return content[name]
@@ -122,6 +128,25 @@ def _section(content: Raw, path: Path, adapter: str) -> AdapterReport:
             fix="gate this adapter, or pass the report that is about it",
         )
     return named[0]
+
+
+def about_these(section: AdapterReport, digest: str | None, *, file: Path) -> None:
+    """Hold what a report measured against the weights that it is shown beside.
+
+    Args:
+        digest: of those weights; None takes any.
+
+    Raises:
+        InputError: it measured others.
+    """
+    measured = section.candidate.digest if section.candidate else None
+    if digest and measured and measured != digest:
+        raise InputError(
+            f"is about the weights {measured[:12]}, and these are {digest[:12]}",
+            file=str(file),
+            field=section.adapter,
+            fix="gate these weights, or pass the report that is about them",
+        )
 
 
 def _rows(

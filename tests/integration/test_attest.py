@@ -39,7 +39,9 @@ from adapterbot.commands import gate
 from adapterbot.config import Workflow
 from adapterbot.errors import AdapterbotError, InputError
 from adapterbot.tree import WorkTree
+from adapterbot.weights import adapter_digest
 from tests import example, sigstore_server
+from tests.golden.reports import REPORTS
 
 ADAPTER = "adapters/dates"
 PLACE = attestation_path(ADAPTER)
@@ -465,6 +467,25 @@ def test_the_bill_of_materials_is_cyclonedx(repository: Path) -> None:
     assert files["adapter_model.safetensors"] == _sha256(
         repository / ADAPTER / "adapter_model.safetensors"
     )
+
+
+def test_a_model_card_holds_the_figures_of_these_weights_only(repository: Path) -> None:
+    report = REPORTS["regressed"]()
+    (section,) = report.adapters
+    path = repository / "report.json"
+
+    def said(digest: str, key: str = "adapters-dates", expect: int = 2) -> str:
+        candidate = section.candidate.model_copy(update={"digest": digest})
+        about = section.model_copy(update={"candidate": candidate, "key": key})
+        path.write_text(report.model_copy(update={"adapters": (about,)}).model_dump_json())
+        return invoke("cyclonedx", ADAPTER, "--report", path, expect=expect)
+
+    assert "is about the weights 000000000000" in said("0" * 64)
+    right = adapter_digest(repository / ADAPTER)
+    assert "says nothing of adapters/dates" in said(right, key="others")
+    card = json.loads(said(right, expect=0))["metadata"]["component"]["modelCard"]
+    shown = {row["slice"] for row in card["quantitativeAnalysis"]["performanceMetrics"]}
+    assert shown == {m.delta.task for m in section.metrics if m.delta.slice is None}
 
 
 def _names(schema: dict[str, Any]) -> list[str]:

@@ -40,6 +40,7 @@ from adapterbot.records import (
     Standing,
     Unit,
 )
+from adapterbot.weights import adapter_digest
 from tests import command_line
 from tests.golden.reports import REPORTS
 
@@ -226,6 +227,27 @@ def test_the_section_of_the_adapter_is_taken_from_a_report_of_several(tmp_path: 
         assert len(found) == len(section.metrics)
     with pytest.raises(InputError, match="says nothing of adapters/none"):
         read_deltas(path, "adapters/none")
+
+
+@pytest.mark.parametrize("option", ["--eval", "--samples"])
+def test_a_report_of_other_weights_is_not_shown_beside_these(tmp_path: Path, option: str) -> None:
+    report = REPORTS["regressed"]()
+
+    def written(digest: str) -> subprocess.CompletedProcess:
+        (section,) = report.adapters
+        about = section.model_copy(
+            update={"candidate": section.candidate.model_copy(update={"digest": digest})}
+        )
+        said = report.model_copy(update={"adapters": (about,)})
+        path = put(tmp_path / "report.json", said.model_dump_json())
+        given = ("--base-sha", "a" * 40, "--adapter", str(ADAPTER), option, str(path))
+        return cli("pr", "A title", *given, "-o", "PR.md", cwd=tmp_path)
+
+    refused = written("0" * 64)
+    assert refused.returncode == 2
+    assert "report.json: adapters/dates: is about the weights 000000000000" in refused.stderr
+    assert not (tmp_path / "PR.md").exists()
+    assert written(adapter_digest(ADAPTER)).returncode == 0
 
 
 @pytest.mark.parametrize(
