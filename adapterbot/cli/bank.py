@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from adapterbot.cli.app import app
-from adapterbot.cli.options import Device, Json
+from adapterbot.cli.options import Device, Json, refuse_typed
 from adapterbot.cli.output import document, leave, line, say
 from adapterbot.errors import ExitCode
 
@@ -39,6 +39,7 @@ def _print(record: Record, as_json: bool) -> None:
 
 @bank_app.command("create")
 def bank_create(
+    context: typer.Context,
     bank: Bank,
     base: Annotated[str, typer.Option(help="Base model: a directory, or its name on the Hub.")],
     targets: Annotated[
@@ -65,6 +66,9 @@ def bank_create(
     """
     from adapterbot.commands import bank as command
 
+    if dimension is not None:
+        problem = "for VeRA's kind of bank, and --dimension makes Soup's"
+        refuse_typed(context, {"rank", "targets"}, problem, "leave out the one or the other")
     made = command.create(
         bank,
         base=base,
@@ -158,6 +162,7 @@ def bank_list(
 
 @bank_app.command("size")
 def bank_size(
+    context: typer.Context,
     users: Annotated[int, typer.Option(min=0, help="How many users.")],
     bank: Annotated[Path | None, typer.Argument(help="A bank of the kind that is meant.")] = None,
     dimension: Annotated[
@@ -174,6 +179,8 @@ def bank_size(
     """
     from adapterbot.commands import bank_show as command
 
+    if bank is not None:
+        refuse_typed(context, {"dtype"}, "is the bank's own", "leave one out")
     _print(command.size(users, path=bank, dimension=dimension, dtype=dtype), as_json)
 
 
@@ -185,7 +192,10 @@ def bank_import(
         typer.Argument(help="PEFT directories (user=DIR), Soup's bank.json, exported files."),
     ],
     base: Annotated[str | None, typer.Option(help="Base model, where VeRA does not say.")] = None,
-    dtype: Dtype = "fp32",
+    dtype: Annotated[
+        Literal["fp32", "fp16", "bf16", "int8"] | None,
+        typer.Option(help="Of a bank that is made; fp32, or as an exported file has it."),
+    ] = None,
     replace: Replace = False,
     as_json: Json = False,
 ) -> None:

@@ -20,7 +20,7 @@ from adapterbot.cli.options import (
     Ray,
     Server,
     Suite,
-    typed,
+    refuse_typed,
 )
 from adapterbot.cli.output import document, leave, line, say, show
 from adapterbot.errors import InputError
@@ -79,8 +79,9 @@ def bisect(
     eval_command: Annotated[
         str | None,
         typer.Option(
-            help="Judge by this command instead of a suite; {ckpt}, {index} and {step} are filled "
-            "in. 0 good, 1-124 bad, 125 cannot tell; else the command failed, and is tried again."
+            help="Judge by this command instead of a suite. It has to name {ckpt}, the path of the "
+            "checkpoint, and may name {index} and {step}, its numbers. 0 good, 1-124 bad, 125 "
+            "cannot tell; else the command failed, and is tried again."
         ),
     ] = None,
     outcomes: Annotated[
@@ -247,15 +248,10 @@ _OF_A_SUITE = frozenset(
 
 def _refuse_ignored(context: typer.Context, *, by_command: bool) -> None:
     """An option that was typed and that this search would not read."""
-    for parameter in typed(context):
-        if by_command and parameter.name in _OF_A_SUITE:
-            raise InputError(
-                "goes with a suite", field=parameter.opts[0], fix="drop it, or --eval-command"
-            )
-        if not by_command and parameter.name in _OF_A_COMMAND:
-            raise InputError(
-                "goes with a command", field=parameter.opts[0], fix="add --eval-command"
-            )
+    if by_command:
+        refuse_typed(context, _OF_A_SUITE, "goes with a suite", "drop it, or --eval-command")
+    else:
+        refuse_typed(context, _OF_A_COMMAND, "goes with a command", "add --eval-command")
 
 
 @bisect_app.command("log")

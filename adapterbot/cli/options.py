@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
+from adapterbot.errors import InputError
 from adapterbot.publishing import CheckMode, CommentMode, CommentWhen
 
 REPORT = Path(".adapterbot/report.json")
@@ -110,6 +111,17 @@ NameOption = Annotated[
         help="Name of the check and of the comment, for a second gate on the same adapters.",
     ),
 ]
+
+
+def refuse_typed(context: typer.Context, names: Collection[str], problem: str, fix: str) -> None:
+    """Refuses what was typed of some options, by their parameters' names.
+
+    Raises:
+        InputError: with the flags of those that were.
+    """
+    given = [parameter.opts[0] for parameter in typed(context) if parameter.name in names]
+    if given:
+        raise InputError(problem, field=", ".join(given), fix=fix)
 
 
 def typed(context: typer.Context) -> Iterator[Any]:

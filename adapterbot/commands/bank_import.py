@@ -31,8 +31,8 @@ class _Arrival:
     shared: Mapping[str, Any]
     seed: int | None
     base: str
-    dtype: Dtype
     users: Iterable[tuple[Sequence[str], Rows]]
+    dtype: Dtype = "fp32"
 
 
 def import_(
@@ -40,7 +40,7 @@ def import_(
     sources: Sequence[str],
     *,
     base: str | None = None,
-    dtype: Dtype = "fp32",
+    dtype: Dtype | None = None,
     replace: bool = False,
 ) -> BankSummary:
     """Takes users from elsewhere into a bank, which is made if it is not there yet.
@@ -53,16 +53,17 @@ def import_(
         sources: each a PEFT directory (`ann=adapters/ann`, or the directory's name is the user's),
             Soup's bank.json, or a file that `export` wrote.
         base: the base model, where a VeRA adapter does not name a directory or a model of the Hub.
-        dtype: of a bank that is made now.
+        dtype: of a bank that is made now; None: fp32, or as an exported file has it.
         replace: whether users that are there already get new rows.
 
     Raises:
-        InputError: a source is not there, broken, or of another kind than the bank.
+        InputError: a source is not there, broken, or of another kind than the bank; or the bank is
+            there and keeps its rows otherwise than in `dtype`.
     """
     with extras("bank,eval", "banks"):
         import adapterbot.bank.shared
         import adapterbot.bank.writer  # noqa: F401
-    incoming = _Incoming(path, replace=replace)
+    incoming = _Incoming(path, dtype, replace=replace)
     for source in sources:
         user, file = _named(source)
         if not file.exists():
@@ -72,9 +73,9 @@ def import_(
                 fix="name a PEFT adapter's directory, Soup's bank.json or an exported file",
             )
         if file.is_dir():
-            incoming.take(_from_peft(user or file.name, file, base, dtype, incoming))
+            incoming.take(_from_peft(user or file.name, file, base, incoming))
         elif file.suffix == ".json":
-            incoming.take(_from_soup(file, dtype))
+            incoming.take(_from_soup(file))
         else:
             incoming.take(_from_file(file))
     incoming.write()
@@ -85,10 +86,11 @@ def import_(
 class _Incoming:
     """Users who wait to be written, all of them held against the bank that they go to."""
 
-    def __init__(self, path: Path, *, replace: bool) -> None:
+    def __init__(self, path: Path, dtype: Dtype | None, *, replace: bool) -> None:
         from adapterbot.bank import shared
 
         self._path = path
+        self._dtype = dtype
         self._replace = replace
         self._manifest: Manifest | None = None
         # What a bank that is yet to be made keeps in a file.
@@ -101,6 +103,13 @@ class _Incoming:
         if (path / "manifest.json").exists():
             with opened(path) as bank:
                 self._manifest = bank.manifest
+            if dtype not in (None, self._manifest.dtype):
+                raise InputError(
+                    f"the bank is there already and keeps its rows in {self._manifest.dtype}",
+                    file=str(path),
+                    field="--dtype",
+                    fix="leave it out, or make another bank",
+                )
 
     @property
     def modules(self) -> dict[str, Module]:
@@ -164,7 +173,7 @@ class _Incoming:
         return Manifest(
             name=self._path.name,
             base_model=arrival.base or "unknown",
-            dtype=arrival.dtype,
+            dtype=self._dtype or arrival.dtype,
             layout=arrival.layout,
             shared=kept,
         )
@@ -197,9 +206,7 @@ def _named(source: str) -> tuple[str | None, Path]:
     return None, Path(source)
 
 
-def _from_peft(
-    user: str, directory: Path, base: str | None, dtype: Dtype, incoming: _Incoming
-) -> _Arrival:
+def _from_peft(user: str, directory: Path, base: str | None, incoming: _Incoming) -> _Arrival:
     from adapterbot.bank.peft_read import read_checkpoint
 
     def modules(names: Sequence[str], said: str) -> Mapping[str, Module]:
@@ -217,12 +224,11 @@ def _from_peft(
         shared=found.shared,
         seed=found.seed,
         base=base or found.base_model,
-        dtype=dtype,
         users=[([user], found.row)],
     )
 
 
-def _from_soup(file: Path, dtype: Dtype) -> _Arrival:
+def _from_soup(file: Path) -> _Arrival:
     import numpy as np
 
     from adapterbot.bank import shared
@@ -239,7 +245,6 @@ def _from_soup(file: Path, dtype: Dtype) -> _Arrival:
         shared=shared.draw(layout, seed),
         seed=seed,
         base=found.base_model,
-        dtype=dtype,
         users=[(list(found.entries), plain(rows))],
     )
 
@@ -257,6 +262,6 @@ def _from_file(file: Path) -> _Arrival:
         shared=PortableSource(found).shared(),
         seed=manifest.shared.seed if manifest.shared.origin == "seed" else None,
         base=manifest.base_model,
-        dtype=manifest.dtype,
         users=found.batches(max(1, _WAITING_BYTES // Codec(manifest).row_bytes)),
+        dtype=manifest.dtype,
     )

@@ -13,7 +13,7 @@ from adapterbot import __version__, atomic, bisect
 from adapterbot.bisect import Limits
 from adapterbot.commands import place as places
 from adapterbot.commands.announcement import announce
-from adapterbot.commands.bisect_command import JOURNAL, TOOL, must_be_writable
+from adapterbot.commands.bisect_command import JOURNAL, OUTPUT, TOOL, must_be_writable
 from adapterbot.commands.evaluator import checkpoints_directory, chosen_server, engine
 from adapterbot.commands.place import PULL_REQUEST_EVENTS
 from adapterbot.commands.written import Written, write
@@ -121,7 +121,7 @@ def _run(
             fix="evaluate on this machine, without a server or a cluster",
         )
     if options.output:
-        must_be_writable(options.output)
+        must_be_writable(options.output, OUTPUT)
     stages = Stages(listener)
     archive = bisect.Archive(tree, checkpoints_directory(environment))
     with stages("read"):

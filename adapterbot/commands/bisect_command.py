@@ -12,7 +12,7 @@ from adapterbot import __version__, atomic, bisect
 from adapterbot.bisect import Kind, Limits, Model, SavedBisect, Setting
 from adapterbot.commands.evaluator import checkpoints_directory
 from adapterbot.commands.interrupts import interrupts
-from adapterbot.commands.place import around, own_folder
+from adapterbot.commands.place import around, asked_for, own_folder
 from adapterbot.config import AdapterConfig
 from adapterbot.console import listener_for
 from adapterbot.errors import ExitCode, InputError
@@ -24,6 +24,7 @@ from adapterbot.stages import Stages
 from adapterbot.tree import Tree, WorkTree
 
 JOURNAL = "bisect.journal"
+OUTPUT = "--output, -o"
 TOOL = f"adapterbot {__version__}"
 
 
@@ -80,9 +81,9 @@ def run(options: CommandOptions, environment: Mapping[str, str] = os.environ) ->
         last_bad=options.assume_endpoints,
         confidence=options.confidence,
     )
-    folder = options.folder or own_folder(around(Path.cwd()))
+    folder = asked_for(options.folder) if options.folder else own_folder(around(Path.cwd()))
     output = options.output or folder / "bisect.json"
-    must_be_writable(output)
+    must_be_writable(output, OUTPUT if options.output else "--out")
     probe = Command(
         options.command,
         checkpoints,
@@ -164,14 +165,18 @@ def _kind(options: CommandOptions, reading: Reading | None) -> Kind:
     return Kind(model=model, room=rooms[outcomes])
 
 
-def must_be_writable(path: Path) -> None:
+def must_be_writable(path: Path, option: str) -> None:
     """Finds out before the first probe what would otherwise be found after the last.
+
+    Args:
+        path: a file that is written in the end.
+        option: by which its place is named.
 
     Raises:
         InputError: a file cannot be written there.
     """
     if path.is_symlink() or path.is_dir():
-        raise InputError("is no file", file=str(path), field="--output", fix="name a file")
+        raise InputError("is no file", file=str(path), field=option, fix="name another place")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path.parent):
@@ -180,7 +185,7 @@ def must_be_writable(path: Path) -> None:
         raise InputError(
             f"cannot be written: {error.strerror}",
             file=str(path),
-            field="--output",
+            field=option,
             fix="choose a folder that you may write to",
         ) from error
 

@@ -163,11 +163,23 @@ def out_directory(given: Path | None, environment: Mapping[str, str]) -> Path:
         InputError: it cannot be written.
     """
     if given:
-        atomic.try_folder(given)
-        return given
+        return asked_for(given)
     temporary = environment.get("RUNNER_TEMP")
     # A runner's is not tried here: where its disk is full, the comment has to say so.
     return Path(temporary) / "adapterbot" if temporary else own_folder(around(Path.cwd()))
+
+
+def asked_for(folder: Path) -> Path:
+    """The folder that `--out` names, tried before the work whose results should be there.
+
+    Raises:
+        InputError, OurFailure: it cannot be written.
+    """
+    try:
+        atomic.try_folder(folder)
+    except InputError as error:
+        raise InputError(error.message, file=error.file, field="--out", fix=error.fix) from error
+    return folder
 
 
 def around(folder: Path) -> Path:

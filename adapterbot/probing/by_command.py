@@ -98,7 +98,7 @@ class Command:
     """Probes checkpoints by running a command on them.
 
     Args:
-        template: as a shell would split it, with {ckpt} and perhaps {index} and {step}.
+        template: as a shell would split it, with {ckpt} and, if wanted, {index} and {step}.
         logs: folder for one log file per run.
         reading: how to read a score; None goes by the exit code.
         pass_on: names of variables that the command gets besides those that find programs.
@@ -133,9 +133,9 @@ class Command:
             ) from error
         if not any("{ckpt}" in word for word in self._argv):
             raise InputError(
-                "does not say where the checkpoint goes",
+                "does not say where the checkpoint goes: {ckpt} is missing",
                 field="--eval-command",
-                fix="write {ckpt} in its place",
+                fix="add {ckpt}, its path; {index} and {step} may stand beside it",
             )
         operator = _OPERATOR.search(_QUOTED.sub("_", template))
         if operator:

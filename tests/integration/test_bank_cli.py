@@ -125,6 +125,12 @@ def test_a_user_who_is_there_twice_is_refused_however_far_apart(
         (("export", "users", "o", "--as", "soup", "--store-shared"), "--store-shared"),
         (("export", "users", "o", "--no-projection"), "--no-projection"),
         (("size", "users", "--users", 3, "--dimension", 9), "--dimension"),
+        (("size", "users", "--users", 3, "--dtype", "int8"), "--dtype"),
+        (("create", "o", "--base", "any", "--dimension", 2, "--rank", 8), "--rank"),
+        (
+            ("create", "o", "--base", "any", "--dimension", 2, "--rank", 256, "--targets", "k"),
+            "--targets, --rank",
+        ),
     ],
 )
 def test_an_option_that_would_not_be_read_is_refused(
@@ -154,6 +160,12 @@ def test_peft_adapters_come_and_go(bank: Any, base: Path, here: Path) -> None:
     bank("export", "users", "all.safetensors")
     again = bank("import", "copy", "all.safetensors")[1]
     assert (again["users"], again["dtype"]) == (2, "fp16")
+    wide = bank("import", "wide", "all.safetensors", "--dtype", "fp32")[1]
+    assert (wide["users"], wide["dtype"]) == (2, "fp32")
+    with pytest.raises(InputError, match=r"keeps its rows in fp16 \(leave it out") as caught:
+        bank("import", "users", "carl=bob", "--dtype", "fp32")
+    assert (caught.value.file, caught.value.field) == ("users", "--dtype")
+    assert bank("import", "copy", "carl=bob", "--dtype", "fp16")[1]["users"] == 3
     other = peft.VeraConfig(r=9, target_modules=QV, task_type="CAUSAL_LM")
     save_user(base, here / "odd", other, 3)
     # One source that is no good, and nothing of the others is written.

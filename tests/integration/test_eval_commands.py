@@ -240,7 +240,7 @@ def test_weights_of_a_suite_make_one_score(
         ({"config": "no.yaml"}, "no training config"),
         ({"base": "./no-base"}, "./no-base: --base: does not exist"),
         ({"device": "gpu"}, r"--device: cannot be 'gpu' \(write auto, cpu, cuda or cuda:1\)"),
-        ({"out": EXAMPLE / "soup.yaml"}, "soup.yaml: cannot be written"),
+        ({"out": EXAMPLE / "soup.yaml"}, "soup.yaml: --out: cannot be written"),
         ({"adapters": ("no/adapter",)}, "does not exist"),
     ],
 )

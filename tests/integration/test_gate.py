@@ -581,6 +581,8 @@ def test_bisect_of_a_good_history_finds_nothing(clean, run, tmp_path):
         (["checkpoints/*", "--metric", "date"], "the suite has no task 'date'"),
         (["checkpoints/*", "checkpoints/checkpoint-0040"], "is named twice"),
         (["checkpoints/*", "--adapter", "/etc"], "path is absolute"),
+        (["checkpoints/*", "--out", "/proc/o"], "/proc/o: --out: cannot be written"),
+        (["checkpoints/*", "-o", "/proc/b.json"], "b.json: --output, -o: cannot be written"),
         (
             ["checkpoints/*", "--adapter", "adapters/datez"],
             "adapters/datez is no adapter of the working tree; did you mean 'adapters/dates'?",
