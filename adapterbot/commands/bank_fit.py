@@ -76,10 +76,11 @@ def fit(
         from adapterbot.bank import fit as fitting
         from adapterbot.bank import shared
         from adapterbot.eval.base_model import load_base
-        from adapterbot.eval.settings import EngineSettings
+        from adapterbot.eval.settings import engine_settings
+    settings = engine_settings(None, device=device)
     texts = read_users(users)
     with opened_to_write(path) as bank:
-        model = load_base(base or bank.manifest.base_model, EngineSettings(device=device or "auto"))
+        model = load_base(base or bank.manifest.base_model, settings)
         key = fitting.plan_key(plan, [model.digest, bank.manifest.shared.digest])
         marks = {user: _mark(key, rows) for user, rows in texts.items()}
         wanted = _wanted(bank, marks, replace=replace)

@@ -116,7 +116,7 @@ def _cluster(
 def _local(chosen: EngineSettings, environment: Mapping[str, str]) -> Callable[[], EvaluatorFor]:
 
     def imported() -> EvaluatorFor:
-        import_engine()
+        import_engine(chosen)
         from adapterbot.eval.cache import ScoreCache
         from adapterbot.eval.engine import Engine
 
@@ -126,13 +126,16 @@ def _local(chosen: EngineSettings, environment: Mapping[str, str]) -> Callable[[
     return imported
 
 
-def import_engine() -> None:
+def import_engine(settings: EngineSettings) -> None:
     """Imports what evaluating on this machine takes.
 
     Raises:
+        InputError: there is no such device.
         OurFailure: a package is not installed.
     """
     with extras("eval", "evaluating"), for_good(), never_swallowed():
+        # Torch alone knows what devices there are, and is the lesser part of what is imported.
+        importlib.import_module("adapterbot.eval.base_model").device_of(settings.device)
         import_library()
         importlib.import_module("adapterbot.eval.engine")
     tame_library_logs()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,9 +13,11 @@ from adapterbot.atomic import try_folder, write_text
 from adapterbot.config import ADAPTER_CONFIG
 from adapterbot.conversations import messages_of
 from adapterbot.errors import InputError
-from adapterbot.lock.row_files import read_rows
+from adapterbot.eval.base_files import base_digest
+from adapterbot.lock.row_files import Rows, read_rows
 from adapterbot.mole.artifact import MixtureFiles, attach_mixture, read_mixture_dir
 from adapterbot.mole.config import MixtureConfig, read_config
+from adapterbot.mole.ending import STATE_NAME, Ending, ending_in, note_ending
 from adapterbot.mole.examples import Example, encode, split
 from adapterbot.mole.routes import routes_page
 from adapterbot.mole.saving import save_mixture
@@ -70,13 +72,21 @@ def train(options: TrainOptions, tell: Callable[[Progress], None], listener: Lis
     base_path = _base(folder, config.base)
     for files in found.values():
         check_base(files, base_path)
+    tree = WorkTree(folder.resolve())
+    files_of = [read_rows(tree, *names) for names in (config.train, config.validation)]
+    ending = ending_in(output)
+    # What a base on the Hub is now is known once it was asked for.
+    local = base_digest(base_path) if ending and isinstance(base_path, Path) else None
+    if ending and local and ending.fingerprint == _fingerprint(config, paths, files_of, local):
+        return _told(output, paths, ending, listener)
     with stages("load"):
         base = load(base_path, options.device)
+    fingerprint = _fingerprint(config, paths, files_of, base.digest)
+    if ending and ending.fingerprint == fingerprint:
+        return _told(output, paths, ending, listener)
     with stages("read"):
-        rows = _examples(folder, config, config.train, base)
-        if config.validation:
-            held_out = _examples(folder, config, config.validation, base)
-        else:
+        rows, held_out = (_examples(files, config.max_length, base) for files in files_of)
+        if not config.validation:
             rows, held_out = split(rows, config.val_split, config.training.seed)
 
     from adapterbot.mole.mixture import Mixture
@@ -85,7 +95,6 @@ def train(options: TrainOptions, tell: Callable[[Progress], None], listener: Lis
     from adapterbot.mole.training_state import refuse_other
     from adapterbot.weights.adapter import load_adapter
 
-    fingerprint = _fingerprint(config, paths, base, rows, held_out)
     refuse_other(output, fingerprint)
     experts = {name: load_adapter(files) for name, files in found.items()}
     plan = config.training
@@ -105,12 +114,22 @@ def train(options: TrainOptions, tell: Callable[[Progress], None], listener: Lis
         )
         named = next(iter(found.values())).config.base_model_name_or_path
         save_mixture(output, mixture, paths, base_model=named or config.base)
+    ending = note_ending(output, fingerprint, rows=len(rows), held_out=len(held_out), loss=loss)
+    return _trained(output, paths, ending)
+
+
+def _told(output: Path, experts: Iterable[str], ending: Ending, listener: Listener) -> Trained:
+    listener.said(f"this training ended before: remove {output / STATE_NAME} to train anew")
+    return _trained(output, experts, ending)
+
+
+def _trained(output: Path, experts: Iterable[str], ending: Ending) -> Trained:
     return Trained(
         path=str(output),
-        experts=tuple(paths),
-        rows=len(rows),
-        held_out=len(held_out),
-        loss=loss,
+        experts=tuple(experts),
+        rows=ending.rows,
+        held_out=ending.held_out,
+        loss=ending.loss,
     )
 
 
@@ -133,13 +152,14 @@ def _check_output(output: Path) -> None:
 def load(base: str | Path, device: str | None) -> BaseModel:
     """A base model, as the gate loads it."""
     from adapterbot.commands.evaluator import import_engine
-    from adapterbot.eval.settings import EngineSettings
+    from adapterbot.eval.settings import engine_settings
 
-    import_engine()
+    settings = engine_settings(None, device=device)
+    import_engine(settings)
 
     from adapterbot.eval.base_model import load_base
 
-    return load_base(base, EngineSettings(device=device or "auto"))
+    return load_base(base, settings)
 
 
 def route(
@@ -222,10 +242,7 @@ def _base_of(files: MixtureFiles) -> str | Path:
     return _base(files.path, files.manifest.base_model)
 
 
-def _examples(
-    folder: Path, config: MixtureConfig, names: Sequence[str], base: BaseModel
-) -> list[Example]:
-    rows = read_rows(WorkTree(folder.resolve()), *names)
+def _examples(rows: Rows, max_length: int, base: BaseModel) -> list[Example]:
     found = []
     for file in rows.values():
         for row in file:
@@ -238,9 +255,9 @@ def _examples(
             messages = messages_of(content, file=row.file, line=row.line)
             place = f"{row.file}:{row.line}"
             example = encode(base.tokenizer, messages, name=base.name, row=place)
-            if example.length > config.max_length:
+            if example.length > max_length:
                 raise InputError(
-                    f"is {example.length} tokens long, and data.max_length is {config.max_length}",
+                    f"is {example.length} tokens long, and data.max_length is {max_length}",
                     file=row.file,
                     field=f"line {row.line}",
                     fix="raise max_length, or shorten the row",
@@ -252,17 +269,21 @@ def _examples(
 def _fingerprint(
     config: MixtureConfig,
     experts: dict[str, Path],
-    base: BaseModel,
-    rows: Sequence[Example],
-    held_out: Sequence[Example],
+    data: Sequence[Rows],
+    base: str,
 ) -> str:
-    """Of everything that decides a training: a checkpoint of another one is not gone on from."""
+    """Of everything that decides a training: a checkpoint of another one is not gone on from.
+
+    Args:
+        data: files of training and held-out rows.
+        base: the base's digest; its tokenizer is in it, and so what the rows become.
+    """
     decides = {
-        "base": base.digest,
+        "base": base,
         "experts": [adapter_digest(path) for path in experts.values()],
         "gate": config.gate.model_dump(mode="json"),
         "training": config.training.model_dump(mode="json"),
-        "rows": [(e.prompt, e.answer) for e in rows],
-        "held_out": [(e.prompt, e.answer) for e in held_out],
+        "data": [[file.digest for file in rows.values()] for rows in data],
+        "val_split": config.val_split,
     }
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()

@@ -71,7 +71,7 @@ def build(options: ServeOptions) -> FastAPI:
         from adapterbot.bank.vera import attach_bank
         from adapterbot.eval.base_model import load_base
         from adapterbot.eval.sampling import Choice, next_tokens
-        from adapterbot.eval.settings import EngineSettings
+        from adapterbot.eval.settings import EngineSettings, engine_settings
     if options.slots < options.rows:
         raise InputError(
             f"{options.slots} is fewer than the {options.rows} rows of a batch",
@@ -81,7 +81,7 @@ def build(options: ServeOptions) -> FastAPI:
     mixtures = _mixtures(options)
     store = BankStore(options.bank) if options.bank is not None else None
     # Answers are not compared with each other here: what is fastest may be measured and taken.
-    settings = EngineSettings(device=options.device or "auto", deterministic=False)
+    settings = engine_settings(EngineSettings(deterministic=False), device=options.device)
     base = load_base(options.base, settings)
     if getattr(base.model, "_is_stateful", False):
         raise InputError(

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,6 +16,7 @@ import torch
 from safetensors import SafetensorError
 
 from adapterbot.errors import InputError, OurFailure
+from adapterbot.eval.base_files import base_digest
 from adapterbot.eval.base_guard import inspect_base
 from adapterbot.eval.heap import keep_freed_memory
 from adapterbot.eval.settings import EngineSettings
@@ -39,7 +37,6 @@ _UNLOADABLE = (
     ValueError,
 )
 _ATTENTION_PACKAGES = {"flash_attention_2": "flash_attn", "flash_attention_3": "flash_attn_3"}
-_BLOB = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -83,8 +80,10 @@ def load_base(base: Path | str, settings: EngineSettings) -> BaseModel:
 
     Raises:
         InputError: there is none, it has no safetensors weights, or it wants to run its own code.
+            Or the device is not here.
         OurFailure: the Hub did not answer, and this machine has no copy.
     """
+    device = device_of(settings.device)
     keep_freed_memory()
     name = str(base)
     if (Path(base) / CONFIG_NAME).exists():
@@ -97,7 +96,6 @@ def load_base(base: Path | str, settings: EngineSettings) -> BaseModel:
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
-    device = _device(settings.device)
     dtype = _dtype(settings.dtype, device)
     if settings.deterministic and device.type == "cuda":
         # On a CPU every kernel used here is deterministic, and the call imports torch's compiler.
@@ -193,31 +191,6 @@ def _require(package: str, setting: str) -> None:
         )
 
 
-def base_digest(directory: Path) -> str:
-    """SHA-256 over paths and contents of the files that decide what the base model says."""
-    whole = hashlib.sha256()
-    for file in _files(directory):
-        name = file.relative_to(directory).as_posix()
-        whole.update(f"{name}\0{_file_digest(file)}\n".encode())
-    return whole.hexdigest()
-
-
-def _files(directory: Path) -> Iterator[Path]:
-    # Below it too: transformers reads chat templates from a folder of their own.
-    for file in sorted(directory.rglob("*")):
-        if file.is_file() and file.suffix in {".safetensors", ".json", ".model", ".jinja", ".txt"}:
-            yield file
-
-
-def _file_digest(file: Path) -> str:
-    # The Hub's cache names a large file after its own SHA-256: no need to read 16 GB again.
-    target = file.resolve()
-    if file.is_symlink() and target.parent.name == "blobs" and _BLOB.fullmatch(target.name):
-        return target.name
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def _directory(place: str) -> Path:
     """Where the files of a base lie that was just loaded from there."""
     if Path(place).is_dir():
@@ -228,14 +201,22 @@ def _directory(place: str) -> Path:
     return copy.root
 
 
-def _device(name: str) -> torch.device:
+def device_of(name: str) -> torch.device:
+    """The device that the settings name.
+
+    Raises:
+        InputError: it is not here.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
+    device = torch.device(name)
+    if device.type == "cuda" and not torch.cuda.is_available():
         raise InputError(
-            "is asked for, but there is no CUDA device here", field="device", fix="use cpu"
+            f"{name} is asked for, but there is no CUDA device here",
+            field="device",
+            fix="use cpu, or auto; `adapterbot doctor` tells more",
         )
-    return torch.device(name)
+    return device
 
 
 def _dtype(name: str, device: torch.device) -> torch.dtype:

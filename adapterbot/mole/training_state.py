@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from adapterbot.atomic import write_bytes
 from adapterbot.errors import InputError
+from adapterbot.mole.ending import STATE_NAME
 
-STATE_NAME = "training.safetensors"
 _WEIGHT, _BEST, _MOMENT, _SQUARE = "gate.weight", "best.weight", "adam.m", "adam.v"
 
 

@@ -143,6 +143,11 @@ def test_an_option_that_would_not_be_read_is_refused(
     assert not (here / "o").exists()
 
 
+def test_a_device_that_there_cannot_be_is_named(bank: Any) -> None:
+    with pytest.raises(InputError, match=r"--device: cannot be 'gpu' \(write auto, cpu, cuda or"):
+        bank("fit", "users", "--users", "rows.jsonl", "--device", "gpu")
+
+
 def test_peft_adapters_come_and_go(bank: Any, base: Path, here: Path) -> None:
     config = peft.VeraConfig(r=8, target_modules=QV, task_type="CAUSAL_LM")
     for seed, user in enumerate(("ann", "bob"), 1):

@@ -65,6 +65,35 @@ def test_settings_that_cannot_be_are_named(
     assert caught.value.field == field
 
 
+def test_a_device_that_is_not_here_is_refused_before_all_else_is_imported() -> None:
+    said = """
+import sys
+from adapterbot.commands.evaluator import engine
+from adapterbot.errors import InputError
+try:
+    engine("cuda:0")()
+except InputError as error:
+    print(error, "transformers" in sys.modules)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", said],
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.startswith("device: cuda:0 is asked for, but there is no CUDA device here")
+    assert done.stdout.endswith("False\n")
+
+
+def test_a_device_that_is_not_here_is_refused_before_the_base_is_looked_at(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(InputError, match="no CUDA device here"):
+        load_base("no/such/base", EngineSettings(device="cuda"))
+
+
 def outputs(base: Path, adapter: Path | None = None, **settings: Any) -> list[list[str]]:
     with Engine(base, EngineSettings(dtype="float32", **settings)) as engine:
         return [[s.output for s in r.samples] for r in engine.evaluate(TASKS, adapter)]

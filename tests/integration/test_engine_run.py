@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from adapterbot.errors import InputError
 from adapterbot.eval.answers import Request, Sample
-from adapterbot.eval.base_model import base_digest, load_base
+from adapterbot.eval.base_files import base_digest
+from adapterbot.eval.base_model import load_base
 from adapterbot.eval.cache import ScoreCache
 from adapterbot.eval.engine import Engine, LocalModel
 from adapterbot.eval.evaluation import Evaluation

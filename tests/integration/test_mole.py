@@ -60,6 +60,10 @@ def test_from_a_soup_yaml_to_routes(made: Path) -> None:
     trained = result(command(made, "train", "--json"))
     assert trained["experts"] == ["digits", "letters"]
     assert (trained["rows"], trained["held_out"]) == (9, 3)
+    again = command(made, "train", "--json")
+    assert result(again) == trained
+    assert "this training ended before" in again.stderr
+    assert "load" not in again.stderr
     info = result(command(made, "info", "mixture", "--json"))
     assert [expert["path"] for expert in info["experts"]] == ["../digits", "../letters"]
     assert info["gate"]["hidden_dim"] == 32
@@ -95,6 +99,29 @@ def test_a_killed_training_leaves_no_mixture_and_goes_on(made: Path, tmp_path: P
     result(done)
     first = int(done.stderr.split("/")[0].split()[-1])
     assert first > 1, "it went on from the checkpoint"
+
+
+def test_a_training_has_ended_only_for_the_mixture_that_it_wrote(
+    made: Path, tmp_path: Path
+) -> None:
+    (made / "soup.yaml").write_text(SOUP.replace("EPOCHS", "1"))
+    out = tmp_path / "out"
+    first = result(command(made, "train", "-o", str(out), "--json"))
+    gate = (out / "gate.safetensors").read_bytes()
+    (out / "gate.safetensors").unlink()
+    again = command(made, "train", "-o", str(out), "--json")
+    assert result(again) == first
+    assert "ended before" not in again.stderr
+    assert (out / "gate.safetensors").read_bytes() == gate
+    (out / "training.safetensors").unlink()  # as a refusal says, to train anew
+    anew = command(made, "train", "-o", str(out), "--json")
+    assert "ended before" not in anew.stderr
+    assert "\n1/" in anew.stderr or anew.stderr.startswith("1/")
+    (made / "more.jsonl").write_text((made / "rows.jsonl").read_text() * 2)
+    (made / "more.yaml").write_text(SOUP.replace("EPOCHS", "1").replace("rows.jsonl", "more.jsonl"))
+    other = command(made, "train", "-c", "more.yaml", "-o", str(out))
+    assert other.returncode == 2
+    assert "is of a run with another configuration, other data" in other.stderr
 
 
 def test_another_base_is_refused_before_anything_is_loaded(made: Path, tmp_path: Path) -> None:
