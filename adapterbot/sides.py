@@ -81,7 +81,7 @@ def sides(
     notes = [
         f"{name} is {how_changed(start, head, name)} here; the version on the base branch was used"
         for name in names
-        if content(start, name) != content(head, name)
+        if not same(start, head, name)
     ]
     return Sides(base, head, start, config, tuple(notes), names)
 
@@ -99,9 +99,19 @@ def config_of(tree: Tree, path: str | None = None) -> Config | None:
     return load(tree.read(found), found) if found else None
 
 
-def content(tree: Tree, path: str) -> str | None:
-    """A file's digest, or None where there is none."""
-    return tree.sha256(path) if tree.has(path) else None
+def same(one: Tree, other: Tree, path: str) -> bool:
+    """Whether a file has one content in both trees, or is in neither. Of two commits Git knows so
+    by its own ids, and nothing is read.
+
+    Raises:
+        InputError: as `Tree.sha256`.
+    """
+    if not (one.has(path) and other.has(path)):
+        return one.has(path) == other.has(path)
+    known = one.identity(path)
+    if known is not None and known == other.identity(path):
+        return True
+    return one.sha256(path) == other.sha256(path)
 
 
 def how_changed(base: Tree, head: Tree, path: str) -> str:

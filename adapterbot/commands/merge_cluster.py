@@ -22,10 +22,19 @@ import torch
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
 from adapterbot.commands.merge_scores import SuiteScores
-from adapterbot.errors import InputError, OurFailure
+from adapterbot.errors import OurFailure
 from adapterbot.eval.base_model import load_base
 from adapterbot.eval.blends import BlendedModel
-from adapterbot.eval.pool import COMES_UP_SECONDS, crew, go_on, join, nobody_came
+from adapterbot.eval.pool import (
+    COMES_UP_SECONDS,
+    LOSSES,
+    another_base,
+    crew,
+    go_on,
+    join,
+    nobody_came,
+    too_many_died,
+)
 from adapterbot.eval.settings import EngineSettings
 from adapterbot.eval.suite import Task
 from adapterbot.merge.race import Failed
@@ -36,8 +45,6 @@ from adapterbot.weights.peft_dir import CONFIG_NAME, WEIGHTS_NAME, AdapterFiles
 # So many pieces for each worker: what is lost at the end is a part of the last one.
 _PIECES = 4
 _LEAST_ITEMS = 8
-# So many workers may be lost for each that we began with.
-_LOSSES = 3
 
 Files = tuple[dict[str, bytes], ...]
 
@@ -126,7 +133,7 @@ class ClusterScores:
             base, settings, ray.put(content), tuple(map(tuple, groups)), ray.put(tuple(tasks)),
             threads,
         )  # fmt: skip
-        self._losses_left = _LOSSES * count
+        self._losses_left = LOSSES * count
         self._comes_up = COMES_UP_SECONDS
         self.workers: list[Any] = []
         # What workers that are coming up will say, and until when they have to.
@@ -148,7 +155,7 @@ class ClusterScores:
         self.base_digest = min(digests)
         if len(digests) > 1:
             self.close()
-            raise _another_base()
+            raise another_base()
 
     def scores(
         self, candidates: Sequence[Weights], items: Sequence[int]
@@ -249,7 +256,7 @@ class ClusterScores:
         except RayTaskError as error:
             raise error.cause from error
         if digest != self.base_digest:
-            raise _another_base()
+            raise another_base()
         return [worker]
 
     def _replace(self, lost: Any) -> None:
@@ -257,13 +264,5 @@ class ClusterScores:
         self.workers.remove(lost)
         self._losses_left -= 1
         if self._losses_left < 0:
-            raise OurFailure("too many workers of the cluster died", fix="see Ray's logs")
+            raise too_many_died()
         self._bring_up()
-
-
-def _another_base() -> InputError:
-    return InputError(
-        "is not the same on every machine of the cluster",
-        field="base",
-        fix="put the same files on all of them",
-    )

@@ -72,6 +72,9 @@ def run(
         report = stopped([], context.source(), error)
     try:
         written = write(report, directory, herald.links)
+    except InputError as error:  # what lies in the folder
+        report = stopped([], context.source(), error)
+        written = write(report, directory, herald.links)
     except Exception as error:  # noqa: BLE001 the outermost edge: a report that we cannot render
         failure = OurFailure(f"the report could not be rendered: {type(error).__name__}")
         report = stopped([], context.source(), failure)

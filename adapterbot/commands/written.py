@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from adapterbot import __version__, atomic, render, validation
+from adapterbot import atomic, render, validation
 from adapterbot.differing import Pair, pairs
 from adapterbot.errors import ExitCode, InputError
 from adapterbot.eval.saved import load_results
@@ -36,18 +35,17 @@ class Written:
 
 
 def write(report: Report, directory: Path, links: Links = NO_LINKS) -> Written:
-    """report.json, report.html, summary.md, and comment.md (one per adapter when several).
+    """report.json, report.html, summary.md, and comment.md (one per adapter when several): all of
+    them, or none.
 
     Raises:
-        AdapterbotError: the directory cannot be written.
+        AdapterbotError: the directory cannot be written, or holds results that cannot be read.
     """
     several = len(report.adapters) > 1
     comments = {
         directory / (f"comment-{adapter.key}.md" if several else "comment.md"): adapter
         for adapter in report.adapters
     }
-    for path, adapter in comments.items():
-        atomic.write_text(path, render.comment(report, adapter, links=links))
     written = Written(
         report=report,
         report_path=directory / "report.json",
@@ -55,9 +53,13 @@ def write(report: Report, directory: Path, links: Links = NO_LINKS) -> Written:
         summary_path=directory / "summary.md",
         page_path=directory / PAGE,
     )
-    atomic.write_text(written.report_path, render.json_text(report))
-    atomic.write_text(written.summary_path, render.summary(report, links=links))
-    atomic.write_text(written.page_path, page_of(report, directory))
+    texts = {
+        path: render.comment(report, adapter, links=links) for path, adapter in comments.items()
+    }
+    texts[written.report_path] = render.json_text(report)
+    texts[written.summary_path] = render.summary(report, links=links)
+    texts[written.page_path] = page_of(report, directory)
+    atomic.write_all({path: text.encode() for path, text in texts.items()})
     return written
 
 
@@ -144,9 +146,6 @@ def read_report(path: Path) -> Report:
     return parse_report(content, name)
 
 
-# A report says early on who wrote it; a stranger's may say anything that looks like a version.
-_WRITER = re.compile(rb'"tool": ?"adapterbot ([0-9][0-9A-Za-z.+]{0,30})"')
-_HEAD = 1000
 _FIX = "pass the report.json that `adapterbot gate` wrote"
 
 
@@ -159,11 +158,5 @@ def parse_report(content: bytes, name: str) -> Report:
     try:
         return Report.model_validate_json(content)
     except ValidationError as error:
-        writer = _WRITER.search(content[:_HEAD])
-        if writer and (version := writer[1].decode()) != __version__:
-            raise InputError(
-                f"was written by adapterbot {version}, which this one, {__version__}, cannot read",
-                file=name,
-                fix="use one version for both",
-            ) from error
-        raise validation.bad_input(error, file=name, fix=_FIX) from error
+        other = validation.of_another_version(content, file=name, fix="use one version for both")
+        raise other or validation.bad_input(error, file=name, fix=_FIX) from error

@@ -145,10 +145,10 @@ def _is_pointer(path: Path) -> bool:
 
 def _runner(tree: WorkTree, environment: Mapping[str, str]) -> Iterator[Finding]:
     """Which labels the workflows ask for, and whether this is a job on such a runner."""
-    wanted = dict(_labels(tree.root))
     on_runner = environment.get("GITHUB_ACTIONS") == "true"
-    for name, labels in wanted.items():
-        found = f"{', '.join(labels)} ({name})"
+    for name, group, labels in _asked(tree.root):
+        shown = [f"group {group}", *labels] if group else labels
+        found = f"{', '.join(shown)} ({name})"
         own = [label for label in labels if label != _SELF_HOSTED]
         if on_runner or _SELF_HOSTED not in labels:
             yield Finding(what="runs-on", found=found)
@@ -157,8 +157,8 @@ def _runner(tree: WorkTree, environment: Mapping[str, str]) -> Iterator[Finding]
             what="runs-on",
             found=found,
             status=Status.NOTE,
-            fix="a runner must have all of these labels: Settings → Actions → Runners, or "
-            f"`./config.sh --labels {','.join(own)}`",
+            fix=f"a runner {'of this group ' if group else ''}must have all of these labels: "
+            f"Settings → Actions → Runners, or `./config.sh --labels {','.join(own)}`",
         )
     if not on_runner:
         yield Finding(what="runner", found="not a job of GitHub Actions")
@@ -167,8 +167,9 @@ def _runner(tree: WorkTree, environment: Mapping[str, str]) -> Iterator[Finding]
     yield Finding(what="runner", found=", ".join(part for part in parts if part) or "unknown")
 
 
-def _labels(root: Path) -> Iterator[tuple[str, list[str]]]:
-    """The labels of every job that runs our action, by file and job."""
+def _asked(root: Path) -> Iterator[tuple[str, str | None, list[str]]]:
+    """Every job that runs our action, by file and job: the group of runners that it asks for, if
+    any, and the labels."""
     for path in sorted((root / ".github" / "workflows").glob("*.y*ml")):
         try:
             document = yaml.safe_load(path.read_bytes())
@@ -185,6 +186,15 @@ def _labels(root: Path) -> Iterator[tuple[str, list[str]]]:
             if not any(name.endswith(_ACTION) for name in named):
                 continue
             asked = job.get("runs-on")
-            labels = [asked] if isinstance(asked, str) else asked
-            if isinstance(labels, list):
-                yield f"{path.name}: {name}", [one for one in labels if isinstance(one, str)]
+            form = asked if isinstance(asked, dict) else {"labels": asked}
+            group = form.get("group") if isinstance(form.get("group"), str) else None
+            labels = _words(form.get("labels"))
+            if group or labels:
+                yield f"{path.name}: {name}", group, labels
+
+
+def _words(labels: object) -> list[str]:
+    """One label, or several."""
+    if isinstance(labels, str):
+        return [labels]
+    return [one for one in labels if isinstance(one, str)] if isinstance(labels, list) else []

@@ -23,7 +23,7 @@ _LOG = logging.getLogger(__name__)
 
 # So many actors may be lost for each that we began with: a batch that kills whoever computes it
 # must not be handed on for ever.
-_LOSSES = 3
+LOSSES = 3
 # In which an actor is to have found its place and loaded the base.
 COMES_UP_SECONDS = 900.0
 
@@ -66,7 +66,7 @@ class Pool:
         self._make = make
         self._comes_up = COMES_UP_SECONDS
         self._ready: queue.Queue[Any] = queue.Queue()
-        self._losses_left = _LOSSES * count
+        self._losses_left = LOSSES * count
         self._loaded: Loaded | None = None
         self._changing = threading.Lock()
         self.actors: list[Any] = []
@@ -146,13 +146,7 @@ class Pool:
         with self._changing:
             known, self._loaded = self._loaded or loaded, self._loaded or loaded
         if loaded.identity != known.identity:
-            self._ready.put(
-                InputError(
-                    "is not the same on every machine of the cluster",
-                    field="base",
-                    fix="put the same files and packages on all of them",
-                )
-            )
+            self._ready.put(another_base())
             return
         self._ready.put(actor)
 
@@ -177,7 +171,7 @@ class Pool:
             if self._losses_left >= 0:
                 self._bring_up()
                 return
-        self._ready.put(OurFailure("too many workers of the cluster died", fix="see Ray's logs"))
+        self._ready.put(too_many_died())
 
 
 def nobody_came(seconds: float) -> OurFailure:
@@ -186,6 +180,20 @@ def nobody_came(seconds: float) -> OurFailure:
         f"no worker of the cluster came up in {seconds:g} s",
         fix="see `ray status`: are the GPUs taken?",
     )
+
+
+def another_base() -> InputError:
+    """What a worker has loaded is not what the others have."""
+    return InputError(
+        "is not the same on every machine of the cluster",
+        field="base",
+        fix="put the same files and packages on all of them",
+    )
+
+
+def too_many_died() -> OurFailure:
+    """More than `LOSSES` for each that we began with."""
+    return OurFailure("too many workers of the cluster died", fix="see Ray's logs")
 
 
 def go_on(seconds: float, left: int) -> None:

@@ -15,7 +15,7 @@ from adapterbot import atomic
 from adapterbot.errors import InputError
 from adapterbot.eval.suite import Task
 from adapterbot.records import SampleScore, SavedResults, SavedSample, SavedTask, TaskResult
-from adapterbot.validation import first_problem
+from adapterbot.validation import first_problem, of_another_version
 
 # A million samples of a kilobyte.
 _FILE_LIMIT = 1024 * 1024 * 1024
@@ -64,8 +64,11 @@ def load_results(path: Path) -> tuple[SavedResults, tuple[TaskResult, ...]]:
                 )
             samples[one.task].append(one.sample)
     except ValidationError as error:
+        other = of_another_version(
+            first.encode(), file=str(path), fix="write it again with this one, or remove it"
+        )
         where, message = first_problem(error)
-        raise InputError(
+        raise other or InputError(
             f"is not a line of results: {f'{where} {message}'.strip()}",
             file=str(path),
             field=f"line {number}",

@@ -155,8 +155,10 @@ class _Desk:
             ),
         )
         for pull in found:
-            # A fork of the same owner may have a branch of this name.
-            if pull.head.ref != asked.branch or pull.head.repo.full_name != self.repository:
+            # A fork of the same owner may have a branch of this name, and may be deleted by now:
+            # then, whatever PyGithub's types say, there is no repository.
+            source = getattr(pull.head.repo, "full_name", None)
+            if pull.head.ref != asked.branch or source != self.repository:
                 continue
             if marker(asked.key) in (pull.body or "").replace("\r\n", "\n").split("\n"):
                 return pull

@@ -10,7 +10,7 @@ from adapterbot.errors import InputError
 from adapterbot.eval.suite import LOOK, Suite, load_suite, suite_files
 from adapterbot.lock.digests import base_in_tree, resolve_base
 from adapterbot.lock.training import load_training
-from adapterbot.sides import Sides, config_of, content, how_changed
+from adapterbot.sides import Sides, config_of, how_changed, same
 from adapterbot.tree import Tree
 
 
@@ -35,8 +35,7 @@ def suite_notes(where: Sides, suite: Suite) -> tuple[str, ...]:
     changed = [
         name
         for name in suite.files
-        if where.fork_point.has(name)
-        and content(where.fork_point, name) != content(where.head, name)
+        if where.fork_point.has(name) and not same(where.fork_point, where.head, name)
     ]
     return tuple(
         f"{name} is {how_changed(where.fork_point, where.head, name)} here; "
@@ -58,7 +57,8 @@ def left_behind(where: Sides) -> InputError | None:
         for suite in sorted(_suites_of_head(where)):
             if time.monotonic() > until:
                 return None
-            if _beside(start, suite) == _beside(head, suite):
+            beside = _beside(start, suite)
+            if beside == _beside(head, suite) and all(same(start, head, one) for one in beside):
                 continue
             if not head.has(suite):
                 raise InputError(
@@ -80,7 +80,7 @@ def _suites_of_head(where: Sides) -> set[str]:
     """
     start, head = where.fork_point, where.head
     config = where.config
-    if any(content(start, name) != content(head, name) for name in where.config_names):
+    if not all(same(start, head, name) for name in where.config_names):
         name = next(filter(head.has, where.config_names), None)
         config = config_of(head, name) if name else None
         listed = {adapter.suite for adapter in where.config.adapters} if where.config else set()
@@ -99,11 +99,11 @@ def _suites_of_head(where: Sides) -> set[str]:
     return {adapter.suite for adapter in config.adapters} if config else set()
 
 
-def _beside(tree: Tree, suite: str) -> dict[str, str]:
-    """The digests of a suite and of the files in its folder, where its data usually is."""
+def _beside(tree: Tree, suite: str) -> set[str]:
+    """A suite, where there is one, and the files in its folder, where its data usually is."""
     folder = PurePosixPath(suite).parent.as_posix()
-    names = {name for name in tree.survey() if name.startswith(f"{folder}/")} | {suite}
-    return {name: tree.sha256(name) for name in names if tree.has(name)}
+    names = {name for name in tree.survey() if name.startswith(f"{folder}/")}
+    return names | {suite} if tree.has(suite) else names
 
 
 def base_model(where: Sides, adapter: AdapterConfig) -> tuple[str, str | Path, tuple[str, ...]]:

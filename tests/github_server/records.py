@@ -72,7 +72,8 @@ class Comment:
 
 @dataclass
 class Pull:
-    """A pull request. `head_repository` differs from the base's for a fork."""
+    """A pull request. `head_repository` differs from the base's for a fork; what it was is still
+    in the head's label when it was deleted."""
 
     repository: str
     number: int
@@ -91,3 +92,4 @@ class Pull:
     draft: bool = False
     reviewers: list[str] = field(default_factory=list)
     teams: list[str] = field(default_factory=list)
+    head_deleted: bool = False

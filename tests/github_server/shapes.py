@@ -40,6 +40,8 @@ def pull_json(url: str, pull: Pull, schema: str) -> Json:
             "repo": repository_json(repository, "repository"),
             "user": user_json(repository.split("/")[0]),
         }
+    if pull.head_deleted:
+        shape["head"]["repo"] = None
     return shape | {
         "id": pull.number,
         "number": pull.number,

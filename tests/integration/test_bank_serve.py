@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import logging
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -34,7 +35,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # A character is a token: a random model's bytes would rarely be text.
     inner = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(characters)}, merges=[]))
     inner.decoder = decoders.Fuse()
-    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=inner)
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=inner, model_max_length=256)
     tokenizer.chat_template = TEMPLATE
     tokenizer.save_pretrained(folder)
     return folder
@@ -261,9 +262,21 @@ def test_a_refusal_speaks_of_the_field_and_not_of_types(
     assert says in caught.value.message
 
 
-def test_a_prompt_that_does_not_fit_is_refused(server: str) -> None:
-    with pytest.raises(openai.BadRequestError, match="reads 1 to"):
-        ask(server, "u1", "x" * 400)
+def test_a_prompt_that_does_not_fit_is_refused(
+    server: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    library = logging.getLogger("transformers")
+    library.addHandler(caplog.handler)
+    try:
+        with pytest.raises(openai.BadRequestError, match="reads 1 to"):
+            ask(server, "u1", "x" * 400)
+        with pytest.raises(openai.BadRequestError, match="reads 1 to"):
+            client(server, "u1").chat.completions.create(
+                model="tiny:u1", messages=[{"role": "user", "content": "x" * 400}]
+            )
+    finally:
+        library.removeHandler(caplog.handler)
+    assert caplog.messages == [], "no prompt that is refused runs into indexing errors"
     with pytest.raises(openai.APIStatusError) as caught:
         ask(server, "u1", "x" * 5_000_000)
     assert caught.value.status_code == 413

@@ -173,6 +173,27 @@ def test_labels_that_a_runner_needs_are_named(repository, look):
     assert found["runner"].found == "self-hosted, g1"
 
 
+@pytest.mark.parametrize(
+    ("asked", "said", "fix"),
+    [
+        ("{group: big, labels: [self-hosted, gpu]}", "group big, self-hosted, gpu", "labels gpu`"),
+        ("{labels: [self-hosted, gpu, a100]}", "self-hosted, gpu, a100", "labels gpu,a100`"),
+        ("{group: big, labels: ubuntu-24.04-16core}", "group big, ubuntu-24.04-16core", None),
+        ("{group: org/big}", "group org/big", None),
+        ("{group: [big], labels: {gpu: 1}}", None, None),
+    ],
+)
+def test_a_mapping_names_a_group_of_runners_and_its_labels(repository, look, asked, said, fix):
+    workflows = repository / ".github" / "workflows"
+    workflows.mkdir(parents=True, exist_ok=True)
+    job = f"{{runs-on: {asked}, steps: [{{uses: org/adapter-action@v1}}]}}"
+    (workflows / "gate.yml").write_text(f"jobs: {{gate: {job}}}\n")
+    found = look().get("runs-on")
+    assert (found and found.found) == (said and f"{said} (gate.yml: gate)")
+    assert not fix or (found.status is Status.NOTE and fix in found.fix)
+    assert fix or found is None or found.status is Status.OK
+
+
 # ---------------------------------------------------------------- the token
 
 

@@ -22,6 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapterbot.commands import publish
+from adapterbot.commands.written import exit_code, results_path
 from adapterbot.errors import AdapterbotError, InputError
 from adapterbot.gh.artifacts import unpack
 from adapterbot.gh.client import Patience
@@ -119,6 +120,22 @@ def upload(server: GitHubServer, told: Report | bytes, name: str = "adapterbot-r
 
 def comments(server: GitHubServer, number: int = PULL) -> list[str]:
     return [comment.body for comment in server.comments(REPO, number)]
+
+
+def test_results_of_another_version_in_the_folder_are_bad_input_and_named(
+    server, environment, tmp_path
+):
+    upload(server, report())
+    key = report().adapters[0].key
+    for side in ("baseline", "candidate"):
+        old = results_path(tmp_path / "adapterbot", key, side)
+        old.parent.mkdir(parents=True, exist_ok=True)
+        old.write_text('{"version": 2, "tool": "adapterbot 9.9.0"}\n')
+    written = run(environment())
+    assert exit_code(written.report) == 2
+    (comment,) = comments(server)
+    assert "was written by adapterbot 9.9.0, which this one" in comment
+    assert "write it again with this one, or remove it" in comment
 
 
 # ---------------------------------------------------------------- the way it should go

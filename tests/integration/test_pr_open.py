@@ -307,11 +307,14 @@ def test_a_pull_request_without_our_marker_is_not_touched(place: Place) -> None:
         assert pull.body == body
 
 
-def test_a_fork_with_a_branch_of_our_name_is_not_taken_for_ours(place: Place) -> None:
+@pytest.mark.parametrize("deleted", [False, True])
+def test_a_fork_with_a_branch_of_our_name_is_not_taken_for_ours(
+    place: Place, deleted: bool
+) -> None:
     forged = place.server.add_pull(
         REPO, 5, head_ref=HEAD, head_repository="octo/fork", base_ref="main", author="mallory"
     )
-    forged.body = marker("pr:adapters-dates")
+    forged.body, forged.head_deleted = marker("pr:adapters-dates"), deleted
     place.retrain()
     assert place.open().number == 6
     assert forged.title == "Adapter"

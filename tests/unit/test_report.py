@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from adapterbot import __version__
 from adapterbot.commands import report as command
-from adapterbot.commands.written import parse_report, results_path, write
+from adapterbot.commands.written import parse_report, read_report, results_path, write
 from adapterbot.differing import Pair, pairs, worst_first
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.eval.saved import save_results
@@ -178,6 +178,26 @@ def test_results_that_cannot_be_read_leave_no_page(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"dates\.candidate\.jsonl: line 3"):
         command.run(tmp_path / "report.json", tmp_path / "page.html")
     assert not (tmp_path / "page.html").exists()
+
+
+@pytest.mark.parametrize("line", [1, 2])
+def test_results_of_another_version_are_said_to_be_and_nothing_is_written(
+    line: int, tmp_path: Path
+) -> None:
+    written(tmp_path, "c" * 64, "a", "b")
+    old = results_path(tmp_path, "dates", "candidate")
+    lines = [json.loads(text) for text in old.read_text("utf-8").splitlines()]
+    lines[0]["tool"] = "adapterbot 9.9.0"
+    lines[line - 1]["novel"] = 1
+    old.write_text("".join(json.dumps(one) + "\n" for one in lines), "utf-8")
+    said = (
+        r"dates\.candidate\.jsonl: was written by adapterbot 9\.9\.0, which this one, .*, cannot "
+    )
+    with pytest.raises(
+        InputError, match=said + r"read \(write it again with this one, or remove it"
+    ):
+        write(read_report(tmp_path / "report.json"), tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.json", "results"]
 
 
 def test_results_beside_an_adapter_that_was_not_judged_are_not_read(tmp_path: Path) -> None:

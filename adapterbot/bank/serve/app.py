@@ -139,14 +139,15 @@ class _Conversation:
             text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
         except Exception as error:  # the template is a program of the model's own
             raise Refused(400, f"the chat template refuses this: {error}") from error
-        ids = tokenizer(str(text), add_special_tokens=False)["input_ids"]
+        # Not verbose: of a prompt that is too long it would warn; here it is refused.
+        ids = tokenizer(str(text), add_special_tokens=False, verbose=False)["input_ids"]
         return await self._answer(request, asked, tuple(ids), who, "chat.completion")
 
     async def complete(self, request: Request) -> Response:
         owner = self._owner(request)
         asked: CompletionRequest = parse(CompletionRequest, await _body(request))
         who = self._who(asked.model, owner)
-        ids = self._service.base.tokenizer(asked.text)["input_ids"]
+        ids = self._service.base.tokenizer(asked.text, verbose=False)["input_ids"]
         return await self._answer(request, asked, tuple(ids), who, "text_completion")
 
     # ------------------------------------------------------------ who asks, for whom
