@@ -126,8 +126,11 @@ def _local(chosen: EngineSettings, environment: Mapping[str, str]) -> Callable[[
     return imported
 
 
-def import_engine(settings: EngineSettings) -> None:
+def import_engine(settings: EngineSettings | None) -> None:
     """Imports what evaluating on this machine takes.
+
+    Args:
+        settings: whose device is to be here; None where another machine's is meant, or any will do.
 
     Raises:
         InputError: there is no such device.
@@ -135,7 +138,9 @@ def import_engine(settings: EngineSettings) -> None:
     """
     with extras("eval", "evaluating"), for_good(), never_swallowed():
         # Torch alone knows what devices there are, and is the lesser part of what is imported.
-        importlib.import_module("adapterbot.eval.base_model").device_of(settings.device)
+        base_model = importlib.import_module("adapterbot.eval.base_model")
+        if settings:
+            base_model.device_of(settings.device)
         import_library()
         importlib.import_module("adapterbot.eval.engine")
     tame_library_logs()

@@ -212,7 +212,7 @@ def _searched(
         # What is known without a model is held against it before one is loaded.
         saved.check({"adapters": digests, "suite": suite.digest, "seed": options.seed})
     with stages("import"):
-        import_engine(search.settings)
+        import_engine(None if search.ray else search.settings)
     from adapterbot.commands.merge_search import Searching
     from adapterbot.merge.strategies import Merger
     from adapterbot.weights.adapter import load_adapter
