@@ -7,11 +7,13 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 
+from adapterbot.jsonl import lines
 from adapterbot.lock.row_files import Row, RowFile, Rows
 from adapterbot.lock.sidecar import ROWS, Sidecar, folder
 from adapterbot.tree import Tree
 
 _FILE_LINE = "file "
+_LONGEST_LINE = 64 * 1024  # a digest is half a hundred bytes, and a path some thousands at most
 
 
 def rows_text(closure_sha: str, files: Mapping[str, Iterable[bytes]]) -> Iterator[str]:
@@ -27,7 +29,7 @@ def locked_rows(tree: Tree, lock_path: str, sidecar: Sidecar) -> Rows | None:
     """The rows that were locked, each known by its digest only; None where they were not kept.
 
     Raises:
-        InputError: the file is broken.
+        InputError: the file is broken; in a line that is too long, when the rows are read.
     """
     path = f"{folder(lock_path)}/{ROWS}"
     if not tree.has(path):
@@ -46,12 +48,12 @@ def locked_rows(tree: Tree, lock_path: str, sidecar: Sidecar) -> Rows | None:
 
 def _rows_of(tree: Tree, path: str, name: str) -> Iterator[Row]:
     inside, number = False, 0
-    head = f"{_FILE_LINE}{json.dumps(name)}\n".encode()
+    head = f"{_FILE_LINE}{json.dumps(name)}".encode()
     with tree.open(path) as stream:
-        for line in stream:
+        for _, line in lines(path, stream, limit=_LONGEST_LINE):
             if line.startswith(_FILE_LINE.encode()):
                 inside = line == head
                 number = 0
             elif inside:
                 number += 1
-                yield Row(name, number, line.strip())
+                yield Row(name, number, line)

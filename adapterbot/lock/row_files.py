@@ -13,6 +13,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import count
 from pathlib import PurePosixPath
 from typing import BinaryIO, NamedTuple
 
@@ -100,15 +101,15 @@ def _json(name: str, stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
         )
     try:
         found = json.loads(content)
+        rows = [_dumped(row) for row in (found if isinstance(found, list) else [found])]
     except (ValueError, RecursionError) as error:
         raise InputError("is not JSON", file=name, fix="use JSONL, a row per line") from error
-    for number, row in enumerate(found if isinstance(found, list) else [found], 1):
-        yield number, _dumped(row)
+    yield from enumerate(rows, 1)
 
 
 def _csv(name: str, stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
     text = io.TextIOWrapper(stream, "utf-8-sig", errors="backslashreplace", newline="")
-    reader = csv.reader(text)
+    reader = csv.reader(_bounded(name, text))
     header: list[str] | None = None
     try:
         for cells in reader:
@@ -128,6 +129,22 @@ def _csv(name: str, stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
         ) from error
     finally:
         text.detach()  # the stream is its owner's to close
+
+
+def _bounded(name: str, text: io.TextIOWrapper) -> Iterator[str]:
+    """The lines of a text, none of which is longer than a row may be."""
+    for number in count(1):
+        line = text.readline(ROW_LIMIT + 1)
+        if len(line) > ROW_LIMIT:
+            raise InputError(
+                f"is longer than the {ROW_LIMIT:,} characters we read",
+                file=name,
+                field=f"line {number}",
+                fix="write one row per line, or shorten it",
+            )
+        if not line:
+            return
+        yield line
 
 
 def _parquet(name: str, stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
@@ -153,6 +170,14 @@ def _parquet(name: str, stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
                     yield number, _dumped(row)
         except (arrow.ArrowException, OSError) as error:
             raise InputError("is not a Parquet file", file=name, fix="write it again") from error
+        # Text that is no UTF-8, a time beyond Python's, a zone that nobody knows.
+        except (ArithmeticError, LookupError, ValueError) as error:
+            raise InputError(
+                "holds what Python has no value for",
+                file=name,
+                field=f"row {number + 1} or one of those after it",
+                fix="convert it to JSONL",
+            ) from error
 
 
 def _dumped(row: object) -> bytes:

@@ -382,6 +382,22 @@ def test_every_row_can_be_kept_so_that_a_drift_counts_them(project: Path) -> Non
     assert not (project / "soup.lock.d" / "rows.txt").exists()
 
 
+def test_attack_kept_rows_without_a_line_end_are_not_held(project: Path) -> None:
+    """The file comes with a pull request; what it would explain is then told without it."""
+    data = project / "data" / "train.jsonl"
+    data.write_text('{"q": 1}\n')
+    commands.write(project / "soup.yaml", project / "soup.lock", rows=True)
+    with (project / "soup.lock.d" / "rows.txt").open("ab") as kept:
+        kept.write(b"0" * (1 << 20))
+    data.write_text('{"q": 2}\n')
+    (part,) = [
+        part
+        for part in commands.check(project / "soup.lock", project / "soup.yaml").parts
+        if not part.ok
+    ]
+    assert part.explanation == "data/train.jsonl changed"
+
+
 def test_training_settings_are_told_and_are_no_drift(project: Path) -> None:
     text = SOUP_YAML + "training:\n  lr: 1e-4\n  seed: 7\n  logging_steps: 5\noutput: ./out\n"
     (project / "soup.yaml").write_text(text)

@@ -6,15 +6,18 @@ import json
 import random
 import subprocess
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyarrow import parquet
 
 from adapterbot.errors import InputError
 from adapterbot.gittree import GitTree
-from adapterbot.lock import row_pairs
+from adapterbot.lock import row_files, row_pairs
 from adapterbot.lock.row_files import Row
 from adapterbot.lock.rows import dataset_diff, read_rows
 from adapterbot.records import DatasetDiff
@@ -196,6 +199,36 @@ def test_hostile_rows_are_compared_as_text_or_refused_by_line(tmp_path: Path) ->
         read_rows(tree, "x.bin")
     with pytest.raises(InputError, match="does not exist"):
         read_rows(tree, "nowhere")
+
+
+def test_a_line_of_csv_without_end_is_not_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(row_files, "ROW_LIMIT", 1000)
+    (tmp_path / "long.csv").write_text("a,b\n1,2\n" + "x," * 501)
+    with pytest.raises(InputError, match=r"long\.csv: line 3: is longer than the 1,000"):
+        dataset_diff({}, read_rows(WorkTree(tmp_path), "long.csv"))
+
+
+def test_json_that_is_read_and_too_deep_to_be_written_is_refused(tmp_path: Path) -> None:
+    for depth in range(900, 1000):
+        (tmp_path / "deep.json").write_text('{"a":' * depth + "1" + "}" * depth)
+        with suppress(InputError):
+            assert len(list(read_rows(WorkTree(tmp_path), "deep.json")["deep.json"])) == 1
+
+
+@pytest.mark.parametrize("kind", ["text", "date", "duration", "names"])
+def test_parquet_with_values_that_python_has_not_is_refused(kind: str, tmp_path: Path) -> None:
+    no_text = pa.py_buffer(b"\xff\xfe")
+    column = {
+        "text": pa.StringArray.from_buffers(1, pa.py_buffer(b"\0\0\0\0\2\0\0\0"), no_text),
+        "date": pa.array([2**30], pa.date32()),
+        "duration": pa.array([2**62], pa.duration("s")),
+        "names": pa.StructArray.from_arrays([pa.array([1]), pa.array([2])], names=["x", "x"]),
+    }[kind]
+    parquet.write_table(pa.table({"a": column}), tmp_path / "odd.parquet")
+    with pytest.raises(InputError, match=r"odd\.parquet: row 1 .*has no value for"):
+        dataset_diff({}, read_rows(WorkTree(tmp_path), "odd.parquet"))
 
 
 @settings(max_examples=60, deadline=None)

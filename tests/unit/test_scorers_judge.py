@@ -189,9 +189,11 @@ def test_a_judge_that_is_down_is_a_failure_of_ours(judge):
 
 def test_one_reply_in_between_and_it_is_not_down(endpoint, judge):
     scorer = judge(retries=0)
+    found = []
     for status in (500, 500, 200, 500, 500):
         endpoint.queue = [(status, '{"score": 1}', {})]
-        scorer.score(SAMPLE, Answer(text=str(len(endpoint.requests))))
+        found.append(scorer.score(SAMPLE, Answer(text=str(len(endpoint.requests)))))
+    assert [score.score is None for score in found] == [True, True, False, True, True]
 
 
 def test_a_silent_server_is_waited_for_no_longer_than_the_timeout(endpoint, judge):
