@@ -3,7 +3,7 @@ never silent; or that it is no longer there."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from adapterbot import __version__
 from adapterbot.errors import AdapterbotError, InputError
@@ -79,3 +79,25 @@ def stopped(
         partial=partial,
         adapters=tuple(sections) or (not_judged(UNKNOWN_KEY, asked, error),),
     )
+
+
+def with_older(sections: list[AdapterReport], older: Collection[str]) -> list[AdapterReport]:
+    """Sections for our older comments too, so that none goes on saying what no longer holds.
+
+    When the gate stopped before it knew the adapters, every older comment says why.
+    """
+    unknown = next((section for section in sections if section.key == UNKNOWN_KEY), None)
+    if unknown:
+        keys = sorted(older) or [UNKNOWN_KEY]
+        return [unknown.model_copy(update={"key": key}) for key in keys]
+    missing = sorted(set(older) - {section.key for section in sections})
+    return sections + [AdapterReport(key=k, adapter=k, verdict=_unchanged(k)) for k in missing]
+
+
+def _unchanged(key: str) -> Verdict:
+    reason = "this pull request no longer changes the adapter"
+    if key == UNKNOWN_KEY:
+        reason = "the gate runs again; its findings are in the other comments, if there are any"
+    if key == AFTER_KEY:
+        reason = "what this pull request leaves behind can be read by later gates"
+    return Verdict(outcome=Outcome.PASSED, fails=False, reasons=(reason,))

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,8 +26,8 @@ from adapterbot.gh.workflow import harmless
 from adapterbot.marker import Stamp
 from adapterbot.pages import figures
 from adapterbot.publishing import CheckMode, CommentMode, CommentWhen, Publishing
-from adapterbot.records import AdapterReport, Outcome, Report, Verdict
-from adapterbot.unjudged import AFTER_KEY, UNKNOWN_KEY
+from adapterbot.records import AdapterReport, Report
+from adapterbot.unjudged import AFTER_KEY, UNKNOWN_KEY, with_older
 
 if TYPE_CHECKING:
     from adapterbot.gh.checks import Checks
@@ -231,9 +232,10 @@ class Herald:
         older = frozenset() if report.partial else thread.keys()
         sections = list(report.adapters)
         if not report.partial:
-            sections = _with_older(sections, older)
+            sections = with_older(sections, older)
         urls: dict[str, str] = {}
-        for section in sections:
+
+        def tell(section: AdapterReport) -> None:
             body = render.comment(
                 report,
                 section,
@@ -245,6 +247,8 @@ class Herald:
             outcome = thread.put(section.key, body, self.stamp, create=wanted)
             if outcome:
                 urls[section.key] = outcome.url
+
+        _all(partial(tell, section) for section in sections)
         return urls
 
     def _end_checks(self, report: Report, *, cancelled: bool) -> bool:
@@ -253,13 +257,14 @@ class Herald:
         checks = self._checks()
         if checks is None:
             return False
-        for adapter in report.adapters:
-            if adapter.key not in (UNKNOWN_KEY, AFTER_KEY):
-                end = of_adapter(report, adapter, self.links, cancelled=cancelled)
-                checks.close(self._check_name(adapter.key), end)
+        ends = {
+            self._check_name(a.key): of_adapter(report, a, self.links, cancelled=cancelled)
+            for a in report.adapters
+            if a.key not in (UNKNOWN_KEY, AFTER_KEY)
+        }
         if not report.partial:
-            whole = of_report(report, self.links, cancelled=cancelled)
-            checks.close(self.publishing.name, whole)
+            ends[self.publishing.name] = of_report(report, self.links, cancelled=cancelled)
+        _all(partial(checks.close, name, end) for name, end in ends.items())
         for refusal in checks.refusals:
             self.say(f"no check: {harmless(refusal)}")
         return checks.annotate
@@ -325,23 +330,21 @@ def herald_for(
     return Herald(context, publishing, connect, say, with_artifact)
 
 
-def _with_older(sections: list[AdapterReport], older: Collection[str]) -> list[AdapterReport]:
-    """Sections for our older comments too, so that none goes on saying what no longer holds.
+def _all(steps: Iterable[Callable[[], None]]) -> None:
+    """Every step, though GitHub refuses one: no older word stays elsewhere. Its silence ends them.
 
-    When the gate stopped before it knew the adapters, every older comment says why.
+    Raises:
+        AdapterbotError: the first refusal.
     """
-    stopped = next((section for section in sections if section.key == UNKNOWN_KEY), None)
-    if stopped:
-        keys = sorted(older) or [UNKNOWN_KEY]
-        return [stopped.model_copy(update={"key": key}) for key in keys]
-    missing = sorted(set(older) - {section.key for section in sections})
-    return sections + [AdapterReport(key=k, adapter=k, verdict=_unchanged(k)) for k in missing]
+    from adapterbot.gh.answers import Setback
 
-
-def _unchanged(key: str) -> Verdict:
-    reason = "this pull request no longer changes the adapter"
-    if key == UNKNOWN_KEY:
-        reason = "the gate runs again; its findings are in the other comments, if there are any"
-    if key == AFTER_KEY:
-        reason = "what this pull request leaves behind can be read by later gates"
-    return Verdict(outcome=Outcome.PASSED, fails=False, reasons=(reason,))
+    refused: AdapterbotError | None = None
+    for step in steps:
+        try:
+            step()
+        except Setback:
+            raise
+        except AdapterbotError as error:
+            refused = refused or error
+    if refused:
+        raise refused

@@ -21,6 +21,7 @@ from adapterbot.gh.apps import installation_token
 from adapterbot.gh.checks import CheckResult, Checks, Conclusion
 from adapterbot.gh.client import HURRIED, Client, Patience, connect
 from adapterbot.gh.workflow import Level, Note
+from adapterbot.marker import key_of
 from adapterbot.publishing import CheckMode, CommentWhen, Publishing
 from adapterbot.records import Report, Source
 from tests.github_server import Fault, GitHubServer
@@ -392,6 +393,23 @@ def test_the_checks_are_ended_also_when_the_comment_could_not_be(server):
     with pytest.raises(InputError, match="lacks a permission"):
         herald.ended(report())
     assert {c["status"] for c in server.check_runs} == {"completed"}
+
+
+@pytest.mark.parametrize("refused", ["/comments$", RUNS])
+def test_what_github_refuses_of_one_adapter_keeps_nothing_from_the_others(server, refused):
+    """Or an older comment would stay green, and the check that is required would wait for ever."""
+    server.inject(Fault("POST", refused, 422, "Validation Failed"))
+    both = report("several")
+    with pytest.raises(GitHubFailure, match="Validation Failed"):
+        herald_of(server).ended(both)
+    first, *rest = [adapter.key for adapter in both.adapters]
+    told = {key for text in bodies(server) if (key := key_of(text))}
+    checks = {run["name"] for run in server.check_runs if run["status"] == "completed"}
+    every = {f"adapterbot / {key}" for key in (first, *rest)} | {"adapterbot"}
+    if refused == RUNS:
+        assert (told, checks) == ({first, *rest}, every - {f"adapterbot / {first}"})
+    else:
+        assert (told, checks) == (set(rest), every)
 
 
 @pytest.mark.parametrize("when", ["changes", "regressions"])
