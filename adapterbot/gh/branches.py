@@ -183,6 +183,9 @@ class Branches:
     def move(self, branch: str, old: str | None, new: str, *, force: bool = False) -> None:
         """Point a branch at `new`; create it when `old` is None.
 
+        Without `force` GitHub itself refuses to lose what came in between. With it we have only our
+        look right before: REST takes no commit to compare with.
+
         Raises:
             BranchMovedError: it is not at `old`.
         """

@@ -128,16 +128,23 @@ class Client:
         """The `data` of a query, or of a mutation that may happen twice without harm.
 
         Raises:
-            InputError, GitHubFailure: as `repeat`.
+            InputError, GitHubFailure: as `repeat`, or what answers is not GitHub.
         """
         given = {"query": query, "variables": dict(variables)}
         url = self.graphql_url or self.api.requester.graphql_url
 
         def ask() -> dict[str, Any]:
             headers, reply = self.api.requester.requestJsonAndCheck("POST", url, input=given)
-            if reply.get("errors"):
-                raise refused(reply["errors"], headers)
-            data: dict[str, Any] = reply["data"]
+            answer = reply if isinstance(reply, dict) else {}
+            if answer.get("errors"):
+                raise refused(answer["errors"], headers)
+            data = answer.get("data")
+            if not isinstance(data, dict):
+                raise GitHubFailure(
+                    f"{url} does not answer as GitHub does, {doing}",
+                    fix="check GITHUB_API_URL (an Enterprise Server's ends in /api/v3), and the "
+                    "proxy on the way",
+                )
             return data
 
         return self.repeat(doing, ask, permission=permission)

@@ -2,11 +2,13 @@
 description. Each test says which attack or accident it stops."""
 
 import random
+import threading
 import traceback
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Barrier, Lock
 
 import pytest
@@ -312,6 +314,29 @@ def test_a_github_that_stays_down_is_our_failure_in_one_line(server):
     with pytest.raises(GitHubFailure, match=r"listing the comments of octo/adapters#7: status 503"):
         upsert(server, "x")
     assert len(server.sent("GET")) == 5
+
+
+@pytest.mark.parametrize("page", [b"<html>Please log in</html>", b"", b"[]", b"{}", b"null"])
+def test_a_page_in_githubs_place_is_named(page):
+    """What a proxy says, or a server whose address is not its API's."""
+
+    class Page(BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(page)))
+            self.end_headers()
+            self.wfile.write(page)
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as served:
+        threading.Thread(target=served.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{served.server_port}"
+        with pytest.raises(GitHubFailure, match=r"does not answer as GitHub does.*/api/v3"):
+            put(connect("t0ken", url), body("x"))
+        served.shutdown()
 
 
 def test_a_post_that_fails_every_time_ends(server):
