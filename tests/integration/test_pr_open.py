@@ -317,6 +317,8 @@ def test_a_fork_with_a_branch_of_our_name_is_not_taken_for_ours(
     forged.body, forged.head_deleted = marker("pr:adapters-dates"), deleted
     place.retrain()
     assert place.open().number == 6
+    place.retrain("and again")  # with a branch of ours the fork's is listed before it
+    assert place.open().number == 6
     assert forged.title == "Adapter"
 
 

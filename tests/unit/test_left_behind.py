@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -76,6 +77,19 @@ def test_what_a_change_breaks_is_named(root, config, change, says):
 def test_what_was_broken_before_is_not_this_changes_doing(root):
     broken: dict[str, str | None] = {"adapterbot.yaml": CONFIG, "evals/suite.yaml": "nothing"}
     assert error_of(root, broken, {"one/README.md": "words"}) == ""
+
+
+def test_what_both_commits_have_is_not_read(root):
+    write(root, {"evals/video.bin": random.Random(1).randbytes(10_000).hex()})
+    name = git(root, "hash-object", "evals/video.bin")
+    commit(root, "base")
+    write(root, {"one/README.md": "words"})
+    commit(root, "head")
+    kept = root / ".git" / "objects" / name[:2] / name[2:]
+    kept.chmod(0o644)
+    kept.write_bytes(kept.read_bytes()[:1000])  # its size can be read, and not it
+    trees = [GitTree(root, git(root, "rev-parse", ref)) for ref in ("HEAD~1", "HEAD")]
+    assert left_behind(sides(*trees)) is None
 
 
 def test_a_repository_without_a_suite_may_go_on_without_one(root):
