@@ -9,7 +9,7 @@ from pathlib import Path
 
 import lmdb
 
-from adapterbot.errors import OurFailure
+from adapterbot.errors import InputError, OurFailure
 
 MAP_BYTES = 1 << 40  # address space, not memory or disk: LMDB's file grows as it is filled
 DATABASES = (b"users", b"rows", b"free", b"sources", b"scores", b"keys", b"facts")
@@ -32,6 +32,7 @@ def acquire(file: Path, *, make: bool = False) -> Shared:
     """The environment of `file`, opened or shared; `make` makes the file and its tables.
 
     Raises:
+        InputError: it is there to be read only, and its folder is not.
         OurFailure: the file is no LMDB file, or cannot be mapped.
     """
     name = os.path.realpath(file)
@@ -74,8 +75,19 @@ def _opened(file: Path) -> lmdb.Environment:
             # A random row is one page: what lies behind it is somebody else's.
             readahead=False,
         )
+    except lmdb.ReadonlyError as error:
+        raise not_writable(file) from error
     except lmdb.Error as error:
         raise damaged(file, error) from error
+
+
+def not_writable(path: object) -> InputError:
+    """The refusal of a bank that is somebody else's to write."""
+    return InputError(
+        "may not be written to",
+        file=str(path),
+        fix="make the bank's folder writable for you, and what is in it",
+    )
 
 
 def damaged(file: object, why: object) -> OurFailure:

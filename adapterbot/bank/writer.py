@@ -16,7 +16,7 @@ from adapterbot import atomic
 from adapterbot.bank import blocks
 from adapterbot.bank.batch import Batch, Made, Maker
 from adapterbot.bank.codec import Rows
-from adapterbot.bank.environment import Shared, acquire, damaged, release
+from adapterbot.bank.environment import Shared, acquire, damaged, not_writable, release
 from adapterbot.bank.manifest import MANIFEST, Manifest, dump_manifest, user_key
 from adapterbot.bank.records import MODULUS, NUMBER, SEAL, Place, State, packed, seal, summed
 from adapterbot.bank.store import BankStore, Tables, place_of, state_of
@@ -258,7 +258,10 @@ class BankWriter(BankStore):
     def _writing(self) -> Iterator[lmdb.Transaction]:
         while True:
             file = self._file
-            txn = file.shared.env.begin(write=True)
+            try:
+                txn = file.shared.env.begin(write=True)
+            except lmdb.ReadonlyError as error:
+                raise not_writable(self.path) from error
             # The lock is ours; did the file move while we waited for it?
             if self._current() == file.stamp:
                 break

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,12 @@ def opened(path: Path) -> BankStore:
 
 
 def opened_to_write(path: Path) -> BankWriter:
-    """As `opened`, for writing."""
+    """As `opened`, for writing; a bank that takes none is refused here, before any work for it."""
     with extras("bank", "banks"):
+        from adapterbot.bank.environment import not_writable
         from adapterbot.bank.writer import BankWriter
-    return BankWriter(path)
+    bank = BankWriter(path)
+    if not os.access(path, os.W_OK):
+        bank.close()
+        raise not_writable(path)
+    return bank

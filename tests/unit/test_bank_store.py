@@ -361,6 +361,60 @@ def test_a_damaged_row_is_never_an_answer(tmp_path: Path) -> None:
             bank.gather(["b"], check=True)
 
 
+_OF_ANOTHER = """
+import os, sys
+from pathlib import Path
+from adapterbot.bank.store import BankStore
+from adapterbot.bank.writer import BankWriter
+from adapterbot.commands.bank_opened import opened_to_write
+from adapterbot.errors import InputError
+bank = Path(sys.argv[1])
+# The other user may not read what is imported on the way.
+opened_to_write(bank).close()
+bank.chmod(int(sys.argv[2], 8))
+for file in bank.iterdir():
+    file.chmod(0o444)
+if os.geteuid() == 0:
+    if os.stat(bank).st_mode & 0o200:
+        os.chown(bank, 65534, 65534)
+    os.setuid(65534)
+def refused(act):
+    try:
+        act()
+    except InputError as error:
+        print(error)
+def write():
+    with BankWriter(bank) as writer:
+        print(list(writer.users()))
+        writer.remove(["a"])
+refused(lambda: opened_to_write(bank))
+refused(write)
+"""
+
+
+@pytest.mark.parametrize("mode", ["555", "755"])
+def test_a_bank_that_may_only_be_read_is_read_and_refuses_the_rest_in_a_line(mode: str) -> None:
+    # pytest's own folders may not be entered by another user.
+    with tempfile.TemporaryDirectory() as top:
+        Path(top).chmod(0o755)
+        path = Path(top, "b")
+        with vectors_bank(path) as bank:
+            bank.add(["a"], vector_rows(1))
+        done = subprocess.run(
+            [sys.executable, "-c", _OF_ANOTHER, str(path), mode],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        path.chmod(0o755)
+    lines = done.stdout.splitlines()
+    assert (
+        sum("may not be written to (make the bank's folder writable" in one for one in lines) == 2
+    )
+    # Where the folder takes a writer, reading takes part in its lock, which this user may not.
+    assert ("['a']" in lines) == (mode == "555")
+
+
 def test_what_is_not_a_bank_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not a vector bank"):
         BankStore(tmp_path)
