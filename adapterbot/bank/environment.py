@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import lmdb
 from adapterbot.errors import InputError, OurFailure
 
 MAP_BYTES = 1 << 40  # address space, not memory or disk: LMDB's file grows as it is filled
+_ROOM = 1 << 20  # for a new file, its lock and its tables, with some to spare
 DATABASES = (b"users", b"rows", b"free", b"sources", b"scores", b"keys", b"facts")
 
 
@@ -33,7 +35,7 @@ def acquire(file: Path, *, make: bool = False) -> Shared:
 
     Raises:
         InputError: it is there to be read only, and its folder is not.
-        OurFailure: the file is no LMDB file, or cannot be mapped.
+        OurFailure: the file is no LMDB file, or cannot be mapped, or the disk is full.
     """
     name = os.path.realpath(file)
     with _lock:
@@ -45,7 +47,7 @@ def acquire(file: Path, *, make: bool = False) -> Shared:
             db = {table.decode(): env.open_db(table, create=make) for table in DATABASES}
         except lmdb.Error as error:
             env.close()
-            raise damaged(file, error) from error
+            raise (not_written if make else damaged)(file, error) from error
         _open[name] = Shared(env, db)
         return _open[name]
 
@@ -64,6 +66,12 @@ def _opened(file: Path) -> lmdb.Environment:
     # A reader takes part in the lock too, so that the writer does not reuse the pages that it
     # reads; on a read-only disk there is no writer.
     writable = os.access(file.parent, os.W_OK)
+    # The lock is a file that is mapped and filled: where the disk has no page for it, the process
+    # is killed (SIGBUS).
+    if writable and not Path(f"{file}-lock").exists():
+        free = shutil.disk_usage(file.parent).free
+        if free < _ROOM:
+            raise not_written(file, f"the disk has {free:,} bytes left")
     try:
         return lmdb.open(
             str(file),
@@ -88,6 +96,11 @@ def not_writable(path: object) -> InputError:
         file=str(path),
         fix="make the bank's folder writable for you, and what is in it",
     )
+
+
+def not_written(file: object, why: object) -> OurFailure:
+    """The failure of a disk that takes no more."""
+    return OurFailure(f"could not be written: {why}", file=str(file), fix="free some disk space")
 
 
 def damaged(file: object, why: object) -> OurFailure:

@@ -16,13 +16,11 @@ from adapterbot import atomic
 from adapterbot.bank import blocks
 from adapterbot.bank.batch import Batch, Made, Maker
 from adapterbot.bank.codec import Rows
-from adapterbot.bank.environment import Shared, acquire, damaged, not_writable, release
+from adapterbot.bank.environment import Shared, acquire, damaged, not_writable, not_written, release
 from adapterbot.bank.manifest import MANIFEST, Manifest, dump_manifest, user_key
 from adapterbot.bank.records import MODULUS, NUMBER, SEAL, Place, State, packed, seal, summed
 from adapterbot.bank.store import BankStore, Tables, place_of, state_of
 from adapterbot.errors import InputError, OurFailure
-
-_FULL = "free some disk space"
 
 
 class BankWriter(BankStore):
@@ -136,14 +134,19 @@ class BankWriter(BankStore):
             number = int(old.stem.removeprefix("rows-")) + 1
             new = self.path / f"rows-{number}.mdb"
             _unlink(new)  # what a killed compaction left
-            fresh = acquire(new, make=True)
+            fresh = None
             try:
+                fresh = acquire(new, make=True)
                 with fresh.env.begin(write=True) as target:
                     self._copy(txn, fresh, target)
-            except lmdb.Error as error:
-                raise OurFailure(f"{new}: {error}", fix=_FULL) from error
-            finally:
-                release(fresh)
+            except BaseException as error:
+                if fresh:
+                    release(fresh)
+                _unlink(new)
+                if isinstance(error, lmdb.Error):
+                    raise not_written(new, error) from error
+                raise
+            release(fresh)
             before = old.stat().st_size
             # The writer's lock on the old file is still held: whoever waits for it sees this. And
             # that something is committed to the old file has its readers look.
@@ -272,8 +275,10 @@ class BankWriter(BankStore):
             txn.commit()
         except lmdb.MapFullError as error:
             raise OurFailure(f"{self.path} is full", fix="split the bank") from error
-        except (lmdb.DiskError, OSError) as error:
-            raise OurFailure(f"{self.path}: {error}", fix=_FULL) from error
+        except (lmdb.CorruptedError, lmdb.PageNotFoundError) as error:
+            raise damaged(self.path, error) from error
+        except (lmdb.Error, OSError) as error:
+            raise not_written(self.path, error) from error
         finally:
             txn.abort()
 

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from adapterbot.atomic import write_bytes
+from adapterbot.atomic import try_folder, write_bytes
 from adapterbot.config import ADAPTER_CONFIG, EXPERTS_FOLDER, MIXTURE_CONFIG
-from adapterbot.errors import InputError
+from adapterbot.errors import InputError, OurFailure
 from adapterbot.tree import Tree, join
 from adapterbot.weights.header import read_header
 from adapterbot.weights.mixture_config import Expert, MixtureManifest, Router, parse_manifest
@@ -74,12 +74,28 @@ class MixtureFiles:
         """Copies the mixture with its experts into `target`, which must not exist yet; returns it.
 
         Raises:
-            InputError: `target` exists.
+            InputError: `target` exists, or cannot be written.
+            OurFailure: the disk is full. Nothing is left of the copy.
         """
         if target.exists():
             raise InputError("exists already", file=str(target), fix="name a new directory")
+        try_folder(target)
         unfinished = target.with_name(f".{target.name}.unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
+        try:
+            self._copy(unfinished)
+            unfinished.rename(target)
+        except OSError as error:
+            raise OurFailure(
+                f"could not be written: {error.strerror}",
+                file=str(target),
+                fix="free some disk space",
+            ) from error
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+        return target
+
+    def _copy(self, unfinished: Path) -> None:
         moved = []
         for at, (expert, found) in enumerate(zip(self.manifest.experts, self.parts, strict=True)):
             # Numbered: names of experts are free text, and two of them may differ in case only.
@@ -92,8 +108,6 @@ class MixtureFiles:
             moved.append(expert.model_copy(update=copied))
         shutil.copyfile(self.path / GATE_NAME, unfinished / GATE_NAME)
         write_manifest(unfinished, self.manifest.model_copy(update={"experts": tuple(moved)}))
-        unfinished.rename(target)
-        return target
 
     @property
     def reader(self) -> Callable[[Path], MixtureFiles]:

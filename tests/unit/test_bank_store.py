@@ -415,6 +415,61 @@ def test_a_bank_that_may_only_be_read_is_read_and_refuses_the_rest_in_a_line(mod
     assert ("['a']" in lines) == (mode == "555")
 
 
+_ON_A_FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+from adapterbot.bank.writer import BankWriter
+from adapterbot.errors import OurFailure
+from tests.bank_rows import vector_rows
+path = Path(sys.argv[1])
+with BankWriter(path) as bank:
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    def add():
+        bank.add([f"{i}" for i in range(5000)], vector_rows(5000))
+    size = (path / "rows-1.mdb").stat().st_size
+    for act, room in ((add, size), (bank.compact, size // 2)):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, size))
+        try:
+            act()
+        except OurFailure as error:
+            print(error)
+    print(list(bank.users()), [file.name for file in sorted(path.iterdir())])
+"""
+
+
+def test_a_disk_that_takes_no_more_is_a_line_and_leaves_the_bank_as_it_was(tmp_path: Path) -> None:
+    with vectors_bank(tmp_path / "b") as bank:
+        bank.add(["a"], vector_rows(1))
+    done = subprocess.run(
+        [sys.executable, "-c", _ON_A_FULL_DISK, str(tmp_path / "b")],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+    )
+    added, compacted, there = done.stdout.splitlines()
+    assert "b: could not be written: " in added
+    assert "rows-2.mdb: could not be written: " in compacted
+    assert added.endswith("(free some disk space)")
+    assert there == "['a'] ['manifest.json', 'rows-1.mdb', 'rows-1.mdb-lock']"
+    assert verify(tmp_path / "b") == ()
+
+
+def test_no_file_is_begun_where_its_lock_has_no_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """LMDB maps the lock and fills it: without a page for it that is a SIGBUS, and no error."""
+    vectors_bank(tmp_path / "b").close()
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 10, 0))
+    with BankWriter(tmp_path / "b") as bank:
+        with pytest.raises(OurFailure, match=r"rows-2\.mdb: could not be written: the disk has 0"):
+            bank.compact()
+        assert len(bank) == 0
+    with pytest.raises(OurFailure, match="could not be written"):
+        vectors_bank(tmp_path / "other")
+    assert not (tmp_path / "other" / "manifest.json").exists()
+
+
 def test_what_is_not_a_bank_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not a vector bank"):
         BankStore(tmp_path)

@@ -16,7 +16,7 @@ import torch
 import transformers
 from torch import Tensor
 
-from adapterbot.errors import InputError
+from adapterbot.errors import InputError, OurFailure
 from adapterbot.mole import load_mixture
 from adapterbot.mole.artifact import read_mixture_dir
 from adapterbot.mole.kernels import Way
@@ -201,6 +201,19 @@ def saved(place: Path, mixture: Mixture, tmp_path: Path) -> Path:
     save_mixture(tmp_path / "made", mixture, experts, base_model=str(place / "base"))
     mixture.detach()
     return read_mixture_dir(tmp_path / "made").export(tmp_path / "alone")
+
+
+def test_a_full_disk_leaves_nothing_of_a_copy(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    before = set(tmp_path.iterdir())
+    monkeypatch.setattr(shutil, "copyfile", full)
+    with pytest.raises(OurFailure, match="more: could not be written: No space left"):
+        read_mixture_dir(saved).export(tmp_path / "more")
+    assert set(tmp_path.iterdir()) == before
 
 
 def test_another_expert_in_the_same_place_is_refused(place: Path, saved: Path) -> None:
