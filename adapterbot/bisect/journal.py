@@ -76,15 +76,27 @@ def read(path: Path) -> tuple[Heading, tuple[Entry, ...]]:
         ) from error
     try:
         first = Heading.model_validate_json(lines[0])
-        # Whatever follows the last newline was cut off in writing.
-        entries = tuple(Entry.model_validate_json(line) for line in lines[1:-1])
     except ValidationError as error:
-        raise InputError(
-            "is not a journal of bisect, or is damaged", file=str(path), fix="start without it"
-        ) from error
-    if any(entry.index > len(first.checkpoints) for entry in entries):
-        raise InputError("names a checkpoint that is not there", file=str(path), fix="start anew")
-    return first, entries
+        raise _damaged(path, 1) from error
+    entries = []
+    # Whatever follows the last newline was cut off in writing.
+    for number, line in enumerate(lines[1:-1], start=2):
+        try:
+            entries.append(Entry.model_validate_json(line))
+        except ValidationError as error:
+            raise _damaged(path, number) from error
+        if entries[-1].index > len(first.checkpoints):
+            raise _damaged(path, number)
+    return first, tuple(entries)
+
+
+def _damaged(path: Path, number: int) -> InputError:
+    return InputError(
+        "is not of a journal of bisect, or is damaged",
+        file=str(path),
+        field=f"line {number}",
+        fix="start without it",
+    )
 
 
 class Journal:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -23,7 +24,7 @@ from adapterbot.bisect import (
     read,
     run,
 )
-from adapterbot.errors import OurFailure
+from adapterbot.errors import InputError, OurFailure
 from adapterbot.probing import chunks, history
 from adapterbot.probing.regression import Regression
 from adapterbot.records import Direction, SampleScore, ScoreKind, TaskResult
@@ -54,6 +55,32 @@ def test_a_probe_is_kept_though_another_of_its_batch_fails(tmp_path) -> None:
         run(Search(checkpoints, setting), probe, limits=Limits(jobs=2), journal=journal)
     _, entries = read(path)
     assert [entry.index for entry in entries] == begun[1:]
+
+
+@pytest.mark.parametrize(
+    ("damaged", "line"),
+    [
+        (["{}", "{probe}"], 1),
+        (["{heading}", "{probe}", "half of it"], 3),
+        (["{heading}", "{probe}", "{probe of no checkpoint}", "{probe}"], 3),
+    ],
+)
+def test_a_damaged_journal_is_refused_with_the_line(tmp_path, damaged, line) -> None:
+    checkpoints = [Checkpoint(label=f"c{i}", path=f"c{i}") for i in range(3)]
+    setting = Setting(by="a command", kinds=(Kind(model=Model.PASS_FAIL),))
+    path = tmp_path / "journal"
+    run(
+        Search(checkpoints, setting),
+        lambda index, _kind, _seen: Observation(index > 0, "fine"),
+        limits=Limits(probes=1),
+        journal=Journal(path, heading(checkpoints, setting), resume=False),
+    )
+    about, probe = path.read_text().splitlines()
+    nowhere = json.dumps({**json.loads(probe), "index": 99})
+    known = {"{heading}": about, "{probe}": probe, "{probe of no checkpoint}": nowhere}
+    path.write_text("".join(known.get(text, text) + "\n" for text in damaged))
+    with pytest.raises(InputError, match=rf"line {line}: is not of a journal"):
+        read(path)
 
 
 def result_of(scores: dict[str, float | None], task: str = "t") -> TaskResult:
