@@ -130,8 +130,8 @@ def contract() -> Contract:
     """The contract, read once per process."""
     description = json.loads(SLICE.read_text(encoding="utf-8"))
     for name in ("pull-request", "pull-request-simple"):
-        # Once a fork is deleted, the head of its pull request has no repository. The description
-        # says so of the events about a pull request, and not of the answers that hold one.
+        # Once a fork is deleted, the head of its pull request has no repository, which the
+        # description does not say.
         head = description["components"]["schemas"][name]["properties"]["head"]["properties"]
         gone = {"type": "object", "nullable": True, "enum": [None]}
         head["repo"] = {"anyOf": [head["repo"], gone]}
