@@ -14,10 +14,10 @@ from adapterbot.bisect.evidence import Floats, Prediction, entropy, split
 # outcome at the oldest checkpoint tells nothing of the change, and everything of the good side's
 # rate, without which a change close by may never be made out.
 _RATE_BITS = 0.2
-# How likely it is beforehand that the eval errs in about one run of ten on either side.
-_STEADY = 0.25
-# Rates of a noisy eval are the less likely the further apart they are, between these distances.
-_CLOSE, _APART = 0.15, 0.35
+# How likely it is beforehand that a good checkpoint fails in about one run of ten.
+_QUIET = 0.35
+# Rates of a noisy eval are the less likely the further apart they are, from this distance on.
+_CLOSE, _FALL = 0.2, 5
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,10 @@ class PassFail:
     """Outcomes True (bad) and False (good), with unknown failure rates on both sides.
 
     The rates θ₀ (good side) and θ₁ (bad side) are integrated over a grid jointly with the change
-    point. Beforehand the eval is either steady, Beta(1, 9) and Beta(9, 1), or noisy, Beta(3/2, 3/2)
-    on both sides times (θ₁ − θ₀)^−3/2, the distance cut to `_CLOSE`…`_APART`. Both are cut to
-    θ₁ ≥ θ₀ + `least`. A prior of two rates that know nothing of each other, as Jeffreys', believes
-    a lucky streak of a very noisy eval, in which the rates look far apart: it is sure too early.
+    point. Beforehand the eval is either quiet, Beta(1, 9) and Beta(4, 1), or noisy, Beta(3/2, 3/2)
+    on both sides times (θ₁ − θ₀)⁻⁵ from `_CLOSE` on. Both are cut to θ₁ ≥ θ₀ + `least`. A prior of
+    two rates that know nothing of each other, as Jeffreys', believes a lucky streak of a very noisy
+    eval, in which the rates look far apart: it is sure too early.
 
     Args:
         least: the smallest rise in the failure rate that counts as broken. Without one "nothing
@@ -61,7 +61,7 @@ class PassFail:
 
     width = 2
 
-    def __init__(self, *, least: float = 0.1, nodes: int = 96) -> None:
+    def __init__(self, *, least: float = 0.12, nodes: int = 96) -> None:
         if not 0 < least < 1 or nodes < 8:
             raise ValueError("`least` must be in (0, 1), `nodes` at least 8")
         # θ = sin²(πu/2) with u uniform: dense where rates near 0 and 1 need it.
@@ -74,9 +74,9 @@ class PassFail:
         cell = (gap >= least) * np.sqrt(good * (1.0 - good) * bad * (1.0 - bad))
         if not cell.any():
             raise ValueError("`least` leaves no rates")
-        steady = cell * ((1.0 - good) * bad) ** 8
-        noisy = cell**2 / np.clip(gap, _CLOSE, _APART) ** 1.5
-        self._prior = _STEADY * steady / steady.sum() + (1.0 - _STEADY) * noisy / noisy.sum()
+        quiet = cell * (1.0 - good) ** 8 * bad**3
+        noisy = cell**2 / np.maximum(gap, _CLOSE) ** _FALL
+        self._prior = _QUIET * quiet / quiet.sum() + (1.0 - _QUIET) * noisy / noisy.sum()
 
     def statistics(self, outcome: Any) -> Floats:
         bad = np.atleast_1d(np.asarray(outcome))

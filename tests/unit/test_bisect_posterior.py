@@ -137,11 +137,11 @@ def test_pass_fail_integrates_the_two_rates_over_a_wedge(good, bad) -> None:
     """Against the same double integral over even steps of the rates, in densities of scipy."""
     steps = (np.arange(2000) + 0.5) / 2000
     t0, t1 = steps[:, None], steps
-    inside = t1 - t0 >= 0.1
-    steady = inside * stats.beta(1, 9).pdf(t0) * stats.beta(9, 1).pdf(t1)
+    inside = t1 - t0 >= 0.12
+    quiet = inside * stats.beta(1, 9).pdf(t0) * stats.beta(4, 1).pdf(t1)
     noisy = inside * stats.beta(1.5, 1.5).pdf(t0) * stats.beta(1.5, 1.5).pdf(t1)
-    noisy = noisy / np.clip(t1 - t0, 0.15, 0.35) ** 1.5
-    prior = 0.25 * steady / steady.sum() + 0.75 * noisy / noisy.sum()
+    noisy = noisy / np.maximum(t1 - t0, 0.2) ** 5
+    prior = 0.35 * quiet / quiet.sum() + 0.65 * noisy / noisy.sum()
     likelihood = stats.binom.pmf(good[1], sum(good), t0) / math.comb(sum(good), good[1])
     likelihood = likelihood * stats.binom.pmf(bad[1], sum(bad), t1) / math.comb(sum(bad), bad[1])
     posterior = prior * likelihood
