@@ -3,7 +3,9 @@ harm.
 
 A template is Jinja, sandboxed against reaching out; but it may loop for hours or fill the memory.
 So templates are rendered in a child process with a time and a memory limit. The child is a fork: it
-has the tokenizer already, and touches neither torch nor a lock of ours.
+has the tokenizer already, and touches neither torch nor a lock of ours. What another thread held at
+that moment, of an import or of Jinja's own, is held in the child for ever: one that waits and does
+nothing is replaced by another.
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ from adapterbot.eval.answers import Message
 _SECONDS = 20.0
 _SECONDS_PER_CHAT = 0.02
 _MEMORY = 1024 * 1024 * 1024
+# A child that took less than `_IDLE` seconds of processor time in `_PATIENCE` is replaced so often.
+_PATIENCE, _IDLE, _REPLACED = 3.0, 0.05, 2
 _TEXT_LIMIT = 64 * 1024 * 1024
 
 T = TypeVar("T")
@@ -60,22 +64,37 @@ def render_apart(
 ) -> tuple[list[str], str]:
     """Every item as the template writes it; or, of a template that fails, takes longer than
     `seconds` or wants too much memory, what is wrong with it."""
+    for left in range(_REPLACED, -1, -1):
+        try:
+            return _parsed(_answer(template, items, seconds, replaceable=left > 0), seconds)
+        except _Idle:
+            continue
+    raise AssertionError("the last one is waited for")
+
+
+class _Idle(Exception):
+    """A child that does nothing."""
+
+
+def _answer(
+    template: Callable[[T], str], items: Sequence[T], seconds: float, *, replaceable: bool
+) -> bytes | None:
+    """What one child writes; None when it takes too long or writes too much."""
     reading, writing = os.pipe()
     with warnings.catch_warnings():
-        # Python warns of forks beside threads: this child takes no lock that they could hold.
+        # Python warns of forks beside threads.
         warnings.simplefilter("ignore", DeprecationWarning)
         child = os.fork()
     if child == 0:
         _render_and_exit(template, items, writing, seconds)
     os.close(writing)
     try:
-        answer = _read(reading, time.monotonic() + seconds)
+        return _read(reading, time.monotonic() + seconds, child if replaceable else None)
     finally:
         os.close(reading)
         with suppress(ProcessLookupError):
             os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-    return _parsed(answer, seconds)
 
 
 def _render_and_exit(
@@ -120,13 +139,21 @@ def _lower(kind: int, to: int) -> None:
     resource.setrlimit(kind, (to if most == resource.RLIM_INFINITY else min(to, most), most))
 
 
-def _read(pipe: int, until: float) -> bytes | None:
-    """What the child writes; None when it takes too long or writes too much."""
+def _read(pipe: int, until: float, watched: int | None) -> bytes | None:
+    """What comes before a moment; None when it is not all there then, or is too much.
+
+    Raises:
+        _Idle: nothing came for a while, and the child that is watched did nothing.
+    """
     parts: list[bytes] = []
     size = 0
     with DefaultSelector() as selector:
         selector.register(pipe, EVENT_READ)
-        while selector.select(max(0.0, until - time.monotonic())):
+        while (left := until - time.monotonic()) > 0:
+            if not selector.select(min(left, _PATIENCE)):
+                if watched is not None and _processor_time(watched) < _IDLE:
+                    raise _Idle
+                continue
             part = os.read(pipe, 1 << 20)
             if not part:
                 return b"".join(parts)
@@ -135,6 +162,13 @@ def _read(pipe: int, until: float) -> bytes | None:
             if size > _TEXT_LIMIT:
                 return None
     return None
+
+
+def _processor_time(process: int) -> float:
+    """Seconds, as /proc counts them (man 5 proc: utime and stime, behind the name)."""
+    fields = Path(f"/proc/{process}/stat").read_text(encoding="ascii", errors="replace")
+    ticks = fields.rpartition(")")[2].split()[11:13]
+    return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
 
 
 def _parsed(answer: bytes | None, seconds: float) -> tuple[list[str], str]:

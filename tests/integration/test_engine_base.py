@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -270,3 +271,21 @@ def test_options_of_a_chat_are_weighed_behind_the_template(base: Path) -> None:
     one = LocalModel(loaded, EngineSettings(token_budget=1000))
     found = dict(one.answers([Question(task, sample) for sample in samples]))
     assert all(isinstance(a, Answer) and len(a.loglikelihoods) == 2 for a in found.values())
+
+
+def test_a_renderer_that_waits_for_what_another_thread_held_is_replaced(monkeypatch) -> None:
+    """A fork has only the thread that forked: a lock of another one is never given back in it."""
+    monkeypatch.setattr(chat, "_PATIENCE", 0.3)
+    lock = threading.Lock()
+
+    def shout(text: str) -> str:
+        with lock:
+            return text.upper()
+
+    lock.acquire()
+    threading.Timer(0.1, lock.release).start()
+    assert chat.render_apart(shout, ["a"], 20.0) == (["A"], "")
+    with lock:
+        texts, problem = chat.render_apart(shout, ["a"], 1.0)
+    assert texts == []
+    assert "takes longer than 1 s" in problem
