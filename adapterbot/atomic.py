@@ -44,7 +44,7 @@ def write_all(files: Mapping[Path, bytes]) -> None:
             try:
                 temporary.replace(path)
             except OSError as error:
-                raise _not_written(path, error) from error
+                raise not_written(path, error) from error
     finally:
         for temporary in staged.values():
             temporary.unlink(missing_ok=True)
@@ -85,7 +85,7 @@ def _temporary(path: Path, *, shown: Path | None = None) -> Path:
 
 def _refused(path: Path, error: OSError) -> InputError | OurFailure:
     if error.errno in _FULL:
-        return _not_written(path, error)
+        return not_written(path, error)
     name = str(path)
     return InputError(
         f"cannot be written: {error.strerror}",
@@ -103,13 +103,13 @@ def _fill(temporary: Path, path: Path, content: bytes) -> None:
         # mkstemp is private to its owner; a file that others read gets the usual mode.
         temporary.chmod(0o666 & ~_UMASK)
     except OSError as error:
-        raise _not_written(path, error) from error
+        raise not_written(path, error) from error
 
 
-def _not_written(path: Path, error: OSError) -> OurFailure:
-    return OurFailure(
-        f"could not be written: {error.strerror}", file=str(path), fix="free some disk space"
-    )
+def not_written(path: Path | str, why: object) -> OurFailure:
+    """The failure of a disk that takes no more; `why` is an error of it, or words."""
+    said = why.strerror if isinstance(why, OSError) else why
+    return OurFailure(f"could not be written: {said}", file=str(path), fix="free some disk space")
 
 
 def write_text(path: Path, text: str) -> None:

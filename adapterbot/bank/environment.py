@@ -10,6 +10,7 @@ from pathlib import Path
 
 import lmdb
 
+from adapterbot.atomic import not_written
 from adapterbot.errors import InputError, OurFailure
 
 MAP_BYTES = 1 << 40  # address space, not memory or disk: LMDB's file grows as it is filled
@@ -96,11 +97,6 @@ def not_writable(path: object) -> InputError:
         file=str(path),
         fix="make the bank's folder writable for you, and what is in it",
     )
-
-
-def not_written(file: object, why: object) -> OurFailure:
-    """The failure of a disk that takes no more."""
-    return OurFailure(f"could not be written: {why}", file=str(file), fix="free some disk space")
 
 
 def damaged(file: object, why: object) -> OurFailure:

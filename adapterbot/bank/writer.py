@@ -16,7 +16,7 @@ from adapterbot import atomic
 from adapterbot.bank import blocks
 from adapterbot.bank.batch import Batch, Made, Maker
 from adapterbot.bank.codec import Rows
-from adapterbot.bank.environment import Shared, acquire, damaged, not_writable, not_written, release
+from adapterbot.bank.environment import Shared, acquire, damaged, not_writable, release
 from adapterbot.bank.manifest import MANIFEST, Manifest, dump_manifest, user_key
 from adapterbot.bank.records import MODULUS, NUMBER, SEAL, Place, State, packed, seal, summed
 from adapterbot.bank.store import BankStore, Tables, place_of, state_of
@@ -144,7 +144,7 @@ class BankWriter(BankStore):
                     release(fresh)
                 _unlink(new)
                 if isinstance(error, lmdb.Error):
-                    raise not_written(new, error) from error
+                    raise atomic.not_written(new, error) from error
                 raise
             release(fresh)
             before = old.stat().st_size
@@ -278,7 +278,7 @@ class BankWriter(BankStore):
         except (lmdb.CorruptedError, lmdb.PageNotFoundError) as error:
             raise damaged(self.path, error) from error
         except (lmdb.Error, OSError) as error:
-            raise not_written(self.path, error) from error
+            raise atomic.not_written(self.path, error) from error
         finally:
             txn.abort()
 

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adapterbot import __version__
-from adapterbot.atomic import write_text
+from adapterbot.atomic import not_written, write_text
 from adapterbot.commands.merge_base import base_directory, base_name, check_one_base
 from adapterbot.commands.merge_options import MergeOptions, SearchOptions
-from adapterbot.errors import InputError, OurFailure
+from adapterbot.errors import InputError
 from adapterbot.importing import extras
 from adapterbot.merge import checkpoint
 from adapterbot.merge.names import DRAWING, SPARSE, Strategy
@@ -315,9 +315,7 @@ def _write(
         building.chmod(0o755)
         building.rename(output)
     except OSError as error:
-        raise OurFailure(
-            f"could not be written: {error.strerror}", file=str(output), fix="free some disk space"
-        ) from error
+        raise not_written(output, error) from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return written

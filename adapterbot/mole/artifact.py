@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from adapterbot.atomic import try_folder, write_bytes
+from adapterbot.atomic import not_written, try_folder, write_bytes
 from adapterbot.config import ADAPTER_CONFIG, EXPERTS_FOLDER, MIXTURE_CONFIG
-from adapterbot.errors import InputError, OurFailure
+from adapterbot.errors import InputError
 from adapterbot.tree import Tree, join
 from adapterbot.weights.header import read_header
 from adapterbot.weights.mixture_config import Expert, MixtureManifest, Router, parse_manifest
@@ -86,11 +86,7 @@ class MixtureFiles:
             self._copy(unfinished)
             unfinished.rename(target)
         except OSError as error:
-            raise OurFailure(
-                f"could not be written: {error.strerror}",
-                file=str(target),
-                fix="free some disk space",
-            ) from error
+            raise not_written(target, error) from error
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
         return target

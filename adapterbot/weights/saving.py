@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from adapterbot.atomic import write_text
+from adapterbot.atomic import not_written, write_text
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.weights.adapter import Adapter
 from adapterbot.weights.options import LoraConfig
@@ -73,11 +73,7 @@ def save_adapter(adapter: Adapter, directory: Path | str) -> None:
         Path(temporary).chmod((target / CONFIG_NAME).stat().st_mode)
         Path(temporary).replace(target / WEIGHTS_NAME)
     except OSError as error:
-        raise OurFailure(
-            f"could not be written: {error.strerror}",
-            file=str(directory),
-            fix="free some disk space",
-        ) from error
+        raise not_written(directory, error) from error
     finally:
         Path(temporary).unlink(missing_ok=True)
 
