@@ -63,8 +63,8 @@ class MixtureFiles:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of gate and configuration, which holds the experts' own digests."""
-        return files_digest(self.path / MIXTURE_CONFIG, self.path / GATE_NAME)
+        """As `mixture_digest`."""
+        return mixture_digest(self.path)
 
     def attach(self, model: Any) -> Mixture:
         """As `attach_mixture`."""
@@ -109,6 +109,11 @@ class MixtureFiles:
     def reader(self) -> Callable[[Path], MixtureFiles]:
         """What reads an exported copy."""
         return read_mixture_dir
+
+
+def mixture_digest(directory: Path) -> str:
+    """SHA-256 of gate and configuration, which holds the experts' own digests."""
+    return files_digest(directory / MIXTURE_CONFIG, directory / GATE_NAME)
 
 
 def write_manifest(directory: Path, manifest: MixtureManifest) -> None:

@@ -8,11 +8,9 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from adapterbot.atomic import write_text
-from adapterbot.config import MIXTURE_CONFIG
-from adapterbot.mole.artifact import GATE_NAME
+from adapterbot.mole.artifact import mixture_digest
 from adapterbot.records import Record
 from adapterbot.records.base import Count, Digest
-from adapterbot.weights.peft_dir import files_digest
 
 STATE_NAME = "training.safetensors"
 ENDING_NAME = "training.json"
@@ -23,7 +21,7 @@ class Ending(Record):
 
     Attributes:
         fingerprint: of everything that decided it.
-        mixture: `files_digest` of the configuration and the gate that it wrote.
+        mixture: `mixture_digest` of what it wrote.
         rows: how many it was trained on.
         held_out: how many it was measured on.
         loss: mean −log p of a held-out answer token.
@@ -43,7 +41,11 @@ def note_ending(place: Path, fingerprint: str, *, rows: int, held_out: int, loss
         InputError, OurFailure: as `atomic.write_bytes`.
     """
     ending = Ending(
-        fingerprint=fingerprint, mixture=_mixture(place), rows=rows, held_out=held_out, loss=loss
+        fingerprint=fingerprint,
+        mixture=mixture_digest(place),
+        rows=rows,
+        held_out=held_out,
+        loss=loss,
     )
     write_text(place / ENDING_NAME, ending.model_dump_json(indent=2) + "\n")
     return ending
@@ -54,11 +56,7 @@ def ending_in(place: Path) -> Ending | None:
     anew, or where the mixture is no longer the one that it wrote."""
     try:
         ending = Ending.model_validate_json((place / ENDING_NAME).read_bytes())
-        stands = (place / STATE_NAME).exists() and ending.mixture == _mixture(place)
+        stands = (place / STATE_NAME).exists() and ending.mixture == mixture_digest(place)
     except (OSError, ValidationError):
         return None
     return ending if stands else None
-
-
-def _mixture(place: Path) -> str:
-    return files_digest(place / MIXTURE_CONFIG, place / GATE_NAME)
