@@ -121,12 +121,16 @@ def mean_difference(
 
 
 def _units(harm: FloatArray, clusters: IntArray | None) -> tuple[FloatArray, FloatArray]:
-    """S_g and N_g; samples are summed in order of size, so the order of rows changes no digit."""
+    """S_g and N_g. Sums are exact but for one rounding: neither the order of rows nor a change of
+    all signs changes a digit, and what cancels does so on either side."""
     if clusters is None:
         return harm, np.ones(len(harm))
-    order = np.lexsort((harm, clusters))
+    order = np.argsort(clusters, kind="stable")
     _, starts, sizes = np.unique(clusters[order], return_index=True, return_counts=True)
-    return np.add.reduceat(harm[order], starts), sizes.astype(np.float64)
+    values = harm[order].tolist()
+    ends = (starts + sizes).tolist()
+    totals = [math.fsum(values[i:j]) for i, j in zip(starts.tolist(), ends, strict=True)]
+    return np.array(totals), sizes.astype(np.float64)
 
 
 def _orientation(totals: FloatArray, sizes: FloatArray, mean: float) -> tuple[int, bool]:
