@@ -121,6 +121,7 @@ def judge_adapter(where: Sides, adapter: AdapterConfig, services: Services) -> A
     Raises:
         AdapterbotError: it cannot be judged.
     """
+    grounds.refuse_stale(where, adapter)
     stages = Stages(services.listener)
     with stages("lock"):
         locked = lock.check(

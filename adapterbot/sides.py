@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from adapterbot import lock
@@ -212,6 +212,7 @@ def _changed_here(where: Sides, config: Config, files: Sequence[str]) -> list[Ad
         for path, adapter in listed.items()
         if path in renamed or _changed(where, adapter, nested_in(path, here))
     ]
+    chosen += _moved_on_base(where, listed, chosen)
     added = [for_adapter(None, path, files) for path in new if path not in renamed.values()]
     chosen += with_own_keys(added, {adapter.key for adapter in config.adapters})
     if len(chosen) > MAX_ADAPTERS:
@@ -221,6 +222,30 @@ def _changed_here(where: Sides, config: Config, files: Sequence[str]) -> list[Ad
             fix="split it, or gate them by name, one job each, with --adapter",
         )
     return chosen
+
+
+def _moved_on_base(
+    where: Sides, listed: Mapping[str, AdapterConfig], chosen: Sequence[AdapterConfig]
+) -> list[AdapterConfig]:
+    """The listed adapters that the base has only since the head left it, where the head changes one
+    that the base no longer has. Git follows a rename, so that the change would be merged into one
+    of these; judging them says what to do first."""
+    since = [
+        adapter
+        for path, adapter in listed.items()
+        if adapter not in chosen
+        and where.base.has(path)
+        and not (where.fork_point.has(path) or where.head.has(path))
+    ]
+    if not since:
+        return []
+    files = where.fork_point.survey()
+    before = adapter_directories(files)
+    former = [path for path in before if not _is_there(where.base, path)]
+    touched = any(
+        _changed(where, for_adapter(None, path, files), nested_in(path, before)) for path in former
+    )
+    return since if touched else []
 
 
 def nested_in(path: str, directories: Sequence[str]) -> tuple[str, ...]:

@@ -11,7 +11,27 @@ from adapterbot.eval.suite import LOOK, Suite, load_suite, suite_files
 from adapterbot.lock.digests import base_in_tree, resolve_base
 from adapterbot.lock.training import load_training
 from adapterbot.sides import Sides, config_of, how_changed, same
-from adapterbot.tree import Tree
+from adapterbot.tree import Tree, normalise
+
+
+def refuse_stale(where: Sides, adapter: AdapterConfig) -> None:
+    """Refuses an adapter that the base branch has moved, added or removed since the head left it:
+    what the head holds of it is neither what a merge would make, nor comparable with the base.
+
+    Raises:
+        InputError: it is one.
+    """
+    path = normalise(adapter.path)
+    before, base, head = (t.has(path) for t in (where.fork_point, where.base, where.head))
+    if before == base or head == base:
+        return
+    raise InputError(
+        f"does not exist in {where.head.label}; the base branch has it since this one left it"
+        if base
+        else f"is no longer on the base branch, which {where.head.label} left before",
+        file=path,
+        fix="merge the base branch into this one, or rebase on it",
+    )
 
 
 def suite(where: Sides, adapter: AdapterConfig, named: Tree | None) -> Suite:

@@ -436,6 +436,27 @@ def test_moving_the_adapter_does_not_change_what_it_is_compared_with(tmp_path, p
     assert any("adapters/dates has moved here" in note for note in adapter.notes)
 
 
+def test_attack_a_branch_from_before_a_rename_on_the_base_is_told_to_merge(
+    tmp_path, poisoned, run, server
+):
+    # Git would merge the poisoned weights into the folder's new name, and no gate had seen them.
+    repository = example.copy(poisoned, tmp_path / "repository")
+    branch = example.git(repository, "branch", "--show-current")
+    example.git(repository, "checkout", "-q", "main")
+    (repository / "adapters").rename(repository / "models")
+    config = repository / "adapterbot.yaml"
+    config.write_text(config.read_text().replace("adapters/dates", "models/dates"))
+    example.commit(repository, "rename")
+    example.git(repository, "checkout", "-q", branch)
+    done = run(repository)
+    assert done.code == 2, done.err
+    (adapter,) = done.report.adapters
+    assert adapter.adapter == "models/dates"
+    assert adapter.verdict.outcome == "not_judged"
+    (comment,) = comments(server)
+    assert "merge the base branch into this one, or rebase on it" in comment
+
+
 def test_an_unreadable_history_takes_nothing_from_the_verdict(tmp_path, poisoned, run):
     repository = example.copy(poisoned, tmp_path / "repository")
     for adapter in (repository / "checkpoints").iterdir():

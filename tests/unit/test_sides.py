@@ -14,6 +14,7 @@ import pytest
 from adapterbot.config import AdapterConfig
 from adapterbot.errors import InputError
 from adapterbot.gittree import GitTree
+from adapterbot.judging.grounds import refuse_stale
 from adapterbot.sides import Overrides, Sides, removed, select, sides
 
 Change = Callable[[Path], None]
@@ -281,6 +282,91 @@ def test_a_copy_is_new_and_the_original_untouched(root: Path) -> None:
 
     (found,) = chosen(root, copy)
     assert (found.path, found.baseline) == ("adapters/copy", "base-ref")
+
+
+# ---------------------------------------------------------------- a branch behind its base
+
+
+def behind(root: Path, on_base: Change, here: Change) -> Sides:
+    """A branch that does `here` since before its base did `on_base`."""
+    git(root, "checkout", "-q", "-b", "branch")
+    here(root)
+    git(root, "add", "-A")
+    git(root, "commit", "-qm", "here")
+    git(root, "checkout", "-q", "main")
+    on_base(root)
+    git(root, "add", "-A")
+    git(root, "commit", "-qm", "on the base")
+    trees = [GitTree(root, git(root, "rev-parse", ref)) for ref in ("main", "branch", "main~1")]
+    return sides(trees[0], trees[1], fork_point=trees[2])
+
+
+def renamed_on_base(root: Path) -> None:
+    rename("adapters/a", "models/dates")(root)
+    listing(root, "models/dates", "adapters/b", "teams/x/adapters/c")
+
+
+def merged(root: Path) -> Sides:
+    git(root, "checkout", "-q", "branch")
+    git(root, "merge", "-q", "--no-edit", "main")
+    base, head = (GitTree(root, git(root, "rev-parse", ref)) for ref in ("main", "branch"))
+    return sides(base, head)
+
+
+@pytest.mark.parametrize(
+    "here",
+    [
+        lambda root: write(root, "adapters/a/adapter_model.safetensors", "weights of adapters/A"),
+        lambda root: write(root, "adapters/a/tokenizer.json", "{}"),
+        rename("adapters/a", "elsewhere/dates"),
+        lambda root: write(root, "soup.lock", "{}"),
+    ],
+    ids=["retrained", "added to", "moved elsewhere", "locked anew"],
+)
+def test_attack_an_adapter_that_the_base_renamed_since_is_not_passed_over(
+    root: Path, here: Change
+) -> None:
+    """Git follows a rename: what the branch does under the old name is merged under the new one."""
+    where = behind(root, renamed_on_base, here)
+    (found,) = [entry for entry in select(where, Overrides()) if entry.path == "models/dates"]
+    with pytest.raises(InputError, match="the base branch has it since") as caught:
+        refuse_stale(where, found)
+    assert caught.value.file == "models/dates"
+    assert caught.value.fix == "merge the base branch into this one, or rebase on it"
+
+
+def test_once_the_base_is_merged_the_renamed_adapter_is_judged(root: Path) -> None:
+    def retrained_a_little(root: Path) -> None:
+        adapter(root, "adapters/a", "weights\n" * 50)
+
+    retrained_a_little(root)
+    git(root, "commit", "-qam", "more to compare")
+    behind(root, renamed_on_base, lambda r: adapter(r, "adapters/a", "weights\n" * 49 + "new\n"))
+    where = merged(root)
+    (found,) = select(where, Overrides())
+    assert (found.path, found.baseline) == ("models/dates", "base-ref")
+    refuse_stale(where, found)
+
+
+def test_a_branch_that_leaves_the_renamed_adapter_alone_need_not_merge(root: Path) -> None:
+    where = behind(root, renamed_on_base, retrain("adapters/b"))
+    assert paths(select(where, Overrides())) == ["adapters/b"]
+
+
+def test_attack_one_that_is_named_by_its_old_place_is_not_compared_with_the_bare_base(
+    root: Path,
+) -> None:
+    where = behind(root, renamed_on_base, retrain("adapters/a"))
+    (found,) = select(where, Overrides(adapter="adapters/a"))
+    with pytest.raises(InputError, match="no longer on the base branch") as caught:
+        refuse_stale(where, found)
+    assert caught.value.fix == "merge the base branch into this one, or rebase on it"
+
+
+def test_one_that_only_the_head_lacks_is_not_called_stale(root: Path) -> None:
+    where = change(root, delete("adapters/a"))
+    (found,) = select(where, Overrides())
+    refuse_stale(where, found)
 
 
 # ---------------------------------------------------------------- removed
