@@ -13,26 +13,19 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
-from github import GithubException
-from github.GitRef import GitRef
 from github.InputGitTreeElement import InputGitTreeElement
 from github.Repository import Repository
 
 from adapterbot.errors import InputError
-from adapterbot.gh.client import Client, UncertainWrite
+from adapterbot.gh.client import Client
+from adapterbot.gh.refs import PERMISSION, Refs
 
 T = TypeVar("T")
 
-PERMISSION = "contents: write"
 # GitHub refuses a file beyond this outside Git LFS.
 LARGEST_BLOB = 100 * 1024 * 1024
 _ATTRIBUTES = ".gitattributes"
 _ATTRIBUTES_LIMIT = 1024 * 1024
-_ELSEWHERE = ("fast forward", "fast-forward", "does not exist", "cannot be updated")
-
-
-class BranchMovedError(Exception):
-    """Somebody moved the branch between our look and our write: look again."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +74,11 @@ class Branches:
     _listed: dict[str, dict[str, Entry]] = field(default_factory=dict, repr=False)
 
     @property
+    def refs(self) -> Refs:
+        """Where they point."""
+        return Refs(self.client, self.repository)
+
+    @property
     def _repo(self) -> Repository:
         return self.client.api.get_repo(self.repository)  # lazy: no request
 
@@ -89,32 +87,13 @@ class Branches:
 
     # ------------------------------------------------------------ reading
 
-    def head(self, branch: str) -> str | None:
-        """The commit of a branch; None when there is no such branch."""
-        ref = self._ref(branch)
-        return ref.object.sha if ref else None
-
-    def _ref(self, branch: str) -> GitRef | None:
-        def look() -> GitRef | None:
-            try:
-                ref = self._repo.get_git_ref(f"heads/{branch}")
-                # Asked for on the spot: only GitHub's reply knows the address to write to.
-                ref.complete()
-            except GithubException as error:
-                if error.status == 404:
-                    return None
-                raise
-            return ref
-
-        return self._ask(f"reading the branch {branch}", look)
-
     def required(self, branch: str) -> str:
         """The commit of a branch that must exist.
 
         Raises:
             InputError: it does not.
         """
-        found = self.head(branch)
+        found = self.refs.head(branch)
         if found is None:
             raise InputError(
                 f"{self.repository} has no branch {branch!r}",
@@ -177,70 +156,8 @@ class Branches:
         commit = self._ask(
             "writing a commit", lambda: self._repo.create_git_commit(message, made, [above])
         ).sha
-        self.move(branch, old, commit, force=old != parent)
+        self.refs.move(branch, old, commit, force=old != parent)
         return commit
-
-    def move(self, branch: str, old: str | None, new: str, *, force: bool = False) -> None:
-        """Point a branch at `new`; create it when `old` is None.
-
-        Without `force` GitHub itself refuses to lose what came in between. With it we have only our
-        look right before: REST takes no commit to compare with.
-
-        Raises:
-            BranchMovedError: it is not at `old`.
-        """
-        ref = self._ref(branch)
-        if (ref.object.sha if ref else None) != old:
-            raise BranchMovedError
-        moved = self._edit(ref, new, force=force) if ref else self._create(branch, new)
-        if not moved:
-            raise BranchMovedError
-
-    def delete(self, branch: str) -> None:
-        """Remove a branch; that it is gone already is as good."""
-        ref = self._ref(branch)
-        if ref is None:
-            return
-
-        def remove() -> None:
-            try:
-                ref.delete()
-            except GithubException as error:
-                if error.status not in {404, 422}:
-                    raise
-
-        self._ask(f"deleting the branch {branch}", remove)
-
-    def _create(self, branch: str, commit: str) -> bool:
-        def write() -> bool:
-            try:
-                self._repo.create_git_ref(f"refs/heads/{branch}", commit)
-            except GithubException as error:
-                if error.status == 422 and "exists" in str(error.data):
-                    return False
-                raise
-            return True
-
-        doing = f"creating the branch {branch} of {self.repository}"
-        try:
-            return self.client.write_once(doing, write, permission=PERMISSION)
-        except UncertainWrite:
-            # It may have been written: the branch itself says so.
-            if self.head(branch) == commit:
-                return True
-            raise
-
-    def _edit(self, ref: GitRef, commit: str, *, force: bool) -> bool:
-        def write() -> bool:
-            try:
-                ref.edit(commit, force=force)
-            except GithubException as error:
-                if error.status in {404, 409} or _moved(error):
-                    return False
-                raise
-            return True
-
-        return self._ask(f"moving the branch {ref.ref}", write)
 
     def _elements(self, tree: str, change: Change) -> Iterator[InputGitTreeElement]:
         """What differs from `tree`; the blobs of what is new are written on the way."""
@@ -300,13 +217,6 @@ def git_digest(file: Path) -> str:
         while block := stream.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
-
-
-def _moved(error: GithubException) -> bool:
-    """Whether a 422 says that the branch is elsewhere, or gone. A protected branch and a
-    repository's rules are refused by the same number, and looking again does not help."""
-    said = str(error.data).lower()
-    return error.status == 422 and any(words in said for words in _ELSEWHERE)
 
 
 def _in_the_way(path: str) -> InputError:

@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from adapterbot.errors import GitHubFailure, InputError, OurFailure
-from adapterbot.gh.branches import PERMISSION, BranchMovedError, Change
+from adapterbot.gh.branches import Change
+from adapterbot.gh.refs import PERMISSION, BranchMovedError
 from adapterbot.tree import file_sha256
 
 # Not left to the machine's configuration: without these Git would commit the weights themselves.

@@ -17,8 +17,9 @@ from github.PullRequest import PullRequest
 
 from adapterbot.errors import AdapterbotError, GitHubFailure, InputError
 from adapterbot.gh import lfs
-from adapterbot.gh.branches import Branches, BranchMovedError, Change
+from adapterbot.gh.branches import Branches, Change
 from adapterbot.gh.client import Client, UncertainWrite
+from adapterbot.gh.refs import BranchMovedError
 from adapterbot.marker import marker
 
 T = TypeVar("T")
@@ -117,7 +118,7 @@ class _Desk:
         """
         branches, asked = self._branches, self.proposal
         base_head = branches.required(asked.base)
-        tip = branches.head(asked.branch)
+        tip = branches.refs.head(asked.branch)
         pull = self.find() if tip else None
         if tip and pull is None:
             self._must_be_ours(branches, tip)
@@ -188,12 +189,12 @@ class _Desk:
 
     def _take_back(self, branches: Branches, tip: str | None, placed: str | None) -> None:
         branch = self.proposal.branch
-        if placed is None or branches.head(branch) != placed:
+        if placed is None:
             return
         if tip is None:
-            branches.delete(branch)
+            branches.refs.delete(branch, placed)
         else:
-            branches.move(branch, placed, tip, force=True)
+            branches.refs.move(branch, placed, tip, force=True)
 
     # ------------------------------------------------------------ the pull request
 

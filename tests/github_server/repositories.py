@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.github_server.records import Call, Json, Refusal, Reply
-from tests.github_server.shapes import blank, user_json
+from tests.github_server.shapes import blank, node_id, user_json
 
 ZERO = "0" * 40
 
@@ -122,6 +122,23 @@ class Repositories:
         self._ref(call, call.variables["ref"], missing=422)
         self.git(call.repository, "update-ref", "-d", f"refs/{call.variables['ref']}")
         return Reply(204)
+
+    def update_refs(self, given: Json) -> Reply:
+        """GraphQL's `updateRefs` of one branch: only from where it is said to be."""
+        repository = next((name for name in self.bare if node_id(name) == given["repository"]), "")
+        refusal: Json | None = None
+        try:
+            if given["new"] == ZERO:
+                self.git(repository, "update-ref", "-d", given["name"], given["old"])
+            else:
+                self.git(repository, "update-ref", given["name"], given["new"], given["old"])
+        except Refusal as refused:
+            missing = refused.reply.status == 404
+            kind = "NOT_FOUND" if missing else "UNPROCESSABLE"
+            refusal = {"type": kind, "path": ["updateRefs"], "message": str(refused)}
+        if refusal:
+            return Reply(200, {"data": {"updateRefs": None}, "errors": [refusal]})
+        return Reply(200, {"data": {"updateRefs": {"clientMutationId": None}}})
 
     def repos_compare_commits(self, call: Call) -> Reply:
         base, head = (

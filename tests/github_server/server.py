@@ -51,6 +51,12 @@ _MINIMIZE = (
     "mutation($id:ID!){minimizeComment(input:{subjectId:$id,classifier:OUTDATED})"
     "{minimizedComment{isMinimized}}}"
 )
+_UPDATE_REFS = (
+    "mutation($repository:ID!,$name:GitRefname!,$old:GitObjectID!,$new:GitObjectID!)"
+    "{updateRefs(input:{repositoryId:$repository,refUpdates:"
+    "[{name:$name,beforeOid:$old,afterOid:$new,force:true}]}){clientMutationId}}"
+)
+_OID = re.compile("[0-9a-f]{40}")
 Chaos = Callable[[str, str], Fault | None]
 """Asked with method and path when no listed fault matches; for random faults."""
 
@@ -243,11 +249,21 @@ class GitHubServer:
 
     def _graphql(self, token: Token, body: bytes | None) -> Reply:
         query = (_parsed(body) or {}).get("query", "")
+        given = (_parsed(body) or {}).get("variables", {})
+        denied = {"type": "FORBIDDEN", "message": "Resource not accessible by integration"}
         if re.sub(r"\s+", "", query) == _MINIMIZE:
             if token.read_only:
-                denied = {"type": "FORBIDDEN", "message": "Resource not accessible by integration"}
                 return Reply(200, {"data": None, "errors": [denied]})
-            return self.world.minimize((_parsed(body) or {})["variables"])
+            return self.world.minimize(given)
+        if re.sub(r"\s+", "", query) == _UPDATE_REFS:
+            if given.keys() != {"repository", "name", "old", "new"} or not (
+                given["name"].startswith("refs/heads/")
+                and all(_OID.fullmatch(given[side]) for side in ("old", "new"))
+            ):
+                return self._violation(f"updateRefs with {given!r}", 400)
+            if token.read_only or "git/update-ref".startswith(token.forbidden or ("-",)):
+                return Reply(200, {"data": {"updateRefs": None}, "errors": [denied]})
+            return self.world.update_refs(given)
         if re.sub(r"\s+", "", query) not in {"{viewer{login}}", "query{viewer{login}}"}:
             return self._violation(f"unknown GraphQL query {query!r}", 400)
         return Reply(200, {"data": {"viewer": {"login": token.viewer}}})

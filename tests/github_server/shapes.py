@@ -73,11 +73,17 @@ def repository_json(full_name: str, schema: str) -> Json:
     owner, name = full_name.split("/")
     known = {
         "full_name": full_name,
+        "node_id": node_id(full_name),
         "name": name,
         "owner": user_json(owner),
         "default_branch": "main",
     }
     return blank(schema) | known
+
+
+def node_id(full_name: str) -> str:
+    """What GraphQL calls a repository."""
+    return f"R_{full_name.encode().hex()}"
 
 
 def check_json(run: Json, changes: Json) -> Json:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import shutil
 import subprocess
 import threading
@@ -320,6 +321,83 @@ def test_a_fork_with_a_branch_of_our_name_is_not_taken_for_ours(
     place.retrain("and again")  # with a branch of ours the fork's is listed before it
     assert place.open().number == 6
     assert forged.title == "Adapter"
+
+
+# ---------------------------------------------------------------- pushes in between
+
+
+def push_right_before(place: Place, writes: str, after: int = 0) -> list[str]:
+    """A person pushes to our branch, once, in the moment before a request that matches; the first
+    `after` of these go by."""
+    pushed: list[str] = []
+    left = [after]
+
+    def push(method: str, path: str) -> None:
+        if pushed or not re.search(writes, f"{method} {path}"):
+            return
+        left[0] -= 1
+        if left[0] < 0:
+            tip = git(place.bare, "rev-parse", HEAD)
+            tree = git(place.bare, "rev-parse", f"{tip}^{{tree}}")
+            pushed.append(git(place.bare, "commit-tree", tree, "-p", tip, "-m", "by hand"))
+            git(place.bare, "update-ref", f"refs/heads/{HEAD}", pushed[0], tip)
+
+    place.server.chaos = push
+    return pushed
+
+
+def test_starting_over_loses_nothing_that_is_pushed_meanwhile(place: Place) -> None:
+    place.retrain("one")
+    place.open()
+    place.pull.state = "closed"
+    place.retrain("two")
+    pushed = push_right_before(place, "^PATCH .*/git/refs/|^POST /graphql$")
+    with pytest.raises(InputError, match="exists, and is not ours"):
+        place.open()
+    assert pushed == [git(place.bare, "rev-parse", HEAD)]
+
+
+def test_going_back_after_a_failure_loses_nothing_that_is_pushed_meanwhile(place: Place) -> None:
+    place.retrain("one")
+    place.open()
+    place.server.inject(Fault("PATCH", r"/pulls/\d+$", status=502, times=1000))
+    place.retrain("two")
+    # The first PATCH of a ref is our own move forward.
+    pushed = push_right_before(place, "^PATCH .*/git/refs/|^POST /graphql$", after=1)
+    with pytest.raises(GitHubFailure):
+        place.open(title="Another title")
+    assert pushed == [git(place.bare, "rev-parse", HEAD)]
+
+
+def test_a_branch_of_ours_that_somebody_pushed_to_is_not_deleted(place: Place) -> None:
+    place.retrain()
+    place.server.inject(Fault("POST", "/pulls$", status=502, times=1000))
+    pushed = push_right_before(place, "^DELETE|^POST /graphql$")
+    with pytest.raises(OurFailure):
+        place.open()
+    assert pushed == [git(place.bare, "rev-parse", HEAD)]
+
+
+def test_starting_over_settles_when_the_answer_to_the_move_is_lost(place: Place) -> None:
+    place.retrain("one")
+    place.open()
+    place.pull.state = "closed"
+    place.server.inject(Fault("POST", "/graphql$", status=502, after_write=True))
+    place.retrain("two")
+    outcome = place.open()
+    assert outcome.action is Action.OPENED
+    assert outcome.commit == git(place.bare, "rev-parse", HEAD)
+
+
+def test_a_forced_move_that_is_not_allowed_is_not_called_moved(place: Place) -> None:
+    place.retrain("one")
+    place.open()
+    place.pull.state = "closed"
+    rule = {"type": "UNPROCESSABLE", "message": "Cannot force-push to this branch"}
+    place.server.inject(Fault("POST", "/graphql$", 200, errors=[rule]))
+    place.retrain("two")
+    with pytest.raises(GitHubFailure, match="Cannot force-push to this branch"):
+        place.open()
 
 
 # ---------------------------------------------------------------- refusals and what they leave
