@@ -161,8 +161,11 @@ def api_url(environment: Mapping[str, str]) -> str:
 
 
 def server_url(environment: Mapping[str, str]) -> str:
-    """Where its repositories and runs are, likewise."""
-    return environment.get("GITHUB_SERVER_URL", "").rstrip("/") or "https://github.com"
+    """Where its repositories and runs are; outside of a runner, on the API's own host. A token that
+    is for the one is nobody else's to see."""
+    given = environment.get("GITHUB_SERVER_URL", "").rstrip("/")
+    scheme, _, host = api_url(environment).partition("://")
+    return given or f"{scheme}://{host.removesuffix('/api/v3').removeprefix('api.')}"
 
 
 def _urls(environment: Mapping[str, str]) -> dict[str, str]:

@@ -11,14 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from adapterbot.commands.origin import repository_at
 from adapterbot.commands.pr import EvidenceOptions, connect, token_of
 from adapterbot.config import key_of
 from adapterbot.context import server_url
-from adapterbot.errors import InputError, OurFailure
+from adapterbot.errors import InputError
 from adapterbot.gh.branches import Change
 from adapterbot.gh.lfs import Remote
 from adapterbot.gh.pulls import Proposal, Proposed, propose
-from adapterbot.gitobjects import git
 from adapterbot.gittree import repository_root
 from adapterbot.marker import document_key
 from adapterbot.pages.inert import plain
@@ -166,13 +166,7 @@ def _reviewer(name: str) -> str:
 
 def _repository(options: OpenOptions, root: Path, environment: Mapping[str, str]) -> str:
     given = options.repository or environment.get("GITHUB_REPOSITORY")
-    if not given:
-        try:
-            origin = git(root, "remote", "get-url", "origin").decode().strip()
-        except OurFailure:
-            origin = ""
-        match = re.search(r"[:/]([^/:]+/[^/]+?)(?:\.git)?/?$", origin)
-        given = match[1] if match else ""
+    given = given or repository_at(root, server_url(environment))
     if not _REPOSITORY.fullmatch(given):
         raise InputError(
             f"{given[:80]!r} is not a repository"

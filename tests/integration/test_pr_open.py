@@ -18,8 +18,10 @@ from typing import Any
 import pytest
 
 from adapterbot.commands import pr_open
+from adapterbot.commands.origin import repository_at
 from adapterbot.commands.pr import EvidenceOptions
 from adapterbot.commands.pr_open import OpenOptions
+from adapterbot.context import server_url
 from adapterbot.errors import GitHubFailure, InputError, OurFailure
 from adapterbot.gh import branches, client, lfs
 from adapterbot.gh.pulls import Action
@@ -398,6 +400,78 @@ def test_a_forced_move_that_is_not_allowed_is_not_called_moved(place: Place) -> 
     place.retrain("two")
     with pytest.raises(GitHubFailure, match="Cannot force-push to this branch"):
         place.open()
+
+
+# ---------------------------------------------------------------- where `origin` is
+
+GHE = {"GITHUB_API_URL": "https://ghe.example/api/v3"}
+RESIDENT = {"GITHUB_API_URL": "https://api.octo.ghe.com"}
+
+
+@pytest.mark.parametrize(
+    ("origin", "environment"),
+    [
+        ("https://github.com/octo/adapters.git", {}),
+        ("https://github.com/octo/adapters/", {}),
+        ("https://alice:s3cret@GitHub.com/octo/adapters", {}),
+        ("git@github.com:octo/adapters.git", {}),
+        ("org-42@github.com:octo/adapters", {}),
+        ("github.com:/octo/adapters.git", {}),
+        ("ssh://git@github.com/octo/adapters.git", {}),
+        ("ssh://git@ssh.github.com:443/octo/adapters.git", {}),
+        ("https://ghe.example/octo/adapters.git", GHE),
+        ("git@ghe.example:octo/adapters.git", GHE),
+        ("ssh://git@ghe.example:122/octo/adapters.git", GHE),
+        ("git@octo.ghe.com:octo/adapters.git", RESIDENT),
+    ],
+)
+def test_origin_names_the_repository_on_the_apis_own_server(
+    tmp_path: Path, origin: str, environment: dict[str, str]
+) -> None:
+    git(tmp_path, "init", "-q")
+    assert repository_at(tmp_path, server_url(environment)) == ""
+    git(tmp_path, "remote", "add", "origin", origin)
+    assert repository_at(tmp_path, server_url(environment)) == "octo/adapters"
+
+
+@pytest.mark.parametrize(
+    ("origin", "environment", "host"),
+    [
+        ("https://gitlab.com/octo/adapters.git", {}, "gitlab.com"),
+        ("git@gitlab.com:octo/adapters.git", {}, "gitlab.com"),
+        ("https://alice:s3cret@evil.example/octo/adapters.git", {}, "evil.example"),
+        ("https://github.com.evil.example/octo/adapters", {}, "github.com.evil.example"),
+        ("https://evil.example/github.com/octo/adapters", {}, "evil.example"),
+        ("git@github-work:octo/adapters.git", {}, "github-work"),
+        ("git@github.com:octo/adapters.git", GHE, "github.com"),
+        ("git@ghe.example:octo/adapters.git", {}, "ghe.example"),
+        ("../hub/octo/adapters.git", {}, "no address of a server"),
+        ("file:///srv/octo/adapters.git", {}, "no address of a server"),
+    ],
+)
+def test_attack_an_origin_elsewhere_names_no_repository_of_ours(
+    place: Place, origin: str, environment: dict[str, str], host: str
+) -> None:
+    """A stranger's octo/adapters on github.com would be proposed to."""
+    git(place.checkout, "remote", "set-url", "origin", origin)
+    given = {**os.environ, "GITHUB_TOKEN": "t0ken", **environment}
+    given = {k: v for k, v in given.items() if k not in ("GITHUB_REPOSITORY", "GITHUB_SERVER_URL")}
+    done = command_line.run(
+        "pr", "open", "Better dates", "--adapter", "adapters/dates", cwd=place.checkout, env=given
+    )
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert host in line
+    assert "--repo owner/name" in line
+    assert "s3cret" not in line
+
+
+def test_an_alias_of_sshs_configuration_is_no_obstacle_to_the_option(place: Place) -> None:
+    git(place.checkout, "remote", "set-url", "origin", "git@github-work:octo/adapters.git")
+    place.retrain()
+    environment = {k: v for k, v in place.environment.items() if k != "GITHUB_REPOSITORY"}
+    outcome = pr_open.run(place.options(repository=REPO), environment).outcome
+    assert outcome.action is Action.OPENED
 
 
 # ---------------------------------------------------------------- refusals and what they leave

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from adapterbot.context import Activity, BisectInputs, Origin, by_hand, from_event
+from adapterbot.context import Activity, BisectInputs, Origin, by_hand, from_event, server_url
 from adapterbot.errors import InputError
 
 BASE, HEAD = "a" * 40, "b" * 40
@@ -145,6 +145,23 @@ def test_addresses_of_github_and_of_an_enterprise_server() -> None:
     assert from_event("pull_request", pull_request(), named).graphql_url == (
         "https://other.example/graphql"
     )
+
+
+@pytest.mark.parametrize(
+    ("environment", "server"),
+    [
+        ({}, "https://github.com"),
+        ({"GITHUB_API_URL": "https://ghe.example/api/v3/"}, "https://ghe.example"),
+        ({"GITHUB_API_URL": "https://ghe.example:8443/api/v3"}, "https://ghe.example:8443"),
+        ({"GITHUB_API_URL": "https://api.octo.ghe.com"}, "https://octo.ghe.com"),
+        ({"GITHUB_SERVER_URL": "https://ghe.example/"}, "https://ghe.example"),
+    ],
+)
+def test_attack_an_api_of_an_enterprise_has_its_repositories_there_too(
+    environment: dict[str, str], server: str
+) -> None:
+    """With github.com in its place git would hand the Enterprise's token to github.com."""
+    assert server_url(environment) == server
 
 
 def test_by_hand_there_is_nobody_to_comment_to() -> None:

@@ -1,0 +1,48 @@
+"""Which repository on GitHub a checkout came from, by the address of its `origin`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from adapterbot.errors import InputError, OurFailure
+from adapterbot.gitobjects import git
+
+# git-clone(1), "GIT URLS": with a scheme, or as scp writes it, which has no port.
+_URL = re.compile(r"(?:https?|ssh|git)://(?:[^/@]*@)?(?P<host>[^/@:]+)(?::\d*)?/(?P<path>.*)")
+_SCP = re.compile(r"(?:[^/@:]*@)?(?P<host>[^/@:]+):(?P<path>(?!//).*)")
+
+
+def repository_at(root: Path, server: str) -> str:
+    """What `origin` calls the repository on `server`: "owner/name", not yet checked; "" where
+    there is no `origin`.
+
+    Args:
+        server: where the repositories are, as GITHUB_SERVER_URL has it.
+
+    Raises:
+        InputError: `origin` is on another host, of which the API knows nothing. What SSH's
+            configuration calls a host by another name is another host here.
+    """
+    try:
+        # Git has already put in place what `url.….insteadOf` says.
+        origin = git(root, "remote", "get-url", "origin").decode(errors="replace").strip()
+    except OurFailure:
+        return ""
+    ours = _host(f"{server}/")
+    found = _URL.fullmatch(origin) or _SCP.fullmatch(origin)
+    host = found["host"].lower() if found else ""
+    # GitHub answers SSH on the port of HTTPS under a name of its own.
+    if not found or host not in {ours, f"ssh.{ours}"}:
+        where = f"is on {host[:100]}" if host else "is no address of a server"
+        raise InputError(
+            f"{where}, and the pull request would be opened on {ours or server}",
+            file="remote `origin`",
+            fix="name the repository there with --repo owner/name, or set GITHUB_API_URL",
+        )
+    return found["path"].strip("/").removesuffix(".git")
+
+
+def _host(url: str) -> str:
+    found = _URL.fullmatch(url)
+    return found["host"].lower() if found else ""
