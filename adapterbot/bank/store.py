@@ -15,7 +15,8 @@ which slot is whose. Every record is sealed with a digest over all that it says,
     sources  number ↔ text: where rows came from, once
     scores   name → seal, JSON
     keys     SHA-256 of an API key → seal, name
-    facts    "state" → seal, next slot, users, sum of all seals modulo 2¹²⁸
+    facts    "state" → seal, next slot, users, sum of all seals modulo 2¹²⁸;
+             "moved" → the file that takes this one's place
 
 Compacting makes a new file of rows, which every reader follows with its next snapshot. Handles of
 one file are no good in another, so a snapshot brings its own; and a file is let go of when the last
@@ -46,6 +47,9 @@ from adapterbot.errors import InputError, OurFailure
 
 Tables = Mapping[str, Any]
 """LMDB's handles, by name."""
+
+MOVED = b"moved"
+"""In `facts`: the file that compacting has made of this one, and that the next writer goes to."""
 
 
 @dataclass(eq=False)
@@ -251,8 +255,12 @@ class BankStore:
             # sees this one, or this one sees the new file.
             if file is self._file:
                 txn = file.shared.env.begin(buffers=True)
-                if txn.id() == file.seen or self._current() == file.stamp:
-                    file.seen = txn.id()
+                if txn.id() == file.seen:
+                    return file, txn
+                if self._current() == file.stamp:
+                    # Of a file that is about to move, the manifest is looked at until it has.
+                    if txn.get(MOVED, db=file.shared.db["facts"]) is None:
+                        file.seen = txn.id()
                     return file, txn
                 txn.abort()
                 self.ended(snapshot, file)

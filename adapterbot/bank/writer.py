@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -19,8 +20,11 @@ from adapterbot.bank.codec import Rows
 from adapterbot.bank.environment import Shared, acquire, damaged, not_writable, release
 from adapterbot.bank.manifest import MANIFEST, Manifest, dump_manifest, user_key
 from adapterbot.bank.records import MODULUS, NUMBER, SEAL, Place, State, packed, seal, summed
-from adapterbot.bank.store import BankStore, Tables, place_of, state_of
+from adapterbot.bank.store import MOVED, BankStore, Tables, place_of, state_of
 from adapterbot.errors import InputError, OurFailure
+
+_DAMAGE = (lmdb.CorruptedError, lmdb.PageNotFoundError)
+_ROWS = re.compile(r"rows-[0-9]+\.mdb(-lock)?")
 
 
 class BankWriter(BankStore):
@@ -126,35 +130,25 @@ class BankWriter(BankStore):
         processes follow it with their next transaction.
 
         Raises:
-            OurFailure: the new file cannot be written.
+            OurFailure: the disk is full; the bank is then as it was.
         """
-        with self._writing() as txn:
-            file = self._file
-            old = Path(file.shared.env.path())
-            number = int(old.stem.removeprefix("rows-")) + 1
-            new = self.path / f"rows-{number}.mdb"
-            _unlink(new)  # what a killed compaction left
-            fresh = None
-            try:
-                fresh = acquire(new, make=True)
-                with fresh.env.begin(write=True) as target:
-                    self._copy(txn, fresh, target)
-            except BaseException as error:
-                if fresh:
-                    release(fresh)
+        new = None
+        try:
+            with self._writing() as txn:
+                old = Path(self._file.shared.env.path())
+                self._sweep(old)
+                new = old.with_name(f"rows-{int(old.stem.removeprefix('rows-')) + 1}.mdb")
+                self._copy_to(new, txn)
+                before, after = old.stat().st_size, new.stat().st_size
+                # The manifest names the new file only once this is committed: it is what readers
+                # of the old one look up for, and what the next writer goes over by.
+                txn.put(MOVED, new.name.encode(), db=self._tables["facts"])
+        except BaseException:
+            if new:
                 _unlink(new)
-                if isinstance(error, lmdb.Error):
-                    raise atomic.not_written(new, error) from error
-                raise
-            release(fresh)
-            before = old.stat().st_size
-            # The writer's lock on the old file is still held: whoever waits for it sees this. And
-            # that something is committed to the old file has its readers look.
-            self._point_to(new.name)
-            txn.put(b"moved", new.name.encode(), db=self._tables["facts"])
-        self._reopen(file)
-        _unlink(old)
-        return before, new.stat().st_size
+            raise
+        with self._writing():
+            return before, after
 
     # ---- inside
 
@@ -190,6 +184,24 @@ class BankWriter(BankStore):
         total = state.total - sum(place.number for place in known.values()) + summed(marks)
         users_now = state.users + len(keys) - len(known)
         self._set(txn, State(next_slot, users_now, total % MODULUS))
+
+    def _sweep(self, kept: Path) -> None:
+        """Removes what compactions left that were killed; whoever writes holds the only one."""
+        for file in self.path.iterdir():
+            if _ROWS.fullmatch(file.name) and not file.name.startswith(kept.name):
+                file.unlink(missing_ok=True)
+
+    def _copy_to(self, new: Path, txn: lmdb.Transaction) -> None:
+        fresh = acquire(new, make=True)
+        try:
+            with fresh.env.begin(write=True) as target:
+                self._copy(txn, fresh, target)
+        except _DAMAGE:
+            raise  # of the old one
+        except lmdb.Error as error:
+            raise atomic.not_written(new, error) from error
+        finally:
+            release(fresh)
 
     def _copy(self, txn: lmdb.Transaction, fresh: Shared, target: lmdb.Transaction) -> None:
         db = fresh.db
@@ -266,8 +278,12 @@ class BankWriter(BankStore):
             except lmdb.ReadonlyError as error:
                 raise not_writable(self.path) from error
             # The lock is ours; did the file move while we waited for it?
-            if self._current() == file.stamp:
-                break
+            try:
+                if self._current() == file.stamp and not self._move(txn):
+                    break
+            except BaseException:
+                txn.abort()
+                raise
             txn.abort()
             self._reopen(file)
         try:
@@ -275,16 +291,22 @@ class BankWriter(BankStore):
             txn.commit()
         except lmdb.MapFullError as error:
             raise OurFailure(f"{self.path} is full", fix="split the bank") from error
-        except (lmdb.CorruptedError, lmdb.PageNotFoundError) as error:
+        except _DAMAGE as error:
             raise damaged(self.path, error) from error
         except (lmdb.Error, OSError) as error:
             raise atomic.not_written(self.path, error) from error
         finally:
             txn.abort()
 
-    def _point_to(self, rows: str) -> None:
-        moved = self.manifest.model_copy(update={"rows": rows})
-        atomic.write_text(self.path / MANIFEST, dump_manifest(moved))
+    def _move(self, txn: lmdb.Transaction) -> bool:
+        """Ends a compaction that has committed its new file: whether there was one."""
+        moved = txn.get(MOVED, db=self._tables["facts"])
+        if moved is None:
+            return False
+        to = self.manifest.model_copy(update={"rows": bytes(moved).decode()})
+        atomic.write_text(self.path / MANIFEST, dump_manifest(to))
+        _unlink(Path(self._file.shared.env.path()))
+        return True
 
 
 def _known(user: str) -> InputError:

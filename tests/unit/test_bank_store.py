@@ -316,6 +316,100 @@ def test_a_writer_that_waited_while_another_compacted_writes_into_the_new_file(
     assert verify(tmp_path / "b") == ()
 
 
+_LAST_COMMIT_FAILS = """
+import resource, signal, sys
+from pathlib import Path
+from adapterbot.bank.writer import BankWriter
+from adapterbot.errors import OurFailure
+path = Path(sys.argv[1])
+with BankWriter(path) as bank:
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    # Room for all of the new file, and for no page at the end of the old one.
+    resource.setrlimit(resource.RLIMIT_FSIZE, ((path / "rows-1.mdb").stat().st_size,) * 2)
+    try:
+        bank.compact()
+    except OurFailure as error:
+        print(error)
+print([file.name for file in sorted(path.iterdir())])
+"""
+
+
+def test_compacting_whose_last_commit_fails_moves_nobody(tmp_path: Path) -> None:
+    with vectors_bank(tmp_path / "b") as bank, BankStore(tmp_path / "b") as reader:
+        # A snapshot from here on keeps what later transactions free from being used again.
+        with reader.reading():
+            bank.add([f"{i}" for i in range(2000)], vector_rows(2000))
+            bank.remove([f"{i}" for i in range(3, 2000)])
+            users = list(reader.users())
+            done = subprocess.run(
+                [sys.executable, "-c", _LAST_COMMIT_FAILS, str(tmp_path / "b")],
+                capture_output=True,
+                text=True,
+                check=True,
+                cwd=ROOT,
+            )
+        said, there = done.stdout.splitlines()
+        assert said.endswith("(free some disk space)")
+        assert there == "['manifest.json', 'rows-1.mdb', 'rows-1.mdb-lock']"
+        bank.add(["later"], vector_rows(1))
+        assert list(reader.users()) == [*users, "later"], "nobody was left behind in the old file"
+        assert bank.compact()[1] < 100_000
+        bank.remove(["later"])
+        assert list(reader.users()) == users
+    assert verify(tmp_path / "b") == ()
+
+
+_KILLED = """
+import os, signal, sys
+from pathlib import Path
+from adapterbot import atomic
+from adapterbot.bank.writer import BankWriter
+def killed(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+setattr(atomic, "write_text", killed)
+BankWriter(Path(sys.argv[1])).compact()
+"""
+
+
+def test_compacting_that_is_killed_before_the_manifest_is_ended_by_the_next_writer(
+    tmp_path: Path,
+) -> None:
+    with vectors_bank(tmp_path / "b") as bank, BankStore(tmp_path / "b") as reader:
+        bank.add(["a", "b"], vector_rows(2))
+        assert list(reader.users()) == ["a", "b"]
+        done = subprocess.run(
+            [sys.executable, "-c", _KILLED, str(tmp_path / "b")], check=False, cwd=ROOT
+        )
+        assert done.returncode == -signal.SIGKILL
+        assert reader.manifest.rows == "rows-1.mdb"
+        assert list(reader.users()) == ["a", "b"]
+        assert verify(tmp_path / "b") == ()
+        bank.remove(["b"])
+        assert list(reader.users()) == ["a"]
+        assert sorted(file.name for file in (tmp_path / "b").glob("rows-*")) == [
+            "rows-2.mdb",
+            "rows-2.mdb-lock",
+        ]
+    assert verify(tmp_path / "b") == ()
+
+
+def test_what_killed_compactions_left_goes_with_the_next(tmp_path: Path) -> None:
+    with vectors_bank(tmp_path / "b") as bank:
+        bank.add(["a"], vector_rows(1))
+        bank.compact()
+        for name in ("rows-1.mdb", "rows-1.mdb-lock", "rows-3.mdb", "rows-3.mdb-lock"):
+            (tmp_path / "b" / name).write_bytes(b"left")
+        (tmp_path / "b" / "rows-1.mdb.kept").write_bytes(b"a user's own")
+        bank.compact()
+        assert list(bank.users()) == ["a"]
+    assert {file.name for file in (tmp_path / "b").iterdir()} == {
+        "manifest.json",
+        "rows-1.mdb.kept",
+        "rows-3.mdb",
+        "rows-3.mdb-lock",
+    }
+
+
 def test_any_flipped_bit_is_found_or_changes_nothing(tmp_path: Path) -> None:
     with vectors_bank(tmp_path / "b") as bank:
         for batch in range(3):
