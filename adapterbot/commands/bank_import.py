@@ -12,6 +12,7 @@ from adapterbot.commands.bank_opened import opened, opened_to_write
 from adapterbot.commands.bank_show import BankSummary, summary
 from adapterbot.errors import InputError
 from adapterbot.importing import extras
+from adapterbot.weights.peft_dir import names_another
 
 if TYPE_CHECKING:
     from adapterbot.bank.codec import Rows
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 # Of rows that wait for the last source to be read; sources that hold less are taken all or none.
 _WAITING_BYTES = 64 << 20
+
+UNKNOWN = "unknown"
+"""The base model of a bank whose first source named none."""
 
 
 @dataclass(frozen=True)
@@ -52,18 +56,18 @@ def import_(
         path: the bank's directory.
         sources: each a PEFT directory (`ann=adapters/ann`, or the directory's name is the user's),
             Soup's bank.json, or a file that `export` wrote.
-        base: the base model, where a VeRA adapter does not name a directory or a model of the Hub.
+        base: the base model, whatever the sources say of theirs; that of the bank, if there is one.
         dtype: of a bank that is made now; None: fp32, or as an exported file has it.
         replace: whether users that are there already get new rows.
 
     Raises:
-        InputError: a source is not there, broken, or of another kind than the bank; or the bank is
-            there and keeps its rows otherwise than in `dtype`.
+        InputError: a source is not there, broken, or of another kind or base than the bank; or the
+            bank is there and of another base, or keeps its rows otherwise than in `dtype`.
     """
     with extras("bank,eval", "banks"):
         import adapterbot.bank.shared
         import adapterbot.bank.writer  # noqa: F401
-    incoming = _Incoming(path, dtype, replace=replace)
+    incoming = _Incoming(path, base, dtype, replace=replace)
     for source in sources:
         user, file = _named(source)
         if not file.exists():
@@ -86,10 +90,13 @@ def import_(
 class _Incoming:
     """Users who wait to be written, all of them held against the bank that they go to."""
 
-    def __init__(self, path: Path, dtype: Dtype | None, *, replace: bool) -> None:
+    def __init__(
+        self, path: Path, base: str | None, dtype: Dtype | None, *, replace: bool
+    ) -> None:
         from adapterbot.bank import shared
 
         self._path = path
+        self._base = base
         self._dtype = dtype
         self._replace = replace
         self._manifest: Manifest | None = None
@@ -108,6 +115,13 @@ class _Incoming:
                     f"the bank is there already and keeps its rows in {self._manifest.dtype}",
                     file=str(path),
                     field="--dtype",
+                    fix="leave it out, or make another bank",
+                )
+            if base is not None and not _same_base(base, self._manifest.base_model):
+                raise InputError(
+                    f"is {base!r}, and the bank is of {self._manifest.base_model!r}",
+                    file=str(path),
+                    field="--base",
                     fix="leave it out, or make another bank",
                 )
 
@@ -172,7 +186,7 @@ class _Incoming:
             kept = self._generated(arrival.layout, arrival.seed)
         return Manifest(
             name=self._path.name,
-            base_model=arrival.base or "unknown",
+            base_model=self._base or arrival.base or UNKNOWN,
             dtype=self._dtype or arrival.dtype,
             layout=arrival.layout,
             shared=kept,
@@ -190,6 +204,13 @@ class _Incoming:
             problem = "has other modules, ranks or kind than the bank"
         elif self._proof(arrival) != manifest.shared.digest:
             problem = "has other shared tensors than the bank"
+        elif not self._base and names_another(arrival.base, manifest.base_model):
+            raise InputError(
+                f"is of {arrival.base!r}, and the bank of {manifest.base_model!r}",
+                file=arrival.shown,
+                fix=f"import it into another bank; if both are one model, "
+                f"add --base {manifest.base_model}",
+            )
         else:
             return
         raise InputError(
@@ -197,6 +218,13 @@ class _Incoming:
             file=arrival.shown,
             fix="import adapters that were trained with the same options and projection",
         )
+
+
+def _same_base(one: str, other: str) -> bool:
+    """Whether a typed base is the bank's; a bank of which none is known is of any."""
+    both = (Path(one), Path(other))
+    same_place = all(path.is_dir() for path in both) and both[0].samefile(both[1])
+    return other == UNKNOWN or one.casefold() == other.casefold() or same_place
 
 
 def _named(source: str) -> tuple[str | None, Path]:
@@ -223,7 +251,7 @@ def _from_peft(user: str, directory: Path, base: str | None, incoming: _Incoming
         layout=found.layout,
         shared=found.shared,
         seed=found.seed,
-        base=base or found.base_model,
+        base=found.base_model,
         users=[([user], found.row)],
     )
 

@@ -167,16 +167,19 @@ def check_same_base(one: AdapterFiles, other: AdapterFiles) -> None:
 
 def _check_base_name(files: AdapterFiles, base: str) -> None:
     trained_on = files.config.base_model_name_or_path
-    if trained_on is None or trained_on.casefold() == base.casefold():
-        return
-    # A path on the trainer's machine says nothing about which model it was.
-    if _is_hub_name(trained_on) and _is_hub_name(base):
+    if trained_on is not None and names_another(trained_on, base):
         raise InputError(
             f"is {trained_on!r}, but the base model is {base!r}",
             file=files.config_shown,
             field="base_model_name_or_path",
             fix="use it with the base model that it was trained on",
         )
+
+
+def names_another(one: str, other: str) -> bool:
+    """Whether two names are those of different models of the Hub. A path on somebody's machine
+    says nothing about which model it was."""
+    return one.casefold() != other.casefold() and _is_hub_name(one) and _is_hub_name(other)
 
 
 def _is_hub_name(name: str) -> bool:

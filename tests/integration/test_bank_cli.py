@@ -200,6 +200,40 @@ def test_peft_adapters_come_and_go(bank: Any, base: Path, here: Path) -> None:
         bank("export", "users", "x", "--as", "peft")
 
 
+def test_users_of_another_base_do_not_come_into_a_bank(
+    bank: Any, here: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from adapterbot.bank import VectorBank, write_bank
+
+    def soup(name: str, model: str) -> str:
+        file = f"{name}.json"
+        write_bank(VectorBank("b", model, {name: (0.5, 1.0)}, projection_seed=3), file)
+        return file
+
+    bank("import", "users", soup("a", "org/one"))
+    with pytest.raises(InputError) as caught:
+        bank("import", "users", soup("b", "org/one"), "--base", "org/two")
+    assert caught.value.message == "is 'org/two', and the bank is of 'org/one'"
+    assert (caught.value.file, caught.value.field) == ("users", "--base")
+    with pytest.raises(InputError, match=r"c.json: is of 'org/two', and the bank of 'org/one'"):
+        bank("import", "users", soup("c", "org/two"))
+    with pytest.raises(InputError, match=r"c.json: is of 'org/two', and the bank of 'org/one'"):
+        bank("import", "fresh", "a.json", "c.json")
+    assert bank("list", "users")[1] == {"users": ["a"]}
+    assert not (here / "fresh").exists()
+    # One model under two names, which only a person can know.
+    bank("import", "users", "b.json", "c.json", "--base", "Org/one")
+    assert bank("list", "users")[1] == {"users": ["a", "b", "c"]}
+    # A path says nothing of the model; two that lead to one folder are one base.
+    bank("import", "users", soup("d", "/home/me/one"))
+    assert bank("import", "local", "a.json", "--base", str(base))[1]["base_model"] == str(base)
+    monkeypatch.chdir(base.parent)
+    again = ("import", here / "local", here / "b.json", "--base", base.name)
+    assert bank(*again)[1]["users"] == 2
+    with pytest.raises(InputError, match=f"is 'other', and the bank is of '{base}'"):
+        bank("import", here / "local", here / "c.json", "--base", "other")
+
+
 def test_soups_bank_comes_and_goes(bank: Any, here: Path) -> None:
     from adapterbot.bank import VectorBank, read_bank, write_bank
 
