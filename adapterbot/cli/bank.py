@@ -191,7 +191,9 @@ def bank_import(
         list[str],
         typer.Argument(help="PEFT directories (user=DIR), Soup's bank.json, exported files."),
     ],
-    base: Annotated[str | None, typer.Option(help="Base model, if not what the source says.")] = None,
+    base: Annotated[
+        str | None, typer.Option(help="Base model, if not what the source says.")
+    ] = None,
     dtype: Annotated[
         Literal["fp32", "fp16", "bf16", "int8"] | None,
         typer.Option(help="Of a bank that is made; fp32, or as an exported file has it."),

@@ -90,9 +90,7 @@ def import_(
 class _Incoming:
     """Users who wait to be written, all of them held against the bank that they go to."""
 
-    def __init__(
-        self, path: Path, base: str | None, dtype: Dtype | None, *, replace: bool
-    ) -> None:
+    def __init__(self, path: Path, base: str | None, dtype: Dtype | None, *, replace: bool) -> None:
         from adapterbot.bank import shared
 
         self._path = path

@@ -14,6 +14,7 @@ from adapterbot.config import ADAPTER_CONFIG
 from adapterbot.conversations import messages_of
 from adapterbot.errors import InputError
 from adapterbot.eval.base_files import base_digest
+from adapterbot.lock.hub import copy_of_now
 from adapterbot.lock.row_files import Rows, read_rows
 from adapterbot.mole.artifact import MixtureFiles, attach_mixture, read_mixture_dir
 from adapterbot.mole.config import MixtureConfig, read_config
@@ -75,10 +76,15 @@ def train(options: TrainOptions, tell: Callable[[Progress], None], listener: Lis
     tree = WorkTree(folder.resolve())
     files_of = [read_rows(tree, *names) for names in (config.train, config.validation)]
     ending = ending_in(output)
-    # What a base on the Hub is now is known once it was asked for.
-    local = base_digest(base_path) if ending and isinstance(base_path, Path) else None
-    if ending and local and ending.fingerprint == _fingerprint(config, paths, files_of, local):
-        return _told(output, paths, ending, listener)
+    place = _at_hand(base_path) if ending else None
+    if ending and place:
+        fingerprint = _fingerprint(config, paths, files_of, base_digest(place))
+        if ending.fingerprint == fingerprint:
+            return _told(output, paths, ending, listener)
+        if place == base_path:  # of the Hub's files a part may be at hand
+            from adapterbot.mole.training_state import refuse_other
+
+            refuse_other(output, fingerprint)
     with stages("load"):
         base = load(base_path, options.device)
     fingerprint = _fingerprint(config, paths, files_of, base.digest)
@@ -116,6 +122,11 @@ def train(options: TrainOptions, tell: Callable[[Progress], None], listener: Lis
         save_mixture(output, mixture, paths, base_model=named or config.base)
     ending = note_ending(output, fingerprint, rows=len(rows), held_out=len(held_out), loss=loss)
     return _trained(output, paths, ending)
+
+
+def _at_hand(base: str | Path) -> Path | None:
+    """Where a base lies on this machine, without downloading it."""
+    return base if isinstance(base, Path) else copy_of_now(base, field="base")
 
 
 def _told(output: Path, experts: Iterable[str], ending: Ending, listener: Listener) -> Trained:

@@ -121,15 +121,33 @@ def located(base: Path | str, *, field: str) -> str:
     """
     if Path(base).exists():
         return str(base)
-    repo = HubRepo(str(base), "model", str(base), field)
+    found = _look_up_base(str(base), field)
+    return str(found.root if isinstance(found, Snapshot) else base)
+
+
+def copy_of_now(base: str, *, field: str) -> Path | None:
+    """This machine's copy of what a base model on the Hub is now, from which it would be loaded;
+    None where there is none, and it would be downloaded.
+
+    Raises:
+        InputError, OurFailure: as `located`.
+    """
+    found = _look_up_base(base, field)
+    if not isinstance(found, Snapshot):
+        copy = cached_snapshot(HubRepo(f"{base}@{found.sha}", "model", base, field))
+        return copy.root if copy else None
+    return found.root
+
+
+def _look_up_base(base: str, field: str) -> ModelInfo | DatasetInfo | Snapshot:
+    repo = HubRepo(base, "model", base, field)
     try:
-        found = look_up(repo)
+        return look_up(repo)
     except InputError as error:
         raise repo.bad(
             "is neither a directory nor a model that the Hub shows us",
             "correct the name, or set HF_TOKEN for a private one",
         ) from error
-    return str(found.root if isinstance(found, Snapshot) else base)
 
 
 def _unanswered() -> tuple[type[Exception], ...]:

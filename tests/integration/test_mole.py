@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import pytest
 import transformers
 
 from tests import command_line
+from tests.hub_server import Hub, Repository
 from tests.tiny_models import save_adapter, save_base
 
 TEMPLATE = "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}</s>{% endfor %}"
@@ -122,6 +125,42 @@ def test_a_training_has_ended_only_for_the_mixture_that_it_wrote(
     other = command(made, "train", "-c", "more.yaml", "-o", str(out))
     assert other.returncode == 2
     assert "is of a run with another configuration, other data" in other.stderr
+    assert "load" not in other.stderr
+
+
+def test_a_training_over_a_base_on_the_hub_has_ended_before_that_is_loaded(
+    made: Path, tmp_path: Path
+) -> None:
+    files = {file.name: file.read_bytes() for file in (made / "base").iterdir()}
+    lfs = frozenset(name for name in files if name.endswith(".safetensors"))
+    kept = Repository("1" * 40, files, lfs=lfs, serves_lfs=True)
+    text = SOUP.replace("EPOCHS", "1").replace("./base", "org/base")
+    (made / "hub.yaml").write_text(text)
+
+    def train(url: str) -> subprocess.CompletedProcess[str]:
+        settings = {"HF_ENDPOINT": url, "HF_HOME": str(tmp_path), "HF_HUB_DISABLE_XET": "1"}
+        said = ("mole", "train", "-c", "hub.yaml", "-o", tmp_path / "out", "--json")
+        return subprocess.run(
+            [sys.executable, "-m", "adapterbot", *map(str, said)],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=made,
+            env={**os.environ, **settings},
+        )
+
+    with Hub({"models/org/base": kept}) as hub:
+        first = train(hub.url)
+        for url in (hub.url, "http://127.0.0.1:9"):  # the Hub, and its silence
+            again = train(url)
+            assert result(again) == result(first)
+            assert "this training ended before" in again.stderr
+            assert "load" not in again.stderr
+        files = {**files, "generation_config.json": b'{"eos_token_id": 1}'}
+        hub.repositories["models/org/base"] = Repository("2" * 40, files, lfs, serves_lfs=True)
+        other = train(hub.url)
+        assert other.returncode == 2, "the base is another one now"
+        assert "is of a run with another configuration, other data" in other.stderr
 
 
 def test_another_base_is_refused_before_anything_is_loaded(made: Path, tmp_path: Path) -> None:
