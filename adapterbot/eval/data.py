@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from pydantic import JsonValue
 
-from adapterbot import jsonl
+from adapterbot import jsonl, parquet
 from adapterbot.errors import InputError
 from adapterbot.strict_json import parse_json
 from adapterbot.tree import Tree
@@ -107,48 +106,18 @@ def _cell(cell: str) -> JsonValue:
 
 
 def _parquet(path: str, content: bytes) -> Iterator[tuple[int, Mapping[str, JsonValue]]]:
-    try:
-        import pyarrow as arrow
-        import pyarrow.parquet as parquet
-    except ModuleNotFoundError as error:
-        raise InputError(
-            "needs pyarrow to be read",
-            file=path,
-            fix="pip install 'adapterbot[parquet]', or convert it to JSONL",
-        ) from error
-    try:
-        table = parquet.ParquetFile(io.BytesIO(content))
-        if table.metadata.num_rows > ROW_LIMIT:
-            raise InputError(f"holds more than {ROW_LIMIT:,} rows", file=path, fix="sample it down")
-        batches = list(table.iter_batches())
-    except (arrow.ArrowException, OSError) as error:
-        raise InputError("is not a Parquet file", file=path, fix="write it again") from error
-    line = 0
-    for batch in batches:
-        for values in batch.to_pylist():
-            line += 1
-            yield line, _plain(Row(path, line, {}), values)
-
-
-def _plain(where: Row, values: Mapping[str, object]) -> Mapping[str, JsonValue]:
-    """A Parquet row as JSON; dates become ISO 8601, which is how they would read in JSONL."""
-
-    def default(value: object) -> str:
-        isoformat = getattr(value, "isoformat", None)
-        if isoformat is None:
-            raise ValueError(f"it holds a {type(value).__name__}")
-        return str(isoformat())
-
-    try:
-        text = json.dumps(values, default=default, ensure_ascii=False)
-        if len(text) > LINE_LIMIT:
-            raise ValueError(f"it has more than {LINE_LIMIT:,} characters")
-        found = parse_json(text)
-    except ValueError as error:
-        raise where.error(f"is not a row we can use: {error}", fix="use plain columns") from error
-    if not isinstance(found, dict):
-        raise where.error("is not a row", fix="use plain columns")
-    return found
+    """Dates become ISO 8601, which is how they would read in JSONL."""
+    stream = io.BytesIO(content)
+    found = parquet.rows(path, stream, unspoken="iso", limit=FILE_LIMIT, row_limit=LINE_LIMIT)
+    for number, text in enumerate(found, 1):
+        try:
+            values = parse_json(text.decode())
+        except ValueError as error:
+            raise Row(path, number, {}).error(
+                f"is not a row we can use: {error}", fix="use plain columns"
+            ) from error
+        assert isinstance(values, dict)  # noqa: S101 it is a row
+        yield number, values
 
 
 _Reader = Callable[[str, bytes], Iterator[tuple[int, Mapping[str, JsonValue]]]]

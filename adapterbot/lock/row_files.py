@@ -9,21 +9,20 @@ from __future__ import annotations
 import csv
 import io
 import json
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count
 from pathlib import PurePosixPath
 from typing import BinaryIO, NamedTuple
 
+from adapterbot import parquet
 from adapterbot.errors import InputError
 from adapterbot.jsonl import lines
 from adapterbot.tree import Tree
 
 ROW_LIMIT = 16 * 1024 * 1024
 DOCUMENT_LIMIT = 256 * 1024 * 1024
-_IN_MEMORY = 64 * 1024 * 1024
+PARQUET_LIMIT = 16 * 1024 * 1024 * 1024  # uncompressed
 
 
 class Row(NamedTuple):
@@ -148,36 +147,8 @@ def _bounded(name: str, text: io.TextIOWrapper) -> Iterator[str]:
 
 
 def _parquet(name: str, stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    try:
-        import pyarrow as arrow
-        import pyarrow.parquet as parquet
-    except ModuleNotFoundError as error:
-        raise InputError(
-            "needs pyarrow to be read",
-            file=name,
-            fix="pip install 'adapterbot[parquet]', or convert it to JSONL",
-        ) from error
-    with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as spooled:
-        if not stream.seekable():
-            shutil.copyfileobj(stream, spooled)
-        number = 0
-        try:
-            for batch in parquet.ParquetFile(stream if stream.seekable() else spooled).iter_batches(
-                batch_size=1024
-            ):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield number, _dumped(row)
-        except (arrow.ArrowException, OSError) as error:
-            raise InputError("is not a Parquet file", file=name, fix="write it again") from error
-        # Text that is no UTF-8, a time beyond Python's, a zone that nobody knows.
-        except (ArithmeticError, LookupError, ValueError) as error:
-            raise InputError(
-                "holds what Python has no value for",
-                file=name,
-                field=f"row {number + 1} or one of those after it",
-                fix="convert it to JSONL",
-            ) from error
+    found = parquet.rows(name, stream, unspoken="repr", limit=PARQUET_LIMIT, row_limit=ROW_LIMIT)
+    return enumerate(found, 1)
 
 
 def _dumped(row: object) -> bytes:
