@@ -33,6 +33,7 @@ _CHECKPOINT = re.compile(r"(^|/)(checkpoint|ckpt|step)[-_]?\d+(/|$)")
 
 PublicKey = Annotated[str, Field(pattern=r"^-----BEGIN PUBLIC KEY-----", max_length=4000)]
 GITHUB_ISSUER = "https://token.actions.githubusercontent.com"
+_ADDRESS = r"^https?://[^\s/@?#]+(/[^\s@?#]*)?$"
 RepoPath = Annotated[str, Field(min_length=1, max_length=1000)]
 
 
@@ -135,11 +136,18 @@ class AdapterConfig(Record):
     """One adapter that is gated, and everything it is gated with.
 
     Paths are relative to the repository. `baseline` is `base-ref` (the same adapter at the base
-    ref), `none` (the bare base model) or a path to another adapter.
+    ref), `none` (the bare base model) or a path to another adapter. `key` names the adapter in
+    its check and its comment; it is made of the path where it is left out.
     """
 
     path: RepoPath
-    key: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$")]
+    key: Annotated[
+        str,
+        Field(
+            pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$",
+            default_factory=lambda given: key_of(given["path"]),
+        ),
+    ]
     config: RepoPath = TRAINING_CONFIG
     lock: RepoPath = LOCK
     suite: RepoPath = SUITE
@@ -152,13 +160,6 @@ class AdapterConfig(Record):
     def is_bank(self) -> bool:
         """Whether it is a vector bank, as `adapterbot bank export` writes one, and no directory."""
         return self.path.endswith(BANK_SUFFIX)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _key_from_path(cls, given: object) -> object:
-        if isinstance(given, dict) and "key" not in given and isinstance(given.get("path"), str):
-            return {**given, "key": key_of(given["path"])}
-        return given
 
 
 class Server(Record):
@@ -174,7 +175,7 @@ class Server(Record):
     timeout: seconds for one request.
     """
 
-    url: Annotated[str, Field(pattern=r"^https?://[^\s/@?#]+(/[^\s@?#]*)?$", max_length=1000)]
+    url: Annotated[str, Field(max_length=1000, json_schema_extra={"pattern": _ADDRESS})]
     model: Annotated[str, Field(min_length=1, max_length=500)] | None = None
     adapter: Annotated[
         str, Field(pattern=r"^[A-Za-z0-9._/-]*\{digest\}[A-Za-z0-9._/-]*$", max_length=200)
@@ -183,6 +184,13 @@ class Server(Record):
     revision: Annotated[str, Field(min_length=1, max_length=200)] | None = None
     concurrency: Annotated[int, Field(ge=1, le=1024)] = 32
     timeout: Annotated[Finite, Field(gt=0, le=3600)] = 300.0
+
+    @field_validator("url")
+    @classmethod
+    def _is_an_address(cls, url: str) -> str:
+        if not re.fullmatch(_ADDRESS, url):
+            raise ValueError("must be an address such as http://127.0.0.1:8000/v1")
+        return url
 
 
 class HistoryConfig(Record):

@@ -28,6 +28,7 @@ from adapterbot.tree import (
     normalise,
     too_large,
 )
+from adapterbot.yamlfile import nearest
 
 _SYMLINK_MODE = "120000"
 _SUBMODULE_MODE = "160000"
@@ -240,14 +241,17 @@ def last_change(repository: Path, commit: str, path: str) -> str | None:
     return found.decode().strip() or None
 
 
-def resolve_commit(repository: Path, ref: str) -> str:
+def resolve_commit(repository: Path, ref: str, *, field: str | None = None) -> str:
     """The full commit SHA of `ref`, fetched from `origin` when a shallow clone lacks it.
+
+    Args:
+        field: the option that named it, for an error to say.
 
     Raises:
         InputError: there is no such commit here or at `origin`.
     """
     if ref.startswith("-") or not ref:
-        raise InputError("is not a ref", file=repr(ref), fix="name a branch, tag or commit")
+        raise InputError(f"{ref!r} is not a ref", field=field, fix="name a branch, tag or commit")
     for attempt in ("local", "fetched"):
         try:
             found = git(
@@ -263,8 +267,13 @@ def resolve_commit(repository: Path, ref: str) -> str:
             except OurFailure:
                 break
     raise InputError(
-        "is not in this checkout",
-        file=ref,
-        field="ref",
-        fix="set `fetch-depth: 0` in actions/checkout, or run `git fetch origin`",
+        f"{ref!r} is not in this checkout{nearest(ref, _names(repository))}",
+        field=field,
+        fix="correct the name, or fetch it: `fetch-depth: 0` in actions/checkout, or `git fetch`",
     )
+
+
+def _names(repository: Path) -> list[str]:
+    """Branches and tags, as one may name them."""
+    kinds = ("refs/heads", "refs/remotes", "refs/tags")
+    return git(repository, "for-each-ref", "--format=%(refname:short)", *kinds).decode().split()

@@ -86,8 +86,12 @@ class Tree(Protocol):
         """A real file or directory with this content, for libraries that want a path."""
 
 
-def normalise(path: str, *, field: str | None = None) -> str:
+def normalise(path: str, *, field: str | None = None, file: str | None = None) -> str:
     """A repository-relative POSIX path without `.` and `..`; `""` is the root.
+
+    Args:
+        field: where the path is written, for an error to say.
+        file: likewise the file that it is written in.
 
     Raises:
         InputError: for an absolute path, one that leaves the tree, or one with a NUL or newline.
@@ -98,15 +102,18 @@ def normalise(path: str, *, field: str | None = None) -> str:
         )
     if path.startswith("/"):
         raise InputError(
-            "path is absolute", file=path, field=field, fix="write it relative to the repository"
+            f"{path} is absolute" if file else "path is absolute",
+            file=file or path,
+            field=field,
+            fix="write it relative to the repository",
         )
     parts: list[str] = []
     for part in PurePosixPath(path).parts:
         if part == "..":
             if not parts:
                 raise InputError(
-                    "path leaves the repository",
-                    file=path,
+                    f"{path} leaves the repository" if file else "path leaves the repository",
+                    file=file or path,
                     field=field,
                     fix="keep the file inside the repository",
                 )
@@ -132,15 +139,15 @@ def check_text(path: str) -> None:
         ) from error
 
 
-def join(directory: str, path: str, *, field: str | None = None) -> str:
+def join(directory: str, path: str, *, field: str | None = None, file: str | None = None) -> str:
     """`path` as seen from `directory`, normalised.
 
     Raises:
         InputError: as `normalise`.
     """
     if path.startswith("/"):
-        return normalise(path, field=field)
-    return normalise(f"{directory}/{path}" if directory else path, field=field)
+        return normalise(path, field=field, file=file)
+    return normalise(f"{directory}/{path}" if directory else path, field=field, file=file)
 
 
 def is_hidden(folder: str) -> bool:

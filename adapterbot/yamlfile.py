@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar, get_args, get_origin
 import yaml
 
 from adapterbot.errors import InputError
+from adapterbot.validation import in_words
 
 if TYPE_CHECKING:
     from pydantic import BaseModel, ValidationError
@@ -22,6 +23,20 @@ MAX_ALIASES = 100
 MAX_BYTES = 256 * 1024  # the pure-Python parser takes seconds for a megabyte
 MAX_DEPTH = 50
 _MAX_BITS = 1024  # of a number; Python itself does not print some that it reads
+_NO_COLON = "could not find expected ':'"
+# What the parser says of the mistakes that are made most, and what it means.
+_SYNTAX = {
+    "expected <block end>": (
+        "this line does not belong to the lines above it",
+        "begin every field of one mapping, and every `-` of one list, in the same column",
+    ),
+    "mapping values are not allowed here": (
+        "a second `: ` on this line, or a line that is indented too far",
+        "put text that holds `: ` in quotes, and fields of one mapping in the same column",
+    ),
+    "found character '\\t'": ("a tab begins a line", "indent with spaces"),
+    _NO_COLON: ("a field has no `:` behind its name", "write `name: value`"),
+}
 _PLAIN_COLLECTIONS = frozenset({"tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"})
 
 
@@ -125,13 +140,19 @@ def parse(content: bytes | str, name: str) -> YamlFile:
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
         problem = getattr(error, "problem", None) or "cannot be parsed"
+        marks = [getattr(error, "problem_mark", None), getattr(error, "context_mark", None)]
+        # A colon is missed on the line after the name that lacks it.
+        mark = next(filter(None, marks[:: -1 if problem == _NO_COLON else 1]), None)
+        words, fix = next(
+            (said for found, said in _SYNTAX.items() if problem.startswith(found)),
+            (problem, "correct the syntax"),
+        )
         raise InputError(
-            f"is not YAML: {problem}",
+            f"is not YAML: {words}",
             file=name,
             field=f"line {mark.line + 1}" if mark else None,
-            fix="correct the syntax",
+            fix=fix,
         ) from error
     except RecursionError as error:
         raise InputError("is nested too deeply", file=name, fix="flatten it") from error
@@ -187,11 +208,8 @@ def _explain(
             f"is not a field we know{hint}", file=file.name, field=where, fix="remove or rename it"
         )
     if first["type"] == "missing":
-        return InputError("is missing", file=file.name, field=where, fix="add it")
-    message = first["msg"].removeprefix("Value error, ")
-    return InputError(
-        message[0].lower() + message[1:], file=file.name, field=where, fix="correct the value"
-    )
+        return InputError(in_words(first), file=file.name, field=where, fix="add it")
+    return InputError(in_words(first), file=file.name, field=where, fix="correct the value")
 
 
 _INSIDE: dict[object, str] = {tuple: "[]", list: "[]", dict: ".NAME"}

@@ -27,11 +27,13 @@ _FORMATS = {
     "adapter-pr-v1.schema.json": "Adapter pull request",
     "merge-v1.schema.json": "Record of a merge",
 }
+_LOWER = {"minimum": "≥", "exclusiveMinimum": ">"}
+_UPPER = {"maximum": "≤", "exclusiveMaximum": "<"}
 _FORMATS_HEAD = """# File formats
 
 What others read or write, field by field. Each has a JSON Schema (2020-12) to validate against; an
-editor takes it from a first line such as `# yaml-language-server: $schema=…`. Fields without a
-default are required.
+editor takes it from a first line such as `# yaml-language-server: $schema=…`. What is not marked
+as required may be left out.
 
 The other formats are written down where they are used: [soup.lock](lock.md), [banks](bank.md),
 [mixtures](mole.md), and PEFT's adapter directories, which are PEFT's own.
@@ -78,9 +80,12 @@ def _prose(text: str) -> str:
 def _row(parameter: Any, context: Any) -> str:
     is_argument = parameter.param_type_name == "argument"
     name = parameter.human_readable_name if is_argument else ", ".join(parameter.opts)
-    kind = "" if is_argument or parameter.is_flag else f" {parameter.make_metavar(context)}"
+    if parameter.secondary_opts:
+        name = f"{name}/{', '.join(parameter.secondary_opts)}"
+    kind = "" if is_argument or parameter.is_flag else f" {_kind(parameter, context)}"
     default = parameter.default
-    shown = "" if default in (None, False, ()) or callable(default) else f"`{_plain(default)}`"
+    says_nothing = default is None or default is False or default in ((), "") or callable(default)
+    shown = "" if says_nothing else f"`{_option_default(parameter)}`"
     if parameter.required:
         shown = "required"
     variable = f"`{parameter.envvar}`" if parameter.envvar else ""
@@ -88,8 +93,18 @@ def _row(parameter: Any, context: Any) -> str:
     return f"| `{_cell(name + kind)}` | {meaning} | {shown} | {variable} |"
 
 
-def _plain(value: object) -> str:
-    return str(getattr(value, "value", value))
+def _kind(parameter: Any, context: Any) -> str:
+    """`<int ≥ 1>` for a number within bounds, else what the command line itself says."""
+    low, high = (getattr(parameter.type, side, None) for side in ("min", "max"))
+    metavar: str = parameter.make_metavar(context)
+    bounds = [f"≥ {low}" * (low is not None), f"≤ {high}" * (high is not None)]
+    return metavar.replace(" range>", f" {', '.join(filter(None, bounds))}>")
+
+
+def _option_default(parameter: Any) -> str:
+    """As one would type it: a switch that is on by its name."""
+    value = parameter.default
+    return str(parameter.opts[0] if value is True else getattr(value, "value", value))
 
 
 def _cell(text: str) -> str:
@@ -134,7 +149,7 @@ def _object(schema: dict[str, Any], file: str, name: str, *, heading: bool = Fal
         required = set(schema.get("required", ()))
         out.append("| Field | Type | Default |\n|:--|:--|:--|")
         for key, field in properties.items():
-            default = "" if key in required else _default(field)
+            default = "required" if key in required else _default(field)
             out.append(f"| `{key}` | {_type(field, file)} | {_cell(default)} |")
         out.append("")
     elif not values:
@@ -143,14 +158,16 @@ def _object(schema: dict[str, Any], file: str, name: str, *, heading: bool = Fal
 
 
 def _default(field: dict[str, Any]) -> str:
+    """Nothing where the schema has none; an object's own fields say what each of them is."""
     value = field.get("default")
-    # An object's own fields say what each of them is by default.
-    return "" if isinstance(value, dict) and value else f"`{json.dumps(value)}`"
+    if "default" not in field or (isinstance(value, dict) and value):
+        return ""
+    return f"`{json.dumps(value)}`"
 
 
 def _description(text: str) -> str:
     """Docstrings list fields as `name: what it is`, a line each; Markdown wants a list."""
-    return re.sub(r"(?m)^(\w+): ", r"- `\1`: ", re.sub(r"(?m)\n(?=\w+: )", "\n\n", text, count=1))
+    return re.sub(r"(?m)^(\w+): ", r"- `\1`: ", re.sub(r"\n+(?=\w+: )", "\n\n", text, count=1))
 
 
 def _anchor(file: str, name: str) -> str:
@@ -178,15 +195,17 @@ def _type(field: dict[str, Any], file: str) -> str:
 
 
 def _bounds(field: dict[str, Any]) -> Iterator[str]:
-    names = {
-        "minimum": "≥",
-        "exclusiveMinimum": ">",
-        "maximum": "≤",
-        "exclusiveMaximum": "<",
-    }
-    for key, sign in names.items():
-        if key in field:
-            yield f"{sign} {field[key]}"
+    """The narrowest on each side; of two that are equal the one that leaves itself out."""
+    low = [(field[key], sign == ">", sign) for key, sign in _LOWER.items() if key in field]
+    high = [(-field[key], sign == "<", sign) for key, sign in _UPPER.items() if key in field]
+    for bounds, factor in ((low, 1), (high, -1)):
+        if bounds:
+            value, _, sign = max(bounds)
+            yield f"{sign} {_plain_number(factor * value)}"
+
+
+def _plain_number(value: float) -> str:
+    return str(int(value)) if value == int(value) else str(value)
 
 
 def generated() -> Iterator[tuple[Path, str]]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,6 +23,7 @@ from torch import Tensor
 
 from adapterbot import atomic
 from adapterbot.bank.manifest import Layout, VbLoraLayout, VeraLayout
+from adapterbot.bank.plan import Plan
 from adapterbot.bank.surfaces import surface_of
 from adapterbot.errors import InputError
 
@@ -43,31 +44,6 @@ class Example(Protocol):
     @property
     def answer(self) -> tuple[int, ...]:
         """What is learnt."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How every user is fitted.
-
-    Attributes:
-        steps: the most steps of a user.
-        rate: Adam's.
-        batch: examples of a user in one step.
-        every: steps between two looks at the held-out examples.
-        patience: looks without a better loss after which a user is done.
-        users: how many are fitted at once.
-        held_out: share of a user's examples that is held out, one at least where there are two.
-        seed: of that choice, and of the order of examples.
-    """
-
-    steps: int = 200
-    rate: float = 0.02
-    batch: int = 2
-    every: int = 10
-    patience: int = 3
-    users: int = 32
-    held_out: float = 0.2
-    seed: int = 0
 
 
 @dataclass
@@ -312,8 +288,3 @@ def run(
         if steps % plan.every == 0:
             save_state(state, key, fitter.active)
     save_state(state, key, [])
-
-
-def plan_key(plan: Plan, parts: Sequence[str]) -> str:
-    """What a state and a row must have been made with to be gone on with or left as they are."""
-    return json.dumps([asdict(plan), *parts])

@@ -31,10 +31,10 @@ def _print(record: Record, as_json: bool) -> None:
         document(record.model_dump_json(indent=2))
         return
     for name, value in record.model_dump().items():
-        shown = f"{value:,}" if isinstance(value, int) else value
+        shown = f"{value:,}" if isinstance(value, int) else "" if value is None else value
         if isinstance(value, dict):
             shown = ", ".join(f"{key} {number:.4g}" for key, number in value.items())
-        line(f"{name:<16}{'' if shown is None else shown}")
+        line(f"{name:<16}{shown}")
 
 
 @bank_app.command("create")
@@ -293,10 +293,11 @@ def bank_key(
     """
     from adapterbot.commands import bank as command
 
-    if revoke:
-        _print(command.revoke_keys(bank, user), as_json)
+    made = command.revoke_keys(bank, user) if revoke else command.new_key(bank, user)
+    if isinstance(made, command.NewKey) and not as_json:
+        line(made.key)  # alone, so that a shell can take it
     else:
-        _print(command.new_key(bank, user), as_json)
+        _print(made, as_json)
 
 
 @bank_app.command("fit")
@@ -330,14 +331,13 @@ def bank_fit(
     adapterbot bank fit users --users rows.jsonl --steps 200
     ```
     """
-    from adapterbot.bank.fit import Plan
+    from adapterbot.bank.plan import Plan
     from adapterbot.commands import bank_fit as command
 
-    plan = Plan(steps, rate, batch, every, patience, at_once, held_out, seed)
     fitted = command.fit(
         bank,
         users,
-        plan=plan,
+        plan=Plan(steps, rate, batch, every, patience, at_once, held_out, seed),
         base=base,
         device=device,
         replace=replace,

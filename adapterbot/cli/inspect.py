@@ -72,10 +72,11 @@ def scan(
 
 def _diff_text(found: AdapterDiff) -> str:
     width = max((len(module.module) for module in found.modules), default=6)
-    rows = [f"{'module':<{width}}  {'‖ΔW_A‖':>9}  {'‖ΔW_B‖':>9}  {'‖A − B‖':>9}  cosine  eff. rank"]
+    norms = f"{'‖ΔW a‖':>9}  {'‖ΔW b‖':>9}  {'‖a − b‖':>9}"
+    rows = [f"{'module':<{width}}  {norms}  relative  cosine  eff. rank of a − b"]
     rows += [
         f"{m.module:<{width}}  {m.norm_a:>9.4g}  {m.norm_b:>9.4g}  {m.distance:>9.4g}"
-        f"  {_angle(m.cosine)}  {m.effective_rank_difference:>9.2f}"
+        f"  {m.relative:>8.3f}  {_angle(m.cosine)}  {m.effective_rank_difference:>18.2f}"
         for m in found.modules
     ]
     rows += [
@@ -85,7 +86,7 @@ def _diff_text(found: AdapterDiff) -> str:
     ]
     rows.append(
         f"{'all':<{width}}  {found.norm_a:>9.4g}  {found.norm_b:>9.4g}  {found.distance:>9.4g}"
-        f"  {_angle(found.cosine)}"
+        f"  {found.relative:>8.3f}  {_angle(found.cosine)}"
     )
     return "\n".join(rows)
 

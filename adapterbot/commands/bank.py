@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from adapterbot import jsonl
 from adapterbot.commands.bank_opened import opened_to_write
 from adapterbot.commands.bank_show import BankSummary, summary
+from adapterbot.commands.base_option import refuse_missing
 from adapterbot.errors import InputError
 from adapterbot.importing import extras
 from adapterbot.records import Line, Record
@@ -85,12 +86,13 @@ def create(
     Raises:
         InputError: there is one already, or the base has no such modules.
     """
+    if path.exists() and any(path.iterdir() if path.is_dir() else [path]):
+        raise InputError("exists already", file=str(path), fix="name another place, or remove it")
+    refuse_missing(base)
     with extras("bank", "banks"):
         from adapterbot.bank import shared, writer
         from adapterbot.bank.base import modules_of
         from adapterbot.bank.manifest import Manifest, SoupLayout, VeraLayout
-    if path.exists() and any(path.iterdir() if path.is_dir() else [path]):
-        raise InputError("exists already", file=str(path), fix="name another place, or remove it")
     if dimension is not None:
         layout: Any = SoupLayout(size=dimension)
     else:

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 from adapterbot import jsonl
 from adapterbot.commands.bank_opened import opened_to_write
 from adapterbot.errors import InputError
+from adapterbot.eval.settings import engine_settings
 from adapterbot.importing import extras
 from adapterbot.records import Line, Record
 from adapterbot.records.base import Count, Finite
 
 if TYPE_CHECKING:
-    from adapterbot.bank.fit import Fit, Plan
+    from adapterbot.bank.fit import Fit
+    from adapterbot.bank.plan import Plan
     from adapterbot.bank.writer import BankWriter
 
 STATE = "fit-state.safetensors"
@@ -72,16 +74,16 @@ def fit(
         InputError: a row cannot be learnt from, or the bank does not fit the model.
         OurFailure: what it takes is not installed.
     """
-    with extras("bank,eval", "fitting"):
-        from adapterbot.bank import fit as fitting
-        from adapterbot.bank import shared
-        from adapterbot.eval.base_model import load_base
-        from adapterbot.eval.settings import engine_settings
     settings = engine_settings(None, device=device)
     texts = read_users(users)
     with opened_to_write(path) as bank:
+        with extras("bank,eval", "fitting"):
+            from adapterbot.bank import fit as fitting
+            from adapterbot.bank import shared
+            from adapterbot.bank.plan import plan_key
+            from adapterbot.eval.base_model import load_base
         model = load_base(base or bank.manifest.base_model, settings)
-        key = fitting.plan_key(plan, [model.digest, bank.manifest.shared.digest])
+        key = plan_key(plan, [model.digest, bank.manifest.shared.digest])
         marks = {user: _mark(key, rows) for user, rows in texts.items()}
         wanted = _wanted(bank, marks, replace=replace)
         data = {

@@ -7,6 +7,7 @@ from pathlib import Path
 from adapterbot.commands.base_option import refuse_missing
 from adapterbot.importing import extras
 from adapterbot.records.inspection import AdapterDiff, ScanReport
+from adapterbot.weights.peft_dir import read_adapter_dir, refuse_no_adapter
 
 
 def diff(a: Path, b: Path) -> AdapterDiff:
@@ -16,10 +17,11 @@ def diff(a: Path, b: Path) -> AdapterDiff:
         InputError: one of them is not a plain LoRA adapter, or they have different bases.
         OurFailure: torch is not installed.
     """
+    found = [read_adapter_dir(path) for path in (a, b)]  # before torch, which takes seconds
     with extras("eval", "reading weights"):
         from adapterbot.weights.adapter import open_adapter
         from adapterbot.weights.inspection import compare
-    return compare(open_adapter(a), open_adapter(b))
+    return compare(*map(open_adapter, found))
 
 
 def scan(adapter: Path, base: str | None) -> ScanReport:
@@ -31,6 +33,7 @@ def scan(adapter: Path, base: str | None) -> ScanReport:
     """
     if base:
         refuse_missing(base)
+    refuse_no_adapter(adapter)
     with extras("eval", "reading weights"):
         from adapterbot.weights.inspection import scan as look
     return look(adapter, base=base)

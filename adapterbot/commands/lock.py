@@ -67,8 +67,11 @@ def _tree_of(first: Path, *others: Path) -> tuple[WorkTree, list[str]]:
     Links on the way to it are the user's own; those inside are for the tree to refuse.
 
     Raises:
-        InputError: they do not lie in one checkout.
+        InputError: one is a directory, or they do not lie in one checkout.
     """
+    for path in (first, *others):
+        if path.is_dir():
+            raise not_a_file(str(path), path, "")
     files = [path.parent.absolute().resolve() / path.name for path in (first, *others)]
     tops = [_checkout_of(file.parent) for file in files]
     for path, top in zip(others, tops[1:], strict=True):
@@ -188,8 +191,6 @@ def read(path: Path) -> Lock:
 
 
 def _must_be_there(tree: WorkTree, name: str, path: Path) -> None:
-    if path.is_dir():
-        raise not_a_file(str(path), path, tree.label)
     if not tree.has(name):
         raise InputError(
             "does not exist", file=str(path), fix=f"write it with `{rewriting(str(path))}`"

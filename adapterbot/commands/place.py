@@ -90,8 +90,8 @@ def by_hand(
     Raises:
         InputError: a ref does not exist, or there is no base to compare with.
     """
-    base_sha = resolve_commit(root, base) if base else _default_base(root)
-    head_sha = resolve_commit(root, head) if head else None
+    base_sha = resolve_commit(root, base, field="--base") if base else _default_base(root)
+    head_sha = resolve_commit(root, head, field="--head") if head else None
     base_tree = GitTree(root, base_sha)
     start = merge_base(root, base_sha, head_sha or "HEAD")
     return Place(

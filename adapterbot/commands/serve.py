@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from adapterbot.commands.base_option import refuse_missing
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.importing import extras
 from adapterbot.mole.artifact import MixtureFiles, read_mixture_dir
@@ -62,24 +63,27 @@ def build(options: ServeOptions) -> FastAPI:
         InputError: base, bank or a mixture cannot be used, or they do not fit.
         OurFailure: what it takes is not installed.
     """
-    with extras("serve,bank,eval", "serving"):
-        from adapterbot.bank.serve.app import Service, application
-        from adapterbot.bank.serve.live import Live
-        from adapterbot.bank.serve.metrics import Metrics
-        from adapterbot.bank.serve.scheduler import Limits, Scheduler
-        from adapterbot.bank.store import BankStore
-        from adapterbot.bank.vera import attach_bank
-        from adapterbot.eval.base_model import load_base
-        from adapterbot.eval.sampling import Choice, next_tokens
-        from adapterbot.eval.settings import EngineSettings, engine_settings
     if options.slots < options.rows:
         raise InputError(
             f"{options.slots} is fewer than the {options.rows} rows of a batch",
             field="--slots",
             fix="give every row a slot",
         )
+    refuse_missing(options.base)
     mixtures = _mixtures(options)
+    # What is looked at first takes no torch, whose import takes seconds.
+    with extras("serve,bank,eval", "serving"):
+        from adapterbot.bank.store import BankStore
     store = BankStore(options.bank) if options.bank is not None else None
+    with extras("serve,bank,eval", "serving"):
+        from adapterbot.bank.serve.app import Service, application
+        from adapterbot.bank.serve.live import Live
+        from adapterbot.bank.serve.metrics import Metrics
+        from adapterbot.bank.serve.scheduler import Limits, Scheduler
+        from adapterbot.bank.vera import attach_bank
+        from adapterbot.eval.base_model import load_base
+        from adapterbot.eval.sampling import Choice, next_tokens
+        from adapterbot.eval.settings import EngineSettings, engine_settings
     # Answers are not compared with each other here: what is fastest may be measured and taken.
     settings = engine_settings(EngineSettings(deterministic=False), device=options.device)
     base = load_base(options.base, settings)

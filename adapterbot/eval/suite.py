@@ -207,7 +207,9 @@ def _plan(tree: Tree, file: YamlFile, kept: ExitStack, *, run: bool) -> list[Pla
             raise problem(file, (*at, "data"), "is missing", "name the task's data file")
         rows: list[Row] = []
         for name in merged.data:
-            where = join(_directory(file.name), name, field=field_name(file, (*at, "data")))
+            where = join(
+                _directory(file.name), name, field=field_name(file, (*at, "data")), file=file.name
+            )
             if where not in cache:
                 if not tree.has(where):
                     raise problem(

@@ -28,7 +28,7 @@ _OUTCOMES = {
     Outcome.INCONCLUSIVE: "inconclusive: nothing surely got worse, but not every metric is "
     "surely within its margin",
     Outcome.DRIFT: "lock drift: what was pushed is not what soup.lock pins",
-    Outcome.NOT_JUDGED: "could not be judged",
+    Outcome.NOT_JUDGED: "could not be judged, so the gate ends with an error",
 }
 _NOT_COMPARED = {
     Comparison.TOO_FEW: "fewer than 10 samples, or clusters of them, are too few to decide "
@@ -80,7 +80,8 @@ def explain(report: Report) -> tuple[Explanation, ...]:
 def text(found: Explanation) -> str:
     """An explanation as a person reads it."""
     word = "fails" if found.fails else "does not fail"
-    lines = [f"{found.adapter}: {_OUTCOMES[found.outcome]}; the gate {word}"]
+    judged = "" if found.outcome is Outcome.NOT_JUDGED else f"; the gate {word}"
+    lines = [f"{found.adapter}: {_OUTCOMES[found.outcome]}{judged}"]
     lines += [f"  {line}" for line in found.because]
     for metric in found.metrics:
         lines += ["", f"{metric.metric}: {metric.standing.value.replace('_', ' ')}"]
@@ -90,9 +91,10 @@ def text(found: Explanation) -> str:
 
 def _adapter(adapter: AdapterReport) -> Iterator[str]:
     if adapter.problem:
-        yield adapter.problem.message
-        if adapter.problem.fix:
-            yield f"to do: {adapter.problem.fix}"
+        problem = adapter.problem
+        yield ": ".join(filter(None, (problem.file, problem.field, problem.message)))
+        if problem.fix:
+            yield f"to do: {problem.fix}"
         return
     if adapter.baseline and adapter.candidate:
         yield f"baseline {adapter.baseline.label}, candidate {adapter.candidate.label}"

@@ -38,12 +38,12 @@ from adapterbot.weights.lowrank import (
 )
 from adapterbot.weights.options import LoraConfig
 from adapterbot.weights.peft_dir import (
-    CONFIG_NAME,
     AdapterFiles,
     adapter_digest,
     check_base,
     check_same_base,
     read_adapter_dir,
+    refuse_no_adapter,
 )
 
 # An outlier lies this many robust standard deviations from the median of its like on the log scale,
@@ -55,7 +55,8 @@ _MAD_TO_SD = 1.4826
 
 
 def compare(a: Adapter, b: Adapter) -> AdapterDiff:
-    """Per module ‖ΔW_A − ΔW_B‖, the angle between them and their effective ranks.
+    """Per module ‖ΔW_A − ΔW_B‖, the angle between them and their effective ranks; the module that
+    differs most, relative to its size, comes first.
 
     No d × d matrix is formed. Adapters from `open_adapter` are read a layer at a time.
 
@@ -82,7 +83,7 @@ def compare(a: Adapter, b: Adapter) -> AdapterDiff:
         distance=distance,
         relative=_over(distance, max(norm_a, norm_b)),
         cosine=max(-1.0, min(1.0, products / (norm_a * norm_b))) if norm_a * norm_b else None,
-        modules=tuple(modules),
+        modules=tuple(sorted(modules, key=lambda module: -round(module.relative, 9))),
         whole=tuple(_whole(a, b)),
     )
 
@@ -181,13 +182,8 @@ def scan(path: Path | AdapterFiles, *, base: Path | str | None = None) -> ScanRe
         InputError: there is no such directory, or it holds no adapter.
     """
     shown = path.shown if isinstance(path, AdapterFiles) else str(path)
-    if isinstance(path, Path) and not path.is_dir():
-        what = "is not a directory" if path.exists() else "does not exist"
-        raise InputError(what, file=shown, fix="name an adapter directory")
-    if isinstance(path, Path) and not (path / CONFIG_NAME).exists():
-        raise InputError(
-            f"is no adapter: it holds no {CONFIG_NAME}", file=shown, fix="name an adapter directory"
-        )
+    if isinstance(path, Path):
+        refuse_no_adapter(path)
     try:
         files = path if isinstance(path, AdapterFiles) else read_adapter_dir(path)
     except InputError as error:

@@ -62,6 +62,21 @@ class AdapterFiles:
         return f"{self.shown}/{CONFIG_NAME}"
 
 
+def refuse_no_adapter(path: Path) -> None:
+    """Refuses a place that holds nothing to look at, however broken.
+
+    Raises:
+        InputError: it is no directory, or has no adapter_config.json.
+    """
+    if not path.is_dir():
+        what = "is not a directory" if path.exists() else "does not exist"
+    elif not (path / CONFIG_NAME).exists():
+        what = f"is no adapter: it holds no {CONFIG_NAME}"
+    else:
+        return
+    raise InputError(what, file=str(path), fix="name an adapter directory")
+
+
 def read_adapter_dir(path: Path | str, *, shown: str | None = None) -> AdapterFiles:
     """The adapter in directory `path`, checked without loading a tensor.
 

@@ -282,3 +282,16 @@ def test_a_key_is_shown_once_and_revoked(bank: Any, here: Path) -> None:
     bank("key", "users", "a", "--revoke")
     with pytest.raises(AdapterbotError, match="not in the bank"):
         bank("key", "users", "nobody")
+
+
+def test_a_key_stands_alone_on_its_line_for_a_shell_to_take(
+    bank: Any, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bank("create", "users", "--base", "any", "--dimension", 1)
+    (here / "v.jsonl").write_text('{"user": "a", "vector": [1]}')
+    bank("add", "users", "v.jsonl")
+    with pytest.raises(SystemExit):
+        app(args=["bank", "key", "users", "a"])
+    key = capsys.readouterr().out.removesuffix("\n")
+    assert key.startswith("ab-")
+    assert not set(key) & set(" \n")

@@ -252,6 +252,7 @@ def test_what_is_not_served_is_an_error_that_clients_can_read(server: str) -> No
         ({"stop": [""]}, "stop: at most 4 strings of 1 to 500 characters"),
         ({"prompt": ["a", "b"]}, "prompt: input should be"),
         ({"n": 2}, "n: input should be 1"),
+        ({"logprobs": 2}, "logprobs: is not supported"),
     ],
 )
 def test_a_refusal_speaks_of_the_field_and_not_of_types(

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import typer
 import yaml
@@ -210,6 +211,18 @@ def test_yaml_is_what_it_says_it_is(block: Block, tmp_path: Path) -> None:
         return
     (kind,) = set(content) & set(KINDS)
     KINDS[kind](content)
+
+
+@pytest.mark.parametrize(("heading", "schema"), [("adapters", "config"), ("tasks", "suite")])
+def test_yaml_is_valid_by_the_schema_that_an_editor_checks_it_with(
+    heading: str, schema: str
+) -> None:
+    published = json.loads((ROOT / "docs" / "schemas" / f"{schema}-v1.schema.json").read_text())
+    contents = [yaml.safe_load(block.body) for block in BLOCKS if block.kind == "yaml"]
+    found = [content for content in contents if heading in content]
+    assert found
+    for content in found:
+        jsonschema.Draft202012Validator(published).validate(content)
 
 
 @pytest.mark.parametrize("block", of("json"))

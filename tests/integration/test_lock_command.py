@@ -248,6 +248,17 @@ def test_files_that_are_not_what_they_should_be(
     assert problem["fix"]
 
 
+def test_the_folder_of_a_lock_is_not_the_lock(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written(capsys)
+    subprocess.run(["git", "init", "-q"], cwd=project, check=True)
+    for command in (("check", "."), ("show", "."), ("write", "--config", ".")):
+        found = Ran(capsys, "lock", *command)
+        assert found.code == 2
+        assert found.err == "error: .: is a directory (name the file in it)\n"
+
+
 @pytest.mark.parametrize(
     "break_",
     ["rm train.jsonl", "rm base/config.json", "rm soup-env.lock", "echo '- a' > soup.yaml"],

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from adapterbot.bank import attach_bank, shared
-from adapterbot.bank.fit import Example, Fit, Fitter, Plan, load_state, run, save_state
+from adapterbot.bank.fit import Example, Fit, Fitter, load_state, run, save_state
 from adapterbot.bank.manifest import SoupLayout
+from adapterbot.bank.plan import Plan
 from adapterbot.bank.store import BankStore
 from adapterbot.commands.bank_fit import fit
 from adapterbot.errors import InputError

@@ -79,3 +79,15 @@ def test_nothing_of_a_hostile_report_reaches_a_terminal_unseen() -> None:
     shown = "\n".join(map(text, explain(report("hostile"))))
     harmless = {"\n", "\N{NARROW NO-BREAK SPACE}", "\N{NO-BREAK SPACE}"}
     assert all(character.isprintable() or character in harmless for character in shown)
+
+
+def test_what_could_not_be_judged_names_the_file_and_is_not_called_a_gate_that_does_not_fail() -> (
+    None
+):
+    (explained, *_) = explain(report("bad_input"))
+    problem = report("bad_input").adapters[0].problem
+    assert problem is not None
+    said = text(explained)
+    assert "could not be judged, so the gate ends with an error" in said
+    assert "does not fail" not in said
+    assert f"{problem.file}: {problem.field}: {problem.message}" in said

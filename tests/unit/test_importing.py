@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -31,3 +35,40 @@ def test_a_library_that_does_not_load_is_no_crash_and_a_bug_is_none_of_ours_to_h
         raise OSError("libcuda.so.1: cannot open shared object file")
     with pytest.raises(ValueError, match="ours"), extras("eval", "evaluating"):
         raise ValueError("ours")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("diff file file", "file: is not a directory"),
+        ("diff nowhere nowhere", "nowhere: does not exist"),
+        ("scan folder", "folder: is no adapter"),
+        ("serve --base ./nowhere --bank folder", "./nowhere: --base: does not exist"),
+        ("serve --base folder --bank folder", "folder: is not a vector bank"),
+        ("serve --base folder --bank folder --slots 1", "--slots: 1 is fewer than"),
+        ("bank create full --base ./base", "full: exists already"),
+        ("bank create bank --base ./nowhere", "./nowhere: --base: does not exist"),
+        ("bank fit folder --users nowhere", "nowhere: does not exist"),
+        ("bank fit folder --users rows", "folder: is not a vector bank"),
+    ],
+)
+def test_a_mistyped_name_is_refused_before_torch_is_imported(words, says, tmp_path: Path):
+    """Whose import takes seconds."""
+    (tmp_path / "stubs").mkdir()
+    (tmp_path / "stubs" / "torch.py").write_text("raise ImportError('torch was imported')")
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").write_text("")
+    (tmp_path / "rows").write_text('{"user": "a", "prompt": "x", "expected": "y"}')
+    done = subprocess.run(
+        [sys.executable, "-m", "adapterbot", *words.split()],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "stubs")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith(f"error: {says}")
+    assert done.stderr.count("\n") == 1

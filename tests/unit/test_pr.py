@@ -157,7 +157,7 @@ def test_a_missing_baseline_is_named_and_never_zero(tmp_path: Path) -> None:
         ('[{"metric": "m", "baseline": NaN}]', None, "NaN is not JSON"),
         ('[{"metric": "m", "metric": "n", "baseline": 1}]', None, "is there twice"),
         ("[" * 100_000, None, "nested too deeply"),
-        ({"adapters": [{"key": "x"}]}, "tool", "field required"),
+        ({"adapters": [{"key": "x"}]}, "tool", "is missing"),
     ],
 )
 def test_deltas_that_cannot_be_used_are_named(

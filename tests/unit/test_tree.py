@@ -183,6 +183,15 @@ def test_a_ref_that_is_none(repository: Path, ref: str) -> None:
         resolve_commit(repository, ref)
 
 
+def test_a_ref_that_is_mistyped_is_named_with_its_option_and_the_nearest(repository: Path) -> None:
+    git(repository, "branch", "-M", "main")
+    with pytest.raises(InputError) as caught:
+        resolve_commit(repository, "mian", field="--base")
+    assert str(caught.value).startswith(
+        "--base: 'mian' is not in this checkout; did you mean 'main'? (correct the name, or fetch"
+    )
+
+
 def test_a_shallow_clone_fetches_the_commit_it_lacks(repository: Path, tmp_path: Path) -> None:
     first = resolve_commit(repository, "HEAD")
     (repository / "top.txt").write_text("two")

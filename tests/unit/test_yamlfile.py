@@ -14,6 +14,10 @@ BOMB = "a: &a [x]\n" + "".join(f"{n}: [{', '.join(['*a'] * 30)}]\n" for n in "bc
     ("text", "says"),
     [
         (b"a: [1", "line 1: is not YAML"),
+        (b"a: 1\n\tb: 2", "line 2: is not YAML: a tab begins a line (indent with spaces)"),
+        (b"- a: 1\n b: 2", "line 2: is not YAML: this line does not belong to the lines above it"),
+        (b"a: 1\n  b: 2", "line 2: is not YAML: a second `: ` on this line, or a line that is ind"),
+        (b"- a: 1\n  b\n  c: 1", "line 2: is not YAML: a field has no `:` behind its name"),
         (b"a: 1\na: 2", "line 2: has the key 'a' twice"),
         (b"a: !!python/object/apply:os.system [x]", "line 1"),  # attack: code in a tag
         (b"x: &a {}\n<<: *a", "merge key"),

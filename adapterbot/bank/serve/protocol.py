@@ -169,6 +169,6 @@ def parse(kind: type[ChatRequest] | type[CompletionRequest], body: bytes) -> Any
         names = (str(part) for part in first["loc"])
         field = ".".join(name for name in names if name.isidentifier() or name.isdecimal())
         what = first["msg"].removeprefix("Value error, ").lower()
-        if first["type"] == "extra_forbidden":
+        if first["type"] in {"extra_forbidden", "none_required"}:
             what = "is not supported"
         raise Refused(400, f"{field or 'body'}: {what}", param=field or None) from error

@@ -109,7 +109,7 @@ class Client:
                 if attempt == self._tries:
                     raise OurFailure(
                         f"the server gave no answer at {path} in {attempt} tries: {error}",
-                        fix="see whether it is up, and run again: what was answered is kept",
+                        fix="see whether it is up there, and run again: what was answered is kept",
                     ) from error
                 # Not all at once again: that is what the server could not bear.
                 spread = wait * random.uniform(0.5, 1.5)  # noqa: S311
