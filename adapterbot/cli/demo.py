@@ -25,6 +25,8 @@ def demo(
     ```console
     adapterbot demo
     ```
+
+    Exit codes: 0 it found the checkpoint that broke it, 1 it did not, 2 bad input.
     """
     from adapterbot.commands import demo as command
     from adapterbot.commands.written import exit_code

@@ -127,7 +127,10 @@ def open_(
     ] = None,
     include: Annotated[
         list[str] | None,
-        typer.Option(help="File or folder of this checkout to commit with it. Repeatable."),
+        typer.Option(
+            help="File or folder of this checkout to commit with it; a lock brings its .d folder. "
+            "Repeatable."
+        ),
     ] = None,
     eval_json: Eval = None,
     samples: Samples = None,
@@ -150,7 +153,8 @@ def open_(
 
     ```console
     adapterbot pr open "Retrained on March tickets" --adapter adapters/support --base main \
-        --include soup.lock --eval report.json --samples report.json --reviewer alice
+        --include soup.lock --include soup-env.lock --include data \
+        --eval report.json --samples report.json --reviewer alice
     ```
 
     The token is GITHUB_TOKEN; it needs `contents: write` and `pull-requests: write`.

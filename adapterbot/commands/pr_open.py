@@ -20,6 +20,7 @@ from adapterbot.gh.branches import Change
 from adapterbot.gh.lfs import Remote
 from adapterbot.gh.pulls import Proposal, Proposed, propose
 from adapterbot.gittree import repository_root
+from adapterbot.lock.sidecar import folder
 from adapterbot.marker import document_key
 from adapterbot.pages.inert import plain
 from adapterbot.pr import render
@@ -48,7 +49,8 @@ class OpenOptions:
         adapter: the adapter's directory on disk.
         base: the branch it goes into; the repository's default branch.
         path: where it goes in the repository; where it lies in this checkout.
-        include: files and folders of this checkout that belong to it: its lock, its config, data.
+        include: files and folders of this checkout that belong to it: its lock, which brings the
+            folder that explains it, its config, data.
         repository: "owner/name"; GITHUB_REPOSITORY, or what `origin` points at.
         branch: to propose it from; one per adapter.
     """
@@ -144,6 +146,8 @@ def _files(options: OpenOptions, root: Path, path: str, weights: AdapterWeights)
                 field="--include",
                 fix="name files or folders from the repository root",
             )
+        beside = folder(given.rstrip("/"))  # a lock without what explains it reads as a drift
+        below += tree.files(beside) if (root / beside).is_dir() else ()
         found = {name: root / name for name in below} | found
     if len(found) > _MOST_FILES:
         raise InputError(

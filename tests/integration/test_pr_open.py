@@ -132,6 +132,16 @@ def place(mould: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
 # ---------------------------------------------------------------- open, update, leave alone
 
 
+def test_a_lock_brings_the_folder_that_explains_it(place: Place) -> None:
+    """Without it the gate would find the lock drifted from weights that nothing records."""
+    (place.checkout / "soup.lock").write_text('{"closure_sha": "x"}\n')
+    (place.checkout / "soup.lock.d").mkdir()
+    (place.checkout / "soup.lock.d" / "pinned.json").write_text("{}\n")
+    outcome = place.open(include=("soup.lock",))
+    changed = git(place.bare, "diff", "--name-only", "main", outcome.commit).splitlines()
+    assert changed == ["soup.lock", "soup.lock.d/pinned.json"]
+
+
 def test_a_pull_request_holds_the_adapter_and_says_what_it_does(
     place: Place, tmp_path: Path
 ) -> None:
