@@ -24,6 +24,7 @@ from adapterbot.eval.suite import suite_files
 from adapterbot.lock.schema import MAX_LOCK_BYTES, Lock
 from adapterbot.mole.artifact import is_mixture, read_mixture
 from adapterbot.pr.inputs import about_these
+from adapterbot.records import AdapterReport
 from adapterbot.sides import config_of
 from adapterbot.tree import WorkTree, file_sha256, normalise
 from adapterbot.validation import first_problem
@@ -149,8 +150,11 @@ def sign(
         builder: URI of who built it; the workflow that runs, when None.
 
     Raises:
-        AdapterbotError: something that it names cannot be read, or nothing can be signed here.
+        AdapterbotError: something that it names cannot be read, the report is about others, or
+            nothing can be signed here.
     """
+    if report:
+        _judged(of, report)
     claim = Claim(
         subjects=verification.subject_digests(of.tree, of.path),
         adapter=of.path,
@@ -214,19 +218,27 @@ def bill(of: Subject, report: Path | None) -> str:
     Raises:
         AdapterbotError: something that it names cannot be read, or the report is about others.
     """
-    judged = None
-    if report:
-        adapters = read_report(report).adapters
-        judged = next((one for one in adapters if one.key == of.adapter.key), None)
-        if judged is None:
-            raise InputError(
-                f"says nothing of {of.path}",
-                file=str(report),
-                field="adapters",
-                fix="gate this adapter, or pass the report that is about it",
-            )
-        about_these(judged, _weights_digest(of), file=report)
+    judged = _judged(of, report) if report else None
     return bom.bill(of.path, verification.subject_digests(of.tree, of.path), of.lock, judged)
+
+
+def _judged(of: Subject, report: Path) -> AdapterReport:
+    """What a report says of an adapter as it is now.
+
+    Raises:
+        InputError: it is no report, says nothing of it, or is about other weights.
+    """
+    adapters = read_report(report).adapters
+    judged = next((one for one in adapters if one.key == of.adapter.key), None)
+    if judged is None:
+        raise InputError(
+            f"says nothing of {of.path}",
+            file=str(report),
+            field="adapters",
+            fix="gate this adapter, or pass the report that is about it",
+        )
+    about_these(judged, _weights_digest(of), file=report)
+    return judged
 
 
 def _weights_digest(of: Subject) -> str:

@@ -125,14 +125,15 @@ def test_a_run_is_named_by_its_workflow(repository, keys, monkeypatch):
     monkeypatch.setenv("GITHUB_WORKFLOW_REF", "acme/adapters/.github/workflows/t.yml@refs/heads/m")
     monkeypatch.setenv("GITHUB_RUN_ID", "7")
     monkeypatch.setenv("GITHUB_REPOSITORY", "acme/adapters")
-    (repository / "report.json").write_text("{}")
+    (repository / "report.json").write_text(_report(adapter_digest(repository / ADAPTER)))
     invoke("sign", ADAPTER, "--key", keys["ed25519"][0], "--report", "report.json")
     public = keys["ed25519"][0].with_suffix(".pub")
     asked = ("verify", ADAPTER, "--key", public, "--report", "report.json")
     told = json.loads(invoke(*asked, "--json"))
     run = told["statement"]["predicate"]["runDetails"]
     assert run["builder"]["id"].endswith("acme/adapters/.github/workflows/t.yml@refs/heads/m")
-    (repository / "report.json").write_text("{} ")
+    with (repository / "report.json").open("a") as stream:
+        stream.write(" ")
     assert "not about" in invoke(*asked, expect=3)
 
 
@@ -468,22 +469,38 @@ def test_the_bill_of_materials_is_cyclonedx(repository: Path) -> None:
     )
 
 
-def test_a_model_card_holds_the_figures_of_these_weights_only(repository: Path) -> None:
+def _report(digest: str, key: str = "adapters-dates") -> str:
+    """A report of a gate that measured weights of this digest."""
     report = REPORTS["regressed"]()
     (section,) = report.adapters
+    candidate = section.candidate.model_copy(update={"digest": digest})
+    about = section.model_copy(update={"candidate": candidate, "key": key})
+    return report.model_copy(update={"adapters": (about,)}).model_dump_json()
+
+
+@pytest.mark.parametrize("command", ["cyclonedx", "sign"])
+def test_a_report_of_other_weights_is_refused(
+    repository: Path, keys: dict[str, tuple[Path, str]], command: str
+) -> None:
     path = repository / "report.json"
-
-    def said(digest: str, key: str = "adapters-dates", expect: int = 2) -> str:
-        candidate = section.candidate.model_copy(update={"digest": digest})
-        about = section.model_copy(update={"candidate": candidate, "key": key})
-        path.write_text(report.model_copy(update={"adapters": (about,)}).model_dump_json())
-        return invoke("cyclonedx", ADAPTER, "--report", path, expect=expect)
-
-    assert "is about the weights 000000000000" in said("0" * 64)
+    asked = [command, ADAPTER, "--report", path]
+    asked += ["--key", keys["ed25519"][0]] if command == "sign" else []
     right = adapter_digest(repository / ADAPTER)
-    assert "says nothing of adapters/dates" in said(right, key="others")
-    card = json.loads(said(right, expect=0))["metadata"]["component"]["modelCard"]
+    path.write_text(_report("0" * 64))
+    said = invoke(*asked, expect=2)
+    assert f"is about the weights 000000000000, and these are {right[:12]}" in said
+    path.write_text(_report(right, key="others"))
+    assert "says nothing of adapters/dates" in invoke(*asked, expect=2)
+    assert not (repository / PLACE).exists()
+
+
+def test_a_model_card_holds_what_the_gate_measured(repository: Path) -> None:
+    path = repository / "report.json"
+    path.write_text(_report(adapter_digest(repository / ADAPTER)))
+    document = json.loads(invoke("cyclonedx", ADAPTER, "--report", path))
+    card = document["metadata"]["component"]["modelCard"]
     shown = {row["slice"] for row in card["quantitativeAnalysis"]["performanceMetrics"]}
+    (section,) = REPORTS["regressed"]().adapters
     assert shown == {m.delta.task for m in section.metrics if m.delta.slice is None}
 
 
