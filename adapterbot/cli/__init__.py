@@ -37,7 +37,7 @@ from adapterbot.cli import (  # noqa: F401
     serve,
 )
 from adapterbot.cli.app import app
-from adapterbot.cli.output import say, take_every_letter, tell
+from adapterbot.cli.output import say, take_every_letter, take_no_width_for_none, tell
 from adapterbot.errors import AdapterbotError, ExitCode, InputError
 
 __all__ = ["app", "main", "program"]
@@ -87,6 +87,7 @@ def program(arguments: Sequence[str] | None = None) -> NoReturn:
     what the operating system frees anyway.
     """
     take_every_letter()
+    take_no_width_for_none()
     try:
         main(arguments)
     except SystemExit as ended:

@@ -47,6 +47,13 @@ def take_every_letter() -> None:
         sys.stdout.reconfigure(errors="adapterbot")
 
 
+def take_no_width_for_none() -> None:
+    """Have a width of 0, which a terminal without a window tells, be none: in it nothing is
+    printed at all."""
+    if not os.environ.get("COLUMNS", "").strip("0"):
+        os.environ.pop("COLUMNS", None)
+
+
 def _plain(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error

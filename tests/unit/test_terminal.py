@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import os
 
 import pytest
 from rich.console import Console
 
 from adapterbot.cli.terminal import Comment
+from tests import command_line
 
 NAME = "customer_satisfaction_on_refunds"
 TABLE = f"""\
@@ -36,3 +38,13 @@ def test_no_word_of_a_table_is_cut_however_narrow_the_terminal(width: int) -> No
 
 def test_where_there_is_room_a_row_is_a_line() -> None:
     assert sum(NAME in line and "regressed" in line for line in shown(160).splitlines()) == 1
+
+
+def test_a_terminal_of_no_width_is_one_whose_width_nobody_knows() -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+    unknown, none = (
+        command_line.run("bank", "--help", env=environment | width).stdout
+        for width in ({}, {"COLUMNS": "0"})
+    )
+    assert "compact" in none
+    assert none == unknown
