@@ -12,8 +12,8 @@ from adapterbot import __version__, atomic, lock
 from adapterbot.errors import AdapterbotError, InputError
 from adapterbot.lock import environment, sidecar
 from adapterbot.lock.check import Check
+from adapterbot.lock.dataset import DatasetFiles
 from adapterbot.lock.digest_cache import DigestCache, default_path
-from adapterbot.lock.digests import DatasetFiles
 from adapterbot.lock.pinned import (
     ADAPTER_CONFIG,
     NOTHING_GIVEN,

@@ -1,32 +1,26 @@
-"""What a lock pins of a base model and of a dataset: which files, and the digest of each."""
+"""What a lock pins of a base model: which files, and the digest of each. The dataset's are
+`dataset`'s."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from fnmatch import fnmatch
+from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
-from posixpath import relpath
 
 from adapterbot.errors import InputError
+from adapterbot.lock.dataset import dataset_paths, is_note
 from adapterbot.lock.digest_cache import DigestCache
 from adapterbot.lock.environment import DEFAULT_NAME
-from adapterbot.lock.hashing import combined, hash_files
+from adapterbot.lock.hashing import hash_files
 from adapterbot.lock.schema import parse_object
-from adapterbot.lock.training import Named, TrainingConfig, load_training
-from adapterbot.tree import Tree, WorkTree, join, normalise
+from adapterbot.lock.training import TrainingConfig, load_training
+from adapterbot.tree import Tree, WorkTree, join
 
 # What transformers can read from a model directory; notes and pictures change nothing.
 _SETTING_SUFFIXES = frozenset({".json", ".model", ".txt", ".jinja", ".py", ".tiktoken"})
 _WEIGHT_SUFFIXES = frozenset({".safetensors", ".bin", ".pt", ".pth", ".gguf"})
-_NOTES = ("readme*", "license*", "notice*", "usage*", "training_args*", "trainer_state*")
 _ADAPTER_WEIGHTS = "adapter_model.safetensors"
 _OWN_WEIGHTS = {"model.safetensors", _ADAPTER_WEIGHTS}
 _INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(@[\w./-]+)?")
-_PATTERN = re.compile(r"[*?\[]")
-_DATA_SUFFIXES = frozenset({".jsonl", ".ndjson", ".json", ".csv", ".parquet", ".txt"})
 
 
 # ---------------------------------------------------------------- base model
@@ -52,7 +46,7 @@ def model_file_names(names: Iterable[str], read: Callable[[str], bytes]) -> list
     weights: set[str] = set()
     for name in present:
         base = PurePosixPath(name).name.lower()
-        if "/" in name or base.startswith(".") or any(fnmatch(base, note) for note in _NOTES):
+        if "/" in name or is_note(base):
             continue
         suffix = PurePosixPath(base).suffix
         if suffix in _WEIGHT_SUFFIXES:
@@ -195,133 +189,6 @@ def base_files(
             fix="name a transformers model",
         )
     return found
-
-
-# ---------------------------------------------------------------- dataset
-
-
-@dataclass(frozen=True)
-class DatasetFiles:
-    """The files of a dataset with their digests.
-
-    Attributes:
-        files: path in the tree, or `org/name/…` on the Hub → SHA-256.
-        relative: path → the path as seen from soup.yaml. These go into the digest, so that a lock
-            does not depend on where in a checkout the project lies.
-        named: path → the entry of soup.yaml that names it.
-    """
-
-    files: Mapping[str, str]
-    relative: Mapping[str, str]
-    named: Mapping[str, Named]
-
-    @property
-    def by_relative_path(self) -> dict[str, str]:
-        """Path as seen from soup.yaml → SHA-256."""
-        return {self.relative[path]: digest for path, digest in self.files.items()}
-
-    @property
-    def digest(self) -> str:
-        """`dataset_sha`: the file's own SHA-256 when there is one, else `combined`."""
-        if len(self.files) == 1:
-            return next(iter(self.files.values()))
-        return combined(self.by_relative_path)
-
-
-def dataset_files(
-    training: TrainingConfig, tree: Tree, cache: DigestCache | None = None
-) -> DatasetFiles:
-    """Every file that the data section names, with its digest.
-
-    Raises:
-        InputError: one of them does not exist, or a pattern matches nothing.
-        OurFailure: the Hub did not answer.
-    """
-    named: dict[str, Named] = {}
-    remote: dict[str, str] = {}
-    for entry in training.entries:
-        names = _names_in_tree(training, tree, entry)
-        if not names and _on_hub(entry.text):
-            digests = _hub_dataset(training, entry, cache)
-            remote |= digests
-            names = list(digests)
-        if not names:
-            raise InputError(
-                f"{entry.text!r} matches no file in {tree.label}",
-                file=training.path,
-                field=entry.place,
-                fix="commit the data (Git LFS is fine), or correct the path",
-            )
-        for name in names:
-            named.setdefault(name, entry)
-    local = hash_files(tree, (name for name in named if name not in remote), cache)
-    relative = {name: relpath(name, training.directory or ".") for name in local}
-    return DatasetFiles({**local, **remote}, {**relative, **{n: n for n in remote}}, named)
-
-
-def dataset_paths(training: TrainingConfig, tree: Tree) -> tuple[str, ...]:
-    """The files in the tree that the data section names, unread; what is not there is left out."""
-    found: dict[str, None] = {}
-    for entry in training.entries:
-        found |= dict.fromkeys(_names_in_tree(training, tree, entry))
-    return tuple(found)
-
-
-def names_file(training: TrainingConfig, entry: Named, relative: str) -> bool:
-    """Whether an entry names a file, or would if it were there, by its path as seen from
-    soup.yaml."""
-    path = join(training.directory, entry.text, field=entry.place).split("/")
-    file = normalise(f"{training.directory}/{relative}".removeprefix("/")).split("/")
-    inside = not _PATTERN.search(entry.text) and file[: len(path)] == path
-    return inside or _matches(file, path)
-
-
-def _names_in_tree(training: TrainingConfig, tree: Tree, entry: Named) -> list[str]:
-    path = join(training.directory, entry.text, field=entry.place)
-    if not _PATTERN.search(entry.text):
-        return [normalise(name) for name in tree.files(path)] if tree.has(path) else []
-    fixed = _PATTERN.split(path, maxsplit=1)[0].rpartition("/")[0]
-    within = tree.files(fixed) if tree.has(fixed) else ()
-    pattern = path.split("/")
-    return [name for name in within if _matches(name.split("/"), pattern)]
-
-
-def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
-    """As a shell matches: `*` stays within a folder, `**` is any number of folders.
-
-    Piece by piece, with all places that the pieces so far may end at: to try one way after another
-    takes longer than anybody lives where a stranger writes ten of `**`.
-    """
-    ends = {0}
-    for piece in pattern:
-        if piece == "**":
-            ends = set(range(min(ends, default=len(parts) + 1), len(parts) + 1))
-        else:
-            ends = {end + 1 for end in ends if end < len(parts) and fnmatch(parts[end], piece)}
-    return len(parts) in ends
-
-
-def _on_hub(text: str) -> bool:
-    """Whether a name can be a dataset of the Hub: `org/name@revision`, no suffix of a data file."""
-    is_file = PurePosixPath(text.partition("@")[0]).suffix in _DATA_SUFFIXES
-    return not is_file and _HUB_ID.fullmatch(text) is not None
-
-
-def _hub_dataset(
-    training: TrainingConfig, entry: Named, cache: DigestCache | None
-) -> dict[str, str]:
-    from adapterbot.lock.hub import HubRepo, hub_files
-
-    repo = HubRepo(entry.text, "dataset", training.path, entry.place)
-    found = hub_files(repo, lambda names, _: sorted(_data_names(names)), cache)
-    return {f"{repo.name}/{name}": digest for name, digest in found.items()}
-
-
-def _data_names(names: Iterable[str]) -> Iterator[str]:
-    for name in names:
-        base = PurePosixPath(name).name.lower()
-        if not base.startswith(".") and not any(fnmatch(base, note) for note in _NOTES):
-            yield name
 
 
 # ---------------------------------------------------------------- all of it

@@ -14,8 +14,8 @@ from functools import cached_property
 
 from adapterbot.errors import AdapterbotError, InputError
 from adapterbot.lock import environment
+from adapterbot.lock.dataset import DatasetFiles, names_file
 from adapterbot.lock.digest_cache import DigestCache
-from adapterbot.lock.digests import DatasetFiles, names_file
 from adapterbot.lock.hashing import combined
 from adapterbot.lock.pinned import Pinned, measure
 from adapterbot.lock.schema import Lock

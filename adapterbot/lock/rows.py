@@ -17,7 +17,7 @@ from itertools import chain
 from typing import TypeVar
 
 from adapterbot.errors import InputError
-from adapterbot.lock.digests import dataset_paths
+from adapterbot.lock.dataset import dataset_paths
 from adapterbot.lock.row_files import Row, RowFile, Rows, read_rows
 from adapterbot.lock.row_pairs import (
     DIGEST_BYTES,

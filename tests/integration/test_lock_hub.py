@@ -147,6 +147,34 @@ def test_metadata_alone_gives_the_digest_of_the_folder(hub: Hub, project: Path) 
     assert fetched == {"config.json", "model.safetensors.index.json", "tokenizer.json"}
 
 
+def test_two_revisions_of_a_dataset_and_a_folder_of_its_name_are_each_pinned(
+    hub: Hub, project: Path
+) -> None:
+    key = "datasets/org/data"
+    one, two, three = (letter * 40 for letter in "123")
+    older = Repository(one, {"x.jsonl": b"1"})
+    newer = Repository(two, {"x.jsonl": b"2"}, parent=older)
+    hub.repositories[key] = Repository(three, {"x.jsonl": b"3"}, parent=newer)
+
+    def shas(*data: str) -> list[str]:
+        done = run(project, hub.url, *(Step(train=train) for train in data))
+        assert [code for code, *_ in done] == [0] * len(done), done
+        return [made["dataset_sha"] for _, made, _ in done]
+
+    pairs = [f"[org/data@{first}, org/data@{two}]" for first in (one, three)]
+    alone = f"org/data@{two}"
+    assert len(set(shas(*pairs, alone, f"[{alone}, {alone}]"))) == 3
+    (project / "org" / "data").mkdir(parents=True)
+    local = project / "org" / "data" / "x.jsonl"
+    told = []
+    for content in ("here", "there"):
+        local.write_text(content)
+        told += shas(f"[./org/data, {alone}]")
+    assert len(set(told)) == 2
+    sidecar = json.loads(next((project / "soup.lock.d").glob("*.json")).read_text())
+    assert set(sidecar["dataset"]) == {"org/data/x.jsonl", f"org/data@{two}/x.jsonl"}
+
+
 def test_a_dataset_of_the_hub_by_revision(hub: Hub, project: Path) -> None:
     data = hub.repositories["datasets/org/data"]
     written, same = run(
