@@ -6,6 +6,7 @@ Nothing here sends a request; `client` asks, and decides what may be asked twice
 from __future__ import annotations
 
 import json
+import ssl
 import time
 from collections.abc import Mapping, Sequence
 from email.utils import parsedate_to_datetime
@@ -15,6 +16,7 @@ import requests
 from github import GithubException
 
 from adapterbot.errors import AdapterbotError, GitHubFailure, InputError
+from adapterbot.gh.transport import Renamed, StrangeAnswer
 
 # Of requests' exceptions only those that say that the network failed; the others are mistakes in
 # the request. PyGithub lets the JSON decoder's error through when a body is cut short.
@@ -23,7 +25,10 @@ FAILURES = (
     requests.ConnectionError,
     requests.Timeout,
     requests.exceptions.ChunkedEncodingError,
+    requests.exceptions.ContentDecodingError,
     json.JSONDecodeError,
+    StrangeAnswer,
+    Renamed,
 )
 # GitHub: "wait at least one minute" when a secondary limit comes without Retry-After.
 _SECONDARY_WAIT = 60.0
@@ -61,6 +66,22 @@ def meaning(error: Exception, doing: str, attempt: int, permission: str | None) 
         permission: the line of a workflow's `permissions:` that the request needs.
     """
     what = type(error).__name__
+    if isinstance(error, StrangeAnswer):
+        return GitHubFailure(
+            f"{error.host} does not answer as GitHub does while {doing}: {error.what}",
+            fix="check GITHUB_API_URL (an Enterprise Server's ends in /api/v3), and the proxy or "
+            "sign-in page on the way",
+        )
+    if isinstance(error, Renamed):
+        return InputError(
+            f"GitHub was asked by a name that is no longer in use while {doing}",
+            fix="name the repository as it is called now",
+        )
+    if _untrusted(error):
+        return InputError(
+            f"the certificate of GitHub's server is not trusted while {doing}",
+            fix="set REQUESTS_CA_BUNDLE to a file with the certificate of your authority",
+        )
     if isinstance(error, GithubException):
         limited = _limited_for(error)
         if limited is not None:
@@ -97,6 +118,14 @@ def refused(errors: Sequence[Mapping[str, Any]], headers: dict[str, Any]) -> Git
     elif said.startswith("Something went wrong while executing your query"):
         status = 502  # its own words for a time-out
     return GithubException(status, {"message": said}, headers)
+
+
+def _untrusted(error: BaseException | None) -> bool:
+    """Whether a certificate was refused, which requests and urllib3 wrap twice."""
+    while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
+        inner = [getattr(error, "reason", None), *error.args[:1]]
+        error = next((one for one in inner if isinstance(one, BaseException)), None)
+    return error is not None
 
 
 def _headers(error: GithubException) -> dict[str, str]:

@@ -20,6 +20,7 @@ from github import GithubException
 
 from adapterbot.errors import InputError
 from adapterbot.gh.client import Client
+from adapterbot.gh.transport import StrangeAnswer
 
 PERMISSION = "actions: read"
 MEMBER = "report.json"
@@ -108,6 +109,9 @@ def _download(client: Client, repository: str, number: int, limit: int) -> bytes
     headers = {"Authorization": f"Bearer {auth.token}"} if auth else {}
     url = f"{api}/repos/{repository}/actions/artifacts/{number}/zip"
     with _get(url, headers) as reply:
+        if reply.status_code < 400 and reply.status_code != 302:
+            what = f"status {reply.status_code}, and no address of the artifact"
+            raise StrangeAnswer(urlsplit(url).netloc, what)
         if reply.status_code != 302:
             known = reply.headers.get("content-type", "").startswith("application/json")
             data = reply.json() if known else {"message": reply.reason}

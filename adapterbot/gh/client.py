@@ -10,6 +10,7 @@ callers that look at what is there before they try again.
 from __future__ import annotations
 
 import random
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ import github
 
 from adapterbot.errors import GitHubFailure, InputError
 from adapterbot.gh.answers import FAILURES, Setback, meaning, refused
+from adapterbot.gh.transport import StrangeAnswer, judge_answers
 
 T = TypeVar("T")
 
@@ -140,11 +142,7 @@ class Client:
                 raise refused(answer["errors"], headers)
             data = answer.get("data")
             if not isinstance(data, dict):
-                raise GitHubFailure(
-                    f"{url} does not answer as GitHub does, {doing}",
-                    fix="check GITHUB_API_URL (an Enterprise Server's ends in /api/v3), and the "
-                    "proxy on the way",
-                )
+                raise StrangeAnswer(urlsplit(url).netloc, "JSON that is no answer to a query")
             return data
 
         return self.repeat(doing, ask, permission=permission)
@@ -195,11 +193,18 @@ def connect(
         timeout: seconds to wait for a connection, and for each read.
 
     Raises:
-        InputError: no token, or not an http(s) URL.
+        InputError: no token, one that cannot be sent, or not an http(s) URL.
     """
-    if not token.strip():
+    token = token.strip()
+    if not token:
         raise InputError(
             "no GitHub token", fix="pass `token: ${{ github.token }}` or set GITHUB_TOKEN"
+        )
+    # What no header can hold, requests would quote in its error.
+    if not re.fullmatch("[!-~]+", token):
+        raise InputError(
+            "the GitHub token holds a space or a character that no token has",
+            fix="copy it anew, without line ends",
         )
     address = _address("GITHUB_API_URL", api_url)
     # The token goes to both: a second host would be told the first one's secret.
@@ -209,8 +214,9 @@ def connect(
             file="GITHUB_GRAPHQL_URL",
             fix="set both for the same server, or leave it unset",
         )
+    judge_answers()
     api = github.Github(
-        auth=github.Auth.Token(token.strip()),
+        auth=github.Auth.Token(token),
         base_url=api_url.rstrip("/"),
         timeout=timeout,
         per_page=100,
@@ -223,7 +229,7 @@ def connect(
         seconds_between_writes=None,
         user_agent="adapterbot",
     )
-    installation = token.strip().startswith(_INSTALLATION_PREFIX)
+    installation = token.startswith(_INSTALLATION_PREFIX)
     return Client(api, patience or Patience(), installation, graphql_url)
 
 

@@ -26,7 +26,7 @@ class Fault:
 
     `after_write` lets the operation happen first, so that the caller cannot know. `reset` ends the
     connection with a TCP reset, `truncate` after half of the body; `status` replaces the reply, and
-    `errors` are what GraphQL lists in one of status 200.
+    `errors` are what GraphQL lists in one of status 200. A `page` is sent as it is, as a web page.
     `delay` seconds pass before the reply, `drip` between each eighth of its body.
     """
 
@@ -36,6 +36,7 @@ class Fault:
     message: str = "Server Error"
     headers: dict[str, str] = field(default_factory=dict)
     errors: Sequence[Json] = ()
+    page: bytes | None = None
     after_write: bool = False
     reset: bool = False
     truncate: bool = False
@@ -344,6 +345,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             self.send_response(reply.status)
             kind = "application/zip" if raw else "application/json; charset=utf-8"
+            kind = "text/html" if fault is not None and fault.page is not None else kind
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(data)))
             for name, value in reply.headers.items():
@@ -379,6 +381,8 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _faulty(fault: Fault) -> Reply:
+    if fault.page is not None:
+        return Reply(fault.status or 0, fault.page, fault.headers)
     said = {"errors": list(fault.errors)} if fault.errors else {"message": fault.message}
     return Reply(fault.status or 0, said, fault.headers)
 

@@ -2,10 +2,12 @@
 description. Each test says which attack or accident it stops."""
 
 import random
+import ssl
 import threading
 import traceback
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,6 +15,9 @@ from threading import Barrier, Lock
 
 import pytest
 from _pytest.mark import ParameterSet
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from adapterbot.errors import GitHubFailure, InputError, OurFailure
 from adapterbot.gh.client import Client, Patience, connect
@@ -339,6 +344,94 @@ def test_a_page_in_githubs_place_is_named(page):
         served.shutdown()
 
 
+SIGN_IN = b"<!doctype html>\n<html><head><title>Sign in &amp; surf</title></head></html>"
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (Fault(status=200, page=SIGN_IN), "status 200 with a web page titled 'Sign in & surf'"),
+        (Fault(status=200, page=b" <p>x"), "status 200 with a web page"),
+        (Fault(status=200, page=b""), "status 200 with an empty page"),
+        (Fault(status=200, page=b"OK \x1b[2J"), r"status 200 with 'OK \x1b[2J'"),
+        (Fault(status=403, page=SIGN_IN), "status 403 with a web page titled 'Sign in & surf'"),
+        (
+            Fault(status=302, headers={"Location": "http://portal.example/login?token=x"}),
+            "status 302, a redirection to http://portal.example/login",
+        ),
+        (
+            Fault(status=301, headers={"Location": "https://ghe.example/api/v3"}),
+            "status 301, a redirection to https://ghe.example/api/v3",
+        ),
+        (Fault(status=302, headers={"Location": "/login"}), "a redirection to http://127.0.0.1:"),
+        (Fault(status=301), "a redirection to nowhere"),
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_what_answers_in_githubs_place_is_named_and_told(server, method, fault, said):
+    """PyGithub takes each of these for what it asked for, and stumbles over it later."""
+    mine = client(server)
+    assert mine.login
+    server.inject(replace(fault, method=method))
+    with pytest.raises(GitHubFailure) as caught:
+        put(mine, body("x"))
+    assert str(caught.value).startswith(
+        f"{server.url.removeprefix('http://')} does not answer as GitHub does while "
+    )
+    assert said in str(caught.value)
+    assert "check GITHUB_API_URL" in str(caught.value.fix)
+    assert "token=" not in str(caught.value)
+    assert len(server.sent(method)) == (1 if method == "GET" else 2)  # none is asked again
+
+
+def test_a_busy_front_ends_page_is_waited_for(server):
+    unicorn = b"<html><title>Unicorn!</title></html>"
+    server.inject(Fault("GET", status=502, page=unicorn), Fault("GET", status=429, page=unicorn))
+    mine, waits = limited(server)
+    put(mine, body("x"))
+    assert texts(server) == [body("x")]
+    assert len(waits) == 2
+
+
+@pytest.mark.parametrize("status", [307, 308])
+def test_a_write_by_a_name_that_the_repository_no_longer_has_is_no_success(server, status):
+    """GitHub sends reads on with 301, which PyGithub follows, and writes with 307, which it takes
+    for the comment."""
+    moved = {"Location": f"{server.url}/repositories/1/issues/7/comments"}
+    server.inject(Fault("POST", COMMENTS, status, "Temporary Redirect", headers=moved))
+    with pytest.raises(InputError, match="no longer in use while posting") as caught:
+        upsert(server, "x")
+    assert caught.value.fix == "name the repository as it is called now"
+
+
+def test_a_certificate_that_nobody_vouches_for_is_said_at_once(tmp_path):
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    key = ec.generate_private_key(ec.SECP256R1())
+    now = datetime.now(UTC)
+    made = x509.CertificateBuilder(
+        name, name, key.public_key(), 1, now - timedelta(days=1), now + timedelta(days=1)
+    ).sign(key, hashes.SHA256())
+    encoding = serialization.Encoding.PEM
+    pem = key.private_bytes(
+        encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    (tmp_path / "both.pem").write_bytes(pem + made.public_bytes(encoding))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "both.pem")
+    waits: list[float] = []
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as served:
+        served.socket = context.wrap_socket(served.socket, server_side=True)
+        served.handle_error = lambda *_: None  # type: ignore[method-assign]
+        threading.Thread(target=served.serve_forever, daemon=True).start()
+        url = f"https://127.0.0.1:{served.server_port}"
+        mine = connect("t0ken", url, patience=Patience(sleep=waits.append))
+        with pytest.raises(InputError, match="is not trusted while asking who") as caught:
+            mine.login  # noqa: B018
+        served.shutdown()
+    assert "REQUESTS_CA_BUNDLE" in str(caught.value.fix)
+    assert waits == []
+
+
 def test_a_post_that_fails_every_time_ends(server):
     server.inject(Fault("POST", COMMENTS, status=500, times=99))
     with pytest.raises(GitHubFailure, match=r"posting a comment on octo/adapters#7"):
@@ -518,6 +611,13 @@ def test_a_locked_conversation_and_a_body_too_long_say_what_github_said(server):
     with pytest.raises(GitHubFailure, match="issue is locked"):
         upsert(server, "x")
     assert texts(server) == []
+
+
+@pytest.mark.parametrize("token", ["ghs_a\nb", "two words", "gh\u00e9", "a\x00"])
+def test_attack_a_token_that_no_header_can_hold_is_not_quoted(token):
+    with pytest.raises(InputError, match="a character that no token has") as caught:
+        connect(token, "https://api.github.com")
+    assert token not in str(caught.value)
 
 
 @pytest.mark.parametrize("token", ["", "  \n"])

@@ -1,0 +1,104 @@
+"""PyGithub's connection, which hands on nothing that GitHub would not say.
+
+PyGithub takes whatever comes with a status below 400 for what it asked for: the sign-in page of a
+network, a proxy's notice, and the 307 with which GitHub answers a write to a repository by a name
+that it no longer has (https://docs.github.com/rest/using-the-rest-api/best-practices-for-using-the-rest-api).
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from urllib.parse import urljoin, urlsplit
+
+import requests
+from github.Requester import (
+    HTTPRequestsConnectionClass,
+    HTTPSRequestsConnectionClass,
+    Requester,
+    RequestsResponse,
+)
+
+_TITLE = re.compile(r"<title[^>]*>(.*?)</title", re.IGNORECASE | re.DOTALL)
+_SHOWN = 80
+
+
+class StrangeAnswer(Exception):
+    """What answered is not GitHub's API, as far as its answer shows.
+
+    Attributes:
+        host: who was asked.
+        what: what came instead.
+    """
+
+    def __init__(self, host: str, what: str) -> None:
+        super().__init__(f"{host}: {what}")
+        self.host, self.what = host, what
+
+
+class Renamed(Exception):
+    """GitHub has what was asked for under another address, and writes nothing by the old one."""
+
+
+class _Http(HTTPRequestsConnectionClass):
+    def getresponse(self) -> RequestsResponse:
+        return _judged(super().getresponse())
+
+
+class _Https(HTTPSRequestsConnectionClass):
+    def getresponse(self) -> RequestsResponse:
+        return _judged(super().getresponse())
+
+
+def judge_answers() -> None:
+    """Have every PyGithub client of this process that is made from now on judge what it is told."""
+    Requester.injectConnectionClasses(_Http, _Https)
+
+
+def _judged(answer: RequestsResponse) -> RequestsResponse:
+    """The answer, if PyGithub may see it.
+
+    Raises:
+        StrangeAnswer: it is not GitHub's.
+        Renamed: it is GitHub's word that the thing is elsewhere.
+    """
+    reply = answer.response
+    if 300 <= reply.status_code < 400:
+        _follow(reply)
+        return answer
+    text = reply.text.lstrip()
+    is_json = text.startswith(("{", "["))
+    if reply.status_code < 300:
+        wrong = not is_json and reply.status_code not in {204, 205}
+    else:
+        # Of a front end that is overloaded a page is nothing strange.
+        later = reply.status_code >= 429 or "retry-after" in reply.headers
+        wrong = text.startswith("<") and not later
+    if wrong:
+        what = f"status {reply.status_code} with {_described(text)}"
+        raise StrangeAnswer(urlsplit(reply.url).netloc, what)
+    return answer
+
+
+def _follow(reply: requests.Response) -> None:
+    asked = urlsplit(reply.url)
+    place = urlsplit(urljoin(reply.url, reply.headers.get("location", "")))
+    here = (asked.scheme, asked.netloc) == (place.scheme, place.netloc) and asked != place
+    if here and reply.status_code in {307, 308}:
+        raise Renamed
+    if not here or reply.status_code != 301:  # which PyGithub follows, and only that
+        to = f"{place.scheme}://{place.netloc}{place.path}" if asked != place else "nowhere"
+        raise StrangeAnswer(asked.netloc, f"status {reply.status_code}, a redirection to {to}")
+
+
+def _described(text: str) -> str:
+    if not text:
+        return "an empty page"
+    if not text.startswith("<"):
+        return f"{_line(text)!r}"
+    title = _TITLE.search(text)
+    return f"a web page titled {_line(html.unescape(title[1]))!r}" if title else "a web page"
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())[:_SHOWN]
