@@ -229,10 +229,9 @@ class Herald:
         thread = self._comments()
         if thread is None:
             return {}
-        older = frozenset() if report.partial else thread.keys()
         sections = list(report.adapters)
         if not report.partial:
-            sections = with_older(sections, older)
+            sections = with_older(sections, thread.keys())
         urls: dict[str, str] = {}
 
         def tell(section: AdapterReport) -> None:
@@ -244,9 +243,10 @@ class Herald:
                 name=self.publishing.name,
             )
             wanted = worth_a_comment(section, self.publishing.when)
-            outcome = thread.put(section.key, body, self.stamp, create=wanted)
-            if outcome:
+            if outcome := thread.put(section.key, body, self.stamp, create=wanted):
                 urls[section.key] = outcome.url
+                if outcome.left:
+                    self.say(f"an earlier comment stays as it is: {harmless(outcome.left)}")
 
         _all(partial(tell, section) for section in sections)
         return urls

@@ -115,6 +115,8 @@ def refused(errors: Sequence[Mapping[str, Any]], headers: dict[str, Any]) -> Git
         status = 429
     elif "FORBIDDEN" in kinds:
         status = 403
+    elif "NOT_FOUND" in kinds:
+        status = 404
     elif said.startswith("Something went wrong while executing your query"):
         status = 502  # its own words for a time-out
     return GithubException(status, {"message": said}, headers)

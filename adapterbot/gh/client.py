@@ -132,20 +132,25 @@ class Client:
         Raises:
             InputError, GitHubFailure: as `repeat`, or what answers is not GitHub.
         """
+        return self.repeat(doing, lambda: self.query(query, variables), permission=permission)
+
+    def query(self, query: str, variables: Mapping[str, Any]) -> dict[str, Any]:
+        """As `graphql`, sent once, and to be called through one of the others.
+
+        Raises:
+            GithubException: GitHub refused, with the status that REST would have refused it with.
+            StrangeAnswer: what answers is not GitHub.
+        """
         given = {"query": query, "variables": dict(variables)}
         url = self.graphql_url or self.api.requester.graphql_url
-
-        def ask() -> dict[str, Any]:
-            headers, reply = self.api.requester.requestJsonAndCheck("POST", url, input=given)
-            answer = reply if isinstance(reply, dict) else {}
-            if answer.get("errors"):
-                raise refused(answer["errors"], headers)
-            data = answer.get("data")
-            if not isinstance(data, dict):
-                raise StrangeAnswer(urlsplit(url).netloc, "JSON that is no answer to a query")
-            return data
-
-        return self.repeat(doing, ask, permission=permission)
+        headers, reply = self.api.requester.requestJsonAndCheck("POST", url, input=given)
+        answer = reply if isinstance(reply, dict) else {}
+        if answer.get("errors"):
+            raise refused(answer["errors"], headers)
+        data = answer.get("data")
+        if not isinstance(data, dict):
+            raise StrangeAnswer(urlsplit(url).netloc, "JSON that is no answer to a query")
+        return data
 
     @cached_property
     def login(self) -> str:

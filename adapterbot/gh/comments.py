@@ -22,28 +22,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
-from typing import TypeVar
 
-from github import GithubException
 from github.Issue import Issue
 from github.IssueComment import IssueComment
 from github.NamedUser import NamedUser
 from github.Organization import Organization
 
-from adapterbot.errors import GitHubFailure, OurFailure
+from adapterbot.errors import AdapterbotError, GitHubFailure, OurFailure
 from adapterbot.gh.answers import Setback
 from adapterbot.gh.client import Client
+from adapterbot.gh.folding import PERMISSION, fold, unless_gone
 from adapterbot.marker import DEFAULT_NAME, UNSTAMPED, Stamp, is_document_key, key_of
 from adapterbot.publishing import CommentMode
-
-PERMISSION = "pull-requests: write"
-_GONE = (404, 410)
-_MINIMIZE = (
-    "mutation($id: ID!) { minimizeComment(input: {subjectId: $id, classifier: OUTDATED}) "
-    "{ minimizedComment { isMinimized } } }"
-)
-
-T = TypeVar("T")
 
 
 class CommentAction(StrEnum):
@@ -57,10 +47,15 @@ class CommentAction(StrEnum):
 
 @dataclass(frozen=True)
 class CommentOutcome:
-    """Where the comment is and what was done to it."""
+    """Where the comment is and what was done to it.
+
+    Attributes:
+        left: why an earlier run's comment stands as it did, where it should not.
+    """
 
     url: str
     action: CommentAction
+    left: str = ""
 
 
 @dataclass(frozen=True)
@@ -172,6 +167,7 @@ class _Put:
     doubtful: bool = False  # the last write may have happened
     replaced: bool = False
     failed: int = 0
+    left: str = ""
     _head: str | None = None
 
     def run(self) -> CommentOutcome | None:
@@ -200,7 +196,7 @@ class _Put:
                 settled = True
                 continue
             if keeper is not None:
-                return CommentOutcome(keeper.html_url, self._action(keeper))
+                return CommentOutcome(keeper.html_url, self._action(keeper), self.left)
 
     def _newer(self, ours: dict[int, IssueComment]) -> IssueComment | None:
         """A comment of a later run about another commit, unless that commit is not the head."""
@@ -285,42 +281,29 @@ class _Put:
                 self._delete(comment)
 
     def _retire(self, comment: IssueComment) -> None:
+        thread = self.thread
         earlier = not Stamp.of(comment.body or "").same_run(self.stamp)
-        if self.thread.mode is not CommentMode.MINIMIZE or not earlier:
+        if thread.mode is CommentMode.UPDATE or not earlier:
             self._delete(comment)
-            return
-        self.thread.client.graphql(
-            f"minimizing our earlier comment on {self.thread.label}",
-            _MINIMIZE,
-            {"id": comment.node_id},
-            permission=PERMISSION,
-        )
-        # Without its marker it is history, and found no more.
-        _, _, rest = (comment.body or "").partition("\n")
-        self._unless_gone(
-            f"updating our earlier comment on {self.thread.label}",
-            lambda: comment.edit(f"<!-- outdated -->\n{rest}"),
-        )
+        elif not self.left:  # what is refused once is refused for the others, too
+            try:
+                if thread.mode is CommentMode.MINIMIZE:
+                    fold(thread.client, thread.label, comment)
+                else:
+                    self._delete(comment)
+            except AdapterbotError as error:
+                # The newer word is there. That the older one is, too, must not cost the verdict.
+                self.left = str(error)
 
     def _delete(self, comment: IssueComment) -> None:
         """Gone is gone, whoever did it: a repeated DELETE and a racing job both meet a 404."""
         self._unless_gone(f"deleting our second comment on {self.thread.label}", comment.delete)
         self.written.pop(comment.id, None)
 
-    def _unless_gone(self, doing: str, call: Callable[[], T], *, once: bool = False) -> bool:
+    def _unless_gone(self, doing: str, call: Callable[[], None], *, once: bool = False) -> bool:
         """False when the comment is gone."""
-
-        def attempt() -> bool:
-            try:
-                call()
-            except GithubException as error:
-                if error.status in _GONE:
-                    return False
-                raise
-            return True
-
         ask = self.thread.client.once if once else self.thread.client.repeat
-        return ask(doing, attempt, permission=PERMISSION)
+        return ask(doing, unless_gone(call), permission=PERMISSION)
 
     def _action(self, keeper: IssueComment) -> CommentAction:
         if self.edited or (self.found and self.doubtful):

@@ -119,8 +119,11 @@ class Runs:
 
     def minimize(self, variables: Any) -> Reply:
         number = int(str(variables["id"]).removeprefix("IC_"))
-        if number in self.all_comments:
-            self.minimized.append(number)
+        if number not in self.all_comments:
+            said = f"Could not resolve to a node with the global id of '{variables['id']}'"
+            missing = {"type": "NOT_FOUND", "path": ["minimizeComment"], "message": said}
+            return Reply(200, {"data": {"minimizeComment": None}, "errors": [missing]})
+        self.minimized.append(number)
         return Reply(
             200, {"data": {"minimizeComment": {"minimizedComment": {"isMinimized": True}}}}
         )

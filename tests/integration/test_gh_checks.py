@@ -21,8 +21,8 @@ from adapterbot.gh.apps import installation_token
 from adapterbot.gh.checks import CheckResult, Checks, Conclusion
 from adapterbot.gh.client import HURRIED, Client, Patience, connect
 from adapterbot.gh.workflow import Level, Note
-from adapterbot.marker import key_of
-from adapterbot.publishing import CheckMode, CommentWhen, Publishing
+from adapterbot.marker import Stamp, key_of, marker
+from adapterbot.publishing import CheckMode, CommentMode, CommentWhen, Publishing
 from adapterbot.records import Report, Source
 from tests.github_server import Fault, GitHubServer
 from tests.github_server.runs import App
@@ -393,6 +393,26 @@ def test_the_checks_are_ended_also_when_the_comment_could_not_be(server):
     with pytest.raises(InputError, match="lacks a permission"):
         herald.ended(report())
     assert {c["status"] for c in server.check_runs} == {"completed"}
+
+
+def test_an_old_comment_that_cannot_be_folded_is_a_line_in_the_log(server, capsys):
+    now = report()
+    key = now.adapters[0].key
+    text = Stamp(11, 1, "d" * 40).on(f"{marker(key)}\nof the run before")
+    server.add_comment(REPO, PULL, text, author="github-actions[bot]")
+    denied = {"type": "FORBIDDEN", "message": "Not yours\n::error::x"}
+
+    def forbid(method: str, path: str) -> Fault | None:
+        asked = path.endswith("/graphql") and len(server.sent("POST", "graphql")) == 1
+        return Fault(status=200, errors=[denied]) if asked else None
+
+    server.chaos = forbid
+    told = herald_of(server, publishing={"comment": CommentMode.MINIMIZE}).ended(now)
+    assert told.comments.keys() == {key}
+    assert len(bodies(server)) == 2
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("an earlier comment stays as it is: GitHub refused while minimizing")
+    assert {c["conclusion"] for c in server.check_runs} == {"success"}
 
 
 @pytest.mark.parametrize("refused", ["/comments$", RUNS])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -69,6 +70,60 @@ def test_minimize_folds_the_old_one_which_is_then_history(server):
     thread(server, "minimize").put(KEY, body("third"), Stamp(3, 1, NEW))
     assert texts(server) == ["first", "second", "third"]
     assert len(server.world.minimized) == 2
+
+
+def test_an_old_comment_that_goes_before_it_is_folded_is_as_good(server):
+    thread(server, "minimize").put(KEY, body("first"), Stamp(1, 1, OLD))
+    (old,) = server.comments(REPO, PULL)
+    newer = thread(server, "minimize")
+    assert newer.client.login
+
+    def somebody_deletes_it(method: str, path: str) -> None:
+        if path.endswith("/graphql"):
+            server.world.all_comments.pop(old.id, None)
+
+    server.chaos = somebody_deletes_it
+    outcome = newer.put(KEY, body("second"), Stamp(2, 1, NEW))
+    assert outcome
+    assert (outcome.action, outcome.left) == (CommentAction.CREATED, "")
+    assert texts(server) == ["second"]
+    assert len(server.sent("POST", "graphql")) == 3  # who we are, twice, and no second try
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        ({"type": "FORBIDDEN", "message": "alice does not have permission"}, "does not have perm"),
+        ({"type": "FORBIDDEN", "message": "Resource not accessible by integration"}, "lacks a"),
+        ({"type": "UNPROCESSABLE", "message": "Not like that."}, r"Not like that\."),
+    ],
+)
+def test_an_old_comment_that_cannot_be_folded_does_not_cost_the_verdict(server, error, said):
+    for run in (1, 2):
+        server.add_comment(
+            REPO, PULL, Stamp(run, 1, OLD).on(body("old")), author="github-actions[bot]"
+        )
+    newer = thread(server, "minimize")
+    assert newer.client.login
+    server.inject(Fault("POST", "graphql", 200, errors=[error], times=99))
+    outcome = newer.put(KEY, body("new"), Stamp(3, 1, NEW))
+    assert outcome
+    assert outcome.action == CommentAction.CREATED
+    assert re.search(said, outcome.left)
+    assert texts(server) == ["old", "old", "new"]
+    assert len(server.sent("POST", "graphql")) == 2  # the second was not tried in vain
+    server.faults.clear()
+    thread(server, "minimize").put(KEY, body("newer"), Stamp(4, 1, NEW))
+    assert len(server.world.minimized) == 3
+
+
+def test_an_old_comment_that_cannot_be_deleted_does_not_cost_the_verdict(server):
+    thread(server, "recreate").put(KEY, body("first"), Stamp(1, 1, OLD))
+    server.inject(Fault("DELETE", status=403, message="Not yours", times=99))
+    outcome = thread(server, "recreate").put(KEY, body("second"), Stamp(2, 1, NEW))
+    assert outcome
+    assert "Not yours" in outcome.left
+    assert texts(server) == ["first", "second"]
 
 
 @pytest.mark.parametrize("mode", ["update", "recreate", "minimize"])

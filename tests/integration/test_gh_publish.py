@@ -444,6 +444,13 @@ def test_a_download_that_fails_is_repeated(server, environment, fault):
     assert "✅" in comments(server)[0]
 
 
+def test_a_page_in_place_of_an_artifacts_address_is_told(server, environment):
+    upload(server, report("passed"))
+    server.inject(Fault("GET", "/zip$", status=200, page=b"<title>Sign in</title>"))
+    with pytest.raises(AdapterbotError, match=r"127\.0\.0\.1:\d+ does not answer as GitHub does"):
+        run(environment())
+
+
 def test_secrets_of_the_stores_address_are_in_no_error(server, environment):
     upload(server, report("passed"))
     server.inject(Fault("GET", "_store", reset=True, times=99))
