@@ -10,7 +10,7 @@ from adapterbot.commands import place as places
 from adapterbot.commands.token import token_for
 from adapterbot.commands.written import read_report
 from adapterbot.config import CONFIG_FILES, HistoryConfig
-from adapterbot.context import Context
+from adapterbot.context import Context, server_url
 from adapterbot.errors import InputError
 from adapterbot.gitobjects import git
 from adapterbot.gittree import resolve_commit
@@ -61,7 +61,8 @@ def keep(
 
         url = git(root, "remote", "get-url", store.remote).decode().strip()
         # By hand, git knows itself how its user pushes.
-        ours = environment.get("GITHUB_ACTIONS") == "true" and url.startswith("http")
+        on_runner = environment.get("GITHUB_ACTIONS") == "true"
+        ours = on_runner and url.startswith(f"{server_url(environment)}/")
         remote = Remote(url, token_for(context, environment)) if ours else Remote("", "")
         store.append(results, remote.environment(), f"Results of {commit[:12]}")
     return len(results)

@@ -24,7 +24,7 @@ from adapterbot.weights.peft_dir import adapter_digest
 if TYPE_CHECKING:
     from adapterbot.gh.client import Client
 
-_TARGET = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]{0,99}/[A-Za-z0-9._-]{1,100})#([1-9][0-9]{0,9})")
+_TARGET = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]{0,99}/[A-Za-z0-9._-]{1,100})#([1-9][0-9]{0,9})")
 
 
 @dataclass(frozen=True)

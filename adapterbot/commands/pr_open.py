@@ -36,8 +36,9 @@ from adapterbot.pr.document import (
 from adapterbot.records import AdapterPullRequest, AdapterWeights
 from adapterbot.tree import WorkTree
 
-_REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,99}/[A-Za-z0-9._-]{1,100}")
-_REVIEWER = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,99}(/[A-Za-z0-9._-]{1,100})?")
+# The logins of Enterprise Managed Users end in an underscore and their enterprise's short code.
+_REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}/[A-Za-z0-9._-]{1,100}")
+_REVIEWER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}(/[A-Za-z0-9._-]{1,100})?")
 _MOST_FILES = 2000
 
 

@@ -52,6 +52,10 @@ class NotPermitted(InputError):
     """The token is good, and may not do this."""
 
 
+class NotFound(InputError):
+    """There is no such thing, or the token may not see it."""
+
+
 class NotAccepted(GitHubFailure):
     """GitHub understood the request and will not have what it says (status 422)."""
 
@@ -191,8 +195,13 @@ def _refusal(error: GithubException, doing: str, permission: str | None) -> Adap
             fix=f"add {named} to the job; a pull request from a fork gets a read-only token, so "
             "publish its report from a workflow_run workflow",
         )
+    if error.status == 403 and "saml" in message.lower():
+        return NotPermitted(
+            f"the organization wants a token that is authorized for it, while {doing}: {message}",
+            fix="authorize it in the token's settings, under Configure SSO",
+        )
     if error.status == 404:
-        return InputError(
+        return NotFound(
             f"GitHub found nothing while {doing}: {message}",
             fix="check the repository and the number, and that the token may see them",
         )

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from adapterbot.errors import GitHubFailure, InputError, OurFailure
+from adapterbot.errors import AdapterbotError, GitHubFailure, InputError, OurFailure
 from adapterbot.gh.branches import Change
 from adapterbot.gh.refs import PERMISSION, BranchMovedError
 from adapterbot.tree import file_sha256
@@ -31,6 +31,15 @@ _FILTER = {
     "core.autocrlf": "false",
 }
 _TIMEOUT = 1800
+_DENIED = (
+    "denied to",
+    "error: 403",
+    "Permission denied",
+    "not accessible",
+    "Write access to repository",
+    "Authentication failed",
+    "could not read Username",
+)
 
 
 @dataclass(frozen=True)
@@ -156,8 +165,17 @@ def place(
         if objects:
             # Before the branch: a pointer without its object breaks every clone.
             git("lfs", "push", "--object-id", "origin", *objects)
-        lease = f"--force-with-lease=refs/heads/{branch}:{old or ''}"
-        git("push", "-q", lease, "origin", f"{commit}:refs/heads/{branch}")
+        ref = f"refs/heads/{branch}"
+        try:
+            git("push", "-q", f"--force-with-lease={ref}:{old or ''}", "origin", f"{commit}:{ref}")
+        except AdapterbotError:
+            # Refused for a reason that git has many words for, or done and the answer lost: the
+            # branch itself says which.
+            now = git("ls-remote", "origin", ref).partition("\t")[0]
+            if now not in (commit, old or ""):
+                raise BranchMovedError from None
+            if now != commit:
+                raise
         return commit
 
 
@@ -187,14 +205,11 @@ def _git(
     return done.stdout
 
 
-def _why(command: str, told: str) -> Exception:
+def _why(command: str, told: str) -> AdapterbotError:
     """What git's "no" means for the person who has to act."""
     lines = [line.strip() for line in told.splitlines() if line.strip()]
     said = " ".join(lines[-2:])[:500] or "no reason given"
-    if "stale info" in told or "[rejected]" in told:
-        return BranchMovedError()
-    denied = ("denied to", "403", "Permission", "not accessible", "Write access to repository")
-    if any(word in told for word in denied):
+    if any(words in told for words in _DENIED):
         return InputError(
             f"the token may not push: {said}",
             fix=f"add `permissions: {PERMISSION}` to the job",

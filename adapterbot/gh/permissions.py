@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from adapterbot.errors import InputError
-from adapterbot.gh.answers import NotPermitted
+from adapterbot.gh.answers import NotFound, NotPermitted
 from adapterbot.gh.client import Client
 
 # https://github.blog/engineering/platform-security/behind-githubs-new-authentication-token-formats/
@@ -82,6 +81,6 @@ def _may(client: Client, path: str, given: dict[str, Any]) -> bool:
         client.repeat("asking what the token may do", write)
     except NotPermitted:
         return False
-    except InputError:
-        return True  # it may; there is only nothing of that number
+    except NotFound:
+        pass  # it may; there is only nothing of that number
     return True

@@ -121,6 +121,8 @@ class _Desk:
         tip = branches.refs.head(asked.branch)
         pull = self.find() if tip else None
         if tip and pull is None:
+            # Starting over would take the branch from under it.
+            self._must_not_go_elsewhere()
             self._must_be_ours(branches, tip)
         # Without a pull request, what an earlier run left on our branch starts over.
         parent = (asked.branch, tip) if tip and pull else (asked.base, base_head)
@@ -146,29 +148,47 @@ class _Desk:
         Raises:
             InputError: there is one that somebody else opened.
         """
-        owner, asked = self.repository.partition("/")[0], self.proposal
-        found = self._ask(
-            "listing the pull requests",
-            lambda: list(
-                self.client.api.get_repo(self.repository).get_pulls(
-                    state="open", head=f"{owner}:{asked.branch}", base=asked.base
-                )
-            ),
-        )
-        for pull in found:
-            # A fork of the same owner may have a branch of this name, and may be deleted by now:
-            # then, whatever PyGithub's types say, there is no repository.
-            source = getattr(pull.head.repo, "full_name", None)
-            if pull.head.ref != asked.branch or source != self.repository:
-                continue
-            if marker(asked.key) in (pull.body or "").replace("\r\n", "\n").split("\n"):
+        for pull in self._from_our_branch(self.proposal.base):
+            if marker(self.proposal.key) in (pull.body or "").replace("\r\n", "\n").split("\n"):
                 return pull
             raise InputError(
-                f"pull request {self.repository}#{pull.number} from {asked.branch} is not ours",
+                f"pull request {self.repository}#{pull.number} from {pull.head.ref} is not ours",
                 field="--branch",
                 fix="close it, or choose another branch",
             )
         return None
+
+    def _must_not_go_elsewhere(self) -> None:
+        for pull in self._from_our_branch(None):
+            if pull.base.ref != self.proposal.base:
+                raise InputError(
+                    f"the branch {pull.head.ref} is proposed to {pull.base.ref} already, by "
+                    f"{self.repository}#{pull.number}",
+                    field="--branch",
+                    fix=f"name another branch to propose it to {self.proposal.base} from",
+                )
+
+    def _from_our_branch(self, base: str | None) -> list[PullRequest]:
+        """The open pull requests from the branch, into `base` or into any."""
+        owner, branch = self.repository.partition("/")[0], self.proposal.branch
+        into = {} if base is None else {"base": base}
+        found = self._ask(
+            "listing the pull requests",
+            lambda: list(
+                self.client.api.get_repo(self.repository).get_pulls(
+                    state="open", head=f"{owner}:{branch}", **into
+                )
+            ),
+        )
+        # A fork of the same owner may have a branch of this name, and may be deleted by now: then,
+        # whatever PyGithub's types say, there is no repository. Names differ in case as one likes.
+        ours = self.repository.casefold()
+        return [
+            pull
+            for pull in found
+            if pull.head.ref == branch
+            and getattr(pull.head.repo, "full_name", "").casefold() == ours
+        ]
 
     def _must_be_ours(self, branches: Branches, tip: str) -> None:
         if f"{_TRAILER}: {self.proposal.key}" not in branches.message(tip).split("\n"):

@@ -292,7 +292,7 @@ class GitHubServer:
         if (token.read_only and method != "GET") or operation.id.startswith(token.forbidden):
             return operation, Refusal(403, "Resource not accessible by integration").reply
         call = Call(
-            variables=operation.variables,
+            variables=self.world.canonical(operation.variables),
             query=dict(parse_qsl(query)),
             body=_parsed(body) or {},
             login=token.login,

@@ -7,7 +7,7 @@ A handler is a method of `World` named after the operationId of GitHub's descrip
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
@@ -53,6 +53,15 @@ class World(Proposals, Runs):
         with self.lock:
             self._last_id += 1
             return self._last_id
+
+    def canonical(self, variables: Mapping[str, str]) -> Mapping[str, str]:
+        """A repository goes by its name however that is capitalised."""
+        given = "/".join(variables.get(part, "") for part in ("owner", "repo"))
+        for known in {repository for repository, _ in self.pulls} | self.bare.keys():
+            if known.casefold() == given.casefold():
+                owner, _, repo = known.partition("/")
+                return {**variables, "owner": owner, "repo": repo}
+        return variables
 
     def handle(self, operation: str, call: Call) -> Reply:
         """Run the handler of `operation`; `NotImplementedError` when there is none."""
@@ -125,7 +134,7 @@ class World(Proposals, Runs):
             if repository == call.repository
             and call.query.get("state", "open") in ("all", pull.state)
             and base in (None, pull.base_ref)
-            and head in (None, f"{pull.head_repository.split('/')[0]}:{pull.head_ref}")
+            and (head is None or _same_head(head, pull))
         ]
         return self._page(
             call, [pull_json(self.url, pull, "pull-request-simple") for pull in found]
@@ -267,6 +276,14 @@ class World(Proposals, Runs):
         )
         chunk = items[(page - 1) * size : page * size]
         return Reply(200, chunk, {"Link": links} if links else {})
+
+
+def _same_head(head: str, pull: Pull) -> bool:
+    owner, _, ref = head.partition(":")
+    return (owner.casefold(), ref) == (
+        pull.head_repository.split("/")[0].casefold(),
+        pull.head_ref,
+    )
 
 
 def _body(body: Json) -> str:

@@ -16,7 +16,7 @@ from adapterbot.cli import app
 from adapterbot.commands.doctor import run
 from adapterbot.doctor import Finding, Status, exit_code
 from tests import command_line, example
-from tests.github_server import GitHubServer
+from tests.github_server import Fault, GitHubServer
 
 Found = dict[str, Finding]
 POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'a' * 64}\nsize 30000000\n"
@@ -230,6 +230,16 @@ def test_a_token_that_github_does_not_know_is_wrong(server, look):
     assert found["token"].status is Status.WRONG
     assert "a classic personal token" in found["token"].found
     assert "ghp_stale" not in str(found)
+
+
+def test_a_name_that_the_repository_no_longer_has_grants_nothing(server, look):
+    server.add_token("ghs_job")
+    moved = {"Location": f"{server.url}/repositories/1/issues/comments/0"}
+    server.inject(Fault("PATCH", status=307, message="Temporary Redirect", headers=moved))
+    found = look(**job(server, "ghs_job"))
+    assert found["token"].status is Status.WRONG
+    assert "no longer in use" in found["token"].found
+    assert "pull-requests: write" not in found
 
 
 def test_json_is_one_document_and_the_code_says_the_worst(repository: Path) -> None:

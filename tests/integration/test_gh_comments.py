@@ -589,6 +589,17 @@ def test_a_missing_permission_names_the_line_to_add(server):
     assert len(server.sent("POST", COMMENTS)) == 1  # a refusal is not repeated
 
 
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_an_organization_that_wants_single_sign_on_is_told_apart(server, method):
+    saml = "Resource protected by organization SAML enforcement. You must grant your token access."
+    error = {"type": "FORBIDDEN", "message": saml}
+    graphql = Fault("POST", "graphql", 200, errors=[error])
+    server.inject(graphql if method == "POST" else Fault("GET", status=403, message=saml))
+    with pytest.raises(InputError, match="authorized for it") as caught:
+        upsert(server, "x")
+    assert "Configure SSO" in str(caught.value.fix)
+
+
 def test_a_bad_token_is_named_and_never_shown(server):
     token = "-".join(("ghs", "secret"))
     mine = client(server, token)

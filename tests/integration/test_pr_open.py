@@ -25,6 +25,7 @@ from adapterbot.context import server_url
 from adapterbot.errors import GitHubFailure, InputError, OurFailure
 from adapterbot.gh import branches, client, lfs
 from adapterbot.gh.pulls import Action
+from adapterbot.gh.refs import BranchMovedError
 from adapterbot.marker import marker
 from tests import command_line
 from tests.github_server import Fault, GitHubServer
@@ -307,6 +308,39 @@ def test_a_branch_of_somebody_else_is_not_touched(place: Place) -> None:
         place.open()
     assert place.server.sent("POST") == place.server.sent("PATCH") == []
     assert place.open(branch="mine").action is Action.OPENED
+
+
+def test_another_base_does_not_take_the_branch_from_under_an_open_pull_request(
+    place: Place,
+) -> None:
+    git(place.checkout, "push", "-q", "origin", "main:release")
+    place.retrain("one")
+    first = place.open()
+    place.retrain("two")
+    with pytest.raises(InputError, match=f"is proposed to main already, by {REPO}#1") as caught:
+        place.open(base="release")
+    assert caught.value.field == "--branch"
+    assert first.commit == git(place.bare, "rev-parse", HEAD)
+    assert place.open(base="release", branch="elsewhere").action is Action.OPENED
+    place.server.world.pulls[REPO, 1].state = "closed"
+    assert place.open(base="release").action is Action.OPENED
+
+
+def test_our_pull_request_is_known_however_the_repository_is_capitalised(place: Place) -> None:
+    place.retrain("one")
+    first = place.open()
+    place.retrain("two")
+    again = place.open(repository="Octo/Adapters")
+    assert (again.action, again.number) == (Action.UPDATED, first.number)
+
+
+def test_people_of_a_managed_enterprise_are_named_by_their_logins(place: Place) -> None:
+    place.server.world.collaborators.add("mona_octo")
+    place.retrain()
+    place.open(reviewers=("mona_octo",))
+    assert place.pull.reviewers == ["mona_octo"]
+    with pytest.raises(InputError, match="mona_octo/adapters has no branch"):
+        place.open(repository="mona_octo/adapters")
 
 
 def test_a_pull_request_without_our_marker_is_not_touched(place: Place) -> None:
@@ -748,6 +782,42 @@ def test_with_lfs_a_failure_leaves_no_branch(place: Place) -> None:
     with pytest.raises(OurFailure):
         place.open()
     assert place.server.world.branch(REPO, HEAD) is None
+
+
+@pytest.mark.parametrize("pushed", ["in between", "with no answer"])
+def test_a_push_that_loses_a_race_is_looked_at_again(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pushed: str
+) -> None:
+    """Git has many words for it: the server's own, when both pushes are there at once."""
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "git-lfs").touch(0o755)  # of no file's concern here
+    base = git(place.bare, "rev-parse", "main")
+    new = git(place.bare, "commit-tree", f"{base}^{{tree}}", "-p", base, "-m", "by hand")
+    git(place.bare, "update-ref", "refs/heads/ours", base)
+    (place.bare / "hooks").mkdir(exist_ok=True)
+    hook = place.bare / "hooks" / ("update" if pushed == "in between" else "post-update")
+    moved = f"git update-ref refs/heads/ours {new}"
+    # Of a server that goes away before it has answered, the client hears no more than that.
+    gone = "kill -9 $(ps -o ppid= -p $PPID)"
+    hook.write_text(f"#!/bin/sh\n{moved if pushed == 'in between' else gone}\n")
+    hook.chmod(0o755)
+    place.retrain()
+    change = branches.Change(
+        {"adapters/dates/README.md": place.adapter / "README.md"}, "adapters/dates", lambda _: False
+    )
+    remote = lfs.Remote(f"file://{place.bare}", "t0ken")
+
+    def push() -> str | None:
+        told = (change, "again", frozenset[str]())
+        return lfs.place(remote, "ours", ("main", base), base, *told)
+
+    if pushed == "in between":
+        with pytest.raises(BranchMovedError):
+            push()
+        assert git(place.bare, "rev-parse", "ours") == new
+    else:
+        assert push() == git(place.bare, "rev-parse", "ours")
 
 
 def test_attributes_that_are_a_folder_are_named(place: Place) -> None:
