@@ -156,8 +156,15 @@ def by_hand(base_sha: str | None, head_sha: str | None, environment: Mapping[str
 
 
 def api_url(environment: Mapping[str, str]) -> str:
-    """Where GitHub's REST API is; GitHub's own, outside of a runner."""
-    return environment.get("GITHUB_API_URL", "").rstrip("/") or "https://api.github.com"
+    """Where GitHub's REST API is; outside of a runner, that of the server that is named, or
+    GitHub's own."""
+    given = environment.get("GITHUB_API_URL", "").rstrip("/")
+    server = environment.get("GITHUB_SERVER_URL", "").rstrip("/")
+    scheme, _, host = server.lower().partition("://")
+    if given or host in ("", "github.com"):
+        return given or "https://api.github.com"
+    # An Enterprise in GitHub's own cloud is served as github.com is.
+    return f"{scheme}://api.{host}" if host.endswith(".ghe.com") else f"{server}/api/v3"
 
 
 def server_url(environment: Mapping[str, str]) -> str:

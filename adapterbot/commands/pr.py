@@ -124,7 +124,8 @@ def _target(push: str) -> tuple[str, int]:
 
 def token_of(environment: Mapping[str, str]) -> str:
     """The token, as workflows or GitHub's own command line name it; "" when there is none."""
-    return environment.get("GITHUB_TOKEN") or environment.get("GH_TOKEN") or ""
+    given = (environment.get(name, "").strip() for name in ("GITHUB_TOKEN", "GH_TOKEN"))
+    return next(filter(None, given), "")
 
 
 def connect(environment: Mapping[str, str]) -> Client:

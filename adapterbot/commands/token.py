@@ -62,7 +62,7 @@ def token_for(context: Context, environment: Mapping[str, str]) -> str:
                 sys.stderr.write(f"{mask(token)}\n")
             _minted[known] = token
         return _minted[known]
-    token = environment.get("GITHUB_TOKEN", "")
+    token = environment.get("GITHUB_TOKEN", "").strip()
     if not token:
         raise InputError(
             "there is no token to comment with",

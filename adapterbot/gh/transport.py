@@ -2,13 +2,15 @@
 
 PyGithub takes whatever comes with a status below 400 for what it asked for: the sign-in page of a
 network, a proxy's notice, and the 307 with which GitHub answers a write to a repository by a name
-that it no longer has (https://docs.github.com/rest/using-the-rest-api/best-practices-for-using-the-rest-api).
+that it no longer has. A read by that name is answered 301, which PyGithub follows, and forgets what
+the list was to be filtered by.
 """
 
 from __future__ import annotations
 
 import html
 import re
+from typing import NoReturn
 from urllib.parse import urljoin, urlsplit
 
 import requests
@@ -37,7 +39,7 @@ class StrangeAnswer(Exception):
 
 
 class Renamed(Exception):
-    """GitHub has what was asked for under another address, and writes nothing by the old one."""
+    """GitHub has what was asked for under another address."""
 
 
 class _Http(HTTPRequestsConnectionClass):
@@ -64,8 +66,7 @@ def _judged(answer: RequestsResponse) -> RequestsResponse:
     """
     reply = answer.response
     if 300 <= reply.status_code < 400:
-        _follow(reply)
-        return answer
+        _redirected(reply)
     text = reply.text.lstrip()
     is_json = text.startswith(("{", "["))
     if reply.status_code < 300:
@@ -80,15 +81,14 @@ def _judged(answer: RequestsResponse) -> RequestsResponse:
     return answer
 
 
-def _follow(reply: requests.Response) -> None:
+def _redirected(reply: requests.Response) -> NoReturn:
     asked = urlsplit(reply.url)
     place = urlsplit(urljoin(reply.url, reply.headers.get("location", "")))
     here = (asked.scheme, asked.netloc) == (place.scheme, place.netloc) and asked != place
-    if here and reply.status_code in {307, 308}:
+    if here and reply.status_code in {301, 307, 308}:
         raise Renamed
-    if not here or reply.status_code != 301:  # which PyGithub follows, and only that
-        to = f"{place.scheme}://{place.netloc}{place.path}" if asked != place else "nowhere"
-        raise StrangeAnswer(asked.netloc, f"status {reply.status_code}, a redirection to {to}")
+    to = f"{place.scheme}://{place.netloc}{place.path}" if asked != place else "nowhere"
+    raise StrangeAnswer(asked.netloc, f"status {reply.status_code}, a redirection to {to}")
 
 
 def _described(text: str) -> str:

@@ -6,7 +6,15 @@ from typing import Any
 
 import pytest
 
-from adapterbot.context import Activity, BisectInputs, Origin, by_hand, from_event, server_url
+from adapterbot.context import (
+    Activity,
+    BisectInputs,
+    Origin,
+    api_url,
+    by_hand,
+    from_event,
+    server_url,
+)
 from adapterbot.errors import InputError
 
 BASE, HEAD = "a" * 40, "b" * 40
@@ -148,20 +156,22 @@ def test_addresses_of_github_and_of_an_enterprise_server() -> None:
 
 
 @pytest.mark.parametrize(
-    ("environment", "server"),
+    ("api", "server"),
     [
-        ({}, "https://github.com"),
-        ({"GITHUB_API_URL": "https://ghe.example/api/v3/"}, "https://ghe.example"),
-        ({"GITHUB_API_URL": "https://ghe.example:8443/api/v3"}, "https://ghe.example:8443"),
-        ({"GITHUB_API_URL": "https://api.octo.ghe.com"}, "https://octo.ghe.com"),
-        ({"GITHUB_SERVER_URL": "https://ghe.example/"}, "https://ghe.example"),
+        ("https://api.github.com", "https://github.com"),
+        ("https://ghe.example/api/v3", "https://ghe.example"),
+        ("https://ghe.example:8443/api/v3", "https://ghe.example:8443"),
+        ("https://api.octo.ghe.com", "https://octo.ghe.com"),
     ],
 )
-def test_attack_an_api_of_an_enterprise_has_its_repositories_there_too(
-    environment: dict[str, str], server: str
+def test_attack_where_one_address_of_an_enterprise_is_named_the_other_is_there_too(
+    api: str, server: str
 ) -> None:
-    """With github.com in its place git would hand the Enterprise's token to github.com."""
-    assert server_url(environment) == server
+    """With GitHub's own in its place the Enterprise's token would be sent to github.com."""
+    assert server_url({"GITHUB_API_URL": f"{api}/"}) == server
+    assert api_url({"GITHUB_SERVER_URL": f"{server}/"}) == api
+    assert api_url({"GITHUB_API_URL": api, "GITHUB_SERVER_URL": "file:///hub"}) == api
+    assert (api_url({}), server_url({})) == ("https://api.github.com", "https://github.com")
 
 
 def test_by_hand_there_is_nobody_to_comment_to() -> None:
