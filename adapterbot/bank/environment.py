@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import struct
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,7 @@ from adapterbot.errors import InputError, OurFailure
 
 MAP_BYTES = 1 << 40  # address space, not memory or disk: LMDB's file grows as it is filled
 _ROOM = 1 << 20  # for a new file, its lock and its tables, with some to spare
+_NEVER_WRITTEN = 64 << 12  # in a thousand random transactions it was one page, once
 DATABASES = (b"users", b"rows", b"free", b"sources", b"scores", b"keys", b"facts")
 
 
@@ -26,6 +29,16 @@ class Shared:
     db: dict[str, lmdb._Database]
     holders: int = 1
 
+
+DAMAGE = (
+    lmdb.CorruptedError,
+    lmdb.PageNotFoundError,
+    lmdb.BadTxnError,  # of which something else was damaged
+    struct.error,
+    UnicodeDecodeError,
+    json.JSONDecodeError,
+)
+"""What reading raises where a page or a record is not as it was written."""
 
 _open: dict[str, Shared] = {}
 _lock = threading.Lock()
@@ -43,6 +56,8 @@ def acquire(file: Path, *, make: bool = False) -> Shared:
         if name in _open:
             _open[name].holders += 1
             return _open[name]
+        if not make:
+            _refuse_empty(file)
         env = _opened(file)
         try:
             db = {table.decode(): env.open_db(table, create=make) for table in DATABASES}
@@ -74,7 +89,7 @@ def _opened(file: Path) -> lmdb.Environment:
         if free < _ROOM:
             raise not_written(file, f"the disk has {free:,} bytes left")
     try:
-        return lmdb.open(
+        env = lmdb.open(
             str(file),
             subdir=False,
             map_size=MAP_BYTES,
@@ -84,10 +99,43 @@ def _opened(file: Path) -> lmdb.Environment:
             # A random row is one page: what lies behind it is somebody else's.
             readahead=False,
         )
+        if writable:
+            _lengthen(env, file)
     except lmdb.ReadonlyError as error:
         raise not_writable(file) from error
-    except lmdb.Error as error:
+    except (lmdb.Error, OSError) as error:
         raise damaged(file, error) from error
+    return env
+
+
+def _refuse_empty(file: Path) -> None:
+    """LMDB would make a new file of it, and of one that was removed this moment."""
+    try:
+        empty = file.stat().st_size == 0
+    except OSError as error:
+        raise damaged(file, error) from error
+    if empty:
+        raise damaged(file, "it is empty")
+
+
+def _lengthen(env: lmdb.Environment, file: Path) -> None:
+    """Has pages that were cut off be pages of zeros, which LMDB tells from its own: to read one
+    that lies behind the end of the file kills the process (SIGBUS).
+
+    A file may be short and sound, since a page that was freed before it was written never is.
+
+    Raises:
+        OurFailure: too much is missing to be that.
+    """
+    whole = (env.info()["last_pgno"] + 1) * env.stat()["psize"]
+    if file.stat().st_size >= whole:
+        return
+    with env.begin(write=True):  # nobody else lengthens it meanwhile
+        size = file.stat().st_size
+        if whole > size + _NEVER_WRITTEN:
+            env.close()
+            raise damaged(file, f"it has {size:,} of {whole:,} bytes")
+        os.truncate(file, max(size, whole))
 
 
 def not_writable(path: object) -> InputError:

@@ -40,7 +40,7 @@ import numpy as np
 
 from adapterbot.bank.blocks import Blocks
 from adapterbot.bank.codec import Bytes, Codec, Rows
-from adapterbot.bank.environment import Shared, acquire, damaged, release
+from adapterbot.bank.environment import DAMAGE, Shared, acquire, damaged, release
 from adapterbot.bank.manifest import MANIFEST, read_manifest, user_key
 from adapterbot.bank.records import NUMBER, SEAL, Entry, Place, State, row_seal, seal, slot_of
 from adapterbot.errors import InputError, OurFailure
@@ -82,6 +82,8 @@ class Snapshot:
     ) -> None:
         self._txn.abort()
         self._store.ended(self, self._file)
+        if error is not None and isinstance(error, DAMAGE):
+            raise damaged(self._store.path, error) from error
 
     @property
     def stamp(self) -> tuple[int, int]:
@@ -259,8 +261,13 @@ class BankStore:
                     return file, txn
                 if self._current() == file.stamp:
                     # Of a file that is about to move, the manifest is looked at until it has.
-                    if txn.get(MOVED, db=file.shared.db["facts"]) is None:
-                        file.seen = txn.id()
+                    try:
+                        if txn.get(MOVED, db=file.shared.db["facts"]) is None:
+                            file.seen = txn.id()
+                    except DAMAGE as error:
+                        txn.abort()
+                        self.ended(snapshot, file)
+                        raise damaged(self.path, error) from error
                     return file, txn
                 txn.abort()
                 self.ended(snapshot, file)

@@ -79,8 +79,8 @@ def _findings(store: BankStore) -> Iterator[str]:
         with store.reading() as (txn, db):
             yield from _users(store, txn, db)
             yield from _sealed(txn, db)
-    except (lmdb.Error, struct.error, UnicodeDecodeError) as error:
-        yield f"the file's structure is damaged: {error}"
+    except OurFailure as error:
+        yield f"the file's structure is damaged: {error.__cause__}"
 
 
 def _torn(file: Path) -> Iterator[str]:

@@ -17,13 +17,12 @@ from adapterbot import atomic
 from adapterbot.bank import blocks
 from adapterbot.bank.batch import Batch, Made, Maker
 from adapterbot.bank.codec import Rows
-from adapterbot.bank.environment import Shared, acquire, damaged, not_writable, release
+from adapterbot.bank.environment import DAMAGE, Shared, acquire, damaged, not_writable, release
 from adapterbot.bank.manifest import MANIFEST, Manifest, dump_manifest, user_key
 from adapterbot.bank.records import MODULUS, NUMBER, SEAL, Place, State, packed, seal, summed
 from adapterbot.bank.store import MOVED, BankStore, Tables, place_of, state_of
 from adapterbot.errors import InputError, OurFailure
 
-_DAMAGE = (lmdb.CorruptedError, lmdb.PageNotFoundError)
 _ROWS = re.compile(r"rows-[0-9]+\.mdb(-lock)?")
 
 
@@ -196,7 +195,7 @@ class BankWriter(BankStore):
         try:
             with fresh.env.begin(write=True) as target:
                 self._copy(txn, fresh, target)
-        except _DAMAGE:
+        except DAMAGE:
             raise  # of the old one
         except lmdb.Error as error:
             raise atomic.not_written(new, error) from error
@@ -281,6 +280,9 @@ class BankWriter(BankStore):
             try:
                 if self._current() == file.stamp and not self._move(txn):
                     break
+            except DAMAGE as error:
+                txn.abort()
+                raise damaged(self.path, error) from error
             except BaseException:
                 txn.abort()
                 raise
@@ -291,7 +293,7 @@ class BankWriter(BankStore):
             txn.commit()
         except lmdb.MapFullError as error:
             raise OurFailure(f"{self.path} is full", fix="split the bank") from error
-        except _DAMAGE as error:
+        except DAMAGE as error:
             raise damaged(self.path, error) from error
         except (lmdb.Error, OSError) as error:
             raise atomic.not_written(self.path, error) from error

@@ -14,6 +14,7 @@ import pytest
 
 from adapterbot.cli import app
 from adapterbot.errors import AdapterbotError, InputError
+from tests import command_line
 from tests.bank_worlds import QV, save_user
 from tests.tiny_models import save_base
 
@@ -79,6 +80,34 @@ def test_damage_is_a_finding(bank: Any, here: Path) -> None:
     file.write_bytes(raw.replace(b"\x00\x00\xa0\x3f", b"\x00\x00\xa1\x3f"))
     code, found = bank("verify", "users")
     assert (code, found["findings"]) == (3, ["a: the row was altered"])
+
+
+@pytest.mark.parametrize("share", [0.0, 0.005, 0.01, 0.3, 0.6])
+def test_a_file_that_was_cut_short_is_a_line_and_no_crash(
+    bank: Any, here: Path, share: float
+) -> None:
+    bank("create", "b", "--base", "any", "--dimension", 64)
+    rows = [json.dumps({"user": f"u{i:05}", "vector": [i, *[0.5] * 63]}) for i in range(3000)]
+    (here / "v.jsonl").write_text("\n".join(rows))
+    bank("add", "b", "v.jsonl")
+    file = here / "b" / "rows-1.mdb"
+    os.truncate(file, int(share * file.stat().st_size))
+    for command in (
+        ("list", "b"),
+        ("show", "b", "u00007"),
+        ("export", "b", "out.safetensors"),
+        ("remove", "b", "u00007"),
+        ("add", "b", "v.jsonl", "--replace"),
+        ("compact", "b"),
+    ):
+        left = file.stat().st_size
+        done = command_line.run("bank", *command, cwd=here)
+        assert done.returncode == 1, done.stderr
+        assert len(done.stderr.splitlines()) == 1
+        assert "rows-1.mdb is damaged: " in done.stderr
+        assert file.stat().st_size == left
+    done = command_line.run("bank", "verify", "b", cwd=here)
+    assert done.returncode == 3, done.stderr
 
 
 @pytest.mark.parametrize(

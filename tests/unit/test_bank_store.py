@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import signal
@@ -437,6 +438,70 @@ def test_any_flipped_bit_is_found_or_changes_nothing(tmp_path: Path) -> None:
             assert all_rows(tmp_path / "b") == before, f"byte {at} of page {page // 4096}"
     assert found > 0
     file.write_bytes(whole)
+
+
+def test_a_file_is_sound_without_the_last_pages_that_were_freed(tmp_path: Path) -> None:
+    """LMDB does not write a page that one transaction takes and frees."""
+    with vectors_bank(tmp_path / "b") as bank:
+        users = [f"u{index:05}" for index in range(2000)]
+        bank.add(users, vector_rows(2000))
+        bank.remove(users[10:])
+        for index in range(4):
+            bank.add([f"v{index}"], vector_rows(1))
+        file = bank.path / bank.manifest.rows
+    before, size = all_rows(tmp_path / "b"), file.stat().st_size
+    os.truncate(file, size - 3 * 4096)
+    assert verify(tmp_path / "b") == ()
+    assert all_rows(tmp_path / "b") == before
+    assert file.stat().st_size == size
+
+
+_BLANKED = """
+import sys
+from pathlib import Path
+from adapterbot.bank.store import BankStore
+from adapterbot.bank.writer import BankWriter
+from adapterbot.errors import OurFailure
+bank = Path(sys.argv[1])
+file = bank / "rows-1.mdb"
+whole = file.read_bytes()
+with BankStore(bank) as store:
+    users = list(store.users())[::97]
+    want = store.gather(users).values.tolist()
+told = right = 0
+for at in range(0, len(whole), 4096):
+    file.write_bytes(whole[:at] + bytes(4096) + whole[at + 4096 :])
+    for lock in bank.glob("*-lock"):
+        lock.unlink()
+    for user, row in zip(users, want):
+        try:
+            with BankStore(bank) as store:
+                store.entry(user)
+                assert store.gather([user], check=True).values.tolist() == [row]
+            with BankWriter(bank) as writer:
+                writer.set_scores(user, {"a": 1.0})
+            right += 1
+        except OurFailure as error:
+            assert " is damaged: " in str(error), error
+            told += 1
+        file.write_bytes(whole[:at] + bytes(4096) + whole[at + 4096 :])
+print(right, told)
+"""
+
+
+def test_a_page_that_is_gone_is_told_of_by_who_needs_it(tmp_path: Path) -> None:
+    with vectors_bank(tmp_path / "b") as bank:
+        bank.add([f"u{index:05}" for index in range(500)], vector_rows(500))
+    done = subprocess.run(
+        [sys.executable, "-c", _BLANKED, str(tmp_path / "b")],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+    )
+    assert done.returncode == 0, done.stderr
+    right, told = map(int, done.stdout.split())
+    assert right > told > 10
 
 
 def test_a_damaged_row_is_never_an_answer(tmp_path: Path) -> None:
