@@ -770,7 +770,7 @@ def test_what_no_later_gate_could_read_is_told_before_the_merge(tmp_path, clean,
     ("event", "payload", "says"),
     [
         ("fork", {}, "we do not know what to do on the event 'fork'"),
-        ("push", {}, "GITHUB_EVENT_PATH: ref: field required"),
+        ("push", {}, "GITHUB_EVENT_PATH: ref: is missing"),
         ("pull_request_target", {}, "use `on: pull_request`"),
         ("pull_request", {"action": "opened"}, "pull_request"),
     ],
