@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from enum import StrEnum
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from importlib.util import find_spec
 
 import torch
@@ -69,10 +69,9 @@ def expand(
     """
     if not isinstance(g, Tensor) or not _serves(output, u, b, g, out_gain):
         return expand_eagerly(output, u, b, g, out_gain, spent=spent)
-    eagerly = partial(expand_eagerly, output, u, b, g, out_gain)
     asked = _asked.get()
     if asked is Kernel.EAGER:
-        return eagerly()
+        return expand_eagerly(output, u, b, g, out_gain, spent=spent)
     from adapterbot.weights import fused_kernel
 
     tokens = u.numel() // u.shape[-1]
@@ -82,12 +81,15 @@ def expand(
         ("expand", asked, bucket(tokens), *b.shape, b.dtype, output.dtype, out_gain is None),
         lambda: {
             **{tiles: partial(fused, tiles) for tiles in some},
-            **({} if asked else {None: eagerly}),
+            # Not in place, which more calls than one would add up.
+            **({} if asked else {None: partial(expand_eagerly, output, u, b, g, out_gain)}),
         },
         default=some[0] if asked else None,
         device=u.device,
     )
-    return eagerly() if tiles is None else fused(tiles)
+    if tiles is None:
+        return expand_eagerly(output, u, b, g, out_gain, spent=spent)
+    return fused(tiles)
 
 
 def expand_eagerly(
@@ -134,7 +136,23 @@ def _serves(output: Tensor, u: Tensor, b: Tensor, g: Tensor, out_gain: Tensor | 
         and output.is_contiguous()
         and u.is_contiguous()
         and all(tensor.stride(-1) == 1 for tensor in (b, *gains))
+        and _by_rows(g.shape, u.shape)
+        and (out_gain is None or _by_rows(out_gain.shape, output.shape))
     )
+
+
+@lru_cache  # a pass asks the same of hundreds of layers
+def _by_rows(gain: torch.Size, values: torch.Size) -> bool:
+    """Whether each row of a gain is for tokens that follow one another, and is as wide as they are.
+
+    A gain may broadcast otherwise, (1, tokens, R) to (rows, tokens, R) for one; torch does that.
+    """
+    if gain[-1] != values[-1]:
+        return False
+    lead, ahead = gain[:-1], values[:-1]
+    if lead == ahead or all(size == 1 for size in lead):
+        return True
+    return len(lead) == len(ahead) and lead[0] == ahead[0] and all(size == 1 for size in lead[1:])
 
 
 @cache

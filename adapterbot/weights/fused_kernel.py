@@ -57,8 +57,9 @@ def expand(
 
     Products are of `b`'s dtype and summed in fp32; the sum is rounded once, to `output`'s dtype.
 
-    Shapes: `output` (…, out) and `u` (…, R), contiguous; `b` (out, R); `g` (R,), or (rows, …, R)
-    with ones, or all of u's sizes, in between; `out_gain` likewise. Last dimensions are dense.
+    Shapes: `output` (…, out) and `u` (rows, …, R), contiguous; `b` (out, R); `g` (R,), or
+    (rows, …, R) with only ones, or all of u's sizes, in between; `out_gain` likewise. Last
+    dimensions are dense.
     """
     made = torch.empty_like(output)
     outputs, ranks = b.shape

@@ -69,6 +69,22 @@ def test_every_tile_is_the_equation(
     assert torch.equal(y, before)
 
 
+@pytest.mark.parametrize(
+    "shape", [(24,), (1, 1, 24), (3, 1, 24), (3, 5, 24), (1, 5, 24), (5, 24), (3, 1, 1), (1,)]
+)
+def test_gains_of_every_shape_that_broadcasts(shape: tuple[int, ...]) -> None:
+    """Also such as the kernel does not serve: each row of its gains is for tokens that follow one
+    another, and as wide as the ranks."""
+    torch.manual_seed(0)
+    y, u = random(3, 5, 40, dtype=torch.float16), random(3, 5, 24, dtype=torch.float16)
+    b, g = random(40, 24, dtype=torch.float16), random(*shape, dtype=torch.float16)
+    wide = (*shape[:-1], 40 if shape[-1] == 24 else 1)
+    for out_gain in (None, random(*wide, dtype=torch.float16)):
+        with computed_by(Kernel.FUSED):
+            got = expand(y, u, b, g, out_gain)
+        assert error(got, in_float64(y, u, b, g, out_gain)) <= 2e-3
+
+
 def test_the_output_may_have_a_dtype_of_its_own() -> None:
     y, b = random(3, 40, dtype=torch.float32), random(40, 24, dtype=torch.float16)
     u, g = random(3, 24, dtype=torch.float16), random(3, 24, dtype=torch.float16)
