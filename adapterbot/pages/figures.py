@@ -170,9 +170,13 @@ def score(value: float | None, *, ticked: bool) -> Inert:
     return Inert(f"{value + 0.0:.3g}".replace("-", _MINUS))  # no -0
 
 
-def number(value: float | None) -> Inert:
-    """Any number by four significant digits."""
-    return NONE if value is None else Inert(f"{value:.4g}".replace("-", _MINUS))
+def fixed(value: float | None, *, signed: bool = False) -> Inert:
+    """Three decimals, so that a column of scores lines up."""
+    if value is None:
+        return NONE
+    digits = f"{abs(value):.3f}"
+    sign = "" if not digits.strip("0.") else _MINUS if value < 0 else "+" if signed else ""
+    return Inert(f"{sign}{digits}")
 
 
 def duration(seconds: float) -> Inert:
@@ -193,6 +197,11 @@ def day(seconds: int) -> Inert:
         return NONE  # a stranger's report may be of the year a million
 
 
+def whole(number: int) -> Inert:
+    """`30,123,456`."""
+    return Inert(f"{number:,}")
+
+
 def count(number: int, noun: str) -> Inert:
-    """`1 sample`, `12 samples`; `noun` is a literal of ours."""
-    return Inert(f"{number} {noun}" if number == 1 else f"{number} {noun}s")
+    """`1 sample`, `1,200 samples`; `noun` is a literal of ours."""
+    return Inert(f"{number:,} {noun}{'' if number == 1 else 's'}")

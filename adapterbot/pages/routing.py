@@ -55,8 +55,25 @@ def heat_map(routes: Routes) -> HeatMap:
     )
 
 
+# Colours that are told apart with any kind of colour vision: M. Okabe, K. Ito, "Color Universal
+# Design", 2008, without black, which the text has. In the order in which the first of them are
+# furthest apart, however many they are.
+_PALETTE: tuple[RGB, ...] = (
+    (0, 114, 178),
+    (213, 94, 0),
+    (240, 228, 66),
+    (86, 180, 233),
+    (204, 121, 167),
+    (230, 159, 0),
+    (0, 158, 115),
+)
+
+
 def colour(expert: int, of: int) -> RGB:
-    """A colour for each expert, evenly around the wheel, of the same lightness."""
+    """A colour for each expert: told apart by everybody, or, where there are more than seven,
+    evenly around the wheel and of the same lightness."""
+    if of <= len(_PALETTE):
+        return _PALETTE[expert]
     red, green, blue = colorsys.hls_to_rgb(expert / of, 0.6, 0.65)
     return round(red * 255), round(green * 255), round(blue * 255)
 

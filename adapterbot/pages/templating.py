@@ -108,10 +108,11 @@ _FIGURES = {
     "count": figures.count,
     "day": figures.day,
     "duration": figures.duration,
-    "number": figures.number,
+    "fixed": figures.fixed,
     "p_value": figures.p_value,
     "score": figures.score,
     "share": figures.share,
+    "whole": figures.whole,
     "digest": short_digest,
     "length": len,
     "place": _place,
@@ -168,7 +169,7 @@ def web() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    env.filters = {**_FIGURES, "max": max, "round": round, "sort": env.filters["sort"]}
+    env.filters = {**_FIGURES, "max": max, "min": min, "round": round, "sort": env.filters["sort"]}
     env.tests["broke"] = broke
     return env
 
