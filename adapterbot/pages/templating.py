@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import Final, TypeVar
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from adapterbot.lock.schema import rewriting
 from adapterbot.pages import figures, inert
@@ -157,6 +158,15 @@ def _visible(value: object) -> object:
     return inert.visible_lines(value) if value else inert.EMPTY
 
 
+_QUOTED = re.compile(r"`([^`\n]+)`")
+
+
+def _quoted(value: str) -> Markup:
+    """For HTML: a sentence, in which what the writer quoted in backticks is code."""
+    inert_html = str(escape(_visible(value)))
+    return Markup(_QUOTED.sub(r"<code>\1</code>", inert_html))  # noqa: S704 - escaped before
+
+
 @cache
 def web() -> Environment:
     """For the page of its own."""
@@ -169,7 +179,14 @@ def web() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    env.filters = {**_FIGURES, "max": max, "min": min, "round": round, "sort": env.filters["sort"]}
+    env.filters = {
+        **_FIGURES,
+        "max": max,
+        "min": min,
+        "quoted": _quoted,
+        "round": round,
+        "sort": env.filters["sort"],
+    }
     env.tests["broke"] = broke
     return env
 
