@@ -347,12 +347,12 @@ class TestRegistry:
             ("numeric", {"tolerance": float("nan")}, "finite"),
             ("json_schema", {"schema": {"type": "objekt"}}, "is not a JSON Schema"),
             ("refusal", {"patterns": ["("]}, "not a regular expression"),
-            ("refusal", {"patterns": []}, "at least 1"),
+            ("refusal", {"patterns": []}, "is empty"),
             ("judge", {"model": "m"}, "exactly one of url and url_env"),
             ("judge", {"model": "m", "url": "http://x", "scale": [5, 1]}, "worst below best"),
-            ("judge", {"model": "m", "url": "file:///etc/passwd"}, "pattern"),
-            ("command", {"argv": []}, "at least 1"),
-            ("python", {"module": "../x", "function": "f"}, "pattern"),
+            ("judge", {"model": "m", "url": "file:///etc/passwd"}, "which does not match"),
+            ("command", {"argv": []}, "is empty"),
+            ("python", {"module": "../x", "function": "f"}, "which does not match"),
         ],
     )
     def test_impossible_options_are_refused(self, name, options, message):
