@@ -42,13 +42,18 @@ def _read(
     path = place / STATE_NAME
     try:
         with safe_open(path, framework="pt") as stream:
-            about = dict(json.loads((stream.metadata() or {}).get("state", "{}")))
+            said = dict(json.loads((stream.metadata() or {}).get("state", "{}")))
+            about = {
+                "fingerprint": str(said["fingerprint"]),
+                "step": int(said["step"]),
+                "best_loss": float(said["best_loss"]),
+            }
             tensors = {name: stream.get_tensor(name) for name in names}
-    except (OSError, SafetensorError, ValueError, TypeError) as error:
+    except (OSError, SafetensorError, LookupError, ValueError, TypeError) as error:
         raise InputError(
             f"cannot be read: {error}", file=str(path), fix="remove it to train anew"
         ) from error
-    if about.get("fingerprint") != fingerprint:
+    if about["fingerprint"] != fingerprint:
         raise InputError(
             "is of a run with another configuration, other data or other adapters",
             file=str(path),

@@ -102,6 +102,12 @@ def test_a_killed_training_leaves_no_mixture_and_goes_on(made: Path, tmp_path: P
     result(done)
     first = int(done.stderr.split("/")[0].split()[-1])
     assert first > 1, "it went on from the checkpoint"
+    whole = tmp_path / "whole"
+    assert (
+        result(command(made, "train", "-o", str(whole), "--json"))["loss"] == result(done)["loss"]
+    )
+    for file in whole.iterdir():
+        assert file.read_bytes() == (out / file.name).read_bytes(), file.name
 
 
 def test_a_training_has_ended_only_for_the_mixture_that_it_wrote(

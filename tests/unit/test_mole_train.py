@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from adapterbot.mole.likelihood import evaluate
 from adapterbot.mole.mixture import Mixture
 from adapterbot.mole.preparation import Reading, best_alone, prepare
 from adapterbot.mole.train import Progress, fit
+from adapterbot.mole.training_state import TrainingState
 from adapterbot.weights import attach, load_adapter
 from adapterbot.weights.mixture_config import GateConfig
 from tests.tiny_models import save_adapter, save_base
@@ -94,6 +96,26 @@ def test_another_runs_checkpoint_is_refused(place: Path, tmp_path: Path) -> None
     train(place, tmp_path, PLAN)
     with pytest.raises(InputError, match=r"training\.safetensors.*another configuration"):
         train(place, tmp_path, PLAN, fingerprint="other")
+
+
+def test_a_checkpoint_with_any_byte_of_its_head_lost_is_restored_or_refused(
+    tmp_path: Path,
+) -> None:
+    weight = torch.nn.Parameter(torch.ones(2, 2, 8))
+    optimiser = torch.optim.Adam([weight])
+    weight.grad = torch.ones_like(weight)
+    optimiser.step()
+    TrainingState("f" * 64, weight.detach().clone(), 3, 0.5).save(tmp_path, weight, optimiser)
+    (file,) = tmp_path.iterdir()
+    whole = file.read_bytes()
+    head = range(8 + int.from_bytes(whole[:8], "little"))
+    restored = 0
+    for at in head:
+        file.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        with contextlib.suppress(InputError):
+            TrainingState.restored(tmp_path, weight, optimiser, "f" * 64)
+            restored += 1
+    assert restored < len(head) / 10
 
 
 def test_accumulating_gradients_only_saves_memory(place: Path, tmp_path: Path) -> None:
