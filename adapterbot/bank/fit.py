@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
@@ -251,18 +251,29 @@ def save_state(file: Path, key: str, fits: Sequence[Fit]) -> None:
 
 
 def load_state(file: Path, key: str) -> dict[str, Fit]:
-    """Users who were under way when a run with this key was stopped."""
+    """Users who were under way when a run with this key was stopped.
+
+    Raises:
+        InputError: what it kept is damaged.
+    """
     if not file.is_file():
         return {}
-    with safe_open(file, framework="pt", device="cpu") as stream:
-        metadata = stream.metadata() or {}
-        if metadata.get("key") != key:
-            return {}
-        tensors = {name: stream.get_tensor(name) for name in _TENSORS}
-    return {
-        noted["user"]: Fit(**{name: tensors[name][at] for name in _TENSORS}, **noted)
-        for at, noted in enumerate(json.loads(metadata["fits"]))
-    }
+    try:
+        with safe_open(file, framework="pt", device="cpu") as stream:
+            metadata = stream.metadata() or {}
+            if metadata.get("key") != key:
+                return {}
+            tensors = {name: stream.get_tensor(name) for name in _TENSORS}
+        return {
+            noted["user"]: Fit(**{name: tensors[name][at] for name in _TENSORS}, **noted)
+            for at, noted in enumerate(json.loads(metadata["fits"]))
+        }
+    except (OSError, SafetensorError, LookupError, ValueError, TypeError) as error:
+        raise InputError(
+            f"cannot be read: {error}",
+            file=str(file),
+            fix="remove it, and whoever was under way is begun anew",
+        ) from error
 
 
 def run(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from adapterbot import jsonl
 from adapterbot.commands.bank_opened import opened_to_write
+from adapterbot.commands.base_option import refuse_another
 from adapterbot.errors import InputError
 from adapterbot.eval.settings import engine_settings
 from adapterbot.importing import extras
@@ -71,12 +72,14 @@ def fit(
         tell: is told of every user who is done, and of how many are.
 
     Raises:
-        InputError: a row cannot be learnt from, or the bank does not fit the model.
+        InputError: a row cannot be learnt from, or the bank is of another model or does not fit.
         OurFailure: what it takes is not installed.
     """
     settings = engine_settings(None, device=device)
     texts = read_users(users)
     with opened_to_write(path) as bank:
+        if base:
+            refuse_another(base, bank.manifest.base_model, bank=path)
         with extras("bank,eval", "fitting"):
             from adapterbot.bank import fit as fitting
             from adapterbot.bank import shared

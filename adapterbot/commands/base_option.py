@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from adapterbot.errors import InputError
+from adapterbot.weights.peft_dir import names_another
 
 
 def refuse_missing(base: str) -> None:
@@ -21,4 +22,20 @@ def refuse_missing(base: str) -> None:
             file=base,
             field="--base",
             fix="name the base model's directory, or its name on the Hub",
+        )
+
+
+def refuse_another(base: str, own: str, *, bank: Path) -> None:
+    """Refuses the name of another model of the Hub than the one that a bank is of.
+
+    Raises:
+        InputError: with both names.
+    """
+    if not Path(base).is_dir() and names_another(base, own):
+        raise InputError(
+            f"is {base!r}, and the bank is of {own!r}",
+            file=str(bank),
+            field="--base",
+            fix="name its own base; if both are one model, export the bank and import it with"
+            f" --base {base}",
         )

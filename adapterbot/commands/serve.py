@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adapterbot.commands.base_option import refuse_missing
+from adapterbot.commands.base_option import refuse_another, refuse_missing
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.importing import extras
 from adapterbot.mole.artifact import MixtureFiles, read_mixture_dir
@@ -74,7 +74,10 @@ def build(options: ServeOptions) -> FastAPI:
     # What is looked at first takes no torch, whose import takes seconds.
     with extras("serve,bank,eval", "serving"):
         from adapterbot.bank.store import BankStore
-    store = BankStore(options.bank) if options.bank is not None else None
+    store = None
+    if options.bank is not None:
+        store = BankStore(options.bank)
+        refuse_another(options.base, store.manifest.base_model, bank=options.bank)
     with extras("serve,bank,eval", "serving"):
         from adapterbot.bank.serve.app import Service, application
         from adapterbot.bank.serve.live import Live

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,12 @@ import torch
 
 from adapterbot.bank import attach_bank, shared
 from adapterbot.bank.fit import Example, Fit, Fitter, load_state, run, save_state
-from adapterbot.bank.manifest import SoupLayout
+from adapterbot.bank.manifest import Manifest, SoupLayout
 from adapterbot.bank.plan import Plan
 from adapterbot.bank.store import BankStore
+from adapterbot.bank.writer import create
 from adapterbot.commands.bank_fit import fit
+from adapterbot.commands.serve import ServeOptions, build
 from adapterbot.errors import InputError
 from tests.bank_worlds import load, vera_bank
 from tests.tiny_models import save_base
@@ -119,6 +122,20 @@ def test_state_is_kept_to_the_bit(tmp_path: Path) -> None:
         assert (back[one.user].step, back[one.user].base_loss) == (one.step, 1.5)
 
 
+def test_state_with_any_byte_of_its_head_lost_is_gone_on_with_or_refused(tmp_path: Path) -> None:
+    row = torch.randn(5)
+    save_state(tmp_path / "s", "k", [Fit("u", row, row, row, row, 2, 1.5)])
+    whole = (tmp_path / "s").read_bytes()
+    head = range(8 + int.from_bytes(whole[:8], "little"))
+    taken = 0
+    for at in head:
+        (tmp_path / "s").write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        with contextlib.suppress(InputError):
+            load_state(tmp_path / "s", "k")
+            taken += 1
+    assert taken < len(head) / 4
+
+
 def test_soups_kind_is_fitted_too(base: Path, tmp_path: Path) -> None:
     model = load(base)
     layout = SoupLayout(size=model.config.hidden_size)
@@ -150,6 +167,20 @@ def test_the_command_fills_the_bank_and_skips_who_is_done(
     assert len(fit(bank.path, file, plan=PLAN, replace=True).fitted) == 1
     with attach_bank(load(base), bank) as attached:
         attached.select(["ann0", "ann1", "u0", None])
+
+
+def test_users_are_fitted_and_served_over_the_banks_own_base(tmp_path: Path) -> None:
+    layout = SoupLayout(size=4)
+    kept = shared.generated(layout, 0)
+    made = Manifest(name="b", base_model="org/one", layout=layout, shared=kept)
+    create(tmp_path / "b", made).close()
+    (tmp_path / "rows.jsonl").write_text('{"user": "a", "prompt": "a", "expected": "b"}')
+    for act in (
+        lambda: fit(tmp_path / "b", tmp_path / "rows.jsonl", plan=PLAN, base="org/two"),
+        lambda: build(ServeOptions(base="org/two", bank=tmp_path / "b")),
+    ):
+        with pytest.raises(InputError, match="--base: is 'org/two', and the bank is of 'org/one'"):
+            act()
 
 
 @pytest.mark.parametrize(
