@@ -164,7 +164,7 @@ _QUOTED = re.compile(r"`([^`\n]+)`")
 def _quoted(value: str) -> Markup:
     """For HTML: a sentence, in which what the writer quoted in backticks is code."""
     inert_html = str(escape(_visible(value)))
-    return Markup(_QUOTED.sub(r"<code>\1</code>", inert_html))  # noqa: S704 - escaped before
+    return Markup(_QUOTED.sub(r'<code class="quoted">\1</code>', inert_html))  # noqa: S704 - escaped before
 
 
 @cache
