@@ -45,9 +45,8 @@ def engine_settings(
         field, message = first_problem(error)
         name = field.partition(".")[0]
         of_device = name == "device"
-        said = "" if of_device else f": {message}"
         raise InputError(
-            f"cannot be {chosen.get(name)!r}{said}" if name else message,
+            f"cannot be {chosen.get(name)!r}" if of_device else message,
             field="--device" if device and of_device else f"engine.{name}".rstrip("."),
             fix="write auto, cpu, cuda or cuda:1" if of_device else "correct the value",
         ) from error

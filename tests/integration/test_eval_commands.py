@@ -240,6 +240,10 @@ def test_weights_of_a_suite_make_one_score(
         ({"config": "no.yaml"}, "no training config"),
         ({"base": "./no-base"}, "./no-base: --base: does not exist"),
         ({"device": "gpu"}, r"--device: cannot be 'gpu' \(write auto, cpu, cuda or cuda:1\)"),
+        (
+            {"engine": ("dtype=fp16",)},
+            r"^engine\.dtype: is 'fp16'; it must be 'auto', 'float32', 'bfloat16' or 'float16' \(",
+        ),
         ({"out": EXAMPLE / "soup.yaml"}, "soup.yaml: --out: cannot be written"),
         ({"adapters": ("no/adapter",)}, "does not exist"),
     ],
