@@ -95,12 +95,13 @@ def scores(
     rng: np.random.Generator, distance: float, *, gate: int = GATE_SAMPLES, n: int = CHECKPOINTS
 ) -> tuple[float, bool]:
     """One search by scores that lie `distance` standard deviations apart. `gate`: as many were
-    measured at each end, and say how far the means lie apart."""
+    measured at each end, and say how far the means lie apart; without any, the ends are probed, and
+    counted."""
     first_bad = int(rng.integers(1, n))
     posterior = Posterior(n, Scores(), prior=uniform(n, ends=0.0))
-    posterior.tell(0, rng.normal(0.0, 1.0, gate))
-    posterior.tell(n - 1, rng.normal(distance, 1.0, gate))
-    asked = 0
+    posterior.tell(0, rng.normal(0.0, 1.0, gate or 1))
+    posterior.tell(n - 1, rng.normal(distance, 1.0, gate or 1))
+    asked = 0 if gate else 2
     while posterior.best()[1] < CLAIM and asked < LIMIT:
         index = posterior.ask()
         if index is None:
@@ -195,7 +196,7 @@ def _shown(found: Searched) -> str:
     return f"{found.asked:.1f} ± {found.error:.1f} asked, right in {found.right:.1%}"
 
 
-def noisy() -> list[Figure]:
+def by_exit_code() -> list[Figure]:
     cases: list[tuple[str, float, float, int]] = [
         ("10/60 %, the gate's samples", 0.1, 0.6, GATE_SAMPLES),
         ("10/60 %", 0.1, 0.6, 0),
@@ -216,6 +217,11 @@ def noisy() -> list[Figure]:
                 ratio=ours.asked / other.asked,
             )
         )
+    return figures
+
+
+def by_scores() -> list[Figure]:
+    figures = []
     targets: list[tuple[str, Callable[[Any], tuple[float, bool]], float]] = [
         *(
             (
@@ -228,6 +234,21 @@ def noisy() -> list[Figure]:
         ),
         ("paired chunks, samples, discordance 3/3 % → 12/2 %", paired, 650.0),
     ]
+    for distance in (1.0, 2.0, 4.0):
+        ours, after = (
+            shared_searches(partial(scores, distance=distance, gate=gate), RUNS)
+            for gate in (0, GATE_SAMPLES)
+        )
+        figures.append(
+            Figure(
+                name="bisect: probes by scores of which nothing was measured before",
+                setting=f"{CHECKPOINTS:,} checkpoints, scores {distance:g} σ apart, "
+                f"{RUNS:,} searches",
+                ours=_shown(ours),
+                other=f"with {GATE_SAMPLES} of the gate's at each end {_shown(after)}",
+                ratio=ours.asked / after.asked,
+            )
+        )
     for name, one, target in targets:
         ours = shared_searches(one, RUNS)
         figures.append(
@@ -321,4 +342,4 @@ def per_probe() -> list[Figure]:
 
 def measure() -> list[Figure]:
     """`BISECT_RUNS=2000` makes as many searches as the targets are stated for."""
-    return [*per_probe(), *noisy()]
+    return [*per_probe(), *by_exit_code(), *by_scores()]

@@ -14,6 +14,12 @@ from adapterbot.bisect.evidence import Floats, Prediction, entropy, mixed_shares
 
 # Steps of the table of `two_means` along either side, and of the integral behind an entry.
 _STEPS, _NODES = 64, 129
+# Of a number's bits about the mean of its side, those that count as if they were about the change:
+# two sides whose first numbers happen to be alike would otherwise never be told apart.
+_MEAN_BITS = 0.5
+# How far apart the sides of `Scores` lie beforehand, far or about a deviation: how likely that is,
+# and the pseudo-observations of either mean.
+_PRIORS = ((0.3, 0.05), (0.7, 1.0))
 
 
 @cache
@@ -71,21 +77,26 @@ def two_means(share: Floats, distance: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class Means:
-    """Mean and variance of one outcome on either side, (K,) each."""
+    """Mean and variance of one outcome on either side, and the bits that it tells of either mean,
+    (K,) each."""
 
     good: Floats
     bad: Floats
     good_variance: Floats
     bad_variance: Floats
+    of_good: Floats
+    of_bad: Floats
 
     def information(self, weights: Floats, at: NDArray[np.intp], size: float) -> Floats:
-        """As of two normals with the means and variances that are expected at each index."""
+        """As of two normals with the means and variances that are expected at each index, and a
+        part of what the outcome tells of their means."""
         none = np.zeros_like(weights)
         share = np.clip(np.cumsum(weights[:-1]), 1e-12, 1.0 - 1e-12)
         bad = split(weights, none, self.bad[at]) / share
         good = split(weights, self.good[at], none) / (1.0 - share)
         deviation = split(weights, np.sqrt(self.good_variance)[at], np.sqrt(self.bad_variance)[at])
-        return two_means(share, (bad - good) / deviation * np.sqrt(size))
+        means = split(weights, self.of_good[at], self.of_bad[at])
+        return two_means(share, (bad - good) / deviation * np.sqrt(size)) + _MEAN_BITS * means
 
     def looks_bad(self, size: float) -> tuple[Floats, Floats]:
         deviation = 0.5 * (np.sqrt(self.good_variance) + np.sqrt(self.bad_variance))
@@ -98,9 +109,12 @@ class Scores:
     """Outcomes are numbers, normal around a mean of each side with one unknown variance.
 
     Normal and inverse gamma priors, integrated in closed form (Murphy, "Conjugate Bayesian
-    analysis of the Gaussian distribution", 2007, §6): means with `strength` pseudo-observations
-    around the mean of everything seen, the variance with one, a quarter of the variance of
-    everything seen. Scale and origin of the scores therefore do not matter.
+    analysis of the Gaussian distribution", 2007, §6): the variance with one pseudo-observation, a
+    quarter of the variance of everything seen, and the means with some around the mean of
+    everything seen. Few of them, and the sides lie far apart; as many as one, and they lie about a
+    deviation apart. Beforehand it is one or the other: a prior that allows any distance believes a
+    lucky streak of a noisy eval, in which the sides look far apart, and is sure too early. Scale
+    and origin of the scores do not matter.
 
     Args:
         higher_is_bad: the side on which the bad mean must lie.
@@ -108,11 +122,8 @@ class Scores:
 
     width = 3
 
-    def __init__(self, *, higher_is_bad: bool = True, strength: float = 0.05) -> None:
+    def __init__(self, *, higher_is_bad: bool = True) -> None:
         self._sign = 1.0 if higher_is_bad else -1.0
-        if strength <= 0:
-            raise ValueError("`strength` must be positive")
-        self._strength = strength
 
     def statistics(self, outcome: Any) -> Floats:
         values = np.atleast_1d(np.asarray(outcome, dtype=np.float64))
@@ -122,6 +133,17 @@ class Scores:
 
     def weigh(self, before: Floats, after: Floats) -> tuple[Floats, Prediction]:
         total = before[0] + after[0]
+        weighed = [self._weighed(before, after, total, prior) for prior in _PRIORS]
+        logs = np.stack([log for log, _ in weighed])
+        log = np.logaddexp.reduce(logs)
+        shares = np.exp(logs - log)
+        return log, Means(*np.einsum("pk,pfk->fk", shares, np.stack([of for _, of in weighed])))
+
+    def _weighed(
+        self, before: Floats, after: Floats, total: Floats, prior: tuple[float, float]
+    ) -> tuple[Floats, Floats]:
+        """Under one prior: log evidence (K,), and the fields of `Means`, (6, K)."""
+        share, pseudo = prior
         count = max(total[0], 1.0)
         centre = total[1] / count
         scale = max((total[2] / count - centre**2) * count / max(count - 1.0, 1.0), 1e-12)
@@ -129,20 +151,23 @@ class Scores:
         strengths, means, squares = [], [], np.full(len(before), degrees * scale / 4)
         for side in (before, after):
             n, mean = side[:, 0], side[:, 1] / np.maximum(side[:, 0], 1.0)
-            strength = self._strength + n
+            strength = pseudo + n
             within = np.maximum(side[:, 2] - n * mean**2, 0.0)
-            squares += within + self._strength * n / strength * (mean - centre) ** 2
+            squares += within + pseudo * n / strength * (mean - centre) ** 2
             strengths.append(strength)
-            means.append((self._strength * centre + side[:, 1]) / strength)
+            means.append((pseudo * centre + side[:, 1]) / strength)
         degrees += total[0]
-        log = -0.5 * (np.log(strengths[0]) + np.log(strengths[1]) + degrees * np.log(squares))
+        log = np.log(share * pseudo) - 0.5 * (
+            np.log(strengths[0]) + np.log(strengths[1]) + degrees * np.log(squares)
+        )
         variance = squares / max(degrees - 2.0, 1.0)
         # The prior of the means is cut to the half where bad is worse: 2Φ(z), Φ near enough.
         spread = np.sqrt(variance * (1.0 / strengths[0] + 1.0 / strengths[1]))
         z = self._sign * (means[1] - means[0]) / spread
         log = log + np.log(2.0) - np.logaddexp(0.0, -1.702 * z)
-        good, bad = (variance * (1.0 + 1.0 / s) for s in strengths)
-        return log, Means(means[0], means[1], good, bad)
+        variances = [variance * (1.0 + 1.0 / strength) for strength in strengths]
+        told = [0.5 * np.log2(1.0 + 1.0 / strength) for strength in strengths]
+        return log, np.stack([*means, *variances, *told])
 
     def along(self, shares: Floats, sums: Floats) -> Floats:
         """As `weigh`, the means of the two ends in the place of the sides': a regression with
@@ -153,14 +178,18 @@ class Scores:
         squares = total[2] - total[0] * centre**2
         scale = max(squares / max(total[0] - 1.0, 1.0), 1e-12)
         good = 1.0 - shares
-        a = (good**2) @ counts + self._strength
         b = (good * shares) @ counts
-        d = (shares**2) @ counts + self._strength
-        determinant = a * d - b * b
         u, v = good @ values, shares @ values
-        explained = (d * u * u - 2.0 * b * u * v + a * v * v) / determinant
-        rest = np.maximum(squares - explained, 0.0) + scale / 4
-        return np.asarray(-0.5 * (np.log(determinant) + (1.0 + total[0]) * np.log(rest)))
+        logs = []
+        for share, pseudo in _PRIORS:
+            a = (good**2) @ counts + pseudo
+            d = (shares**2) @ counts + pseudo
+            determinant = a * d - b * b
+            explained = (d * u * u - 2.0 * b * u * v + a * v * v) / determinant
+            rest = np.maximum(squares - explained, 0.0) + scale / 4
+            log = np.log(determinant) + (1.0 + total[0]) * np.log(rest)
+            logs.append(np.log(share * pseudo) - 0.5 * log)
+        return np.asarray(np.logaddexp.reduce(logs))
 
 
 class PairedBinary:
@@ -204,7 +233,8 @@ class PairedBinary:
         log = _log_dirichlet(good) + _log_dirichlet(bad) - changed * np.log(2.0)
         share = good[:, 1] / good.sum(axis=1)
         mean, variance = _harm(bad)
-        return log, Means(np.zeros(len(good)), mean, share, variance)
+        none = np.zeros(len(good))
+        return log, Means(none, mean, share, variance, none, none)
 
     def along(self, shares: Floats, sums: Floats) -> Floats:
         rest, churn = self._good

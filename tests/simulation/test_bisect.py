@@ -8,7 +8,7 @@ import os
 import numpy as np
 import pytest
 
-from adapterbot.bisect import Posterior, uniform
+from adapterbot.bisect import Posterior, Scores, uniform
 from bench.bisect import paired, pass_fail, scores, searches
 from tests.unit.test_bisect_posterior import check_every_position
 
@@ -44,6 +44,30 @@ def test_noisy_commands(good, bad, gate, most, share) -> None:
 @pytest.mark.parametrize(("distance", "most"), [(1, 70), (2, 24), (4, 12)])
 def test_scores(distance, most) -> None:
     check(searches(lambda rng: scores(rng, distance), RUNS), most)
+
+
+@pytest.mark.parametrize(("distance", "most"), [(1, 150), (2, 48), (4, 20)])
+def test_scores_of_which_nothing_was_measured_before(distance, most) -> None:
+    """The sides' means are as unknown as the change: nothing stops at a lucky streak, and nothing
+    is stuck because the first two scores were alike."""
+    runs = max(RUNS, 150)
+    found = searches(lambda rng: scores(rng, distance, gate=0), runs)
+    check(found, most, runs=runs)
+    assert found.error < most / 10
+
+
+@pytest.mark.parametrize("distance", [1.0, 4.0])
+def test_one_score_for_each_checkpoint_is_covered(distance) -> None:
+    def one(rng: np.random.Generator) -> tuple[float, bool]:
+        n = 30
+        first_bad = int(rng.integers(1, n))
+        posterior = Posterior(n, Scores(), room=1)
+        while posterior.best()[1] < 0.95 and (index := posterior.ask()) is not None:
+            posterior.tell(index, rng.normal(distance if index >= first_bad else 0.0))
+        return 0.0, first_bad in posterior.credible(0.95)
+
+    runs = max(RUNS, 300)
+    check(searches(one, runs), 1, 0.95, runs=runs)
 
 
 def test_paired_chunks() -> None:

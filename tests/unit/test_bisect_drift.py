@@ -108,7 +108,7 @@ def test_scores_along_a_shape_are_a_regression_integrated_over_its_means() -> No
     values = [rng.normal(level, 1.0, 60) for level in (0.0, 0.6, 1.0)]
     sums = np.array([[len(v), v.sum(), (v**2).sum()] for v in values])
     everything = np.concatenate(values)
-    centre, spread = everything.mean(), np.sqrt(1.0 / 0.05)
+    centre = everything.mean()
 
     def evidence(shape: np.ndarray) -> float:
         def density(bad: float, good: float) -> float:
@@ -116,8 +116,11 @@ def test_scores_along_a_shape_are_a_regression_integrated_over_its_means() -> No
                 stats.norm.logpdf(v, (1 - x) * good + x * bad).sum()
                 for x, v in zip(shape, values, strict=True)
             )
-            prior = stats.norm.logpdf([good, bad], centre, spread).sum()
-            return float(np.exp(log + prior + 270.0))
+            prior = sum(
+                share * stats.norm.pdf([good, bad], centre, pseudo**-0.5).prod()
+                for share, pseudo in ((0.3, 0.05), (0.7, 1.0))
+            )
+            return float(np.exp(log + 270.0) * prior)
 
         return float(integrate.dblquad(density, -0.7, 0.7, 0.3, 1.7, epsabs=0, epsrel=1e-2)[0])
 

@@ -4,6 +4,7 @@ textbook forms, and what it claims when the eval is noisy."""
 from __future__ import annotations
 
 import math
+from itertools import product
 
 import numpy as np
 import pytest
@@ -160,26 +161,30 @@ def test_pass_fail_integrates_the_two_rates_over_a_wedge(good, bad) -> None:
 
 @pytest.mark.parametrize(("distance", "each"), [(1.0, 20), (0.3, 12)])
 def test_scores_integrate_two_means_and_the_variance(distance, each) -> None:
-    """Against sums over a grid of the good mean, a worse bad one and the deviation."""
+    """Against sums over a grid of the good mean, a worse bad one and the deviation, under either
+    prior."""
     rng = np.random.default_rng(0)
     values = np.concatenate([rng.normal(0, 1, each), rng.normal(distance, 1, each)])
     unit = values.std(ddof=1)
     means = values.mean() + unit * np.linspace(-5, 5, 201)
     deviations = unit * np.geomspace(0.25, 6, 80)
 
-    def density(seen: np.ndarray, deviation: float) -> np.ndarray:
-        prior = stats.norm.logpdf(means, values.mean(), deviation / 0.05**0.5)
+    def density(seen: np.ndarray, deviation: float, pseudo: float) -> np.ndarray:
+        prior = stats.norm.logpdf(means, values.mean(), deviation / pseudo**0.5)
         each_seen = stats.norm.logpdf(seen[:, None], means, deviation)
         return np.asarray(prior + each_seen.sum(axis=0))
 
     def evidence(change: int) -> float:
         total = []
-        for deviation in deviations:
-            good, bad = density(values[:change], deviation), density(values[change:], deviation)
+        for deviation, (share, pseudo) in product(deviations, ((0.3, 0.05), (0.7, 1.0))):
+            good, bad = (
+                density(seen, deviation, pseudo) for seen in (values[:change], values[change:])
+            )
             worse = np.exp(bad - bad.max())
             above = np.cumsum(worse[::-1])[::-1] - worse / 2
             total.append(
-                np.log(np.exp(good - good.max()) @ above)
+                np.log(share)
+                + np.log(np.exp(good - good.max()) @ above)
                 + (good.max() + bad.max())
                 + stats.invgamma.logpdf(deviation**2, 0.5, scale=unit**2 / 8)
                 + 2 * np.log(deviation)  # steps of the deviation are even in its logarithm
