@@ -90,7 +90,10 @@ def delta(
         float,
         typer.Option(help="Chance of calling anything regressed if nothing changed."),
     ] = 0.05,
-    out: Out = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(envvar="ADAPTERBOT_OUT", help="Folder for the report; `.adapterbot/delta/`."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Compare two saved results, and judge as the gate would.
@@ -98,6 +101,9 @@ def delta(
     ```console
     adapterbot delta .adapterbot/results/adapters-dates.jsonl new.jsonl
     ```
+
+    `adapterbot explain .adapterbot/delta/report.json` gives the reasons; the gate's own report
+    stays.
 
     Exit codes: 0 clean, 1 we failed, 2 bad input, 3 a regression.
     """

@@ -15,7 +15,9 @@ from adapterbot.cli.output import document, lines
 
 @app.command()
 def explain(
-    report: Annotated[Path, typer.Argument(help="The report.json of a gate or a bisect.")] = REPORT,
+    report: Annotated[
+        Path, typer.Argument(help="The report.json of a gate, a bisect or a delta.")
+    ] = REPORT,
     as_json: Json = False,
 ) -> None:
     """Say why a verdict is what it is: each rule with its figures filled in.

@@ -14,7 +14,9 @@ from adapterbot.cli.output import document, say
 
 @app.command()
 def report(
-    report: Annotated[Path, typer.Argument(help="The report.json of a gate or a bisect.")] = REPORT,
+    report: Annotated[
+        Path, typer.Argument(help="The report.json of a gate, a bisect or a delta.")
+    ] = REPORT,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="The page; `report.html` beside the report."),

@@ -29,7 +29,11 @@ from adapterbot.records import (
 
 @dataclass(frozen=True)
 class DeltaOptions:
-    """Two files of `adapterbot eval`, and the chance of calling anything regressed for nothing."""
+    """Two files of `adapterbot eval`, and the chance of calling anything regressed for nothing.
+
+    Attributes:
+        out: folder for the report; None is `delta/` beside the report of the gate.
+    """
 
     baseline: Path
     candidate: Path
@@ -66,7 +70,9 @@ def run(options: DeltaOptions, environment: Mapping[str, str] = os.environ) -> W
         notes=weighted_change(metrics, after.tasks),
     )
     whole = Report(tool=f"adapterbot {__version__}", source=Source(), adapters=(report,))
-    return write(whole, places.out_directory(options.out, environment))
+    # What a gate left is not written over: `explain` and `report` speak of that.
+    directory = places.out_directory(options.out, environment)
+    return write(whole, directory if options.out else directory / "delta")
 
 
 def _refuse_different(before: SavedResults, after: SavedResults, file: str) -> None:

@@ -17,6 +17,7 @@ from adapterbot.commands.announcement import announce
 from adapterbot.commands.evaluator import checkpoints_directory, chosen_server, engine
 from adapterbot.commands.herald import Herald, Told, herald_for
 from adapterbot.commands.interrupts import Interrupted, Interrupts, interrupts
+from adapterbot.commands.mistyped import refuse_mistyped
 from adapterbot.commands.place import PULL_REQUEST_EVENTS
 from adapterbot.commands.pledge import PLEDGE
 from adapterbot.commands.progress import ProgressListener
@@ -166,10 +167,15 @@ def _judged(
     environment: Mapping[str, str],
     signals: Interrupts,
 ) -> Report:
-    """The report, whatever happens: what stops the gate becomes its content."""
+    """The report, whatever happens: what stops the gate becomes its content.
+
+    Raises:
+        InputError: of a person at a terminal, whose last report stays as it is.
+    """
     source = context.source() if context else Source()
     named = [(key_of(options.adapter), options.adapter)] if options.adapter else []
     known: list[tuple[str, str]] = named
+    typed = context is None and environment.get("GITHUB_ACTIONS") != "true"
     error: AdapterbotError
     try:
         root = places.checkout()
@@ -202,6 +208,8 @@ def _judged(
             archive=options.checkpoints,
             sequential=options.sequential,
         )
+        if typed:
+            refuse_mistyped(where, overrides, suite_tree)
         adapters = select(where, overrides)
         known = [(adapter.key, adapter.path) for adapter in adapters]
         if not adapters:
@@ -218,6 +226,8 @@ def _judged(
         signals.hold()
         return _with_history(report, options, where, place, listener, environment)
     except AdapterbotError as stop:
+        if typed and isinstance(stop, InputError):
+            raise
         error = stop
     except Interrupted as stop:
         fix = "push again, or re-run the job" if context else "run it again: answers were kept"

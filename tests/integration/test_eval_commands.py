@@ -97,6 +97,21 @@ def test_delta_judges_as_the_gate_does(results: Path, tmp_path: Path) -> None:
     assert same.exit_code == 0
 
 
+def test_delta_leaves_the_report_of_the_gate(
+    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RUNNER_TEMP", raising=False)
+    left = tmp_path / ".adapterbot" / "report.json"
+    left.parent.mkdir()
+    left.write_text("the gate's")
+    pair = [str(results / "adapters-dates.jsonl")] * 2
+    assert CliRunner().invoke(app, ["delta", *pair]).exit_code == 0
+    assert left.read_text() == "the gate's"
+    told = CliRunner().invoke(app, ["explain", ".adapterbot/delta/report.json"])
+    assert told.stdout.startswith("adapters/dates: passed")
+
+
 @pytest.mark.parametrize(
     ("line", "content", "says"),
     [

@@ -802,6 +802,37 @@ def test_outside_a_checkout(tmp_path, run):
     assert "not inside a Git checkout" in done.error_lines[0]
 
 
+@pytest.mark.parametrize(
+    ("mistyped", "says"),
+    [
+        (["--base", "mian"], "mian"),
+        (["--suite", "evals/siute.yaml"], "evals/siute.yaml"),
+        (["--adapter", "adapters/datez"], "did you mean 'adapters/dates'?"),
+        (["--baseline", "adapters/old"], "--baseline: does not exist in "),
+        (["--engine", "dtpye=auto"], "dtpye"),
+    ],
+)
+def test_a_mistyped_gate_is_one_line_and_leaves_the_last_report(
+    tmp_path, clean, run, mistyped, says
+):
+    report = tmp_path / "out" / "report.json"
+    report.parent.mkdir()
+    report.write_text("the last run's")
+    by_hand = ["gate", "--base", "main", "--out", str(report.parent), *mistyped]
+    done = run(clean, *by_hand, event=None)
+    assert (done.code, done.out) == (2, "")
+    (line,) = done.err.splitlines()
+    assert line.startswith("error: ")
+    assert says in line
+    assert [path.name for path in report.parent.iterdir()] == ["report.json"]
+    assert report.read_text() == "the last run's"
+    # On a runner a report that stands is the one that a later step would publish.
+    done = run(clean, *by_hand, event=None, GITHUB_ACTIONS="true")
+    assert done.code == 2
+    assert Report.model_validate_json(report.read_bytes()).adapters[0].problem is not None
+    assert "could not" in (report.parent / "comment.md").read_text().lower()
+
+
 # ---------------------------------------------------------------- failures of ours
 
 
