@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -24,11 +25,13 @@ from adapterbot.eval.engine import Engine, LocalModel
 from adapterbot.eval.evaluation import Evaluation
 from adapterbot.eval.questions import Question
 from adapterbot.eval.remote import ServerModel
+from adapterbot.eval.remote.http import Client
 from adapterbot.eval.settings import EngineSettings
 from adapterbot.records import Report, TaskResult
 from adapterbot.weights.peft_dir import adapter_digest
 from tests import example, tiny_suite
 from tests.openai_server import OpenAIServer, garbage, hang_up, stall, status, trickle
+from tests.ports import free_port
 
 TINY = example.EXAMPLE / "base"
 ADAPTER = example.EXAMPLE / "adapters" / "dates"
@@ -244,6 +247,47 @@ def test_a_server_that_stays_away_is_our_failure_and_bounded(server) -> None:
         remote.evaluate([WRITTEN], None)
     assert len(server.seen) < 6 * len(WRITTEN.samples)
     server.faults.clear()
+
+
+@pytest.mark.parametrize(
+    ("answers", "longest", "says"),
+    [
+        (0, 3, "takes no connection: connection refused (start it there, or correct the address"),
+        (1, 100, "gave no answer at /models in 6 tries: connection refused (see whether it is up"),
+    ],
+    ids=["never there", "gone in the middle"],
+)
+def test_a_wrong_address_is_told_soon_and_a_server_that_went_away_is_waited_for(
+    answers: int, longest: float, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port, waits, sleep = free_port(), list[float](), asyncio.sleep
+    url = f"http://127.0.0.1:{port}/v1"
+
+    async def noted(seconds: float) -> None:
+        waits.append(seconds)
+        await sleep(0)
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
+        await writer.drain()
+        writer.close()
+
+    async def ask() -> None:
+        client = Client(url, None, concurrency=1, timeout=5.0)
+        if answers:
+            async with await asyncio.start_server(answer, "127.0.0.1", port):
+                assert await client.get("/models") == {}
+        try:
+            await client.get("/models")
+        finally:
+            await client.close()
+
+    monkeypatch.setattr(asyncio, "sleep", noted)
+    with pytest.raises(OurFailure) as caught:
+        asyncio.run(ask())
+    assert str(caught.value).startswith(f"{url}: the server {says}")
+    assert 3 * answers < sum(waits) < longest
 
 
 def test_an_answer_that_trickles_is_waited_for_no_longer_than_a_silent_one(server) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import socket
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -23,6 +24,9 @@ _REASON_LIMIT = 300
 _AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 _ABOUT_THE_KEY = frozenset({401, 403})
 
+_FIRST_TRIES = 3
+"""How often a server is called that was never reached: its address may be a mistyped one."""
+
 NO_SUCH_THING = frozenset({404, 405, 501})
 """Statuses by which a server says that it does not have what was asked for."""
 
@@ -36,9 +40,10 @@ class Refused(Exception):
 
 
 class _TryAgain(Exception):
-    def __init__(self, reason: str, wait: float | None = None) -> None:
+    def __init__(self, reason: str, wait: float | None = None, *, connected: bool = True) -> None:
         super().__init__(reason)
         self.wait = wait
+        self.connected = connected
 
 
 class Client:
@@ -49,7 +54,8 @@ class Client:
         key: the API key, None for a server that asks for none.
         concurrency: how many requests may be on their way at once.
         timeout: seconds for one try; the server writes a whole answer in it.
-        tries: how often one request is sent before we give up.
+        tries: how often one request is sent before we give up; a server that takes no connection
+            and never took one is given up after three.
         backoff: seconds before the second try, doubled for each further one, ± half at random; what
             the server asks for (`Retry-After`) takes its place.
         longest_wait: seconds that no wait exceeds, whoever asks for it.
@@ -71,6 +77,7 @@ class Client:
         self._backoff = backoff
         self._longest_wait = longest_wait
         self._timeout = timeout
+        self._reached = False
         self._turn = asyncio.Semaphore(concurrency)
         self._http = httpx2.AsyncClient(
             headers={"Authorization": f"Bearer {key}"} if key else {},
@@ -106,9 +113,17 @@ class Client:
                 async with self._turn:
                     return await self._once(method, path, body)
             except _TryAgain as error:
+                if not (self._reached or error.connected) and attempt >= _FIRST_TRIES:
+                    raise OurFailure(
+                        f"the server takes no connection: {error}",
+                        file=self._url,
+                        fix="start it there, or correct the address: `--server`, or `server.url` "
+                        "in adapterbot.yaml",
+                    ) from error
                 if attempt == self._tries:
                     raise OurFailure(
                         f"the server gave no answer at {path} in {attempt} tries: {error}",
+                        file=self._url,
                         fix="see whether it is up there, and run again: what was answered is kept",
                     ) from error
                 # Not all at once again: that is what the server could not bear.
@@ -127,6 +142,7 @@ class Client:
                     method, f"{self._url}{path}", json=body if method == "POST" else None
                 ) as response,
             ):
+                self._reached = True
                 received = bytearray()
                 async for part in response.aiter_bytes():
                     received += part
@@ -134,7 +150,8 @@ class Client:
                         raise OurFailure(f"the server's answer at {path} has no end")
         except (httpx2.TransportError, TimeoutError) as error:
             # Its own text may hold more of the address than a log should.
-            raise _TryAgain(type(error).__name__) from error
+            connected = not isinstance(error, httpx2.ConnectError)
+            raise _TryAgain(_named(error), connected=connected) from error
         status, content = response.status_code, bytes(received)
         if status in _ABOUT_THE_KEY:
             raise InputError(
@@ -150,6 +167,16 @@ class Client:
             return json.loads(content)
         except (ValueError, RecursionError):
             return content.decode(errors="replace")
+
+
+def _named(error: Exception) -> str:
+    """Why there was no answer, in the words of whoever has to mend it."""
+    first: BaseException = error
+    while cause := first.__cause__ or first.__context__:
+        first = cause
+    if isinstance(first, ConnectionRefusedError):
+        return "connection refused"
+    return "no such host" if isinstance(first, socket.gaierror) else type(error).__name__
 
 
 def _retry_after(given: str | None) -> float | None:
