@@ -318,7 +318,7 @@ def bank_fit(
     ] = 3,
     at_once: Annotated[int, typer.Option(min=1, help="Users fitted at once.")] = 32,
     held_out: Annotated[
-        float, typer.Option(min=0, max=0.9, help="Share of a user's rows that is held out.")
+        float, typer.Option(max=0.9, help="Share of a user's rows held out; above 0, one at least.")
     ] = 0.2,
     seed: Annotated[int, typer.Option(help="Of what is held out, and of the order.")] = 0,
     device: Device = None,

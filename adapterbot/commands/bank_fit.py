@@ -72,9 +72,16 @@ def fit(
         tell: is told of every user who is done, and of how many are.
 
     Raises:
-        InputError: a row cannot be learnt from, or the bank is of another model or does not fit.
+        InputError: a row cannot be learnt from, none is to be held out, or the bank is of another
+            model or does not fit.
         OurFailure: what it takes is not installed.
     """
+    if plan.held_out <= 0:
+        raise InputError(
+            f"cannot be {plan.held_out:g}: the rows that are held out say when a user is done",
+            field="--held-out",
+            fix="use a share such as 0.2; a small one holds out one row",
+        )
     settings = engine_settings(None, device=device)
     texts = read_users(users)
     with opened_to_write(path) as bank:

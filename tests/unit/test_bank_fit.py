@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -181,6 +182,12 @@ def test_users_are_fitted_and_served_over_the_banks_own_base(tmp_path: Path) -> 
     ):
         with pytest.raises(InputError, match="--base: is 'org/two', and the bank is of 'org/one'"):
             act()
+
+
+def test_that_nothing_is_held_out_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"user": "a", "prompt": "a", "expected": "b"}')
+    with pytest.raises(InputError, match="--held-out: cannot be 0: the rows that are held out"):
+        fit(tmp_path / "b", tmp_path / "rows.jsonl", plan=replace(PLAN, held_out=0.0))
 
 
 @pytest.mark.parametrize(
