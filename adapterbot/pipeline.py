@@ -144,7 +144,7 @@ def judge_adapter(where: Sides, adapter: AdapterConfig, services: Services) -> A
     with stages("read"):
         suite = grounds.suite(where, adapter, services.suite_tree)
         base_name, base, base_notes = grounds.base_model(where, adapter)
-        bank = _bank(where, adapter) if adapter.is_bank else None
+        bank = _bank(where, adapter, base) if adapter.is_bank else None
         if bank:
             candidate, baseline = Side(bank.candidate, None), Side(bank.baseline, None)
             notes = bank.notes
@@ -230,10 +230,10 @@ def judge_adapter(where: Sides, adapter: AdapterConfig, services: Services) -> A
     )
 
 
-def _bank(where: Sides, adapter: AdapterConfig) -> tenants.Change:
+def _bank(where: Sides, adapter: AdapterConfig, base: str | Path) -> tenants.Change:
     from adapterbot.judging import tenants
 
-    return tenants.change(where, adapter)
+    return tenants.change(where, adapter, base)
 
 
 def _keep(

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from adapterbot.bank.codec import Rows
-from adapterbot.bank.manifest import VbLoraLayout
+from adapterbot.bank.manifest import Manifest, VbLoraLayout
 from adapterbot.bank.portable import Portable
 from adapterbot.bank.slab import Slab
 from adapterbot.bank.soup import VectorBank
@@ -22,7 +22,9 @@ from adapterbot.bank.source import Source, source_of
 from adapterbot.bank.store import BankStore
 from adapterbot.bank.surfaces import surface_of
 from adapterbot.bank.vblora import expand, expanded_width
+from adapterbot.errors import InputError
 from adapterbot.weights.attachment import compute_dtype
+from adapterbot.weights.peft_dir import names_another
 
 DEFAULT_SLOTS = 1024
 
@@ -37,6 +39,7 @@ class AttachedBank:
         self, model: Any, source: Source, slots: int, opened: BankStore | None = None
     ) -> None:
         """As `attach_bank`; a store that was opened for this is closed with it."""
+        _refuse_another(model, source.manifest)
         layout = source.manifest.layout
         dtype, device = compute_dtype(model), next(model.parameters()).device
         shared = {n: tensor.to(device, dtype) for n, tensor in source.shared().items()}
@@ -146,7 +149,8 @@ def attach_bank(
         slots: how many users' rows the device holds; one row is `manifest.floats` numbers.
 
     Raises:
-        InputError: the bank was not made for this model, or its shared tensors are not there.
+        InputError: the bank was not made for this model, or says that it is of another one of the
+            Hub; or its shared tensors are not there.
     """
     if not isinstance(bank, str | Path):
         return AttachedBank(model, source_of(bank), slots)
@@ -156,6 +160,20 @@ def attach_bank(
     except BaseException:
         store.close()
         raise
+
+
+def _refuse_another(model: Any, manifest: Manifest) -> None:
+    """By name: a sibling of the same shape takes the rows, and answers something else."""
+    name = getattr(getattr(model, "config", None), "name_or_path", None)
+    if not isinstance(name, str) or Path(name).is_dir():
+        return
+    if names_another(name, manifest.base_model):
+        raise InputError(
+            f"is of {manifest.base_model!r}, and the model is {name!r}",
+            field=f"bank {manifest.name}",
+            fix="attach it to its own base; if both are one model, export the bank and import it"
+            f" with --base {name}",
+        )
 
 
 def _plain(rows: Rows) -> Tensor:

@@ -20,6 +20,7 @@ import numpy as np
 from adapterbot import delta
 from adapterbot.bank.portable import Portable, read_portable
 from adapterbot.config import AdapterConfig
+from adapterbot.errors import InputError
 from adapterbot.eval.suite import Task
 from adapterbot.importing import extras
 from adapterbot.judging.early import Measured
@@ -28,7 +29,7 @@ from adapterbot.records import AdapterRef, TaskResult
 from adapterbot.sides import Sides
 from adapterbot.tree import Tree
 from adapterbot.verdict import MetricPolicy, task_of
-from adapterbot.weights.peft_dir import AdapterFiles, check_base, read_adapter_dir
+from adapterbot.weights.peft_dir import AdapterFiles, check_base, names_another, read_adapter_dir
 
 if TYPE_CHECKING:
     from adapterbot.bank.source import PortableSource
@@ -131,16 +132,19 @@ def _short_digest(name: str) -> str:
     return hashlib.sha256(name.encode()).hexdigest()[:8]
 
 
-def change(where: Sides, adapter: AdapterConfig) -> Change:
+def change(where: Sides, adapter: AdapterConfig, base: str | Path) -> Change:
     """Which users of a bank the head changes.
 
+    Args:
+        base: the base model's directory, or its name on the Hub.
+
     Raises:
-        InputError: one of the two files is no exported bank, or is broken.
+        InputError: one of the two files is no exported bank, is broken, or is of another base.
     """
-    after = _opened(where.head, adapter.path, "")
+    after = _opened(where.head, adapter.path, "", base)
     before = None
     if adapter.baseline == "base-ref" and where.base.has(adapter.path):
-        before = _opened(where.base, adapter.path, "baseline ")
+        before = _opened(where.base, adapter.path, "baseline ", base)
     changed = changed_users(before, after)
     users = sample(changed or list(after.users), _seed(where.base, adapter))
     return Change(
@@ -182,8 +186,19 @@ def _seed(tree: Tree, adapter: AdapterConfig) -> str:
     return next((tree.sha256(p) for p in (adapter.path, adapter.suite) if tree.has(p)), "")
 
 
-def _opened(tree: Tree, path: str, side: str) -> Portable:
-    return read_portable(tree.on_disk(path), shown=f"{side}{path} @ {tree.label}")
+def _opened(tree: Tree, path: str, side: str, base: str | Path) -> Portable:
+    shown = f"{side}{path} @ {tree.label}"
+    bank = read_portable(tree.on_disk(path), shown=shown)
+    own = bank.manifest.base_model
+    if not Path(base).is_dir() and names_another(own, str(base)):
+        raise InputError(
+            f"is of {own!r}, but the base model is {str(base)!r}",
+            file=shown,
+            field="base_model",
+            fix="use it with its own base; if both are one model, import it into a bank with"
+            f" --base {base}, and export that",
+        )
+    return bank
 
 
 def _ref(tree: Tree, adapter: AdapterConfig) -> AdapterRef:

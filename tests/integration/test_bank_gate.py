@@ -13,9 +13,11 @@ import pytest
 from adapterbot import delta
 from adapterbot.bank.codec import Rows, plain
 from adapterbot.bank.portable import Portable, read_portable, write_portable
-from adapterbot.bank.writer import BankWriter
+from adapterbot.bank.writer import BankWriter, create
 from adapterbot.commands.gate import GateOptions
 from adapterbot.commands.gate import run as gate
+from adapterbot.config import AdapterConfig
+from adapterbot.errors import InputError
 from adapterbot.judging import tenants
 from adapterbot.records import (
     AdapterRef,
@@ -27,6 +29,8 @@ from adapterbot.records import (
     Standing,
     TaskResult,
 )
+from adapterbot.sides import Sides
+from adapterbot.tree import WorkTree
 from adapterbot.verdict import MetricPolicy, judge
 from tests import example
 from tests.bank_worlds import vera_bank
@@ -164,8 +168,6 @@ def test_no_user_can_call_himself_a_slice_of_another() -> None:
 
 def test_who_changed_does_not_depend_on_how_rows_are_kept(repository: Path, tmp_path: Path) -> None:
     """The same numbers in another dtype are the same users; another rank makes all others."""
-    from adapterbot.bank.writer import create
-
     portable = read_portable(repository / BANK)
     manifest = portable.manifest.model_copy(update={"dtype": "bf16"})
     coarse = Rows(np.round(portable.rows([0, 1]).values * 64) / 64, portable.rows([0, 1]).choices)
@@ -181,6 +183,23 @@ def test_who_changed_does_not_depend_on_how_rows_are_kept(repository: Path, tmp_
     assert tenants.changed_users(files[0], files[1]) == ["b"]
     assert tenants.changed_users(None, files[1]) == ["a", "b"]
     assert tenants.changed_users(portable, files[1]) == ["a", "b"]
+
+
+def test_a_bank_is_judged_over_its_own_base_or_over_one_whose_name_says_nothing(
+    repository: Path, tmp_path: Path
+) -> None:
+    portable = read_portable(repository / BANK)
+    manifest = portable.manifest.model_copy(update={"base_model": "org/one"})
+    with create(tmp_path / "bank", manifest) as bank:
+        bank.add(list(portable.users), portable.rows(range(len(portable.users))))
+        write_portable(bank, tmp_path / "users.safetensors")
+    tree = WorkTree(tmp_path)
+    where = Sides(tree, tree, tree, None)
+    adapter = AdapterConfig(key="users", path="users.safetensors")
+    for base in ("org/one", "Org/One", "gpt2", repository / "base", "/nowhere/two"):
+        assert len(tenants.change(where, adapter, base).after.users) == len(portable.users)
+    with pytest.raises(InputError, match="is of 'org/one', but the base model is 'org/two'"):
+        tenants.change(where, adapter, "org/two")
 
 
 @pytest.mark.parametrize("attack", ["nan", "pickle", "cut", "huge"])

@@ -15,7 +15,7 @@ from adapterbot.bank.codec import plain
 from adapterbot.bank.portable import read_portable, write_portable
 from adapterbot.bank.store import BankStore
 from adapterbot.bank.vera import attach_bank
-from adapterbot.bank.writer import BankWriter
+from adapterbot.bank.writer import BankWriter, create
 from adapterbot.errors import AdapterbotError, InputError
 from tests.bank_worlds import load, vera_bank
 from tests.tiny_models import save_base
@@ -63,6 +63,23 @@ def test_nobody_is_the_base_bit_for_bit(model: Any, bank: Path) -> None:
             torch.testing.assert_close(logits(model, 2)[1], before[0])
     assert torch.equal(logits(model), before)
     assert "generate" not in model.__dict__
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_a_model_of_another_name_on_the_hub_is_refused_and_one_without_a_name_is_not(
+    model: Any, bank: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with BankStore(bank) as store:
+        manifest = store.manifest.model_copy(update={"base_model": "org/one"})
+    with create(tmp_path / "named", manifest):
+        pass
+    for name in ("org/one", "Org/One", "gpt2", "", str(bank), "/not/here", "unknown"):
+        monkeypatch.setattr(model.config, "_name_or_path", name)
+        attach_bank(model, tmp_path / "named").detach()
+    monkeypatch.setattr(model.config, "_name_or_path", "org/two")
+    attach_bank(model, bank).detach()  # of a directory, which says no name
+    with pytest.raises(InputError, match="is of 'org/one', and the model is 'org/two'"):
+        attach_bank(model, tmp_path / "named")
     assert not any(module._forward_hooks for module in model.modules())
 
 
