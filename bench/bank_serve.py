@@ -80,10 +80,10 @@ def measure() -> list[Figure]:
         with vera_bank(base, Path(folder) / "users", TENANTS, scale=0.5) as bank:
             for tenant in range(TENANTS):
                 bank.add_key(f"u{tenant}", hashlib.sha256(f"key-{tenant}".encode()).digest())
-        with killed_afterwards(base, Path(folder) / "users") as port:
+        with killed_afterwards(base, Path(folder) / "users") as (port, _):
             wanted = canaries(port)
             wrong, seconds, wall = storm(port, wanted)
-        with killed_afterwards(base, Path(folder) / "users") as port:
+        with killed_afterwards(base, Path(folder) / "users") as (port, _):
             lost = sum(one != other for one, other in zip(wanted, canaries(port), strict=True))
     if len(set(wanted)) < TENANTS:
         raise SystemExit("two tenants have the same canary, so cross-talk could hide")

@@ -21,8 +21,9 @@ SECONDS_TO_START = 120
 
 
 @contextmanager
-def killed_afterwards(base: Path, bank: Path) -> Iterator[int]:
-    """The port of a server that answers; it is killed in the end (SIGKILL), not stopped."""
+def killed_afterwards(base: Path, bank: Path) -> Iterator[tuple[int, command_line.Process]]:
+    """The port of a server that answers, and its process; what still runs in the end is killed
+    (SIGKILL), not stopped."""
     port = free_port()
     process = command_line.start(
         *("serve", "--base", base, "--bank", bank, "--port", str(port), "--device", "cpu")
@@ -34,7 +35,7 @@ def killed_afterwards(base: Path, bank: Path) -> Iterator[int]:
                 break
             except OSError:
                 time.sleep(0.1)
-        yield port
+        yield port, process
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()

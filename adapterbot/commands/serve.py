@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
+import signal
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -122,7 +123,7 @@ def build(options: ServeOptions) -> FastAPI:
 
 
 def run(options: ServeOptions, ready: Callable[[str, str, tuple[str, ...]], None]) -> None:
-    """Serves until it is told to stop.
+    """Serves until it is told to stop, by SIGINT or SIGTERM: either is an orderly end.
 
     Args:
         options: what was asked.
@@ -136,10 +137,14 @@ def run(options: ServeOptions, ready: Callable[[str, str, tuple[str, ...]], None
     import uvicorn
 
     ready(f"http://{options.host}:{options.port}", _name(options), tuple(options.mixtures))
+    # When it has stopped, uvicorn raises the signal anew, and takes a KeyboardInterrupt alone.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         uvicorn.run(app, host=options.host, port=options.port, log_level="info", access_log=False)
     except SystemExit as ended:  # its codes are not ours: 3 would be a finding
         raise OurFailure("the server did not start", fix="see the lines above") from ended
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _refuse_taken(host: str, port: int) -> None:

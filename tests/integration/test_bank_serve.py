@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import logging
+import signal
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -230,6 +231,21 @@ def test_what_is_not_honoured_is_refused_by_name(
     assert str(caught.value.param).startswith(param)
 
 
+def test_a_form_of_the_answer_is_refused_and_its_absence_may_be_said(server: str) -> None:
+    asked: dict[str, Any] = {
+        "model": "tiny:u1",
+        "messages": [{"role": "user", "content": "the thing in"}],
+        "temperature": 0,
+        "max_tokens": 8,
+    }
+    chats = client(server, "u1").chat.completions
+    said = chats.create(**asked, response_format={"type": "text"})
+    assert said.choices == chats.create(**asked).choices
+    with pytest.raises(openai.BadRequestError) as caught:
+        chats.create(**asked, response_format={"type": "json_object"})
+    assert caught.value.param == "response_format.type"
+
+
 def test_what_is_not_served_is_an_error_that_clients_can_read(server: str) -> None:
     asker = client(server, "u3")
     assert asker.models.retrieve("tiny:u3").id == "tiny:u3"
@@ -323,10 +339,18 @@ def test_a_request_that_takes_too_long_is_ended(base: Path, bank: Path) -> None:
             assert response.status == 200
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_server_that_is_told_to_stop_ends_well(base: Path, bank: Path, number: int) -> None:
+    with killed_afterwards(base, bank) as (_, process):
+        process.send_signal(number)
+        assert process.wait(60) == 0, process.written(1)
+    assert "Application shutdown complete" in process.written(1)
+
+
 def test_a_killed_server_comes_back_with_every_user(
     base: Path, bank: Path, canaries: dict[str, str]
 ) -> None:
-    with killed_afterwards(base, bank) as port:
+    with killed_afterwards(base, bank) as (port, _):
         assert ask(f"http://127.0.0.1:{port}", "u6") == canaries["u6"]
         with BankWriter(bank) as writer:
             writer.add(["late"], writer.gather(["u7"]))

@@ -80,6 +80,12 @@ class StreamOptions(_Closed):
     include_obfuscation: Literal[False] = False
 
 
+class ResponseFormat(_Closed):
+    """The form of an answer; only the usual one, which leaves it to the model."""
+
+    type: Literal["text"]
+
+
 class _Request(_Closed):
     model: Annotated[str, Field(min_length=1, max_length=2000)]
     temperature: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] = 1.0
@@ -128,6 +134,7 @@ class ChatRequest(_Request):
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     logprobs: Literal[False] | None = None
+    response_format: ResponseFormat | None = None
 
     @property
     def limit(self) -> int | None:
