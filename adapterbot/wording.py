@@ -1,4 +1,5 @@
-"""A metric's standing in one line of plain text: what moved, how surely, against which margin."""
+"""A metric's standing in one line of plain text: what moved, how surely, against which margin; and
+what a run cost, and a merge gained."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ from adapterbot.records import (
     Standing,
     Unit,
 )
+from adapterbot.records.merge import SearchRecord
 
 _MINUS = "−"
 
@@ -70,6 +72,20 @@ def cost(stats: EvalStats, stages: Sequence[Stage]) -> str | None:
         held = stages[names.index("load") :] if "load" in names else stages
         return _minutes(stats.gpus * sum(stage.seconds for stage in held), "GPU")
     return _minutes(sum(stage.cpu_seconds for stage in stages), "CPU")
+
+
+def gained(search: SearchRecord) -> str:
+    """What a merge's winner is worth, by its interval on the half that chose nothing."""
+    if search.winner == search.best_parent.rpartition("/")[2]:
+        return "The search found no merge that is surely better than the best single adapter."
+    winner = next((one for one in search.finalists if one.name == search.winner), None)
+    if winner is None or winner.low is None or winner.high is None:
+        return "Whether the winner is better than the best single adapter was not measured."
+    if winner.low > 0:
+        return "The winner is better than the best single adapter: its interval lies above 0."
+    if winner.high < 0:
+        return "The winner is worse than the best single adapter: its interval lies below 0."
+    return "The winner may be no better than the best single adapter: its interval holds 0."
 
 
 def _minutes(seconds: float, of_what: str) -> str:

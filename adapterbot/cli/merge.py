@@ -173,6 +173,8 @@ def _refuse_ignored(context: typer.Context, strategy: Strategy) -> None:
 
 
 def _shown(record: MergeRecord) -> str:
+    from adapterbot.wording import gained
+
     lines = []
     if record.search:
         names = [Path(one.path).name for one in record.inputs]
@@ -192,6 +194,7 @@ def _shown(record: MergeRecord) -> str:
                 f"{mark} {row.name:<18} {_score(row.selection)} {_score(row.report)}"
                 f"  {change:<32}  {weights}{more}" + (f"  failed: {row.failed}" * bool(row.failed))
             )
+        lines.append(gained(record.search))
         lines.append(
             f"{record.search.stop.value} after {record.search.seconds:.0f} s: "
             f"{record.search.candidates} candidates, {record.search.evaluated:,} answers, "

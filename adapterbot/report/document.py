@@ -18,6 +18,7 @@ from adapterbot.report import drawing, past
 from adapterbot.report.drawing import IntervalBar, TimedStage, Timeline
 from adapterbot.report.past import PastLine
 from adapterbot.report.samples import BYTES_LIMIT, Embedded, embed
+from adapterbot.wording import gained
 
 STYLES: Final = ("page.css", "report.css", "curves.css", "routing.css")
 SCRIPT: Final = "report.js"
@@ -54,10 +55,11 @@ class Section:
 
 @dataclass(frozen=True)
 class Merge:
-    """A merge record, and its search as a chart."""
+    """A merge record, its search as a chart, and what came of it in a sentence."""
 
     record: MergeRecord
     curves: Curves | None
+    conclusion: str | None
 
 
 def html(report: Report, beside: Beside = Beside()) -> str:
@@ -65,7 +67,8 @@ def html(report: Report, beside: Beside = Beside()) -> str:
     merge: Merge | None = None
     if beside.merge:
         search = beside.merge.search
-        merge = Merge(beside.merge, curves(search.history) if search else None)
+        found = (curves(search.history), gained(search)) if search else (None, None)
+        merge = Merge(beside.merge, *found)
     routes: HeatMap | None = heat_map(beside.routes) if beside.routes else None
     share = BYTES_LIMIT // max(1, len(report.adapters))
     return page(

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from adapterbot.overall import weighted_change
 from adapterbot.pages.figures import Scale
 from adapterbot.records import Comparison, Direction, EvalStats, MetricDelta, Stage, Standing, Unit
-from adapterbot.wording import cost, reason
-from tests.golden.reports import metric
+from adapterbot.report import Beside, html
+from adapterbot.wording import cost, gained, reason
+from tests.golden.everywhere import merge_of
+from tests.golden.reports import metric, passed
 
 STAGES = (
     Stage(name="lock", seconds=600, cpu_seconds=30),
@@ -67,3 +69,28 @@ def test_a_weighted_score_is_of_the_same_tasks_on_both_sides() -> None:
     said = weighted_change([*both, metric("c", 0.1, None)], tasks)
     assert said == ("weighted score: 50.0 % → 50.0 % (+0.0 points)",)
     assert weighted_change([both[0], metric("b", 0.5, None)], tasks) == ()
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "says"),
+    [
+        (-0.045, 0.045, "may be no better than the best single adapter: its interval holds 0."),
+        (0.0, 0.0, "may be no better"),
+        (0.01, 0.1, "is better than"),
+        (-0.1, -0.01, "is worse than"),
+        (None, None, "was not measured"),
+    ],
+)
+def test_the_page_says_in_words_what_a_merge_gained(
+    low: float | None, high: float | None, says: str
+) -> None:
+    record = merge_of("blend")
+    assert record.search is not None
+    winner = record.search.finalists[0].model_copy(update={"low": low, "high": high})
+    search = record.search.model_copy(update={"best_parent": "adapters/eu", "finalists": (winner,)})
+    assert says in gained(search)
+    page = html(passed(), Beside(merge=record.model_copy(update={"search": search})))
+    assert f"<p>{gained(search)}</p>" in page
+    itself = search.model_copy(update={"best_parent": "adapters/blend"})
+    assert gained(itself).startswith("The search found no merge that is surely better")
+    assert "not measured" in gained(search.model_copy(update={"winner": "nobody"}))
