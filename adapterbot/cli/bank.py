@@ -30,11 +30,12 @@ def _print(record: Record, as_json: bool) -> None:
     if as_json:
         document(record.model_dump_json(indent=2))
         return
-    for name, value in record.model_dump().items():
-        shown = f"{value:,}" if isinstance(value, int) else "" if value is None else value
+    for name, value in record.model_dump(exclude_none=True).items():
+        shown = f"{value:,}" if isinstance(value, int) else value
         if isinstance(value, dict):
             shown = ", ".join(f"{key} {number:.4g}" for key, number in value.items())
-        line(f"{name:<16}{shown}")
+        label = type(record).model_fields[name].title or name.replace("_", " ")
+        line(f"{label:<16}{shown}")
 
 
 @bank_app.command("create")

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import Field
+
 from adapterbot import jsonl
 from adapterbot.commands.bank_opened import opened_to_write
 from adapterbot.commands.bank_show import BankSummary, summary
@@ -40,8 +42,8 @@ class Compacted(Record):
     """Bytes on disk."""
 
     path: Line
-    before: int
-    after: int
+    before: int = Field(title="bytes before")
+    after: int = Field(title="bytes after")
 
 
 class Verified(Record):

@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydantic import Field
+
 from adapterbot.commands.bank_opened import opened
 from adapterbot.errors import InputError
 from adapterbot.importing import extras
@@ -19,7 +21,8 @@ if TYPE_CHECKING:
 
 
 class BankSummary(Record):
-    """What `show`, `create` and `import` say of a bank. Sizes are in bytes."""
+    """What `show`, `create` and `import` say of a bank. Sizes are in bytes; a title is what a
+    person reads for the name of a field."""
 
     path: Line
     name: Line
@@ -27,12 +30,12 @@ class BankSummary(Record):
     kind: Line
     dtype: Line
     users: Count
-    floats: Count
-    row_bytes: Count
+    floats: Count = Field(title="numbers a user")
+    row_bytes: Count = Field(title="bytes a user")
     modules: Count
-    shared: Line
-    payload_bytes: int
-    file_bytes: int
+    shared: Line = Field(title="shared tensors")
+    payload_bytes: int = Field(title="bytes of rows")
+    file_bytes: int = Field(title="bytes on disk")
 
 
 class UserSummary(Record):
@@ -49,11 +52,11 @@ class Size(Record):
     """What a number of users takes, in bytes."""
 
     users: Count
-    floats: Count
+    floats: Count = Field(title="numbers a user")
     dtype: Line
-    rows: int
-    shared: int
-    soup: int | None = None
+    rows: int = Field(title="bytes of rows")
+    shared: int = Field(title="bytes shared")
+    soup: int | None = Field(None, title="bytes in Soup's")
 
 
 def summary(bank: BankStore) -> BankSummary:

@@ -71,6 +71,23 @@ def test_a_bank_of_vectors_from_making_to_compacting(bank: Any, here: Path) -> N
     assert (sizes["soup"], sizes["rows"]) == (4 * 128 * 138, 5120)
 
 
+def test_a_person_reads_words_and_a_program_the_fields(
+    bank: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bank("create", "users", "--base", "any", "--dimension", 4, "--dtype", "int8")
+    known = bank("show", "users")[1]
+    assert {"base_model", "row_bytes", "payload_bytes", "file_bytes"} < set(known)
+    shown = []
+    for arguments in (["show", "users"], ["size", "--users", "10", "--dimension", "128"]):
+        with pytest.raises(SystemExit):
+            app(args=["bank", *arguments])
+        lines = capsys.readouterr().out.splitlines()
+        shown.append({line[:16].rstrip(): line[16:] for line in lines})
+    assert not [label for labels in shown for label in labels if "_" in label]
+    assert shown[0]["bytes a user"] == str(known["row_bytes"])
+    assert shown[1]["bytes of rows"] == "5,120"
+
+
 def test_damage_is_a_finding(bank: Any, here: Path) -> None:
     bank("create", "users", "--base", "any", "--dimension", 4)
     (here / "v.jsonl").write_text('{"user": "a", "vector": [1.25, 2.5, 3.75, 5.125]}')
