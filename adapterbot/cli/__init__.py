@@ -18,6 +18,7 @@ from adapterbot.cli import (  # noqa: F401
     answer,
     attest,
     bank,
+    bank_exchange,
     bisect,
     demo,
     doctor,

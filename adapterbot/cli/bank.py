@@ -26,7 +26,8 @@ Dtype = Annotated[
 Replace = Annotated[bool, typer.Option("--replace", help="Give users that are there new rows.")]
 
 
-def _print(record: Record, as_json: bool) -> None:
+def show(record: Record, as_json: bool) -> None:
+    """A result of a bank's, for people or as JSON."""
     if as_json:
         document(record.model_dump_json(indent=2))
         return
@@ -81,7 +82,7 @@ def bank_create(
         dtype=dtype,
         name=name,
     )
-    _print(made, as_json)
+    show(made, as_json)
 
 
 @bank_app.command("add")
@@ -99,7 +100,7 @@ def bank_add(
     """
     from adapterbot.commands import bank as command
 
-    _print(command.add(bank, file, replace=replace), as_json)
+    show(command.add(bank, file, replace=replace), as_json)
 
 
 @bank_app.command("remove")
@@ -116,7 +117,7 @@ def bank_remove(
     """
     from adapterbot.commands import bank as command
 
-    _print(command.remove(bank, users), as_json)
+    show(command.remove(bank, users), as_json)
 
 
 @bank_app.command("show")
@@ -133,7 +134,7 @@ def bank_show(
     """
     from adapterbot.commands import bank_show as command
 
-    _print(command.show(bank) if user is None else command.show_user(bank, user), as_json)
+    show(command.show(bank) if user is None else command.show_user(bank, user), as_json)
 
 
 @bank_app.command("list")
@@ -182,66 +183,7 @@ def bank_size(
 
     if bank is not None:
         refuse_typed(context, {"dtype"}, "is the bank's own", "leave one out")
-    _print(command.size(users, path=bank, dimension=dimension, dtype=dtype), as_json)
-
-
-@bank_app.command("import")
-def bank_import(
-    bank: Bank,
-    sources: Annotated[
-        list[str],
-        typer.Argument(help="PEFT directories (user=DIR), Soup's bank.json, exported files."),
-    ],
-    base: Annotated[
-        str | None, typer.Option(help="Base model, if not what the source says.")
-    ] = None,
-    dtype: Annotated[
-        Literal["fp32", "fp16", "bf16", "int8"] | None,
-        typer.Option(help="Of a bank that is made; fp32, or as an exported file has it."),
-    ] = None,
-    replace: Replace = False,
-    as_json: Json = False,
-) -> None:
-    """Take users from elsewhere; makes the bank if it is not there yet.
-
-    ```console
-    adapterbot bank import users ann=adapters/ann bob=adapters/bob --base ./base
-    ```
-    """
-    from adapterbot.commands import bank_import as command
-
-    _print(command.import_(bank, sources, base=base, dtype=dtype, replace=replace), as_json)
-
-
-@bank_app.command("export")
-def bank_export(
-    bank: Bank,
-    out: Annotated[Path, typer.Argument(help="A file; for peft and lora a directory.")],
-    user: Annotated[list[str] | None, typer.Option(help="Whom; all by default.")] = None,
-    form: Annotated[
-        Literal["file", "peft", "lora", "soup"],
-        typer.Option("--as", help="One safetensors file, a PEFT or LoRA adapter, Soup's JSON."),
-    ] = "file",
-    store_shared: Annotated[
-        bool, typer.Option("--store-shared", help="file: hold what the seed gives, too.")
-    ] = False,
-    projection: Annotated[
-        bool, typer.Option("--projection/--no-projection", help="peft: save A and B.")
-    ] = True,
-    as_json: Json = False,
-) -> None:
-    """Write users in a form that others read, and that Git and a gate take.
-
-    ```console
-    adapterbot bank export users ann --user ann --as peft
-    ```
-    """
-    from adapterbot.commands import bank_export as command
-
-    done = command.export(
-        bank, out, user or (), form=form, store_shared=store_shared, projection=projection
-    )
-    _print(done, as_json)
+    show(command.size(users, path=bank, dimension=dimension, dtype=dtype), as_json)
 
 
 @bank_app.command("verify")
@@ -276,7 +218,7 @@ def bank_compact(bank: Bank, as_json: Json = False) -> None:
     """
     from adapterbot.commands import bank as command
 
-    _print(command.compact(bank), as_json)
+    show(command.compact(bank), as_json)
 
 
 @bank_app.command("key")
@@ -298,7 +240,7 @@ def bank_key(
     if isinstance(made, command.NewKey) and not as_json:
         line(made.key)  # alone, so that a shell can take it
     else:
-        _print(made, as_json)
+        show(made, as_json)
 
 
 @bank_app.command("fit")
