@@ -13,21 +13,26 @@ import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import BinaryIO, Literal, cast
 
-from adapterbot import jsonl
-from adapterbot.errors import InputError
+from adapterbot import beside, jsonl
+from adapterbot.errors import AdapterbotError, InputError, OurFailure
 
 MEMORY = 2 << 30
 _BATCH = 256
+_AHEAD = 1 << 20  # bytes of each column
 # A linear algebra library would reserve memory for every core.
 _ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+
+# A file may have its reader die of other signals, but these are sent: by the kernel, where memory
+# ends, or by a person.
+_ENDED_BY_OTHERS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 Unspoken = Literal["repr", "iso"]
 """What JSON has no word for: as Python writes it, or dates as ISO 8601 and nothing else."""
@@ -47,6 +52,7 @@ def rows(
     Raises:
         InputError: pyarrow is not installed, the file is none of Parquet's, holds more than the
             limits, or what Python has no value for.
+        OurFailure: pyarrow does not load, or the process cannot be started or was ended.
     """
     with _file(stream) as file, _reader(file, unspoken, limit) as process:
         try:
@@ -68,26 +74,28 @@ def _file(stream: BinaryIO) -> Iterator[BinaryIO]:
 
 
 def _reader(file: BinaryIO, unspoken: Unspoken, limit: int) -> subprocess.Popen[bytes]:
-    # -I, and this package by its place: the working directory may be a stranger's checkout.
-    code = (
-        "import sys; sys.path.insert(0, sys.argv.pop(1)); "
-        "from adapterbot.parquet import main; main()"
-    )
-    home = Path(__file__).resolve().parents[1]
-    return subprocess.Popen(
-        [sys.executable, "-I", "-c", code, str(home), unspoken, str(limit), str(MEMORY)],
-        stdin=file,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env=os.environ | _ONE_THREAD,
-    )
+    try:
+        return subprocess.Popen(
+            beside.command(__name__, "main", unspoken, str(limit), str(MEMORY)),
+            stdin=file,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=os.environ | _ONE_THREAD,
+        )
+    except OSError as error:
+        raise OurFailure(
+            f"the process that reads Parquet could not be started: {error.strerror}",
+            fix="allow more processes and memory, or convert it to JSONL",
+        ) from error
 
 
 def _told(
     name: str, process: subprocess.Popen[bytes], limit: int, row_limit: int
 ) -> Iterator[bytes]:
-    total = 0
+    total, held = 0, b""
     for number, line in jsonl.lines(name, cast("BinaryIO", process.stdout), limit=row_limit):
+        if held:
+            yield held
         if not line.startswith(b"{"):
             word, _, what = line.decode().partition(" ")
             if word == "end":
@@ -96,8 +104,14 @@ def _told(
         total += len(line)
         if total > limit:
             raise _refusal(name, "large", "", number, limit)
-        yield line
+        held = line  # until another comes: the last of a reader that dies may be cut short
     how = process.wait()
+    if -how in _ENDED_BY_OTHERS:
+        raise OurFailure(
+            f"reading it was ended by signal {-how}",
+            file=name,
+            fix="see whether the machine ran out of memory, and run again",
+        )
     raise InputError(
         f"is not a Parquet file: reading it ended with {f'signal {-how}' if how < 0 else how}",
         file=name,
@@ -105,8 +119,12 @@ def _told(
     )
 
 
-def _refusal(name: str, word: str, what: str, number: int, limit: int) -> InputError:
+def _refusal(name: str, word: str, what: str, number: int, limit: int) -> AdapterbotError:
     """What the reader's last word says, which stands where row `number` would."""
+    if word == "unloaded":
+        return OurFailure(
+            f"pyarrow does not load: {what}", file=name, fix="pip install 'adapterbot[parquet]'"
+        )
     message, fix = {
         "absent": (
             "needs pyarrow to be read",
@@ -164,9 +182,12 @@ def _values(limit: int) -> Iterator[dict[str, object]]:
         import pyarrow.parquet as parquet
     except ModuleNotFoundError as error:
         raise _Ended("absent") from error
+    except ImportError as error:  # a shared library, for which a limit may leave no room
+        raise _Ended(f"unloaded {' '.join(str(error).split())}") from error
     try:
         with os.fdopen(0, "rb") as stream:
-            file = parquet.ParquetFile(stream)
+            # Else whole columns of a row group, which may be all of a file, are read ahead.
+            file = parquet.ParquetFile(stream, pre_buffer=False, buffer_size=_AHEAD)
             about = file.metadata
             declared = (about.row_group(at).total_byte_size for at in range(about.num_row_groups))
             if sum(declared) > limit:

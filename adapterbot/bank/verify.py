@@ -16,6 +16,7 @@ from pathlib import Path
 
 import lmdb
 
+from adapterbot import beside
 from adapterbot.bank.blocks import PAGE
 from adapterbot.bank.manifest import read_manifest
 from adapterbot.bank.records import MODULUS, NUMBER, SEAL, Place, row_seal, seal
@@ -38,15 +39,9 @@ def verify(path: Path) -> tuple[str, ...]:
         OurFailure: the process that walks it could not be started, or did not end.
     """
     read_manifest(path)
-    # -I, and this package by its place: the working directory may be a stranger's checkout.
-    code = (
-        "import sys; sys.path.insert(0, sys.argv.pop(1)); "
-        "from adapterbot.bank.verify import main; main()"
-    )
-    home = Path(__file__).resolve().parents[2]
     try:
         done = subprocess.run(
-            [sys.executable, "-I", "-c", code, str(home), str(path)],
+            beside.command(__name__, "main", str(path)),
             capture_output=True,
             timeout=_SECONDS,
             check=False,

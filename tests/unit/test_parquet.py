@@ -15,7 +15,7 @@ import pytest
 from pyarrow import parquet as written
 
 from adapterbot import parquet
-from adapterbot.errors import InputError
+from adapterbot.errors import InputError, OurFailure
 from adapterbot.eval.data import read_rows
 from adapterbot.tree import WorkTree
 
@@ -114,15 +114,65 @@ def test_attack_a_suite_of_one_kilobyte_asks_for_little_memory(tmp_path: Path) -
     assert grown << 10 < 1024 * MIB
 
 
+def test_a_row_group_larger_than_the_memory_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most writers put a million rows into one, and whole columns need not be held at once."""
+    monkeypatch.setattr(parquet, "MEMORY", 256 * MIB)
+    stream = io.BytesIO()
+    table = arrow.table({"prompt": [str(row) * 20_000 for row in range(1000, 4000)]})
+    written.write_table(table, stream, compression="none", use_dictionary=False)
+    assert len(stream.getvalue()) > 240_000_000
+    stream.seek(0)
+    found = parquet.rows("d", stream, unspoken="iso", limit=1 << 30, row_limit=MIB)
+    for row, line in zip(range(1000, 4000), found, strict=True):
+        assert line == b'{"prompt": "%s"}' % (b"%d" % row * 20_000)
+
+
+def stand_in(folder: Path, script: str) -> str:
+    """A program in the place of Python."""
+    program = folder / "python"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    return str(program)
+
+
 def test_a_file_that_ends_its_reader_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    killed = tmp_path / "python"
-    killed.write_text("#!/bin/sh\necho '{\"a\": 1}'\nkill -SEGV $$\n")
-    killed.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(killed))
+    program = stand_in(tmp_path, "echo '{\"a\": 1}'; kill -SEGV $$")
+    monkeypatch.setattr(sys, "executable", program)
     with pytest.raises(InputError, match="not a Parquet file: reading it ended with signal 11"):
         read(plain("a"))
+
+
+def test_a_reader_that_is_killed_is_our_failure_and_gives_no_half_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel does so where memory ends: it says nothing of the file."""
+    program = stand_in(tmp_path, "printf '{\"a\": 1}\\n{\"a\": \"cut sho'; kill -KILL $$")
+    monkeypatch.setattr(sys, "executable", program)
+    found = parquet.rows("d", io.BytesIO(), unspoken="iso", limit=MIB, row_limit=MIB)
+    assert next(found) == b'{"a": 1}'
+    with pytest.raises(OurFailure, match="ended by signal 9"):
+        next(found)
+
+
+def test_a_reader_that_cannot_be_started_is_our_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with pytest.raises(OurFailure, match="could not be started: No such file"):
+        read(plain("a"))
+
+
+def test_pyarrow_is_taken_from_where_this_process_takes_it_but_never_from_a_checkout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as a user's own packages, which an isolated Python does not look for."""
+    (tmp_path / "pyarrow.py").write_text("raise ImportError('libarrow.so: no room')")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    with pytest.raises(OurFailure, match=r"pyarrow does not load: libarrow\.so: no room"):
+        read(plain("a"))
+    monkeypatch.setattr(sys, "path", ["", *sys.path])
+    monkeypatch.chdir(tmp_path)
+    assert read(plain("a")) == [b'{"prompt": "a"}']
 
 
 def test_who_stops_in_the_middle_leaves_no_process(tmp_path: Path) -> None:
