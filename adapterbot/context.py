@@ -171,8 +171,11 @@ def server_url(environment: Mapping[str, str]) -> str:
     """Where its repositories and runs are; outside of a runner, on the API's own host. A token that
     is for the one is nobody else's to see."""
     given = environment.get("GITHUB_SERVER_URL", "").rstrip("/")
-    scheme, _, host = api_url(environment).partition("://")
-    return given or f"{scheme}://{host.removesuffix('/api/v3').removeprefix('api.')}"
+    api = api_url(environment)
+    if given or api.endswith("/api/v3"):
+        return given or api.removesuffix("/api/v3")
+    scheme, _, host = api.partition("://")
+    return f"{scheme}://{host.removeprefix('api.')}"
 
 
 def _urls(environment: Mapping[str, str]) -> dict[str, str]:

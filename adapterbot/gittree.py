@@ -276,4 +276,5 @@ def resolve_commit(repository: Path, ref: str, *, field: str | None = None) -> s
 def _names(repository: Path) -> list[str]:
     """Branches and tags, as one may name them."""
     kinds = ("refs/heads", "refs/remotes", "refs/tags")
-    return git(repository, "for-each-ref", "--format=%(refname:short)", *kinds).decode().split()
+    found = git(repository, "for-each-ref", "--format=%(refname:short)", *kinds)
+    return found.decode(errors="replace").split()

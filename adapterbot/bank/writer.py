@@ -23,7 +23,7 @@ from adapterbot.bank.records import MODULUS, NUMBER, SEAL, Place, State, packed,
 from adapterbot.bank.store import MOVED, BankStore, Tables, place_of, state_of
 from adapterbot.errors import InputError, OurFailure
 
-_ROWS = re.compile(r"rows-[0-9]+\.mdb(-lock)?")
+_ROWS = re.compile(r"rows-[0-9]+\.mdb")
 
 
 class BankWriter(BankStore):
@@ -187,7 +187,7 @@ class BankWriter(BankStore):
     def _sweep(self, kept: Path) -> None:
         """Removes what compactions left that were killed; whoever writes holds the only one."""
         for file in self.path.iterdir():
-            if _ROWS.fullmatch(file.name) and not file.name.startswith(kept.name):
+            if _ROWS.fullmatch(file.name.removesuffix("-lock")) and not file.name.startswith(kept.name):
                 file.unlink(missing_ok=True)
 
     def _copy_to(self, new: Path, txn: lmdb.Transaction) -> None:
@@ -301,13 +301,22 @@ class BankWriter(BankStore):
             txn.abort()
 
     def _move(self, txn: lmdb.Transaction) -> bool:
-        """Ends a compaction that has committed its new file: whether there was one."""
+        """Ends a compaction that has committed its new file: whether there was one.
+
+        Without that file, which a commit that failed after all may have cost, the old one is all
+        there is, and no longer says that it moves.
+        """
         moved = txn.get(MOVED, db=self._tables["facts"])
         if moved is None:
             return False
-        to = self.manifest.model_copy(update={"rows": bytes(moved).decode()})
-        atomic.write_text(self.path / MANIFEST, dump_manifest(to))
-        _unlink(Path(self._file.shared.env.path()))
+        rows = bytes(moved).decode()
+        if _ROWS.fullmatch(rows) and (self.path / rows).is_file():
+            to = self.manifest.model_copy(update={"rows": rows})
+            atomic.write_text(self.path / MANIFEST, dump_manifest(to))
+            _unlink(Path(self._file.shared.env.path()))
+        else:
+            txn.delete(MOVED, db=self._tables["facts"])
+            txn.commit()
         return True
 
 

@@ -394,6 +394,26 @@ def test_compacting_that_is_killed_before_the_manifest_is_ended_by_the_next_writ
     assert verify(tmp_path / "b") == ()
 
 
+def test_a_file_that_says_it_moved_to_none_is_all_there_is(tmp_path: Path) -> None:
+    """A commit may fail once it is on the disk: whoever compacted has then removed the new file."""
+    with vectors_bank(tmp_path / "b") as bank:
+        bank.add(["a"], vector_rows(1))
+    done = subprocess.run(
+        [sys.executable, "-c", _KILLED, str(tmp_path / "b")], check=False, cwd=ROOT
+    )
+    assert done.returncode == -signal.SIGKILL
+    (tmp_path / "b" / "rows-2.mdb").unlink()
+    with BankWriter(tmp_path / "b") as bank:
+        bank.add(["b"], vector_rows(1))
+        # Half of a new file of that name, as a compaction leaves it that is killed earlier.
+        (tmp_path / "b" / "rows-2.mdb").write_bytes(b"half")
+        bank.add(["c"], vector_rows(1))
+        assert list(bank.users()) == ["a", "b", "c"]
+        bank.compact()
+        assert list(bank.users()) == ["a", "b", "c"]
+    assert verify(tmp_path / "b") == ()
+
+
 def test_what_killed_compactions_left_goes_with_the_next(tmp_path: Path) -> None:
     with vectors_bank(tmp_path / "b") as bank:
         bank.add(["a"], vector_rows(1))
@@ -454,6 +474,37 @@ def test_a_file_is_sound_without_the_last_pages_that_were_freed(tmp_path: Path) 
     assert verify(tmp_path / "b") == ()
     assert all_rows(tmp_path / "b") == before
     assert file.stat().st_size == size
+
+
+_CUT = """
+import os, sys
+from pathlib import Path
+from adapterbot.bank.store import BankStore
+from adapterbot.errors import OurFailure
+setattr(os, "access", lambda place, mode: mode != os.W_OK)
+try:
+    with BankStore(Path(sys.argv[1])) as store:
+        store.gather(list(store.users()))
+except OurFailure as error:
+    print(error)
+"""
+
+
+def test_a_file_that_was_cut_short_is_told_of_where_nobody_may_write(tmp_path: Path) -> None:
+    """Such as on a disk that is mounted to be read: reading behind its end is a SIGBUS."""
+    with vectors_bank(tmp_path / "b") as bank:
+        bank.add([f"u{index:05}" for index in range(2000)], vector_rows(2000))
+        file = bank.path / bank.manifest.rows
+    os.truncate(file, file.stat().st_size // 2)
+    done = subprocess.run(
+        [sys.executable, "-c", _CUT, str(tmp_path / "b")],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+    )
+    assert done.returncode == 0, done.stderr
+    assert " is damaged: it has " in done.stdout
 
 
 _BLANKED = """

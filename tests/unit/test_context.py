@@ -161,6 +161,7 @@ def test_addresses_of_github_and_of_an_enterprise_server() -> None:
         ("https://api.github.com", "https://github.com"),
         ("https://ghe.example/api/v3", "https://ghe.example"),
         ("https://ghe.example:8443/api/v3", "https://ghe.example:8443"),
+        ("https://api.ghe.example/api/v3", "https://api.ghe.example"),
         ("https://api.octo.ghe.com", "https://octo.ghe.com"),
     ],
 )
