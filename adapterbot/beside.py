@@ -4,7 +4,6 @@ working directory, which may be a stranger's checkout."""
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -23,7 +22,7 @@ def command(module: str, name: str, *arguments: str) -> list[str]:
 def _places() -> list[str]:
     """Where modules come from. Isolation alone would leave out more than the working directory:
     what its user installed for themselves (`pip install --user`), and PYTHONPATH."""
-    home, here = os.path.realpath(Path(__file__).parents[1]), os.path.realpath(os.getcwd())
-    places = {os.path.abspath(place): os.path.realpath(place) for place in sys.path if place}
+    home, here = Path(__file__).resolve().parents[1], Path.cwd().resolve()
+    places = {str(Path(place).absolute()): Path(place).resolve() for place in sys.path if place}
     kept = [place for place, real in places.items() if real == home or real != here]
-    return kept if home in places.values() else [home, *kept]
+    return kept if home in places.values() else [str(home), *kept]

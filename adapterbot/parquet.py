@@ -25,7 +25,7 @@ from adapterbot import beside, jsonl
 from adapterbot.errors import AdapterbotError, InputError, OurFailure
 
 MEMORY = 2 << 30
-_BATCH = 256
+_BATCH, _BATCH_BYTES = 256, 8 << 20
 _AHEAD = 1 << 20  # bytes of each column
 # A linear algebra library would reserve memory for every core.
 _ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
@@ -189,10 +189,12 @@ def _values(limit: int) -> Iterator[dict[str, object]]:
             # Else whole columns of a row group, which may be all of a file, are read ahead.
             file = parquet.ParquetFile(stream, pre_buffer=False, buffer_size=_AHEAD)
             about = file.metadata
-            declared = (about.row_group(at).total_byte_size for at in range(about.num_row_groups))
-            if sum(declared) > limit:
+            sizes = (about.row_group(at).total_byte_size for at in range(about.num_row_groups))
+            declared = max(sum(sizes), 1)
+            if declared > limit:
                 raise _Ended("large")
-            for batch in file.iter_batches(batch_size=_BATCH, use_threads=False):
+            count = max(1, min(_BATCH, _BATCH_BYTES * about.num_rows // declared))
+            for batch in file.iter_batches(batch_size=count, use_threads=False):
                 yield from batch.to_pylist()
     except MemoryError:
         raise  # which arrow's is, too

@@ -187,7 +187,8 @@ class BankWriter(BankStore):
     def _sweep(self, kept: Path) -> None:
         """Removes what compactions left that were killed; whoever writes holds the only one."""
         for file in self.path.iterdir():
-            if _ROWS.fullmatch(file.name.removesuffix("-lock")) and not file.name.startswith(kept.name):
+            rows = file.name.removesuffix("-lock")
+            if rows != kept.name and _ROWS.fullmatch(rows):
                 file.unlink(missing_ok=True)
 
     def _copy_to(self, new: Path, txn: lmdb.Transaction) -> None:

@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 
 from adapterbot.bisect.evidence import Floats, Prediction, entropy, mixed_shares, split
 
+LARGEST = 1e100
+"""Of outcomes: their squares are summed."""
+
 # Steps of the table of `two_means` along either side, and of the integral behind an entry.
 _STEPS, _NODES = 64, 129
 # Of a number's bits about the mean of its side, those that count as if they were about the change:
@@ -127,8 +130,8 @@ class Scores:
 
     def statistics(self, outcome: Any) -> Floats:
         values = np.atleast_1d(np.asarray(outcome, dtype=np.float64))
-        if values.ndim != 1 or not np.isfinite(values).all():
-            raise ValueError(f"{outcome!r} is no finite number")
+        if values.ndim != 1 or not (np.abs(values) <= LARGEST).all():
+            raise ValueError(f"{outcome!r} is no finite number of at most {LARGEST:g}")
         return np.array([len(values), values.sum(), (values**2).sum()])
 
     def weigh(self, before: Floats, after: Floats) -> tuple[Floats, Prediction]:

@@ -171,10 +171,10 @@ def score(value: float | None, *, ticked: bool) -> Inert:
 
 
 def fixed(value: float | None, *, signed: bool = False) -> Inert:
-    """Three decimals, so that a column of scores lines up."""
+    """Three decimals, so that a column of scores lines up; of a million and more, four digits."""
     if value is None:
         return NONE
-    digits = f"{abs(value):.3f}"
+    digits = f"{abs(value):.3f}" if abs(value) < 1e6 else f"{abs(value):.4g}"
     sign = "" if not digits.strip("0.") else _MINUS if value < 0 else "+" if signed else ""
     return Inert(f"{sign}{digits}")
 

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adapterbot.bisect import Checkpoint, Observation
+from adapterbot.bisect.scores import LARGEST
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.eval.scorers import process
 
@@ -80,7 +81,7 @@ class Reading:
             value = float(text)
         except ValueError:
             return None
-        return value if abs(value) < float("inf") else None
+        return value if abs(value) <= LARGEST else None
 
     def _in_json(self, output: str) -> object:
         for text in (output, output.strip().rpartition("\n")[2]):

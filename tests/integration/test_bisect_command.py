@@ -259,6 +259,14 @@ def test_a_group_that_took_no_part_in_its_match_is_no_score() -> None:
     assert whole.score("1.5 and 2.5") == 2.5
 
 
+@pytest.mark.parametrize("text", ["1e200", "-1e200", "inf", "nan"])
+def test_a_number_that_cannot_be_reckoned_with_is_no_score(text: str) -> None:
+    """Its square is none: a search by it would say that a good checkpoint comes after a bad one."""
+    reading = Reading.of(r"acc=(\S+)", None)
+    assert reading is not None
+    assert reading.score(f"acc={text}") is None
+
+
 def test_probes_max_ends_with_a_range(place) -> None:
     folder, judge = place
     command = judge(STEP + "sys.exit(step >= 600)")

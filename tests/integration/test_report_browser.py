@@ -14,6 +14,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from adapterbot import render
 from adapterbot.eval.saved import save_results
+from adapterbot.pages.inert import visible_lines
 from adapterbot.records import AdapterRef, Report, SampleScore, SavedResults, TaskResult
 from adapterbot.records.saved import SavedTask
 from adapterbot.report import html
@@ -278,6 +279,15 @@ NAMED = {
     "a javascript: URL": "javascript:pwned=1",
     "a bidi override": "\u202etxet neddih\u202c",
     "a template of the script's": "${pwned = 1}`",
+    "an element in backticks": "see `<img src=x onerror='pwned = 1'>` and ``<b>``",
+    "an attribute around backticks": "<a href='`javascript:pwned=1`' onclick=`pwned=1`>x</a>",
+    "an attribute's end in backticks": '`" onmouseover="pwned=1` `quoted" id="main`',
+    "backticks in a reference": "&lt`;script&gt`; `&#60;script&#62;pwned=1` `&amp;lt;b&amp;gt;`",
+    "the end of the code in backticks": "`</code><script>pwned = 1</script><code>`",
+    "a link in backticks": "`javascript:pwned=1` [`x`](javascript:pwned=1) `https://evil.example`",
+    "a bidi override in backticks": "`\u202etxet neddih` \u2066`x\u2069`",
+    "backticks on two lines": "`one\ntwo` ` ` `` ` ``` `three`",
+    "a long word in backticks": f"`{'x' * 1498}`",
     **{name: text[:1500] for name, text in ATTACKS.items()},
 }
 
@@ -297,30 +307,47 @@ def hostile() -> Report:
     )  # fmt: skip
 
 
+# The elements of each article with the names of their attributes, but for those that a difference
+# or an empty word is marked by; what is quoted; the sentence in the header as it was before.
+_SEEN = """[...document.querySelectorAll("article")].map(article => {
+    const told = element => `${element.tagName} ${element.getAttributeNames().sort()}`;
+    const quoted = [...article.querySelectorAll(".quoted")];
+    const sentence = article.querySelector("header > p:not(.pill)").cloneNode(true);
+    for (const code of sentence.querySelectorAll(".quoted"))
+        code.replaceWith("`" + code.textContent + "`");
+    return {
+        elements: [...article.querySelectorAll(":not(ins, del, .empty, .quoted)")].map(told),
+        quoted: quoted.map(code => `${told(code)}=${code.className} < ${told(code.parentElement)}`),
+        inside: quoted.map(code => code.innerHTML),
+        sentence: sentence.textContent,
+        list: article.querySelector(".list").innerText,
+    };
+})"""
+
+
 def test_strangers_words_stay_words(tmp_path: Path, opened: Open) -> None:
-    """No element, no link and no script comes of any attack in `NAMED`, but that what stands
-    between two backticks of a sentence is set as code."""
+    """No element, attribute, link or script comes of any attack in `NAMED`, but that of a sentence
+    what stands between two backticks is set as code, which holds nothing but text."""
     (tmp_path / "page.html").write_text(html(hostile()), "utf-8")
-    page = opened(tmp_path / "page.html")
+    page = opened(tmp_path / "page.html", viewport={"width": 390, "height": 900})
     assert page.evaluate("typeof pwned") == "undefined"
     assert page.locator("[src], [href]:not([href^='#'])").count() == 0
-    trees, words = page.evaluate(
-        """[
-            [...document.querySelectorAll("article")].map(article => {
-                const elements = article.querySelectorAll(":not(ins, del, .empty, .quoted)");
-                return [...elements].map(element => element.tagName).join(" ");
-            }),
-            [...document.querySelectorAll("article .list")].map(list => list.innerText),
-        ]"""
-    )
-    assert len(trees) == len(words) == 1 + len(NAMED)
-    for attack, tree, said in zip(("dull", *NAMED), trees, words, strict=True):
-        assert tree == trees[0], attack
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    dull, *seen = page.evaluate(_SEEN)
+    assert len(seen) == len(NAMED)
+    for (attack, text), found in zip(NAMED.items(), seen, strict=True):
+        assert found["elements"] == dull["elements"], attack
+        assert set(found["quoted"]) <= {"CODE class=quoted < P "}, attack
+        assert not any("<" in inside for inside in found["inside"]), attack
+        assert found["sentence"] == visible_lines(text), attack
+        said = found["list"]
         assert "sample" in said, attack
         hidden = [
             c for c in said if unicodedata.category(c) in {"Cc", "Cf", "Zl", "Zp"} and c != "\n"
         ]
         assert hidden == [], attack
+    marked = [attack for attack, found in zip(NAMED, seen, strict=True) if found["quoted"]]
+    assert len(marked) >= 8
 
 
 def test_the_policy_holds_even_if_something_got_in(tmp_path: Path, browser: Browser) -> None:

@@ -120,6 +120,7 @@ def test_what_a_posterior_refuses(arguments, message) -> None:
         (PassFail(), 0, 0.5),
         (PassFail(), 7, True),
         (Scores(), 0, float("nan")),
+        (Scores(), 0, [0.5, -1e200]),
         (PairedBinary(), 0, [0.5]),
     ],
 )

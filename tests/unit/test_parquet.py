@@ -114,17 +114,21 @@ def test_attack_a_suite_of_one_kilobyte_asks_for_little_memory(tmp_path: Path) -
     assert grown << 10 < 1024 * MIB
 
 
-def test_a_row_group_larger_than_the_memory_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("count", "times"), [(150_000, 300), (300, 150_000)])
+def test_a_row_group_larger_than_the_memory_is_read(
+    count: int, times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Most writers put a million rows into one, and whole columns need not be held at once."""
     monkeypatch.setattr(parquet, "MEMORY", 256 * MIB)
     stream = io.BytesIO()
-    table = arrow.table({"prompt": [str(row) * 20_000 for row in range(1000, 4000)]})
-    written.write_table(table, stream, compression="none", use_dictionary=False)
-    assert len(stream.getvalue()) > 240_000_000
+    table = arrow.table({"prompt": [f"{row:06}" * times for row in range(count)]})
+    pages = {"data_page_size": MIB, "write_batch_size": 8}
+    written.write_table(table, stream, compression="none", use_dictionary=False, **pages)
+    assert len(stream.getvalue()) > 270_000_000
     stream.seek(0)
     found = parquet.rows("d", stream, unspoken="iso", limit=1 << 30, row_limit=MIB)
-    for row, line in zip(range(1000, 4000), found, strict=True):
-        assert line == b'{"prompt": "%s"}' % (b"%d" % row * 20_000)
+    for row, line in zip(range(count), found, strict=True):
+        assert line == b'{"prompt": "%s"}' % (b"%06d" % row * times)
 
 
 def stand_in(folder: Path, script: str) -> str:
@@ -148,7 +152,7 @@ def test_a_reader_that_is_killed_is_our_failure_and_gives_no_half_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The kernel does so where memory ends: it says nothing of the file."""
-    program = stand_in(tmp_path, "printf '{\"a\": 1}\\n{\"a\": \"cut sho'; kill -KILL $$")
+    program = stand_in(tmp_path, 'printf \'{"a": 1}\\n{"a": "cut sho\'; kill -KILL $$')
     monkeypatch.setattr(sys, "executable", program)
     found = parquet.rows("d", io.BytesIO(), unspoken="iso", limit=MIB, row_limit=MIB)
     assert next(found) == b'{"a": 1}'

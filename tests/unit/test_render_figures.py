@@ -60,6 +60,7 @@ def scale(unit: Unit, baseline: float, change: float | None = None) -> Scale:
         (figures.fixed(0.0004, signed=True), "0.000"),
         (figures.fixed(0.02, signed=True), "+0.020"),
         (figures.fixed(-0.07362, signed=True), "−0.074"),
+        (figures.fixed(-1e300), "−1e+300"),
         (figures.fixed(None), "–"),
         (figures.whole(30_123_456), "30,123,456"),
         (figures.count(1, "sample"), "1 sample"),

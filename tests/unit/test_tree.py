@@ -192,6 +192,15 @@ def test_a_ref_that_is_mistyped_is_named_with_its_option_and_the_nearest(reposit
     )
 
 
+def test_a_branch_in_another_encoding_does_not_hide_what_is_wrong(repository: Path) -> None:
+    head = git(repository, "rev-parse", "HEAD")
+    (repository / ".git" / "packed-refs").write_bytes(
+        b"%s refs/heads/gr\xfc\xdfe\n" % head.encode()
+    )
+    with pytest.raises(InputError, match="'mian' is not in this checkout; did you mean 'main'"):
+        resolve_commit(repository, "mian")
+
+
 def test_a_shallow_clone_fetches_the_commit_it_lacks(repository: Path, tmp_path: Path) -> None:
     first = resolve_commit(repository, "HEAD")
     (repository / "top.txt").write_text("two")
