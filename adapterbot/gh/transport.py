@@ -87,7 +87,8 @@ def _redirected(reply: requests.Response) -> NoReturn:
     here = (asked.scheme, asked.netloc) == (place.scheme, place.netloc) and asked != place
     if here and reply.status_code in {301, 307, 308}:
         raise Renamed
-    to = f"{place.scheme}://{place.netloc}{place.path}" if asked != place else "nowhere"
+    host = place.netloc.rpartition("@")[2]  # a sign-in page's address may hold a password
+    to = f"{place.scheme}://{host}{place.path}" if asked != place else "nowhere"
     raise StrangeAnswer(asked.netloc, f"status {reply.status_code}, a redirection to {to}")
 
 

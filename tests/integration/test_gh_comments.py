@@ -365,6 +365,10 @@ SIGN_IN = b"<!doctype html>\n<html><head><title>Sign in &amp; surf</title></head
         ),
         (Fault(status=302, headers={"Location": "/login"}), "a redirection to http://127.0.0.1:"),
         (Fault(status=301), "a redirection to nowhere"),
+        (
+            Fault(status=302, headers={"Location": "http://me:secret@portal.example/login"}),
+            "a redirection to http://portal.example/login",
+        ),
     ],
 )
 @pytest.mark.parametrize("method", ["GET", "POST"])
