@@ -284,6 +284,9 @@ class BankWriter(BankStore):
             except DAMAGE as error:
                 txn.abort()
                 raise damaged(self.path, error) from error
+            except lmdb.Error as error:
+                txn.abort()
+                raise atomic.not_written(self.path, error) from error
             except BaseException:
                 txn.abort()
                 raise
