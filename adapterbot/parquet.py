@@ -106,14 +106,14 @@ def _told(
             raise _refusal(name, "large", "", number, limit)
         held = line  # until another comes: the last of a reader that dies may be cut short
     how = process.wait()
-    if -how in _ENDED_BY_OTHERS:
+    if how > 0 or -how in _ENDED_BY_OTHERS:
         raise OurFailure(
-            f"reading it was ended by signal {-how}",
+            f"reading it was ended by {f'signal {-how}' if how < 0 else f'an error (exit {how})'}",
             file=name,
             fix="see whether the machine ran out of memory, and run again",
         )
     raise InputError(
-        f"is not a Parquet file: reading it ended with {f'signal {-how}' if how < 0 else how}",
+        f"is not a Parquet file: reading it ended with signal {-how}",
         file=name,
         fix="write it again",
     )
