@@ -24,7 +24,10 @@ from adapterbot.weights.peft_dir import adapter_digest
 if TYPE_CHECKING:
     from adapterbot.gh.client import Client
 
-_TARGET = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]{0,99}/[A-Za-z0-9._-]{1,100})#([1-9][0-9]{0,9})")
+# The logins of Enterprise Managed Users end in an underscore and their enterprise's short code.
+LOGIN = r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}"
+REPOSITORY = rf"{LOGIN}/[A-Za-z0-9._-]{{1,100}}"
+_TARGET = re.compile(rf"({REPOSITORY})#([1-9][0-9]{{0,9}})")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from adapterbot.commands.origin import repository_at
-from adapterbot.commands.pr import EvidenceOptions, connect, token_of
+from adapterbot.commands.pr import LOGIN, REPOSITORY, EvidenceOptions, connect, token_of
 from adapterbot.config import key_of
 from adapterbot.context import server_url
 from adapterbot.errors import InputError
@@ -36,9 +36,7 @@ from adapterbot.pr.document import (
 from adapterbot.records import AdapterPullRequest, AdapterWeights
 from adapterbot.tree import WorkTree
 
-# The logins of Enterprise Managed Users end in an underscore and their enterprise's short code.
-_REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}/[A-Za-z0-9._-]{1,100}")
-_REVIEWER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}(/[A-Za-z0-9._-]{1,100})?")
+_REVIEWER = re.compile(f"{LOGIN}|{REPOSITORY}")
 _MOST_FILES = 2000
 
 
@@ -172,7 +170,7 @@ def _reviewer(name: str) -> str:
 def _repository(options: OpenOptions, root: Path, environment: Mapping[str, str]) -> str:
     given = options.repository or environment.get("GITHUB_REPOSITORY")
     given = given or repository_at(root, server_url(environment))
-    if not _REPOSITORY.fullmatch(given):
+    if not re.fullmatch(REPOSITORY, given):
         raise InputError(
             f"{given[:80]!r} is not a repository"
             if given

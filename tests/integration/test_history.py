@@ -6,9 +6,7 @@ import json
 import os
 import shutil
 import subprocess
-import threading
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from adapterbot.records import Report
 from tests import command_line, example
 from tests.github_server import GitHubServer
 from tests.golden.reports import REPORTS
+from tests.listening import listening
 
 CONFIG = """\
 history: {branch: adapter-history}
@@ -111,24 +110,12 @@ def test_what_is_merged_makes_history_and_pull_requests_only_read_it(repository,
 
 @pytest.mark.parametrize("own", [True, False])
 def test_attack_an_origin_that_is_not_githubs_is_not_shown_the_token(tmp_path: Path, own: bool):
-    sent: list[list[str]] = []
-
-    class Listening(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            sent.append(self.headers.get_all("Authorization") or [])
-            self.send_error(404)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
     example.git(tmp_path, "init", "-q")
     example.git(tmp_path, "commit", "-q", "--allow-empty", "-m", "merged")
     commit = example.git(tmp_path, "rev-parse", "HEAD")
     report = REPORTS["passed"]()
     context = Context(activity=Activity.GATE, reason="", event="push")
-    with ThreadingHTTPServer(("127.0.0.1", 0), Listening) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        host = f"http://127.0.0.1:{server.server_port}"
+    with listening() as (host, sent):
         example.git(tmp_path, "remote", "add", "origin", f"{host}/octo/adapters.git")
         environment = {
             "GITHUB_ACTIONS": "true",
@@ -139,6 +126,5 @@ def test_attack_an_origin_that_is_not_githubs_is_not_shown_the_token(tmp_path: P
             history.keep(
                 HistoryConfig(branch="kept"), tmp_path, report, commit, context, environment
             )
-        server.shutdown()
     assert sent
     assert bool(sent[0]) is own

@@ -11,7 +11,6 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from adapterbot.gh.refs import BranchMovedError
 from adapterbot.marker import marker
 from tests import command_line
 from tests.github_server import Fault, GitHubServer
+from tests.listening import listening
 
 ROOT = Path(__file__).parent.parent.parent
 ADAPTER = ROOT / "examples" / "tiny" / "adapters" / "dates"
@@ -880,19 +880,8 @@ def test_one_token_is_sent_where_a_checkout_left_its_own(
     """GitHub refuses a request with two Authorization headers."""
     from adapterbot.gh.lfs import Remote
 
-    sent: list[list[str]] = []
-
-    class Listening(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            sent.append(self.headers.get_all("Authorization") or [])
-            self.send_error(404)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Listening) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        host = f"http://127.0.0.1:{server.server_port}/"
+    with listening() as (server, sent):
+        host = f"{server}/"
         monkeypatch.setenv("HOME", str(tmp_path))
         git(tmp_path, "config", "--global", f"http.{host}.extraheader", "Authorization: Basic b2xk")
         remote = Remote(f"{host}octo/adapters.git", "new")
@@ -902,7 +891,6 @@ def test_one_token_is_sent_where_a_checkout_left_its_own(
             capture_output=True,
             check=False,
         )
-        server.shutdown()
     basic = base64.b64encode(b"x-access-token:new").decode()
     assert sent
     assert sent[0] == [f"Basic {basic}"]

@@ -33,6 +33,19 @@ from tests.bank_rows import vector_rows, vectors_bank
 ROOT = Path(__file__).resolve().parents[2]
 
 
+def _said(program: str, *arguments: str) -> str:
+    """What a program prints that runs in a process of its own, and ends well."""
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def all_rows(path: Path) -> dict[str, list[float]]:
     with BankStore(path) as bank:
         users = list(bank.users())
@@ -342,14 +355,8 @@ def test_compacting_whose_last_commit_fails_moves_nobody(tmp_path: Path) -> None
             bank.add([f"{i}" for i in range(2000)], vector_rows(2000))
             bank.remove([f"{i}" for i in range(3, 2000)])
             users = list(reader.users())
-            done = subprocess.run(
-                [sys.executable, "-c", _LAST_COMMIT_FAILS, str(tmp_path / "b")],
-                capture_output=True,
-                text=True,
-                check=True,
-                cwd=ROOT,
-            )
-        said, there = done.stdout.splitlines()
+            printed = _said(_LAST_COMMIT_FAILS, str(tmp_path / "b"))
+        said, there = printed.splitlines()
         assert said.endswith("(free some disk space)")
         assert there == "['manifest.json', 'rows-1.mdb', 'rows-1.mdb-lock']"
         bank.add(["later"], vector_rows(1))
@@ -496,15 +503,8 @@ def test_a_file_that_was_cut_short_is_told_of_where_nobody_may_write(tmp_path: P
         bank.add([f"u{index:05}" for index in range(2000)], vector_rows(2000))
         file = bank.path / bank.manifest.rows
     os.truncate(file, file.stat().st_size // 2)
-    done = subprocess.run(
-        [sys.executable, "-c", _CUT, str(tmp_path / "b")],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=ROOT,
-    )
-    assert done.returncode == 0, done.stderr
-    assert " is damaged: it has " in done.stdout
+    printed = _said(_CUT, str(tmp_path / "b"))
+    assert " is damaged: it has " in printed
 
 
 _BLANKED = """
@@ -543,15 +543,8 @@ print(right, told)
 def test_a_page_that_is_gone_is_told_of_by_who_needs_it(tmp_path: Path) -> None:
     with vectors_bank(tmp_path / "b") as bank:
         bank.add([f"u{index:05}" for index in range(500)], vector_rows(500))
-    done = subprocess.run(
-        [sys.executable, "-c", _BLANKED, str(tmp_path / "b")],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=ROOT,
-    )
-    assert done.returncode == 0, done.stderr
-    right, told = map(int, done.stdout.split())
+    printed = _said(_BLANKED, str(tmp_path / "b"))
+    right, told = map(int, printed.split())
     assert right > told > 10
 
 
@@ -650,14 +643,8 @@ with BankWriter(path) as bank:
 def test_a_disk_that_takes_no_more_is_a_line_and_leaves_the_bank_as_it_was(tmp_path: Path) -> None:
     with vectors_bank(tmp_path / "b") as bank:
         bank.add(["a"], vector_rows(1))
-    done = subprocess.run(
-        [sys.executable, "-c", _ON_A_FULL_DISK, str(tmp_path / "b")],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=ROOT,
-    )
-    added, compacted, there = done.stdout.splitlines()
+    printed = _said(_ON_A_FULL_DISK, str(tmp_path / "b"))
+    added, compacted, there = printed.splitlines()
     assert "b: could not be written: " in added
     assert "rows-2.mdb: could not be written: " in compacted
     assert added.endswith("(free some disk space)")
