@@ -172,5 +172,5 @@ def _no_peft(manifest: Manifest) -> InputError:
     return InputError(
         "is Soup's kind of bank, which no PEFT adapter equals",
         field=manifest.name,
-        fix="export it with --soup",
+        fix="export it with --as soup",
     )

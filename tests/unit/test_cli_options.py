@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import socket
@@ -29,6 +30,8 @@ def commands(command: Any, name: str) -> Iterator[tuple[str, Any]]:
 
 
 COMMANDS = dict(commands(typer.main.get_command(app), "adapterbot"))
+# Of git's, pip's, Docker's, vLLM's and the Actions runner's command lines.
+OF_OTHERS = {"--unshallow", "--global", "--add", "--hash", "--gpus", "--lora-modules", "--labels"}
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -48,6 +51,29 @@ def test_every_command_prints_json_and_shows_an_example(name: str) -> None:
     # Each is a line to copy, not run together with those around it.
     result = CliRunner().invoke(app, [*name.split()[1:], "--help"], env={"COLUMNS": "200"})
     assert set(examples) <= {line.strip() for line in result.output.splitlines()}
+
+
+def advice() -> Iterator[tuple[str, str]]:
+    """Every `fix=` of an error, as its literal parts, with where it is written."""
+    for path in Path(__file__).parents[2].glob("adapterbot/**/*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.keyword) and node.arg == "fix":
+                parts = [n.value for n in ast.walk(node.value) if isinstance(n, ast.Constant)]
+                yield f"{path}:{node.value.lineno}", " ".join(map(str, parts))
+
+
+def test_an_error_advises_no_option_that_there_is_not() -> None:
+    known = {"--help", *OF_OTHERS}
+    for command in COMMANDS.values():
+        for parameter in command.params:
+            known.update(parameter.opts, parameter.secondary_opts)
+    named = {
+        (place, option)
+        for place, fix in advice()
+        for option in re.findall(r"(?<![\w-])--[a-z][a-z-]*", fix)
+    }
+    assert len(named) > 50
+    assert {(place, option) for place, option in named if option not in known} == set()
 
 
 def test_a_variable_of_the_environment_sets_one_option_everywhere() -> None:
