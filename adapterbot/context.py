@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, TypedDict
 
 from pydantic import Field
 
@@ -93,6 +93,22 @@ class Context(Record):
         )
 
 
+class _Addresses(TypedDict):
+    """Where GitHub's APIs are."""
+
+    api_url: str
+    graphql_url: str
+
+
+class _Runner(_Addresses):
+    """The fields of a Context that the runner's environment fills, whatever the event."""
+
+    run_id: int
+    run_attempt: int
+    run_url: str | None
+    self_hosted: bool
+
+
 def from_event(name: str, payload: object, environment: Mapping[str, str]) -> Context:
     """The Context of one event.
 
@@ -104,21 +120,21 @@ def from_event(name: str, payload: object, environment: Mapping[str, str]) -> Co
     Raises:
         InputError: an event that we refuse or do not know, or a payload without what it needs.
     """
-    common = _common(environment)
+    runner = _runner(environment)
     if name == "pull_request":
-        return _pull_request(read(PullRequestEvent, payload), common)
+        return _pull_request(read(PullRequestEvent, payload), runner)
     if name == "merge_group":
-        return _merge_group(read(MergeGroupEvent, payload), common)
+        return _merge_group(read(MergeGroupEvent, payload), runner)
     if name == "push":
-        return _push(read(PushEvent, payload), common)
+        return _push(read(PushEvent, payload), runner)
     if name == "workflow_dispatch":
-        return _dispatch(read(DispatchEvent, payload), common)
+        return _dispatch(read(DispatchEvent, payload), runner)
     if name == "check_run":
-        return _check_run(read(CheckRunEvent, payload), common)
+        return _check_run(read(CheckRunEvent, payload), runner)
     if name == "workflow_run":
-        return _workflow_run(read(WorkflowRunEvent, payload), common, environment)
+        return _workflow_run(read(WorkflowRunEvent, payload), runner, environment)
     if name == "issue_comment":
-        return _issue_comment(read(IssueCommentEvent, payload), common)
+        return _issue_comment(read(IssueCommentEvent, payload), runner)
     if name == "pull_request_target":
         raise InputError(
             "runs a stranger's files with your secrets, so we refuse it",
@@ -143,15 +159,13 @@ def from_event(name: str, payload: object, environment: Mapping[str, str]) -> Co
 
 def by_hand(base_sha: str | None, head_sha: str | None, environment: Mapping[str, str]) -> Context:
     """The Context of a gate that a person started in a checkout."""
-    return Context.model_validate(
-        {
-            "activity": Activity.GATE,
-            "reason": "started by hand",
-            "event": "manual",
-            "base_sha": base_sha,
-            "head_sha": head_sha,
-            **_urls(environment),
-        }
+    return Context(
+        activity=Activity.GATE,
+        reason="started by hand",
+        event="manual",
+        base_sha=base_sha,
+        head_sha=head_sha,
+        **_addresses(environment),
     )
 
 
@@ -178,7 +192,7 @@ def server_url(environment: Mapping[str, str]) -> str:
     return f"{scheme}://{host.removeprefix('api.')}"
 
 
-def _urls(environment: Mapping[str, str]) -> dict[str, str]:
+def _addresses(environment: Mapping[str, str]) -> _Addresses:
     api = api_url(environment)
     # GHES serves REST at /api/v3 and GraphQL at /api/graphql.
     graphql = environment.get("GITHUB_GRAPHQL_URL", "").rstrip("/") or (
@@ -187,11 +201,11 @@ def _urls(environment: Mapping[str, str]) -> dict[str, str]:
     return {"api_url": api, "graphql_url": graphql}
 
 
-def _common(environment: Mapping[str, str]) -> dict[str, object]:
+def _runner(environment: Mapping[str, str]) -> _Runner:
     run = environment.get("GITHUB_RUN_ID", "")
     attempt = environment.get("GITHUB_RUN_ATTEMPT", "")
     return {
-        **_urls(environment),
+        **_addresses(environment),
         "run_id": int(run) if run.isdecimal() else 0,
         "run_attempt": int(attempt) if attempt.isdecimal() else 0,
         "self_hosted": environment.get("RUNNER_ENVIRONMENT", "") == "self-hosted",
@@ -205,139 +219,128 @@ def _run_url(environment: Mapping[str, str], run: str) -> str | None:
     return f"{server}/{repository}/actions/runs/{run}" if server and repository and run else None
 
 
-def _pull_request(event: PullRequestEvent, common: Mapping[str, object]) -> Context:
+def _pull_request(event: PullRequestEvent, runner: _Runner) -> Context:
     pull = event.pull_request
     head_repository = pull.head.repo.full_name if pull.head.repo else None
     gated = event.action in GATED_ACTIONS
-    return Context.model_validate(
-        {
-            "activity": Activity.GATE if gated else Activity.NOTHING,
-            "reason": f"pull request {event.action}"
-            if gated
-            else f"pull request {event.action}: {IGNORED_ACTIONS_NOTE}",
-            "event": "pull_request",
-            "repository": event.repository.full_name,
-            "pull_request": pull.number,
-            "base_sha": pull.base.sha,
-            "head_sha": pull.head.sha,
-            "from_fork": head_repository != event.repository.full_name,
-            "can_comment": True,
-            **common,
-        }
+    return Context(
+        activity=Activity.GATE if gated else Activity.NOTHING,
+        reason=f"pull request {event.action}"
+        if gated
+        else f"pull request {event.action}: {IGNORED_ACTIONS_NOTE}",
+        event="pull_request",
+        repository=event.repository.full_name,
+        pull_request=pull.number,
+        base_sha=pull.base.sha,
+        head_sha=pull.head.sha,
+        from_fork=head_repository != event.repository.full_name,
+        can_comment=True,
+        **runner,
     )
 
 
-def _merge_group(event: MergeGroupEvent, common: Mapping[str, object]) -> Context:
+def _merge_group(event: MergeGroupEvent, runner: _Runner) -> Context:
     asked = event.action == "checks_requested"
-    return Context.model_validate(
-        {
-            "activity": Activity.GATE if asked else Activity.NOTHING,
-            "reason": f"merge group {event.action}",
-            "event": "merge_group",
-            "repository": event.repository.full_name,
-            "base_sha": event.merge_group.base_sha,
-            "head_sha": event.merge_group.head_sha,
-            **common,
-        }
+    return Context(
+        activity=Activity.GATE if asked else Activity.NOTHING,
+        reason=f"merge group {event.action}",
+        event="merge_group",
+        repository=event.repository.full_name,
+        base_sha=event.merge_group.base_sha,
+        head_sha=event.merge_group.head_sha,
+        **runner,
     )
 
 
-def _push(event: PushEvent, common: Mapping[str, object]) -> Context:
+def _push(event: PushEvent, runner: _Runner) -> Context:
     """What was merged is judged once more, for the history: its commit is one that stays."""
     main = event.ref == f"refs/heads/{event.repository.default_branch}"
     both = set(event.before) != {"0"} != set(event.after)
-    return Context.model_validate(
-        {
-            "activity": Activity.GATE if main and both else Activity.NOTHING,
-            "reason": "push to the default branch" if main else "push to another branch",
-            "event": "push",
-            "repository": event.repository.full_name,
-            "base_sha": event.before,
-            "head_sha": event.after,
-            **common,
-        }
+    return Context(
+        activity=Activity.GATE if main and both else Activity.NOTHING,
+        reason="push to the default branch" if main else "push to another branch",
+        event="push",
+        repository=event.repository.full_name,
+        base_sha=event.before,
+        head_sha=event.after,
+        **runner,
     )
 
 
-def _dispatch(event: DispatchEvent, common: Mapping[str, object]) -> Context:
+def _dispatch(event: DispatchEvent, runner: _Runner) -> Context:
     given = event.inputs or {}
     inputs = {
         name: "" if given.get(name) is None else str(given[name])
         for name in BisectInputs.model_fields
     }
-    return Context.model_validate(
-        {
-            "activity": Activity.BISECT,
-            "reason": "bisect started from the Actions tab",
-            "event": "workflow_dispatch",
-            "repository": event.repository.full_name,
-            "bisect": BisectInputs(**inputs),
-            **common,
-        }
+    return Context(
+        activity=Activity.BISECT,
+        reason="bisect started from the Actions tab",
+        event="workflow_dispatch",
+        repository=event.repository.full_name,
+        bisect=BisectInputs(**inputs),
+        **runner,
     )
 
 
-def _check_run(event: CheckRunEvent, common: Mapping[str, object]) -> Context:
+def _check_run(event: CheckRunEvent, runner: _Runner) -> Context:
     """Somebody pressed "Re-run" beside a check. GitHub names pull requests of this repository only,
     so what is judged again is never a fork's."""
     check = event.check_run
     pull = next((p for p in check.pull_requests if p.head.sha == check.head_sha), None)
     asked = event.action == "rerequested" and pull is not None
-    return Context.model_validate(
-        {
-            "activity": Activity.GATE if asked else Activity.NOTHING,
-            "reason": f"check run {event.action}" + ("" if pull else ", about no pull request"),
-            "event": "check_run",
-            "repository": event.repository.full_name,
-            "pull_request": pull.number if pull else None,
-            "base_sha": pull.base.sha if pull else None,
-            "head_sha": check.head_sha,
-            "can_comment": pull is not None,
-            **common,
-        }
+    return Context(
+        activity=Activity.GATE if asked else Activity.NOTHING,
+        reason=f"check run {event.action}" + ("" if pull else ", about no pull request"),
+        event="check_run",
+        repository=event.repository.full_name,
+        pull_request=pull.number if pull else None,
+        base_sha=pull.base.sha if pull else None,
+        head_sha=check.head_sha,
+        can_comment=pull is not None,
+        **runner,
     )
 
 
 def _workflow_run(
-    event: WorkflowRunEvent, common: Mapping[str, object], environment: Mapping[str, str]
+    event: WorkflowRunEvent, runner: _Runner, environment: Mapping[str, str]
 ) -> Context:
     """The gate of a pull request ended, and its report waits to be posted."""
     run = event.workflow_run
     ended = event.action == "completed" and run.event == "pull_request"
     head = run.head_repository.full_name if run.head_repository else None
-    return Context.model_validate(
-        {
-            **common,
-            "activity": Activity.PUBLISH if ended else Activity.NOTHING,
-            "reason": f"workflow run of {run.event} {event.action}",
-            "event": "workflow_run",
-            "repository": event.repository.full_name,
-            "head_sha": run.head_sha,
-            "from_fork": head != event.repository.full_name,
-            "origin": Origin(repository=head, branch=run.head_branch),
-            # The gate's run, not the one that posts: its order, its artifacts, its summary.
-            "run_id": run.id,
-            "run_attempt": run.run_attempt,
-            "run_url": _run_url(environment, str(run.id)),
-        }
+    # The gate's run, not the one that posts: its order, its artifacts, its summary.
+    gates: _Runner = {
+        **runner,
+        "run_id": run.id,
+        "run_attempt": run.run_attempt,
+        "run_url": _run_url(environment, str(run.id)),
+    }
+    return Context(
+        activity=Activity.PUBLISH if ended else Activity.NOTHING,
+        reason=f"workflow run of {run.event} {event.action}",
+        event="workflow_run",
+        repository=event.repository.full_name,
+        head_sha=run.head_sha,
+        from_fork=head != event.repository.full_name,
+        origin=Origin(repository=head, branch=run.head_branch),
+        **gates,
     )
 
 
-def _issue_comment(event: IssueCommentEvent, common: Mapping[str, object]) -> Context:
+def _issue_comment(event: IssueCommentEvent, runner: _Runner) -> Context:
     """A comment on a pull request; edited ones ask for nothing, since who edited is not said."""
     command = parse(event.comment.body or "")
     author = event.comment.user.login if event.comment.user else ""
     asks = event.action == "created" and event.issue.pull_request is not None
     asked = Asked(comment=event.comment.id, author=author, command=command) if command else None
-    return Context.model_validate(
-        {
-            "activity": Activity.ANSWER if asks and asked and author else Activity.NOTHING,
-            "reason": f"comment {event.action}" + ("" if command else ", no command"),
-            "event": "issue_comment",
-            "repository": event.repository.full_name,
-            "pull_request": event.issue.number,
-            "can_comment": event.issue.pull_request is not None,
-            "asked": asked,
-            **common,
-        }
+    return Context(
+        activity=Activity.ANSWER if asks and asked and author else Activity.NOTHING,
+        reason=f"comment {event.action}" + ("" if command else ", no command"),
+        event="issue_comment",
+        repository=event.repository.full_name,
+        pull_request=event.issue.number,
+        can_comment=event.issue.pull_request is not None,
+        asked=asked,
+        **runner,
     )
