@@ -6,17 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from adapterbot import lock
-from adapterbot.config import (
+from adapterbot.config import CONFIG_FILES, AdapterConfig, Config, Signer, load
+from adapterbot.conventions import (
     ADAPTER_CONFIG,
-    CONFIG_FILES,
     MIXTURE_CONFIG,
-    AdapterConfig,
-    Config,
-    Signer,
     adapter_directories,
     discover,
     for_adapter,
-    load,
 )
 from adapterbot.errors import InputError
 from adapterbot.records.report import MAX_ADAPTERS

@@ -8,7 +8,8 @@ from pathlib import PurePosixPath
 from adapterbot.attest import envelope, keyless
 from adapterbot.attest.envelope import NotAttested
 from adapterbot.attest.statement import Statement, read_statement
-from adapterbot.config import ADAPTER_CONFIG, MIXTURE_CONFIG, Workflow
+from adapterbot.config import Workflow
+from adapterbot.conventions import ADAPTER_CONFIG, MIXTURE_CONFIG
 from adapterbot.errors import InputError
 from adapterbot.tree import Tree
 

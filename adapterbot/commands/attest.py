@@ -16,8 +16,9 @@ from adapterbot.attest import statement as statements
 from adapterbot.attest.make import Claim, statement
 from adapterbot.commands.place import checkout
 from adapterbot.commands.written import read_report
-from adapterbot.config import AdapterConfig, Workflow, for_adapter
+from adapterbot.config import AdapterConfig, Workflow
 from adapterbot.context import server_url
+from adapterbot.conventions import for_adapter
 from adapterbot.errors import InputError
 from adapterbot.eval.questions import digest_of
 from adapterbot.eval.suite import suite_files

@@ -17,9 +17,10 @@ from adapterbot.commands.bisect_command import JOURNAL, OUTPUT, TOOL, must_be_wr
 from adapterbot.commands.evaluator import checkpoints_directory, chosen_server, engine
 from adapterbot.commands.place import PULL_REQUEST_EVENTS
 from adapterbot.commands.written import Written, write
-from adapterbot.config import AdapterConfig, discover
+from adapterbot.config import AdapterConfig
 from adapterbot.console import listener_for
 from adapterbot.context import BisectInputs
+from adapterbot.conventions import discover
 from adapterbot.errors import ExitCode, InputError
 from adapterbot.eval.settings import engine_settings
 from adapterbot.eval.suite import load_suite

@@ -158,7 +158,7 @@ def _row_digests(tree: Tree, dataset: DatasetFiles, made: Lock) -> str:
 def _adapters_of(tree: Tree, training: TrainingConfig) -> tuple[str, ...]:
     """The adapter that a run gives. Where its `output` holds none, it is the only one in or below
     the config's folder; checkpoints of the run do not count."""
-    from adapterbot.config import adapter_directories
+    from adapterbot.conventions import adapter_directories
 
     prefix = f"{training.directory}/" if training.directory else ""
     below = adapter_directories([name for name in tree.survey() if name.startswith(prefix)])

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adapterbot.atomic import try_folder, write_text
-from adapterbot.config import ADAPTER_CONFIG
+from adapterbot.conventions import ADAPTER_CONFIG
 from adapterbot.conversations import messages_of
 from adapterbot.errors import InputError
 from adapterbot.eval.base_files import base_digest

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import yaml
 
-from adapterbot.config import AdapterConfig, Config, Workflow, discover
+from adapterbot.config import AdapterConfig, Config, Workflow
+from adapterbot.conventions import discover
 from adapterbot.doctor.finding import Finding, Status
 from adapterbot.errors import AdapterbotError
 from adapterbot.eval.suite import suite_files

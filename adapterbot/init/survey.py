@@ -6,12 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from adapterbot.config import (
+from adapterbot.config import SUITE, TRAINING_CONFIG, AdapterConfig, Config
+from adapterbot.conventions import (
     ADAPTER_CONFIG,
-    SUITE,
-    TRAINING_CONFIG,
-    AdapterConfig,
-    Config,
     adapter_directories,
     checkpoint_archives,
     for_adapter,

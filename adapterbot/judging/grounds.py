@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from pathlib import Path, PurePosixPath
 
-from adapterbot.config import AdapterConfig, adapter_directories, discover
+from adapterbot.config import AdapterConfig
+from adapterbot.conventions import adapter_directories, discover
 from adapterbot.errors import InputError
 from adapterbot.eval.suite import LOOK, Suite, load_suite, suite_files
 from adapterbot.lock.digests import base_in_tree, resolve_base

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from adapterbot.config import MIXTURE_CONFIG, AdapterConfig
+from adapterbot.config import AdapterConfig
+from adapterbot.conventions import MIXTURE_CONFIG
 from adapterbot.errors import InputError
 from adapterbot.eval.questions import Composite, Subject, digest_of, parts
 from adapterbot.mole.artifact import SOUP_MANIFEST, is_mixture, read_mixture, read_mixture_dir

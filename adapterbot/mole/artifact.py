@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from adapterbot.atomic import not_written, try_folder, write_bytes
-from adapterbot.config import ADAPTER_CONFIG, EXPERTS_FOLDER, MIXTURE_CONFIG
+from adapterbot.conventions import ADAPTER_CONFIG, EXPERTS_FOLDER, MIXTURE_CONFIG
 from adapterbot.errors import InputError
 from adapterbot.tree import Tree, join
 from adapterbot.weights.header import read_header

@@ -19,7 +19,7 @@ from adapterbot.bisect import read as read_journal
 from adapterbot.commands.bisect import BisectOptions
 from adapterbot.commands.bisect import run as bisect
 from adapterbot.commands.evaluator import engine
-from adapterbot.config import discover
+from adapterbot.conventions import discover
 from adapterbot.errors import InputError
 from adapterbot.eval.engine import Engine
 from adapterbot.eval.settings import EngineSettings

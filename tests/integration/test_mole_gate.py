@@ -15,7 +15,7 @@ from adapterbot.commands.evaluate import EvalOptions
 from adapterbot.commands.evaluate import run as evaluate
 from adapterbot.commands.gate import GateOptions
 from adapterbot.commands.gate import run as gate
-from adapterbot.config import adapter_directories
+from adapterbot.conventions import adapter_directories
 from adapterbot.errors import InputError
 from adapterbot.mole import load_mixture
 from adapterbot.mole.artifact import read_mixture, read_mixture_dir

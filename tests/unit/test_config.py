@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapterbot.config import FailOn, OnDrift, Workflow, discover, for_adapter, key_of, load
+from adapterbot.config import FailOn, OnDrift, Workflow, key_of, load
 from adapterbot.errors import InputError
 from adapterbot.marker import marker
 
@@ -111,51 +111,6 @@ def test_results_are_kept_in_one_place(place: dict[str, str]) -> None:
     assert config.history.model_dump(exclude_none=True) == place
 
 
-def test_a_repository_without_config_is_understood() -> None:
-    config = discover(
-        [
-            "adapters/dates/adapter_config.json",
-            "base/config.json",
-            "checkpoints/checkpoint-0010/adapter_config.json",
-            "checkpoints/checkpoint-0020/adapter_config.json",
-            "evals/suite.yaml",
-            "soup.yaml",
-        ]
-    )
-    (adapter,) = config.adapters
-    assert adapter.path == "adapters/dates"
-    assert (adapter.suite, adapter.config) == ("evals/suite.yaml", "soup.yaml")
-    assert adapter.archive == "checkpoints/*"
-
-
-def test_files_beside_the_adapter_come_before_those_at_the_root() -> None:
-    files = [
-        "soup.yaml",
-        "dates/soup.yaml",
-        "dates/adapter/adapter_config.json",
-        "dates/evals/suite.yaml",
-    ]
-    (adapter,) = discover(files).adapters
-    assert adapter.config == "dates/soup.yaml"
-    assert adapter.suite == "dates/evals/suite.yaml"
-    assert adapter.lock == "soup.lock"
-    assert adapter.archive is None
-
-
-def test_no_adapter_and_several_are_told_apart() -> None:
-    with pytest.raises(InputError, match="holds no adapter"):
-        discover(["README.md"])
-    with pytest.raises(InputError, match="holds 2 adapters"):
-        discover(["a/adapter_config.json", "b/adapter_config.json"])
-
-
-def test_an_adapter_named_by_hand() -> None:
-    config = load(FULL, "adapterbot.yaml")
-    assert for_adapter(config, "./adapters/dates", []).key == "dates"
-    assert for_adapter(config, "elsewhere", []).key == "elsewhere"
-    assert for_adapter(None, "elsewhere", []).suite == "evals/suite.yaml"
-
-
 @given(st.text(min_size=1, max_size=300))
 def test_every_key_fits_a_marker(path: str) -> None:
     # A key that could close the HTML comment would let a directory name forge our marker.
@@ -177,10 +132,3 @@ def test_a_workflow_counts_from_the_repository_that_ran_it(
     """Attack: a stranger's repository calls a reusable workflow that is trusted here."""
     identity = "https://github.com/org/repo/.github/workflows/train.yml@refs/heads/main"
     assert Workflow(identity=identity, **more).ran_in == ran_in
-
-
-def test_a_folder_whose_name_is_no_text_is_bad_input() -> None:
-    """Attack: bytes that no report can hold; the gate took it for a bug of its own."""
-    name = b"adapters/\xff".decode(errors="surrogateescape")
-    with pytest.raises(InputError, match=r"adapters/\\udcff: has a name that is no text"):
-        discover([f"{name}/adapter_config.json"])

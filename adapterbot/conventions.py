@@ -1,0 +1,99 @@
+"""What a repository implies by the names of its files: which adapters there are, and where what
+belongs to each lies. Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+
+from adapterbot.config import LOCK, SUITE, TRAINING_CONFIG, AdapterConfig, Config, key_of
+from adapterbot.errors import InputError
+from adapterbot.tree import check_text, normalise
+
+ADAPTER_CONFIG = "adapter_config.json"
+MIXTURE_CONFIG = "mole_config.json"
+EXPERTS_FOLDER = "experts"  # where a mixture that stands alone keeps its own
+_CHECKPOINT = re.compile(r"(^|/)(checkpoint|ckpt|step)[-_]?\d+(/|$)")
+
+
+def discover(files: Sequence[str]) -> Config:
+    """The config of a repository that has none, from the names of its files.
+
+    One adapter directory (checkpoints of a training run do not count), `soup.yaml`, `soup.lock`
+    and `evals/suite.yaml`, each at the root or beside the adapter.
+
+    Raises:
+        InputError: there is no adapter, or more than one.
+    """
+    adapters = adapter_directories(files)
+    if not adapters:
+        raise InputError(
+            f"holds no adapter (no {ADAPTER_CONFIG} or {MIXTURE_CONFIG})",
+            file="the repository",
+            fix="commit a PEFT adapter directory, or name it with --adapter",
+        )
+    if len(adapters) > 1:
+        shown = ", ".join(sorted(adapters)[:3]) + ("…" if len(adapters) > 3 else "")
+        raise InputError(
+            f"holds {len(adapters)} adapters ({shown}) and no adapterbot.yaml",
+            file="the repository",
+            fix="list them in adapterbot.yaml, or name one with --adapter",
+        )
+    return Config(adapters=(_conventional(adapters[0], files),))
+
+
+def adapter_directories(files: Sequence[str]) -> list[str]:
+    """Every directory of an adapter, or of a mixture, among the files. Checkpoints of a training
+    run do not count, nor do the experts that a mixture holds."""
+    named = [PurePosixPath(name) for name in files if not _CHECKPOINT.search(name)]
+    held = {name.parent / EXPERTS_FOLDER for name in named if name.name == MIXTURE_CONFIG}
+    found = [
+        str(name.parent)
+        for name in named
+        if name.name in (ADAPTER_CONFIG, MIXTURE_CONFIG) and held.isdisjoint(name.parents)
+    ]
+    return list(dict.fromkeys(found))
+
+
+def checkpoint_archives(files: Sequence[str]) -> list[str]:
+    """A pattern for each folder that holds checkpoints of a training run."""
+    return sorted(
+        {
+            f"{PurePosixPath(name).parent.parent}/*"
+            for name in files
+            if PurePosixPath(name).name == ADAPTER_CONFIG and _CHECKPOINT.search(name)
+        }
+    )
+
+
+def for_adapter(config: Config | None, path: str, files: Sequence[str]) -> AdapterConfig:
+    """The entry for one adapter that was named by hand; conventional when the config has none."""
+    path = normalise(path, field="--adapter")
+    for adapter in config.adapters if config else ():
+        if normalise(adapter.path) == path:
+            return adapter
+    return _conventional(path or ".", files)
+
+
+def _conventional(path: str, files: Sequence[str]) -> AdapterConfig:
+    check_text(path)
+    present = set(files)
+
+    def near(name: str) -> str:
+        for parent in PurePosixPath(path).parents:
+            candidate = (parent / name).as_posix()
+            if candidate in present:
+                return candidate
+        return name
+
+    archives = checkpoint_archives(files)
+    return AdapterConfig(
+        path=path,
+        key=key_of(path),
+        config=near(TRAINING_CONFIG),
+        lock=near(LOCK),
+        suite=near(SUITE),
+        archive=archives[0] if len(archives) == 1 else None,
+    )

@@ -1,0 +1,63 @@
+"""The names of a repository's files say which adapters there are, and what belongs to each."""
+
+from __future__ import annotations
+
+import pytest
+
+from adapterbot.config import load
+from adapterbot.conventions import discover, for_adapter
+from adapterbot.errors import InputError
+
+
+def test_a_repository_without_config_is_understood() -> None:
+    config = discover(
+        [
+            "adapters/dates/adapter_config.json",
+            "base/config.json",
+            "checkpoints/checkpoint-0010/adapter_config.json",
+            "checkpoints/checkpoint-0020/adapter_config.json",
+            "evals/suite.yaml",
+            "soup.yaml",
+        ]
+    )
+    (adapter,) = config.adapters
+    assert adapter.path == "adapters/dates"
+    assert (adapter.suite, adapter.config) == ("evals/suite.yaml", "soup.yaml")
+    assert adapter.archive == "checkpoints/*"
+
+
+def test_files_beside_the_adapter_come_before_those_at_the_root() -> None:
+    files = [
+        "soup.yaml",
+        "dates/soup.yaml",
+        "dates/adapter/adapter_config.json",
+        "dates/evals/suite.yaml",
+    ]
+    (adapter,) = discover(files).adapters
+    assert adapter.config == "dates/soup.yaml"
+    assert adapter.suite == "dates/evals/suite.yaml"
+    assert adapter.lock == "soup.lock"
+    assert adapter.archive is None
+
+
+def test_no_adapter_and_several_are_told_apart() -> None:
+    with pytest.raises(InputError, match="holds no adapter"):
+        discover(["README.md"])
+    with pytest.raises(InputError, match="holds 2 adapters"):
+        discover(["a/adapter_config.json", "b/adapter_config.json"])
+
+
+def test_an_adapter_named_by_hand() -> None:
+    config = load(
+        b"adapters: [{path: adapters/dates, key: dates}, {path: adapters/names}]", "adapterbot.yaml"
+    )
+    assert for_adapter(config, "./adapters/dates", []).key == "dates"
+    assert for_adapter(config, "elsewhere", []).key == "elsewhere"
+    assert for_adapter(None, "elsewhere", []).suite == "evals/suite.yaml"
+
+
+def test_a_folder_whose_name_is_no_text_is_bad_input() -> None:
+    """Attack: bytes that no report can hold; the gate took it for a bug of its own."""
+    name = b"adapters/\xff".decode(errors="surrogateescape")
+    with pytest.raises(InputError, match=r"adapters/\\udcff: has a name that is no text"):
+        discover([f"{name}/adapter_config.json"])
