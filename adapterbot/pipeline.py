@@ -34,7 +34,8 @@ from adapterbot.records import (
     TaskResult,
     TaskRouting,
 )
-from adapterbot.sides import Sides, removed
+from adapterbot.selection import removed
+from adapterbot.sides import Sides
 from adapterbot.stages import Listener, Stages
 from adapterbot.tree import Tree, normalise
 from adapterbot.unjudged import not_judged, taken_away

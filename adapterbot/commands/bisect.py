@@ -29,7 +29,8 @@ from adapterbot.lock.digests import resolve_base
 from adapterbot.probing.blame import TOKENS, Blame
 from adapterbot.probing.history import search, tasks_of
 from adapterbot.records import BisectVerdict, Report, Source
-from adapterbot.sides import Sides, named_adapter, sides
+from adapterbot.selection import named_adapter
+from adapterbot.sides import Sides, sides
 from adapterbot.stages import Listener, Stages
 from adapterbot.telemetry import traced
 from adapterbot.tree import Tree, WorkTree

@@ -19,7 +19,8 @@ from adapterbot.errors import ExitCode, InputError
 from adapterbot.probing.between import what_changed_in_the_data
 from adapterbot.probing.by_command import RETRIES, TIMEOUT, Command, Reading
 from adapterbot.records import BisectVerdict
-from adapterbot.sides import named_adapter, sides
+from adapterbot.selection import named_adapter
+from adapterbot.sides import sides
 from adapterbot.stages import Stages
 from adapterbot.tree import Tree, WorkTree
 

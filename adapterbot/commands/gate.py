@@ -35,7 +35,8 @@ from adapterbot.publishing import USUAL, Publishing
 from adapterbot.records import Report, Source
 from adapterbot.records.report import MAX_ADAPTERS
 from adapterbot.render import Links
-from adapterbot.sides import Overrides, Sides, select, sides
+from adapterbot.selection import Overrides, select
+from adapterbot.sides import Sides, sides
 from adapterbot.stages import Listener, Stages
 from adapterbot.telemetry import traced
 from adapterbot.tree import Tree, WorkTree

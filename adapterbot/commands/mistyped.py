@@ -6,7 +6,8 @@ On a runner the same mistakes become a comment: a pull request must not stay gre
 from __future__ import annotations
 
 from adapterbot.errors import InputError
-from adapterbot.sides import Overrides, Sides, named_adapter
+from adapterbot.selection import Overrides, named_adapter
+from adapterbot.sides import Sides
 from adapterbot.tree import Tree, normalise
 
 

@@ -23,7 +23,8 @@ from adapterbot.commands.evaluator import engine
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.pipeline import Services
 from adapterbot.records import BisectVerdict, Source
-from adapterbot.sides import Overrides, select, sides
+from adapterbot.selection import Overrides, select
+from adapterbot.sides import sides
 from adapterbot.tree import WorkTree
 from tests import example
 from tests.hub_server import Hub, Repository

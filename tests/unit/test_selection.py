@@ -15,7 +15,8 @@ from adapterbot.config import AdapterConfig
 from adapterbot.errors import InputError
 from adapterbot.gittree import GitTree
 from adapterbot.judging.grounds import refuse_stale
-from adapterbot.sides import Overrides, Sides, removed, select, sides
+from adapterbot.selection import Overrides, removed, select
+from adapterbot.sides import Sides, sides
 
 Change = Callable[[Path], None]
 

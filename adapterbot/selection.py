@@ -1,0 +1,255 @@
+"""Which adapters a comparison is about: those that the head changes, moves, adds or removes.
+
+A head must not choose what is looked at: what no configuration lists is found by its files, and
+what cannot be read counts as changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from adapterbot import lock
+from adapterbot.config import AdapterConfig, Config
+from adapterbot.conventions import (
+    ADAPTER_CONFIG,
+    MIXTURE_CONFIG,
+    adapter_directories,
+    discover,
+    for_adapter,
+)
+from adapterbot.errors import InputError
+from adapterbot.records.report import MAX_ADAPTERS
+from adapterbot.renames import moved, moved_as_it_was, paired, with_own_keys
+from adapterbot.sides import Sides, config_of
+from adapterbot.tree import Tree, check_text, join, normalise
+from adapterbot.weights.mixture_config import parse_manifest
+from adapterbot.yamlfile import nearest
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """What a person asked for by hand; None leaves the config's word."""
+
+    adapter: str | None = None
+    suite: str | None = None
+    baseline: str | None = None
+    archive: str | None = None
+    sequential: bool = False
+
+
+def select(where: Sides, overrides: Overrides) -> tuple[AdapterConfig, ...]:
+    """The adapters to gate: the one that was named, else those that the head changes.
+
+    Raises:
+        InputError: there is none to choose from, or several and no config.
+    """
+    files = where.head.survey()
+    if overrides.adapter:
+        chosen = [for_adapter(where.config, overrides.adapter, files)]
+    else:
+        chosen = _changed_here(where, where.config or _discover(where, files), files)
+    update = {
+        name: value
+        for name, value in (
+            ("suite", overrides.suite),
+            ("baseline", overrides.baseline),
+            ("archive", overrides.archive),
+        )
+        if value
+    }
+    found = tuple(adapter.model_copy(update=update) for adapter in chosen)
+    return tuple(map(_sequential, found)) if overrides.sequential else found
+
+
+def named_adapter(where: Sides, path: str) -> AdapterConfig:
+    """The adapter of a search, as it was named by hand.
+
+    Raises:
+        InputError: the configuration does not list it, and the head holds nothing there.
+    """
+    found = for_adapter(where.config, path, where.head.survey())
+    listed = [adapter.path for adapter in where.config.adapters] if where.config else []
+    if found.path in listed or where.head.has(found.path):
+        return found
+    raise InputError(
+        f"{path} is no adapter of {where.head.label}{nearest(found.path, listed)}",
+        field="--adapter",
+        fix=f"name one of {', '.join(listed[:8])}" if listed else "name an adapter directory",
+    )
+
+
+def _sequential(adapter: AdapterConfig) -> AdapterConfig:
+    policy = adapter.policy.model_copy(update={"sequential": True})
+    return adapter.model_copy(update={"policy": policy})
+
+
+def _discover(where: Sides, files: Sequence[str]) -> Config:
+    """The adapter of a repository without a config: the one that the base has, so that moving it
+    does not change what it is compared with. The checkpoints of a run are the head's own."""
+    at_base = where.base.survey()
+    found = discover(at_base if adapter_directories(at_base) else files)
+    (adapter,) = found.adapters
+    archive = for_adapter(None, adapter.path, files).archive
+    return found.model_copy(update={"adapters": (adapter.model_copy(update={"archive": archive}),)})
+
+
+def _changed_here(where: Sides, config: Config, files: Sequence[str]) -> list[AdapterConfig]:
+    """The listed adapters that the head changes or moves, and those that it adds.
+
+    What it adds is judged all the same, under the default policy: whoever adds an adapter must not
+    decide whether it is looked at.
+
+    Raises:
+        InputError: there are more than a report holds, or one that it cannot name.
+    """
+    listed = {normalise(adapter.path): adapter for adapter in config.adapters}
+    here = adapter_directories(files)
+    # Not by whether the folder is new: one that held something else is as good a place.
+    before = set(adapter_directories(where.fork_point.survey()))
+    new = [path for path in here if path not in listed and path not in before]
+    # Nor by what a search makes of its name: the head says itself that it is no checkpoint.
+    new += [
+        path
+        for path in sorted(_head_lists(where) or ())
+        if path not in {*listed, *here}
+        and _is_there(where.head, path)
+        and not _is_there(where.fork_point, path)
+    ]
+    for path in new:
+        check_text(path)
+    gone = [
+        path
+        for path, adapter in listed.items()
+        if not adapter.is_bank and where.fork_point.has(path) and not _is_there(where.head, path)
+    ]
+    renamed = paired(where.fork_point, where.head, gone, new)
+    chosen = [
+        moved(adapter, renamed[path], where.head) if path in renamed else adapter
+        for path, adapter in listed.items()
+        if path in renamed or _changed(where, adapter, _nested_in(path, here))
+    ]
+    chosen += _moved_on_base(where, listed, chosen)
+    added = [for_adapter(None, path, files) for path in new if path not in renamed.values()]
+    chosen += with_own_keys(added, {adapter.key for adapter in config.adapters})
+    if len(chosen) > MAX_ADAPTERS:
+        raise InputError(
+            f"changes {len(chosen)} adapters, more than the {MAX_ADAPTERS} of one report",
+            file="the head",
+            fix="split it, or gate them by name, one job each, with --adapter",
+        )
+    return chosen
+
+
+def _moved_on_base(
+    where: Sides, listed: Mapping[str, AdapterConfig], chosen: Sequence[AdapterConfig]
+) -> list[AdapterConfig]:
+    """The listed adapters that the base has only since the head left it, where the head changes one
+    that the base no longer has. Git follows a rename, so that the change would be merged into one
+    of these; judging them says what to do first."""
+    since = [
+        adapter
+        for path, adapter in listed.items()
+        if adapter not in chosen
+        and where.base.has(path)
+        and not (where.fork_point.has(path) or where.head.has(path))
+    ]
+    if not since:
+        return []
+    files = where.fork_point.survey()
+    before = adapter_directories(files)
+    former = [path for path in before if not _is_there(where.base, path)]
+    touched = any(
+        _changed(where, for_adapter(None, path, files), _nested_in(path, before)) for path in former
+    )
+    return since if touched else []
+
+
+def _nested_in(path: str, directories: Sequence[str]) -> tuple[str, ...]:
+    """The adapter directories below an adapter's own: they are other adapters."""
+    return tuple(other for other in directories if other.startswith(f"{path}/"))
+
+
+def removed(where: Sides, adapter: AdapterConfig) -> bool:
+    """Whether the head takes an adapter away, and says so: no config of it lists the adapter, and
+    no adapter is new that could be the same one under another name. One that only moved is not."""
+    path = normalise(adapter.path)
+    before, here = (
+        set(adapter_directories(tree.survey())) for tree in (where.fork_point, where.head)
+    )
+    others = before - here - {path}
+    new = [
+        now
+        for now in here - before
+        if not any(moved_as_it_was(where.fork_point, old, where.head, now) for old in others)
+    ]
+    if new or not where.fork_point.has(path) or _is_there(where.head, path):
+        return False
+    listed = _head_lists(where)
+    return listed is not None and path not in listed
+
+
+def _head_lists(where: Sides) -> set[str] | None:
+    """The adapters in the head's own adapterbot.yaml, none where it has no such file; None where
+    it cannot be read."""
+    name = next((name for name in where.config_names if where.head.has(name)), None)
+    try:
+        config = config_of(where.head, name) if name else None
+    except InputError:
+        return None
+    return {normalise(entry.path) for entry in config.adapters} if config else set()
+
+
+def _is_there(tree: Tree, path: str) -> bool:
+    """Whether a path is a bank, or holds an adapter, whatever a search makes of its name."""
+    try:
+        found = tree.files(path) if tree.has(path) else ()
+    except InputError:
+        return True  # a link in its place, which judging it will name
+    own = {path, f"{path}/{ADAPTER_CONFIG}", f"{path}/{MIXTURE_CONFIG}"}
+    return not own.isdisjoint(found)
+
+
+def _changed(where: Sides, adapter: AdapterConfig, nested: Sequence[str]) -> bool:
+    """Whether the head changes the adapter, or what it is made from: configs, locks, data, base.
+
+    What cannot be read counts as changed, so that judging it says why.
+    """
+    try:
+        before, after = (
+            _made_from(tree, adapter, where, nested) for tree in (where.fork_point, where.head)
+        )
+    except InputError:
+        return True
+    return before != after
+
+
+def _made_from(
+    tree: Tree, adapter: AdapterConfig, where: Sides, nested: Sequence[str]
+) -> dict[str, str]:
+    made_of = (adapter.path, *_experts(tree, adapter.path), adapter.config, adapter.lock)
+    found = {
+        name: tree.sha256(name)
+        for path in made_of
+        if tree.has(path)
+        for name in tree.files(path)
+        if not name.startswith(tuple(f"{other}/" for other in nested))
+    }
+    if tree.has(adapter.config):
+        found |= lock.files_in_tree(tree, adapter.config, allowed_base=where.allowed_base)
+    return found
+
+
+def _experts(tree: Tree, path: str) -> tuple[str, ...]:
+    """Where the experts of a mixture lie; none where it is no mixture.
+
+    Raises:
+        InputError: the mixture does not say, or they lie outside the tree.
+    """
+    name = f"{path}/{MIXTURE_CONFIG}"
+    if not tree.has(name):
+        return ()
+    manifest = parse_manifest(tree.read(name), name)
+    return tuple(
+        join(path, expert.path, field=f"experts.{expert.name}") for expert in manifest.experts
+    )
