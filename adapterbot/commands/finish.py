@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from adapterbot.commands import place as places
-from adapterbot.commands.herald import herald_for
+from adapterbot.commands.audience import audience_for
+from adapterbot.commands.herald import Herald
 from adapterbot.commands.pledge import PLEDGE, Pledge
 from adapterbot.console import listener_for
 from adapterbot.errors import OurFailure
@@ -39,8 +40,8 @@ def run(
     context = places.read_event(environment)
     if context.asked:
         context = places.bound(context, base, head)
-    herald = herald_for(context, publishing, environment, listener_for(environment).said)
-    herald.pledge, herald.resumed = pledge, True
+    audience = audience_for(context, publishing, environment, resumed=True)
+    herald = Herald(audience, listener_for(environment).said, pledge)
     killed = OurFailure(
         "the gate was killed before it came to an end",
         fix="see the job's log; the machine may have run out of memory",

@@ -14,8 +14,9 @@ from pathlib import Path
 from adapterbot import __version__, pipeline
 from adapterbot.commands import place as places
 from adapterbot.commands.announcement import announce
+from adapterbot.commands.audience import audience_for
 from adapterbot.commands.evaluator import checkpoints_directory, chosen_server, engine
-from adapterbot.commands.herald import Herald, Told, herald_for
+from adapterbot.commands.herald import Herald, Told
 from adapterbot.commands.interrupts import Interrupted, Interrupts, interrupts
 from adapterbot.commands.mistyped import refuse_mistyped
 from adapterbot.commands.place import PULL_REQUEST_EVENTS
@@ -95,11 +96,11 @@ def _run(options: GateOptions, environment: Mapping[str, str], listener: Listene
         return empty
     herald = None
     if context and options.publishing:
-        herald = herald_for(context, options.publishing, environment, listener.said)
-        herald.pledge, herald.grace = directory / PLEDGE, _GRACE
+        audience = audience_for(context, options.publishing, environment)
+        herald = Herald(audience, listener.said, directory / PLEDGE, _GRACE)
     with interrupts() as signals:
         report = _judged(options, listener, context, herald, environment, signals)
-        links = herald.links if herald else Links()
+        links = herald.audience.links if herald else Links()
         told = Told()
         written: Written | None = None
         failed: AdapterbotError | None = None

@@ -14,25 +14,17 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from adapterbot import render
+from adapterbot.commands.audience import Audience
 from adapterbot.commands.pledge import Pledge
-from adapterbot.commands.token import client_for
 from adapterbot.commands.worth import worth_a_comment
-from adapterbot.context import Context
 from adapterbot.errors import AdapterbotError, InputError
 from adapterbot.gh.workflow import harmless
-from adapterbot.marker import Stamp
 from adapterbot.pages import figures
-from adapterbot.publishing import CheckMode, CommentMode, CommentWhen, Publishing
+from adapterbot.publishing import CommentWhen
 from adapterbot.records import AdapterReport, Report
 from adapterbot.unjudged import AFTER_KEY, UNKNOWN_KEY, with_older
-
-if TYPE_CHECKING:
-    from adapterbot.gh.checks import Checks
-    from adapterbot.gh.client import Client
-    from adapterbot.gh.comments import Thread
 
 SECONDS_BETWEEN_EDITS = 30.0
 # The runner kills what is left ten seconds after it asked to end.
@@ -65,21 +57,15 @@ class Herald:
     """Speaks for one run.
 
     Attributes:
-        connect: makes a client, patient or hurried; called late, since it needs a token.
         say: takes a line for the log, for what goes wrong on the way.
-        with_artifact: whether the report was uploaded, so that a comment can point to it.
         pledge: a file that exists while something is said that has to be followed by an end.
         grace: seconds to keep quiet at first, unless `free` ends them. PyGithub takes a quarter of
             a second to import, for which whatever the gate itself imports would have to wait.
     """
 
-    context: Context
-    publishing: Publishing
-    connect: Callable[[bool], Client]
+    audience: Audience
     say: Callable[[str], None]
-    with_artifact: bool = False
     pledge: Path | None = None
-    resumed: bool = False
     grace: float = 0.0
     between: float = SECONDS_BETWEEN_EDITS
     clock: Callable[[], float] = time.monotonic
@@ -90,21 +76,6 @@ class Herald:
     _quiet_until: float = 0.0
     _ended: bool = False
     _thread: threading.Thread | None = None
-    _client: Client | None = None
-    _known_checks: Checks | None = None
-
-    @property
-    def links(self) -> render.Links:
-        """Where a comment sends its reader, from the trusted event."""
-        run = self.context.run_url or ""
-        report = f"{run}#artifacts" if run and self.with_artifact else ""
-        return render.Links(run=run, summary=run, report=report)
-
-    @property
-    def stamp(self) -> Stamp:
-        """Which run speaks, about which commit."""
-        context = self.context
-        return Stamp(context.run_id, context.run_attempt, context.head_sha or "")
 
     # ------------------------------------------------------------ on the way
 
@@ -158,29 +129,29 @@ class Herald:
                     return  # it would fail the same way every time
 
     def _tell_courses(self, courses: Mapping[str, _Course]) -> None:
-        checks, thread = self._checks(), self._comments()
+        checks, thread = self.audience.checks(), self.audience.comments()
         if checks and not self._partial:
             begun = any(course.begun for course in courses.values())
-            checks.open(self.publishing.name, "Evaluating", queued=not begun)
+            checks.open(self.audience.publishing.name, "Evaluating", queued=not begun)
         for key, course in courses.items():
             body = render.progress(
                 key,
                 course.path,
                 course.fraction,
                 detail=course.detail,
-                head_sha=self.context.head_sha,
-                links=self.links,
-                name=self.publishing.name,
+                head_sha=self.audience.context.head_sha,
+                links=self.audience.links,
+                name=self.audience.publishing.name,
             )
             if self._ended or body == self._courses[key].told:
                 continue
             if thread:
-                first = self.publishing.when is CommentWhen.ALWAYS
-                thread.put(key, body, self.stamp, create=first, final=False)
+                first = self.audience.publishing.when is CommentWhen.ALWAYS
+                thread.put(key, body, self.audience.stamp, create=first, final=False)
             if checks:
                 share = "" if course.fraction is None else f", {figures.share(course.fraction)}"
                 title = f"Evaluating{share}" if course.begun else "Waiting"
-                checks.open(self._check_name(key), title, queued=not course.begun)
+                checks.open(self.audience.check_name(key), title, queued=not course.begun)
             self._courses[key].told = body
 
     # ------------------------------------------------------------ at the end
@@ -204,7 +175,7 @@ class Herald:
         if self._thread:
             # The result must not be overtaken by the word that we are at work.
             self._thread.join(_HURRIED_SECONDS if hurried else None)
-        self._reconnect(hurried)
+        self.audience.reconnect(hurried=hurried)
         failed: AdapterbotError | None = None
         comments: dict[str, str] = {}
         try:
@@ -215,7 +186,7 @@ class Herald:
             failed = error
             if isinstance(error, Setback):
                 # GitHub was silent for as long as we have patience for.
-                self._reconnect(True)
+                self.audience.reconnect(hurried=True)
         # Whatever became of the comment, no check is left in progress.
         annotated = self._end_checks(report, cancelled=hurried)
         if failed:
@@ -226,7 +197,7 @@ class Herald:
         return Told(comments, annotated)
 
     def _end_comments(self, report: Report) -> dict[str, str]:
-        thread = self._comments()
+        thread = self.audience.comments()
         if thread is None:
             return {}
         sections = list(report.adapters)
@@ -238,12 +209,12 @@ class Herald:
             body = render.comment(
                 report,
                 section,
-                links=self.links,
+                links=self.audience.links,
                 limit=render.COMMENT_LIMIT - _STAMP_ROOM,
-                name=self.publishing.name,
+                name=self.audience.publishing.name,
             )
-            wanted = worth_a_comment(section, self.publishing.when)
-            if outcome := thread.put(section.key, body, self.stamp, create=wanted):
+            wanted = worth_a_comment(section, self.audience.publishing.when)
+            if outcome := thread.put(section.key, body, self.audience.stamp, create=wanted):
                 urls[section.key] = outcome.url
                 if outcome.left:
                     self.say(f"an earlier comment stays as it is: {harmless(outcome.left)}")
@@ -254,80 +225,24 @@ class Herald:
     def _end_checks(self, report: Report, *, cancelled: bool) -> bool:
         from adapterbot.commands.verdict_check import of_adapter, of_report
 
-        checks = self._checks()
+        checks = self.audience.checks()
         if checks is None:
             return False
         ends = {
-            self._check_name(a.key): of_adapter(report, a, self.links, cancelled=cancelled)
+            self.audience.check_name(a.key): of_adapter(
+                report, a, self.audience.links, cancelled=cancelled
+            )
             for a in report.adapters
             if a.key not in (UNKNOWN_KEY, AFTER_KEY)
         }
         if not report.partial:
-            ends[self.publishing.name] = of_report(report, self.links, cancelled=cancelled)
+            ends[self.audience.publishing.name] = of_report(
+                report, self.audience.links, cancelled=cancelled
+            )
         _all(partial(checks.close, name, end) for name, end in ends.items())
         for refusal in checks.refusals:
             self.say(f"no check: {harmless(refusal)}")
         return checks.annotate
-
-    # ------------------------------------------------------------ whom we tell
-
-    def _check_name(self, key: str) -> str:
-        return f"{self.publishing.name} / {key}"
-
-    def _comments(self) -> Thread | None:
-        context = self.context
-        off = self.publishing.comment is CommentMode.OFF
-        if off or not (context.can_comment and context.repository and context.pull_request):
-            return None
-        from adapterbot.gh.comments import Thread
-
-        mode, name = self.publishing.comment, self.publishing.name
-        return Thread(self._connected(), context.repository, context.pull_request, name, mode)
-
-    def _checks(self) -> Checks | None:
-        context = self.context
-        if self.publishing.check is CheckMode.OFF or not (context.repository and context.head_sha):
-            return None
-        if self._known_checks is None:
-            from adapterbot.gh.checks import Checks
-
-            self._known_checks = Checks(
-                self._connected(),
-                context.repository,
-                context.head_sha,
-                self.publishing.check,
-                run=f"{context.run_id}.{context.run_attempt}" if context.run_id else "",
-                url=context.run_url or "",
-                resumed=self.resumed,
-            )
-        return self._known_checks
-
-    def _reconnect(self, hurried: bool) -> None:
-        self._client = self.connect(hurried)
-        if self._known_checks:
-            self._known_checks.client = self._client
-
-    def _connected(self) -> Client:
-        if self._client is None:
-            # Little patience on the way: nothing that is late is worth saying.
-            self._client = self.connect(True)
-        return self._client
-
-
-def herald_for(
-    context: Context,
-    publishing: Publishing,
-    environment: Mapping[str, str],
-    say: Callable[[str], None],
-    *,
-    with_artifact: bool = False,
-) -> Herald:
-    """The herald of the run that this environment is the runner of. Sends nothing yet."""
-
-    def connect(hurried: bool) -> Client:
-        return client_for(context, environment, hurried=hurried)
-
-    return Herald(context, publishing, connect, say, with_artifact)
 
 
 def _all(steps: Iterable[Callable[[], None]]) -> None:

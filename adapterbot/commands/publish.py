@@ -9,7 +9,9 @@ from pathlib import Path
 from adapterbot import __version__
 from adapterbot.commands import place as places
 from adapterbot.commands.announcement import announce
-from adapterbot.commands.herald import Herald, Told, herald_for
+from adapterbot.commands.audience import audience_for
+from adapterbot.commands.herald import Herald, Told
+from adapterbot.commands.token import client_for
 from adapterbot.commands.written import (
     MAX_REPORT_BYTES,
     Written,
@@ -56,49 +58,46 @@ def run(
     if context.activity is Activity.ANSWER:
         context = places.bound(context, None, head)
     say = listener_for(environment).said
-    herald = herald_for(context, publishing, environment, say, with_artifact=True)
     directory = places.out_directory(out, environment)
     if context.activity is Activity.NOTHING:
-        return _nothing(context.reason, herald, directory, environment)
+        say(f"nothing to do: {context.reason}")
+        return _nothing(context, directory, environment)
     if context.event == "workflow_run":
-        found = _pull_of(context, herald)
+        found = _pull_of(context, environment)
         if found is None:
-            reason = "no open pull request is at the commit that the run was about"
-            return _nothing(reason, herald, directory, environment)
-        context = herald.context = found
+            say("nothing to do: no open pull request is at the commit that the run was about")
+            return _nothing(context, directory, environment)
+        context = found
+    audience = audience_for(context, publishing, environment, with_artifact=True)
     try:
-        report = _report(report_path, context, herald)
+        report = _report(report_path, context, environment)
     except InputError as error:
         report = stopped([], context.source(), error)
     try:
-        written = write(report, directory, herald.links)
+        written = write(report, directory, audience.links)
     except InputError as error:  # what lies in the folder
         report = stopped([], context.source(), error)
-        written = write(report, directory, herald.links)
+        written = write(report, directory, audience.links)
     except Exception as error:  # noqa: BLE001 the outermost edge: a report that we cannot render
         failure = OurFailure(f"the report could not be rendered: {type(error).__name__}")
         report = stopped([], context.source(), failure)
-        written = write(report, directory, herald.links)
+        written = write(report, directory, audience.links)
     told = Told()
     try:
-        told = herald.ended(report)
+        told = Herald(audience, say).ended(report)
     finally:
         announce(written, told.comments, environment, annotate=not told.annotated)
     return written
 
 
-def _nothing(
-    reason: str, herald: Herald, directory: Path, environment: Mapping[str, str]
-) -> Written:
-    herald.say(f"nothing to do: {reason}")
-    source = herald.context.source()
-    report = Report(tool=f"adapterbot {__version__}", source=source, adapters=())
+def _nothing(context: Context, directory: Path, environment: Mapping[str, str]) -> Written:
+    report = Report(tool=f"adapterbot {__version__}", source=context.source(), adapters=())
     written = write(report, directory)
     announce(written, {}, environment)
     return written
 
 
-def _pull_of(context: Context, herald: Herald) -> Context | None:
+def _pull_of(context: Context, environment: Mapping[str, str]) -> Context | None:
     """The context with the pull request that the run was about; None when it has moved on.
 
     Found by the head's repository, branch and commit, all of them GitHub's word. Two pull requests
@@ -108,7 +107,7 @@ def _pull_of(context: Context, herald: Herald) -> Context | None:
 
     if not (context.repository and context.origin and context.head_sha):
         return None
-    client = herald.connect(False)
+    client = client_for(context, environment)
     heads = heads_of(client, context.repository, context.origin, context.head_sha)
     if not heads:
         return None
@@ -122,23 +121,23 @@ def _pull_of(context: Context, herald: Herald) -> Context | None:
     )
 
 
-def _report(path: Path | None, context: Context, herald: Herald) -> Report:
+def _report(path: Path | None, context: Context, environment: Mapping[str, str]) -> Report:
     """The report, or those of a matrix as one, held against where it must come from.
 
     Raises:
         InputError: there is none, or it is not one that we would post.
     """
     if path is None and context.event == "workflow_run":
-        return _downloaded(context, herald)
+        return _downloaded(context, environment)
     report = read_report(path or REPORT)
     _same_origin(report, context, (path or REPORT).name)
     return report
 
 
-def _downloaded(context: Context, herald: Herald) -> Report:
+def _downloaded(context: Context, environment: Mapping[str, str]) -> Report:
     from adapterbot.gh import artifacts
 
-    client = herald.connect(False)
+    client = client_for(context, environment)
     repository = context.repository or ""
     found = artifacts.find(client, repository, context.run_id, ARTIFACT)
     if not found:

@@ -13,6 +13,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from adapterbot.commands.audience import Audience, audience_for
 from adapterbot.commands.herald import Herald
 from adapterbot.commands.token import client_for
 from adapterbot.context import Activity, Context
@@ -270,8 +271,10 @@ def test_secrets_are_in_no_repr_and_no_traceback(server):
     token = "-".join(("ghp", "very", "secret"))
     mine = client(server, token)
     thing = Checks(mine, REPO, HEAD)
-    herald = herald_of(server, lambda _: mine)
-    assert token not in repr(mine) + repr(thing) + repr(herald) + repr(mine.api.requester.auth)
+    herald = herald_of(server, lambda *, hurried: mine)
+    mute = audience_for(herald.audience.context, Publishing(), {"GITHUB_TOKEN": token})
+    shown = [mine, thing, herald, mute, mine.api.requester.auth]
+    assert token not in "".join(map(repr, shown))
     with pytest.raises(InputError) as caught:
         thing.open("adapterbot", "x", queued=True)
     assert token not in "".join(traceback.format_exception(caught.value))
@@ -309,8 +312,8 @@ def herald_of(server: GitHubServer, connected=None, **changes: Any) -> Herald:
     )
     context = context.model_copy(update=changes.pop("context", {}))
     publishing = Publishing(**changes.pop("publishing", {}))
-    connected = connected or (lambda _: client(server))
-    return Herald(context, publishing, connected, print, **changes)
+    connected = connected or (lambda *, hurried: client(server))
+    return Herald(Audience(context, publishing, connected), print, **changes)
 
 
 def report(name: str = "passed") -> Report:
@@ -379,7 +382,7 @@ def test_a_word_that_cannot_be_said_costs_the_gate_nothing(server):
     server.faults.append(Fault("POST", "/comments$", status=502, times=3))
     said: list[str] = []
     fast = Patience(attempts=3, first_wait=0.001)
-    herald = herald_of(server, lambda _: connect("t0ken", server.url, patience=fast))
+    herald = herald_of(server, lambda *, hurried: connect("t0ken", server.url, patience=fast))
     herald.say = said.append
     herald.began([("dates", "adapters/dates")], partial=False)
     until(lambda: said)
@@ -389,7 +392,7 @@ def test_a_word_that_cannot_be_said_costs_the_gate_nothing(server):
 
 def test_the_checks_are_ended_also_when_the_comment_could_not_be(server):
     server.add_token("no-comments", forbidden=("issues/",))
-    herald = herald_of(server, lambda _: client(server, "no-comments"))
+    herald = herald_of(server, lambda *, hurried: client(server, "no-comments"))
     with pytest.raises(InputError, match="lacks a permission"):
         herald.ended(report())
     assert {c["status"] for c in server.check_runs} == {"completed"}
@@ -470,7 +473,7 @@ def test_a_job_that_is_ended_says_so_in_its_last_seconds(server):
     stop = stopped([("dates", "adapters/dates")], Source(), OurFailure("the job was ended"))
     hasty: list[bool] = []
 
-    def connected(hurried: bool) -> Client:
+    def connected(*, hurried: bool) -> Client:
         hasty.append(hurried)
         return connect("t0ken", server.url, patience=HURRIED, timeout=1)
 

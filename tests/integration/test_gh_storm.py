@@ -12,6 +12,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+from adapterbot.commands.audience import Audience
 from adapterbot.commands.herald import Herald
 from adapterbot.context import Activity, Context
 from adapterbot.gh.client import Client, Patience, connect
@@ -92,12 +93,12 @@ def gate(server: GitHubServer, number: int, head: str, run: int, kind: str, star
     # What GitHub asks for in minutes is cut to what a test can wait.
     patience = Patience(attempts=20, first_wait=0.002, settle=SETTLE, sleep=_shortened)
 
-    def client(hurried: bool) -> Client:
+    def client(*, hurried: bool) -> Client:
         del hurried
         return connect("t0ken", server.url, patience=patience, timeout=1)
 
     said: list[str] = []
-    herald = Herald(context, Publishing(), client, said.append, between=0.01)
+    herald = Herald(Audience(context, Publishing(), client), said.append, between=0.01)
     source = Source(repository=REPO, pull_request=number, head_sha=head)
     report: Report = REPORTS[kind]().model_copy(update={"source": source})
     time.sleep(start)
