@@ -57,6 +57,25 @@ class Change:
 
 
 @dataclass(frozen=True)
+class Placement:
+    """A commit that is to be made, and the branch that then ends in it.
+
+    Attributes:
+        branch: the branch that moves.
+        old: the commit at which it was seen; None where there was no such branch.
+        onto: the branch that ends in `parent`.
+        parent: the commit that the change is made on top of.
+    """
+
+    branch: str
+    old: str | None
+    onto: str
+    parent: str
+    change: Change
+    message: str
+
+
+@dataclass(frozen=True)
 class Entry:
     """One name in a tree: "blob", "tree" or "commit" (a submodule), its mode and object."""
 
@@ -135,28 +154,26 @@ class Branches:
 
     # ------------------------------------------------------------ writing
 
-    def place(
-        self, branch: str, parent: str, old: str | None, change: Change, message: str
-    ) -> str | None:
-        """Commit `change` on top of `parent` and move the branch there from `old`.
+    def place(self, wanted: Placement) -> str | None:
+        """Make the commit, and move the branch to it.
 
-        Returns: the commit; None when `parent` holds all of it already, and nothing was written.
+        Returns: the commit; None when its parent holds all of it already, and nothing was written.
 
         Raises:
-            BranchMovedError: the branch is no longer at `old`.
+            BranchMovedError: the branch is no longer where it was seen.
             InputError: a file is too large, or in the way.
         """
-        tree = self._tree_of(parent)
-        elements = list(self._elements(tree, change))
+        tree = self._tree_of(wanted.parent)
+        elements = list(self._elements(tree, wanted.change))
         if not elements:
             return None
         base = self._ask("reading a tree", lambda: self._repo.get_git_tree(tree))
         made = self._ask("writing a tree", lambda: self._repo.create_git_tree(elements, base))
-        above = self._ask("reading a commit", lambda: self._repo.get_git_commit(parent))
+        above = self._ask("reading a commit", lambda: self._repo.get_git_commit(wanted.parent))
         commit = self._ask(
-            "writing a commit", lambda: self._repo.create_git_commit(message, made, [above])
+            "writing a commit", lambda: self._repo.create_git_commit(wanted.message, made, [above])
         ).sha
-        self.refs.move(branch, old, commit, force=old != parent)
+        self.refs.move(wanted.branch, wanted.old, commit, force=wanted.old != wanted.parent)
         return commit
 
     def _elements(self, tree: str, change: Change) -> Iterator[InputGitTreeElement]:

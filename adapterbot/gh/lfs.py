@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from adapterbot.errors import AdapterbotError, GitHubFailure, InputError, OurFailure
-from adapterbot.gh.branches import Change
+from adapterbot.gh.branches import Placement
 from adapterbot.gh.refs import PERMISSION, BranchMovedError
 from adapterbot.tree import file_sha256
 
@@ -104,19 +104,8 @@ def tracked(attributes: Mapping[str, bytes], paths: Sequence[str]) -> frozenset[
     )
 
 
-def place(
-    remote: Remote,
-    branch: str,
-    parent: tuple[str, str],
-    old: str | None,
-    change: Change,
-    message: str,
-    in_lfs: frozenset[str],
-) -> str | None:
+def place(remote: Remote, wanted: Placement, in_lfs: frozenset[str]) -> str | None:
     """As `Branches.place`, with the files of `in_lfs` in Git LFS.
-
-    Args:
-        parent: the branch that ends in the parent commit, and that commit.
 
     Raises:
         BranchMovedError: a branch is not where it was.
@@ -126,57 +115,88 @@ def place(
     if shutil.which("git-lfs") is None:
         raise InputError(
             "keeps adapters in Git LFS, and git-lfs is not on this machine",
-            file=_first(in_lfs),
+            file=min(in_lfs, default=None),
             fix="install git-lfs",
         )
     with tempfile.TemporaryDirectory(prefix="adapterbot-") as folder:
-        root, environment = Path(folder), remote.environment()
+        clone = _Clone(Path(folder), remote.environment())
+        clone.fetch(remote, wanted)
+        commit = clone.commit(wanted)
+        if commit is None:
+            return None
+        files = [file for path, file in wanted.change.files.items() if path in in_lfs]
+        if files:
+            # Before the branch: a pointer without its object breaks every clone.
+            objects = sorted({file_sha256(file) for file in files})
+            clone.git("lfs", "push", "--object-id", "origin", *objects)
+        clone.push(wanted, commit)
+        return commit
 
-        def git(*arguments: str, feed: str | None = None) -> str:
-            return _git(root, environment, *arguments, feed=feed)
 
-        parent_branch, parent_commit = parent
-        git("init", "-q", "--template=")
-        git("remote", "add", "origin", remote.url)
-        git("fetch", "-q", "--no-tags", "--depth=1", "origin", f"refs/heads/{parent_branch}")
-        if git("rev-parse", "FETCH_HEAD").strip() != parent_commit:
+@dataclass(frozen=True)
+class _Clone:
+    """An empty clone in a folder of its own; only what the commit is made from comes into it."""
+
+    root: Path
+    environment: Mapping[str, str] = field(repr=False)
+
+    def git(self, *arguments: str, feed: str | None = None) -> str:
+        return _git(self.root, self.environment, *arguments, feed=feed)
+
+    def fetch(self, remote: Remote, wanted: Placement) -> None:
+        """The parent commit alone.
+
+        Raises:
+            BranchMovedError: its branch no longer ends in it.
+        """
+        self.git("init", "-q", "--template=")
+        self.git("remote", "add", "origin", remote.url)
+        ref = f"refs/heads/{wanted.onto}"
+        self.git("fetch", "-q", "--no-tags", "--depth=1", "origin", ref)
+        if self.git("rev-parse", "FETCH_HEAD").strip() != wanted.parent:
             raise BranchMovedError
-        git("read-tree", parent_commit)
-        listed = git("ls-files", "-z").split("\0")
+
+    def commit(self, wanted: Placement) -> str | None:
+        """The commit, on no branch yet; None when its parent holds all of it already."""
+        change, parent = wanted.change, wanted.parent
+        self.git("read-tree", parent)
+        listed = self.git("ls-files", "-z").split("\0")
         attributes = [name for name in listed if name.rpartition("/")[2] == ".gitattributes"]
         if attributes:
-            git("checkout-index", "-q", "-f", "--", *attributes)
+            self.git("checkout-index", "-q", "-f", "--", *attributes)
         for path, file in change.files.items():
-            (root / path).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, root / path)
-        git("add", "-f", "--", *change.files)
+            (self.root / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, self.root / path)
+        self.git("add", "-f", "--", *change.files)
         prefix = f"{change.folder}/"
         inside = (name.removeprefix(prefix) for name in listed if name.startswith(prefix))
         strays = list(change.strays({name: None for name in inside if "/" not in name}))
         if strays:
-            git("rm", "-q", "--cached", "--", *strays)
-        tree = git("write-tree").strip()
-        if tree == git("rev-parse", f"{parent_commit}^{{tree}}").strip():
+            self.git("rm", "-q", "--cached", "--", *strays)
+        tree = self.git("write-tree").strip()
+        if tree == self.git("rev-parse", f"{parent}^{{tree}}").strip():
             return None
-        commit = git("commit-tree", tree, "-p", parent_commit, "-F", "-", feed=message).strip()
-        objects = sorted(
-            {file_sha256(file) for path, file in change.files.items() if path in in_lfs}
-        )
-        if objects:
-            # Before the branch: a pointer without its object breaks every clone.
-            git("lfs", "push", "--object-id", "origin", *objects)
-        ref = f"refs/heads/{branch}"
+        return self.git("commit-tree", tree, "-p", parent, "-F", "-", feed=wanted.message).strip()
+
+    def push(self, wanted: Placement, commit: str) -> None:
+        """Move the branch to the commit, from where it was seen.
+
+        Raises:
+            BranchMovedError: it is no longer there.
+            InputError, GitHubFailure: as `place`.
+        """
+        ref, old = f"refs/heads/{wanted.branch}", wanted.old or ""
         try:
-            git("push", "-q", f"--force-with-lease={ref}:{old or ''}", "origin", f"{commit}:{ref}")
+            lease = f"--force-with-lease={ref}:{old}"
+            self.git("push", "-q", lease, "origin", f"{commit}:{ref}")
         except AdapterbotError:
             # Refused for a reason that git has many words for, or done and the answer lost: the
             # branch itself says which.
-            now = git("ls-remote", "origin", ref).partition("\t")[0]
-            if now not in (commit, old or ""):
+            now = self.git("ls-remote", "origin", ref).partition("\t")[0]
+            if now not in (commit, old):
                 raise BranchMovedError from None
             if now != commit:
                 raise
-        return commit
 
 
 def _git(
@@ -215,7 +235,3 @@ def _why(command: str, told: str) -> AdapterbotError:
             fix=f"add `permissions: {PERMISSION}` to the job",
         )
     return GitHubFailure(f"git {command} failed: {said}", fix="run the job again")
-
-
-def _first(paths: frozenset[str]) -> str | None:
-    return min(paths, default=None)

@@ -17,7 +17,7 @@ from github.PullRequest import PullRequest
 
 from adapterbot.errors import AdapterbotError, GitHubFailure, InputError
 from adapterbot.gh import lfs
-from adapterbot.gh.branches import Branches, Change
+from adapterbot.gh.branches import Branches, Change, Placement
 from adapterbot.gh.client import Client, UncertainWrite
 from adapterbot.gh.refs import BranchMovedError
 from adapterbot.marker import marker
@@ -125,8 +125,10 @@ class _Desk:
             self._must_not_go_elsewhere()
             self._must_be_ours(branches, tip)
         # Without a pull request, what an earlier run left on our branch starts over.
-        parent = (asked.branch, tip) if tip and pull else (asked.base, base_head)
-        placed = self._place(branches, parent, tip)
+        onto, parent = (asked.branch, tip) if tip and pull else (asked.base, base_head)
+        message = f"{asked.subject}\n\n{_TRAILER}: {asked.key}\n"
+        wanted = Placement(asked.branch, tip, onto, parent, asked.change, message)
+        placed = self._place(branches, wanted)
         if placed is None and pull is None:
             return Proposed(Action.NOTHING, base_head)
         base_sha = branches.fork_point(base_head, tip) if tip and pull else base_head
@@ -198,14 +200,11 @@ class _Desk:
                 fix="choose another branch, or delete this one",
             )
 
-    def _place(self, branches: Branches, parent: tuple[str, str], tip: str | None) -> str | None:
-        asked = self.proposal
-        message = f"{asked.subject}\n\n{_TRAILER}: {asked.key}\n"
-        attributes = branches.attributes(parent[1], asked.change)
-        in_lfs = lfs.tracked(attributes, sorted(asked.change.files))
-        if in_lfs:
-            return lfs.place(self.remote, asked.branch, parent, tip, asked.change, message, in_lfs)
-        return branches.place(asked.branch, parent[1], tip, asked.change, message)
+    def _place(self, branches: Branches, wanted: Placement) -> str | None:
+        """Through the API, or through git where the repository keeps such files in Git LFS."""
+        attributes = branches.attributes(wanted.parent, wanted.change)
+        in_lfs = lfs.tracked(attributes, sorted(wanted.change.files))
+        return lfs.place(self.remote, wanted, in_lfs) if in_lfs else branches.place(wanted)
 
     def _take_back(self, branches: Branches, tip: str | None, placed: str | None) -> None:
         branch = self.proposal.branch

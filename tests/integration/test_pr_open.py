@@ -808,10 +808,10 @@ def test_a_push_that_loses_a_race_is_looked_at_again(
         {"adapters/dates/README.md": place.adapter / "README.md"}, "adapters/dates", lambda _: False
     )
     remote = lfs.Remote(f"file://{place.bare}", "t0ken")
+    wanted = branches.Placement("ours", base, "main", base, change, "again")
 
     def push() -> str | None:
-        told = (change, "again", frozenset[str]())
-        return lfs.place(remote, "ours", ("main", base), base, *told)
+        return lfs.place(remote, wanted, frozenset[str]())
 
     if pushed == "in between":
         with pytest.raises(BranchMovedError):
