@@ -269,7 +269,8 @@ def _bisect(
 ) -> BisectResult:
     """Where it broke; that a history cannot be searched takes nothing from the verdict."""
     from adapterbot.bisect import Archive
-    from adapterbot.probing.history import find_break
+    from adapterbot.probing.search import find_break
+    from adapterbot.probing.training_run import TrainingRun
 
     if candidate.mixture:
         return BisectResult(
@@ -282,14 +283,12 @@ def _bisect(
         )
     try:
         archive = Archive(tree, services.cache)
+        run = TrainingRun.of(archive, archive.find([adapter.archive]), adapter)
         return find_break(
-            archive,
-            archive.find([adapter.archive]),
+            run,
             regression,
             evaluator,
-            known_bad=candidate.digest,
-            config=adapter.config,
-            data=adapter.archive_data,
+            last_bad=run.ends_in(candidate.digest),
             say=services.listener.said,
         )
     except AdapterbotError as error:

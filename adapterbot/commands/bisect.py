@@ -27,7 +27,8 @@ from adapterbot.eval.suite import load_suite
 from adapterbot.gittree import GitTree, resolve_commit
 from adapterbot.lock.digests import resolve_base
 from adapterbot.probing.blame import TOKENS, Blame
-from adapterbot.probing.history import search, tasks_of
+from adapterbot.probing.search import SearchPlan, search, tasks_of
+from adapterbot.probing.training_run import TrainingRun
 from adapterbot.records import BisectVerdict, Report, Source
 from adapterbot.selection import named_adapter
 from adapterbot.sides import Sides, sides
@@ -141,19 +142,20 @@ def _run(
         base_model = cast("Engine", evaluator).base
         blame = Blame(base_model, suite.tasks, settings.token_budget or TOKENS)
     report = search(
-        archive,
+        TrainingRun.of(archive, checkpoints, adapter),
         adapter,
         suite,
-        checkpoints,
         evaluator,
         stages,
         metric=metric,
         base_model=base_name,
-        confidence=options.confidence,
-        limits=options.limits,
-        journal_at=directory / JOURNAL,
-        resume=options.resume,
-        blame=blame,
+        plan=SearchPlan(
+            confidence=options.confidence,
+            limits=options.limits,
+            journal=directory / JOURNAL,
+            resume=options.resume,
+            blame=blame,
+        ),
     )
     whole = Report(tool=f"adapterbot {__version__}", source=source, adapters=(report,))
     written = write(whole, directory)

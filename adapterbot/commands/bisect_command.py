@@ -18,6 +18,7 @@ from adapterbot.console import listener_for
 from adapterbot.errors import ExitCode, InputError
 from adapterbot.probing.between import what_changed_in_the_data
 from adapterbot.probing.by_command import RETRIES, TIMEOUT, Command, Reading
+from adapterbot.probing.training_run import TrainingRun
 from adapterbot.records import BisectVerdict
 from adapterbot.selection import named_adapter
 from adapterbot.sides import sides
@@ -111,9 +112,7 @@ def run(options: CommandOptions, environment: Mapping[str, str] = os.environ) ->
             progress=stages.listener.said,
         )
     if adapter:
-        between = what_changed_in_the_data(
-            archive, checkpoints, result, config=adapter.config, data=adapter.archive_data
-        )
+        between = what_changed_in_the_data(TrainingRun.of(archive, checkpoints, adapter), result)
         result = result.model_copy(update={"between": between})
     found = bisect.saved(result, checkpoints, tool=TOOL, confidence=options.confidence)
     atomic.write_text(output, found.model_dump_json(indent=2) + "\n")

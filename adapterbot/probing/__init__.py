@@ -1,1 +1,1 @@
-"""How a checkpoint of a history is asked: by a command, by chunks of samples, over one history."""
+"""How checkpoints of a training run are asked: by a command or by chunks of samples."""

@@ -13,12 +13,12 @@ from itertools import chain
 from typing import TypeVar
 
 from adapterbot.bisect import Archive, Checkpoint
-from adapterbot.config import ArchiveData
 from adapterbot.differing import differing_samples
 from adapterbot.errors import AdapterbotError, OurFailure
 from adapterbot.lock.rows import Rows, dataset_diff, training_rows
 from adapterbot.probing.archive_data import EXAMPLES, added_rows, files_between
 from adapterbot.probing.blame import Blame, Ranked
+from adapterbot.probing.training_run import TrainingRun
 from adapterbot.records import (
     Between,
     BisectResult,
@@ -44,26 +44,18 @@ class Asked:
 
 
 def what_changed(
-    archive: Archive,
-    checkpoints: Sequence[Checkpoint],
-    found: BisectResult,
-    *,
-    config: str,
-    data: ArchiveData | None,
-    asked: Asked,
-    blame: Blame | None = None,
+    run: TrainingRun, found: BisectResult, asked: Asked, blame: Blame | None = None
 ) -> Between | None:
     """The change between the two; None where nothing broke, or the oldest is broken already.
 
     Args:
-        config: the training config, which names the data at each commit of a Git history.
-        data: which files hold the rows of a checkpoint elsewhere.
+        found: what the search ended with.
         blame: ranks the rows that came in between.
     """
-    ends = _ends(checkpoints, found)
+    ends = _ends(run.checkpoints, found)
     if ends is None:
         return None
-    good, bad = (checkpoints[index] for index in ends)
+    good, bad = (run.checkpoints[index] for index in ends)
     notes: list[str] = []
 
     def told(look: Callable[[], Value]) -> Value | None:
@@ -73,14 +65,14 @@ def what_changed(
             notes.append(str(error)[:1000])
             return None
 
-    sides = told(lambda: _sides(archive, config, data, good, bad))
+    sides = told(lambda: _sides(run, good, bad))
     rows = told(lambda: dataset_diff(*sides, examples=EXAMPLES)) if sides else None
-    layers = told(lambda: _layers(archive, good, bad)) or ()
+    layers = told(lambda: _layers(run.archive, good, bad)) or ()
     worse, count = _worse(asked, *ends)
     ranked = None
     if blame and sides:
         samples = _broken(asked, ends[1], worse)
-        ranked = told(lambda: _ranked(archive, (good, bad), sides, blame, samples))
+        ranked = told(lambda: _ranked(run.archive, (good, bad), sides, blame, samples))
     if ranked and ranked.unread:
         notes.append(f"{ranked.unread:,} rows are in no format that we read, and were not ranked")
     return Between(
@@ -96,21 +88,14 @@ def what_changed(
     )
 
 
-def what_changed_in_the_data(
-    archive: Archive,
-    checkpoints: Sequence[Checkpoint],
-    found: BisectResult,
-    *,
-    config: str,
-    data: ArchiveData | None,
-) -> Between | None:
+def what_changed_in_the_data(run: TrainingRun, found: BisectResult) -> Between | None:
     """As `what_changed` where a command judged, whose checkpoints may be anything: the rows alone,
     and None where nothing says which they are."""
-    ends = _ends(checkpoints, found)
+    ends = _ends(run.checkpoints, found)
     if ends is None:
         return None
     try:
-        sides = _sides(archive, config, data, *(checkpoints[index] for index in ends))
+        sides = _sides(run, *(run.checkpoints[index] for index in ends))
         return Between(data=dataset_diff(*sides, examples=EXAMPLES)) if sides else None
     except AdapterbotError as error:
         return Between(notes=(str(error)[:1000],))
@@ -126,15 +111,13 @@ def _ends(checkpoints: Sequence[Checkpoint], found: BisectResult) -> tuple[int, 
     return None if good is None else (good, found.suspicions[0].index)
 
 
-def _sides(
-    archive: Archive, config: str, data: ArchiveData | None, good: Checkpoint, bad: Checkpoint
-) -> tuple[Rows, Rows] | None:
+def _sides(run: TrainingRun, good: Checkpoint, bad: Checkpoint) -> tuple[Rows, Rows] | None:
     """The rows to compare, where something names them. In a Git history they are what the training
     config names at each commit."""
-    before, after = archive.tree_at(good), archive.tree_at(bad)
+    before, after = run.archive.tree_at(good), run.archive.tree_at(bad)
     if before and after:
-        return training_rows(before, config), training_rows(after, config)
-    return files_between(archive.tree, data, good, bad) if data else None
+        return training_rows(before, run.config), training_rows(after, run.config)
+    return files_between(run.archive.tree, run.data, good, bad) if run.data else None
 
 
 def _layers(archive: Archive, good: Checkpoint, bad: Checkpoint) -> tuple[LayerChange, ...]:

@@ -18,7 +18,8 @@ from adapterbot.gittree import GitTree
 from adapterbot.lock.rows import dataset_diff
 from adapterbot.probing.archive_data import EXAMPLES, files_between
 from adapterbot.probing.between import Asked, what_changed
-from adapterbot.probing.history import find_break
+from adapterbot.probing.search import find_break
+from adapterbot.probing.training_run import TrainingRun
 from adapterbot.records import (
     BisectResult,
     BisectVerdict,
@@ -153,12 +154,9 @@ def test_in_a_git_history_it_is_the_data_of_the_commits(tmp_path: Path) -> None:
     assert len(labels) == 3
     found = [
         what_changed(
-            archive,
-            checkpoints,
+            TrainingRun(archive, checkpoints, "project/soup.yaml"),
             broken(later, later - 1, labels),
-            config="project/soup.yaml",
-            data=None,
-            asked=Asked([], {}),
+            Asked([], {}),
         )
         for later in (1, 2)
     ]
@@ -224,14 +222,9 @@ def test_only_what_got_worse_there_counts_and_what_fails_is_a_note(tmp_path: Pat
             2: [result({"a": 0, "b": 1}), result({"b": 1, "c": 1, "d": 0})],
         },
     )
-    found = what_changed(
-        Archive(WorkTree(tmp_path), tmp_path),
-        checkpoints,
-        broken(2, 1, [c.label for c in checkpoints]),
-        config="soup.yaml",
-        data=ArchiveData(files="{step}.jsonl"),
-        asked=asked,
-    )
+    archive = Archive(WorkTree(tmp_path), tmp_path)
+    run = TrainingRun(archive, checkpoints, "soup.yaml", ArchiveData(files="{step}.jsonl"))
+    found = what_changed(run, broken(2, 1, [c.label for c in checkpoints]), asked)
     assert found
     # b stayed right, c got better, and d was wrong one checkpoint earlier already.
     assert [sample.sample_id for sample in found.worse] == ["a"]
@@ -252,11 +245,9 @@ def test_nothing_is_told_where_no_good_checkpoint_comes_before(tmp_path: Path) -
         suspicions=(Suspicion(index=0, label="a", probability=1.0),),
     )
     checkpoints = [Checkpoint(path=name, label=name) for name in "ab"]
+    run = TrainingRun(archive, checkpoints, "soup.yaml")
     for found in (oldest, BisectResult(verdict=BisectVerdict.ALL_OK, checkpoints=2)):
-        assert (
-            what_changed(archive, checkpoints, found, config="soup.yaml", data=None, asked=asked)
-            is None
-        )
+        assert what_changed(run, found, asked) is None
 
 
 def test_weights_that_diverged_are_a_note_and_no_figure(tmp_path: Path) -> None:
@@ -270,12 +261,9 @@ def test_weights_that_diverged_are_a_note_and_no_figure(tmp_path: Path) -> None:
             save_file(weights, target / "adapter_model.safetensors")
     checkpoints = [Checkpoint(path=f"run-{i}", label=f"run-{i}") for i in range(2)]
     found = what_changed(
-        Archive(WorkTree(tmp_path), tmp_path),
-        checkpoints,
+        TrainingRun(Archive(WorkTree(tmp_path), tmp_path), checkpoints, "soup.yaml"),
         broken(1, 0, ["run-0", "run-1"]),
-        config="soup.yaml",
-        data=None,
-        asked=Asked([], {}),
+        Asked([], {}),
     )
     assert found
     assert not found.layers
@@ -290,4 +278,4 @@ def test_attack_a_checkpoint_whose_name_is_no_text_is_not_searched(tmp_path: Pat
     archive = Archive(WorkTree(tmp_path), tmp_path / "cache")
     unasked: Any = None
     with pytest.raises(InputError, match=r"checkpoint-2\\udcff: has a name that is no text"):
-        find_break(archive, archive.find(["run/*"]), unasked, unasked, config="", say=print)
+        find_break(TrainingRun(archive, archive.find(["run/*"]), ""), unasked, unasked, say=print)

@@ -25,8 +25,11 @@ from adapterbot.bisect import (
     run,
 )
 from adapterbot.errors import InputError, OurFailure
-from adapterbot.probing import chunks, history
+from adapterbot.probing import chunks
+from adapterbot.probing import search as searching
 from adapterbot.probing.regression import Regression
+from adapterbot.probing.search import SearchPlan
+from adapterbot.probing.training_run import TrainingRun
 from adapterbot.records import Direction, SampleScore, ScoreKind, TaskResult
 
 
@@ -141,7 +144,7 @@ def test_a_search_cut_off_before_all_of_the_bad_end_was_kept_takes_the_rest(
     tmp_path, monkeypatch
 ) -> None:
     """Two metrics broke; the process died between the two lines of the journal."""
-    monkeypatch.setattr(history, "what_changed", lambda *_, **__: None)
+    monkeypatch.setattr(searching, "what_changed", lambda *_, **__: None)
     names = [f"s{i:02}" for i in range(32)]
     good = [result_of(dict.fromkeys(names, 1.0), task) for task in ("a", "b")]
     bad = [result_of(dict.fromkeys(names, 0.0), task) for task in ("a", "b")]
@@ -151,16 +154,13 @@ def test_a_search_cut_off_before_all_of_the_bad_end_was_kept_takes_the_rest(
     path = tmp_path / "journal"
 
     def search(*, resume: bool) -> list[tuple[int, bool]]:
-        history.find_break(
-            SimpleNamespace(),
-            checkpoints,
+        searching.find_break(
+            TrainingRun(SimpleNamespace(), checkpoints, ""),
             regression,
             SimpleNamespace(),
-            ends_known=True,
-            limits=Limits(probes=0),
-            journal_at=path,
-            resume=resume,
-            config="",
+            first_good=True,
+            last_bad=True,
+            plan=SearchPlan(limits=Limits(probes=0), journal=path, resume=resume),
             say=lambda _: None,
         )
         return [(entry.kind, entry.given) for entry in read(path)[1]]
