@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +17,7 @@ from adapterbot.commands.bisect_command import JOURNAL, OUTPUT, TOOL, must_be_wr
 from adapterbot.commands.evaluator import checkpoints_directory, chosen_server, engine
 from adapterbot.commands.place import PULL_REQUEST_EVENTS
 from adapterbot.commands.written import Written, write
-from adapterbot.config import AdapterConfig
+from adapterbot.config import AdapterConfig, Server
 from adapterbot.console import listener_for
 from adapterbot.context import BisectInputs
 from adapterbot.conventions import discover
@@ -91,38 +91,12 @@ def _run(
         trusted = GitTree(root, resolve_commit(root, source.base_sha))
     where = sides(trusted, tree, options.config)
     adapter = _adapter(where, options.adapter or inputs.adapter)
-    patterns = options.checkpoints or tuple(inputs.checkpoints.split())
-    if not patterns and adapter.archive:
-        patterns = (adapter.archive,)
-    if not patterns:
-        raise InputError(
-            "names no checkpoints",
-            field="checkpoints",
-            fix="name directories oldest first, or a pattern such as 'checkpoints/*'",
-        )
-    histories = all(pattern.startswith(bisect.GIT) for pattern in patterns)
-    if options.blame and adapter.archive_data is None and not histories:
-        raise InputError(
-            "needs to know which rows each checkpoint was trained on",
-            field="--blame",
-            fix="name them as `archive_data` in adapterbot.yaml",
-        )
+    patterns = _patterns(options, inputs, adapter)
     configured = where.config.engine if where.config else None
     settings = engine_settings(configured, options.engine, options.device)
     server = chosen_server(where.config, options.server)
+    _refuse_unfit(options, patterns, adapter, server)
     directory = places.out_directory(options.out, environment)
-    if options.limits.jobs > 1 and server:
-        raise InputError(
-            "a server is asked under one adapter at a time",
-            field="--jobs",
-            fix="drop it, or evaluate on this machine",
-        )
-    if options.blame and (options.ray or server):
-        raise InputError(
-            "needs the base model in this process",
-            field="--blame",
-            fix="evaluate on this machine, without a server or a cluster",
-        )
     if options.output:
         must_be_writable(options.output, OUTPUT)
     stages = Stages(listener)
@@ -194,6 +168,50 @@ def _dispatch(
         return BisectInputs(), Source()  # called by another workflow, with inputs of its own
     context = places.read_event(environment)
     return context.bisect, context.source()
+
+
+def _patterns(
+    options: BisectOptions, inputs: BisectInputs, adapter: AdapterConfig
+) -> tuple[str, ...]:
+    """Where the checkpoints are: as was typed, else as the dispatch or the configuration says."""
+    patterns = options.checkpoints or tuple(inputs.checkpoints.split())
+    if not patterns and adapter.archive:
+        patterns = (adapter.archive,)
+    if not patterns:
+        raise InputError(
+            "names no checkpoints",
+            field="checkpoints",
+            fix="name directories oldest first, or a pattern such as 'checkpoints/*'",
+        )
+    return patterns
+
+
+def _refuse_unfit(
+    options: BisectOptions,
+    patterns: Sequence[str],
+    adapter: AdapterConfig,
+    server: Server | None,
+) -> None:
+    """Refuses options that the checkpoints, or whoever evaluates, cannot do."""
+    histories = all(pattern.startswith(bisect.GIT) for pattern in patterns)
+    if options.blame and adapter.archive_data is None and not histories:
+        raise InputError(
+            "needs to know which rows each checkpoint was trained on",
+            field="--blame",
+            fix="name them as `archive_data` in adapterbot.yaml",
+        )
+    if options.blame and (options.ray or server):
+        raise InputError(
+            "needs the base model in this process",
+            field="--blame",
+            fix="evaluate on this machine, without a server or a cluster",
+        )
+    if options.limits.jobs > 1 and server:
+        raise InputError(
+            "a server is asked under one adapter at a time",
+            field="--jobs",
+            fix="drop it, or evaluate on this machine",
+        )
 
 
 def _adapter(where: Sides, path: str | None) -> AdapterConfig:
