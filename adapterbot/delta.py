@@ -205,21 +205,14 @@ def _task(
     found = []
     for name in (None, *slices):
         chosen = [row for row in rows if name is None or row.slice == name]
-        metric = Metric(
-            task=baseline.task,
-            direction=baseline.direction,
-            unit=baseline.unit,
-            scorer=baseline.scorer,
-            slice=name,
-            kind=baseline.kind,
-        )
+        metric = Metric.of(baseline, name)
         clusters = [row.cluster for row in chosen]
         before, after = [row.baseline for row in chosen], [row.candidate for row in chosen]
         if corpus is None:
             paired = pair(
                 metric,
-                [_score(sample) for sample in before],
-                [_score(sample) for sample in after],
+                [score_of(sample) for sample in before],
+                [score_of(sample) for sample in after],
                 clusters=clusters,
                 level=level,
                 resamples=resamples,
@@ -260,8 +253,7 @@ def _rows(baseline: TaskResult, candidate: TaskResult) -> list[_Row]:
             baseline=before.get(name),
             candidate=after.get(name),
             slice=known[name].slice,
-            # A sample without a cluster is one of its own.
-            cluster=(known[name].cluster, None if known[name].cluster else name),
+            cluster=cluster_of(known[name]),
         )
         for name in sorted(known)
     ]
@@ -274,5 +266,11 @@ def _by_id(result: TaskResult) -> dict[str, SampleScore]:
     return samples
 
 
-def _score(sample: SampleScore | None) -> float:
+def score_of(sample: SampleScore | None) -> float:
+    """A sample's score; NaN where there is none."""
     return math.nan if sample is None or sample.score is None else sample.score
+
+
+def cluster_of(sample: SampleScore) -> Hashable:
+    """The cluster that a sample is in; one without any is in one of its own."""
+    return sample.cluster, None if sample.cluster else sample.sample_id

@@ -20,7 +20,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from adapterbot.errors import InputError
-from adapterbot.records import Comparison, Direction, Interval, MetricDelta, ScoreKind, Unit
+from adapterbot.records import (
+    Comparison,
+    Direction,
+    Interval,
+    MetricDelta,
+    ScoreKind,
+    TaskResult,
+    Unit,
+)
 from adapterbot.records.deltas import FEWEST
 from adapterbot.stats.alignment import LARGEST, Aligned, align, exact_mean
 from adapterbot.stats.corpus import Aggregate, corpus_difference
@@ -44,6 +52,18 @@ class Metric:
     scorer: str = "score"
     slice: str | None = None
     kind: ScoreKind | None = None
+
+    @classmethod
+    def of(cls, result: TaskResult, slice_: str | None) -> Metric:
+        """What a task measures, of all its samples or of a slice."""
+        return cls(
+            task=result.task,
+            direction=result.direction,
+            unit=result.unit,
+            scorer=result.scorer,
+            slice=slice_,
+            kind=result.kind,
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,7 +21,7 @@ from adapterbot.eval.suite import Task
 from adapterbot.paired import Metric, Paired
 from adapterbot.probing.evaluator import Evaluator, corpora, evaluate_both
 from adapterbot.records import EarlyStop, SampleScore, TaskResult
-from adapterbot.records.deltas import FEWEST
+from adapterbot.records.deltas import FEWEST, metric_name
 from adapterbot.sequential import Sequential
 from adapterbot.verdict import MetricPolicy
 
@@ -154,19 +154,11 @@ class _Run(_Whole):
         self._open: set[str | None] = set()
         self._reached: set[str | None] = {None}
         for name in (None, *slices):
-            metric = Metric(
-                task=task.name,
-                direction=task.direction,
-                unit=task.unit,
-                scorer=task.scorer,
-                slice=name,
-                kind=task.kind,
-            )
-            full = task.name if name is None else f"{task.name} [{name}]"
-            policy = rules.get(full) or replace(rules[task.name], gated=False)
+            own = rules.get(metric_name(task.name, name))
+            policy = own or replace(rules[task.name], gated=False)
             # Bonferroni's level, so that Holm's steps cannot ask for more later.
             self._tests[name] = Sequential(
-                metric,
+                Metric.of(task.result(()), name),
                 margin=policy.margin,
                 alpha=alpha,
                 alpha_worse=alpha / family,
@@ -184,10 +176,9 @@ class _Run(_Whole):
             if rows:
                 self._reached.add(name)
             found = test.update(
-                np.array([_score(sample) for sample in rows]),
-                np.array([_score(right[sample.sample_id]) for sample in rows]),
-                # A sample without a cluster is one of its own.
-                clusters=[(s.cluster, None if s.cluster else s.sample_id) for s in rows],
+                np.array([delta.score_of(sample) for sample in rows]),
+                np.array([delta.score_of(right[sample.sample_id]) for sample in rows]),
+                clusters=[delta.cluster_of(sample) for sample in rows],
             )
             if found is not None:
                 self._open.discard(name)
@@ -225,7 +216,3 @@ def _chunks(task: Task) -> list[Chunk]:
         tuple(name for unit in order[start : start + size] for name in units[unit])
         for start in range(0, len(order), size)
     ]
-
-
-def _score(sample: SampleScore) -> float:
-    return math.nan if sample.score is None else sample.score

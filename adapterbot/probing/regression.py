@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from adapterbot.eval.suite import Task
 from adapterbot.records import MetricVerdict, Standing, TaskResult
+from adapterbot.records.deltas import metric_name
 
 Broken = tuple[str, str | None]
 """A task, and the slice of it that broke; None is the whole task."""
@@ -64,5 +65,4 @@ class Regression:
 
 def shown(broken: Broken) -> str:
     """What broke, as a reader knows it."""
-    task, slice_ = broken
-    return task if slice_ is None else f"{task} [{slice_}]"
+    return metric_name(*broken)

@@ -39,6 +39,11 @@ class Comparison(StrEnum):
     INCOMPLETE = "incomplete"  # a sample is missing or not finite on one side
 
 
+def metric_name(task: str, slice_: str | None) -> str:
+    """The name a reader knows a metric by: its task's, and its slice's where it is one of that."""
+    return f"{task} [{slice_}]" if slice_ else task
+
+
 class MetricDelta(Record):
     """Baseline against candidate on one metric (or one slice of it).
 
@@ -79,7 +84,7 @@ class MetricDelta(Record):
     @property
     def metric(self) -> str:
         """The name a reader knows it by."""
-        return f"{self.task} [{self.slice}]" if self.slice else self.task
+        return metric_name(self.task, self.slice)
 
 
 class Standing(StrEnum):
