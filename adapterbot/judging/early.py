@@ -32,7 +32,7 @@ Chunk = tuple[str, ...]
 """Sample ids of one task that are asked together."""
 
 
-Sides = tuple[Subject | None, Subject | None]
+Subjects = tuple[Subject | None, Subject | None]
 """Baseline and candidate; None is the bare base."""
 
 
@@ -54,7 +54,7 @@ class Measured:
 def measure(
     evaluator: Evaluator,
     tasks: Sequence[Task],
-    sides: Sides,
+    subjects: Subjects,
     rules: Mapping[str, MetricPolicy],
     *,
     alpha: float,
@@ -70,7 +70,7 @@ def measure(
     """
     whole = corpora(tasks)
     if not sequential:
-        before, after = evaluate_both(evaluator, tasks, *sides, progress)
+        before, after = evaluate_both(evaluator, tasks, *subjects, progress)
         return Measured(
             tuple(tasks), before, after, partial(delta.compare_all, before, after, corpora=whole)
         )
@@ -94,9 +94,9 @@ def measure(
             break
         chosen = {run.task.name: run.chunks[look] for run in open_}
         now = [run.task for run in open_]
-        left = evaluator.evaluate(now, sides[0], samples=chosen, progress=report)
+        left = evaluator.evaluate(now, subjects[0], samples=chosen, progress=report)
         done += sum(map(len, chosen.values()))
-        right = evaluator.evaluate(now, sides[1], drafts=left, samples=chosen, progress=report)
+        right = evaluator.evaluate(now, subjects[1], drafts=left, samples=chosen, progress=report)
         done += sum(map(len, chosen.values()))
         for run, *answered in zip(open_, left, right, strict=True):
             run.take(*answered)

@@ -239,10 +239,9 @@ def test_what_has_no_anytime_test_is_measured_in_full() -> None:
     assert used["plain"] < 50
     assert all("stopped" not in p.delta.note for p in early.compare() if p.delta.task == "soup")
     assert run(world, task("a", 80).model_copy(update={"gated": False})).stop.used == 80
-    from adapterbot.judging.early import _Run, _Whole  # what is decided before anything is asked
-
-    assert isinstance(_Whole(corpus), _Whole)
-    assert not isinstance(_Whole(corpus), _Run)
+    used = {result.task: len(result.samples) for result in run(world, plain, corpus).before}
+    assert used["corpus"] == 100
+    assert used["plain"] < 50
 
 
 def test_a_gated_slice_must_be_clear_too() -> None:
