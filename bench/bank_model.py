@@ -120,7 +120,7 @@ def model_figures(folder: Path, kind: str, targets: Any, *, rates: bool) -> list
     """Equality with PEFT, and what a mixed batch costs."""
     import torch
 
-    from adapterbot.bank.vera import attach_bank
+    from adapterbot.bank.attached import attach_bank
 
     # Threads that share cores with others' work measure that work.
     torch.set_num_threads(1)

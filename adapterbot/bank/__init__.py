@@ -13,8 +13,8 @@ from adapterbot.late import late
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from adapterbot.bank.attached import AttachedBank, attach_bank
     from adapterbot.bank.store import BankStore
-    from adapterbot.bank.vera import AttachedBank, attach_bank
 
 __all__ = [
     "AttachedBank",
@@ -30,9 +30,9 @@ __all__ = [
 __getattr__ = late(
     __name__,
     {
-        "AttachedBank": "adapterbot.bank.vera",
+        "AttachedBank": "adapterbot.bank.attached",
         "BankStore": "adapterbot.bank.store",
-        "attach_bank": "adapterbot.bank.vera",
+        "attach_bank": "adapterbot.bank.attached",
     },
 )
 

@@ -11,7 +11,7 @@ import torch
 from adapterbot.bank.manifest import Module
 from adapterbot.errors import InputError
 from adapterbot.lock.hub import located
-from adapterbot.weights.fit import targeted_modules
+from adapterbot.weights.compatibility import targeted_modules
 from adapterbot.weights.options import LoraConfig
 from adapterbot.weights.site import features, is_linear
 

@@ -25,7 +25,7 @@ from adapterbot.errors import ExitCode, InputError
 from adapterbot.eval.settings import engine_settings
 from adapterbot.eval.suite import load_suite
 from adapterbot.gittree import GitTree, resolve_commit
-from adapterbot.lock.digests import resolve_base
+from adapterbot.lock.base_model import resolve_base
 from adapterbot.probing.blame import TOKENS, Blame
 from adapterbot.probing.search import SearchPlan, search, tasks_of
 from adapterbot.probing.training_run import TrainingRun

@@ -19,7 +19,7 @@ from adapterbot.eval.saved import save_results, saved_task
 from adapterbot.eval.settings import engine_settings
 from adapterbot.eval.suite import Suite, load_suite
 from adapterbot.judging.subjects import BARE, read_local
-from adapterbot.lock.digests import resolve_base
+from adapterbot.lock.base_model import resolve_base
 from adapterbot.lock.training import load_training
 from adapterbot.overall import Mean, weighted, weights
 from adapterbot.probing.evaluator import corpora

@@ -18,7 +18,7 @@ from adapterbot.eval.questions import Subject
 from adapterbot.eval.settings import EngineSettings
 from adapterbot.weights.adapter import Adapter, Lazily
 from adapterbot.weights.attachment import Attachment, attach
-from adapterbot.weights.fit import rows_may_differ
+from adapterbot.weights.compatibility import rows_may_differ
 from adapterbot.weights.layers import group_of
 from adapterbot.weights.merging import merge_linear
 

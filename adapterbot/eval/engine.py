@@ -31,7 +31,7 @@ from adapterbot.eval.respondent import Respondent
 from adapterbot.eval.settings import EngineSettings
 from adapterbot.weights.adapter import load_adapter
 from adapterbot.weights.attachment import attach
-from adapterbot.weights.fit import rows_may_differ
+from adapterbot.weights.compatibility import rows_may_differ
 from adapterbot.weights.peft_dir import AdapterFiles
 from adapterbot.weights.via_peft import attached_by_peft, peft_version
 

@@ -21,7 +21,6 @@ from pydantic import JsonValue
 from adapterbot.errors import OurFailure
 from adapterbot.eval.answers import Sample
 from adapterbot.eval.cache import CachedScore, CacheKey, ScoreCache
-from adapterbot.eval.judging import judge, scored
 from adapterbot.eval.questions import (
     Composite,
     Identity,
@@ -34,6 +33,7 @@ from adapterbot.eval.questions import (
     digest_of,
     parts,
 )
+from adapterbot.eval.scoring import scored, scorer_of
 from adapterbot.eval.suite import Selection, Task, selected
 from adapterbot.records import EvalStats, SampleScore, TaskResult
 from adapterbot.weights.peft_dir import AdapterFiles, check_base, read_adapter_dir
@@ -257,7 +257,7 @@ class Evaluation:
             for index, sample in waiting
         ]
         with ExitStack() as stack:
-            judges = [stack.enter_context(judge(part.task)) for part in asked]
+            task_scorers = [stack.enter_context(scorer_of(part.task)) for part in asked]
             if questions:
                 stack.enter_context(under())
             unsaved: dict[int, list[CachedScore]] = {}
@@ -265,7 +265,7 @@ class Evaluation:
             for at, answer in self._model.answers(questions):
                 index, sample = waiting[at]
                 task = asked[index].task
-                one = scored(judges[index], sample, answer)
+                one = scored(task_scorers[index], sample, answer)
                 scores[index][sample.id] = one.score
                 self._written[task.digest, sample.id] = (one.score.output, one.token_ids)
                 if one.score.missing is None:

@@ -9,7 +9,7 @@ from adapterbot.config import AdapterConfig
 from adapterbot.conventions import adapter_directories, discover
 from adapterbot.errors import InputError
 from adapterbot.eval.suite import LOOK, Suite, load_suite, suite_files
-from adapterbot.lock.digests import base_in_tree, resolve_base
+from adapterbot.lock.base_model import base_in_tree, resolve_base
 from adapterbot.lock.training import load_training
 from adapterbot.sides import Sides, config_of, how_changed, same
 from adapterbot.tree import Tree, normalise

@@ -3,8 +3,8 @@
 What only some callers need (`rows`, `env_sources`, `hub`) is imported from its own module.
 """
 
+from adapterbot.lock.base_model import files_in_tree
 from adapterbot.lock.check import Check, Part, check
-from adapterbot.lock.digests import files_in_tree
 from adapterbot.lock.pinned import Given, Pinned, lock_of, measure
 from adapterbot.lock.schema import Lock, closure, dumps, loads
 from adapterbot.lock.training import load_training

@@ -10,9 +10,9 @@ from posixpath import relpath
 
 from adapterbot.errors import InputError
 from adapterbot.lock import environment
+from adapterbot.lock.base_model import base_files
 from adapterbot.lock.dataset import DatasetFiles, dataset_files
 from adapterbot.lock.digest_cache import DigestCache
-from adapterbot.lock.digests import base_files
 from adapterbot.lock.environment import EnvLock
 from adapterbot.lock.hashing import combined, hash_files
 from adapterbot.lock.schema import Lock, closure, with_output

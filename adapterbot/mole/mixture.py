@@ -22,7 +22,7 @@ from adapterbot.mole.gate import Gate
 from adapterbot.mole.kernels import ExpertStack, Routing, Way, mixed
 from adapterbot.weights.adapter import Adapter
 from adapterbot.weights.attachment import compute_dtype
-from adapterbot.weights.fit import check_fit
+from adapterbot.weights.compatibility import check_fit
 from adapterbot.weights.mixture_config import GateConfig
 
 # `model.layers.3.self_attn.q_proj` lies in the decoder layer `model.layers.3`.

@@ -8,9 +8,9 @@ from typing import Protocol, runtime_checkable
 from adapterbot import delta
 from adapterbot.eval.answers import Sample
 from adapterbot.eval.evaluation import Ask
-from adapterbot.eval.judging import Judged, judge
 from adapterbot.eval.questions import Composite, Subject
 from adapterbot.eval.scorers.base import CorpusScorer
+from adapterbot.eval.scoring import NamesScorer, scorer_of
 from adapterbot.eval.suite import Selection, Task
 from adapterbot.records import EvalStats, TaskResult
 
@@ -79,7 +79,7 @@ def evaluate_both(
     return before, after
 
 
-class HasScorer(Judged, Protocol):
+class HasScorer(NamesScorer, Protocol):
     """What `corpora` needs to know of a task."""
 
     @property
@@ -90,7 +90,7 @@ def corpora(tasks: Sequence[HasScorer]) -> dict[str, delta.Corpus]:
     """What `delta` needs to know of tasks whose metric is one of the whole corpus."""
     found: dict[str, delta.Corpus] = {}
     for task in tasks:
-        with judge(task) as scorer:
+        with scorer_of(task) as scorer:
             if isinstance(scorer, CorpusScorer):
                 found[task.name] = delta.Corpus(scorer.aggregate, lambda sample: sample.stats)
     return found

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from adapterbot.errors import InputError
 from adapterbot.weights.adapter import Adapter, LowRank
-from adapterbot.weights.fit import check_fit
+from adapterbot.weights.compatibility import check_fit
 from adapterbot.weights.site import Live, Site
 from adapterbot.weights.whole import WholeParameters
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from adapterbot.weights.adapter import Adapter
-from adapterbot.weights.fit import whole_modules
+from adapterbot.weights.compatibility import whole_modules
 
 _Place = tuple[nn.Module, str]
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from adapterbot.bank.vera import attach_bank
+from adapterbot.bank.attached import attach_bank
 from adapterbot.mole.kernels import ExpertStack, Routing, Way, mixed
 from adapterbot.mole.mixture import Mixture
 from adapterbot.weights import fused_kernel, load_adapter

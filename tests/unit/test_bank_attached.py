@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from adapterbot.bank import VectorBank, environment
+from adapterbot.bank.attached import attach_bank
 from adapterbot.bank.codec import plain
 from adapterbot.bank.portable import read_portable, write_portable
 from adapterbot.bank.store import BankStore
-from adapterbot.bank.vera import attach_bank
 from adapterbot.bank.writer import BankWriter, create
 from adapterbot.errors import AdapterbotError, InputError
 from tests.bank_worlds import load, vera_bank

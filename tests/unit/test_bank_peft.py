@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from adapterbot.bank import shared
+from adapterbot.bank.attached import attach_bank
 from adapterbot.bank.peft_write import write_lora, write_peft
-from adapterbot.bank.vera import attach_bank
 from adapterbot.errors import InputError
 from tests.bank_worlds import QV, bank_of, checkpoint, load, save_user
 from tests.tiny_models import PAD, save_base

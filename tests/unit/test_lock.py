@@ -19,7 +19,7 @@ from adapterbot import lock
 from adapterbot.commands import lock as commands
 from adapterbot.errors import InputError
 from adapterbot.lock import environment
-from adapterbot.lock.digests import model_file_names
+from adapterbot.lock.base_model import model_file_names
 from adapterbot.lock.environment import EnvLock, Package
 from adapterbot.lock.hashing import combined
 from adapterbot.lock.pinned import Given

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from adapterbot.bank.serve.jobs import Ask
 
 if TYPE_CHECKING:
-    from adapterbot.bank.vera import AttachedBank
+    from adapterbot.bank.attached import AttachedBank
 
 
 class Rowwise(Protocol):

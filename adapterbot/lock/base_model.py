@@ -23,9 +23,6 @@ _OWN_WEIGHTS = {"model.safetensors", _ADAPTER_WEIGHTS}
 _INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 
 
-# ---------------------------------------------------------------- base model
-
-
 def model_file_names(names: Iterable[str], read: Callable[[str], bytes]) -> list[str]:
     """The files, of all that a model directory or repository holds, which decide what it computes.
 

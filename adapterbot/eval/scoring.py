@@ -19,7 +19,7 @@ from adapterbot.records import SampleScore
 _TEXT_LIMIT = 32 * 1024
 
 
-class Judged(Protocol):
+class NamesScorer(Protocol):
     """What names a scorer: a task, or what is kept of one."""
 
     @property
@@ -29,7 +29,7 @@ class Judged(Protocol):
 
 
 @contextmanager
-def judge(task: Judged) -> Iterator[Scorer]:
+def scorer_of(task: NamesScorer) -> Iterator[Scorer]:
     """A task's scorer, for as long as it is needed."""
     scorer = scorers.get(task.scorer, task.scorer_options)
     try:
