@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from adapterbot.bisect.checkpoints import Checkpoint
+from adapterbot.commits import repository_root, resolve_commit
 from adapterbot.errors import InputError
 from adapterbot.gitobjects import git
-from adapterbot.gittree import GitTree, repository_root, resolve_commit
+from adapterbot.gittree import GitTree
 from adapterbot.tree import Tree, WorkTree, normalise
 from adapterbot.weights.peft_dir import CONFIG_NAME, WEIGHTS_NAME
 

@@ -17,6 +17,7 @@ from adapterbot.commands.bisect_command import JOURNAL, OUTPUT, TOOL, must_be_wr
 from adapterbot.commands.evaluator import checkpoints_directory, chosen_server, engine
 from adapterbot.commands.place import PULL_REQUEST_EVENTS
 from adapterbot.commands.written import Written, write
+from adapterbot.commits import resolve_commit
 from adapterbot.config import AdapterConfig, Server
 from adapterbot.console import listener_for
 from adapterbot.context import BisectInputs
@@ -24,7 +25,7 @@ from adapterbot.conventions import discover
 from adapterbot.errors import ExitCode, InputError
 from adapterbot.eval.settings import engine_settings
 from adapterbot.eval.suite import load_suite
-from adapterbot.gittree import GitTree, resolve_commit
+from adapterbot.gittree import GitTree
 from adapterbot.lock.base_model import resolve_base
 from adapterbot.probing.blame import TOKENS, Blame
 from adapterbot.probing.search import SearchPlan, search, tasks_of

@@ -9,11 +9,11 @@ from pathlib import Path
 from adapterbot.commands import place as places
 from adapterbot.commands.token import token_for
 from adapterbot.commands.written import read_report
+from adapterbot.commits import resolve_commit
 from adapterbot.config import CONFIG_FILES, HistoryConfig
 from adapterbot.context import Context, server_url
 from adapterbot.errors import InputError
 from adapterbot.gitobjects import git
-from adapterbot.gittree import resolve_commit
 from adapterbot.history.branch import Branch
 from adapterbot.history.database import Database
 from adapterbot.history.results import of_report, trends

@@ -232,7 +232,8 @@ def check(
 def _head(tree: WorkTree) -> Tree | None:
     if not (tree.root / ".git").exists():
         return None
-    from adapterbot.gittree import GitTree, resolve_commit
+    from adapterbot.commits import resolve_commit
+    from adapterbot.gittree import GitTree
 
     try:
         return GitTree(tree.root, resolve_commit(tree.root, "HEAD"))

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from adapterbot import atomic
 from adapterbot import context as contexts
+from adapterbot.commits import merge_base, repository_root, resolve_commit
 from adapterbot.context import Context
 from adapterbot.errors import InputError
-from adapterbot.gittree import GitTree, merge_base, repository_root, resolve_commit
+from adapterbot.gittree import GitTree
 from adapterbot.tree import Tree, WorkTree
 
 PULL_REQUEST_EVENTS = frozenset(

@@ -13,13 +13,13 @@ from pathlib import Path, PurePosixPath
 
 from adapterbot.commands.origin import repository_at
 from adapterbot.commands.pr import LOGIN, REPOSITORY, EvidenceOptions, connect, token_of
+from adapterbot.commits import repository_root
 from adapterbot.config import key_of
 from adapterbot.context import server_url
 from adapterbot.errors import InputError
 from adapterbot.gh.branches import Change
 from adapterbot.gh.lfs import Remote
 from adapterbot.gh.pulls import Proposal, Proposed, propose
-from adapterbot.gittree import repository_root
 from adapterbot.lock.sidecar import folder
 from adapterbot.marker import document_key
 from adapterbot.pages.inert import plain

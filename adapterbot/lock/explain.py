@@ -60,7 +60,8 @@ class Then:
         return found
 
     def _trees(self) -> Iterator[Tree]:
-        from adapterbot.gittree import GitTree, last_change
+        from adapterbot.commits import last_change
+        from adapterbot.gittree import GitTree
 
         if self.before is not None:
             yield self.before

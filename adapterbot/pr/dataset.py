@@ -7,8 +7,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from adapterbot.commits import repository_root, resolve_commit
 from adapterbot.errors import InputError
-from adapterbot.gittree import GitTree, repository_root, resolve_commit
+from adapterbot.gittree import GitTree
 from adapterbot.lock.rows import Rows, dataset_diff, read_rows, training_rows
 from adapterbot.pr.jsonfile import parse, read_text, whole
 from adapterbot.records import DatasetDiff

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from adapterbot.commits import repository_root, resolve_commit
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.gitobjects import blob
-from adapterbot.gittree import GitTree, repository_root, resolve_commit
+from adapterbot.gittree import GitTree
 from adapterbot.tree import Tree, WorkTree, join, lfs_oid, normalise
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize 5\n"

@@ -1,0 +1,93 @@
+"""The commits of a repository: which one a name stands for, and how they lie to each other."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+from adapterbot.errors import InputError, OurFailure
+from adapterbot.gitobjects import git
+from adapterbot.yamlfile import nearest
+
+_FETCH_SECONDS = 600.0
+
+
+def repository_root(start: Path) -> Path:
+    """The top of the Git checkout that `start` lies in.
+
+    Raises:
+        InputError: it lies in none.
+    """
+    if shutil.which("git") is None:
+        raise OurFailure("git was not found", fix="install git on this machine")
+    try:
+        return Path(git(start, "rev-parse", "--show-toplevel").decode().rstrip("\n"))
+    except OurFailure as error:
+        if "dubious ownership" in error.message:
+            raise InputError(
+                "belongs to another user, so Git does not read it",
+                file=str(start),
+                fix=f"run `git config --global --add safe.directory {start}`",
+            ) from error
+        raise InputError(
+            "is not inside a Git checkout",
+            file=str(start),
+            fix="run in your repository; in a workflow, use actions/checkout first",
+        ) from error
+
+
+def merge_base(repository: Path, left: str, right: str) -> str | None:
+    """The commit from which two commits went separate ways; None where this clone cannot tell."""
+    try:
+        return git(repository, "merge-base", left, right).decode().strip() or None
+    except OurFailure:
+        return None
+
+
+def last_change(repository: Path, commit: str, path: str) -> str | None:
+    """The commit up to `commit` that last changed a file; None where this clone cannot tell."""
+    try:
+        found = git(repository, "log", "-1", "--format=%H", commit, "--", f":(literal){path}")
+    except OurFailure:
+        return None
+    return found.decode().strip() or None
+
+
+def resolve_commit(repository: Path, ref: str, *, field: str | None = None) -> str:
+    """The full commit SHA of `ref`, fetched from `origin` when a shallow clone lacks it.
+
+    Args:
+        field: the option that named it, for an error to say.
+
+    Raises:
+        InputError: there is no such commit here or at `origin`.
+    """
+    if ref.startswith("-") or not ref:
+        raise InputError(f"{ref!r} is not a ref", field=field, fix="name a branch, tag or commit")
+    for attempt in ("local", "fetched"):
+        try:
+            found = git(
+                repository, "rev-parse", "--verify", "--end-of-options", f"{ref}^{{commit}}"
+            )
+            return found.decode().strip()
+        except OurFailure:
+            if attempt == "fetched" or not re.fullmatch(r"[0-9a-f]{40}", ref):
+                break
+            try:
+                fetch = ("fetch", "--no-tags", "--depth=1", "origin", ref)
+                git(repository, *fetch, seconds=_FETCH_SECONDS)
+            except OurFailure:
+                break
+    raise InputError(
+        f"{ref!r} is not in this checkout{nearest(ref, _names(repository))}",
+        field=field,
+        fix="correct the name, or fetch it: `fetch-depth: 0` in actions/checkout, or `git fetch`",
+    )
+
+
+def _names(repository: Path) -> list[str]:
+    """Branches and tags, as one may name them."""
+    kinds = ("refs/heads", "refs/remotes", "refs/tags")
+    found = git(repository, "for-each-ref", "--format=%(refname:short)", *kinds)
+    return found.decode(errors="replace").split()
