@@ -265,7 +265,7 @@ def bisect_log(journal: JournalPath = _JOURNAL, as_json: Json = False) -> None:
     import json
 
     from adapterbot.commands import bisect_command
-    from adapterbot.commands.place import left_here
+    from adapterbot.commands.folders import left_here
 
     found = bisect_command.replay(left_here(journal, _JOURNAL))
     if as_json:
@@ -287,7 +287,7 @@ def bisect_replay(journal: JournalPath = _JOURNAL, as_json: Json = False) -> Non
     Exit codes: as of the search itself.
     """
     from adapterbot.commands import bisect_command
-    from adapterbot.commands.place import left_here
+    from adapterbot.commands.folders import left_here
 
     found = bisect_command.replay(left_here(journal, _JOURNAL))
     _tell(found, as_json)

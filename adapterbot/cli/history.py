@@ -69,7 +69,7 @@ def add(
     ```
     """
     from adapterbot.commands import history as command
-    from adapterbot.commands.place import left_here
+    from adapterbot.commands.folders import left_here
 
     added = command.add(left_here(report, REPORT), config, commit)
     if as_json:

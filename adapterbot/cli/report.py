@@ -39,7 +39,7 @@ def report(
     ```
     """
     from adapterbot.commands import report as command
-    from adapterbot.commands.place import left_here
+    from adapterbot.commands.folders import left_here
 
     written = command.run(left_here(report, REPORT), output, merge=merge, routes=routes)
     if as_json:

@@ -15,6 +15,7 @@ from adapterbot.commands import place as places
 from adapterbot.commands.announcement import announce
 from adapterbot.commands.bisect_command import JOURNAL, OUTPUT, TOOL, must_be_writable
 from adapterbot.commands.evaluator import checkpoints_directory, chosen_server, engine
+from adapterbot.commands.folders import out_directory
 from adapterbot.commands.place import PULL_REQUEST_EVENTS
 from adapterbot.commands.written import Written, write
 from adapterbot.commits import resolve_commit
@@ -97,7 +98,7 @@ def _run(
     settings = engine_settings(configured, options.engine, options.device)
     server = chosen_server(where.config, options.server)
     _refuse_unfit(options, patterns, adapter, server)
-    directory = places.out_directory(options.out, environment)
+    directory = out_directory(options.out, environment)
     if options.output:
         must_be_writable(options.output, OUTPUT)
     stages = Stages(listener)

@@ -11,8 +11,8 @@ from pathlib import Path
 from adapterbot import __version__, atomic, bisect
 from adapterbot.bisect import Kind, Limits, Model, SavedBisect, Setting
 from adapterbot.commands.evaluator import checkpoints_directory
+from adapterbot.commands.folders import around, asked_for, own_folder
 from adapterbot.commands.interrupts import interrupts
-from adapterbot.commands.place import around, asked_for, own_folder
 from adapterbot.config import AdapterConfig
 from adapterbot.console import listener_for
 from adapterbot.errors import ExitCode, InputError

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adapterbot import __version__, delta, verdict
-from adapterbot.commands import place as places
+from adapterbot.commands.folders import out_directory
 from adapterbot.commands.written import Written, write
 from adapterbot.config import key_of
 from adapterbot.differing import differing_samples
@@ -71,7 +71,7 @@ def run(options: DeltaOptions, environment: Mapping[str, str] = os.environ) -> W
     )
     whole = Report(tool=f"adapterbot {__version__}", source=Source(), adapters=(report,))
     # What a gate left is not written over: `explain` and `report` speak of that.
-    directory = places.out_directory(options.out, environment)
+    directory = out_directory(options.out, environment)
     return write(whole, directory if options.out else directory / "delta")
 
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adapterbot import __version__
-from adapterbot.commands import place as places
 from adapterbot.commands.base_option import refuse_missing
 from adapterbot.commands.evaluator import chosen_server, engine
+from adapterbot.commands.folders import out_directory
 from adapterbot.config import SUITE, TRAINING_CONFIG, key_of
 from adapterbot.console import listener_for
 from adapterbot.errors import InputError
@@ -66,7 +66,7 @@ def run(options: EvalOptions, environment: Mapping[str, str] = os.environ) -> Ev
     config = config_of(WorkTree(Path.cwd()))
     settings = engine_settings(config.engine if config else None, options.engine, options.device)
     server = chosen_server(config, options.server)
-    directory = places.out_directory(options.out, environment) / "results"
+    directory = out_directory(options.out, environment) / "results"
     stages = Stages(listener_for(environment))
     with stages("read"):
         suite = _suite(options.suite or SUITE)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from adapterbot.commands import place as places
 from adapterbot.commands.audience import audience_for
+from adapterbot.commands.folders import out_directory
 from adapterbot.commands.herald import Herald
 from adapterbot.commands.pledge import PLEDGE, Pledge
 from adapterbot.console import listener_for
@@ -33,7 +34,7 @@ def run(
     Raises:
         AdapterbotError: the event, the token, or GitHub.
     """
-    pledge = places.out_directory(out, environment) / PLEDGE
+    pledge = out_directory(out, environment) / PLEDGE
     if not pledge.is_file():
         return False
     begun = Pledge.read(pledge)

@@ -16,6 +16,7 @@ from adapterbot.commands import place as places
 from adapterbot.commands.announcement import announce
 from adapterbot.commands.audience import audience_for
 from adapterbot.commands.evaluator import checkpoints_directory, chosen_server, engine
+from adapterbot.commands.folders import out_directory
 from adapterbot.commands.herald import Herald, Told
 from adapterbot.commands.interrupts import Interrupted, Interrupts, interrupts
 from adapterbot.commands.mistyped import refuse_mistyped
@@ -78,7 +79,7 @@ def run(options: GateOptions, environment: Mapping[str, str] = os.environ) -> Wr
 
 def _run(options: GateOptions, environment: Mapping[str, str], listener: Listener) -> Written:
     context = None if _is_by_hand(options, environment) else places.read_event(environment)
-    directory = places.out_directory(options.out, environment)
+    directory = out_directory(options.out, environment)
     if context and context.activity in _OTHERS:
         raise InputError(
             "names no change to gate",
@@ -193,7 +194,7 @@ def _judged(
         configured = where.config.engine if where.config else None
         settings = engine_settings(configured, options.engine, options.device)
         server = chosen_server(where.config, options.server)
-        out = places.out_directory(options.out, environment)
+        out = out_directory(options.out, environment)
         services = Services(
             engine(None, environment, settings=settings, server=server, ray=options.ray),
             listener,

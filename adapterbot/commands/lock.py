@@ -9,6 +9,7 @@ from pathlib import Path
 from posixpath import relpath
 
 from adapterbot import __version__, atomic, lock
+from adapterbot.commands.folders import checkout_around
 from adapterbot.errors import AdapterbotError, InputError
 from adapterbot.lock import environment, sidecar
 from adapterbot.lock.check import Check
@@ -54,12 +55,6 @@ def given(
     return Given(base_model, base_sha, dataset_sha, env_hash)
 
 
-def _checkout_of(folder: Path) -> Path | None:
-    """The top of the Git checkout that a folder lies in. Told by `.git` alone: asking Git would
-    take as long as everything else."""
-    return next((top for top in (folder, *folder.parents) if (top / ".git").exists()), None)
-
-
 def _tree_of(first: Path, *others: Path) -> tuple[WorkTree, list[str]]:
     """The tree that files lie in, and their names in there: their Git checkout, else the folder
     that they share.
@@ -73,7 +68,7 @@ def _tree_of(first: Path, *others: Path) -> tuple[WorkTree, list[str]]:
         if path.is_dir():
             raise not_a_file(str(path), path, "")
     files = [path.parent.absolute().resolve() / path.name for path in (first, *others)]
-    tops = [_checkout_of(file.parent) for file in files]
+    tops = [checkout_around(file.parent) for file in files]
     for path, top in zip(others, tops[1:], strict=True):
         if top != tops[0]:
             raise InputError(

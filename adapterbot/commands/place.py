@@ -1,4 +1,4 @@
-"""Where a command runs: the checkout, the event, the trees that it compares."""
+"""What a command is about: the event, the checkout, and the trees that it compares."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from adapterbot import atomic
 from adapterbot import context as contexts
 from adapterbot.commits import merge_base, repository_root, resolve_commit
 from adapterbot.context import Context
@@ -154,62 +153,3 @@ def checkout() -> Path:
         InputError: there is none.
     """
     return repository_root(Path.cwd())
-
-
-def out_directory(given: Path | None, environment: Mapping[str, str]) -> Path:
-    """Where results go: as asked, the runner's temporary folder, or the checkout's `.adapterbot/`,
-    and never a folder of an adapter that somebody stands in.
-
-    Raises:
-        InputError: it cannot be written.
-    """
-    if given:
-        return asked_for(given)
-    temporary = environment.get("RUNNER_TEMP")
-    # A runner's is not tried here: where its disk is full, the comment has to say so.
-    return Path(temporary) / "adapterbot" if temporary else own_folder(around(Path.cwd()))
-
-
-def asked_for(folder: Path) -> Path:
-    """The folder that `--out` names, tried before the work whose results should be there.
-
-    Raises:
-        InputError, OurFailure: it cannot be written.
-    """
-    try:
-        atomic.try_folder(folder)
-    except InputError as error:
-        raise InputError(error.message, file=error.file, field="--out", fix=error.fix) from error
-    return folder
-
-
-def around(folder: Path) -> Path:
-    """The checkout around a folder, found without Git; the folder itself where there is none."""
-    return next((one for one in (folder, *folder.parents) if (one / ".git").exists()), folder)
-
-
-def left_here(given: Path, default: Path) -> Path:
-    """A file as it was named; by default that in `.adapterbot/` which an earlier command left, from
-    anywhere in the checkout."""
-    if given != default or given.exists():
-        return given
-    return around(Path.cwd()) / default
-
-
-def own_folder(within: Path) -> Path:
-    """`.adapterbot/`, for results that were asked for nowhere else. Git does not see it: whoever
-    adds everything between two runs adds none of them.
-
-    Raises:
-        InputError: it cannot be written, or there is a link in it. The checkout may be a stranger's
-            branch, whose links would have us write elsewhere.
-    """
-    folder = within / ".adapterbot"
-    for path in (folder, *folder.rglob("*")):
-        if path.is_symlink():
-            raise InputError("is a symbolic link", file=str(path), fix="remove it")
-    ignore = folder / ".gitignore"
-    if not ignore.exists():
-        atomic.write_text(ignore, "*\n")
-    atomic.try_folder(folder)
-    return folder

@@ -10,6 +10,7 @@ from adapterbot import __version__
 from adapterbot.commands import place as places
 from adapterbot.commands.announcement import announce
 from adapterbot.commands.audience import audience_for
+from adapterbot.commands.folders import out_directory
 from adapterbot.commands.herald import Herald, Told
 from adapterbot.commands.token import client_for
 from adapterbot.commands.written import (
@@ -58,7 +59,7 @@ def run(
     if context.activity is Activity.ANSWER:
         context = places.bound(context, None, head)
     say = listener_for(environment).said
-    directory = places.out_directory(out, environment)
+    directory = out_directory(out, environment)
     if context.activity is Activity.NOTHING:
         say(f"nothing to do: {context.reason}")
         return _nothing(context, directory, environment)

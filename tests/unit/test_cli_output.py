@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from adapterbot import cli
 from adapterbot.cli import app
 from adapterbot.cli.output import say
-from adapterbot.commands.place import out_directory
+from adapterbot.commands.folders import out_directory
 from adapterbot.records import Report
 from tests import example
 from tests.unit.test_gh_workflow import runner

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from adapterbot.commands.place import left_here, out_directory
+from adapterbot.commands.folders import left_here, out_directory
 from adapterbot.errors import InputError
 
 
@@ -52,7 +52,7 @@ def test_from_a_folder_of_a_checkout_results_go_to_its_root_and_are_found_there(
 _OF_ANOTHER = """
 import os, sys, tempfile
 from pathlib import Path
-from adapterbot.commands.place import out_directory
+from adapterbot.commands.folders import out_directory
 from adapterbot.errors import InputError
 folder = Path(sys.argv[1])
 with tempfile.TemporaryDirectory() as own:

@@ -1,0 +1,74 @@
+"""Where a command leaves its results, and finds those that an earlier one left."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from adapterbot import atomic
+from adapterbot.errors import InputError
+
+
+def out_directory(given: Path | None, environment: Mapping[str, str]) -> Path:
+    """Where results go: as asked, the runner's temporary folder, or the checkout's `.adapterbot/`,
+    and never a folder of an adapter that somebody stands in.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    if given:
+        return asked_for(given)
+    temporary = environment.get("RUNNER_TEMP")
+    # A runner's is not tried here: where its disk is full, the comment has to say so.
+    return Path(temporary) / "adapterbot" if temporary else own_folder(around(Path.cwd()))
+
+
+def asked_for(folder: Path) -> Path:
+    """The folder that `--out` names, tried before the work whose results should be there.
+
+    Raises:
+        InputError, OurFailure: it cannot be written.
+    """
+    try:
+        atomic.try_folder(folder)
+    except InputError as error:
+        raise InputError(error.message, file=error.file, field="--out", fix=error.fix) from error
+    return folder
+
+
+def checkout_around(folder: Path) -> Path | None:
+    """The top of the Git checkout that a folder lies in. Told by `.git` alone: asking Git would
+    take as long as many a command."""
+    return next((top for top in (folder, *folder.parents) if (top / ".git").exists()), None)
+
+
+def around(folder: Path) -> Path:
+    """The checkout around a folder; the folder itself where there is none."""
+    return checkout_around(folder) or folder
+
+
+def left_here(given: Path, default: Path) -> Path:
+    """A file as it was named; by default that in `.adapterbot/` which an earlier command left, from
+    anywhere in the checkout."""
+    if given != default or given.exists():
+        return given
+    return around(Path.cwd()) / default
+
+
+def own_folder(within: Path) -> Path:
+    """`.adapterbot/`, for results that were asked for nowhere else. Git does not see it: whoever
+    adds everything between two runs adds none of them.
+
+    Raises:
+        InputError: it cannot be written, or there is a link in it. The checkout may be a stranger's
+            branch, whose links would have us write elsewhere.
+    """
+    folder = within / ".adapterbot"
+    for path in (folder, *folder.rglob("*")):
+        if path.is_symlink():
+            raise InputError("is a symbolic link", file=str(path), fix="remove it")
+    ignore = folder / ".gitignore"
+    if not ignore.exists():
+        atomic.write_text(ignore, "*\n")
+    atomic.try_folder(folder)
+    return folder
