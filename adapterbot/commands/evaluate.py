@@ -12,6 +12,7 @@ from adapterbot import __version__
 from adapterbot.commands.base_option import refuse_missing
 from adapterbot.commands.evaluator import chosen_server, engine
 from adapterbot.commands.folders import out_directory
+from adapterbot.commands.place import named_file
 from adapterbot.config import SUITE, TRAINING_CONFIG, key_of
 from adapterbot.console import listener_for
 from adapterbot.errors import InputError
@@ -69,7 +70,7 @@ def run(options: EvalOptions, environment: Mapping[str, str] = os.environ) -> Ev
     directory = out_directory(options.out, environment) / "results"
     stages = Stages(listener_for(environment))
     with stages("read"):
-        suite = _suite(options.suite or SUITE)
+        suite = load_suite(*named_file(Path(options.suite or SUITE), Path.cwd()))
         base_name, base = _base(options)
         asked = [
             BARE if name == NO_ADAPTER else read_local(name, base) for name in options.adapters
@@ -151,12 +152,6 @@ def _weighted(suite: Suite, means: Sequence[TaskMean]) -> float | None:
         for m in means
         if m.mean is not None and m.task in by_task
     )
-
-
-def _suite(path: str) -> Suite:
-    place = Path(path).absolute()
-    root = Path.cwd() if place.is_relative_to(Path.cwd()) else place.parent
-    return load_suite(WorkTree(root), place.relative_to(root).as_posix())
 
 
 def _base(options: EvalOptions) -> tuple[str, str | Path]:

@@ -41,7 +41,7 @@ from adapterbot.selection import Overrides, select
 from adapterbot.sides import Sides, sides
 from adapterbot.stages import Listener, Stages
 from adapterbot.telemetry import traced
-from adapterbot.tree import Tree, WorkTree
+from adapterbot.tree import Tree
 from adapterbot.unjudged import AFTER_KEY, not_judged, stopped
 
 
@@ -317,6 +317,5 @@ def _suite(options: GateOptions, place: places.Place) -> tuple[str | None, Tree 
         return None, None
     if place.context.event != "manual":
         return options.suite, None
-    path = Path(options.suite).absolute()
-    root = place.root if path.is_relative_to(place.root) else path.parent
-    return path.relative_to(root).as_posix(), WorkTree(root)
+    tree, path = places.named_file(Path(options.suite), place.root)
+    return path, tree

@@ -24,7 +24,6 @@ from adapterbot.merge import checkpoint
 from adapterbot.merge.names import DRAWING, SPARSE, Strategy
 from adapterbot.records.merge import MergeInput, MergeRecord, StopReason
 from adapterbot.stages import Listener, Stages
-from adapterbot.tree import WorkTree
 from adapterbot.weights.peft_dir import AdapterFiles, adapter_digest, read_adapter_dir
 
 if TYPE_CHECKING:
@@ -271,15 +270,13 @@ def _telling(
 
 
 def _suite(path: Path) -> Suite:
+    from adapterbot.commands.place import named_file
     from adapterbot.eval.suite import load_suite
 
     if not path.is_file():
         what = "is not a file" if path.exists() else "does not exist"
         raise InputError(what, file=str(path), fix="name an eval suite")
-    here = Path.cwd().resolve()
-    whole = path.resolve()
-    root = here if whole.is_relative_to(here) else whole.parent
-    return load_suite(WorkTree(root), whole.relative_to(root).as_posix())
+    return load_suite(*named_file(path.resolve(), Path.cwd()))
 
 
 def _write(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -153,3 +154,15 @@ def checkout() -> Path:
         InputError: there is none.
     """
     return repository_root(Path.cwd())
+
+
+def named_file(path: Path, within: Path) -> tuple[WorkTree, str]:
+    """A file that somebody named by hand, and the tree that it lies in with what it names.
+
+    Args:
+        within: that tree, unless the file is elsewhere: then it is the file's own folder.
+    """
+    # `..` would be taken for a way out of the tree, also where it leads back or is meant.
+    file = Path(os.path.normpath(Path.cwd() / path))
+    root = within if file.is_relative_to(within) else file.parent
+    return WorkTree(root), file.relative_to(root).as_posix()
