@@ -7,17 +7,22 @@ request is at now: whoever pushes afterwards does not get their files run on thi
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from adapterbot.commands import place as places
 from adapterbot.commands.token import client_for
 from adapterbot.console import listener_for
-from adapterbot.context import Activity
+from adapterbot.context import Activity, Asked
 from adapterbot.gh import workflow
 from adapterbot.pages import inert
 from adapterbot.slash import Verb
+
+if TYPE_CHECKING:
+    from adapterbot.gh.heads import Head
+    from adapterbot.gh.replies import Conversation
 
 HELP = """\
 On the first line of a new comment, from somebody who may push to this repository:
@@ -49,43 +54,54 @@ def run(environment: Mapping[str, str] = os.environ) -> Answer:
     """
     context = places.read_event(environment)
     say = listener_for(environment).said
-    answer = Answer()
     asked = context.asked
     if context.activity is Activity.ANSWER and asked and context.repository:
-        from adapterbot.gh.heads import head_of
         from adapterbot.gh.replies import Conversation
 
         client = client_for(context, environment)
         number = context.pull_request or 0
         talk = Conversation(client, context.repository, number, asked.comment)
-        command = asked.command
-        if not talk.may_write(asked.author):
-            talk.react("-1")
-            talk.reply("Not done: only people who may push to this repository can ask for that.")
-            say("refused: the author of the comment may not push to this repository")
-        elif command.verb in {Verb.HELP, Verb.UNKNOWN}:
-            talk.react("eyes" if command.verb is Verb.HELP else "confused")
-            talk.reply(HELP)
-        else:
-            talk.react("eyes")
-            head = head_of(client, context.repository, number)
-            refusal = None
-            if not head.open:
-                refusal = "this pull request is closed"
-            elif head.repository != context.repository:
-                refusal = (
-                    "a comment does not start files of a fork on our runners; re-run its own "
-                    "workflow instead"
-                )
-            if refusal:
-                talk.react("-1")
-                talk.reply(f"Not done: {inert.text(refusal)}.")
-                say(f"refused: {refusal}")
-            else:
-                answer = Answer(command.verb.value, command.metric, head.sha, head.base_sha)
+        answer = _answered(talk, asked, say)
     else:
         say(f"nothing to do: {context.reason}")
+        answer = Answer()
     if environment.get("GITHUB_OUTPUT"):
         named = {name.replace("_", "-"): value for name, value in asdict(answer).items()}
         workflow.write_outputs(Path(environment["GITHUB_OUTPUT"]), named)
     return answer
+
+
+def _answered(talk: Conversation, asked: Asked, say: Callable[[str], None]) -> Answer:
+    """What is to be done; whoever asked is told in the conversation where nothing is."""
+    from adapterbot.gh.heads import head_of
+
+    command = asked.command
+    if not talk.may_write(asked.author):
+        talk.react("-1")
+        talk.reply("Not done: only people who may push to this repository can ask for that.")
+        say("refused: the author of the comment may not push to this repository")
+        return Answer()
+    if command.verb in {Verb.HELP, Verb.UNKNOWN}:
+        talk.react("eyes" if command.verb is Verb.HELP else "confused")
+        talk.reply(HELP)
+        return Answer()
+    talk.react("eyes")
+    head = head_of(talk.client, talk.repository, talk.number)
+    if refusal := _refusal(head, talk.repository):
+        talk.react("-1")
+        talk.reply(f"Not done: {inert.text(refusal)}.")
+        say(f"refused: {refusal}")
+        return Answer()
+    return Answer(command.verb.value, command.metric, head.sha, head.base_sha)
+
+
+def _refusal(head: Head, repository: str) -> str | None:
+    """Why nothing is done with a pull request, whoever asks."""
+    if not head.open:
+        return "this pull request is closed"
+    if head.repository != repository:
+        return (
+            "a comment does not start files of a fork on our runners; re-run its own workflow "
+            "instead"
+        )
+    return None
