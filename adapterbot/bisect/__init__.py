@@ -2,15 +2,8 @@
 
 from adapterbot.bisect.archive import Archive, is_elsewhere, named_checkpoints
 from adapterbot.bisect.checkpoints import Checkpoint
-from adapterbot.bisect.driver import (
-    DEFAULT_LIMITS,
-    Limits,
-    Observation,
-    Prober,
-    Search,
-    conclude,
-    run,
-)
+from adapterbot.bisect.conclusion import conclude
+from adapterbot.bisect.driver import DEFAULT_LIMITS, Limits, Prober, run
 from adapterbot.bisect.evidence import Outcomes
 from adapterbot.bisect.git_history import SCHEME as GIT
 from adapterbot.bisect.journal import Entry, Heading, Journal, heading, read
@@ -19,6 +12,7 @@ from adapterbot.bisect.posterior import Contradiction, Posterior
 from adapterbot.bisect.priors import by_change, uniform
 from adapterbot.bisect.saved import SavedBisect, saved
 from adapterbot.bisect.scores import PairedBinary, Scores, expected_churn
+from adapterbot.bisect.search import Observation, Query, Search
 from adapterbot.bisect.setting import Kind, Model, Setting
 
 __all__ = [
@@ -40,6 +34,7 @@ __all__ = [
     "PassFail",
     "Posterior",
     "Prober",
+    "Query",
     "SavedBisect",
     "Scores",
     "Search",

@@ -22,6 +22,7 @@ from adapterbot.bisect import (
     Kind,
     Model,
     Observation,
+    Query,
     expected_churn,
 )
 from adapterbot.errors import InputError
@@ -133,15 +134,15 @@ class Chunks:
                 return Observation(None, error.message)
         return self._observed(index, kind, result)
 
-    def together(self, probes: Sequence[tuple[int, int, int]]) -> list[Observation]:
-        """Several probes at once, (index, kind, seen) each: rows of one batch, under their own
-        adapters, where those allow it."""
+    def together(self, probes: Sequence[Query]) -> list[Observation]:
+        """Several probes at once: rows of one batch, under their own adapters, where those allow
+        it."""
         found: dict[int, Observation] = {}
         asks: dict[int, Ask] = {}
         with ExitStack() as stack:
-            for place, (index, kind, seen) in enumerate(probes):
+            for place, query in enumerate(probes):
                 try:
-                    ask = self._ask(stack, index, kind, seen)
+                    ask = self._ask(stack, *query)
                 except InputError as error:
                     ask = Observation(None, error.message)
                 if isinstance(ask, Observation):
@@ -149,11 +150,11 @@ class Chunks:
                 else:
                     asks[place] = ask
             for place, result in self._answered(asks):
-                index, kind, _ = probes[place]
+                query = probes[place]
                 found[place] = (
                     Observation(None, result.message)
                     if isinstance(result, InputError)
-                    else self._observed(index, kind, result)
+                    else self._observed(query.checkpoint, query.kind, result)
                 )
         return [found[place] for place in range(len(probes))]
 
