@@ -29,19 +29,15 @@ class Observation:
     Attributes:
         outcome: as `Posterior.tell` takes it; None: the checkpoint cannot tell.
         detail: the figures behind it in a few words.
-        word: how a reader takes it; by the outcome where that is plain.
         until: how many of the checkpoint's samples of this kind have been asked, scored or not.
     """
 
     outcome: Any
     detail: str = ""
-    word: ProbeOutcome | None = None
     until: int = 0
 
     def shown(self) -> ProbeOutcome:
         """Good, bad, measured or skipped."""
-        if self.word is not None:
-            return self.word
         if self.outcome is None:
             return ProbeOutcome.SKIPPED
         if isinstance(self.outcome, bool):
