@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -14,16 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adapterbot import atomic
-from adapterbot.bank import blocks
+from adapterbot.bank import blocks, compaction
 from adapterbot.bank.batch import Batch, Made, Maker
 from adapterbot.bank.codec import Rows
-from adapterbot.bank.environment import DAMAGE, Shared, acquire, damaged, not_writable, release
+from adapterbot.bank.environment import DAMAGE, acquire, damaged, not_writable, release
 from adapterbot.bank.manifest import MANIFEST, Manifest, dump_manifest, user_key
 from adapterbot.bank.records import MODULUS, NUMBER, SEAL, Place, State, packed, seal, summed
 from adapterbot.bank.store import MOVED, BankStore, Tables, place_of, state_of
 from adapterbot.errors import InputError, OurFailure
-
-_ROWS = re.compile(r"rows-[0-9]+\.mdb")
 
 
 class BankWriter(BankStore):
@@ -135,16 +132,16 @@ class BankWriter(BankStore):
         try:
             with self._writing() as txn:
                 old = Path(self._file.shared.env.path())
-                self._sweep(old)
-                new = old.with_name(f"rows-{int(old.stem.removeprefix('rows-')) + 1}.mdb")
-                self._copy_to(new, txn)
+                compaction.sweep(self.path, kept=old)
+                new = compaction.next_file(old)
+                compaction.copy(self, txn, self._tables, new)
                 before, after = old.stat().st_size, new.stat().st_size
                 # The manifest names the new file only once this is committed: it is what readers
                 # of the old one look up for, and what the next writer goes over by.
                 txn.put(MOVED, new.name.encode(), db=self._tables["facts"])
         except BaseException:
             if new:
-                _unlink(new)
+                compaction.unlink(new)
             raise
         with self._writing():
             return before, after
@@ -183,49 +180,6 @@ class BankWriter(BankStore):
         total = state.total - sum(place.number for place in known.values()) + summed(marks)
         users_now = state.users + len(keys) - len(known)
         self._set(txn, State(next_slot, users_now, total % MODULUS))
-
-    def _sweep(self, kept: Path) -> None:
-        """Removes what compactions left that were killed; whoever writes holds the only one."""
-        for file in self.path.iterdir():
-            rows = file.name.removesuffix("-lock")
-            if rows != kept.name and _ROWS.fullmatch(rows):
-                file.unlink(missing_ok=True)
-
-    def _copy_to(self, new: Path, txn: lmdb.Transaction) -> None:
-        fresh = acquire(new, make=True)
-        try:
-            with fresh.env.begin(write=True) as target:
-                self._copy(txn, fresh, target)
-        except DAMAGE:
-            raise  # of the old one
-        except lmdb.Error as error:
-            raise atomic.not_written(new, error) from error
-        finally:
-            release(fresh)
-
-    def _copy(self, txn: lmdb.Transaction, fresh: Shared, target: lmdb.Transaction) -> None:
-        db = fresh.db
-        for name in ("sources", "scores", "keys"):
-            for key, value in txn.cursor(db=self._tables[name]):
-                target.put(key, value, db=db[name], append=True)
-        per, size = self.blocks.per_block, self.codec.row_bytes
-        pending = np.zeros((per, size), np.uint8)
-        count = 0
-        for key, value in txn.cursor(db=self._tables["users"]):
-            place = Place.unpack(value)
-            block, start = self.blocks.place(place.slot)
-            held = txn.get(block, db=self._tables["rows"])
-            if held is None:
-                raise damaged(self.path, "a row is missing")
-            pending[count % per] = np.frombuffer(held, np.uint8, size, start)
-            target.put(key, place._replace(slot=count).packed(), db=db["users"], append=True)
-            count += 1
-            if count % per == 0:
-                target.put(self.blocks.place(count - 1)[0], pending.data, db=db["rows"])
-        if count % per:
-            target.put(self.blocks.place(count - 1)[0], pending.data, db=db["rows"])
-        state = state_of(txn, self._tables)
-        target.put(b"state", State(count, state.users, state.total).packed(), db=db["facts"])
 
     def _slots(
         self, txn: lmdb.Transaction, keys: Sequence[bytes], known: Mapping[bytes, Place], new: int
@@ -314,10 +268,10 @@ class BankWriter(BankStore):
         if moved is None:
             return False
         rows = bytes(moved).decode()
-        if _ROWS.fullmatch(rows) and (self.path / rows).is_file():
+        if compaction.is_rows(rows) and (self.path / rows).is_file():
             to = self.manifest.model_copy(update={"rows": rows})
             atomic.write_text(self.path / MANIFEST, dump_manifest(to))
-            _unlink(Path(self._file.shared.env.path()))
+            compaction.unlink(Path(self._file.shared.env.path()))
         else:
             txn.delete(MOVED, db=self._tables["facts"])
             txn.commit()
@@ -326,11 +280,6 @@ class BankWriter(BankStore):
 
 def _known(user: str) -> InputError:
     return InputError("is in the bank already", field=user[:80], fix="use --replace")
-
-
-def _unlink(file: Path) -> None:
-    file.unlink(missing_ok=True)
-    file.with_name(f"{file.name}-lock").unlink(missing_ok=True)
 
 
 def create(path: Path, manifest: Manifest) -> BankWriter:
@@ -345,7 +294,7 @@ def create(path: Path, manifest: Manifest) -> BankWriter:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError("cannot be written", file=str(path), fix="choose another place") from error
-    _unlink(path / manifest.rows)
+    compaction.unlink(path / manifest.rows)
     made = acquire(path / manifest.rows, make=True)
     # The manifest last: without it the directory is not a bank yet.
     atomic.write_text(path / MANIFEST, dump_manifest(manifest))
