@@ -14,8 +14,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from adapterbot.errors import InputError
+from adapterbot.paths import normalise
 from adapterbot.records import EngineSettings, Finite, Probability, Record
-from adapterbot.tree import normalise
 from adapterbot.yamlfile import parse, validate
 
 CONFIG_FILES = ("adapterbot.yaml", ".github/adapterbot.yaml")

@@ -15,15 +15,14 @@ from typing import BinaryIO
 
 from adapterbot.errors import InputError
 from adapterbot.gitobjects import blob, blob_stream, git
+from adapterbot.paths import is_hidden, normalise
 from adapterbot.tree import (
     TEXT_LIMIT,
     Identity,
     file_sha256,
-    is_hidden,
     lfs_oid,
     link_refused,
     missing,
-    normalise,
     too_large,
 )
 

@@ -21,6 +21,7 @@ from adapterbot.eval.saved import saved_task
 from adapterbot.judging import early, grounds, noise, routing, subjects
 from adapterbot.judging.subjects import Side
 from adapterbot.overall import weighted_change
+from adapterbot.paths import normalise
 from adapterbot.probing.evaluator import Evaluator
 from adapterbot.probing.regression import Regression
 from adapterbot.records import (
@@ -37,7 +38,7 @@ from adapterbot.records import (
 from adapterbot.selection import removed
 from adapterbot.sides import Sides
 from adapterbot.stages import Listener, Stages
-from adapterbot.tree import Tree, normalise
+from adapterbot.tree import Tree
 from adapterbot.unjudged import not_judged, taken_away
 
 if TYPE_CHECKING:

@@ -19,10 +19,11 @@ from adapterbot.conventions import (
     for_adapter,
 )
 from adapterbot.errors import InputError
+from adapterbot.paths import check_text, join, normalise
 from adapterbot.records.report import MAX_ADAPTERS
 from adapterbot.renames import moved, moved_as_it_was, paired, with_own_keys
 from adapterbot.sides import Sides, config_of
-from adapterbot.tree import Tree, check_text, join, normalise
+from adapterbot.tree import Tree
 from adapterbot.weights.mixture_config import parse_manifest
 from adapterbot.yamlfile import nearest
 

@@ -17,9 +17,9 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Protocol
 
 from adapterbot.errors import InputError
+from adapterbot.paths import is_hidden, normalise
 
 TEXT_LIMIT = 16 * 1024 * 1024
-_INSTALLED = frozenset({"node_modules", "site-packages", "venv", "__pycache__"})
 _LFS_HEADER = b"version https://git-lfs.github.com/spec/v1\n"
 _LFS_POINTER_LIMIT = 1024
 _LFS_OID = re.compile(rb"^oid sha256:([0-9a-f]{64})$", re.MULTILINE)
@@ -84,75 +84,6 @@ class Tree(Protocol):
 
     def on_disk(self, path: str) -> Path:
         """A real file or directory with this content, for libraries that want a path."""
-
-
-def normalise(path: str, *, field: str | None = None, file: str | None = None) -> str:
-    """A repository-relative POSIX path without `.` and `..`; `""` is the root.
-
-    Args:
-        field: where the path is written, for an error to say.
-        file: likewise the file that it is written in.
-
-    Raises:
-        InputError: for an absolute path, one that leaves the tree, or one with a NUL or newline.
-    """
-    if any(ord(character) < 32 for character in path):
-        raise InputError(
-            "path holds a control character", file=repr(path), field=field, fix="rename it"
-        )
-    if path.startswith("/"):
-        raise InputError(
-            f"{path} is absolute" if file else "path is absolute",
-            file=file or path,
-            field=field,
-            fix="write it relative to the repository",
-        )
-    parts: list[str] = []
-    for part in PurePosixPath(path).parts:
-        if part == "..":
-            if not parts:
-                raise InputError(
-                    f"{path} leaves the repository" if file else "path leaves the repository",
-                    file=file or path,
-                    field=field,
-                    fix="keep the file inside the repository",
-                )
-            parts.pop()
-        elif part != ".":
-            parts.append(part)
-    return "/".join(parts)
-
-
-def check_text(path: str) -> None:
-    """Refuses a name whose bytes are no UTF-8: Git has such, and no report can hold one.
-
-    Raises:
-        InputError: it is one.
-    """
-    try:
-        path.encode()
-    except UnicodeEncodeError as error:
-        raise InputError(
-            "has a name that is no text",
-            file=path.encode(errors="backslashreplace").decode(),
-            fix="rename it",
-        ) from error
-
-
-def join(directory: str, path: str, *, field: str | None = None, file: str | None = None) -> str:
-    """`path` as seen from `directory`, normalised.
-
-    Raises:
-        InputError: as `normalise`.
-    """
-    if path.startswith("/"):
-        return normalise(path, field=field, file=file)
-    return normalise(f"{directory}/{path}" if directory else path, field=field, file=file)
-
-
-def is_hidden(folder: str) -> bool:
-    """Whether a search passes a folder over."""
-    return folder.startswith(".") or folder in _INSTALLED
 
 
 def lfs_oid(content: bytes) -> str | None:

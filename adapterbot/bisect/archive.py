@@ -27,7 +27,8 @@ from adapterbot.bisect.checkpoints import (
 )
 from adapterbot.bisect.fetched import FetchedDirectories
 from adapterbot.errors import InputError
-from adapterbot.tree import Tree, normalise
+from adapterbot.paths import normalise
+from adapterbot.tree import Tree
 from adapterbot.weights.peft_dir import CONFIG_NAME
 
 

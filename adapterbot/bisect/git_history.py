@@ -11,7 +11,8 @@ from adapterbot.commits import repository_root, resolve_commit
 from adapterbot.errors import InputError
 from adapterbot.gitobjects import git
 from adapterbot.gittree import GitTree
-from adapterbot.tree import Tree, WorkTree, normalise
+from adapterbot.paths import normalise
+from adapterbot.tree import Tree, WorkTree
 from adapterbot.weights.peft_dir import CONFIG_NAME, WEIGHTS_NAME
 
 SCHEME = "git:"

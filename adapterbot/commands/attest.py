@@ -24,10 +24,11 @@ from adapterbot.eval.questions import digest_of
 from adapterbot.eval.suite import suite_files
 from adapterbot.lock.schema import MAX_LOCK_BYTES, Lock
 from adapterbot.mole.artifact import is_mixture, read_mixture
+from adapterbot.paths import normalise
 from adapterbot.pr.inputs import about_these
 from adapterbot.records import AdapterReport
 from adapterbot.sides import config_of
-from adapterbot.tree import WorkTree, file_sha256, normalise
+from adapterbot.tree import WorkTree, file_sha256
 from adapterbot.validation import first_problem
 from adapterbot.weights.peft_dir import adapter_digest
 

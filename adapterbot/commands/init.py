@@ -15,7 +15,8 @@ from adapterbot.context import server_url
 from adapterbot.gitobjects import git
 from adapterbot.init import WORKFLOW, Planned, Wanted, plan
 from adapterbot.init.workflow import action_parts, is_pinned
-from adapterbot.tree import WorkTree, is_hidden
+from adapterbot.paths import is_hidden
+from adapterbot.tree import WorkTree
 
 _SECONDS = 15
 _SHOWN_BYTES = 256 * 1024

@@ -6,9 +6,10 @@ On a runner the same mistakes become a comment: a pull request must not stay gre
 from __future__ import annotations
 
 from adapterbot.errors import InputError
+from adapterbot.paths import normalise
 from adapterbot.selection import Overrides, named_adapter
 from adapterbot.sides import Sides
-from adapterbot.tree import Tree, normalise
+from adapterbot.tree import Tree
 
 
 def refuse_mistyped(where: Sides, overrides: Overrides, suite_tree: Tree | None) -> None:

@@ -31,8 +31,9 @@ from adapterbot.eval.data import Row, read_rows
 from adapterbot.eval.samples import Plan, build_samples, digest
 from adapterbot.eval.scorers.base import Files
 from adapterbot.eval.suite_file import SuiteSpec, field_name, json_schema, problem
+from adapterbot.paths import join, normalise
 from adapterbot.records import Digest, Record, SavedTask, Unit
-from adapterbot.tree import TEXT_LIMIT, Identity, Tree, join, normalise
+from adapterbot.tree import TEXT_LIMIT, Identity, Tree
 from adapterbot.yamlfile import Path, YamlFile, parse, validate
 
 __all__ = [

@@ -18,8 +18,9 @@ from pydantic import Field, JsonValue
 from adapterbot.eval.data import Row, read_rows
 from adapterbot.eval.samples import Plan, as_text
 from adapterbot.eval.suite_file import FilePath, TaskSpec, field_name, problem
+from adapterbot.paths import join
 from adapterbot.records import Finite, Name, Record
-from adapterbot.tree import Tree, join
+from adapterbot.tree import Tree
 from adapterbot.yamlfile import Path, YamlFile, nearest, validate
 
 # Soup takes a tool call in one shape only, and nothing around it.

@@ -20,7 +20,8 @@ from adapterbot.init.scoring import Scoring, scoring_for
 from adapterbot.init.survey import Survey, data_files, survey
 from adapterbot.init.workflow import workflow
 from adapterbot.lock.training import TrainingConfig
-from adapterbot.tree import Tree, WorkTree, join
+from adapterbot.paths import join
+from adapterbot.tree import Tree, WorkTree
 
 WORKFLOW = ".github/workflows/adapter-gate.yml"
 HELD_OUT = "held_out.jsonl"

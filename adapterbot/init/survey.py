@@ -15,8 +15,9 @@ from adapterbot.conventions import (
 )
 from adapterbot.errors import AdapterbotError, InputError
 from adapterbot.lock.training import TrainingConfig, load_training
+from adapterbot.paths import join, normalise
 from adapterbot.renames import with_own_keys
-from adapterbot.tree import Tree, join, normalise
+from adapterbot.tree import Tree
 
 _LFS_FILTER = b"filter=lfs"
 

@@ -11,8 +11,9 @@ from adapterbot.errors import InputError
 from adapterbot.eval.suite import LOOK, Suite, load_suite, suite_files
 from adapterbot.lock.base_model import base_in_tree, resolve_base
 from adapterbot.lock.training import load_training
+from adapterbot.paths import normalise
 from adapterbot.sides import Sides, config_of, how_changed, same
-from adapterbot.tree import Tree, normalise
+from adapterbot.tree import Tree
 
 
 def refuse_stale(where: Sides, adapter: AdapterConfig) -> None:

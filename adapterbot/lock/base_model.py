@@ -13,7 +13,8 @@ from adapterbot.lock.environment import DEFAULT_NAME
 from adapterbot.lock.hashing import hash_files
 from adapterbot.lock.schema import parse_object
 from adapterbot.lock.training import TrainingConfig, load_training
-from adapterbot.tree import Tree, WorkTree, join
+from adapterbot.paths import join
+from adapterbot.tree import Tree, WorkTree
 
 # What transformers can read from a model directory; notes and pictures change nothing.
 _SETTING_SUFFIXES = frozenset({".json", ".model", ".txt", ".jinja", ".py", ".tiktoken"})

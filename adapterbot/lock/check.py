@@ -14,7 +14,8 @@ from adapterbot.lock.pinned import NOTHING_GIVEN, Given, Pinned, adapter_files, 
 from adapterbot.lock.schema import MAX_LOCK_BYTES, Lock, loads
 from adapterbot.lock.sidecar import Sidecar
 from adapterbot.lock.training import TrainingConfig, changed_settings, settings_digest
-from adapterbot.tree import Tree, join
+from adapterbot.paths import join
+from adapterbot.tree import Tree
 
 if TYPE_CHECKING:
     from adapterbot.records import LockResult

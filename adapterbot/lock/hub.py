@@ -18,7 +18,8 @@ from adapterbot.errors import InputError, OurFailure
 from adapterbot.lock.digest_cache import DigestCache
 from adapterbot.lock.hashing import hash_files
 from adapterbot.lock.schema import sha256_text
-from adapterbot.tree import Identity, file_sha256, normalise, stamp
+from adapterbot.paths import normalise
+from adapterbot.tree import Identity, file_sha256, stamp
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import DatasetInfo, ModelInfo, RepoSibling

@@ -18,7 +18,8 @@ from adapterbot.lock.hashing import combined, hash_files
 from adapterbot.lock.schema import Lock, closure, with_output
 from adapterbot.lock.sidecar import Sidecar
 from adapterbot.lock.training import TrainingConfig, load_training
-from adapterbot.tree import Tree, join
+from adapterbot.paths import join
+from adapterbot.tree import Tree
 
 ADAPTER_CONFIG = "adapter_config.json"
 # What decides an adapter's behaviour; a README or a trainer's state beside it does not.

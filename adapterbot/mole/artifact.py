@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 from adapterbot.atomic import not_written, try_folder, write_bytes
 from adapterbot.conventions import ADAPTER_CONFIG, EXPERTS_FOLDER, MIXTURE_CONFIG
 from adapterbot.errors import InputError
-from adapterbot.tree import Tree, join
+from adapterbot.paths import join
+from adapterbot.tree import Tree
 from adapterbot.weights.header import read_header
 from adapterbot.weights.mixture_config import Expert, MixtureManifest, Router, parse_manifest
 from adapterbot.weights.peft_dir import (

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from adapterbot import __version__
 from adapterbot.config import key_of
 from adapterbot.errors import InputError
+from adapterbot.paths import normalise
 from adapterbot.pr.jsonfile import whole
 from adapterbot.records import (
     AdapterPullRequest,
@@ -18,7 +19,7 @@ from adapterbot.records import (
     SampleChange,
     WeightsFile,
 )
-from adapterbot.tree import WorkTree, normalise
+from adapterbot.tree import WorkTree
 from adapterbot.weights.peft_dir import adapter_digest, read_adapter_dir
 
 MAX_TITLE = 256

@@ -16,7 +16,8 @@ from adapterbot.config import STEP, ArchiveData
 from adapterbot.errors import InputError
 from adapterbot.lock.row_files import Row
 from adapterbot.lock.rows import Rows, read_rows, row_digests
-from adapterbot.tree import Tree, normalise
+from adapterbot.paths import normalise
+from adapterbot.tree import Tree
 
 EXAMPLES = 3
 _PLACEHOLDERS = {STEP: r"([0-9]{1,18})", "*": "[^/]*"}

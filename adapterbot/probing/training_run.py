@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from adapterbot.bisect import Archive, Checkpoint
 from adapterbot.config import AdapterConfig, ArchiveData
 from adapterbot.errors import InputError
-from adapterbot.tree import check_text
+from adapterbot.paths import check_text
 from adapterbot.weights.peft_dir import adapter_digest
 
 

@@ -15,7 +15,8 @@ from adapterbot.commits import repository_root, resolve_commit
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.gitobjects import blob
 from adapterbot.gittree import GitTree
-from adapterbot.tree import Tree, WorkTree, join, lfs_oid, normalise
+from adapterbot.paths import join, normalise
+from adapterbot.tree import Tree, WorkTree, lfs_oid
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize 5\n"
 

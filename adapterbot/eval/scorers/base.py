@@ -16,8 +16,9 @@ from pydantic import JsonValue
 
 from adapterbot.errors import InputError
 from adapterbot.eval.answers import Answer, Request, Sample, Scored
+from adapterbot.paths import join
 from adapterbot.records import Direction, Record, ScoreKind, Unit
-from adapterbot.tree import Tree, join
+from adapterbot.tree import Tree
 
 if TYPE_CHECKING:
     import numpy as np
