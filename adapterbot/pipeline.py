@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from adapterbot import __version__, attest, lock, verdict
 from adapterbot.config import AdapterConfig, OnDrift
@@ -19,6 +18,7 @@ from adapterbot.differing import differing_samples
 from adapterbot.errors import AdapterbotError
 from adapterbot.eval.saved import saved_task
 from adapterbot.judging import early, grounds, noise, routing, subjects
+from adapterbot.judging.case import Case, read_case
 from adapterbot.judging.subjects import Side
 from adapterbot.overall import weighted_change
 from adapterbot.paths import normalise
@@ -28,6 +28,7 @@ from adapterbot.records import (
     AdapterReport,
     BisectResult,
     BisectVerdict,
+    LockResult,
     Report,
     SavedResults,
     Source,
@@ -40,9 +41,6 @@ from adapterbot.sides import Sides
 from adapterbot.stages import Listener, Stages
 from adapterbot.tree import Tree
 from adapterbot.unjudged import not_judged, taken_away
-
-if TYPE_CHECKING:
-    from adapterbot.judging import tenants
 
 MAX_SHOWN_SAMPLES = 24
 
@@ -126,71 +124,38 @@ def judge_adapter(where: Sides, adapter: AdapterConfig, services: Services) -> A
     grounds.refuse_stale(where, adapter)
     stages = Stages(services.listener)
     with stages("lock"):
-        locked = lock.check(
-            where.head,
-            adapter.lock,
-            adapter.config,
-            before=where.base,
-            allowed_base=where.allowed_base,
-            adapter=normalise(adapter.path),
-        ).record()
+        locked = _locked(where, adapter)
     if signers := adapter.policy.attested_by or where.signers:
         with stages("attest"):
-            attest.check(
-                where.head,
-                normalise(adapter.path),
-                signers,
-                lock=normalise(adapter.lock),
-                policy=where.base,
-            )
+            path, lock_path = normalise(adapter.path), normalise(adapter.lock)
+            attest.check(where.head, path, signers, lock=lock_path, policy=where.base)
     with stages("read"):
-        suite = grounds.suite(where, adapter, services.suite_tree)
-        base_name, base, base_notes = grounds.base_model(where, adapter)
-        bank = _bank(where, adapter, base) if adapter.is_bank else None
-        if bank:
-            candidate, baseline = Side(bank.candidate, None), Side(bank.baseline, None)
-            notes = bank.notes
-        else:
-            candidate = subjects.read(where.head, adapter.path, base)
-            baseline, notes = subjects.baseline(where, adapter, base)
+        case = read_case(where, adapter, services.suite_tree)
     with stages("import"):
         make = services.engine()
     with stages("load"):
-        evaluator = services.evaluator(base, make)
+        evaluator = services.evaluator(case.base, make)
     with stages("scan"):
-        looks = subjects.scan_notes(candidate.files)
-    policies = verdict.policies(suite.tasks, adapter.policy.metrics)
+        looks = subjects.scan_notes(case.candidate.files)
     with stages("evaluate") as progress:
-        if bank:
-            measured = bank.measure(evaluator, suite.tasks, base, progress)
-            policies = bank.policies(policies, {task.name for task in suite.tasks})
-        else:
-            measured = early.measure(
-                evaluator,
-                suite.tasks,
-                (baseline.files, candidate.files),
-                policies,
-                alpha=adapter.policy.alpha,
-                sequential=adapter.policy.sequential,
-                progress=progress,
-            )
-        tasks, before, after = measured.tasks, measured.before, measured.after
-        _keep(services, adapter.key, (base_name, suite.path), (baseline, candidate), measured)
+        measured = case.measure(evaluator, adapter.policy, progress)
+        _keep(services, adapter.key, case, measured)
+    tasks, before, after = measured.tasks, measured.before, measured.after
     shares: tuple[TaskRouting, ...] = ()
-    if baseline.mixture or candidate.mixture:
+    if case.baseline.mixture or case.candidate.mixture:
         with stages("route"):
-            mixtures = (baseline.mixture, candidate.mixture)
+            mixtures = (case.baseline.mixture, case.candidate.mixture)
             shares = routing.measure(evaluator, tasks, mixtures, (before, after))
     noise_floor = None
-    if adapter.policy.self_check and not bank:
+    if adapter.policy.self_check and not case.bank:
         with stages("self-check") as progress:
             noise_floor = noise.measure(
-                evaluator, tasks, baseline.files, before, adapter.policy.self_check, progress
+                evaluator, tasks, case.baseline.files, before, adapter.policy.self_check, progress
             )
     with stages("decide"):
         metrics, outcome = verdict.judge(
             measured.compare(),
-            policies,
+            case.policies,
             alpha=adapter.policy.alpha,
             fail_on=adapter.policy.fail_on,
         )
@@ -199,31 +164,22 @@ def judge_adapter(where: Sides, adapter: AdapterConfig, services: Services) -> A
         changed = differing_samples(before, after, first=broken)
     found: BisectResult | None = None
     regression = Regression.of(tasks, metrics, before, after)
-    if regression.harms and not bank:
+    if regression.harms and not case.bank:
         with stages("bisect"):
-            found = _bisect(where.head, adapter, regression, evaluator, candidate, services)
+            found = _bisect(where.head, adapter, regression, evaluator, case.candidate, services)
     return AdapterReport(
         key=adapter.key,
         adapter=adapter.path,
-        base_model=base_name,
-        baseline=baseline.ref,
-        candidate=candidate.ref,
+        base_model=case.base_name,
+        baseline=case.baseline.ref,
+        candidate=case.candidate.ref,
         lock=locked,
         verdict=outcome,
         metrics=metrics,
         samples=changed[:MAX_SHOWN_SAMPLES],
         samples_changed=len(changed),
         bisect=found,
-        notes=(
-            *where.notes,
-            *grounds.unlisted(where, adapter),
-            *grounds.renamed(where, adapter),
-            *grounds.suite_notes(where, suite),
-            *base_notes,
-            *notes,
-            *looks,
-            *weighted_change(metrics, tasks),
-        ),
+        notes=(*case.notes, *looks, *weighted_change(metrics, tasks)),
         eval=evaluator.stats(),
         early=measured.stop,
         noise=noise_floor,
@@ -232,29 +188,32 @@ def judge_adapter(where: Sides, adapter: AdapterConfig, services: Services) -> A
     )
 
 
-def _bank(where: Sides, adapter: AdapterConfig, base: str | Path) -> tenants.Change:
-    from adapterbot.judging import tenants
-
-    return tenants.change(where, adapter, base)
+# ---------------------------------------------------------------- its steps
 
 
-def _keep(
-    services: Services,
-    key: str,
-    asked: tuple[str, str],
-    sides: tuple[Side, Side],
-    measured: early.Measured,
-) -> None:
-    """Hands out what both sides answered, sample by sample. `asked` names base model and suite."""
-    base_model, suite = asked
+def _locked(where: Sides, adapter: AdapterConfig) -> LockResult:
+    return lock.check(
+        where.head,
+        adapter.lock,
+        adapter.config,
+        before=where.base,
+        allowed_base=where.allowed_base,
+        adapter=normalise(adapter.path),
+    ).record()
+
+
+def _keep(services: Services, key: str, case: Case, measured: early.Measured) -> None:
+    """Hands out what both sides answered, sample by sample."""
     tasks = tuple(map(saved_task, measured.tasks))
-    results = (measured.before, measured.after)
-    for name, side, found in zip(("baseline", "candidate"), sides, results, strict=True):
+    for name, side, found in (
+        ("baseline", case.baseline, measured.before),
+        ("candidate", case.candidate, measured.after),
+    ):
         head = SavedResults(
             tool=f"adapterbot {__version__}",
             adapter=side.ref,
-            base_model=base_model,
-            suite=suite,
+            base_model=case.base_name,
+            suite=case.suite.path,
             tasks=tasks,
         )
         services.keep(key, name, head, found)

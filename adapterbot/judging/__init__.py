@@ -1,1 +1,2 @@
-"""How both sides are measured: all at once or early, against the engine's own noise, per user."""
+"""What a judgement stands on, and how both sides are measured: all at once or early, user by user,
+and against the engine's own noise."""

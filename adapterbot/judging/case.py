@@ -1,0 +1,108 @@
+"""One adapter's case: what is compared with what, by which suite, over which base model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from adapterbot import verdict
+from adapterbot.config import AdapterConfig, Policy
+from adapterbot.eval.suite import Suite
+from adapterbot.judging import early, grounds, subjects
+from adapterbot.judging.subjects import Side
+from adapterbot.probing.evaluator import Evaluator
+from adapterbot.sides import Sides
+from adapterbot.tree import Tree
+from adapterbot.verdict import MetricPolicy
+
+if TYPE_CHECKING:
+    from adapterbot.judging import tenants
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is judged, read and checked; nothing is evaluated yet.
+
+    Attributes:
+        policies: what every metric is held against.
+        base: the base model's directory, or its id on the Hub.
+        bank: what the head changes, where the adapter is a bank of many users' rows.
+        notes: what a reader must know of all this.
+    """
+
+    suite: Suite
+    policies: dict[str, MetricPolicy]
+    base_name: str
+    base: str | Path
+    baseline: Side
+    candidate: Side
+    bank: tenants.Change | None
+    notes: tuple[str, ...]
+
+    def measure(
+        self, evaluator: Evaluator, policy: Policy, progress: Callable[[int, int], None]
+    ) -> early.Measured:
+        """What both sides answer.
+
+        Raises:
+            InputError: a row of a bank cannot be used, or does not fit the base model.
+        """
+        tasks = self.suite.tasks
+        if self.bank:
+            return self.bank.measure(evaluator, tasks, self.base, progress)
+        return early.measure(
+            evaluator,
+            tasks,
+            (self.baseline.files, self.candidate.files),
+            self.policies,
+            alpha=policy.alpha,
+            sequential=policy.sequential,
+            progress=progress,
+        )
+
+
+def read_case(where: Sides, adapter: AdapterConfig, suite_tree: Tree | None) -> Case:
+    """An adapter's case, from both sides of a comparison.
+
+    Args:
+        suite_tree: the files that a suite lies among which was named by hand.
+
+    Raises:
+        InputError: something of it is not there, broken, or does not fit the rest.
+    """
+    suite = grounds.suite(where, adapter, suite_tree)
+    policies = verdict.policies(suite.tasks, adapter.policy.metrics)
+    base_name, base, base_notes = grounds.base_model(where, adapter)
+    bank = _bank(where, adapter, base) if adapter.is_bank else None
+    if bank:
+        candidate, baseline = Side(bank.candidate, None), Side(bank.baseline, None)
+        policies = bank.policies(policies, {task.name for task in suite.tasks})
+        notes = bank.notes
+    else:
+        candidate = subjects.read(where.head, adapter.path, base)
+        baseline, notes = subjects.baseline(where, adapter, base)
+    return Case(
+        suite=suite,
+        policies=policies,
+        base_name=base_name,
+        base=base,
+        baseline=baseline,
+        candidate=candidate,
+        bank=bank,
+        notes=(
+            *where.notes,
+            *grounds.unlisted(where, adapter),
+            *grounds.renamed(where, adapter),
+            *grounds.suite_notes(where, suite),
+            *base_notes,
+            *notes,
+        ),
+    )
+
+
+def _bank(where: Sides, adapter: AdapterConfig, base: str | Path) -> tenants.Change:
+    from adapterbot.judging import tenants
+
+    return tenants.change(where, adapter, base)
