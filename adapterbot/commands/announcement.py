@@ -6,8 +6,10 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from adapterbot import __version__
 from adapterbot.commands.notes import notes
-from adapterbot.commands.written import Written
+from adapterbot.commands.written import Written, write
+from adapterbot.context import Context
 from adapterbot.gh import workflow
 from adapterbot.records import LockStatus, Outcome, Report
 
@@ -42,6 +44,18 @@ def announce(
         for adapter in report.adapters:
             for note in notes(adapter):
                 sys.stderr.write(f"{workflow.annotation(note)}\n")
+
+
+def announce_nothing(context: Context, directory: Path, environment: Mapping[str, str]) -> Written:
+    """A run with nothing to do leaves a report without adapters, and outputs that say so.
+
+    Raises:
+        AdapterbotError: the directory cannot be written.
+    """
+    report = Report(tool=f"adapterbot {__version__}", source=context.source(), adapters=())
+    written = write(report, directory)
+    announce(written, {}, environment)
+    return written
 
 
 def outputs(report: Report, comments: Mapping[str, str]) -> dict[str, str]:

@@ -6,9 +6,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from adapterbot import __version__
 from adapterbot.commands import place as places
-from adapterbot.commands.announcement import announce
+from adapterbot.commands.announcement import announce, announce_nothing
 from adapterbot.commands.audience import audience_for
 from adapterbot.commands.folders import out_directory
 from adapterbot.commands.herald import Herald, Told
@@ -62,12 +61,12 @@ def run(
     directory = out_directory(out, environment)
     if context.activity is Activity.NOTHING:
         say(f"nothing to do: {context.reason}")
-        return _nothing(context, directory, environment)
+        return announce_nothing(context, directory, environment)
     if context.event == "workflow_run":
         found = _pull_of(context, environment)
         if found is None:
             say("nothing to do: no open pull request is at the commit that the run was about")
-            return _nothing(context, directory, environment)
+            return announce_nothing(context, directory, environment)
         context = found
     audience = audience_for(context, publishing, environment, with_artifact=True)
     try:
@@ -88,13 +87,6 @@ def run(
         told = Herald(audience, say).ended(report)
     finally:
         announce(written, told.comments, environment, annotate=not told.annotated)
-    return written
-
-
-def _nothing(context: Context, directory: Path, environment: Mapping[str, str]) -> Written:
-    report = Report(tool=f"adapterbot {__version__}", source=context.source(), adapters=())
-    written = write(report, directory)
-    announce(written, {}, environment)
     return written
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from adapterbot.commands import evaluate, gate
+from adapterbot.commands import evaluate, gate_report
 from adapterbot.commands.notes import problem_note
 from adapterbot.records import AdapterRef
 from adapterbot.records.report import Problem
@@ -26,7 +26,7 @@ def test_a_traceback_shows_no_key_whatever_its_variable_is_called() -> None:
     }
     quoted = "POST failed: " + ", ".join(value.strip() for value in secrets.values())
     switches = {"TOKENIZERS_PARALLELISM": "false", "SHELL": "/bin/sh"}
-    shown = gate._without_secrets(f"{quoted}, false, /bin/sh", {**secrets, **switches})
+    shown = gate_report._without_secrets(f"{quoted}, false, /bin/sh", {**secrets, **switches})
     assert shown == "POST failed: ***, ***, ***, ***, false, /bin/sh"
 
 

@@ -1,0 +1,227 @@
+"""The report of a gate, whatever happens: what it finds, or why it could not go on."""
+
+from __future__ import annotations
+
+import re
+import sys
+import traceback
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+
+from adapterbot import pipeline
+from adapterbot.commands import place as places
+from adapterbot.commands.evaluator import checkpoints_directory, chosen_server, engine
+from adapterbot.commands.folders import out_directory
+from adapterbot.commands.gate_options import GateOptions
+from adapterbot.commands.herald import Herald
+from adapterbot.commands.interrupts import Interrupted, Interrupts
+from adapterbot.commands.mistyped import refuse_mistyped
+from adapterbot.commands.progress import ProgressListener
+from adapterbot.commands.written import results_path
+from adapterbot.config import key_of
+from adapterbot.console import harmless_lines
+from adapterbot.context import Context
+from adapterbot.errors import AdapterbotError, InputError, OurFailure
+from adapterbot.eval.saved import save_results
+from adapterbot.eval.settings import engine_settings
+from adapterbot.judging import grounds
+from adapterbot.pipeline import Services
+from adapterbot.records import Report, Source
+from adapterbot.records.report import MAX_ADAPTERS
+from adapterbot.selection import Overrides, select
+from adapterbot.sides import Sides, sides
+from adapterbot.stages import Listener
+from adapterbot.tree import Tree
+from adapterbot.unjudged import AFTER_KEY, not_judged, stopped
+
+_SECRET = re.compile("KEY|TOKEN|SECRET|PASSWORD", re.IGNORECASE)
+_SHORTEST_SECRET = 6  # what is shorter is a switch
+
+
+def report_of(gate: Gate, signals: Interrupts) -> Report:
+    """The report, whatever happens: what stops the gate becomes its content.
+
+    Raises:
+        InputError: of a person at a terminal, whose last report stays as it is.
+    """
+    error: AdapterbotError
+    try:
+        return gate.judge(signals)
+    except AdapterbotError as stop:
+        if gate.typed and isinstance(stop, InputError):
+            raise
+        error = stop
+    except Interrupted as stop:
+        fix = "push again, or re-run the job" if gate.context else "run it again: answers were kept"
+        what = "job" if gate.context else "gate"
+        error = OurFailure(f"the {what} was ended ({stop.name})", fix=fix)
+    except Exception as bug:  # noqa: BLE001 the outermost edge: no bug may leave a stale green
+        trace = _without_secrets(traceback.format_exc(), gate.environment)
+        sys.stderr.write(harmless_lines(trace))
+        error = OurFailure(
+            f"adapterbot stopped with {type(bug).__name__}",
+            fix="see the job's log, and open an issue with it",
+        )
+    signals.hold()
+    return stopped(gate.known, gate.source, error, partial=gate.partial)
+
+
+class Gate:
+    """A gate under way, and what can be said of it should it be stopped.
+
+    Attributes:
+        source: where its report comes from, as far as is known.
+        known: key and path of every adapter that it is about, as far as is known.
+        partial: one adapter was named, so nothing is said of the others.
+        typed: a person started it at a terminal.
+    """
+
+    def __init__(
+        self,
+        options: GateOptions,
+        environment: Mapping[str, str],
+        listener: Listener,
+        context: Context | None,
+        herald: Herald | None,
+    ) -> None:
+        self.options = options
+        self.environment = environment
+        self.listener = listener
+        self.context = context
+        self.herald = herald
+        self.source = context.source() if context else Source()
+        self.known: list[tuple[str, str]] = []
+        if options.adapter:
+            self.known.append((key_of(options.adapter), options.adapter))
+        self.partial = bool(self.known)
+        self.typed = context is None and environment.get("GITHUB_ACTIONS") != "true"
+
+    def judge(self, signals: Interrupts) -> Report:
+        """Every adapter that it is about, judged.
+
+        Raises:
+            AdapterbotError: it cannot go on.
+        """
+        options = self.options
+        root = places.checkout()
+        place = (
+            places.from_context(root, self.context, options.base, options.head)
+            if self.context
+            else places.by_hand(root, options.base, options.head, self.environment)
+        )
+        self.source = place.context.source()
+        where = sides(place.base, place.head, options.config, place.fork_point)
+        _refuse_fork(where, place.context)
+        suite, suite_tree = _suite(options, place)
+        services = self._services(where, suite_tree)
+        overrides = Overrides(
+            adapter=options.adapter,
+            suite=suite,
+            baseline=options.baseline,
+            archive=options.checkpoints,
+            sequential=options.sequential,
+        )
+        if self.typed:
+            refuse_mistyped(where, overrides, suite_tree)
+        adapters = select(where, overrides)
+        self.known = [(adapter.key, adapter.path) for adapter in adapters]
+        if not adapters:
+            self.listener.said("no adapter changed between the base and the head")
+        elif self.herald:
+            services.listener = progress = ProgressListener(self.listener, self.herald)
+            services.on_adapter = progress.judging
+            # Beside the gate, which imports and loads meanwhile.
+            self.herald.began(self.known, partial=self.partial)
+        with closing(services):
+            report = pipeline.gate(where, adapters, services, self.source, partial=self.partial)
+            if not self.partial and not suite:
+                report = _with_left_behind(report, where)
+        signals.hold()
+        return self._with_history(report, where, place)
+
+    def _services(self, where: Sides, suite_tree: Tree | None) -> Services:
+        """The outside world, as the base ref's configuration and the command line have it."""
+        options, environment = self.options, self.environment
+        configured = where.config.engine if where.config else None
+        settings = engine_settings(configured, options.engine, options.device)
+        server = chosen_server(where.config, options.server)
+        out = out_directory(options.out, environment)
+        return Services(
+            engine(None, environment, settings=settings, server=server, ray=options.ray),
+            self.listener,
+            checkpoints_directory(environment),
+            suite_tree,
+            keep=lambda key, side, head, found: save_results(
+                results_path(out, key, side), head, found
+            ),
+        )
+
+    def _with_history(self, report: Report, where: Sides, place: places.Place) -> Report:
+        """The report with its metrics' past levels; of a push, its own are added to them.
+
+        Only what is on the default branch makes history, so that no pull request can write it.
+        That it cannot be read or written takes nothing from the verdict.
+        """
+        config = where.config.history if where.config else None
+        if config is None:
+            return report
+        from adapterbot.commands import history
+        from adapterbot.history.results import with_trends
+
+        context = place.context
+        try:
+            past = history.read(config, place.root)
+            others = [result for result in past if result.commit != context.head_sha]
+            report = with_trends(report, others)
+            if context.event == "push" and context.head_sha and self.options.publishing:
+                history.keep(
+                    config, place.root, report, context.head_sha, context, self.environment
+                )
+        except AdapterbotError as error:
+            self.listener.said(f"history: {error}")
+        return report
+
+
+def _with_left_behind(report: Report, where: Sides) -> Report:
+    """The report, with a section for a configuration or suite that would end every later gate."""
+    error = grounds.left_behind(where)
+    if error is None or len(report.adapters) == MAX_ADAPTERS:
+        return report
+    section = not_judged(AFTER_KEY, error.file or "the repository", error)
+    return report.model_copy(update={"adapters": (*report.adapters, section)})
+
+
+def _without_secrets(text: str, environment: Mapping[str, str]) -> str:
+    """A traceback without what an exception of a library might quote: a token, the key of a
+    server or of a judge, whose variable the suite names."""
+    for name, value in environment.items():
+        secret = value.strip()
+        if _SECRET.search(name) and len(secret) >= _SHORTEST_SECRET:
+            text = text.replace(secret, "***")
+    return text
+
+
+def _refuse_fork(where: Sides, context: Context) -> None:
+    allowed = where.config.allow_forks if where.config else False
+    if context.from_fork and context.self_hosted and not allowed:
+        raise InputError(
+            "a pull request from a fork does not run on a self-hosted runner",
+            file="workflow",
+            field="runs-on",
+            fix="review it, then set `allow_forks: true` in adapterbot.yaml on the base branch",
+        )
+
+
+def _suite(options: GateOptions, place: places.Place) -> tuple[str | None, Tree | None]:
+    """The suite that was named, and the files it lies among.
+
+    By hand that is a file on disk. On a pull request it is a path at the base ref, always: the
+    pull request must not choose what it is judged by.
+    """
+    if options.suite is None:
+        return None, None
+    if place.context.event != "manual":
+        return options.suite, None
+    tree, path = places.named_file(Path(options.suite), place.root)
+    return path, tree
