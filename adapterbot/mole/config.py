@@ -160,34 +160,7 @@ def read_config(content: bytes, name: str) -> MixtureConfig:
     training, mole = found.training, found.training.mole
     if training.batch_size == "auto":
         raise fail(("training", "batch_size"), "is auto", "write a number: a gate needs little")
-    experts, at = _either(
-        fail,
-        (("training", "mole", "adapters"), mole.adapters),
-        (("training", "mole_task_adapters"), training.mole_task_adapters),
-    )
-    if experts is None:
-        raise fail(at, "is missing", "list the task adapters' directories, in the gate's order")
-    if len(set(experts)) != len(experts):
-        twice = next(path for path in experts if experts.count(path) > 1)
-        raise fail(at, f"names {twice!r} twice", "name every adapter once")
-    top_k, top_k_at = _either(
-        fail,
-        (("training", "mole", "top_k"), mole.top_k),
-        (("training", "mole_top_k"), training.mole_top_k),
-    )
-    temperature, _ = _either(
-        fail,
-        (("training", "mole", "temperature"), mole.temperature),
-        (("training", "mole_temperature"), training.mole_temperature),
-    )
-    if mole.num_task_adapters not in (None, len(experts)):
-        raise fail(
-            ("training", "mole", "num_task_adapters"),
-            f"is {mole.num_task_adapters}, but {len(experts)} adapters are listed",
-            "make the two agree",
-        )
-    if top_k is not None and top_k > len(experts):
-        raise fail(top_k_at, f"is {top_k}, but there are {len(experts)} adapters", "lower it")
+    experts = _experts(training, fail)
     return MixtureConfig(
         path=name,
         base=found.base,
@@ -197,13 +170,7 @@ def read_config(content: bytes, name: str) -> MixtureConfig:
         val_split=found.data.val_split,
         max_length=found.data.max_length,
         output=found.output,
-        gate=GateConfig(
-            num_task_adapters=len(experts),
-            hidden_dim=mole.hidden_dim,
-            temperature=1.0 if temperature is None else temperature,
-            top_k=min(2, len(experts)) if top_k is None else top_k,
-            router=mole.router,
-        ),
+        gate=_gate(training, len(experts), fail),
         training=TrainingPlan(
             epochs=training.epochs,
             lr=training.lr,
@@ -221,6 +188,49 @@ def read_config(content: bytes, name: str) -> MixtureConfig:
 
 _Value = TypeVar("_Value")
 _Fail = Callable[[Path, str, str], InputError]
+
+
+def _experts(training: _Training, fail: _Fail) -> tuple[str, ...]:
+    experts, at = _either(
+        fail,
+        (("training", "mole", "adapters"), training.mole.adapters),
+        (("training", "mole_task_adapters"), training.mole_task_adapters),
+    )
+    if experts is None:
+        raise fail(at, "is missing", "list the task adapters' directories, in the gate's order")
+    if len(set(experts)) != len(experts):
+        twice = next(path for path in experts if experts.count(path) > 1)
+        raise fail(at, f"names {twice!r} twice", "name every adapter once")
+    return experts
+
+
+def _gate(training: _Training, experts: int, fail: _Fail) -> GateConfig:
+    mole = training.mole
+    if mole.num_task_adapters not in (None, experts):
+        raise fail(
+            ("training", "mole", "num_task_adapters"),
+            f"is {mole.num_task_adapters}, but {experts} adapters are listed",
+            "make the two agree",
+        )
+    top_k, at = _either(
+        fail,
+        (("training", "mole", "top_k"), mole.top_k),
+        (("training", "mole_top_k"), training.mole_top_k),
+    )
+    if top_k is not None and top_k > experts:
+        raise fail(at, f"is {top_k}, but there are {experts} adapters", "lower it")
+    temperature, _ = _either(
+        fail,
+        (("training", "mole", "temperature"), mole.temperature),
+        (("training", "mole_temperature"), training.mole_temperature),
+    )
+    return GateConfig(
+        num_task_adapters=experts,
+        hidden_dim=mole.hidden_dim,
+        temperature=1.0 if temperature is None else temperature,
+        top_k=min(2, experts) if top_k is None else top_k,
+        router=mole.router,
+    )
 
 
 def _failing(file: YamlFile) -> _Fail:
