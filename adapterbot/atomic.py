@@ -51,8 +51,8 @@ def write_all(files: Mapping[Path, bytes]) -> None:
 
 
 def try_folder(folder: Path) -> None:
-    """Tries whether a folder can be made and written, and leaves nothing behind: what cannot is
-    told before the work whose result should be there.
+    """Checks that a folder can be made and written to, and leaves nothing behind: a failure is then
+    reported before the work and not after it.
 
     Raises:
         InputError, OurFailure: as `write_bytes`.
@@ -72,7 +72,7 @@ def _temporary(path: Path, *, shown: Path | None = None) -> Path:
             raise InputError("is a symbolic link", file=name, fix="name the file itself")
         if path.is_dir():
             raise InputError("is a directory", file=name, fix="name a file")
-        # Replaced by a file, /dev/null would be gone for everybody.
+        # Replacing /dev/null by a file would take it away from everybody.
         if path.exists() and not path.is_file():
             raise InputError("is a device or a pipe", file=name, fix="name a file")
         path.parent.mkdir(parents=True, exist_ok=True)

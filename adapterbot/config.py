@@ -79,7 +79,7 @@ class Workflow(Record):
 
 
 def _signer_kind(given: object) -> str:
-    """So that what is wrong with one kind is not told as what it lacks to be the other."""
+    """So that an error in one kind is not reported as what it lacks to be the other."""
     return "key" if isinstance(given, str) else "workflow"
 
 

@@ -1,4 +1,4 @@
-"""Imports of what not everybody has installed, and of what lives until the process ends."""
+"""Importing what not everybody has installed, and what lives until the process ends."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def extras(names: str, purpose: str) -> Iterator[None]:
 
 @contextmanager
 def for_good() -> Iterator[None]:
-    """Hundreds of thousands of objects are made in this block that are never let go. Left to the
-    collector they are walked again and again: up to a quarter of the time that importing takes.
+    """For a block that makes hundreds of thousands of objects which are never freed. The collector
+    would walk them again and again, for up to a quarter of the time that importing takes.
     """
     gc.disable()
     try:

@@ -61,7 +61,7 @@ def join(directory: str, path: str, *, field: str | None = None, file: str | Non
 
 
 def check_text(path: str) -> None:
-    """Refuses a name whose bytes are no UTF-8: Git has such, and no report can hold one.
+    """Refuses a name whose bytes are not UTF-8: Git allows them, and no report can hold one.
 
     Raises:
         InputError: it is one.

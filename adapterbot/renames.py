@@ -15,8 +15,9 @@ from adapterbot.tree import Tree
 def paired(start: Tree, head: Tree, gone: Sequence[str], new: Sequence[str]) -> dict[str, str]:
     """Old path → new path, for each adapter that was moved.
 
-    Those with a file in common first, the most of them; then the one that is left, when there is
-    one on either side: a retrained adapter under a new name shares no file with its former self.
+    Pairs with files in common come first, those that share most before the others; then the last
+    one left on either side, since an adapter that was retrained under a new name shares no file
+    with its former self.
 
     Args:
         start: the tree in which `gone` still are.

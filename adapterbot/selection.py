@@ -106,10 +106,10 @@ def _changed_here(where: Sides, config: Config, files: Sequence[str]) -> list[Ad
     """
     listed = {normalise(adapter.path): adapter for adapter in config.adapters}
     here = adapter_directories(files)
-    # Not by whether the folder is new: one that held something else is as good a place.
+    # Whether the folder is new does not matter: it may have held something else before.
     before = set(adapter_directories(where.fork_point.survey()))
     new = [path for path in here if path not in listed and path not in before]
-    # Nor by what a search makes of its name: the head says itself that it is no checkpoint.
+    # Nor does a name like a checkpoint's: the head itself lists it as an adapter.
     new += [
         path
         for path in sorted(_head_lists(where) or ())
@@ -145,9 +145,9 @@ def _changed_here(where: Sides, config: Config, files: Sequence[str]) -> list[Ad
 def _moved_on_base(
     where: Sides, listed: Mapping[str, AdapterConfig], chosen: Sequence[AdapterConfig]
 ) -> list[AdapterConfig]:
-    """The listed adapters that the base has only since the head left it, where the head changes one
-    that the base no longer has. Git follows a rename, so that the change would be merged into one
-    of these; judging them says what to do first."""
+    """The listed adapters that the base gained after the head branched off, where the head changes
+    one that the base no longer has. Git follows renames, so the change would be merged into one of
+    these; judging them tells the author to merge first."""
     since = [
         adapter
         for path, adapter in listed.items()

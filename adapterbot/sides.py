@@ -74,8 +74,8 @@ def config_of(tree: Tree, path: str | None = None) -> Config | None:
 
 
 def same(one: Tree, other: Tree, path: str) -> bool:
-    """Whether a file has one content in both trees, or is in neither. Of two commits Git knows so
-    by its own ids, and nothing is read.
+    """Whether a file has the same content in both trees, or is in neither. For two commits Git's
+    own object ids say so, and nothing is read.
 
     Raises:
         InputError: as `Tree.sha256`.

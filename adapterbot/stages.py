@@ -1,4 +1,4 @@
-"""Where the time of a run went, and what it is doing now."""
+"""Where a run's time goes, and what it is doing now."""
 
 from __future__ import annotations
 

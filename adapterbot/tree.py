@@ -25,7 +25,8 @@ _LFS_POINTER_LIMIT = 1024
 _LFS_OID = re.compile(rb"^oid sha256:([0-9a-f]{64})$", re.MULTILINE)
 
 
-# A second write within one tick of the file system's clock moves no time; some tick every 2 s.
+# A second write within one tick of the file system's clock leaves the times as they were, and some
+# file systems tick every 2 s.
 _SETTLED_NS = 2_000_000_000
 
 Identity = tuple[str, str]
@@ -75,8 +76,8 @@ class Tree(Protocol):
         """
 
     def identity(self, path: str) -> Identity | None:
-        """Where a file lies and what it looks like from outside: while both are the same, so is
-        its content. None where that cannot be told, as for a file that was only just written.
+        """Where a file lies and what it looks like from outside: while both stay the same, so does
+        its content. None where that cannot be known, as for a file that was only just written.
 
         Raises:
             InputError: as `sha256`.

@@ -1,5 +1,5 @@
-"""What is said of an adapter without evaluating it: that it could not be judged, never green and
-never silent; or that it is no longer there."""
+"""The sections of adapters that were not evaluated: one that could not be judged is never green and
+never left out; one that the head removes is said to be gone."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def problem_of(error: AdapterbotError) -> Problem:
 
 
 def _line(text: str | None) -> str | None:
-    """As a record takes it: bounded, and without the surrogates that odd file names bring.
+    """Text that a record accepts: bounded, and without the surrogates that odd file names bring.
 
-    What fails here would leave an older, green comment standing.
+    A failure here would leave an older, green comment standing.
     """
     if text is None:
         return None

@@ -286,7 +286,7 @@ def _overall(metrics: Sequence[MetricVerdict], fail_on: Collection[str]) -> Verd
     reasons: list[str] = []
     for standing, meaning in _SEVERITY:
         lines = [
-            # That a metric was not judged is part of its reason already.
+            # The reason of a metric that was not judged says so already.
             m.reason if standing is Standing.NOT_JUDGED else f"{standing.value}: {m.reason}"
             for m in metrics
             if m.standing is standing

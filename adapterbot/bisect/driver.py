@@ -26,7 +26,7 @@ Together = Callable[[Sequence[Query]], Sequence[Observation]]
 
 @dataclass(frozen=True)
 class Limits:
-    """When to stop although it is not sure enough, and how much goes on at once.
+    """When to stop although the answer is not certain enough, and how much to do at once.
 
     Attributes:
         probes: at most so many probes, those of a resumed journal included.

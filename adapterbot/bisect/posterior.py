@@ -19,9 +19,9 @@ from adapterbot.bisect.evidence import Floats, Graded, Outcomes, Prediction
 from adapterbot.bisect.pass_fail import PassFail
 from adapterbot.bisect.priors import uniform
 
-# How much likelier on the other side an index must be to speak against a change.
+# An index speaks against a change if it is this much likelier on the other side of it.
 _UNLIKELY = 1000.0
-# Outcomes of a batch that are followed: those of seven coins.
+# How many histories of outcomes of a batch are followed: those of seven coins.
 _HISTORIES = 128
 
 

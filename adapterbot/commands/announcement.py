@@ -59,7 +59,7 @@ def announce_nothing(context: Context, directory: Path, environment: Mapping[str
 
 
 def outputs(report: Report, comments: Mapping[str, str]) -> dict[str, str]:
-    """The action's outputs. With several adapters, the worst of each is the one that is told."""
+    """The action's outputs; with several adapters, the worst value of each."""
     order = list(_WORST_FIRST)
     ranked = sorted(report.adapters, key=lambda adapter: order.index(adapter.verdict.outcome))
     locks = [adapter.lock.status for adapter in report.adapters if adapter.lock]

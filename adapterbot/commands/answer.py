@@ -72,7 +72,7 @@ def run(environment: Mapping[str, str] = os.environ) -> Answer:
 
 
 def _answered(talk: Conversation, asked: Asked, say: Callable[[str], None]) -> Answer:
-    """What is to be done; whoever asked is told in the conversation where nothing is."""
+    """What is to be done; if nothing, the reply says why."""
     from adapterbot.gh.heads import head_of
 
     command = asked.command

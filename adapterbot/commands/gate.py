@@ -28,7 +28,7 @@ __all__ = ["GateOptions", "run"]
 
 
 def run(options: GateOptions, environment: Mapping[str, str] = os.environ) -> Written:
-    """The gate, from an event or by hand; its report is told to everybody who should know.
+    """The gate, from an event or by hand; its report goes to everybody who should see it.
 
     Raises:
         AdapterbotError: there is nobody to tell but the caller.
@@ -68,7 +68,7 @@ def _run(options: GateOptions, environment: Mapping[str, str], listener: Listene
             with Stages(listener)("render"):
                 written = write(report, directory, links)
         except AdapterbotError as error:
-            failed = error  # a full disk; the pull request is told all the same
+            failed = error  # a full disk; the result is posted all the same
         if herald:
             try:
                 with Stages(listener)("post"):

@@ -1,8 +1,8 @@
-"""What a pull request is told while a gate works, and at its end: its comments and its checks.
+"""What a gate posts to a pull request while it works, and when it ends: comments and checks.
 
-The word on the way is told from a thread beside the gate, at most once in thirty seconds, and
-nothing that goes wrong there costs the gate anything. The end is told from the gate's own thread,
-when nothing can overtake it any more, and what goes wrong then is an error.
+Progress is posted from a thread beside the gate, at most once in thirty seconds, and nothing that
+goes wrong there costs the gate anything. The result is posted from the gate's own thread, once
+nothing can overtake it, and what goes wrong then is an error.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ class Herald:
             self._ended = True
             self._changed.notify()
         if self._thread:
-            # The result must not be overtaken by the word that we are at work.
+            # A late "at work" must not overwrite the result.
             self._thread.join(_HURRIED_SECONDS if hurried else None)
         self.audience.reconnect(hurried=hurried)
         failed: AdapterbotError | None = None
@@ -246,7 +246,8 @@ class Herald:
 
 
 def _all(steps: Iterable[Callable[[], None]]) -> None:
-    """Every step, though GitHub refuses one: no older word stays elsewhere. Its silence ends them.
+    """Every step, even if GitHub refuses one, so that nothing out of date is left elsewhere. When
+    GitHub does not answer at all, the rest are not tried.
 
     Raises:
         AdapterbotError: the first refusal.

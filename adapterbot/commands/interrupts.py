@@ -1,7 +1,7 @@
 """A job that is being ended: the runner asks with SIGINT, then SIGTERM, and then kills.
 
-The first signal ends the work, by an exception that no handler of errors takes for one of its own;
-those after it are ignored, so that they do not also end the telling.
+The first signal ends the work, by an exception that no error handler mistakes for one of its own;
+later ones are ignored, so that they do not also cut off the report.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What a person typed of a gate, held against what is there before anything is judged.
+"""What a person typed for a gate, checked against what exists before anything is judged.
 
-On a runner the same mistakes become a comment: a pull request must not stay green by them.
+On a runner the same mistakes become a comment: they must not leave a pull request green.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a gate began to say, on disk: a process that is killed cannot say how it ended."""
+"""A note on disk that a gate is at work: a process that is killed cannot say how it ended."""
 
 from __future__ import annotations
 

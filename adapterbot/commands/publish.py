@@ -43,8 +43,8 @@ def run(
 
     The report is a stranger's: it is bounded, validated and rendered as inert text, and what it
     says of its own origin is only compared with the event, never used to find the pull request.
-    One that is missing or does not fit is said on the pull request too: silence could leave an
-    older comment green.
+    A report that is missing or does not fit is reported there too: silence could leave an older
+    comment green.
 
     Args:
         report_path: report.json; None takes the artifacts of the run that a `workflow_run` event

@@ -1,4 +1,4 @@
-"""What a run leaves on disk: the report, and the documents made of it. And reading one back."""
+"""What a run leaves on disk: its report, and documents made from it; and how one is read back."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ class Checks:
     refusals: list[str] = field(default_factory=list)
     _ids: dict[str, int] = field(default_factory=dict)
     _means: CheckMode | None = None
-    _bare: bool = False  # GitHub would not have some notes
+    _bare: bool = False  # GitHub refused some notes
 
     @property
     def annotate(self) -> bool:
@@ -120,8 +120,8 @@ class Checks:
         except NotAccepted:
             if not first:
                 raise
-            # Files and lines may be a stranger's words, and GitHub takes all notes or none. The
-            # verdict does not wait for them.
+            # Files and lines may be a stranger's, and GitHub takes all notes or none. The verdict
+            # must not fail with them.
             self._bare = True
             self._say(name, {**end, "output": output}, status)
 

@@ -190,8 +190,8 @@ class _Clone:
             lease = f"--force-with-lease={ref}:{old}"
             self.git("push", "-q", lease, "origin", f"{commit}:{ref}")
         except AdapterbotError:
-            # Refused for a reason that git has many words for, or done and the answer lost: the
-            # branch itself says which.
+            # Refused, for which git has many messages, or done and the answer lost: the branch
+            # itself says which.
             now = self.git("ls-remote", "origin", ref).partition("\t")[0]
             if now not in (commit, old):
                 raise BranchMovedError from None

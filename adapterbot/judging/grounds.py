@@ -1,4 +1,4 @@
-"""What a judgement stands on, all of it from the base ref; and what the head would change of it."""
+"""What a judgement is based on, all of it from the base ref; and what the head would change."""
 
 from __future__ import annotations
 

@@ -117,8 +117,8 @@ class Change:
 
 
 def metric(task: str, user: str) -> str:
-    """What a user's metric is called. Names that are cut stay apart, and no user can call himself
-    as the slice of another's is called."""
+    """What a user's metric is called. Names that are cut short stay distinct, and no user name can
+    pass for a slice of another user's metric."""
     if user.endswith("]"):
         user = f"{user}… {_short_digest(user)}"
     return f"{_cut(task, _TASK)} · {_cut(user, _NAME)}"
@@ -175,8 +175,8 @@ def changed_users(before: Portable | None, after: Portable) -> list[str]:
 
 
 def sample(users: Sequence[str], seed: str) -> tuple[str, ...]:
-    """At most so many users, which the base ref chooses: nobody can order names so that the one he
-    broke is left out."""
+    """At most so many users, chosen by the base ref: nobody can name users so that a broken one is
+    left out."""
     drawn = sorted(users, key=lambda user: hashlib.sha256(f"{seed}\0{user}".encode()).digest())
     return tuple(sorted(drawn[:MOST]))
 

@@ -1,7 +1,7 @@
 """What changed from the last good checkpoint to the first bad one: rows, weights and answers.
 
-A look back when the search is over. What cannot be told is a note, and takes nothing from what was
-found.
+A look back once the search is over. What cannot be found out becomes a note, and takes nothing away
+from the result.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Probes by a command that the user names: argv without a shell, an environment without secrets,
 and the exit codes of `git bisect run`.
 
-0 is good, 1–124 bad, 125 cannot tell. Anything else (126, 127, a signal, a time-out, a program that
-does not start) is a failure of the set-up: it is tried again, then reported, and never called bad.
+0 is good, 1–124 bad, 125 undecided. Anything else (126, 127, a signal, a time-out, a program that
+does not start) is a failure of the set-up: it is retried, then reported, and never called bad.
 """
 
 from __future__ import annotations

@@ -26,9 +26,9 @@ class LockEntry(Record):
 
 
 class LockPart(Record):
-    """One pinned part: what the lock says, what the push holds, and what changed. What is
-    `advisory` is told and never a drift. `entries` are those of the data that moved, where several
-    lines of the config name some."""
+    """One pinned part: what the lock says, what the push holds, and what changed. An `advisory`
+    part is shown, and is never a drift. `entries` are the data entries that changed, where several
+    lines of the config name data."""
 
     part: Name
     locked: Line

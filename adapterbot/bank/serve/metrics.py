@@ -1,4 +1,4 @@
-"""What Prometheus is told. No tenant is a label: there are thousands, and names are private."""
+"""Metrics for Prometheus. No tenant is a label: there are thousands, and names are private."""
 
 from __future__ import annotations
 
