@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from adapterbot.records import Direction, SampleDiff, TaskResult
+from adapterbot.records import SampleDiff, TaskResult
 
 
 class Pair(NamedTuple):
@@ -30,8 +30,8 @@ def pairs(before: Sequence[TaskResult], after: Sequence[TaskResult]) -> Iterator
                 continue
             harm: float | None = None
             if other.score is not None and sample.score is not None:
-                harm = other.score - sample.score
-                harm = harm if left.direction is Direction.HIGHER else -harm
+                worse = left.direction.worse
+                harm = worse * sample.score - worse * other.score  # never −0.0
             diff = SampleDiff(
                 task=left.task,
                 sample_id=sample.sample_id,

@@ -137,7 +137,7 @@ def pair(
     if facts.n == 0:
         return facts.described(None, change=None)
     change = after - before
-    harm = -change if metric.direction is Direction.HIGHER else change
+    harm = metric.direction.worse * change
     if not harm.any():
         return facts.alike(1.0 if metric.unit is Unit.FRACTION else float(np.ptp(before)))
     effect: Effect | None

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 
 from adapterbot.errors import InputError
 from adapterbot.paired import LEVEL, Facts, Metric, Paired
-from adapterbot.records import Direction, Standing, Unit
+from adapterbot.records import Standing, Unit
 from adapterbot.records.deltas import FEWEST
 from adapterbot.stats.alignment import align, exact_mean
 from adapterbot.stats.betting import AnytimeDifference
@@ -125,8 +125,7 @@ class Sequential:
         return self._metric.unit is Unit.FRACTION
 
     def _harm(self, before: FloatArray, after: FloatArray) -> FloatArray:
-        change = after - before
-        return -change if self._metric.direction is Direction.HIGHER else change
+        return self._metric.direction.worse * (after - before)
 
     def _alike(self) -> bool:
         return len(self._baseline) > 0 and self._baseline == self._candidate

@@ -12,7 +12,7 @@ from adapterbot.eval.evaluation import Evaluation
 from adapterbot.eval.suite import Task
 from adapterbot.merge.race import Failed
 from adapterbot.merge.space import FloatArray, Weights
-from adapterbot.records import Direction, SampleScore, TaskResult, Unit
+from adapterbot.records import SampleScore, TaskResult, Unit
 
 # What a margin weighs against a share of right answers: as much as so many of them.
 _MARGIN = 0.05
@@ -94,7 +94,7 @@ class SuiteScores:
 
 def _scale(task: Task) -> float:
     """What turns a score into one where higher is better and tasks can be added."""
-    sign = 1.0 if task.direction is Direction.HIGHER else -1.0
+    sign = -task.direction.worse
     if task.unit is Unit.FRACTION:
         return sign
     if task.margin <= 0:

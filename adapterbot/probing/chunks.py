@@ -75,10 +75,9 @@ class Series:
 
     def harms(self, result: TaskResult) -> np.ndarray:
         """How much worse each sample is than at the good end, (samples that have a score,)."""
-        sign = -1.0 if self.direction is Direction.HIGHER else 1.0
         return np.array(
             [
-                sign * (sample.score - self.good[sample.sample_id])
+                self.direction.worse * (sample.score - self.good[sample.sample_id])
                 for sample in result.samples
                 if sample.score is not None and sample.sample_id in self.good
             ],

@@ -77,9 +77,7 @@ class MetricDelta(Record):
     @property
     def harm(self) -> float | None:
         """Change oriented so that positive means worse."""
-        if self.change is None:
-            return None
-        return -self.change if self.direction is Direction.HIGHER else self.change
+        return None if self.change is None else self.direction.worse * self.change
 
     @property
     def metric(self) -> str:

@@ -28,6 +28,11 @@ class Direction(StrEnum):
     HIGHER = "higher"
     LOWER = "lower"
 
+    @property
+    def worse(self) -> float:
+        """The sign of a change for the worse: harm is this times the change."""
+        return -1.0 if self is Direction.HIGHER else 1.0
+
 
 class ScoreKind(StrEnum):
     """What a score can be; decides the test that compares two of them."""
