@@ -123,7 +123,7 @@ class Searching:
     def record(self, outcome: Outcome, suite: str) -> SearchRecord:
         """The search as merge.json has it."""
         standing = outcome.standing
-        gain = outcome.gain or (None, None, None)
+        gain = outcome.gain
         singles = [start.result.score for start in standing.starts[1:]]
         names = [
             f"layers {group[0]}–{group[-1]}" if group else "all layers" for group in self.groups
@@ -137,9 +137,9 @@ class Searching:
             seconds=round(self._driver.elapsed, 3) if self._driver else 0.0,
             stop=outcome.stop,
             converged=outcome.stop.value == "converged",
-            gain=gain[0],
-            gain_low=gain[1],
-            gain_high=gain[2],
+            gain=gain.mean if gain else None,
+            gain_low=gain.low if gain else None,
+            gain_high=gain.high if gain else None,
             restarts=outcome.restarts,
             candidates=standing.candidates,
             evaluated=standing.evaluated,

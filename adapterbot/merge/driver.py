@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from adapterbot.errors import OurFailure
-from adapterbot.merge.items import Items
+from adapterbot.merge.items import Estimate, Items
 from adapterbot.merge.race import Evaluator, OutOfTimeError, Result, evaluate
 from adapterbot.merge.restarts import Restarts
 from adapterbot.merge.space import Space, Weights
@@ -55,7 +55,7 @@ class Outcome:
     winner: Finalist
     finalists: tuple[Finalist, ...]
     stop: StopReason
-    gain: tuple[float, float, float] | None
+    gain: Estimate | None
     standing: Standing
     restarts: int
     selection: int
@@ -200,7 +200,7 @@ class Driver:
         self._standing.note(candidates, results, asked=len(self.selection), sigma=sigma)
         self._told(self._standing, self._plan.budget - self.elapsed)
 
-    def _gain(self) -> tuple[float, float, float] | None:
+    def _gain(self) -> Estimate | None:
         """By how much the best beats the best starting point, and its 95 % interval."""
         best = self._standing.best
         if best is None:
@@ -219,7 +219,7 @@ class Driver:
         if history[-1].best_so_far != history[-1 - PATIENCE].best_so_far:
             return False
         gain = self._gain()
-        return gain is not None and gain[0] > 0 and gain[2] - gain[1] <= gain[0]
+        return gain is not None and gain.mean > 0 and gain.high - gain.low <= gain.mean
 
     def _late(self) -> bool:
         """Whether the budget is spent, but for what the final report will take."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,14 @@ IntArray = NDArray[np.int64]
 
 FEWEST = 4
 """Independent samples of a task: two in either half, since one alone does not tell its error."""
+
+
+class Estimate(NamedTuple):
+    """A mean, and the ends of its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -37,10 +46,10 @@ class Difference:
     df: int
 
     @property
-    def interval(self) -> tuple[float, float, float]:
-        """The mean, and the ends of its 95 % interval, by Student's t."""
+    def interval(self) -> Estimate:
+        """The mean with its interval, by Student's t."""
         reach = student_quantile(0.975, self.df) * self.error
-        return self.mean, self.mean - reach, self.mean + reach
+        return Estimate(self.mean, self.mean - reach, self.mean + reach)
 
 
 @dataclass(frozen=True)
