@@ -81,10 +81,11 @@ def build(options: ServeOptions) -> FastAPI:
         refuse_another(options.base, store.manifest.base_model, bank=options.bank)
     with extras("serve,bank,eval", "serving"):
         from adapterbot.bank.attached import attach_bank
-        from adapterbot.bank.serve.app import Service, application
+        from adapterbot.bank.serve.app import application
         from adapterbot.bank.serve.live import Live
         from adapterbot.bank.serve.metrics import Metrics
         from adapterbot.bank.serve.scheduler import Limits, Scheduler
+        from adapterbot.bank.serve.service import Service
         from adapterbot.eval.base_model import load_base
         from adapterbot.eval.sampling import Choice, next_tokens
         from adapterbot.eval.settings import EngineSettings, engine_settings

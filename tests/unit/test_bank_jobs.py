@@ -11,7 +11,9 @@ from adapterbot.bank.serve.jobs import Ask, Job, Piece
 EOS = 256
 
 
-def job(limit: int = 100, stop: tuple[str, ...] = ()) -> tuple[Job, list[Piece]]:
+def job(
+    limit: int = 100, stop: tuple[str, ...] = (), *, streamed: bool = True
+) -> tuple[Job, list[Piece]]:
     """Bytes are tokens."""
     pieces: list[Piece] = []
     ask = Ask((1,), None, limit, stop)
@@ -21,6 +23,7 @@ def job(limit: int = 100, stop: tuple[str, ...] = ()) -> tuple[Job, list[Piece]]
         lambda ids: bytes(ids).decode("utf-8", "replace"),
         frozenset({EOS}),
         deadline=1e18,
+        streamed=streamed,
     )
     return made, pieces
 
@@ -40,6 +43,24 @@ def test_pieces_make_the_text_and_no_piece_is_half_a_character(text: str) -> Non
     assert pieces[-1].finish == "stop"
     if "�" not in text:
         assert not any("�" in piece.text for piece in pieces)
+
+
+@given(
+    text=st.text(alphabet="abé", max_size=30),
+    stops=st.lists(st.text(alphabet="abé", min_size=1, max_size=4), max_size=3),
+    limit=st.integers(1, 40),
+)
+@settings(max_examples=200, deadline=None)
+def test_an_answer_that_is_not_streamed_is_the_one_that_is(
+    text: str, stops: list[str], limit: int
+) -> None:
+    made = [job(limit, tuple(stops), streamed=streamed) for streamed in (True, False)]
+    for one, _ in made:
+        feed(one, [*text.encode(), EOS])
+    (_, streamed), (_, whole) = made
+    assert "".join(piece.text for piece in whole) == "".join(piece.text for piece in streamed)
+    assert whole[-1].finish == streamed[-1].finish
+    assert stops or len(whole) == 1, "nobody is woken for a text that nobody reads yet"
 
 
 @given(

@@ -51,7 +51,9 @@ def greedy(logits: torch.Tensor, *_: object) -> list[int]:
 def job(limit: int) -> Job:
     ask = Ask((3, 4, 5), None, limit)
     deadline = time.monotonic() + 60
-    return Job(ask, lambda _: None, lambda ids: "x" * len(ids), frozenset(), deadline)
+    return Job(
+        ask, lambda _: None, lambda ids: "x" * len(ids), frozenset(), deadline, streamed=False
+    )
 
 
 @pytest.mark.parametrize("look", range(1, 14))

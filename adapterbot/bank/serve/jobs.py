@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 Decode = Callable[[Sequence[int]], str]
 Finish = Literal["stop", "length"]
+Who = tuple[str | None, str | None]
+"""The tenant or the mixture that answers; neither is the bare base."""
 _UNFINISHED = "�"  # what a tokenizer decodes half a character to
 
 
@@ -42,16 +44,26 @@ class Ask:
     choice: Any = None
     mixture: str | None = None
 
+    @property
+    def who(self) -> Who:
+        """Who answers."""
+        return self.tenant, self.mixture
+
 
 @dataclass
 class Job:
-    """An `Ask` under way. The scheduler's thread feeds it; `deliver` hands pieces to who waits."""
+    """An `Ask` under way. The scheduler's thread feeds it; `deliver` hands pieces to who waits.
+
+    Attributes:
+        streamed: the text is wanted as it grows, not only in the end.
+    """
 
     ask: Ask
     deliver: Callable[[Piece], None]
     decode: Decode
     eos: frozenset[int]
     deadline: float
+    streamed: bool
     arrived: float = field(default_factory=time.monotonic)
     answer: list[int] = field(default_factory=list)
     first_token: float | None = None
@@ -79,6 +91,8 @@ class Job:
             return
         self.answer.append(token)
         full = len(self.answer) >= self.ask.limit
+        if not (full or self.streamed or self.ask.stop):
+            return  # to decode each token takes the model's thread longer than many a pass
         text = self._held + self._fresh(last=full)
         found = min((at for s in self.ask.stop if (at := text.find(s)) >= 0), default=None)
         if found is not None:

@@ -11,13 +11,11 @@ import time
 from collections import Counter, deque
 from dataclasses import dataclass
 
-from adapterbot.bank.serve.jobs import Ask, Job
+from adapterbot.bank.serve.jobs import Job, Who
 from adapterbot.bank.serve.live import Live
 from adapterbot.bank.serve.metrics import Metrics
 from adapterbot.bank.serve.running import Base, Choose, Running
 from adapterbot.errors import AdapterbotError
-
-_Who = tuple[str | None, str | None]
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ class Scheduler:
         self._metrics = metrics
         self._running = Running(base, choose, live.select)
         self._waiting: deque[Job] = deque()
-        self._asking: Counter[_Who] = Counter()
+        self._asking: Counter[Who] = Counter()
         self._changed = threading.Condition()
         self._stopping = False
         self._thread = threading.Thread(target=self._loop, name="bank-serve", daemon=True)
@@ -88,9 +86,9 @@ class Scheduler:
                 raise Stopping
             if len(self._waiting) >= self.limits.waiting:
                 raise Busy("the server is at its limit of waiting requests")
-            if self._asking[_who(job.ask)] >= self.limits.per_tenant:
+            if self._asking[job.ask.who] >= self.limits.per_tenant:
                 raise Busy("this model is at its limit of concurrent requests")
-            self._asking[_who(job.ask)] += 1
+            self._asking[job.ask.who] += 1
             self._waiting.append(job)
             self._changed.notify()
         if job.ask.tenant is not None:
@@ -185,12 +183,8 @@ class Scheduler:
         self._running.drop_ended()
 
     def _done(self, job: Job) -> None:
-        who = _who(job.ask)
+        who = job.ask.who
         self._asking[who] -= 1
         if not self._asking[who]:
             del self._asking[who]
         self._metrics.finished(job)
-
-
-def _who(ask: Ask) -> _Who:
-    return ask.tenant, ask.mixture
