@@ -7,10 +7,8 @@ import shutil
 from pathlib import Path
 
 from adapterbot.errors import InputError, OurFailure
-from adapterbot.gitobjects import git
+from adapterbot.gitobjects import ask_remote, git, git_directory
 from adapterbot.yamlfile import nearest
-
-_FETCH_SECONDS = 600.0
 
 
 def repository_root(start: Path) -> Path:
@@ -38,7 +36,29 @@ def repository_root(start: Path) -> Path:
 
 
 def merge_base(repository: Path, left: str, right: str) -> str | None:
-    """The commit from which two commits went separate ways; None where this clone cannot tell."""
+    """The commit from which two commits went separate ways; None where they never were one.
+
+    Raises:
+        InputError: this clone is shallow, and the remote does not tell the rest.
+    """
+    found = _merge_base(repository, left, right)
+    boundaries = git_directory(repository) / "shallow"
+    if found or not boundaries.is_file():
+        return found
+    try:
+        cut = boundaries.read_text(encoding="ascii").split()
+        ask_remote(repository, "fetch", "--no-tags", "--unshallow", "origin", *cut)
+    except OurFailure as error:
+        raise InputError(
+            "is shallow, so what the branch changed cannot be told from what its base changed "
+            f"since: {error.message}",
+            file="this clone",
+            fix="set `fetch-depth: 0` in actions/checkout, or run `git fetch --unshallow`",
+        ) from error
+    return _merge_base(repository, left, right)
+
+
+def _merge_base(repository: Path, left: str, right: str) -> str | None:
     try:
         return git(repository, "merge-base", left, right).decode().strip() or None
     except OurFailure:
@@ -75,8 +95,7 @@ def resolve_commit(repository: Path, ref: str, *, field: str | None = None) -> s
             if attempt == "fetched" or not re.fullmatch(r"[0-9a-f]{40}", ref):
                 break
             try:
-                fetch = ("fetch", "--no-tags", "--depth=1", "origin", ref)
-                git(repository, *fetch, seconds=_FETCH_SECONDS)
+                ask_remote(repository, "fetch", "--no-tags", "--depth=1", "origin", ref)
             except OurFailure:
                 break
     raise InputError(

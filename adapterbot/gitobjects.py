@@ -7,6 +7,7 @@ executed, and nothing is written.
 from __future__ import annotations
 
 import atexit
+import base64
 import functools
 import os
 import re
@@ -20,24 +21,80 @@ from typing import BinaryIO, cast
 from adapterbot.errors import OurFailure
 
 _OBJECT_ID = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
+_NETWORK_SECONDS = 600.0
+_VERDICT = ("fatal: ", "error: ", "Error ")
 
 
-def git(repository: Path, *arguments: str, seconds: float | None = None) -> bytes:
+def git(repository: Path, *arguments: str) -> bytes:
     """Standard output of a Git command that reads.
 
-    Args:
-        seconds: how long one that asks a network may take.
+    Raises:
+        OurFailure: Git is not installed, or the command failed.
+    """
+    return _run(repository, arguments, stdout=subprocess.PIPE)
+
+
+def git_directory(repository: Path) -> Path:
+    """Where Git keeps what all worktrees of a clone share.
 
     Raises:
-        OurFailure: Git is not installed, or the command failed or took too long.
+        OurFailure: as `git`.
     """
+    asked = ("rev-parse", "--path-format=absolute", "--git-common-dir")
+    return Path(git(repository, *asked).decode().rstrip("\n"))
+
+
+def ask_remote(repository: Path, *arguments: str, given: bytes = b"") -> None:
+    """A Git command that gets objects from the clone's remote. Standard output is left aside: it
+    may be gigabytes.
+
+    Args:
+        given: its standard input.
+
+    Raises:
+        OurFailure: as `git`, or it took too long.
+    """
+    _run(repository, arguments, stdout=subprocess.DEVNULL, given=given, seconds=_NETWORK_SECONDS)
+
+
+def authorization(url: str, token: str) -> list[tuple[str, str]]:
+    """Git's settings that show a token to what begins with `url`, and to nobody else.
+
+    Emptied first: GitHub refuses a request that also bears what actions/checkout left in the
+    machine's or the repository's configuration.
+    """
+    basic = base64.b64encode(f"x-access-token:{token}".encode()).decode()
+    header = f"http.{url}.extraheader"
+    return [(header, ""), (header, f"Authorization: Basic {basic}")]
+
+
+def numbered(settings: Sequence[tuple[str, str]], first: int = 0) -> dict[str, str]:
+    """Settings as the environment variables that Git reads them from: the arguments of a process
+    are everybody's to see."""
+    entries = list(enumerate(settings, start=first))
+    return {
+        "GIT_CONFIG_COUNT": str(first + len(entries)),
+        **{f"GIT_CONFIG_KEY_{i}": name for i, (name, _) in entries},
+        **{f"GIT_CONFIG_VALUE_{i}": value for i, (_, value) in entries},
+    }
+
+
+def _run(
+    repository: Path,
+    arguments: Sequence[str],
+    *,
+    stdout: int,
+    given: bytes = b"",
+    seconds: float | None = None,
+) -> bytes:
     try:
         done = subprocess.run(
             _command(repository, arguments),
-            capture_output=True,
+            input=given,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
             check=False,
-            stdin=subprocess.DEVNULL,
-            env=_environment(),
+            env=_environment(repository),
             timeout=seconds,
         )
     except FileNotFoundError as error:
@@ -45,11 +102,15 @@ def git(repository: Path, *arguments: str, seconds: float | None = None) -> byte
     except subprocess.TimeoutExpired as error:
         raise OurFailure(f"git {arguments[0]} did not end within {error.timeout:g} s") from error
     if done.returncode != 0:
-        reason = done.stderr.decode(errors="replace").strip().splitlines()
-        raise OurFailure(
-            f"git {arguments[0]} failed: {reason[-1] if reason else 'no reason given'}"
-        )
-    return done.stdout
+        raise OurFailure(f"git {arguments[0]} failed: {_reason(done.stderr)}")
+    return done.stdout or b""
+
+
+def _reason(told: bytes) -> str:
+    """The line that says why, among those that say what to do about it."""
+    lines = told.decode(errors="replace").strip().splitlines()
+    why = [line for line in lines if line.startswith(_VERDICT)] or lines[-1:]
+    return why[0] if why else "no reason given"
 
 
 def blob(repository: Path, object_id: str) -> bytes:
@@ -61,7 +122,17 @@ def blob(repository: Path, object_id: str) -> bytes:
     Raises:
         OurFailure: there is no such blob, or Git cannot read it.
     """
-    return _reader(repository).read(object_id)
+    return _reader(repository, "--batch").ask(object_id)[1]
+
+
+def blob_size(repository: Path, object_id: str) -> int:
+    """How many bytes a blob is, from one process for all of them. Asked only of what is read: a
+    partial clone fetches a blob to tell.
+
+    Raises:
+        OurFailure: as `blob`.
+    """
+    return _reader(repository, "--batch-check").ask(object_id)[0]
 
 
 @contextmanager
@@ -77,7 +148,7 @@ def blob_stream(repository: Path, object_id: str) -> Iterator[BinaryIO]:
             _command(repository, ["cat-file", "blob", object_id]),
             stdout=subprocess.PIPE,
             stdin=subprocess.DEVNULL,
-            env=_environment(),
+            env=_environment(repository),
         ) as process,
         cast("BinaryIO", process.stdout) as stream,
     ):
@@ -92,8 +163,25 @@ def _command(repository: Path, arguments: Sequence[str]) -> list[str]:
     return ["git", *off, "-C", str(repository), *arguments]
 
 
-def _environment() -> dict[str, str]:
-    return {**os.environ, "GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0"}
+def _environment(repository: Path) -> dict[str, str]:
+    """Ours, and what lets Git get what this clone lacks (a partial clone asks for it by itself)."""
+    # In the language in which we read what Git says.
+    quiet = {"GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
+    server = os.environ.get("GITHUB_SERVER_URL", "").rstrip("/") + "/"
+    token = os.environ.get("GITHUB_TOKEN", "").strip()
+    on_runner = os.environ.get("GITHUB_ACTIONS") == "true" and server != "/"
+    if not (on_runner and token) or _knows_credentials(repository, server):
+        return {**os.environ, **quiet}
+    first = int(os.environ.get("GIT_CONFIG_COUNT") or 0)
+    return {**os.environ, **quiet, **numbered(authorization(server, token), first)}
+
+
+@functools.lru_cache(maxsize=32)
+def _knows_credentials(repository: Path, url: str) -> bool:
+    """Whether actions/checkout left the clone a token of its own."""
+    asked = ["config", "--get-urlmatch", "http.extraheader", url]
+    done = subprocess.run(_command(repository, asked), capture_output=True, check=False)
+    return done.returncode == 0
 
 
 def _no_git() -> OurFailure:
@@ -101,21 +189,26 @@ def _no_git() -> OurFailure:
 
 
 @functools.lru_cache(maxsize=32)
-def _reader(repository: Path) -> _Reader:
-    reader = _Reader(repository)
+def _reader(repository: Path, what: str) -> _Reader:
+    reader = _Reader(repository, what)
     atexit.register(reader.close)
     return reader
 
 
 class _Reader:
-    """One `git cat-file --batch`; asked by one thread at a time, started again when it ended."""
+    """One `git cat-file`; asked by one thread at a time, started again when it ended.
 
-    def __init__(self, repository: Path) -> None:
-        self._repository = repository
+    Args:
+        what: `--batch` for contents, `--batch-check` for sizes alone.
+    """
+
+    def __init__(self, repository: Path, what: str) -> None:
+        self._repository, self._what = repository, what
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
 
-    def read(self, object_id: str) -> bytes:
+    def ask(self, object_id: str) -> tuple[int, bytes]:
+        """Size and, where it reads them, content of one blob."""
         if not _OBJECT_ID.fullmatch(object_id):  # a newline in it would be a second question
             raise OurFailure(f"{object_id!r} is not the name of a blob")
         with self._lock:
@@ -129,6 +222,8 @@ class _Reader:
                     self._end()
                     raise OurFailure(f"git has no blob {object_id[:12]}")
                 size = int(head[2])
+                if self._what != "--batch":
+                    return size, b""
                 content = told.read(size)
                 if len(content) != size or told.read(1) != b"\n":
                     self._end()
@@ -140,7 +235,7 @@ class _Reader:
                 # Interrupted half-way, the rest of this blob would be taken for the next one.
                 self._end()
                 raise
-            return content
+            return size, content
 
     def close(self) -> None:
         with self._lock:
@@ -150,11 +245,11 @@ class _Reader:
         if self._process is None or self._process.poll() is not None:
             try:
                 self._process = subprocess.Popen(
-                    _command(self._repository, ["cat-file", "--batch"]),
+                    _command(self._repository, ["cat-file", self._what]),
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.DEVNULL,
-                    env=_environment(),
+                    env=_environment(self._repository),
                 )
             except FileNotFoundError as error:
                 raise _no_git() from error

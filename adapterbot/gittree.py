@@ -6,6 +6,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,8 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from adapterbot.errors import InputError
-from adapterbot.gitobjects import blob, blob_stream, git
+from adapterbot.atomic import not_written
+from adapterbot.errors import InputError, OurFailure
+from adapterbot.gitobjects import ask_remote, blob, blob_size, blob_stream, git, git_directory
 from adapterbot.paths import is_hidden, normalise
 from adapterbot.tree import (
     TEXT_LIMIT,
@@ -30,13 +32,13 @@ _SYMLINK_MODE = "120000"
 _SUBMODULE_MODE = "160000"
 _SMALL = 256 * 1024
 _HELD = 64 * 1024 * 1024
+_PIECE = 1024 * 1024
 
 
 @dataclass(frozen=True)
 class _Entry:
     mode: str
     object_id: str
-    size: int
 
 
 @dataclass
@@ -49,15 +51,13 @@ class GitTree:
     _export: tempfile.TemporaryDirectory[str] | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        listing = git(self.repository, "ls-tree", "-r", "-l", "-z", "--full-tree", self.commit)
+        listing = git(self.repository, "ls-tree", "-r", "-z", "--full-tree", self.commit)
         for line in listing.split(b"\0"):
             if not line:
                 continue
             head, _, name = line.partition(b"\t")
-            mode, _, object_id, size = head.decode().split()
-            self._entries[name.decode("utf-8", "surrogateescape")] = _Entry(
-                mode, object_id, 0 if size == "-" else int(size)
-            )
+            mode, _, object_id = head.decode().split()
+            self._entries[name.decode("utf-8", "surrogateescape")] = _Entry(mode, object_id)
 
     @property
     def label(self) -> str:
@@ -99,63 +99,86 @@ class GitTree:
             raise InputError("is a submodule", file=path, fix="commit the files themselves")
         return entry
 
+    def _blob(self, path: str) -> tuple[str, int]:
+        """Name and size of a file's blob, which is here or can be fetched.
+
+        Raises:
+            InputError: it is neither.
+        """
+        object_id = self._entry(path).object_id
+        try:
+            return object_id, _blob_size(self.repository, object_id)
+        except OurFailure as error:
+            raise InputError(
+                f"at {self.label} is left out of this clone, and could not be fetched",
+                file=path,
+                fix="leave `filter` and `sparse-checkout` out of actions/checkout, or run "
+                "`git fetch --refetch`",
+            ) from error
+
     def read(self, path: str, *, limit: int = TEXT_LIMIT) -> bytes:
         path = normalise(path)
-        entry = self._entry(path)
-        if entry.size > limit:
-            raise too_large(path, entry.size, limit)
-        read = _small_blob if entry.size <= _SMALL else blob
-        content = read(self.repository, entry.object_id)
+        object_id, size = self._blob(path)
+        if size > limit:
+            raise too_large(path, size, limit)
+        read = _small_blob if size <= _SMALL else blob
+        content = read(self.repository, object_id)
         oid = lfs_oid(content)
         if oid is None:
             return content
-        stored = self._lfs_object(path, oid)
+        stored = self._lfs_object(path, content, oid)
         if stored.stat().st_size > limit:
             raise too_large(path, stored.stat().st_size, limit)
         return stored.read_bytes()
 
     @contextmanager
-    def open(self, path: str) -> Iterator[BinaryIO]:
+    def open(self, path: str, *, fetch: bool = True) -> Iterator[BinaryIO]:
         path = normalise(path)
-        entry = self._entry(path)
-        if entry.size > _SMALL:
-            with blob_stream(self.repository, entry.object_id) as stream:
+        object_id, size = self._blob(path)
+        if size > _SMALL:
+            with blob_stream(self.repository, object_id) as stream:
                 yield stream
             return
-        content = _small_blob(self.repository, entry.object_id)
+        content = _small_blob(self.repository, object_id)
         oid = lfs_oid(content)
-        with self._lfs_object(path, oid).open("rb") if oid else io.BytesIO(content) as stream:
+        if oid is None:
+            yield io.BytesIO(content)
+            return
+        with self._lfs_object(path, content, oid, fetch=fetch).open("rb") as stream:
             yield stream
 
     def sha256(self, path: str) -> str:
-        entry = self._entry(normalise(path))
-        digest = _blob_sha256 if entry.size <= _HELD else _large_blob_sha256
-        return digest(self.repository, entry.object_id)
+        object_id, size = self._blob(normalise(path))
+        digest = _blob_sha256 if size <= _HELD else _large_blob_sha256
+        return digest(self.repository, object_id)
 
     def identity(self, path: str) -> Identity | None:
         return f"git blob {self._entry(normalise(path)).object_id}", ""
 
-    def _lfs_object(self, path: str, oid: str) -> Path:
-        """The real bytes behind an LFS pointer, if this machine has them.
+    def _lfs_object(self, path: str, pointer: bytes, oid: str, *, fetch: bool = True) -> Path:
+        """The real bytes behind an LFS pointer, fetched where this machine lacks them: of a pull
+        request actions/checkout gets what its own commit needs, and not what the base's does.
 
         They are looked for in Git LFS's own store and in the working tree, and believed only
         when their digest is the pointer's.
         """
-        common = Path(
-            git(self.repository, "rev-parse", "--path-format=absolute", "--git-common-dir")
-            .decode()
-            .strip()
-        )
+        common = git_directory(self.repository)
         stored = common / "lfs" / "objects" / oid[:2] / oid[2:4] / oid
-        in_tree = self.repository / path
-        for candidate in (stored, in_tree):
-            if candidate.is_file() and not candidate.is_symlink() and file_sha256(candidate) == oid:
+        for candidate in (stored, self.repository / path):
+            if _holds(candidate, oid):
                 return candidate
+        why = ""
+        if fetch:
+            try:
+                ask_remote(self.repository, "lfs", "smudge", "--", path, given=pointer)
+            except OurFailure as error:
+                why = f": {error.message}"
+            if _holds(stored, oid):
+                return stored
         raise InputError(
-            f"is a Git LFS pointer at {self.label} (object {oid[:12]}…) and the object is not here",
+            f"is a Git LFS pointer at {self.label}, and its object {oid[:12]}… is not here{why}",
             file=path,
-            fix=f"run `git lfs fetch origin {self.commit[:12]}`, "
-            "or set `lfs: true` in actions/checkout",
+            fix=f"install git-lfs, and run `git lfs fetch origin {self.commit[:12]}`",
         )
 
     def on_disk(self, path: str) -> Path:
@@ -163,21 +186,33 @@ class GitTree:
         names = self.files(path)
         if not names:
             raise missing(path, self.label)
+        for name in names:
+            target = self._exported() / name
+            if not target.exists():
+                self._copy(name, target)
+        return self._exported() / path
+
+    def _exported(self) -> Path:
         if self._export is None:
             self._export = tempfile.TemporaryDirectory(prefix="adapterbot-tree-")
-        root = Path(self._export.name)
-        for name in names:
-            target = root / name
-            if target.exists():
-                continue
-            content = self.read(name, limit=1 << 40)
+        return Path(self._export.name)
+
+    def _copy(self, name: str, target: Path) -> None:
+        try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(content)
-        return root / path
+            with self.open(name) as content, target.open("wb") as copy:
+                shutil.copyfileobj(content, copy, _PIECE)
+        except BaseException as error:
+            # The next who asks would take it for whole.
+            target.unlink(missing_ok=True)
+            if isinstance(error, OSError):
+                raise not_written(target, error) from error
+            raise
 
 
 # A blob never changes, and the two sides of a comparison share most of theirs.
 _small_blob = functools.lru_cache(maxsize=256)(blob)
+_blob_size = functools.lru_cache(maxsize=65_536)(blob_size)
 
 
 @functools.lru_cache(maxsize=65_536)
@@ -190,6 +225,10 @@ def _blob_sha256(repository: Path, object_id: str) -> str:
 def _large_blob_sha256(repository: Path, object_id: str) -> str:
     digest = hashlib.sha256()
     with blob_stream(repository, object_id) as stream:
-        while piece := stream.read(1 << 20):
+        while piece := stream.read(_PIECE):
             digest.update(piece)
     return digest.hexdigest()
+
+
+def _holds(path: Path, sha256: str) -> bool:
+    return path.is_file() and not path.is_symlink() and file_sha256(path) == sha256

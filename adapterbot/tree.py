@@ -58,11 +58,14 @@ class Tree(Protocol):
 
         Raises:
             InputError: missing, a symbolic link, larger than `limit`, or an LFS pointer whose
-                object is not on this machine.
+                object is neither on this machine nor to be had.
         """
 
-    def open(self, path: str) -> AbstractContextManager[BinaryIO]:
+    def open(self, path: str, *, fetch: bool = True) -> AbstractContextManager[BinaryIO]:
         """The bytes of one file of any size as a stream, which may not be seekable.
+
+        Args:
+            fetch: whether a Git LFS object that is not on this machine is worth fetching.
 
         Raises:
             InputError: as `read`, but for the limit.
@@ -220,7 +223,8 @@ class WorkTree:
         return content
 
     @contextmanager
-    def open(self, path: str) -> Iterator[BinaryIO]:
+    def open(self, path: str, *, fetch: bool = True) -> Iterator[BinaryIO]:
+        del fetch  # what is on disk is all there is
         here = self._resolve(path)
         if not here.is_file():
             raise not_a_file(path, here, self.label)

@@ -176,9 +176,9 @@ class _Recorded:
         self.paths.add(normalise(path))
         return content
 
-    def open(self, path: str) -> AbstractContextManager[BinaryIO]:
+    def open(self, path: str, *, fetch: bool = True) -> AbstractContextManager[BinaryIO]:
         self.paths.add(normalise(path))
-        return self._tree.open(path)
+        return self._tree.open(path, fetch=fetch)
 
     def sha256(self, path: str) -> str:
         return self._tree.sha256(path)

@@ -6,7 +6,6 @@ in an empty clone of our own, where nothing of the user's checkout, index or hoo
 
 from __future__ import annotations
 
-import base64
 import os
 import shutil
 import subprocess
@@ -18,6 +17,7 @@ from pathlib import Path
 from adapterbot.errors import AdapterbotError, GitHubFailure, InputError, OurFailure
 from adapterbot.gh.branches import Placement
 from adapterbot.gh.refs import PERMISSION, BranchMovedError
+from adapterbot.gitobjects import authorization, numbered
 from adapterbot.tree import file_sha256
 
 # Not left to the machine's configuration: without these Git would commit the weights themselves.
@@ -54,11 +54,7 @@ class Remote:
         """Of every git process that we start."""
         settings = list(_FILTER.items())
         if self.url.startswith(("http://", "https://")):
-            basic = base64.b64encode(f"x-access-token:{self.token}".encode()).decode()
-            header = f"http.{self.url}.extraheader"
-            # Emptied first: GitHub refuses a request that also bears what actions/checkout left in
-            # the machine's or the repository's configuration.
-            settings += [(header, ""), (header, f"Authorization: Basic {basic}")]
+            settings += authorization(self.url, self.token)
         mail = f"{self.author}@users.noreply.github.com"
         return {
             **_environment(settings),
@@ -74,13 +70,8 @@ class Remote:
 
 def _environment(settings: Sequence[tuple[str, str]]) -> dict[str, str]:
     """Ours, without what Git tells the hook that may have started us of its own repository."""
-    numbered = list(enumerate(settings))
-    return {
-        **{name: value for name, value in os.environ.items() if not name.startswith("GIT_")},
-        "GIT_CONFIG_COUNT": str(len(numbered)),
-        **{f"GIT_CONFIG_KEY_{i}": name for i, (name, _) in numbered},
-        **{f"GIT_CONFIG_VALUE_{i}": value for i, (_, value) in numbered},
-    }
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    return ours | numbered(settings)
 
 
 def tracked(attributes: Mapping[str, bytes], paths: Sequence[str]) -> frozenset[str]:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from adapterbot.commands.history import read
 from adapterbot.config import HistoryConfig
 from adapterbot.errors import InputError, OurFailure
-from adapterbot.gitobjects import git as read_by_git
+from adapterbot.gitobjects import ask_remote
 from adapterbot.history.branch import FILE, Branch
 from adapterbot.history.database import Database
 from adapterbot.history.results import from_lines, merged, of_report, to_lines, trends
@@ -167,13 +167,14 @@ def test_a_network_that_says_nothing_is_not_waited_for(
     silent.parent.mkdir()
     silent.write_text("#!/bin/sh\nexec sleep 20\n")
     silent.chmod(0o755)
-    monkeypatch.setattr("adapterbot.history.branch._SECONDS", 0.2, raising=False)
+    for patience in ("history.branch._SECONDS", "gitobjects._NETWORK_SECONDS"):
+        monkeypatch.setattr(f"adapterbot.{patience}", 0.2)
     environment = {**HERE, "PATH": f"{silent.parent}:{os.environ['PATH']}"}
     with pytest.raises(OurFailure, match="did not end within"):
         Branch(clone, "history").append([result(1)], environment, "Results")
     monkeypatch.setenv("PATH", environment["PATH"])
     with pytest.raises(OurFailure, match="did not end within"):
-        read_by_git(clone, "fetch", "origin", seconds=0.2)
+        ask_remote(clone, "fetch", "origin")
 
 
 def test_a_file_below_what_is_no_folder_is_named(tmp_path: Path) -> None:

@@ -1,0 +1,226 @@
+"""What a clone lacks is fetched, on a runner with the job's token, or named with what to do."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from adapterbot.commits import merge_base, repository_root, resolve_commit
+from adapterbot.errors import InputError, OurFailure
+from adapterbot.gittree import GitTree
+from tests import git_server
+from tests.example import git
+
+WEIGHTS = b"weights of the base"
+OID = hashlib.sha256(WEIGHTS).hexdigest()
+POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{OID}\nsize {len(WEIGHTS)}\n"
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> Path:
+    """A repository as GitHub keeps it: `main` went on after `branch` had left it."""
+    work = tmp_path / "work"
+    git(tmp_path, "init", "-q", "-b", "main", str(work))
+    for name, branch in (("first", "main"), ("left", "branch"), ("later", "main")):
+        if branch != "main":
+            git(work, "checkout", "-q", "-b", branch)
+        elif name != "first":
+            git(work, "checkout", "-q", "main")
+        (work / f"{name}.txt").write_text(name)
+        git(work, "add", "-A")
+        git(work, "commit", "-qm", name)
+    place = tmp_path / "served" / "adapters.git"
+    git(tmp_path, "clone", "-q", "--bare", str(work), str(place))
+    for setting in ("allowAnySHA1InWant", "allowFilter"):
+        git(place, "config", f"uploadpack.{setting}", "true")
+    return place
+
+
+@pytest.fixture
+def url(bare: Path) -> Iterator[str]:
+    with git_server.private(bare.parent) as server:
+        yield f"{server}/{bare.name}"
+
+
+@pytest.fixture
+def on_runner(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_SERVER_URL", url.rpartition("/")[0])
+    monkeypatch.setenv("GITHUB_TOKEN", git_server.TOKEN)
+
+
+def checkout(bare: Path, to: Path, ref: str, url: str, *options: str) -> Path:
+    """As actions/checkout leaves it with `persist-credentials: false`."""
+    git(to.parent, "init", "-q", str(to))
+    git(to, "remote", "add", "origin", f"file://{bare}")
+    git(to, "fetch", "-q", "--no-tags", *options, "origin", ref)
+    git(to, "checkout", "-q", "--force", "FETCH_HEAD")
+    git(to, "remote", "set-url", "origin", url)
+    return to
+
+
+@pytest.mark.usefixtures("on_runner")
+def test_a_shallow_clone_of_a_private_repository_is_completed(
+    bare: Path, url: str, tmp_path: Path
+) -> None:
+    main, branch = (git(bare, "rev-parse", name) for name in ("main", "branch"))
+    clone = checkout(bare, tmp_path / "clone", branch, url, "--depth=1")
+    assert resolve_commit(clone, main) == main
+    # Else what the base changed since would be taken for undone by the branch.
+    assert merge_base(clone, main, branch) == git(bare, "merge-base", "main", "branch")
+    assert git_server.TOKEN not in (clone / ".git" / "config").read_text()
+
+
+def test_a_shallow_clone_that_cannot_be_completed_says_what_to_do(
+    bare: Path, url: str, tmp_path: Path
+) -> None:
+    main, branch = (git(bare, "rev-parse", name) for name in ("main", "branch"))
+    clone = checkout(bare, tmp_path / "clone", branch, f"file://{bare}", "--depth=1")
+    resolve_commit(clone, main)
+    git(clone, "remote", "set-url", "origin", url)  # without a token
+    with pytest.raises(InputError, match=r"is shallow, .*fetch-depth: 0"):
+        merge_base(clone, main, branch)
+
+
+def test_two_histories_that_never_met_have_no_fork_point(bare: Path, tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+    git(tmp_path, "clone", "-q", str(bare), str(clone))
+    git(clone, "checkout", "-q", "--orphan", "other")
+    git(clone, "commit", "-qm", "other")
+    assert merge_base(clone, "origin/main", "other") is None
+
+
+@pytest.fixture
+def without_files(bare: Path, url: str, tmp_path: Path) -> Path:
+    """As actions/checkout leaves it with `filter: blob:none` or `sparse-checkout`."""
+    clone = tmp_path / "clone"
+    bare_url = f"file://{bare}"
+    git(tmp_path, "clone", "-q", "--filter=blob:none", "--no-checkout", bare_url, str(clone))
+    git(clone, "remote", "set-url", "origin", url)
+    return clone
+
+
+@pytest.mark.usefixtures("on_runner")
+def test_a_clone_without_files_gets_those_that_are_read(without_files: Path) -> None:
+    tree = GitTree(without_files, resolve_commit(without_files, "origin/branch"))
+    assert tree.read("left.txt") == b"left"
+    assert tree.has("first.txt")
+    listed = git(without_files, "rev-list", "--objects", "--missing=print", "origin/branch")
+    assert listed.count("?") == 1, "first.txt, which nobody read"
+
+
+def test_a_file_that_no_clone_has_and_nobody_sends_is_named(without_files: Path) -> None:
+    tree = GitTree(without_files, resolve_commit(without_files, "origin/branch"))
+    with pytest.raises(InputError, match=r"^left\.txt: at .* is left out of this clone.*`filter`"):
+        tree.sha256("left.txt")
+
+
+@pytest.mark.usefixtures("on_runner")
+def test_a_clones_own_credentials_are_used_alone(bare: Path, url: str, tmp_path: Path) -> None:
+    """GitHub refuses a request that bears two."""
+    main, branch = (git(bare, "rev-parse", name) for name in ("main", "branch"))
+    clone = checkout(bare, tmp_path / "clone", branch, url, "--depth=1")
+    header = f"AUTHORIZATION: {git_server.EXPECTED}"
+    git(clone, "config", f"http.{url.rpartition('/')[0]}/.extraheader", header)
+    assert resolve_commit(clone, main) == main
+
+
+# ---------------------------------------------------------------- Git LFS
+
+
+FAKE = """#!/bin/sh
+# git-lfs smudge, as far as its own store is concerned
+store=$(git rev-parse --git-common-dir)/lfs/objects/{folder}
+mkdir -p "$store" && cp "$LFS_SERVER/{oid}" "$store/" || {{ echo "error: 404" >&2; exit 2; }}
+"""
+
+
+@pytest.fixture
+def pointer(tmp_path: Path) -> Path:
+    """A checkout whose base has weights of which only the pointer is here."""
+    root = tmp_path / "checkout"
+    git(tmp_path, "init", "-q", "-b", "main", str(root))
+    (root / "w.safetensors").write_text(POINTER)
+    git(root, "add", "-A")
+    git(root, "commit", "-qm", "pointer")
+    return root
+
+
+def test_the_weights_of_the_base_are_fetched_from_lfs(
+    pointer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`lfs: true` fetches what the pull request's own commit needs, and nothing of the base's."""
+    program = tmp_path / "bin" / "git-lfs"
+    program.parent.mkdir()
+    program.write_text(FAKE.format(oid=OID, folder=f"{OID[:2]}/{OID[2:4]}"))
+    program.chmod(0o755)
+    (tmp_path / "server").mkdir()
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("LFS_SERVER", str(tmp_path / "server"))
+    tree = GitTree(pointer, resolve_commit(pointer, "HEAD"))
+    with pytest.raises(InputError, match=r"object .* is not here: .*404 \(install git-lfs"):
+        tree.read("w.safetensors")
+    (tmp_path / "server" / OID).write_bytes(WEIGHTS)
+    with pytest.raises(InputError, match="is not here"), tree.open("w.safetensors", fetch=False):
+        pass
+    assert tree.on_disk("w.safetensors").read_bytes() == WEIGHTS
+
+
+@pytest.mark.skipif(shutil.which("git-lfs") is None, reason="git-lfs is not installed")
+def test_the_real_git_lfs_fetches_them(tmp_path: Path) -> None:
+    work, bare = tmp_path / "work", tmp_path / "bare.git"
+    git(tmp_path, "init", "-q", "-b", "main", str(work))
+    git(work, "lfs", "install", "--local")
+    git(work, "lfs", "track", "*.safetensors")
+    (work / "w.safetensors").write_bytes(WEIGHTS)
+    git(work, "add", "-A")
+    git(work, "commit", "-qm", "weights")
+    git(tmp_path, "init", "-q", "--bare", "-b", "main", str(bare))
+    git(work, "remote", "add", "origin", f"file://{bare}")
+    git(work, "push", "-q", "origin", "main")
+    clone = tmp_path / "clone"
+    environment = {**os.environ, "GIT_LFS_SKIP_SMUDGE": "1"}
+    command = ["git", "clone", "-q", f"file://{bare}", str(clone)]
+    subprocess.run(command, check=True, env=environment, capture_output=True)
+    assert (clone / "w.safetensors").read_text() == POINTER
+    tree = GitTree(clone, resolve_commit(clone, "HEAD"))
+    assert tree.read("w.safetensors") == WEIGHTS
+
+
+# ---------------------------------------------------------------- the machine
+
+
+def test_a_clone_of_another_user_is_named_with_the_command(
+    bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a container whose user is not the runner's. Git says so in four lines, of which the
+    last is no reason."""
+    clone = tmp_path / "clone"
+    git(tmp_path, "clone", "-q", str(bare), str(clone))
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    with pytest.raises(InputError, match=r"git config --global --add safe\.directory"):
+        repository_root(clone)
+
+
+def test_what_could_not_be_copied_whole_is_not_taken_for_whole_later(
+    bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a full disk the next adapter would be judged under half a base model."""
+    clone = tmp_path / "clone"
+    git(tmp_path, "clone", "-q", str(bare), str(clone))
+    tree = GitTree(clone, resolve_commit(clone, "HEAD"))
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "copyfileobj", full)
+        with pytest.raises(OurFailure, match=r"No space left on device \(free some disk space"):
+            tree.on_disk("first.txt")
+    assert tree.on_disk("first.txt").read_text() == "first"
