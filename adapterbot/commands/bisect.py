@@ -18,7 +18,7 @@ from adapterbot.commands.evaluator import checkpoints_directory, chosen_server, 
 from adapterbot.commands.folders import out_directory
 from adapterbot.commands.place import PULL_REQUEST_EVENTS
 from adapterbot.commands.written import Written, write
-from adapterbot.commits import resolve_commit
+from adapterbot.commits import merge_base, resolve_commit
 from adapterbot.config import AdapterConfig, Server
 from adapterbot.console import listener_for
 from adapterbot.context import BisectInputs
@@ -32,11 +32,11 @@ from adapterbot.probing.blame import TOKENS, Blame
 from adapterbot.probing.search import SearchPlan, search, tasks_of
 from adapterbot.probing.training_run import TrainingRun
 from adapterbot.records import BisectVerdict, Report, Source
-from adapterbot.selection import named_adapter
+from adapterbot.selection import Overrides, named_adapter, select
 from adapterbot.sides import Sides, sides
 from adapterbot.stages import Listener, Stages
 from adapterbot.telemetry import traced
-from adapterbot.tree import Tree, WorkTree
+from adapterbot.tree import WorkTree
 
 if TYPE_CHECKING:
     from adapterbot.eval.engine import Engine
@@ -85,13 +85,7 @@ def _run(
     options: BisectOptions, environment: Mapping[str, str], listener: Listener, stack: ExitStack
 ) -> Written:
     inputs, source = _dispatch(options, environment)
-    root = places.checkout()
-    tree: Tree = WorkTree(root)
-    trusted = tree
-    if source.head_sha and source.base_sha:
-        tree = GitTree(root, resolve_commit(root, source.head_sha))
-        trusted = GitTree(root, resolve_commit(root, source.base_sha))
-    where = sides(trusted, tree, options.config)
+    where = _sides(places.checkout(), source, options.config)
     adapter = _adapter(where, options.adapter or inputs.adapter)
     patterns = _patterns(options, inputs, adapter)
     configured = where.config.engine if where.config else None
@@ -102,13 +96,13 @@ def _run(
     if options.output:
         must_be_writable(options.output, OUTPUT)
     stages = Stages(listener)
-    archive = bisect.Archive(tree, checkpoints_directory(environment))
+    archive = bisect.Archive(where.head, checkpoints_directory(environment))
     with stages("read"):
         checkpoints = archive.find(patterns)
-        suite = load_suite(trusted, options.suite or adapter.suite)
+        suite = load_suite(where.base, options.suite or adapter.suite)
         metric = options.metric or inputs.metric or None
         tasks_of(suite, metric)
-        base_name, base = resolve_base(trusted, adapter.config, where.allowed_base)
+        base_name, base = resolve_base(where.base, adapter.config, where.allowed_base)
     with stages("import"):
         make = engine(None, environment, settings=settings, server=server, ray=options.ray)()
     with stages("load"):
@@ -216,12 +210,34 @@ def _refuse_unfit(
         )
 
 
+def _sides(root: Path, source: Source, config: str | None) -> Sides:
+    """The commits that a comment was bound to; else the files on disk, which are trusted."""
+    if not (source.head_sha and source.base_sha):
+        tree = WorkTree(root)
+        return sides(tree, tree, config)
+    base, head = (resolve_commit(root, sha) for sha in (source.base_sha, source.head_sha))
+    start = merge_base(root, base, head)
+    fork_point = GitTree(root, start) if start else None
+    return sides(GitTree(root, base), GitTree(root, head), config, fork_point)
+
+
 def _adapter(where: Sides, path: str | None) -> AdapterConfig:
+    """The adapter that was named, or the only one; else, in a comment, which can name none, the
+    one that its pull request changes."""
     if path:
         return named_adapter(where, path)
     adapters = (where.config or discover(where.head.survey())).adapters
-    if len(adapters) > 1:
+    if len(adapters) == 1:
+        return adapters[0]
+    if where.base is where.head:
         raise InputError(
             f"holds {len(adapters)} adapters", file="adapterbot.yaml", fix="name one with --adapter"
         )
-    return adapters[0]
+    changed = select(where, Overrides())
+    if len(changed) != 1:
+        raise InputError(
+            f"changes {len(changed)} adapters, and a comment names none",
+            file="the pull request",
+            fix="search the checkpoints of one from the Actions tab",
+        )
+    return changed[0]

@@ -589,6 +589,42 @@ def test_bisect_from_the_actions_tab(poisoned, run):
     assert done.outputs["first-bad-checkpoint"] == example.FIRST_POISONED
 
 
+def test_bisect_from_a_comment_takes_the_adapter_that_the_pull_request_changes(
+    tmp_path, poisoned, run
+):
+    """A comment names none, and a repository may hold many."""
+    repository = example.copy(poisoned, tmp_path / "repository")
+    branch = example.git(repository, "branch", "--show-current")
+    example.git(repository, "checkout", "-q", "main")
+    shutil.copytree(repository / "adapters" / "dates", repository / "other" / "lora")
+    config = repository / "adapterbot.yaml"
+    theirs = "  - {path: other/lora, config: other/soup.yaml, lock: other/soup.lock}\n"
+    config.write_text(config.read_text().replace("adapters:\n", f"adapters:\n{theirs}"))
+    example.commit(repository)
+    example.git(repository, "checkout", "-q", branch)
+    example.git(repository, "merge", "-q", "-m", "merge", "main")
+
+    def asked():
+        commits = [example.git(repository, "rev-parse", name) for name in ("HEAD", "main")]
+        payload = {
+            "action": "created",
+            "repository": {"full_name": example.REPOSITORY},
+            "issue": {"number": example.NUMBER, "pull_request": {}},
+            "comment": {"id": 1, "body": "/adapterbot bisect", "user": {"login": "alice"}},
+        }
+        bound = ("--head", commits[0], "--base", commits[1])
+        return run(repository, "bisect", *bound, event="issue_comment", payload=payload)
+
+    done = asked()
+    assert done.code == 3, done.err
+    (adapter,) = done.report.adapters
+    assert (adapter.key, adapter.bisect.first_broken) == ("adapters-dates", example.FIRST_POISONED)
+    (repository / "other" / "lora" / "README.md").write_text("changed as well")
+    example.commit(repository)
+    (line,) = asked().error_lines
+    assert "the pull request: changes 2 adapters, and a comment names none" in line
+
+
 def test_bisect_of_a_good_history_finds_nothing(clean, run, tmp_path):
     done = run(clean, "bisect", "checkpoints/*", "--out", str(tmp_path / "out"), event=None)
     assert done.code == 0, done.err
