@@ -175,7 +175,8 @@ def ensure(want: Wanted, folder: Path) -> Path:
             if not works(place):
                 build(want, place)
         prune(folder, keep=place)
-    os.utime(place)
+    with contextlib.suppress(PermissionError):  # another user's, and as good as ours
+        os.utime(place)
     return place
 
 
@@ -229,7 +230,7 @@ def install(want: Wanted, environment: Path) -> None:
 def prune(folder: Path, keep: Path) -> None:
     """Remove environments that no job has used for a month."""
     oldest = time.time() - UNUSED_DAYS * 24 * 3600
-    for other in folder.iterdir():
+    for other in folder.glob("py*"):  # scores and checkpoints lie beside them
         if other != keep and other.is_dir() and other.stat().st_mtime < oldest:
             shutil.rmtree(other, ignore_errors=True)
 
@@ -264,6 +265,11 @@ def main(arguments: list[str]) -> int:
     except Stop as stop:
         print(f"::endgroup::\n::error title=adapterbot::{stop.message}")
         return stop.code
+    except OSError as error:
+        why = f"{error.filename}: {error.strerror}"
+        fix = "let the runner's user write RUNNER_TOOL_CACHE, or name a Python in input python"
+        print(f"::endgroup::\n::error title=adapterbot::{why}; {fix}")
+        return FAILURE
     print(f"{python}\n::endgroup::")
     with Path(os.environ["GITHUB_OUTPUT"]).open("a", encoding="utf-8") as outputs:
         print(f"python={python}", file=outputs)

@@ -97,16 +97,19 @@ def answer(environment: Path) -> str:
 
 def test_two_jobs_at_once_share_one_environment_that_is_then_only_found(action, environ):
     folder = Path(environ["RUNNER_TOOL_CACHE"], "adapterbot")
-    unused, recent = folder / "other-unused", folder / "other-recent"
-    for other in (unused, recent):
+    unused, recent = folder / "py3.11-unused", folder / "py3.11-recent"
+    checkpoints = folder / "checkpoints"  # kept beside them, by a gate that finds all it needs
+    for other in (unused, recent, checkpoints):
         other.mkdir(parents=True)
-    os.utime(unused, (0, time.time() - 31 * 24 * 3600))
+    for other in (unused, checkpoints):
+        os.utime(other, (0, time.time() - 31 * 24 * 3600))
 
     jobs = [start(action, environ), start(action, environ)]
     results = [finish(job) for job in jobs]
     assert [code for code, _ in results] == [0, 0], results
     # A new environment is the moment at which those go that no job has used for a month.
-    assert [unused.exists(), recent.exists()] == [False, True]
+    assert [unused.exists(), recent.exists(), checkpoints.exists()] == [False, True, True]
+    recent.rmdir()
     [environment] = built(environ)
     assert answer(environment) == "42"
 
@@ -175,6 +178,16 @@ def test_pip_that_fails_is_our_failure_and_leaves_nothing(action, environ):
     assert "::error title=adapterbot::the Python environment could not be made" in log
     assert built(environ) == []
     assert leftovers(environ) == []
+
+
+def test_a_tool_cache_that_cannot_be_written_is_one_line_with_what_to_do(action, environ):
+    """As one that belongs to another user, which root here would write all the same."""
+    Path(environ["RUNNER_TOOL_CACHE"]).touch()
+    code, log = finish(start(action, environ))
+    assert code == 1
+    assert "Traceback" not in log
+    assert "tools" in log
+    assert "let the runner's user write RUNNER_TOOL_CACHE, or name a Python" in log
 
 
 @pytest.mark.parametrize(
