@@ -22,7 +22,7 @@ from adapterbot.errors import OurFailure
 
 _OBJECT_ID = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 _NETWORK_SECONDS = 600.0
-_VERDICT = ("fatal: ", "error: ", "Error ")
+_VERDICT = ("fatal: ", "error: ", "Error ", "git: ")
 
 
 def git(repository: Path, *arguments: str) -> bytes:

@@ -161,9 +161,12 @@ def test_the_weights_of_the_base_are_fetched_from_lfs(
     program.write_text(FAKE.format(oid=OID, folder=f"{OID[:2]}/{OID[2:4]}"))
     program.chmod(0o755)
     (tmp_path / "server").mkdir()
+    tree = GitTree(pointer, resolve_commit(pointer, "HEAD"))
+    if shutil.which("git-lfs") is None:
+        with pytest.raises(InputError, match=r"'lfs' is not a git command.*\(install git-lfs"):
+            tree.read("w.safetensors")
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
     monkeypatch.setenv("LFS_SERVER", str(tmp_path / "server"))
-    tree = GitTree(pointer, resolve_commit(pointer, "HEAD"))
     with pytest.raises(InputError, match=r"object .* is not here: .*404 \(install git-lfs"):
         tree.read("w.safetensors")
     (tmp_path / "server" / OID).write_bytes(WEIGHTS)
