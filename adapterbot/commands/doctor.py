@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from adapterbot.commands.evaluator import cache_directory
@@ -27,8 +28,10 @@ def _findings(environment: Mapping[str, str]) -> Iterator[Finding]:
         where = repository(checkout())
     except AdapterbotError as error:
         outside = str(error)
-    models = environment.get("HF_HOME") or str(Path.home() / ".cache" / "huggingface")
-    caches = {"scores kept in": cache_directory(environment), "models kept in": Path(models)}
+    caches = {"scores kept in": cache_directory(environment)}
+    with suppress(RuntimeError):  # a user without a home
+        models = environment.get("HF_HOME") or Path.home() / ".cache" / "huggingface"
+        caches["models kept in"] = Path(models)
     yield from machine(
         caches,
         evaluates=where is None or where.evaluates_here,

@@ -22,6 +22,9 @@ def cache_directory(environment: Mapping[str, str]) -> Path:
     """Where scores are kept between runs: on a self-hosted runner, beside its other tools.
 
     The folder must outlive the job, and must not lie in the workspace that a pull request fills.
+
+    Raises:
+        InputError: this user has no folder of their own.
     """
     if given := environment.get("ADAPTERBOT_CACHE"):
         return Path(given)
@@ -29,7 +32,11 @@ def cache_directory(environment: Mapping[str, str]) -> Path:
 
 
 def checkpoints_directory(environment: Mapping[str, str]) -> Path:
-    """Where checkpoints that were fetched are kept, likewise."""
+    """Where checkpoints that were fetched are kept, likewise.
+
+    Raises:
+        InputError: as `cache_directory`.
+    """
     if given := environment.get("ADAPTERBOT_CACHE"):
         return Path(given) / "checkpoints"
     return _caches(environment) / "checkpoints"
@@ -38,8 +45,16 @@ def checkpoints_directory(environment: Mapping[str, str]) -> Path:
 def _caches(environment: Mapping[str, str]) -> Path:
     if tools := environment.get("RUNNER_TOOL_CACHE"):
         return Path(tools) / "adapterbot"
-    home = environment.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(home) / "adapterbot"
+    if given := environment.get("XDG_CACHE_HOME"):
+        return Path(given) / "adapterbot"
+    try:
+        return Path.home() / ".cache" / "adapterbot"
+    except RuntimeError as error:
+        raise InputError(
+            "is not set, and this user has no home folder to keep scores in",
+            file="HOME",
+            fix="set it, or ADAPTERBOT_CACHE",
+        ) from error
 
 
 def chosen_server(config: Config | None, url: str | None) -> Server | None:

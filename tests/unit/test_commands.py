@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 import pytest
 
 from adapterbot.commands import evaluate, gate_report
+from adapterbot.commands.evaluator import cache_directory, checkpoints_directory
 from adapterbot.commands.notes import problem_note
+from adapterbot.errors import InputError
 from adapterbot.records import AdapterRef
 from adapterbot.records.report import Problem
 
@@ -45,3 +49,17 @@ def test_an_error_stands_on_its_line_where_it_names_one(
 ) -> None:
     problem = Problem(kind="bad_input", message="is odd", file="suite.yaml", field=field)
     assert problem_note(problem, "suite").line == line
+
+
+def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container that runs under a number of which its passwd knows nothing."""
+
+    def nobody(_: int) -> NoReturn:
+        raise KeyError("getpwuid(): uid not found")
+
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    monkeypatch.delenv("HOME")
+    for kept in (cache_directory, checkpoints_directory):
+        with pytest.raises(InputError, match=r"^HOME: .* \(set it, or ADAPTERBOT_CACHE\)"):
+            kept({})
+        assert kept({"ADAPTERBOT_CACHE": "/kept"}).is_relative_to("/kept")
