@@ -39,7 +39,8 @@ class Judge(Scorer):
     mode: `grade` gives a number on `scale`, mapped to 0…1. `compare` sets the answer against
         `expected` in both orders, so that a judge that favours the first or second place cancels
         out: 1 for a win, 0.5 for a tie, 0 for a loss, averaged.
-    url, url_env: the endpoint's base (…/v1), or the environment variable that holds it.
+    url: the endpoint's base (…/v1).
+    url_env: or the environment variable that holds it.
     key_env: the environment variable that holds the API key, none for a local judge.
     retries: further tries after a refused connection, a 429 or a 5xx; the wait starts at
         `backoff` seconds and doubles.
