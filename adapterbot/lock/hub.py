@@ -160,8 +160,8 @@ def _unanswered() -> tuple[type[Exception], ...]:
 
 def _silent(repo: HubRepo, error: Exception) -> OurFailure:
     return repo.failed(
-        f"the Hub did not answer for {repo.text!r}: {type(error).__name__}",
-        "check the network, or set HF_ENDPOINT",
+        f"{repo.text!r} is not on this machine, and the Hub did not answer: {type(error).__name__}",
+        "correct the path; for a model or a data set of the Hub, check the network and HF_ENDPOINT",
     )
 
 

@@ -313,7 +313,9 @@ def test_a_base_that_nobody_has_is_said_at_once_in_one_line(here: Path) -> None:
         check=False,
     )
     assert done.returncode == 1
-    assert done.stderr.startswith("error: nope: --base: the Hub did not answer for 'nope'")
+    assert done.stderr.startswith(
+        "error: nope: --base: 'nope' is not on this machine, and the Hub did not answer"
+    )
     assert done.stderr.count("\n") == 1
     assert not (here / "users").exists()
 
