@@ -31,7 +31,7 @@ def repository_root(start: Path) -> Path:
         raise InputError(
             "is not inside a Git checkout",
             file=str(start),
-            fix="run in your repository; in a workflow, use actions/checkout first",
+            fix="run in your repository; in a workflow, use actions/checkout first, without `path`",
         ) from error
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -194,7 +195,10 @@ class GitTree:
 
     def _exported(self) -> Path:
         if self._export is None:
-            self._export = tempfile.TemporaryDirectory(prefix="adapterbot-tree-")
+            # What a killed job leaves behind here goes with the runner's next job.
+            place = os.environ.get("RUNNER_TEMP")
+            here = place if place and Path(place).is_dir() else None
+            self._export = tempfile.TemporaryDirectory(prefix="adapterbot-tree-", dir=here)
         return Path(self._export.name)
 
     def _copy(self, name: str, target: Path) -> None:

@@ -71,6 +71,7 @@ class ScoreCache:
     def __init__(self, directory: Path | None) -> None:
         """None remembers for as long as the object lives."""
         self._path = directory / _FILE if directory else None
+        self._told = False
         self._database = self._opened()
 
     def __enter__(self) -> Self:
@@ -159,8 +160,10 @@ class ScoreCache:
 
     def _begin_again(self, error: sqlite3.DatabaseError) -> None:
         if not _is_damage(error):
-            # Going without costs time only.
-            _LOG.warning("the score cache cannot be used now (%s); going on without it", error)
+            # Going without costs time only, and every batch would say so.
+            if not self._told:
+                _LOG.warning("the score cache cannot be used now (%s); going on without it", error)
+            self._told = True
             return
         self._database.close()
         self._put_aside(error)

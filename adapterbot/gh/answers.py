@@ -99,9 +99,12 @@ def meaning(error: Exception, doing: str, attempt: int, permission: str | None) 
             return _refusal(error, doing, permission)
         what = f"status {error.status}"
     tries = "once" if attempt == 1 else f"{attempt} times"
+    ours = isinstance(error, requests.exceptions.ProxyError)
     return Setback(
         f"GitHub did not answer while {doing}: {what}, tried {tries}",
-        fix="run the job again; https://www.githubstatus.com says whether GitHub has trouble",
+        fix="see to the proxy that HTTPS_PROXY or HTTP_PROXY names, or go around it by NO_PROXY"
+        if ours
+        else "run the job again; https://www.githubstatus.com says whether GitHub has trouble",
         nothing_done=False,
     )
 

@@ -450,6 +450,16 @@ def test_no_server_at_all():
         connect("t0ken", url, patience=Patience(first_wait=0.001)).login  # noqa: B018
 
 
+def test_a_proxy_that_is_not_there_is_no_trouble_of_githubs(server, monkeypatch):
+    for name in ("HTTP_PROXY", "http_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(GitHubFailure, match="ProxyError") as caught:
+        connect("t0ken", server.url, patience=Patience(first_wait=0.001)).login  # noqa: B018
+    assert "NO_PROXY" in str(caught.value.fix)
+
+
 def test_racing_jobs_under_random_faults_converge_in_every_round(server):
     """Every sixth request fails in some way; the seed makes a failure repeatable in kind."""
     dice = random.Random(7)

@@ -211,6 +211,18 @@ def test_a_clone_of_another_user_is_named_with_the_command(
         repository_root(clone)
 
 
+def test_what_a_killed_job_leaves_is_the_runners_to_remove(
+    bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Elsewhere each would leave the base model's gigabytes for good."""
+    clone = tmp_path / "clone"
+    git(tmp_path, "clone", "-q", str(bare), str(clone))
+    (tmp_path / "runner").mkdir()
+    monkeypatch.setenv("RUNNER_TEMP", str(tmp_path / "runner"))
+    tree = GitTree(clone, resolve_commit(clone, "HEAD"))
+    assert tree.on_disk("first.txt").is_relative_to(tmp_path / "runner")
+
+
 def test_what_could_not_be_copied_whole_is_not_taken_for_whole_later(
     bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
