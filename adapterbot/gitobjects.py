@@ -44,17 +44,30 @@ def git_directory(repository: Path) -> Path:
     return Path(git(repository, *asked).decode().rstrip("\n"))
 
 
-def ask_remote(repository: Path, *arguments: str, given: bytes = b"") -> None:
+def ask_remote(
+    repository: Path,
+    *arguments: str,
+    given: bytes = b"",
+    settings: Sequence[tuple[str, str]] = (),
+) -> None:
     """A Git command that gets objects from the clone's remote. Standard output is left aside: it
     may be gigabytes.
 
     Args:
         given: its standard input.
+        settings: of Git, over those that it finds.
 
     Raises:
         OurFailure: as `git`, or it took too long.
     """
-    _run(repository, arguments, stdout=subprocess.DEVNULL, given=given, seconds=_NETWORK_SECONDS)
+    _run(
+        repository,
+        arguments,
+        stdout=subprocess.DEVNULL,
+        given=given,
+        settings=settings,
+        seconds=_NETWORK_SECONDS,
+    )
 
 
 def authorization(url: str, token: str) -> list[tuple[str, str]]:
@@ -85,6 +98,7 @@ def _run(
     *,
     stdout: int,
     given: bytes = b"",
+    settings: Sequence[tuple[str, str]] = (),
     seconds: float | None = None,
 ) -> bytes:
     try:
@@ -94,7 +108,7 @@ def _run(
             stdout=stdout,
             stderr=subprocess.PIPE,
             check=False,
-            env=_environment(repository),
+            env=_environment(repository, settings),
             timeout=seconds,
         )
     except FileNotFoundError as error:
@@ -163,17 +177,18 @@ def _command(repository: Path, arguments: Sequence[str]) -> list[str]:
     return ["git", *off, "-C", str(repository), *arguments]
 
 
-def _environment(repository: Path) -> dict[str, str]:
+def _environment(repository: Path, settings: Sequence[tuple[str, str]] = ()) -> dict[str, str]:
     """Ours, and what lets Git get what this clone lacks (a partial clone asks for it by itself)."""
     # In the language in which we read what Git says.
     quiet = {"GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
+    ours = [*settings]
     server = os.environ.get("GITHUB_SERVER_URL", "").rstrip("/") + "/"
     token = os.environ.get("GITHUB_TOKEN", "").strip()
     on_runner = os.environ.get("GITHUB_ACTIONS") == "true" and server != "/"
-    if not (on_runner and token) or _knows_credentials(repository, server):
-        return {**os.environ, **quiet}
+    if on_runner and token and not _knows_credentials(repository, server):
+        ours += authorization(server, token)
     first = int(os.environ.get("GIT_CONFIG_COUNT") or 0)
-    return {**os.environ, **quiet, **numbered(authorization(server, token), first)}
+    return {**os.environ, **quiet, **numbered(ours, first)}
 
 
 @functools.lru_cache(maxsize=32)

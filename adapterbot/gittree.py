@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -170,8 +170,9 @@ class GitTree:
                 return candidate
         why = ""
         if fetch:
+            smudge, server = ("lfs", "smudge", "--", path), _lfs_server(self.repository)
             try:
-                ask_remote(self.repository, "lfs", "smudge", "--", path, given=pointer)
+                ask_remote(self.repository, *smudge, given=pointer, settings=server)
             except OurFailure as error:
                 why = f": {error.message}"
             if _holds(stored, oid):
@@ -236,3 +237,19 @@ def _large_blob_sha256(repository: Path, object_id: str) -> str:
 
 def _holds(path: Path, sha256: str) -> bool:
     return path.is_file() and not path.is_symlink() and file_sha256(path) == sha256
+
+
+def _lfs_server(repository: Path) -> list[tuple[str, str]]:
+    """The setting that names the Git LFS server: the one of Git's own configuration, or the
+    remote's. Without it Git LFS would ask whichever the `.lfsconfig` of the checkout names, and
+    that is the pull request's: an address inside the runner's network, if it likes.
+    """
+    for known in ("lfs.url", "remote.origin.lfsurl"):
+        with suppress(OurFailure):
+            return [("lfs.url", git(repository, "config", "--get", known).decode().strip())]
+    with suppress(OurFailure):
+        url = git(repository, "remote", "get-url", "origin").decode().strip()
+        if url.startswith(("http://", "https://")):
+            url = f"{url.removesuffix('/').removesuffix('.git')}.git/info/lfs"
+        return [("lfs.url", url)]
+    return [("lfs.url", "")]

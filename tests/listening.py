@@ -18,6 +18,9 @@ def listening() -> Iterator[tuple[str, list[list[str]]]]:
             sent.append(self.headers.get_all("Authorization") or [])
             self.send_error(404)
 
+        def do_POST(self) -> None:
+            self.do_GET()
+
         def log_message(self, *_: object) -> None:
             pass
 

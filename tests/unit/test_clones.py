@@ -16,6 +16,7 @@ from adapterbot.errors import InputError, OurFailure
 from adapterbot.gittree import GitTree
 from tests import git_server
 from tests.example import git
+from tests.listening import listening
 
 WEIGHTS = b"weights of the base"
 OID = hashlib.sha256(WEIGHTS).hexdigest()
@@ -136,6 +137,7 @@ def test_a_clones_own_credentials_are_used_alone(bare: Path, url: str, tmp_path:
 
 FAKE = """#!/bin/sh
 # git-lfs smudge, as far as its own store is concerned
+git config --get lfs.url > "$LFS_SERVER/asked"
 store=$(git rev-parse --git-common-dir)/lfs/objects/{folder}
 mkdir -p "$store" && cp "$LFS_SERVER/{oid}" "$store/" || {{ echo "error: 404" >&2; exit 2; }}
 """
@@ -173,6 +175,59 @@ def test_the_weights_of_the_base_are_fetched_from_lfs(
     with pytest.raises(InputError, match="is not here"), tree.open("w.safetensors", fetch=False):
         pass
     assert tree.on_disk("w.safetensors").read_bytes() == WEIGHTS
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "asked"),
+    [
+        (None, None, ""),
+        (
+            "remote.origin.url",
+            "https://github.example/o/r",
+            "https://github.example/o/r.git/info/lfs",
+        ),
+        ("remote.origin.url", "git@github.example:o/r.git", "git@github.example:o/r.git"),
+        ("remote.origin.lfsurl", "https://lfs.example/r", "https://lfs.example/r"),
+        ("lfs.url", "https://lfs.example/r", "https://lfs.example/r"),
+    ],
+)
+def test_a_pull_request_does_not_say_which_server_is_asked(
+    pointer: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    setting: str | None,
+    value: str | None,
+    asked: str,
+) -> None:
+    """Stops a `.lfsconfig` by which the runner would ask addresses inside its own network."""
+    program = tmp_path / "bin" / "git-lfs"
+    program.parent.mkdir()
+    program.write_text(FAKE.format(oid=OID, folder=f"{OID[:2]}/{OID[2:4]}"))
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("LFS_SERVER", str(tmp_path))
+    (pointer / ".lfsconfig").write_text("[lfs]\n\turl = http://169.254.169.254/latest\n")
+    if setting and value:
+        git(pointer, "config", setting, value)
+    with pytest.raises(InputError, match="is not here"):
+        GitTree(pointer, resolve_commit(pointer, "HEAD")).read("w.safetensors")
+    assert (tmp_path / "asked").read_text().strip() == asked
+
+
+@pytest.mark.skipif(shutil.which("git-lfs") is None, reason="git-lfs is not installed")
+def test_the_real_git_lfs_asks_the_remote_whatever_a_pull_request_names(tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+    with listening() as (evil, heard), listening() as (remote, asked):
+        git(tmp_path, "init", "-q", str(clone))
+        git(clone, "remote", "add", "origin", f"{remote}/o/r")
+        (clone / "w.safetensors").write_text(POINTER)
+        (clone / ".lfsconfig").write_text(f"[lfs]\n\turl = {evil}/x\n")
+        git(clone, "add", "-A")
+        git(clone, "commit", "-qm", "pointer")
+        with pytest.raises(InputError, match="is not here"):
+            GitTree(clone, resolve_commit(clone, "HEAD")).read("w.safetensors")
+    assert not heard
+    assert asked
 
 
 @pytest.mark.skipif(shutil.which("git-lfs") is None, reason="git-lfs is not installed")

@@ -145,7 +145,7 @@ def test_lfs_pointers_are_recognised_and_followed_by_digest(repository: Path) ->
 
     (repository / "w.safetensors").unlink()
     store = repository / ".git" / "lfs" / "objects" / oid[:2] / oid[2:4] / oid
-    store.parent.mkdir(parents=True)
+    store.parent.mkdir(parents=True, exist_ok=True)
     store.write_bytes(content)
     assert commit.read("w.safetensors") == content
 
