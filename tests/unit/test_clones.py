@@ -132,6 +132,18 @@ def test_a_clones_own_credentials_are_used_alone(bare: Path, url: str, tmp_path:
     assert resolve_commit(clone, main) == main
 
 
+@pytest.mark.usefixtures("on_runner")
+def test_attack_a_server_that_is_not_githubs_is_not_shown_the_token(
+    bare: Path, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as `.lfsconfig` of a pull request may name. This one would take the token."""
+    main, branch = (git(bare, "rev-parse", name) for name in ("main", "branch"))
+    clone = checkout(bare, tmp_path / "clone", branch, url, "--depth=1")
+    monkeypatch.setenv("GITHUB_SERVER_URL", "https://github.com")
+    with pytest.raises(InputError, match="is not in this checkout"):
+        resolve_commit(clone, main)
+
+
 # ---------------------------------------------------------------- Git LFS
 
 
