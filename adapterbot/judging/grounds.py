@@ -43,7 +43,14 @@ def suite(where: Sides, adapter: AdapterConfig, named: Tree | None) -> Suite:
         InputError: there is none, or it cannot be read.
     """
     tree = named or where.base
-    if not tree.has(adapter.suite):
+    in_base, before, here = (t.has(adapter.suite) for t in (tree, where.fork_point, where.head))
+    if here and not (named or in_base or before):
+        raise InputError(
+            "comes with this change, and only a suite of the base branch judges",
+            file=adapter.suite,
+            fix="merge it first: this check cannot pass before; by hand, name it with --suite",
+        )
+    if not in_base:
         raise InputError(
             f"does not exist in {tree.label}; the suite is read from the base branch only",
             file=adapter.suite,

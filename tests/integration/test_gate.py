@@ -772,6 +772,22 @@ def test_a_missing_adapter(tmp_path, clean, run, server):
     assert "removed on purpose leaves `adapterbot.yaml`" in comment
 
 
+def test_the_pull_request_that_sets_the_gate_up_is_told_so(tmp_path, clean, run, server):
+    """Its suite is there for everybody to see, and yet "does not exist"."""
+    repository = example.copy(clean, tmp_path / "repository")
+    branch = example.git(repository, "branch", "--show-current")
+    example.git(repository, "checkout", "-q", "main")
+    example.git(repository, "rm", "-q", "-r", "evals", "adapterbot.yaml")
+    example.commit(repository)
+    example.git(repository, "checkout", "-q", branch)
+    example.git(repository, "merge", "-q", "-s", "ours", "-m", "merge", "main")
+    done = run(repository)
+    assert done.code == 2
+    (line,) = done.error_lines
+    assert "evals/suite.yaml: comes with this change" in line
+    assert "merge it first" in comments(server)[0]
+
+
 def test_older_comments_do_not_stay_green_when_the_gate_stops_early(tmp_path, clean, run, server):
     repository = example.copy(clean, tmp_path / "repository")
     assert run(repository).code == 0
