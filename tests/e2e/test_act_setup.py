@@ -4,6 +4,7 @@ failure here is the action's and not the gate's."""
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import textwrap
@@ -326,6 +327,17 @@ def test_the_reusable_workflow_publishes_from_a_job_of_its_own(
     assert f"publishing {published}" in run.log
     assert run.outputs["publish"]["comment-url"] == "https://example.invalid/1"
     assert run.exit_code == 1
+
+
+def test_the_two_jobs_run_where_they_were_copied(repository, action):
+    """Without `workflow_call` there are no inputs, and no defaults of theirs."""
+    (action / "adapterbot" / "cli.py").write_text(TWO_JOBS_CLI)
+    text = (ROOT / ".github" / "workflows" / "adapter-gate.yml").read_text()
+    events = re.compile(r"^on:\n(  .*\n)+", re.MULTILINE)
+    workflow(repository, events.sub("on: [pull_request, merge_group]\n", text))
+    run = run_act(repository, "pull_request", opened(repository), API, action=action)
+    assert run.jobs["evaluate"] == "failure", run
+    assert 'publishing {"what": "a report"}' in run.log
 
 
 def test_our_own_selftest_of_bad_input(tmp_path):
