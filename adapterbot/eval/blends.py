@@ -18,7 +18,6 @@ from adapterbot.eval.questions import Subject
 from adapterbot.eval.settings import EngineSettings
 from adapterbot.weights.adapter import Adapter, Lazily
 from adapterbot.weights.attachment import Attachment, attach
-from adapterbot.weights.compatibility import rows_may_differ
 from adapterbot.weights.layers import group_of
 from adapterbot.weights.merging import merge_linear
 
@@ -70,7 +69,7 @@ class BlendedModel(LocalModel):
     @cached_property
     def side_by_side(self) -> bool:
         """Whether the rows of a batch may be under different blends."""
-        return all(rows_may_differ(self.base.model, adapter) for adapter in self._adapters)
+        return all(map(self.rows_may_differ, self._adapters))
 
     def blend(self, *weights: GroupWeights) -> None:
         """Makes these the weights of what is answered next, one variant of the model each.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 
@@ -29,11 +30,11 @@ from adapterbot.eval.questions import (
 )
 from adapterbot.eval.respondent import Respondent
 from adapterbot.eval.settings import EngineSettings
-from adapterbot.weights.adapter import load_adapter
+from adapterbot.weights.adapter import Adapter, load_adapter
 from adapterbot.weights.attachment import attach
-from adapterbot.weights.compatibility import rows_may_differ
+from adapterbot.weights.compatibility import rowless_modules
 from adapterbot.weights.peft_dir import AdapterFiles
-from adapterbot.weights.via_peft import attached_by_peft, peft_version
+from adapterbot.weights.via_peft import attached_by_peft, peft_version, renamed
 
 # How many adapters stay under the base: the baseline and the one it is compared with.
 _SLOTS = 2
@@ -75,7 +76,7 @@ class LocalModel:
     def identity(self, files: Subject | None) -> Identity:
         """The base's files, the settings, and PEFT's version where it attaches the adapter."""
         libraries = {name: version(name) for name in ("torch", "transformers", "tokenizers")}
-        if any(part.left_to_peft for part in parts(files)):
+        if any(map(self._left_to_peft, parts(files))):
             libraries["peft"] = peft_version()
         settings = {
             **self.settings.model_dump(mode="json"),
@@ -109,7 +110,7 @@ class LocalModel:
             with self._composite(files, digest).selected():
                 yield
             return
-        if files.left_to_peft:
+        if self._left_to_peft(files):
             with attached_by_peft(self.base.model, files):
                 yield
             return
@@ -121,12 +122,11 @@ class LocalModel:
             yield
 
     def by_row(self, adapters: Mapping[str, AdapterFiles]) -> AbstractContextManager[None] | None:
-        """As `SideBySide.by_row`: not for adapters that PEFT attaches, or that replace whole
-        parameters or change the head."""
-        if any(files.left_to_peft for files in adapters.values()):
+        """As `SideBySide.by_row`: not for adapters that PEFT attaches."""
+        if any(map(self._left_to_peft, adapters.values())):
             return None
         read = {digest: load_adapter(files) for digest, files in adapters.items()}
-        if not all(rows_may_differ(self.base.model, adapter) for adapter in read.values()):
+        if not all(map(self.rows_may_differ, read.values())):
             return None
         self._make_room(adapters)
         # In the order given: that of a set would lay the ranks out otherwise in every process.
@@ -134,6 +134,17 @@ class LocalModel:
             if digest not in self._attachment.names:
                 self._attachment.swap(digest, adapter)
         return self._steered(tuple(adapters))
+
+    def _left_to_peft(self, files: AdapterFiles) -> bool:
+        return bool(files.left_to_peft) or renamed(self.base.model, files.modules)
+
+    def rows_may_differ(self, adapter: Adapter) -> bool:
+        """Whether some rows of a batch may be under `adapter` while others are not."""
+        return not adapter.replaced and self._rowless.isdisjoint(adapter.updates)
+
+    @cached_property
+    def _rowless(self) -> frozenset[str]:
+        return rowless_modules(self.base.model)
 
     @contextmanager
     def _steered(self, digests: Sequence[str]) -> Iterator[None]:

@@ -6,6 +6,7 @@ names, both in silence. Here either is an error: what is judged must be what was
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from adapterbot.errors import InputError
@@ -68,16 +69,33 @@ def check_fit(model: nn.Module, adapter: Adapter) -> None:
     _check_replaced(model, adapter)
 
 
-def rows_may_differ(model: nn.Module, adapter: Adapter) -> bool:
-    """Whether some rows of a batch may be under `adapter` while others are not.
+def rowless_modules(model: nn.Module) -> frozenset[str]:
+    """The modules in which the rows of a batch cannot differ.
 
-    Not where it replaces whole parameters; and the head is asked for chosen positions and knows no
-    rows, so it must be the base's own.
+    The head and what else is behind the body is asked for chosen positions; shared experts, and the
+    feed-forward layers of OPT, see the tokens of all rows in one, as a pass over a few shows.
     """
-    head = _output_embeddings(model)
-    return not adapter.replaced and all(
-        model.get_submodule(module) is not head for module in adapter.updates
-    )
+    ids = torch.tensor([[1, 2, 3], [1, 2, 3]], device=next(model.parameters()).device)
+    body = set(getattr(model, "base_model", model).modules()) - {_output_embeddings(model)}
+    found = {name for name, module in model.named_modules() if module not in body}
+
+    def look(name: str, args: tuple[object, ...]) -> None:
+        entered = args[0] if args else None
+        if not isinstance(entered, Tensor) or entered.shape[:2] != ids.shape:
+            found.add(name)
+
+    hooks = [
+        module.register_forward_pre_hook(lambda _, args, name=name: look(name, args))
+        for name, module in model.named_modules()
+        if features(module)
+    ]
+    try:
+        with torch.inference_mode():
+            model(input_ids=ids, use_cache=False)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return frozenset(found)
 
 
 def targeted_modules(model: nn.Module, config: LoraConfig) -> set[str]:

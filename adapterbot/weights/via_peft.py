@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from importlib.metadata import PackageNotFoundError, version
@@ -27,7 +27,8 @@ _NAME = "adapter"
 # Options that PEFT matches with a module's whole name, or with a part of it.
 _OF_NAMES = ("target_modules", "exclude_modules", "feedforward_modules")
 _OF_PARTS = ("rank_pattern", "alpha_pattern", "layers_pattern", "modules_to_save")
-_PLAIN = re.compile(r"\^?[\w.-]*\$?")
+# Names, and what PEFT itself writes for experts that are one tensor, `.*\.gate_up_proj`.
+_PLAIN = re.compile(r"\^?(\.\*\\\.)?([\w.-]|\\\.)*\$?")
 # What its layers raise on options that they cannot be built from, a rank of 0 among them.
 _PEFT_REFUSES = (
     ArithmeticError,
@@ -46,6 +47,18 @@ def peft_version() -> str:
         return version("peft")
     except PackageNotFoundError:
         return ""
+
+
+def renamed(model: nn.Module, modules: Collection[str]) -> bool:
+    """Whether an adapter's modules were of this model under an older transformers, which had one
+    for each expert: PEFT translates what was trained on them."""
+    from transformers.conversion_mapping import get_checkpoint_conversion_mapping
+
+    known = {name for name, _ in model.named_modules()}
+    return (
+        not known.issuperset(modules)
+        and get_checkpoint_conversion_mapping(model.config.model_type) is not None
+    )
 
 
 @contextmanager
@@ -132,11 +145,14 @@ def _wrapped(
         raise _refused(error, files) from error
     # VB-LoRA's one bank shows up under every module, and is saved once.
     missing = [key for key in loaded.missing_keys if "vblora_vector_bank" not in key]
-    if missing:
+    dropped = loaded.unexpected_keys
+    if dropped or missing:
         raise InputError(
-            f"holds no weights for {missing[0]}",
+            f"holds {dropped[0]}, which PEFT would drop"
+            if dropped
+            else f"holds no weights for {missing[0]}",
             file=files.weights_shown,
-            fix="push adapter_config.json and the weights of the same training run",
+            fix="push adapter_config.json and the weights of one training run, on this base",
         )
     return wrapped
 

@@ -19,12 +19,27 @@ from tests.tiny_models import save_adapter, save_base
 
 SETTINGS = EngineSettings(device="cpu", dtype="float32", token_budget=400)
 TASKS = (tiny_suite.generate(12), tiny_suite.choices(6), tiny_suite.likelihoods(6))
-TARGETS = {"llama": ["q_proj", "down_proj"], "gpt2": ["c_attn", "c_fc"]}
+TARGETS = {
+    "llama": ["q_proj", "down_proj"],
+    "gpt2": ["c_attn", "c_fc"],
+    "opt": ["q_proj", "fc1"],
+    "qwen2_moe": ["q_proj", "shared_expert.down_proj"],
+}
+# Their feed-forward layers, or shared experts, see the tokens of all rows in one.
+ROWLESS = {
+    "opt": {"ffn_dim": 64, "word_embed_proj_dim": 32},
+    "qwen2_moe": {
+        "num_experts": 2,
+        "num_experts_per_tok": 1,
+        "moe_intermediate_size": 32,
+        "shared_expert_intermediate_size": 32,
+    },
+}
 
 
 def world(folder: Path, kind: str, *special: dict[str, Any]) -> tuple[Path, list[AdapterFiles]]:
     """A base, and adapters of different ranks; the first ones are of a `special` kind."""
-    base = save_base(kind, folder / "base")
+    base = save_base(kind, folder / "base", **ROWLESS.get(kind, {}))
     options = [*special, *[{}] * (3 - len(special))]
     return base, [
         read_adapter_dir(
@@ -92,6 +107,17 @@ def test_what_rows_cannot_differ_in_is_asked_one_by_one(
     special: dict[str, Any], tmp_path: Path
 ) -> None:
     base, adapters = world(tmp_path, "llama", special)
+    asked = asks(adapters)
+    with Engine(base, SETTINGS) as engine:
+        model = engine._model
+        assert isinstance(model, LocalModel)
+        assert model.by_row({digest_of(one): one for one in adapters}) is None
+        same(engine.evaluate_together(asked), alone(engine, asked))
+
+
+@pytest.mark.parametrize("kind", ROWLESS)
+def test_a_model_that_flattens_its_batch_is_asked_one_by_one(kind: str, tmp_path: Path) -> None:
+    base, adapters = world(tmp_path, kind)
     asked = asks(adapters)
     with Engine(base, SETTINGS) as engine:
         model = engine._model
