@@ -13,8 +13,8 @@ from adapterbot.weights.header import read_header
 _TOKENIZER_LIMIT = 128 * 1024 * 1024
 _CONFIG_LIMIT = 1024 * 1024
 _INDEX_LIMIT = 64 * 1024 * 1024
-# No model comes near it; transformers makes a module for each.
-_MOST_EXPERTS = 4096
+# Doge's config says so many, others a few hundred; transformers may make a module for each.
+_MOST_EXPERTS = 16_384
 # Fields of config.json by which transformers would load other files, or run other code, than the
 # weights beside it.
 _LOADS_MORE = ("transformers_weights", "_attn_implementation", "attn_implementation")
@@ -78,14 +78,16 @@ def _refuse_hollow(config: Mapping[str, object], directory: Path, file: Path) ->
     """Every layer that a config claims has a tensor at least, and is built before any is missed."""
     tensors = _tensors(directory)
     for field, value in _numbers(config):
-        most = _MOST_EXPERTS if "expert" in field else tensors
+        # Not `shared_expert_intermediate_size`, which is a width.
+        experts = field.endswith("experts")
+        most = _MOST_EXPERTS if experts else tensors
         # Not Qwen's `max_window_layers`, a bound that says 28 whatever the model's depth.
-        deep = field.endswith(("layers", "layer", "n_layer")) and not field.startswith("max_")
-        counts = "expert" in field or deep
-        if counts and most is not None and value > most:
+        bound = field.rpartition(".")[2].startswith("max_")
+        deep = field.endswith(("layers", "layer", "n_layer")) and not bound
+        if (experts or deep) and most is not None and value > most:
             raise InputError(
                 f"claims {value:,}, more than the {most:,} "
-                + ("that any model has" if "expert" in field else "tensors of the weights"),
+                + ("that any model has" if experts else "tensors of the weights"),
                 file=str(file),
                 field=field,
                 fix="save the model again, config and weights together",

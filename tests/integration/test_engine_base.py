@@ -16,6 +16,7 @@ import pytest
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.eval import base_model, chat
 from adapterbot.eval.answers import Answer, Message, Request, Sample
+from adapterbot.eval.base_guard import inspect_base
 from adapterbot.eval.base_model import load_base
 from adapterbot.eval.engine import Engine, LocalModel
 from adapterbot.eval.prompts import Prompts
@@ -157,6 +158,21 @@ def test_a_model_larger_than_its_weights_is_not_built(
         load_base(hollow, EngineSettings())
     assert time.perf_counter() - started < 5, "refused before it is built"
     assert caught.value.file == str(hollow / "config.json")
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [
+        {"shared_expert_intermediate_size": 5632},  # Qwen1.5-MoE
+        {"num_experts": 16_384},  # Doge, whose dense models say so too
+        {"text_config": {"max_window_layers": 80}},
+    ],
+)
+def test_widths_and_bounds_are_no_claims(claim: dict[str, Any], tmp_path: Path) -> None:
+    sound = save_base("llama", tmp_path / "sound")
+    config = json.loads((sound / "config.json").read_text()) | claim
+    (sound / "config.json").write_text(json.dumps(config))
+    inspect_base(sound)
 
 
 def test_a_config_of_many_megabytes_is_not_parsed(tmp_path: Path) -> None:
