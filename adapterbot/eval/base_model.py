@@ -144,7 +144,7 @@ def load_base(base: Path | str, settings: EngineSettings) -> BaseModel:
         device=model.device,
         dtype=dtype,
         eos=eos,
-        pad=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(eos, default=0),
+        pad=_pad(model, tokenizer),
         context=_context(model),
     )
 
@@ -233,6 +233,13 @@ def _eos(model: Any, tokenizer: Any) -> frozenset[int]:
     if found is None:
         return frozenset()
     return frozenset(found) if isinstance(found, list) else frozenset({int(found)})
+
+
+def _pad(model: Any, tokenizer: Any) -> int:
+    """The tokenizer's own, unless it was added to the tokenizer and never to the model."""
+    pad = tokenizer.pad_token_id
+    embedded = model.get_input_embeddings().weight.shape[0]
+    return int(pad) if pad is not None and pad < embedded else 0
 
 
 def _context(model: Any) -> int | None:

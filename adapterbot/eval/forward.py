@@ -7,6 +7,7 @@ away. The body runs over everything, the head only over the positions somebody a
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 
 from adapterbot.errors import OurFailure
+from adapterbot.eval.key_values import KeyValues
 from adapterbot.eval.trees import laid_out, tree
 
 # 128 MiB in fp32: 256 positions of a vocabulary of 128 k.
@@ -23,6 +25,12 @@ _LOGITS_AT_ONCE = 32 * 1024 * 1024
 
 # Attention that adds whatever mask it is given to its scores.
 _DENSE = ("sdpa", "eager")
+
+# What is tried out: more tokens than a compressing attention makes one of.
+_PROBE = tuple(range(1, 10))
+
+# What a model raises on a cache or a mask that it was not written for.
+_NOT_WRITTEN_FOR = (AttributeError, IndexError, RuntimeError, TypeError, ValueError)
 
 
 class Forward:
@@ -32,9 +40,13 @@ class Forward:
     runs with the body replaced by hidden states that are already there.
 
     Attributes:
-        recurrent: the model keeps a state beside keys and values (Mamba and its hybrids), which
-            cannot be taken back or shared by position.
+        recurrent: what was read cannot be kept by position: the model has a state beside keys and
+            values (Mamba and its hybrids), or a cache of its own kind.
+        pads: a row says the same behind padding as alone. RWKV and RecurrentGemma let what fills a
+            row into their state.
         window: how far back its attention reaches, None without a limit.
+        turn: texts that are longer are read with other frequencies (LongRoPE, arXiv 2402.13753):
+            a pass has one set of them, and so have keys.
         steer: is told before each pass which of several variants of the model every row is for;
             None where there is one.
     """
@@ -47,8 +59,8 @@ class Forward:
         Raises:
             OurFailure: they do not.
         """
-        self.recurrent = bool(getattr(model, "_is_stateful", False))
         self.window = _window(model.config.get_text_config())
+        self.turn = _turn(model.config.get_text_config())
         self._model = model
         self._chunk = max(1, _LOGITS_AT_ONCE // model.config.get_text_config().vocab_size)
         for body in (model.base_model, model.get_decoder(), getattr(model, "model", model)):
@@ -56,12 +68,21 @@ class Forward:
             self._takes = frozenset(inspect.signature(body.forward).parameters)
             if body is not model and self._halves_agree():
                 # Now, before anybody puts different adapters under different rows.
+                stateful = bool(getattr(model, "_is_stateful", False))
+                self.recurrent = stateful or not self._goes_on_from_keys()
+                placed = "position_ids" in self._takes and not self.recurrent
+                self.pads = placed or self._reads_behind_padding()
+                self.recurrent |= not self.pads
                 self._reads_trees = self._sees_trees()
                 return
         raise OurFailure(
             f"{type(model).__name__} cannot be split into a body and a head",
             fix="report this architecture to adapterbot",
         )
+
+    def keeps(self, shortest: int, longest: int) -> bool:
+        """Whether what was read of texts holds as long as they are of these lengths."""
+        return not self.recurrent and (longest <= self.turn or shortest > self.turn)
 
     def tolerates_holes(self, length: int) -> bool:
         """Whether rows of `length` positions may have masked ones between those that count.
@@ -147,10 +168,30 @@ class Forward:
         places = torch.arange(ids.shape[1], device=device)[None]
         try:
             got = self.hidden(ids, seen, places + shift)[0, 2:]
-        except (IndexError, RuntimeError, TypeError, ValueError):
+        except _NOT_WRITTEN_FOR:
             return False  # it makes its masks itself, of two dimensions
         want = self.hidden(apart, mask, places[:, :4].expand(2, -1))[[0, 0, 1], [2, 3, 2]]
         return bool(torch.allclose(want, got, rtol=1e-2, atol=1e-2))
+
+    @torch.inference_mode()
+    def _goes_on_from_keys(self) -> bool:
+        """Whether a token behind keys and values is what it is where all is read at once."""
+        ids, mask, positions = left_padded([_PROBE], 0, self._model.device)
+        keys = KeyValues(mask[:, :-1], len(_PROBE))
+        try:
+            self.hidden(ids[:, :-1], keys.mask, positions[:, :-1], keys.cache)
+            keys.advance()
+            got = self.hidden(ids[:, -1:], keys.mask, positions[:, -1:], keys.cache)
+        except _NOT_WRITTEN_FOR:
+            return False  # its layers keep something else
+        return _alike(self.hidden(ids, mask, positions)[:, -1:], got)
+
+    @torch.inference_mode()
+    def _reads_behind_padding(self) -> bool:
+        """Whether a row is what it is alone, where a longer one shares its batch."""
+        ids, mask, positions = left_padded([_PROBE, (*_PROBE, 1, 2, 3)], 0, self._model.device)
+        want = self.hidden(ids[:1, 3:], mask[:1, 3:], positions[:1, 3:])
+        return _alike(want, self.hidden(ids, mask, positions)[:1, 3:])
 
     @torch.inference_mode()
     def _halves_agree(self) -> bool:
@@ -161,12 +202,31 @@ class Forward:
         return bool(torch.allclose(whole, halves, rtol=1e-2, atol=1e-2))
 
 
+def _alike(want: Tensor, got: Tensor) -> bool:
+    """Whether two ways to the same hidden states differ by rounding only, at every position."""
+    apart = (want - got).float().norm(dim=-1) / want.float().norm(dim=-1)
+    return bool(apart.max() < (1e-3 if want.dtype == torch.float32 else 0.1))
+
+
 def _window(config: Any) -> int | None:
     """How many positions back a layer sees that does not see all."""
     found = [getattr(config, name, None) for name in ("attention_chunk_size", "window_size")]
     if getattr(config, "use_sliding_window", True):
         found.append(getattr(config, "sliding_window", None))
     return min((int(size) for size in found if size), default=None)
+
+
+def _turn(config: Any) -> int:
+    """The longest text that every layer reads with the same frequencies as the shortest."""
+    found = getattr(config, "rope_parameters", None) or {}
+    # One set for all layers, or one for each kind of them.
+    sets = [found, *(one for one in found.values() if isinstance(one, dict))]
+    turns = [
+        int(one["original_max_position_embeddings"])
+        for one in sets
+        if one.get("rope_type") == "longrope"
+    ]
+    return min(turns, default=sys.maxsize)
 
 
 class _HiddenOnly:

@@ -39,6 +39,7 @@ class GenerationRequest:
         prompt: token ids, at least one.
         limit: the most tokens to answer with.
         stop: strings that end the answer; they are not part of its text.
+        ends: tokens that end it beside the base's own end-of-text.
         choice: greedy, or drawn with a seed.
         begun: the first tokens of the answer, where they are already known.
         draft: a guess at the whole answer. It is never believed: an answer keeps the model's own
@@ -55,6 +56,7 @@ class GenerationRequest:
     draft: Ids = ()
     stem: int = 0
     variant: int = 0
+    ends: frozenset[int] = frozenset()
 
     @property
     def guess(self) -> Ids:
@@ -96,7 +98,7 @@ class Writing:
         self.request = request
         self.answer = list(request.begun)
         self.ended = False
-        self._eos = eos
+        self._eos = eos | request.ends
         self._stopping = stopping
 
     @property
@@ -133,17 +135,27 @@ class Generator:
         A stop string is still in the ids; `cut_at_stop` takes it off the text.
         """
         rows = [Writing(request, self._base.eos, self._stopping) for request in requests]
-        if self._forward.recurrent:
-            self._reread(rows)
-        else:
+        shortest = min(len(request.prompt) for request in requests)
+        # The last token is never read.
+        if self._forward.keeps(shortest, max(request.longest for request in requests) - 1):
             self._decode(rows)
+        else:
+            self._reread(rows)
         return [tuple(row.answer) for row in rows]
 
     def check(self, requests: Sequence[GenerationRequest]) -> list[tuple[Ids, bool]]:
         """What one pass over prompt and draft settles: the answer's first tokens, at least one,
-        and whether they are all of it."""
+        and whether they are all of it. Nothing where prompt and draft are not read alike."""
         rows = [Writing(request, self._base.eos, self._stopping) for request in requests]
-        self._settle(rows, self._read(rows, [row.request.guess for row in rows], None).hidden)
+        turn = self._forward.turn
+        alike = [
+            row
+            for row in rows
+            if not len(row.request.prompt) <= turn < len(row.request.prompt + row.request.guess)
+        ]
+        if alike:
+            guesses = [row.request.guess for row in alike]
+            self._settle(alike, self._read(alike, guesses, None).hidden)
         return [(tuple(row.answer), row.ended) for row in rows]
 
     def _decode(self, rows: list[Writing]) -> None:

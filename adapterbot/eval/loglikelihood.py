@@ -78,9 +78,10 @@ def loglikelihoods(
 
     Returns: for each request one value per continuation.
     """
-    if forward.recurrent or all(len(request.continuations) == 1 for request in requests):
-        return _in_one_pass(forward, reader, requests)
     longest = max(request.longest for request in requests)
+    single = all(len(request.continuations) == 1 for request in requests)
+    if single or not forward.keeps(0, longest):
+        return _in_one_pass(forward, reader, requests)
     if longest <= _LONGEST_TREE and forward.tolerates_trees(longest):
         return _as_trees(forward, reader, requests)
     return _behind_shared_contexts(base, forward, reader, requests)

@@ -78,7 +78,7 @@ class LocalPasses:
 
     @property
     def limits(self) -> Limits:
-        holes = self._forward.window or sys.maxsize
+        holes = min(self._forward.window or sys.maxsize, self._forward.turn)
         return Limits(
             device=self._base.device.type,
             context=self._base.context,

@@ -131,6 +131,11 @@ class Prompts:
         """An answer as this tokenizer would write it."""
         return self._ids([text])[0]
 
+    def ends(self, stop: Sequence[str]) -> frozenset[int]:
+        """The special tokens among stop strings, such as `<|im_end|>`: no text shows them."""
+        ids = [own for own in self._ids(stop) if len(own) == 1 and not self.text(own)]
+        return frozenset(own[0] for own in ids)
+
     def text(self, ids: Ids) -> str:
         """Token ids as text, without special tokens."""
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))

@@ -68,7 +68,16 @@ class Reader:
 
     def groups(self, lengths: Sequence[int]) -> list[list[int]]:
         """Rows of these lengths in the groups in which it is cheapest to read them here."""
-        return like_lengths(lengths, _PASS.get(self._base.device.type, _PASS["cpu"]))
+        cost = _PASS.get(self._base.device.type, _PASS["cpu"])
+        if not self._forward.pads:
+            cost = 0  # then no row is worth padding
+        short = [row for row, length in enumerate(lengths) if length <= self._forward.turn]
+        long = [row for row, length in enumerate(lengths) if length > self._forward.turn]
+        return [
+            [side[place] for place in group]
+            for side in (short, long)
+            for group in like_lengths([lengths[row] for row in side], cost)
+        ]
 
     def read(
         self,

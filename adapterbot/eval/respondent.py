@@ -227,7 +227,13 @@ class Respondent:
         drafted = question.draft is not None and not scorer_class(question.task.scorer).timed
         draft = question.draft() if question.draft and drafted else ()
         return GenerationRequest(
-            prompt, limit, settings.stop, choice, draft=draft, variant=question.variant
+            prompt,
+            limit,
+            settings.stop,
+            choice,
+            draft=draft,
+            variant=question.variant,
+            ends=self.prompts.ends(settings.stop),
         )
 
     def _unfit(self, prompt: int, longest: int) -> Unanswered | None:

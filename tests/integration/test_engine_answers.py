@@ -115,8 +115,10 @@ def naive_text(model: Any, tokenizer: Any, prompt: str) -> str:
 
 
 def naive_loglikelihood(model: Any, context: Sequence[int], continuation: Sequence[int]) -> float:
+    # Without the last token, as lm-eval: with LongRoPE one more may change all before it.
+    read = torch.tensor([[*context, *continuation[:-1]]])
     with torch.no_grad():
-        logits = model(torch.tensor([[*context, *continuation]])).logits[0].float().log_softmax(-1)
+        logits = model(read).logits[0].float().log_softmax(-1)
     return float(
         sum(logits[len(context) + i - 1, token].double() for i, token in enumerate(continuation))
     )
