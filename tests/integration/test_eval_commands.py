@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from adapterbot.cli import app
@@ -276,6 +277,8 @@ def with_base(hub: str, folder: Path, cache: Path) -> subprocess.CompletedProces
     """`eval` over a base of a Hub; a process, since the Hub's client reads its settings once."""
     settings = {"HF_ENDPOINT": hub, "HF_HOME": str(folder), "HF_HUB_DISABLE_XET": "1"}
     settings |= {"ADAPTERBOT_CACHE": str(cache), "ADAPTERBOT_OUT": str(folder / "out")}
+    # Scores of other numbers of threads are kept apart, and tests before this may have changed it.
+    settings["OMP_NUM_THREADS"] = str(torch.get_num_threads())
     return subprocess.run(
         [sys.executable, "-m", "adapterbot", "eval", GOOD, "--base", "acme/tiny", "--json"],
         cwd=EXAMPLE,
