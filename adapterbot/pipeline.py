@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from adapterbot import __version__, attest, lock, verdict
+from adapterbot import TOOL, attest, lock, verdict
 from adapterbot.config import AdapterConfig, OnDrift
 from adapterbot.differing import differing_samples
 from adapterbot.errors import AdapterbotError
@@ -97,7 +97,7 @@ def gate(
 ) -> Report:
     """Judge every adapter; one that cannot be judged is reported, and the others go on."""
     return Report(
-        tool=f"adapterbot {__version__}",
+        tool=TOOL,
         source=source,
         partial=partial,
         adapters=tuple(judge_or_explain(where, adapter, services) for adapter in adapters),
@@ -210,7 +210,7 @@ def _keep(services: Services, key: str, case: Case, measured: early.Measured) ->
         ("candidate", case.candidate, measured.after),
     ):
         head = SavedResults(
-            tool=f"adapterbot {__version__}",
+            tool=TOOL,
             adapter=side.ref,
             base_model=case.base_name,
             suite=case.suite.path,

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from adapterbot import __version__
+from adapterbot import TOOL
 from adapterbot.errors import AdapterbotError, InputError
 from adapterbot.records import AdapterReport, Outcome, Problem, Report, Source, Verdict
 
@@ -74,7 +74,7 @@ def stopped(
     sections = [not_judged(key, path, error) for key, path in adapters]
     asked = "the pull request" if source.pull_request else "the change"
     return Report(
-        tool=f"adapterbot {__version__}",
+        tool=TOOL,
         source=source,
         partial=partial,
         adapters=tuple(sections) or (not_judged(UNKNOWN_KEY, asked, error),),

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from adapterbot import __version__
+from adapterbot import TOOL
 from adapterbot.cli.output import leave, refused, say, tell
 from adapterbot.errors import ExitCode, InputError
 
@@ -80,7 +80,7 @@ class LogFormat(StrEnum):
 
 def _version(asked: bool) -> None:
     if asked:
-        typer.echo(f"adapterbot {__version__}")
+        typer.echo(TOOL)
         raise typer.Exit
 
 

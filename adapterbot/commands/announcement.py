@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from adapterbot import __version__
+from adapterbot import TOOL
 from adapterbot.commands.notes import notes
 from adapterbot.commands.written import Written, write
 from adapterbot.context import Context
@@ -52,7 +52,7 @@ def announce_nothing(context: Context, directory: Path, environment: Mapping[str
     Raises:
         AdapterbotError: the directory cannot be written.
     """
-    report = Report(tool=f"adapterbot {__version__}", source=context.source(), adapters=())
+    report = Report(tool=TOOL, source=context.source(), adapters=())
     written = write(report, directory)
     announce(written, {}, environment)
     return written

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from adapterbot import __version__, atomic, bisect
+from adapterbot import TOOL, atomic, bisect
 from adapterbot.bisect import Limits
 from adapterbot.commands import place as places
 from adapterbot.commands.announcement import announce
-from adapterbot.commands.bisect_command import JOURNAL, OUTPUT, TOOL, must_be_writable
+from adapterbot.commands.bisect_command import JOURNAL, OUTPUT, must_be_writable
 from adapterbot.commands.evaluator import checkpoints_directory, chosen_server, engine
 from adapterbot.commands.folders import out_directory
 from adapterbot.commands.place import PULL_REQUEST_EVENTS
@@ -127,7 +127,7 @@ def _run(
             blame=blame,
         ),
     )
-    whole = Report(tool=f"adapterbot {__version__}", source=source, adapters=(report,))
+    whole = Report(tool=TOOL, source=source, adapters=(report,))
     written = write(whole, directory)
     if options.output and report.bisect:
         found = bisect.saved(report.bisect, checkpoints, tool=TOOL, confidence=options.confidence)

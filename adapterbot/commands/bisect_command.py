@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from adapterbot import __version__, atomic, bisect
+from adapterbot import TOOL, atomic, bisect
 from adapterbot.bisect import Kind, Limits, Model, SavedBisect, Setting
 from adapterbot.commands.evaluator import checkpoints_directory
 from adapterbot.commands.folders import around, asked_for, own_folder
@@ -27,7 +27,6 @@ from adapterbot.tree import Tree, WorkTree
 
 JOURNAL = "bisect.journal"
 OUTPUT = "--output, -o"
-TOOL = f"adapterbot {__version__}"
 
 
 @dataclass(frozen=True)

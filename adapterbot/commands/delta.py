@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from adapterbot import __version__, delta, verdict
+from adapterbot import TOOL, delta, verdict
 from adapterbot.commands.folders import out_directory
 from adapterbot.commands.written import Written, write
 from adapterbot.config import key_of
@@ -69,7 +69,7 @@ def run(options: DeltaOptions, environment: Mapping[str, str] = os.environ) -> W
         samples_changed=len(changed),
         notes=weighted_change(metrics, after.tasks),
     )
-    whole = Report(tool=f"adapterbot {__version__}", source=Source(), adapters=(report,))
+    whole = Report(tool=TOOL, source=Source(), adapters=(report,))
     # What a gate left is not written over: `explain` and `report` speak of that.
     directory = out_directory(options.out, environment)
     return write(whole, directory if options.out else directory / "delta")

@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from adapterbot import __version__
+from adapterbot import TOOL
 from adapterbot.commands.base_option import refuse_missing
 from adapterbot.commands.evaluator import chosen_server, engine
 from adapterbot.commands.folders import out_directory
@@ -37,7 +37,6 @@ from adapterbot.stages import Stages
 from adapterbot.tree import WorkTree
 
 NO_ADAPTER = "none"
-_TOOL = f"adapterbot {__version__}"
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,7 @@ def run(options: EvalOptions, environment: Mapping[str, str] = os.environ) -> Ev
             drafts = results
             path = directory / f"{name}.jsonl"
             head = SavedResults(
-                tool=_TOOL,
+                tool=TOOL,
                 adapter=side.ref,
                 base_model=base_name,
                 suite=suite.path,
@@ -116,7 +115,7 @@ def run(options: EvalOptions, environment: Mapping[str, str] = os.environ) -> Ev
                     ),
                 )
             )
-    return Evaluated(tool=_TOOL, base_model=base_name, suite=suite.path, adapters=tuple(found))
+    return Evaluated(tool=TOOL, base_model=base_name, suite=suite.path, adapters=tuple(found))
 
 
 def task_means(suite: Suite, results: Sequence[TaskResult]) -> tuple[TaskMean, ...]:

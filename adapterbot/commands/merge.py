@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adapterbot import __version__
+from adapterbot import TOOL
 from adapterbot.atomic import not_written, write_text
 from adapterbot.commands.merge_base import base_directory, base_name, check_one_base
 from adapterbot.commands.merge_options import MergeOptions, SearchOptions
@@ -168,7 +168,7 @@ def _combined(
         adapters = [open_adapter(one) for one in files]
         merged = merge_with(merger, adapters, weights, base=base_directory(options, files))
         record = MergeRecord(
-            tool=f"adapterbot {__version__}",
+            tool=TOOL,
             strategy=strategy.value,
             inputs=inputs,
             base_model=base_name(options, files),
@@ -236,7 +236,7 @@ def _searched(
             merger, adapters, searching.weigh(outcome), base=base_directory(options, files)
         )
         record = MergeRecord(
-            tool=f"adapterbot {__version__}",
+            tool=TOOL,
             strategy=Strategy.CMAES,
             inputs=inputs,
             base_model=base,

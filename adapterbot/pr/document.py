@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from adapterbot import __version__
+from adapterbot import TOOL
 from adapterbot.config import key_of
 from adapterbot.errors import InputError
 from adapterbot.paths import normalise
@@ -66,7 +66,7 @@ def described(
 ) -> AdapterPullRequest:
     """The document about weights that were looked at already, with checked title and SHA."""
     return AdapterPullRequest(
-        tool=f"adapterbot {__version__}",
+        tool=TOOL,
         title=title,
         base_sha=base_sha,
         adapter=weights,
