@@ -124,39 +124,8 @@ class Command:
         place: Callable[[Checkpoint], AbstractContextManager[Path]] | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        try:
-            self._argv = shlex.split(template)
-        except ValueError as error:
-            raise InputError(
-                f"cannot be split into words: {error}",
-                field="--eval-command",
-                fix="close its quotes",
-            ) from error
-        if not any("{ckpt}" in word for word in self._argv):
-            raise InputError(
-                "does not say where the checkpoint goes: {ckpt} is missing",
-                field="--eval-command",
-                fix="add {ckpt}, its path; {index} and {step} may stand beside it",
-            )
-        operator = _OPERATOR.search(_QUOTED.sub("_", template))
-        if operator:
-            raise InputError(
-                f"holds {operator[0].strip()}, but no shell runs it",
-                field="--eval-command",
-                fix="name a script that does; or quote it, if it is a word of the command",
-            )
-        for name in pass_on:
-            if name.startswith(("GITHUB_", "ACTIONS_", "RUNNER_")):
-                raise InputError(
-                    f"{name} is the runner's and never passed on", field="--pass-env", fix="drop it"
-                )
-        program = self._argv[0]
-        if "{" not in program and shutil.which(program, path=os.environ.get("PATH")) is None:
-            raise OurFailure(
-                f"{program}: there is no such program",
-                field="--eval-command",
-                fix="install it, or name it by its path",
-            )
+        self._argv = _words(template)
+        _refuse_the_runners(pass_on)
         self._checkpoints = checkpoints
         self._directory = directory
         self._logs = logs
@@ -267,3 +236,49 @@ class Command:
         if score is None:
             return None, f"{status}, and no score in what it wrote"
         return Observation(score, f"score {score:.6g}"), ""
+
+
+def _words(template: str) -> list[str]:
+    """A command's words, as a shell would split it.
+
+    Raises:
+        InputError: it cannot be split, does not name {ckpt}, or needs a shell.
+        OurFailure: the program is not there.
+    """
+    try:
+        words = shlex.split(template)
+    except ValueError as error:
+        raise InputError(
+            f"cannot be split into words: {error}",
+            field="--eval-command",
+            fix="close its quotes",
+        ) from error
+    if not any("{ckpt}" in word for word in words):
+        raise InputError(
+            "does not say where the checkpoint goes: {ckpt} is missing",
+            field="--eval-command",
+            fix="add {ckpt}, its path; {index} and {step} may stand beside it",
+        )
+    operator = _OPERATOR.search(_QUOTED.sub("_", template))
+    if operator:
+        raise InputError(
+            f"holds {operator[0].strip()}, but no shell runs it",
+            field="--eval-command",
+            fix="name a script that does; or quote it, if it is a word of the command",
+        )
+    program = words[0]
+    if "{" not in program and shutil.which(program, path=os.environ.get("PATH")) is None:
+        raise OurFailure(
+            f"{program}: there is no such program",
+            field="--eval-command",
+            fix="install it, or name it by its path",
+        )
+    return words
+
+
+def _refuse_the_runners(variables: Sequence[str]) -> None:
+    for name in variables:
+        if name.startswith(("GITHUB_", "ACTIONS_", "RUNNER_")):
+            raise InputError(
+                f"{name} is the runner's and never passed on", field="--pass-env", fix="drop it"
+            )
