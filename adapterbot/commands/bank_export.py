@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from adapterbot.commands.bank import Written
 from adapterbot.commands.bank_opened import opened
 from adapterbot.errors import InputError
 
 if TYPE_CHECKING:
-    from adapterbot.bank.codec import Rows
-    from adapterbot.bank.manifest import Manifest
+    from adapterbot.bank.store import BankStore
 
 Form = Literal["file", "peft", "lora", "soup"]
 
@@ -54,36 +53,49 @@ def export(
     with opened(path) as bank:
         if form == "soup":
             return _to_soup(bank, out, users)
-        from adapterbot.bank import peft_write, shared
-        from adapterbot.bank.manifest import Stored
-        from adapterbot.bank.portable import write_portable
-
-        manifest = bank.manifest
         if form == "file":
-            if manifest.shared.origin == "seed" and not store_shared:
-                count = write_portable(bank, out, users or None)
-                return Written(path=str(out), users=count)
-            tensors = shared.load(path, manifest)
-            kept = Stored(digest=manifest.shared.digest)
-            arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
-            count = write_portable(bank, out, users or None, kept=kept, shared=arrays)
-            return Written(path=str(out), users=count)
-        if out.is_dir() and any(out.iterdir()):
-            raise InputError("exists already", file=str(out), fix="name a new directory")
-        if len(users) != 1:
-            raise InputError("takes one user", field=f"--as {form}", fix="name it with --user")
-        tensors, row = shared.load(path, manifest), bank.gather(users, check=True)
-        if form == "peft":
-            peft_write.write_peft(manifest, tensors, row, out, projection=projection)
-        else:
-            peft_write.write_lora(manifest, tensors, row, out)
+            return _to_file(bank, out, users, store_shared=store_shared)
+        return _to_directory(bank, out, users, form, projection=projection)
+
+
+def _to_file(bank: BankStore, out: Path, users: Sequence[str], *, store_shared: bool) -> Written:
+    from adapterbot.bank import shared
+    from adapterbot.bank.manifest import Stored
+    from adapterbot.bank.portable import write_portable
+
+    manifest = bank.manifest
+    if manifest.shared.origin == "seed" and not store_shared:
+        count = write_portable(bank, out, users or None)
+    else:
+        tensors = shared.load(bank.path, manifest)
+        kept = Stored(digest=manifest.shared.digest)
+        arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+        count = write_portable(bank, out, users or None, kept=kept, shared=arrays)
+    return Written(path=str(out), users=count)
+
+
+def _to_directory(
+    bank: BankStore, out: Path, users: Sequence[str], form: Form, *, projection: bool
+) -> Written:
+    from adapterbot.bank import peft_write, shared
+
+    if out.is_dir() and any(out.iterdir()):
+        raise InputError("exists already", file=str(out), fix="name a new directory")
+    if len(users) != 1:
+        raise InputError("takes one user", field=f"--as {form}", fix="name it with --user")
+    manifest = bank.manifest
+    tensors, row = shared.load(bank.path, manifest), bank.gather(users, check=True)
+    if form == "peft":
+        peft_write.write_peft(manifest, tensors, row, out, projection=projection)
+    else:
+        peft_write.write_lora(manifest, tensors, row, out)
     return Written(path=str(out), users=1)
 
 
-def _to_soup(bank: Any, out: Path, users: Sequence[str]) -> Written:
+def _to_soup(bank: BankStore, out: Path, users: Sequence[str]) -> Written:
     from adapterbot.bank.soup import VectorBank, write_bank
 
-    manifest: Manifest = bank.manifest
+    manifest = bank.manifest
     if manifest.layout.kind != "soup" or manifest.shared.origin != "seed":
         raise InputError(
             f"is a {manifest.layout.kind} bank, which Soup's format cannot hold",
@@ -91,7 +103,7 @@ def _to_soup(bank: Any, out: Path, users: Sequence[str]) -> Written:
             fix="export it as a file, or a user as PEFT",
         )
     names = list(users or bank.users())
-    rows: Rows = bank.gather(names, check=True)
+    rows = bank.gather(names, check=True)
     write_bank(
         VectorBank(
             name=manifest.name,
