@@ -39,6 +39,7 @@ class Sequential:
         alpha_worse: level of the lower bound that makes it regressed; α over the number of gated
             metrics, so that Holm in `verdict.judge` cannot disagree.
         least_effect: harm below which nothing is called a regression.
+        largest_cluster: samples in the largest cluster that will come.
     """
 
     def __init__(
@@ -49,15 +50,18 @@ class Sequential:
         alpha: float = 0.05,
         alpha_worse: float | None = None,
         least_effect: float = 0.0,
+        largest_cluster: int = 1,
     ) -> None:
         self._metric = metric
         self._margin = margin
         self._alpha = alpha
         self._alpha_worse = alpha if alpha_worse is None else alpha_worse
         self._least_effect = least_effect
+        self._largest_cluster = largest_cluster
         self._baseline: list[float] = []
         self._candidate: list[float] = []
         self._units: list[float] = []
+        self._sizes: list[int] = []
         self._ends: list[int] = []
         self._missing = 0
         self._clusters: set[Hashable] = set()
@@ -74,15 +78,14 @@ class Sequential:
         Args:
             baseline: one score per sample, NaN where there is none.
             candidate: the same of the candidate, in the same order.
-            clusters: a label per sample; a cluster must be complete within its chunk and counts
-                once, with its mean.
+            clusters: a label per sample; a cluster must be complete within its chunk.
 
         Returns:
             `REGRESSED`, `OK`, `NOT_JUDGED` after a missing score, or None: go on.
 
         Raises:
-            InputError: the chunk does not pair up, a cluster is continued, or a fraction does not
-                lie in 0…1.
+            InputError: the chunk does not pair up, a cluster is continued or larger than was said,
+                or a fraction does not lie in 0…1.
         """
         before, after, labels, missing = align(baseline, candidate, clusters)
         if self._bounded and any(((side < 0) | (side > 1)).any() for side in (before, after)):
@@ -95,13 +98,19 @@ class Sequential:
         self._baseline += before.tolist()
         self._candidate += after.tolist()
         harm = self._harm(before, after)
+        sizes = np.ones(len(harm), dtype=np.int64)
         if labels is not None:
             # Rows of a cluster by size, so that no order of rows shows in its sum.
             order = np.lexsort((harm, labels))
-            harm = np.bincount(labels[order], weights=harm[order]) / np.bincount(labels)
+            harm = np.bincount(labels[order], weights=harm[order])
+            sizes = np.bincount(labels)
         if len(harm):
+            if sizes.max() > self._largest_cluster:
+                raise InputError("a cluster is larger than was said", field=self._metric.task)
             # Sorted, so that no order of rows inside a chunk shows in a sum.
-            self._units += np.sort(harm).tolist()
+            order = np.lexsort((sizes, harm))
+            self._units += harm[order].tolist()
+            self._sizes += sizes[order].tolist()
             self._ends.append(len(self._units))
         return self._settled()
 
@@ -139,7 +148,8 @@ class Sequential:
         harm = self._harm(np.array(self._baseline), np.array(self._candidate))
         mean = math.fsum(harm) / len(harm)
         return AnytimeDifference(
-            units=np.array(self._units),
+            units=np.array(self._units) / self._largest_cluster,
+            sizes=np.array(self._sizes) / self._largest_cluster,
             ends=tuple(self._ends),
             bounded=self._bounded,
             harm=mean,

@@ -9,6 +9,7 @@ with a threshold for the mean, and everything where the suite gates no metric at
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -156,6 +157,7 @@ class _Run(_Whole):
         for name in (None, *slices):
             own = rules.get(metric_name(task.name, name))
             policy = own or replace(rules[task.name], gated=False)
+            rows = Counter(s.cluster for s in task.samples if s.cluster and name in (None, s.slice))
             # Bonferroni's level, so that Holm's steps cannot ask for more later.
             self._tests[name] = Sequential(
                 Metric.of(task.result(()), name),
@@ -163,6 +165,7 @@ class _Run(_Whole):
                 alpha=alpha,
                 alpha_worse=alpha / family,
                 least_effect=policy.least_effect,
+                largest_cluster=max(rows.values(), default=1),
             )
             if policy.gated:
                 self._open.add(name)

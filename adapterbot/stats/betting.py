@@ -37,8 +37,13 @@ _MIXING = 0.4  # nats that the mixture loses to the best of its stakes, by simul
 class AnytimeDifference:
     """A mean harm whose p-values and bounds hold at whatever sample one stopped.
 
+    A cluster is one unit and weighs as many samples as it has, S − m·N in the place of x − m: the
+    claim is one about the mean over samples.
+
     Attributes:
-        units: the harm of each sample, or mean harm of each cluster, in order of arrival.
+        units: the harm of each sample, or S of each cluster, in order of arrival.
+        sizes: 1 for each sample, or N of each cluster. Both are in shares of the largest cluster
+            that may come, which is known before anything is won.
         ends: how many units had arrived at each look.
         bounded: whether scores lie in 0…1, so that harms lie in −1…1.
         harm: the mean over samples.
@@ -46,6 +51,7 @@ class AnytimeDifference:
     """
 
     units: FloatArray
+    sizes: FloatArray
     ends: tuple[int, ...]
     bounded: bool
     harm: float
@@ -54,11 +60,13 @@ class AnytimeDifference:
     @cached_property
     def error(self) -> float:
         """Over units, with half a unit of ±1 (of ± the root mean square) added: never 0."""
-        squares = math.fsum(self.units**2)
         count = len(self.units)
-        typical = 1.0 if self.bounded else squares / count
-        mean = math.fsum(self.units) / (count + 1)
-        return math.sqrt(max((squares + typical) / (count + 1) - mean**2, 0.0) / (count + 1))
+        size = math.fsum(self.sizes) / count
+        square = size**2 if self.bounded else math.fsum(self.units**2) / count
+        total = size * (count + 1)
+        mean = math.fsum(self.units) / total
+        squares = math.fsum((self.units - mean * self.sizes) ** 2) + square + (mean * size) ** 2
+        return math.sqrt(squares) / total
 
     @property
     def largest(self) -> float | None:
@@ -75,11 +83,11 @@ class AnytimeDifference:
 
     def evidence_above(self, claim: float) -> float:
         """The largest log wealth at any look against "the harm is at most `claim`"."""
-        return float(self._path(self.units - claim, 1.0 + claim).max())
+        return float(self._path(self.units - claim * self.sizes, 1.0 + claim).max())
 
     def evidence_below(self, claim: float) -> float:
         """The largest log wealth at any look against "the harm is at least `claim`"."""
-        return float(self._path(claim - self.units, 1.0 - claim).max())
+        return float(self._path(claim * self.sizes - self.units, 1.0 - claim).max())
 
     def _path(self, beyond: FloatArray, room: float) -> FloatArray:
         """Log wealth at every look. Where bounded, `beyond` is at least −`room`."""
@@ -108,7 +116,7 @@ class AnytimeDifference:
 
     def _nearest(self, lost: Callable[[float], bool], side: int) -> float:
         """Where claims begin to lose, going from the mean to the given side; ±∞ if none does."""
-        inside = math.fsum(self.units) / len(self.units)
+        inside = math.fsum(self.units) / math.fsum(self.sizes)
         outside = self._lost_claim(inside, lost, side)
         if not math.isfinite(outside):
             return outside

@@ -38,7 +38,9 @@ def run(world: World, rng: np.random.Generator, n: int, harm: float) -> AnytimeD
     baseline, candidate = world.draw(rng, n, harm)
     ends = tuple(int(end) for end in np.linspace(n / LOOKS, n, LOOKS))
     units = baseline - candidate
-    return AnytimeDifference(units, ends, world.unit == "fraction", float(units.mean()), 1.0)
+    return AnytimeDifference(
+        units, np.ones(n), ends, world.unit == "fraction", float(units.mean()), 1.0
+    )
 
 
 @cache
@@ -131,7 +133,41 @@ def test_the_public_class_stops_where_the_bets_do(world: World) -> None:
         ends = tuple(range(10, n + 1, 10))
         units = baseline - candidate
         ordered = np.concatenate([np.sort(units[i : i + 10]) for i in range(0, n, 10)])
-        found = AnytimeDifference(ordered, ends, world.unit == "fraction", float(units.mean()), 1.0)
+        found = AnytimeDifference(
+            ordered, np.ones(n), ends, world.unit == "fraction", float(units.mean()), 1.0
+        )
         stop = stopped_at(found)
         first = next((i + 1 for i, s in enumerate(said) if s is Standing.REGRESSED), None)
         assert first == stop
+
+
+def documents(rng: np.random.Generator, long: float, short: float) -> AnytimeDifference:
+    """400 documents of one row or of nine, in which a row is right or wrong, and loses or gains by
+    the length of its document; one in twenty does either besides."""
+    rows = np.where(rng.random(400) < 0.5, 1, 9)
+    document = np.repeat(np.arange(400), rows)
+    mean = np.where(rows == 9, long, short)[document]
+    harm = np.where(rng.random(len(document)) < np.abs(mean), np.sign(mean), 0.0)
+    harm += np.where(rng.random(len(document)) < 0.05, rng.choice([-1.0, 1.0], len(document)), 0.0)
+    harm = np.clip(harm, -1, 1)
+    units = np.bincount(document, weights=harm)
+    ends = tuple(range(20, 401, 20))
+    return AnytimeDifference(units / 9, rows / 9, ends, True, float(harm.mean()), 1.0)
+
+
+def test_false_alarms_where_long_documents_gain_what_short_ones_lose() -> None:
+    """The mean over rows is as it was; that over documents is 0.2 worse."""
+    rng = np.random.default_rng(31)
+    found = [documents(rng, -0.05, 0.45) for _ in range(RUNS)]
+    alarms = sum(one.p_worse <= ALPHA and one.harm >= 0 for one in found) / RUNS
+    print(f"{alarms:.3f}")
+    assert alarms <= ALPHA
+
+
+def test_false_passes_where_it_is_long_documents_that_lose() -> None:
+    """The mean over rows is 0.09 worse; that over documents only 0.05."""
+    rng = np.random.default_rng(32)
+    found = [documents(rng, 0.1, 0.0) for _ in range(RUNS)]
+    passes = sum(one.evidence_below(0.08) >= -math.log(ALPHA) for one in found) / RUNS
+    print(f"{passes:.3f}")
+    assert passes <= ALPHA
