@@ -85,10 +85,30 @@ def _sparse(rng: np.random.Generator, n: int) -> Scores:
     return np.where(rng.random(n) < 0.15, rng.uniform(-1, 1, n), 0.0)
 
 
+def _graded(sizes: tuple[float, ...], shares: tuple[float, ...]) -> Draw:
+    """Grades of few levels: these sizes of a difference, with these shares of the samples. Where a
+    harm is larger than what differs, more differ, all for the worse."""
+    differ, typical = sum(shares), float(np.dot(sizes, shares)) / sum(shares)
+
+    def draw(rng: np.random.Generator, n: int, harm: float) -> tuple[Scores, Scores]:
+        share = max(differ, harm / typical)
+        size = rng.choice(sizes, n, p=np.array(shares) / differ)
+        worse = np.where(rng.random(n) < (1 + harm / (share * typical)) / 2, 1.0, -1.0)
+        change = np.where(rng.random(n) < share, size * worse, 0.0)
+        baseline = np.maximum(change, 0.0)
+        return baseline, baseline - change
+
+    return draw
+
+
 BINARY = World("binary", _binary(0.13), unit="fraction")
 GAUSSIAN = World("gaussian", _shifted(lambda rng, n: rng.normal(size=n)))
 HEAVY = World("heavy-tailed", _shifted(lambda rng, n: rng.standard_t(3, size=n)))
 SKEWED = World("skewed", _shifted(lambda rng, n: rng.exponential(size=n) - 1))
 SPARSE = World("sparse", _shifted(_sparse))
+GRADED = World("graded", _graded((0.25, 0.5), (0.4, 0.1)), unit="fraction")
+RARELY_GRADED = World("rarely graded", _graded((0.25, 0.5), (0.08, 0.02)), unit="fraction")
+HALVES = World("halves", _graded((0.5,), (0.1,)), unit="fraction")
+HARDLY = World("hardly ever", _graded((1.0,), (0.02,)), unit="fraction")
 CLUSTERED = World("clustered", _clustered(3), cluster_size=3)
 CLUSTERED_BINARY = World("clustered-binary", _clustered_binary(3), cluster_size=3, unit="fraction")
