@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adapterbot import verdict
 from adapterbot.config import AdapterConfig, Policy
 from adapterbot.eval.suite import Suite
 from adapterbot.judging import early, grounds, subjects
@@ -73,7 +72,7 @@ def read_case(where: Sides, adapter: AdapterConfig, suite_tree: Tree | None) -> 
         InputError: something of it is not there, broken, or does not fit the rest.
     """
     suite = grounds.suite(where, adapter, suite_tree)
-    policies = verdict.policies(suite.tasks, adapter.policy.metrics)
+    policies = grounds.policies(suite, adapter)
     base_name, base, base_notes = grounds.base_model(where, adapter)
     bank = _bank(where, adapter, base) if adapter.is_bank else None
     if bank:

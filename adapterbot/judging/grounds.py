@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path, PurePosixPath
 
+from adapterbot import verdict
 from adapterbot.config import AdapterConfig
 from adapterbot.conventions import adapter_directories, discover
 from adapterbot.errors import InputError
@@ -12,8 +13,10 @@ from adapterbot.eval.suite import LOOK, Suite, load_suite, suite_files
 from adapterbot.lock.base_model import base_in_tree, resolve_base
 from adapterbot.lock.training import load_training
 from adapterbot.paths import normalise
+from adapterbot.records.deltas import metric_name
 from adapterbot.sides import Sides, config_of, how_changed, same
 from adapterbot.tree import Tree
+from adapterbot.verdict import MetricPolicy
 
 
 def refuse_stale(where: Sides, adapter: AdapterConfig) -> None:
@@ -57,6 +60,28 @@ def suite(where: Sides, adapter: AdapterConfig, named: Tree | None) -> Suite:
             fix="merge an eval suite first, or name one with --suite",
         )
     return load_suite(tree, adapter.suite)
+
+
+def policies(suite: Suite, adapter: AdapterConfig) -> dict[str, MetricPolicy]:
+    """As `verdict.policies`, for a suite whose slices are known.
+
+    Raises:
+        InputError: a rule names a task or a slice that the suite does not have. What was to decide
+            would be missing, and nobody told.
+    """
+    rules = adapter.policy.metrics
+    found = verdict.policies(suite.tasks, rules)
+    tasks = {task.name: task for task in suite.tasks}
+    for name in sorted(rules.keys() - tasks.keys()):
+        task = tasks[verdict.task_of(name, tasks) or name]
+        own = sorted({metric_name(task.name, s.slice) for s in task.samples if s.slice is not None})
+        if name not in own:
+            raise InputError(
+                "the suite has no such slice",
+                field=f"policy.metrics.{name}",
+                fix=f"name one of {', '.join(own)}" if own else "remove it; the task has no slices",
+            )
+    return found
 
 
 def suite_notes(where: Sides, suite: Suite) -> tuple[str, ...]:

@@ -1,0 +1,54 @@
+"""What a judgement stands on: a rule that could never decide anything is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from adapterbot.config import AdapterConfig, MetricRule, Policy
+from adapterbot.errors import InputError
+from adapterbot.eval.suite import load_suite
+from adapterbot.judging.grounds import policies
+from adapterbot.tree import WorkTree
+from adapterbot.verdict import MetricPolicy
+
+SUITE = """
+version: 1
+tasks:
+  - {name: dates, data: rows.jsonl, scorer: exact, margin: 0.1%s}
+  - {name: plain, data: rows.jsonl, scorer: exact, margin: 0.1, slice: []}
+"""
+
+
+def of(folder: Path, more: str, rule: str) -> dict[str, MetricPolicy]:
+    rows = [{"prompt": f"p{i}", "expected": "e", "category": "eu" if i else "us"} for i in range(9)]
+    (folder / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    (folder / "suite.yaml").write_text(SUITE % more)
+    suite = load_suite(WorkTree(folder), "suite.yaml")
+    gated = Policy(metrics={rule: MetricRule(gated=True)})
+    return policies(suite, AdapterConfig(path="one", policy=gated))
+
+
+def test_a_slice_that_the_suite_has_can_be_gated(tmp_path: Path) -> None:
+    assert of(tmp_path, "", "dates [us]")["dates [us]"] == MetricPolicy(True, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("more", "rule", "fix"),
+    [
+        ("", "dates [uk]", "name one of dates [eu], dates [us]"),
+        (", limit: 2", "dates [us]", "name one of dates [eu]"),
+        ("", "plain [us]", "remove it; the task has no slices"),
+    ],
+)
+def test_a_gated_slice_that_is_not_there_is_no_green_check(
+    tmp_path: Path, more: str, rule: str, fix: str
+) -> None:
+    """Attack: a misspelt slice, or one that a sample limit cut away, was never compared, and the
+    gate passed without it."""
+    with pytest.raises(InputError, match="the suite has no such slice") as caught:
+        of(tmp_path, more, rule)
+    assert caught.value.field == f"policy.metrics.{rule}"
+    assert caught.value.fix == fix
