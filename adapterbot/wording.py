@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 from adapterbot.records import (
+    Direction,
     EarlyStop,
     EvalStats,
     MetricDelta,
@@ -29,14 +30,32 @@ def reason(
     moved = f"{delta.metric} {_change(delta)}"
     if standing is Standing.INFORMATIVE:
         return moved
-    line = f"{moved}, margin {_figure(margin, delta.unit)}"
+    line = f"{moved}, margin {_given(margin, delta.unit)}"
     if standing is Standing.REGRESSED and threshold is not None:
-        line = f"{line}, threshold {_figure(threshold, delta.unit)}"
+        return f"{line}, threshold {_given(threshold, delta.unit)}"
+    line += _decided(delta, standing, margin)
     if standing is Standing.INCONCLUSIVE:
         if delta.samples_needed is None:
             return f"{line}: undecided"
         return f"{line}: about {delta.samples_needed:,} samples would settle it, not {delta.n:,}"
     return line
+
+
+def _decided(delta: MetricDelta, standing: Standing, margin: float) -> str:
+    """What decided, where the interval in the same line seems to say otherwise: that one has two
+    sides and is of one metric alone, a standing rests on one side and on Holm's level."""
+    if delta.interval is None:
+        return ""
+    ends = (delta.interval.low, delta.interval.high)
+    low, high = ends if delta.direction is Direction.LOWER else (-ends[1], -ends[0])
+    if standing in (Standing.OK, Standing.IMPROVED):
+        if high < margin or delta.harm_high is None:
+            return ""
+        how = "at most {} worse" if delta.harm_high >= 0 else "at least {} better"
+        return f", {how.format(_figure(abs(delta.harm_high), delta.unit))} by its one-sided bound"
+    if (low > 0) is (standing is Standing.REGRESSED) or delta.p_holm is None:
+        return ""
+    return f", p {delta.p_holm:.2g} after Holm"
 
 
 def stopped_early(early: EarlyStop) -> str:
@@ -47,7 +66,7 @@ def stopped_early(early: EarlyStop) -> str:
 
 
 def noise_floor(noise: NoiseFloor) -> str:
-    """One phrase, such as `A/A: 2 of 32 answers differ, dates_us by 0.5 points`."""
+    """One phrase, such as `A/A: 2 of 32 answers differ, dates_us by 6.2 points on 16 samples`."""
     if noise.samples == 0:
         return "A/A: too few samples for it"
     if not (noise.answers or noise.scores):
@@ -56,7 +75,9 @@ def noise_floor(noise: NoiseFloor) -> str:
     if noise.task is None:
         return f"{words}, no mean does"
     points = " points" if noise.unit is Unit.FRACTION else ""
-    return f"{words}, {noise.task} by {_figure(noise.shift, noise.unit)}{points}"
+    # Of few samples one is many points: the table's figures are of all.
+    over = f" on {noise.asked:,} samples" if noise.asked else ""
+    return f"{words}, {noise.task} by {_figure(noise.shift, noise.unit)}{points}{over}"
 
 
 def cost(stats: EvalStats, stages: Sequence[Stage]) -> str | None:
@@ -105,13 +126,21 @@ def _change(delta: MetricDelta) -> str:
     return f"{line} [{low}, {high}]"
 
 
+def _given(value: float, unit: Unit) -> str:
+    """A limit that somebody wrote down: not rounded as what was measured is."""
+    shown = _figure(abs(value), unit)
+    exact = f"{abs(value) * (100 if unit is Unit.FRACTION else 1):.4g}"
+    return (_MINUS if value < 0 else "") + (shown if float(shown) == float(exact) else exact)
+
+
 def _figure(value: float, unit: Unit, *, sign: bool = False) -> str:
-    """A fraction in points with one decimal, a number with three digits; a true minus sign."""
+    """A fraction in points with one decimal, a number with three digits, or all that stand before
+    the point; a true minus sign."""
     if unit is Unit.FRACTION:
         # As the tables round: 100 times a float may fall on a tie that the float itself is not on.
         digits = f"{abs(100 * Decimal(value)):.1f}"
     else:
-        digits = f"{abs(value):.3g}"
+        digits = f"{abs(value):.0f}" if 999.5 <= abs(value) < 1e7 else f"{abs(value):.3g}"
     if not float(digits):
         return digits
     return (_MINUS if value < 0 else "+" if sign else "") + digits

@@ -9,7 +9,7 @@ import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
@@ -105,6 +105,8 @@ def build_samples(
                 f"{complaint} (scorer {scorer.name})", fix="correct the row, or use another scorer"
             )
     kept = _limited(samples, contents, spec.limit)
+    if spec.cluster is None:
+        kept = _together(kept, scorer.request)
     if len({sample.slice for sample in kept}) > SLICE_LIMIT:
         raise InputError(
             f"makes more than {SLICE_LIMIT} slices",
@@ -123,6 +125,24 @@ def _limited(
         return tuple(samples)
     chosen = sorted(range(len(samples)), key=lambda index: (contents[index], index))[:limit]
     return tuple(samples[index] for index in sorted(chosen))
+
+
+def _together(samples: Sequence[Sample], request: Request) -> tuple[Sample, ...]:
+    """Rows that ask one and the same question as a cluster, named by the first of them: asked five
+    times, it tells no more of how other questions are answered than asked once."""
+    scored = request in (Request.LIKELIHOOD, Request.ROLLING)  # there `expected` is asked about
+    asked = [
+        (sample.prompt, sample.messages, sample.choices, sample.expected if scored else "")
+        for sample in samples
+    ]
+    times = Counter(asked)
+    first: dict[Hashable, str] = {}
+    return tuple(
+        sample.model_copy(update={"cluster": first.setdefault(question, sample.id)})
+        if times[question] > 1
+        else sample
+        for sample, question in zip(samples, asked, strict=True)
+    )
 
 
 def _named(spec: TaskSpec, row: Row) -> Mapping[str, JsonValue]:

@@ -45,6 +45,7 @@ class TaskDefaults(Record):
     weight: how much the task counts where tasks are averaged.
     limit: at most so many samples, chosen by their content, so always the same ones.
     cluster: the row key whose equal values mark samples that belong together (one document).
+        Without it rows that ask the same question do.
     slice: the row keys to report on apart; `category` where rows have it; [] for none.
     template: a Jinja template over a row's keys that makes the prompt.
     fields: which row key holds what: {prompt: question, expected: answer}.

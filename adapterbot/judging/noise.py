@@ -38,7 +38,7 @@ def measure(
 def compare(before: Sequence[TaskResult], again: Sequence[TaskResult]) -> NoiseFloor:
     """What differs between two evaluations of one adapter, over the samples of the second."""
     answers = scores = samples = 0
-    shifts: list[tuple[Unit, float, str]] = []
+    shifts: list[tuple[Unit, float, str, int]] = []
     for first, second in zip(before, again, strict=True):
         known = {sample.sample_id: sample for sample in first.samples}
         moved: list[float] = []
@@ -50,14 +50,20 @@ def compare(before: Sequence[TaskResult], again: Sequence[TaskResult]) -> NoiseF
             if sample.score is not None and other.score is not None:
                 moved.append(sample.score - other.score)
         if any(moved):
-            shifts.append((first.unit, abs(sum(moved)) / len(moved), first.task))
+            shifts.append((first.unit, abs(sum(moved)) / len(moved), first.task, len(moved)))
     # Fractions first: a figure in points means the same on every task.
     worst = max(shifts, key=lambda s: (s[0] is Unit.FRACTION, s[1]), default=None)
     if worst is None or worst[1] == 0:
         return NoiseFloor(samples=samples, answers=answers, scores=scores)
-    unit, shift, task = worst
+    unit, shift, task, asked = worst
     return NoiseFloor(
-        samples=samples, answers=answers, scores=scores, task=task, unit=unit, shift=shift
+        samples=samples,
+        answers=answers,
+        scores=scores,
+        task=task,
+        unit=unit,
+        shift=shift,
+        asked=asked,
     )
 
 

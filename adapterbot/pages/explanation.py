@@ -154,15 +154,16 @@ def _decision(metric: MetricVerdict, scale: Scale) -> Iterator[str]:
     if delta.p_holm is not None:
         yield f"p (worse) after Holm: {delta.p_holm:.3g}"
     if low is not None and high is not None:
-        harm = scale.change(delta.harm)
-        yield f"harm {harm}: at least {scale.change(low)}, at most {scale.change(high)}"
-    margin = scale.change(metric.margin)
-    enough = (
-        f", and the {{}} is at least {scale.change(metric.least_effect)}, the least that counts"
-        if metric.least_effect
-        else ""
-    )
-    if standing is Standing.REGRESSED and (low is None or low > 0):
+        fine = scale.apart(high, metric.margin)
+        ends = f"at least {fine.change(low)}, at most {fine.change(high)}"
+        yield f"harm {fine.change(delta.harm)}: {ends}"
+    margin = scale.showing(metric.margin).change(metric.margin)
+    least = scale.showing(metric.least_effect).change(metric.least_effect)
+    enough = f", and the {{}} is at least {least}, the least that counts"
+    if not metric.least_effect:
+        enough = ""
+    sure = (low is None or low > 0) and (delta.harm or 0.0) >= metric.least_effect
+    if standing is Standing.REGRESSED and sure:
         yield f"regressed: the least that the harm can be is above 0{enough.format('harm')}"
     elif standing is Standing.REGRESSED:
         yield "regressed: the candidate misses the threshold that the suite demands"

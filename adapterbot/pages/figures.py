@@ -6,7 +6,7 @@ Everything returned here is made of digits and our own words, so it is inert by 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -76,6 +76,17 @@ class Scale:
         if value and not written.strip("0."):
             return Inert(f"≈{_THIN}0{self._points()}")
         return Inert(written + self._points())
+
+    def showing(self, limit: float) -> Scale:
+        """The same, with the decimals that a limit takes which somebody wrote down: 0.25 points are
+        no 0.3."""
+        written = limit * (100 if self.unit is Unit.FRACTION else 1)
+        return replace(self, decimals=max(self.decimals, _needed(written)))
+
+    def apart(self, value: float, limit: float) -> Scale:
+        """The same, with the decimals that tell a figure from the limit that it is held against."""
+        finer = (replace(self, decimals=self.decimals + more) for more in range(4))
+        return next((s for s in finer if s.change(value) != s.change(limit)), self)
 
     def interval(self, interval: Interval | None) -> Inert:
         """`[−53.1, −36.4]`, in the unit of the change beside it."""

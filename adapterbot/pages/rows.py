@@ -85,7 +85,7 @@ def _row(metric: MetricVerdict, past: Trend | None, *, under_task: bool) -> Row:
         change=scale.change(delta.change),
         interval=scale.interval(delta.interval),
         detectable=scale.detectable(delta.min_detectable, delta.direction),
-        margin=scale.detectable(metric.margin, Direction.HIGHER),
+        margin=scale.showing(metric.margin).detectable(metric.margin, Direction.HIGHER),
         symbol=Inert(STANDINGS[metric.standing][0]),
         standing=_standing(metric),
         trend=_sparkline(past, delta.candidate) if past else None,

@@ -21,7 +21,7 @@ class NoiseFloor(Record):
     """The baseline against itself, asked again in batches of another composition (A/A).
 
     `answers` and `scores` of `samples` differ. `task` is the one whose mean moved most, by `shift`
-    in its own unit; None where none moved.
+    in its own unit over the `asked` of its samples; None where none moved.
     """
 
     samples: Count
@@ -30,6 +30,7 @@ class NoiseFloor(Record):
     task: Name | None = None
     unit: Unit = Unit.FRACTION
     shift: Annotated[Finite, Field(ge=0)] = 0.0
+    asked: Count = 0
 
     @model_validator(mode="after")
     def _no_more_than_asked(self) -> Self:

@@ -244,8 +244,8 @@ def test_power_at_the_reported_detectable_harm(world: World, n: int) -> None:
 @pytest.mark.parametrize("n", [20, 40, 100])
 @pytest.mark.parametrize("world", [RARELY_GRADED, HALVES, HARDLY], ids=str)
 def test_power_where_most_scores_tie(world: World, n: int) -> None:
-    """Attack: where few differ, normal theory promised 80 % for drops found one time in two: as many
-    samples as it takes for their signs to be significant would have had to differ."""
+    """Attack: where few differ, normal theory promised 80 % for drops that were found one time in
+    two: more would have had to differ, as many as it takes for their signs to be significant."""
     rng = np.random.default_rng([n, 8, *world.name.encode()])
     reported = [effect(world, rng, n, 0.0).detectable(ALPHA) for _ in range(200)]
     harms = rng.choice([value for value in reported if value is not None], draws(100))

@@ -282,7 +282,7 @@ def test_the_noise_floor_counts_what_differs_and_names_the_largest_shift() -> No
 
     again = World(other).evaluate(tasks, None)
     moved = noise.compare(before, again)
-    assert (moved.samples, moved.scores, moved.task) == (80, 4, "b")
+    assert (moved.samples, moved.scores, moved.task, moved.asked) == (80, 4, "b", 40)
     assert moved.shift == pytest.approx(0.1, abs=0.051)
 
 
@@ -304,5 +304,5 @@ def test_in_words() -> None:
     early = run(World(drawn(0.4)), one)
     words = stopped_early(early.stop)
     assert words == f"clear after {early.stop.used} of 600 samples (sequential)"
-    floor = NoiseFloor(samples=32, answers=2, scores=1, task="dates_us", shift=0.031)
-    assert noise_floor(floor) == "A/A: 2 of 32 answers differ, dates_us by 3.1 points"
+    floor = NoiseFloor(samples=32, answers=2, scores=1, task="dates_us", shift=1 / 16, asked=16)
+    assert noise_floor(floor) == "A/A: 2 of 32 answers differ, dates_us by 6.2 points on 16 samples"

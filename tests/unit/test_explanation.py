@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from adapterbot.pages.explanation import explain, text
-from adapterbot.records import Outcome, Report, Standing
+from adapterbot.records import MetricVerdict, Outcome, Report, Standing
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 REPORTS = sorted(path for path in GOLDEN.glob("*.json"))
@@ -66,6 +66,37 @@ def test_each_standing_names_its_own_rule(standing, rule, what, least):
     pts = "\N{NARROW NO-BREAK SPACE}pts"
     counted = f"the {what} is at least +2.0{pts}, the least that counts"
     assert (counted in said) is bool(what and least)
+
+
+def lines_of(metric: MetricVerdict) -> list[str]:
+    (adapter,) = report("regressed").adapters
+    told = report("regressed").model_copy(
+        update={"adapters": (adapter.model_copy(update={"metrics": (metric,)}),)}
+    )
+    ((explained,),) = (one.metrics for one in explain(told))
+    return list(explained.because)
+
+
+def test_a_threshold_that_is_missed_is_not_called_a_harm_that_counts() -> None:
+    """Surely harm, and surely less than counts: it can only be the threshold that was missed."""
+    (adapter,) = report("regressed").adapters
+    metric = next(one for one in adapter.metrics if one.standing is Standing.REGRESSED)
+    delta = metric.delta.model_copy(update={"harm_low": 0.01, "change": -0.2})
+    said = lines_of(metric.model_copy(update={"delta": delta, "least_effect": 0.5}))
+    assert "regressed: the candidate misses the threshold that the suite demands" in said
+
+
+def test_a_bound_is_told_from_the_margin_that_it_is_held_against() -> None:
+    (adapter,) = report("regressed").adapters
+    metric = next(one for one in adapter.metrics if one.standing is Standing.OK)
+    delta = metric.delta.model_copy(update={"harm_low": -0.02, "harm_high": 0.00996})
+    pts = "\N{NARROW NO-BREAK SPACE}pts"
+    said = lines_of(metric.model_copy(update={"delta": delta, "margin": 0.01}))
+    assert any(line.endswith(f"at most +0.996{pts}") for line in said)
+    assert f"ok: the most that the harm can be is below the margin +1.0{pts}" in said
+    said = lines_of(metric.model_copy(update={"delta": delta, "margin": 0.0125}))
+    assert any(line.endswith(f"at most +1.0{pts}") for line in said)
+    assert f"ok: the most that the harm can be is below the margin +1.25{pts}" in said
 
 
 def test_a_problem_says_what_to_do() -> None:

@@ -69,6 +69,22 @@ def test_a_task_with_nothing_but_the_necessary(load):
     assert task.samples[0].fields["doc"] == "a"
 
 
+def test_rows_that_ask_the_same_are_one_cluster(load):
+    """Attack: 20 questions, each five times over, would count as 100 samples, and an adapter that
+    is no worse would be called regressed in one run of five."""
+    rows = [{"prompt": f"p{i % 2}", "expected": f"e{i}", "id": f"r{i}"} for i in range(4)]
+    (task,) = load(one(), [*rows, {"prompt": "p", "expected": "e0", "id": "alone"}]).tasks
+    assert [s.cluster for s in task.samples] == ["r0", "r1", "r0", "r1", None]
+    # The suite's own word counts, and what is asked may be the choices, or the text itself.
+    (task,) = load(one("cluster: expected"), rows).tasks
+    assert [s.cluster for s in task.samples] == ["e0", "e1", "e2", "e3"]
+    (task,) = load(one("gated: false", scorer="perplexity"), rows).tasks
+    assert {s.cluster for s in task.samples} == {None}
+    chosen = [{**row, "choices": ["x", row["expected"]]} for row in rows]
+    (task,) = load(one(scorer="multiple_choice"), chosen).tasks
+    assert {s.cluster for s in task.samples} == {None}
+
+
 def test_everything_a_task_may_say(load):
     suite = load(
         """

@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 
 from adapterbot.overall import weighted_change
 from adapterbot.pages.figures import Scale
-from adapterbot.records import Comparison, Direction, EvalStats, MetricDelta, Stage, Standing, Unit
+from adapterbot.records import (
+    Comparison,
+    Direction,
+    EvalStats,
+    Interval,
+    MetricDelta,
+    Stage,
+    Standing,
+    Unit,
+)
 from adapterbot.report import Beside, html
 from adapterbot.wording import cost, gained, reason
 from tests.golden.everywhere import merge_of
@@ -59,6 +68,64 @@ def test_a_figure_is_rounded_as_it_is_in_the_table_beside_it(counted: tuple[int,
     table = str(Scale.of(delta).change(delta.change)).split("\N{NARROW NO-BREAK SPACE}")
     if table[0] != "≈":
         assert reason(delta, Standing.INFORMATIVE, 0.0).split()[1] == table[0]
+
+
+@pytest.mark.parametrize(
+    ("standing", "interval", "more", "said"),
+    [
+        (Standing.REGRESSED, (-0.05, 0.002), {"p_holm": 0.032}, "margin 1.0, p 0.032 after Holm"),
+        (Standing.REGRESSED, (-0.05, -0.002), {"p_holm": 0.012}, "margin 1.0"),
+        (Standing.OK, (-0.012, 0.02), {"harm_high": 0.009}, "at most 0.9 worse by its one-sided"),
+        (Standing.IMPROVED, (-0.01, 0.1), {"harm_high": -0.002}, "at least 0.2 better by its one"),
+        (Standing.OK, (-0.008, 0.02), {"harm_high": 0.005}, "margin 1.0"),
+        (Standing.INCONCLUSIVE, (-0.05, -0.001), {"p_holm": 0.2}, "p 0.2 after Holm: undecided"),
+        (Standing.INCONCLUSIVE, (-0.05, 0.01), {"p_holm": 0.4}, "margin 1.0: undecided"),
+    ],
+)
+@pytest.mark.parametrize("direction", list(Direction))
+def test_an_interval_that_seems_to_contradict_its_standing_is_explained(
+    standing: Standing,
+    interval: tuple[float, float],
+    more: dict[str, float],
+    said: str,
+    direction: Direction,
+) -> None:
+    """The interval has two sides at 95 %; a standing rests on one, and on Holm's level."""
+    low, high = interval if direction is Direction.HIGHER else (-interval[1], -interval[0])
+    delta = MetricDelta(
+        task="dates",
+        scorer="exact",
+        direction=direction,
+        outcome=Comparison.COMPARED,
+        n=100,
+        change=(low + high) / 2,
+        interval=Interval(low=low, high=high, level=0.95),
+        **more,
+    )
+    found = reason(delta, standing, 0.01)
+    assert said in found
+    if "margin" in said:
+        assert found.endswith(said)
+
+
+@pytest.mark.parametrize(
+    ("margin", "unit", "said"),
+    [
+        (0.0025, Unit.FRACTION, "0.25"),
+        (0.05, Unit.FRACTION, "5.0"),
+        (1 / 30, Unit.FRACTION, "3.333"),
+        (0.0, Unit.FRACTION, "0.0"),
+        (1500.0, Unit.NUMBER, "1500"),
+        (0.00125, Unit.NUMBER, "0.00125"),
+    ],
+)
+def test_a_margin_is_what_somebody_wrote_and_is_not_rounded(
+    margin: float, unit: Unit, said: str
+) -> None:
+    delta = metric("a", 0.5, 0.4).delta.model_copy(update={"unit": unit})
+    assert reason(delta, Standing.OK, margin).partition(", margin ")[2].split(",")[0] == said
+    shown = Scale.of(delta).showing(margin).detectable(margin, Direction.HIGHER)
+    assert float(str(shown).split("\N{NARROW NO-BREAK SPACE}")[0]) == float(said)
 
 
 def test_a_weighted_score_is_of_the_same_tasks_on_both_sides() -> None:
