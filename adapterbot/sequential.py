@@ -61,7 +61,7 @@ class Sequential:
         self._baseline: list[float] = []
         self._candidate: list[float] = []
         self._units: list[float] = []
-        self._sizes: list[int] = []
+        self._sizes: list[float] = []
         self._ends: list[int] = []
         self._missing = 0
         self._clusters: set[Hashable] = set()
@@ -98,12 +98,12 @@ class Sequential:
         self._baseline += before.tolist()
         self._candidate += after.tolist()
         harm = self._harm(before, after)
-        sizes = np.ones(len(harm), dtype=np.int64)
+        sizes = np.ones(len(harm))
         if labels is not None:
             # Rows of a cluster by size, so that no order of rows shows in its sum.
             order = np.lexsort((harm, labels))
-            harm = np.bincount(labels[order], weights=harm[order])
-            sizes = np.bincount(labels)
+            harm = np.bincount(labels[order], weights=harm[order]).astype(np.float64)
+            sizes = np.bincount(labels).astype(np.float64)
         if len(harm):
             if sizes.max() > self._largest_cluster:
                 raise InputError("a cluster is larger than was said", field=self._metric.task)

@@ -139,6 +139,7 @@ def test_the_change_lies_in_its_interval_where_clusters_differ_in_size(metric: M
         base = np.full(now.sum(), 0.5)
         run.update(base, base + sign * harm[now], clusters=labels[now].tolist())
     found = run.paired().delta
+    assert found.change is not None
     assert found.change == pytest.approx(sign * 0.36, abs=0.01)
     assert found.interval is not None
     assert found.interval.low < found.change < found.interval.high

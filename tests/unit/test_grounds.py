@@ -28,7 +28,7 @@ def of(folder: Path, more: str, rule: str) -> dict[str, MetricPolicy]:
     (folder / "suite.yaml").write_text(SUITE % more)
     suite = load_suite(WorkTree(folder), "suite.yaml")
     gated = Policy(metrics={rule: MetricRule(gated=True)})
-    return policies(suite, AdapterConfig(path="one", policy=gated))
+    return policies(suite, AdapterConfig(path="one", key="one", policy=gated))
 
 
 def test_a_slice_that_the_suite_has_can_be_gated(tmp_path: Path) -> None:
