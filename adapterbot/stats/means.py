@@ -217,11 +217,10 @@ class _Sums:
         shift = mean * size
         extra = np.array([-shift, size, square + shift**2, -shift * size, size**2])
         total = math.fsum(sizes) + size
-        residuals = (totals - mean * sizes) / (1 - sizes / total)
-        squares = math.fsum(residuals**2)
-        if squares < 1e-24 * units:  # a constant difference, but for the last bits
-            squares = 0.0
-        squares += float(extra[2]) / (1 - size / total) ** 2
+        residuals = totals - mean * sizes
+        squares = float(extra[2]) / (1 - size / total) ** 2
+        if math.fsum(residuals**2) > 1e-24 * units:  # else a constant, but for the last bits
+            squares += math.fsum((residuals / (1 - sizes / total)) ** 2)
         return cls(mean, math.sqrt((units - 1) / units * squares) / total, extra, units)
 
     def pivots(
