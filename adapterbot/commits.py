@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from adapterbot.errors import InputError, OurFailure
@@ -75,7 +76,8 @@ def last_change(repository: Path, commit: str, path: str) -> str | None:
 
 
 def resolve_commit(repository: Path, ref: str, *, field: str | None = None) -> str:
-    """The full commit SHA of `ref`, fetched from `origin` when a shallow clone lacks it.
+    """The full commit SHA of `ref`: a name that is here, else a branch of `origin`, as a clone of
+    one branch has the others; a commit is fetched from there when a shallow clone lacks it.
 
     Args:
         field: the option that named it, for an error to say.
@@ -85,24 +87,27 @@ def resolve_commit(repository: Path, ref: str, *, field: str | None = None) -> s
     """
     if ref.startswith("-") or not ref:
         raise InputError(f"{ref!r} is not a ref", field=field, fix="name a branch, tag or commit")
-    for attempt in ("local", "fetched"):
-        try:
-            found = git(
-                repository, "rev-parse", "--verify", "--end-of-options", f"{ref}^{{commit}}"
-            )
-            return found.decode().strip()
-        except OurFailure:
-            if attempt == "fetched" or not re.fullmatch(r"[0-9a-f]{40}", ref):
-                break
-            try:
-                ask_remote(repository, "fetch", "--no-tags", "--depth=1", "origin", ref)
-            except OurFailure:
-                break
+    if found := _commit(repository, ref) or _commit(repository, f"refs/remotes/origin/{ref}"):
+        return found
+    if re.fullmatch(r"[0-9a-f]{40}", ref):
+        with suppress(OurFailure):
+            ask_remote(repository, "fetch", "--no-tags", "--depth=1", "origin", ref)
+        if found := _commit(repository, ref):
+            return found
     raise InputError(
         f"{ref!r} is not in this checkout{nearest(ref, _names(repository))}",
         field=field,
         fix="correct the name, or fetch it: `fetch-depth: 0` in actions/checkout, or `git fetch`",
     )
+
+
+def _commit(repository: Path, ref: str) -> str | None:
+    """The commit that a name stands for in this clone; None where it stands for none."""
+    asked = ("rev-parse", "--verify", "--end-of-options", f"{ref}^{{commit}}")
+    try:
+        return git(repository, *asked).decode().strip()
+    except OurFailure:
+        return None
 
 
 def _names(repository: Path) -> list[str]:

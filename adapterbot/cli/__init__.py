@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         _check_text(given)
-        app(args=given)
+        app(args=given, prog_name="adapterbot")  # whatever file began it: the action's is another
     except AdapterbotError as error:
         tell(error, as_json="--json" in given)
         sys.exit(int(error.exit_code))

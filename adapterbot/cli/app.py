@@ -54,7 +54,9 @@ def _input_error(error: Any) -> InputError:
     options = getattr(getattr(error, "param", None), "opts", None)
     within = error.ctx.command_path if error.ctx else "adapterbot"
     return InputError(
-        error.format_message(), field=options[0] if options else None, fix=f"see {within} --help"
+        error.format_message().rstrip("."),
+        field=options[0] if options else None,
+        fix=f"see {within} --help",
     )
 
 

@@ -31,7 +31,16 @@ def commands(command: Any, name: str) -> Iterator[tuple[str, Any]]:
 
 COMMANDS = dict(commands(typer.main.get_command(app), "adapterbot"))
 # Of git's, pip's, Docker's, vLLM's and the Actions runner's command lines.
-OF_OTHERS = {"--unshallow", "--global", "--add", "--hash", "--gpus", "--lora-modules", "--labels"}
+OF_OTHERS = {
+    "--unshallow",
+    "--refetch",
+    "--global",
+    "--add",
+    "--hash",
+    "--gpus",
+    "--lora-modules",
+    "--labels",
+}
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -174,3 +174,19 @@ def test_attack_what_is_said_on_the_way_commands_no_runner(
     assert "\x1b" not in said
     assert runner(said) == []
     assert len(said.splitlines()) == 2
+
+
+def test_a_wrong_input_of_the_action_is_one_line_that_names_the_command(tmp_path: Path) -> None:
+    """What began the process there is a file of the action's."""
+    begun = subprocess.run(
+        [sys.executable, "-I", str(Path(__file__).parents[2] / "entrypoint.py")],
+        cwd=tmp_path,
+        env={**os.environ, "GITHUB_ACTIONS": "true", "ADAPTERBOT_COMMENT": "edit"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert begun.returncode == 2
+    line = begun.stderr.splitlines()[0]
+    assert line.startswith("error: --comment: ")
+    assert line.endswith("'off' (see adapterbot gate --help)")

@@ -89,6 +89,15 @@ def test_a_shallow_clone_that_cannot_be_completed_says_what_to_do(
         merge_base(clone, main, branch)
 
 
+def test_a_branch_that_only_origin_has_goes_by_its_name(bare: Path, tmp_path: Path) -> None:
+    """As `main` in a job that checked a pull request out, or in a clone of one branch."""
+    clone = tmp_path / "clone"
+    git(tmp_path, "clone", "-q", "-b", "branch", str(bare), str(clone))
+    assert resolve_commit(clone, "main") == git(bare, "rev-parse", "main")
+    git(clone, "branch", "main", "branch")
+    assert resolve_commit(clone, "main") == git(bare, "rev-parse", "branch"), "one's own goes first"
+
+
 def test_two_histories_that_never_met_have_no_fork_point(bare: Path, tmp_path: Path) -> None:
     clone = tmp_path / "clone"
     git(tmp_path, "clone", "-q", str(bare), str(clone))
