@@ -10,7 +10,7 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -22,6 +22,7 @@ from adapterbot.paths import is_hidden, normalise
 TEXT_LIMIT = 16 * 1024 * 1024
 _LFS_HEADER = b"version https://git-lfs.github.com/spec/v1\n"
 _LFS_POINTER_LIMIT = 1024
+_LFS_FILTER = b"filter=lfs"
 _LFS_OID = re.compile(rb"^oid sha256:([0-9a-f]{64})$", re.MULTILINE)
 
 
@@ -104,6 +105,17 @@ def missing(path: str, label: str) -> InputError:
     return InputError(
         f"does not exist in {label}", file=path, fix="check the path, or commit the file"
     )
+
+
+def uses_lfs(tree: Tree, files: Sequence[str]) -> bool:
+    """Whether a .gitattributes among the files hands some to Git LFS. What comes from the Hub
+    brings its own, beside the weights.
+
+    Raises:
+        InputError: one cannot be read.
+    """
+    attributes = (name for name in files if PurePosixPath(name).name == ".gitattributes")
+    return any(_LFS_FILTER in tree.read(name) for name in attributes)
 
 
 def not_a_file(path: str, here: Path, label: str) -> InputError:

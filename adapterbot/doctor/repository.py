@@ -18,7 +18,7 @@ from adapterbot.eval.suite import suite_files
 from adapterbot.lock import load_training
 from adapterbot.lock import loads as load_lock
 from adapterbot.sides import config_of
-from adapterbot.tree import Tree, WorkTree, lfs_oid
+from adapterbot.tree import Tree, WorkTree, lfs_oid, uses_lfs
 
 _WEIGHTS = (".safetensors", ".bin")
 _POINTER_BYTES = 1024
@@ -115,8 +115,7 @@ def _told(error: AdapterbotError) -> str:
 
 def _lfs(where: Repository) -> Finding:
     """Git LFS: whether this repository needs it, whether it is here, and whether files are."""
-    attributes = where.tree.root / ".gitattributes"
-    needed = attributes.is_file() and b"filter=lfs" in attributes.read_bytes()
+    needed = uses_lfs(where.tree, where.files)
     here = shutil.which("git-lfs") is not None
     pointers = [name for name in where.files if _is_pointer(where.tree.root / name)]
     if pointers:

@@ -17,9 +17,7 @@ from adapterbot.errors import AdapterbotError, InputError
 from adapterbot.lock.training import TrainingConfig, load_training
 from adapterbot.paths import join, normalise
 from adapterbot.renames import with_own_keys
-from adapterbot.tree import Tree
-
-_LFS_FILTER = b"filter=lfs"
+from adapterbot.tree import Tree, uses_lfs
 
 
 @dataclass(frozen=True)
@@ -72,8 +70,7 @@ def survey(tree: Tree, files: Sequence[str], config: Config | None = None) -> Su
         for adapter in adapters
         if adapter.config not in training
     ]
-    attributes = tree.read(".gitattributes") if tree.has(".gitattributes") else b""
-    return Survey(adapters, training, _LFS_FILTER in attributes, tuple(notes))
+    return Survey(adapters, training, uses_lfs(tree, files), tuple(notes))
 
 
 def _training(tree: Tree, files: Sequence[str]) -> tuple[dict[str, TrainingConfig], list[str]]:

@@ -112,7 +112,9 @@ def test_where_there_is_no_adapter_one_is_to_be_put_before_init_helps(repository
 def test_lfs_is_missing_only_where_it_is_used(repository, look, monkeypatch):
     monkeypatch.setenv("PATH", str(_path_with(repository.parent, "git")))
     assert look()["Git LFS"].status is Status.OK
-    (repository / ".gitattributes").write_text("*.safetensors filter=lfs diff=lfs merge=lfs\n")
+    # Beside the weights, as what comes from the Hub has it.
+    attributes = repository / "adapters" / "dates" / ".gitattributes"
+    attributes.write_text("*.safetensors filter=lfs diff=lfs merge=lfs\n")
     found = look()
     assert found["Git LFS"].status is Status.MISSING
     assert exit_code(found.values()) == 1

@@ -18,6 +18,7 @@ from adapterbot.eval.suite import load_suite
 from adapterbot.init import Wanted, plan
 from adapterbot.init.held_out import LEAST, held_out
 from adapterbot.init.scoring import scoring_for
+from adapterbot.init.survey import survey
 from adapterbot.init.workflow import ACTION, RUNS_ON, workflow
 from adapterbot.lock.training import load_training
 from adapterbot.tree import WorkTree
@@ -315,6 +316,14 @@ def test_the_workflow_is_the_published_one_with_what_was_asked_for():
     assert checkout["with"] == {"lfs": True, "fetch-depth": 0, "persist-credentials": False}
     assert ours == {"uses": PINNED}
     assert f"{PINNED} # v1\n" in text
+
+
+def test_lfs_is_seen_beside_the_weights_too(tmp_path):
+    """Where a folder came from the Hub, its .gitattributes came along."""
+    tree = repository(tmp_path, *(alpaca(n) for n in range(60)))
+    assert not survey(tree, tree.survey()).uses_lfs
+    (tmp_path / "adapter" / ".gitattributes").write_text("*.safetensors filter=lfs -text\n")
+    assert survey(tree, tree.survey()).uses_lfs
 
 
 @pytest.mark.parametrize(
