@@ -20,6 +20,19 @@ if "--any" not in sys.argv:
         sys.exit(4)
 print(sys.executable)'
 
+fail() { # fail PROBLEM FIX: one line, an annotation where the runner shows those
+  local prefix="error: "
+  if [ "${GITHUB_ACTIONS:-}" = true ]; then
+    prefix="::error title=adapterbot::"
+  fi
+  echo "$prefix$1 ($2)" >&2
+  exit 2
+}
+
+case "${OSTYPE:-}" in
+  msys* | cygwin*) fail "Windows is not supported" "use Linux or macOS, or Linux in WSL" ;;
+esac
+
 candidates=(python3 python3.13 python3.12 python3.11)
 if [ -n "${PYTHON:-}" ]; then
   # Who names a Python wants that one, not a silent second choice.
@@ -40,15 +53,6 @@ for candidate in "${candidates[@]}"; do
     4) no_venv+=("$candidate") ;;
   esac
 done
-
-fail() { # fail PROBLEM FIX: one line, an annotation where the runner shows those
-  local prefix="error: "
-  if [ "${GITHUB_ACTIONS:-}" = true ]; then
-    prefix="::error title=adapterbot::"
-  fi
-  echo "$prefix$1 ($2)" >&2
-  exit 2
-}
 
 if [ ${#no_venv[@]} -gt 0 ]; then
   fail "${no_venv[*]} cannot make virtual environments: ensurepip is missing" \

@@ -52,6 +52,7 @@ def test_the_first_that_will_do(tmp_path, pythons):
         ({"python3": WITHOUT_VENV}, {}, "ensurepip is missing (install it, on Debian and Ubuntu"),
         ({"python3": GOOD}, {"PYTHON": "python9"}, "error: python9 is not a Python that runs"),
         ({"python3": GOOD, "old": TOO_OLD}, {"PYTHON": "old"}, "error: old is older"),
+        ({"python3": GOOD}, {"OSTYPE": "msys"}, "Windows is not supported (use Linux"),
         ({}, {"GITHUB_ACTIONS": "true"}, "::error title=adapterbot::no Python was found"),
     ],
 )
