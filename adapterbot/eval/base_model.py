@@ -93,7 +93,7 @@ def load_base(base: Path | str, settings: EngineSettings) -> BaseModel:
         )
     place = located(base, field="base")
     inspect_base(Path(place))
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoTokenizer
     from transformers.utils import logging
 
     dtype = _dtype(settings.dtype, device)
@@ -105,7 +105,8 @@ def load_base(base: Path | str, settings: EngineSettings) -> BaseModel:
     logging.disable_progress_bar()
     try:
         tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
-        model, loading = AutoModelForCausalLM.from_pretrained(
+        config = AutoConfig.from_pretrained(place, trust_remote_code=False)
+        model, loading = _loader(config).from_pretrained(
             place,
             output_loading_info=True,
             dtype=dtype,
@@ -147,6 +148,19 @@ def load_base(base: Path | str, settings: EngineSettings) -> BaseModel:
         pad=_pad(model, tokenizer),
         context=_context(model),
     )
+
+
+def _loader(config: Any) -> Any:
+    """The class that loads a model of this kind: where a family has none but those that also look
+    at pictures (Qwen2.5-VL, Mistral Small 3), such a one, which is asked without."""
+    import transformers
+
+    kind = type(config)
+    if kind in transformers.MODEL_FOR_CAUSAL_LM_MAPPING:
+        return transformers.AutoModelForCausalLM
+    if kind in transformers.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+        return transformers.AutoModelForImageTextToText
+    return transformers.AutoModelForCausalLM
 
 
 def _placement(

@@ -291,7 +291,7 @@ def test_the_same_answers_as_peft_outside_of_lora(bases: dict[str, Path], tmp_pa
     assert_as_peft(bases["llama"], directory)
 
 
-def assert_as_peft(base: Path, directory: Path) -> None:
+def assert_as_peft(base: Path, directory: Path, loader: Any = AutoModelForCausalLM) -> None:
     """The engine's own way of attaching, all in one batch, against PEFT's one sample at a time."""
     loaded = load_base(base, EngineSettings(dtype="float32", device="cpu"))
     model = LocalModel(loaded, BUDGET)
@@ -305,9 +305,7 @@ def assert_as_peft(base: Path, directory: Path) -> None:
         k: a.token_ids for k, a in answers.items()
     }
     assert answers != bare
-    reference = peft.PeftModel.from_pretrained(
-        AutoModelForCausalLM.from_pretrained(base), directory
-    ).eval()
+    reference = peft.PeftModel.from_pretrained(loader.from_pretrained(base), directory).eval()
     assert_as_naive(answers, reference, base, FEW)
 
 

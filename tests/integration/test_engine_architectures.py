@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import peft
 import pytest
 import torch
+import transformers
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
 
@@ -16,7 +18,15 @@ from adapterbot.errors import InputError
 from adapterbot.weights import adapter_digest, read_adapter_dir
 from tests import tiny_suite
 from tests.integration.test_engine_answers import ask, assert_as_naive, assert_as_peft, respondent
-from tests.tiny_models import VOCABULARY, save_adapter, save_base
+from tests.tiny_models import (
+    BOS,
+    EOS,
+    VOCABULARY,
+    save_adapter,
+    save_base,
+    save_peft,
+    tokenizer,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
 
@@ -88,6 +98,25 @@ def test_the_same_answers_as_peft_on_more_architectures(name: str, tmp_path: Pat
         k: a.token_ids for k, a in answers.items()
     }
     assert_as_peft(base, save_adapter(base, tmp_path / "a", r=4, target_modules=modules))
+
+
+def test_a_model_that_also_looks_at_pictures_is_asked_without(tmp_path: Path) -> None:
+    size = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4}
+    text = {"model_type": "mistral", "num_hidden_layers": 2, "num_key_value_heads": 2, **size}
+    special = {"vocab_size": VOCABULARY, "bos_token_id": BOS, "eos_token_id": EOS}
+    config = transformers.Mistral3Config(
+        text_config={**text, **special, "max_position_embeddings": 256},
+        vision_config={"model_type": "pixtral", "num_hidden_layers": 1, "head_dim": 8, **size},
+    )
+    torch.manual_seed(0)
+    loader = transformers.AutoModelForImageTextToText
+    model = loader.from_config(config)
+    base = tmp_path / "base"
+    model.save_pretrained(base)
+    tokenizer(bos=True).save_pretrained(base)
+    options = peft.LoraConfig(task_type="CAUSAL_LM", r=4, target_modules=["q_proj", "down_proj"])
+    adapter = save_peft(peft.get_peft_model(model, options), tmp_path / "a", scale=0.6)
+    assert_as_peft(base, adapter, loader)
 
 
 def test_a_text_has_the_frequencies_of_its_own_length(tmp_path: Path) -> None:
@@ -172,11 +201,11 @@ def test_weights_that_peft_would_drop_are_refused(tmp_path: Path) -> None:
 def test_a_padding_token_that_the_model_has_not_is_not_read(tmp_path: Path) -> None:
     base = save_base("llama", tmp_path / "base")
     want = ask(respondent(base)[0], TASKS)
-    tokenizer = base / "tokenizer.json"
-    content = json.loads(tokenizer.read_text())
+    file = base / "tokenizer.json"
+    content = json.loads(file.read_text())
     added = {**content["added_tokens"][-1], "id": VOCABULARY, "content": "[PAD]"}
     content["added_tokens"].append(added)
-    tokenizer.write_text(json.dumps(content))
+    file.write_text(json.dumps(content))
     config = json.loads((base / "tokenizer_config.json").read_text())
     (base / "tokenizer_config.json").write_text(json.dumps({**config, "pad_token": "[PAD]"}))
     one, _ = respondent(base)
