@@ -35,13 +35,13 @@ def test_by_the_interpreter() -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_on_the_gpu() -> None:
+def test_the_kernel_is_right_on_a_gpu() -> None:
     check()
 
 
 @pytest.mark.parametrize("capability", DEVICES)
 @pytest.mark.parametrize("dtype", ["fp16", "bf16"])
-def test_by_the_compiler(capability: int, dtype: str) -> None:
+def test_the_kernel_compiles_for_every_device(capability: int, dtype: str) -> None:
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 

@@ -847,7 +847,7 @@ def test_a_fork_is_refused_on_a_self_hosted_runner(clean, run):
     assert "fork does not run on a self-hosted runner" in done.error_lines[0]
 
 
-def test_outside_a_checkout(tmp_path, run):
+def test_a_gate_outside_of_a_checkout_is_refused(tmp_path, run):
     (tmp_path / "nowhere").mkdir()
     done = run(tmp_path / "nowhere", "gate", "--base", "main", event=None)
     assert done.code == 2

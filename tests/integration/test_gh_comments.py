@@ -646,7 +646,7 @@ def test_attack_a_token_that_no_header_can_hold_is_not_quoted(token):
 
 
 @pytest.mark.parametrize("token", ["", "  \n"])
-def test_no_token(token):
+def test_a_blank_token_is_refused(token):
     with pytest.raises(InputError, match="no GitHub token"):
         connect(token, "https://api.github.com")
 

@@ -912,7 +912,7 @@ def test_a_hostile_title_is_dead_in_body_and_commit_message(place: Place) -> Non
 # ---------------------------------------------------------------- the command
 
 
-def test_the_command_line(place: Place) -> None:
+def test_pr_open_prints_what_it_did_as_json(place: Place) -> None:
     place.retrain()
     given = [
         "pr", "open", "Better dates", "--adapter", "adapters/dates", "--base", "main",

@@ -36,13 +36,13 @@ def test_every_position_up_to_257() -> None:
         (0.3, 0.5, 0, 745, 4),
     ],
 )
-def test_noisy_commands(good, bad, gate, most, share) -> None:
+def test_noisy_commands_are_right_as_often_as_claimed(good, bad, gate, most, share) -> None:
     runs = max(RUNS // share, 10) if RUNS < 1000 else RUNS
     check(searches(lambda rng: pass_fail(rng, good, bad, gate=gate), runs), most, runs=runs)
 
 
 @pytest.mark.parametrize(("distance", "most"), [(1, 70), (2, 24), (4, 12)])
-def test_scores(distance, most) -> None:
+def test_scores_are_right_as_often_as_claimed(distance, most) -> None:
     check(searches(lambda rng: scores(rng, distance), RUNS), most)
 
 
@@ -70,7 +70,7 @@ def test_one_score_for_each_checkpoint_is_covered(distance) -> None:
     check(searches(one, runs), 1, 0.95, runs=runs)
 
 
-def test_paired_chunks() -> None:
+def test_paired_chunks_are_right_as_often_as_claimed() -> None:
     check(searches(paired, RUNS), 650, 0.97)
 
 

@@ -111,7 +111,7 @@ def test_every_row_of_a_mixed_batch_gets_its_user_in_prefill_and_decode(
                 )
 
 
-def test_users_differ(world: tuple[Path, dict[str, Path], Path]) -> None:
+def test_users_of_these_banks_answer_differently(world: tuple[Path, dict[str, Path], Path]) -> None:
     """So that the test above can fail."""
     base, _, path = world
     model = load(base)

@@ -95,7 +95,7 @@ def test_wheel_hashes_commits_and_the_build_of_torch_are_recorded(tmp_path: Path
 # ---------------------------------------------------------------- project lock files
 
 
-def test_uv_lock() -> None:
+def test_uv_lock_gives_its_packages() -> None:
     found = read(
         "uv.lock",
         f"""
@@ -124,7 +124,7 @@ def test_uv_lock() -> None:
     assert found.made_from.file == "uv.lock"
 
 
-def test_pylock_toml() -> None:
+def test_pylock_toml_gives_its_packages() -> None:
     found = read(
         "pylock.toml",
         f"""
@@ -151,7 +151,7 @@ def test_pylock_toml() -> None:
     ]
 
 
-def test_requirements_txt() -> None:
+def test_requirements_txt_gives_its_packages() -> None:
     found = read(
         "requirements.txt",
         f"""

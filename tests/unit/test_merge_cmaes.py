@@ -57,7 +57,7 @@ def test_strategy_parameters_obey_table_1(n: int) -> None:
 
 
 @pytest.mark.parametrize(("n", "evaluations"), [(1, 200), (3, 600), (7, 1400), (15, 2800)])
-def test_the_sphere(n: int, evaluations: int) -> None:
+def test_the_sphere_takes_about_as_many_evaluations_as_pycma(n: int, evaluations: int) -> None:
     """pycma's medians are 373, 1015 and 2125 for n = 3, 7, 15; this is a bound on single runs."""
     for seed in range(3):
         spent = minimise(CMAES(np.full(n, 2.0), 0.5, seed=seed), sphere, 1e-8)
@@ -80,7 +80,7 @@ def test_turning_the_ellipsoid_changes_nothing_much() -> None:
     seed=st.integers(0, 1000),
 )
 @settings(max_examples=15, deadline=None)
-def test_only_ranks_count(scale: float, shift: float, seed: int) -> None:
+def test_only_the_ranks_of_losses_count(scale: float, shift: float, seed: int) -> None:
     """Any increasing function of the loss gives the same search, point by point."""
     plain, bent = (CMAES([1.0, -2.0, 0.5], 0.3, seed=seed) for _ in range(2))
     for _ in range(8):

@@ -377,6 +377,6 @@ def test_budgets(text: str, seconds: int) -> None:
 @pytest.mark.parametrize(
     "text", ["", " ", "59s", "25h", "90", "1.5h", "30m1h", "-5m", "١m", "1h 2m"]
 )
-def test_no_budgets(text: str) -> None:
+def test_what_is_no_length_of_time_is_refused(text: str) -> None:
     with pytest.raises(InputError, match="--budget"):
         parse_budget(text)

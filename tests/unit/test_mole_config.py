@@ -24,7 +24,7 @@ training:
 """
 
 
-def test_the_seeds_block() -> None:
+def test_a_training_mole_block_is_read() -> None:
     found = read_config(SEED.encode(), "soup.yaml")
     assert found.experts == ("./a", "./b", "./c")
     assert found.gate.model_dump() == {

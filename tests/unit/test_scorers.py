@@ -158,7 +158,7 @@ TABLE: list[tuple[str, dict[str, Any], Any, Any, Any]] = [
 
 
 @pytest.mark.parametrize(("name", "options", "expected", "answer", "wanted"), TABLE)
-def test_table(name, options, expected, answer, wanted):
+def test_every_scorer_gives_an_answer_its_score(name, options, expected, answer, wanted):
     found = score(name, expected, answer, **options)
     assert found == (wanted if wanted is None else pytest.approx(wanted))
 

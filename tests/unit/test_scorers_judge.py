@@ -103,7 +103,7 @@ def test_a_grade_is_mapped_to_the_unit_interval(endpoint, judge):
         ("", None),
     ],
 )
-def test_replies(endpoint, judge, reply, score):
+def test_a_reply_is_a_score_or_says_why_there_is_none(endpoint, judge, reply, score):
     endpoint.default = (200, reply, {})
     found = judge().score(SAMPLE, Answer(text="x"))
     assert found.score == score

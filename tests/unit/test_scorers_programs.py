@@ -70,7 +70,7 @@ def test_the_environment_holds_no_secret(monkeypatch):
     assert python(source).score(SAMPLE, ANSWER).score == 0.0
 
 
-def test_no_shell():
+def test_a_command_is_run_without_a_shell():
     found = command("echo", "1; echo 2").score(SAMPLE, ANSWER)
     assert found.score is None
 
@@ -163,7 +163,7 @@ class TestPython:
         task = suite(tmp_path, spec, **{"checks/dates.py": source})
         return scorers.get(task.scorer, task.scorer_options)
 
-    def test_short_form(self, tmp_path):
+    def test_a_function_can_be_named_in_one_word(self, tmp_path):
         source = "def score(sample, output):\n    return output.endswith(sample['expected'])"
         task = suite(tmp_path, "python:checks.dates:score", **{"checks/dates.py": source})
         scorer = scorers.get(task.scorer, task.scorer_options)

@@ -149,7 +149,7 @@ def test_the_suite_names_every_file_it_read(load):
     assert suite.files == tuple(f"evals/{name}" for name in names)
 
 
-def test_messages_and_choices(load):
+def test_messages_and_choices_of_a_row_reach_its_sample(load):
     rows = [
         {
             "messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}],
@@ -196,7 +196,7 @@ class TestDigest:
         "extra",
         ["margin: 0.5", "weight: 3", "gated: false", "least_effect: 0.1", "direction: lower"],
     )
-    def test_policy_keeps_it(self, load, extra):
+    def test_policy_does_not_change_a_tasks_digest(self, load, extra):
         plain, changed = load(one()), load(one(extra))
         assert plain.tasks[0].digest == changed.tasks[0].digest
         assert plain.digest != changed.digest
@@ -339,7 +339,7 @@ class TestHostile:
     @pytest.mark.parametrize(
         "tag", ["!!python/object/apply:os.system ['true']", "!!python/name:os.system", "!x 1"]
     )
-    def test_tags(self, load, tag):
+    def test_a_tag_that_makes_objects_is_refused(self, load, tag):
         with pytest.raises(InputError):
             load(f"version: 1\ntasks: {tag}\n")
 

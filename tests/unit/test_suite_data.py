@@ -35,7 +35,7 @@ def test_csv_with_quotes_newlines_and_lists(read):
     ]
 
 
-def test_parquet(read, tmp_path):
+def test_rows_of_parquet_are_values_of_json(read, tmp_path):
     pa = pytest.importorskip("pyarrow")
     from pyarrow import parquet
 

@@ -142,7 +142,7 @@ def test_names_that_meet_when_they_are_cut_are_refused(load):
         ("https://judge.example.com/v1/m", {"url": "https://judge.example.com/v1", "model": "m"}),
     ],
 )
-def test_judge_urls(load, judge, options):
+def test_a_judge_model_is_split_into_address_and_model(load, judge, options):
     (task,) = load(
         "gate.yaml",
         gate__yaml=f"""

@@ -213,7 +213,7 @@ def test_a_shallow_clone_fetches_the_commit_it_lacks(repository: Path, tmp_path:
     assert GitTree(clone, first).read("top.txt") == b"top"
 
 
-def test_outside_a_checkout(tmp_path: Path, repository: Path) -> None:
+def test_the_root_is_that_of_the_checkout_around_or_none(tmp_path: Path, repository: Path) -> None:
     with pytest.raises(InputError, match="not inside a Git checkout"):
         repository_root(tmp_path)
     assert repository_root(repository / "a") == repository

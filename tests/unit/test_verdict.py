@@ -69,7 +69,9 @@ def judge(*deltas: Paired, policy: MetricPolicy = GATED, **options):
         (binary(0, 7), MetricPolicy(True, 0.10, least_effect=0.05), Standing.OK),
     ],
 )
-def test_standing(paired: Paired, policy: MetricPolicy, standing: Standing) -> None:
+def test_a_metric_stands_where_its_bounds_and_policy_put_it(
+    paired: Paired, policy: MetricPolicy, standing: Standing
+) -> None:
     (found,), _ = judge(paired, policy=policy)
     assert found.standing is standing
     assert (found.gated, found.margin) == (policy.gated, policy.margin)
@@ -366,7 +368,7 @@ def test_the_order_of_metrics_changes_no_figure() -> None:
 # ---------------------------------------------------------------- words
 
 
-def test_reasons_in_words() -> None:
+def test_a_reason_says_the_change_the_margin_and_what_would_settle_it() -> None:
     (found,), _ = judge(binary(90, 0, task="date_us"))
     assert found.reason == "date_us −45.0 points [−51.9, −38.3], margin 5.0"
     (found,), _ = judge(binary(12, 8, task="date_us"))

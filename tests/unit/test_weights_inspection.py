@@ -141,7 +141,7 @@ def test_kinds_that_are_left_to_peft_are_read_too(base: Path, tmp_path: Path) ->
         scan(tmp_path / "nowhere")
 
 
-def test_the_commands(adapter: Path) -> None:
+def test_diff_and_scan_print_json_and_exit_by_what_they_find(adapter: Path) -> None:
     twin = edited(adapter, lambda _, tensor: -tensor)
     done = command_line.run("diff", adapter, twin, "--json")
     assert (done.returncode, json.loads(done.stdout)["distance"]) == (0, 0.0)

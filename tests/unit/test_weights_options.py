@@ -49,7 +49,7 @@ def test_no_option_is_in_two_groups() -> None:
     assert sum(map(len, groups)) == len(set().union(*groups))
 
 
-def test_scale() -> None:
+def test_the_scale_follows_the_patterns_of_rank_and_alpha() -> None:
     config, left = parse(
         r=4,
         lora_alpha=16,
@@ -171,7 +171,7 @@ def test_an_unknown_option_that_is_off_does_not_stand_in_the_way() -> None:
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[]", b"1", b"\xff", b"[" * 100_000])
-def test_not_an_object(text: bytes) -> None:
+def test_options_that_are_no_json_object_are_refused(text: bytes) -> None:
     with pytest.raises(InputError, match="JSON"):
         parse_config(text, shown="c.json")
 
@@ -222,7 +222,7 @@ def test_the_same_modules_as_peft(changes: dict[str, Any]) -> None:
         assert targeted(ours, name) == bool(check_target_module_exists(theirs, name)), name
 
 
-def test_saved_whole() -> None:
+def test_a_module_is_saved_whole_by_whole_parts_of_its_name() -> None:
     assert saved_whole(("lm_head",), "lm_head")
     assert saved_whole(("self_attn",), "model.layers.0.self_attn.q_proj")
     assert not saved_whole(("head",), "lm_head")

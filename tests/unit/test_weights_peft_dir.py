@@ -98,7 +98,7 @@ def test_weights_that_the_options_do_not_announce(
     assert caught.value.fix
 
 
-def test_only_a_pickle(tmp_path: Path) -> None:
+def test_weights_in_a_pickle_are_refused(tmp_path: Path) -> None:
     directory = write(tmp_path / "a")
     (directory / "adapter_model.safetensors").unlink()
     (directory / "adapter_model.bin").write_bytes(pickle.dumps({}))
@@ -108,7 +108,7 @@ def test_only_a_pickle(tmp_path: Path) -> None:
         adapter_digest(directory)
 
 
-def test_missing_pieces(tmp_path: Path) -> None:
+def test_what_a_directory_lacks_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not exist"):
         read_adapter_dir(tmp_path / "none")
     with pytest.raises(InputError, match=r"holds no adapter_config.json"):

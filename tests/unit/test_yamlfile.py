@@ -40,7 +40,7 @@ BOMB = "a: &a [x]\n" + "".join(f"{n}: [{', '.join(['*a'] * 30)}]\n" for n in "bc
         (b'"\\ud800": a', "line 1: holds half of a surrogate pair"),
     ],
 )
-def test_what_is_refused(text: bytes, says: str) -> None:
+def test_what_is_not_plain_yaml_is_refused_with_its_line(text: bytes, says: str) -> None:
     with pytest.raises(InputError) as caught:
         parse(text, "file")
     assert says in str(caught.value)
