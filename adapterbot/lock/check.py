@@ -93,8 +93,8 @@ def check(
     then = Then(tree, before, lock_path, lock, config, allowed_base, side, cache)
     parts = [
         *_content(lock, now, config, then),
-        *_environment(lock, now, before, then),
-        *_adapters(tree, before, lock_path, now, side, adapter, cache),
+        *_environment(lock, now, then),
+        *_adapters(now, then, adapter),
     ]
     notes = []
     if now.env_hash is None and not any(part.part == "env_hash" for part in parts):
@@ -159,7 +159,8 @@ def _content(lock: Lock, now: Pinned, config: str, then: Then) -> Iterator[Part]
     )
 
 
-def _environment(lock: Lock, now: Pinned, before: Tree | None, then: Then) -> Iterator[Part]:
+def _environment(lock: Lock, now: Pinned, then: Then) -> Iterator[Part]:
+    before = then.before
     removed = now.env_hash is None and before is not None and before.has(now.env_path)
     if now.env_hash is None and not removed:
         return
@@ -175,21 +176,14 @@ def _environment(lock: Lock, now: Pinned, before: Tree | None, then: Then) -> It
     )
 
 
-def _adapters(
-    tree: Tree,
-    before: Tree | None,
-    lock_path: str,
-    now: Pinned,
-    side: Sidecar | None,
-    only: str | None,
-    cache: DigestCache | None,
-) -> Iterator[Part]:
+def _adapters(now: Pinned, then: Then, only: str | None) -> Iterator[Part]:
     """Whether the weights are the ones that were locked."""
+    side, before = then.sidecar, then.before
     locked = {join(now.directory, path): files for path, files in _recorded(side).items()}
     for path, files in locked.items():
         if only not in (None, path):
             continue
-        found = adapter_files(tree, path, cache)
+        found = adapter_files(then.tree, path, then.cache)
         same = found == files
         yield Part(
             "adapter",
@@ -200,7 +194,7 @@ def _adapters(
             f"{path}/adapter_config.json",
             1,
         )
-    record = f"{sidecars.folder(lock_path)}/{sidecars.FILE}"
+    record = f"{sidecars.folder(then.lock_path)}/{sidecars.FILE}"
     if side is None and only and before is not None and before.has(record):
         # Nor must taking this record away, or letting it go stale, be a way around it.
         old = sidecars.loads(before.read(record), record)
@@ -212,7 +206,7 @@ def _adapters(
                 ok=False,
                 explanation=f"{record} no longer belongs to the lock, so the weights cannot be "
                 "told from others; run `adapterbot lock write` again",
-                file=lock_path,
+                file=then.lock_path,
                 line=1,
             )
 
