@@ -18,7 +18,7 @@ from typing import Literal
 from playwright.sync_api import Browser, Page
 
 from adapterbot import render
-from adapterbot.commands.written import PAGE, read_report
+from adapterbot.commands.report_files import PAGE, read_report
 from scripts import comment_picture
 from scripts.browser import chromium
 

@@ -29,7 +29,7 @@ def demo(
     Exit codes: 0 it found the checkpoint that broke it, 1 it did not, 2 bad input.
     """
     from adapterbot.commands import demo as command
-    from adapterbot.commands.written import exit_code
+    from adapterbot.commands.report_files import exit_code
 
     written = command.run(directory, say)
     show(written, as_json)

@@ -108,7 +108,7 @@ def delta(
     Exit codes: 0 clean, 1 we failed, 2 bad input, 3 a regression.
     """
     from adapterbot.commands import delta as command
-    from adapterbot.commands.written import exit_code
+    from adapterbot.commands.report_files import exit_code
     from adapterbot.errors import InputError
 
     if not 0 < alpha < 0.5:

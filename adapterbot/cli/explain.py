@@ -29,7 +29,7 @@ def explain(
     Exit codes: 0 explained, 1 we failed, 2 bad input.
     """
     from adapterbot.commands.folders import left_here
-    from adapterbot.commands.written import read_report
+    from adapterbot.commands.report_files import read_report
     from adapterbot.pages.explanation import explain as explained
     from adapterbot.pages.explanation import text
 

@@ -94,7 +94,7 @@ def gate(
 
     with for_good():
         from adapterbot.commands import gate as command
-        from adapterbot.commands.written import exit_code
+        from adapterbot.commands.report_files import exit_code
         from adapterbot.errors import InputError
 
     if publish not in ("github", "none"):

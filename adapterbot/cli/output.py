@@ -19,7 +19,7 @@ import typer
 from adapterbot.errors import AdapterbotError, ExitCode
 
 if TYPE_CHECKING:
-    from adapterbot.commands.written import Written
+    from adapterbot.commands.report_files import Written
     from adapterbot.records import Report
 
 _DETAILS = re.compile(

@@ -50,7 +50,7 @@ def publish(
     Exit codes: as `gate`, from the verdict in the report.
     """
     from adapterbot.commands import publish as command
-    from adapterbot.commands.written import exit_code
+    from adapterbot.commands.report_files import exit_code
 
     publishing = Publishing(comment, comment_when, check, name)
     written = command.run(report, out, publishing, head=head)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from adapterbot import TOOL
 from adapterbot.commands.notes import notes
-from adapterbot.commands.written import Written, write
+from adapterbot.commands.report_files import Written, write
 from adapterbot.context import Context
 from adapterbot.gh import workflow
 from adapterbot.records import LockStatus, Outcome, Report

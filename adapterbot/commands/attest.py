@@ -15,7 +15,7 @@ from adapterbot.attest import bom, envelope, keyless, verification
 from adapterbot.attest import statement as statements
 from adapterbot.attest.make import Claim, statement
 from adapterbot.commands.place import checkout
-from adapterbot.commands.written import read_report
+from adapterbot.commands.report_files import read_report
 from adapterbot.config import AdapterConfig, Workflow
 from adapterbot.context import server_url
 from adapterbot.conventions import for_adapter

@@ -17,7 +17,7 @@ from adapterbot.commands.bisect_command import JOURNAL, OUTPUT, must_be_writable
 from adapterbot.commands.evaluator import checkpoints_directory, chosen_server, engine
 from adapterbot.commands.folders import out_directory
 from adapterbot.commands.place import PULL_REQUEST_EVENTS
-from adapterbot.commands.written import Written, write
+from adapterbot.commands.report_files import Written, write
 from adapterbot.commits import merge_base, resolve_commit
 from adapterbot.config import AdapterConfig, Server
 from adapterbot.console import listener_for

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from adapterbot import TOOL, delta, verdict
 from adapterbot.commands.folders import out_directory
-from adapterbot.commands.written import Written, write
+from adapterbot.commands.report_files import Written, write
 from adapterbot.config import key_of
 from adapterbot.differing import differing_samples
 from adapterbot.errors import InputError

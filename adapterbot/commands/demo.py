@@ -13,7 +13,7 @@ from pathlib import Path
 from adapterbot.commands import gate
 from adapterbot.commands.folders import own_folder
 from adapterbot.commands.lock import write as write_lock
-from adapterbot.commands.written import Written
+from adapterbot.commands.report_files import Written
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.records import BisectVerdict, Report
 

@@ -15,8 +15,8 @@ from adapterbot.commands.herald import Herald, Told
 from adapterbot.commands.interrupts import interrupts
 from adapterbot.commands.place import PULL_REQUEST_EVENTS
 from adapterbot.commands.pledge import PLEDGE
+from adapterbot.commands.report_files import Written, write
 from adapterbot.commands.token import client_for
-from adapterbot.commands.written import Written, write
 from adapterbot.console import listener_for
 from adapterbot.context import Activity, Context
 from adapterbot.errors import AdapterbotError, InputError

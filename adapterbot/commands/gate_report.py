@@ -18,7 +18,7 @@ from adapterbot.commands.herald import Herald
 from adapterbot.commands.interrupts import Interrupted, Interrupts
 from adapterbot.commands.mistyped import refuse_mistyped
 from adapterbot.commands.progress import ProgressListener
-from adapterbot.commands.written import results_path
+from adapterbot.commands.report_files import results_path
 from adapterbot.config import key_of
 from adapterbot.console import harmless_lines
 from adapterbot.context import Context

@@ -223,7 +223,7 @@ class Herald:
         return urls
 
     def _end_checks(self, report: Report, *, cancelled: bool) -> bool:
-        from adapterbot.commands.verdict_check import of_adapter, of_report
+        from adapterbot.commands.check_results import of_adapter, of_report
 
         checks = self.audience.checks()
         if checks is None:

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from adapterbot.commands import place as places
+from adapterbot.commands.report_files import read_report
 from adapterbot.commands.token import token_for
-from adapterbot.commands.written import read_report
 from adapterbot.commits import resolve_commit
 from adapterbot.config import CONFIG_FILES, HistoryConfig
 from adapterbot.context import Context, server_url

@@ -11,14 +11,14 @@ from adapterbot.commands.announcement import announce, announce_nothing
 from adapterbot.commands.audience import audience_for
 from adapterbot.commands.folders import out_directory
 from adapterbot.commands.herald import Herald, Told
-from adapterbot.commands.token import client_for
-from adapterbot.commands.written import (
+from adapterbot.commands.report_files import (
     MAX_REPORT_BYTES,
     Written,
     parse_report,
     read_report,
     write,
 )
+from adapterbot.commands.token import client_for
 from adapterbot.console import listener_for
 from adapterbot.context import Activity, Context
 from adapterbot.errors import InputError, OurFailure

@@ -8,7 +8,7 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from adapterbot import atomic, validation
-from adapterbot.commands.written import PAGE, page_of, read_report
+from adapterbot.commands.report_files import PAGE, page_of, read_report
 from adapterbot.errors import InputError
 from adapterbot.records import Count, Line, Record
 from adapterbot.records.merge import MergeRecord

@@ -22,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapterbot.commands import publish
-from adapterbot.commands.written import exit_code, results_path
+from adapterbot.commands.report_files import exit_code, results_path
 from adapterbot.errors import AdapterbotError, InputError
 from adapterbot.gh.artifacts import unpack
 from adapterbot.gh.client import Patience

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from adapterbot.commands.announcement import outputs
-from adapterbot.commands.written import exit_code
+from adapterbot.commands.report_files import exit_code
 from adapterbot.differing import differing_samples
 from adapterbot.errors import ExitCode, InputError, OurFailure
 from adapterbot.records import (

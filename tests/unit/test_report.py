@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from adapterbot import __version__
 from adapterbot.commands import report as command
-from adapterbot.commands.written import parse_report, read_report, results_path, write
+from adapterbot.commands.report_files import parse_report, read_report, results_path, write
 from adapterbot.differing import Pair, pairs, worst_first
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.eval.saved import save_results
