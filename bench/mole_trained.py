@@ -22,8 +22,8 @@ from typing import Self
 import torch
 from peft import LoraConfig, get_peft_model
 
-from adapterbot.commands.mole import TrainOptions
-from adapterbot.commands.mole import train as train_gate
+from adapterbot.commands.mole_train import TrainOptions
+from adapterbot.commands.mole_train import train as train_gate
 from adapterbot.console import PlainListener
 from adapterbot.eval.engine import Engine
 from adapterbot.eval.settings import EngineSettings

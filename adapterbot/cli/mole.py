@@ -38,7 +38,7 @@ def train(
     adapterbot mole train --config soup.yaml -o mixtures/all
     ```
     """
-    from adapterbot.commands import mole as command
+    from adapterbot.commands import mole_train as command
     from adapterbot.console import listener_for
 
     options = command.TrainOptions(config, output, device)
@@ -128,7 +128,7 @@ def route(
     """
     from rich.console import Console
 
-    from adapterbot.commands import mole as command
+    from adapterbot.commands import mole_route as command
     from adapterbot.mole.routes import terminal
 
     routes = command.route(mixture, base, text, max_tokens=max_tokens, device=device)

@@ -1,0 +1,69 @@
+"""`adapterbot mole route`: which experts each token of a text used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from adapterbot.atomic import write_text
+from adapterbot.commands.mole_base import base_at, load
+from adapterbot.errors import InputError
+from adapterbot.mole.artifact import MixtureFiles, attach_mixture, read_mixture_dir
+from adapterbot.mole.routes import routes_page
+from adapterbot.records.routes import Routes, TokenRoute
+
+if TYPE_CHECKING:
+    pass
+
+
+def route(
+    directory: Path, base: str | None, text: str, *, max_tokens: int, device: str | None
+) -> Routes:
+    """The experts that each token of `text`, asked as serving asks it, and of the answer used.
+
+    Raises:
+        InputError: the directory is no mixture, or does not fit the base.
+    """
+    files = read_mixture_dir(directory)
+    loaded = load(base or _base_of(files), device)
+
+    import torch
+
+    tokenizer = loaded.tokenizer
+    if tokenizer.chat_template:
+        text = tokenizer.apply_chat_template(
+            [{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True
+        )
+    ids = tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]
+    if not ids.numel():
+        raise InputError("is no token long", field="text", fix="write something")
+    ids = ids.to(loaded.device)
+    with attach_mixture(loaded.model, files) as mixture:
+        whole = ids
+        if max_tokens:
+            with torch.inference_mode():
+                whole = loaded.model.generate(
+                    ids, max_new_tokens=max_tokens, do_sample=False, pad_token_id=loaded.pad
+                )
+        shares = mixture.route(whole)[:, 0].transpose(0, 1).tolist()
+        names = mixture.names
+    return Routes(
+        experts=names,
+        tokens=tuple(
+            TokenRoute(
+                token=tokenizer.decode([token]),
+                written=at >= ids.shape[1],
+                weights=tuple(map(tuple, weights)),
+            )
+            for at, (token, weights) in enumerate(zip(whole[0].tolist(), shares, strict=True))
+        ),
+    )
+
+
+def write_heat_map(routes: Routes, path: Path) -> None:
+    """The routes as a page of their own."""
+    write_text(path, routes_page(routes))
+
+
+def _base_of(files: MixtureFiles) -> str | Path:
+    return base_at(files.path, files.manifest.base_model)

@@ -1,0 +1,267 @@
+"""`adapterbot mole train`: rows, experts and a base brought together, and the mixture written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adapterbot.atomic import try_folder
+from adapterbot.commands.mole_base import base_at, load
+from adapterbot.conventions import ADAPTER_CONFIG
+from adapterbot.conversations import messages_of
+from adapterbot.errors import InputError
+from adapterbot.eval.base_files import base_digest
+from adapterbot.lock.hub import copy_of_now
+from adapterbot.lock.row_files import Rows, read_rows
+from adapterbot.mole.config import MixtureConfig, read_config
+from adapterbot.mole.ending import STATE_NAME, Ending, ending_in, note_ending
+from adapterbot.mole.examples import Example, encode, split
+from adapterbot.mole.saving import save_mixture
+from adapterbot.records import Record
+from adapterbot.stages import Listener, Stages
+from adapterbot.tree import WorkTree
+from adapterbot.weights.peft_dir import AdapterFiles, adapter_digest, check_base, read_adapter_dir
+
+if TYPE_CHECKING:
+    from adapterbot.eval.base_model import BaseModel
+    from adapterbot.mole.train import Progress
+
+
+class Trained(Record):
+    """What a training left behind. `loss` is the mean −log p of a held-out answer token."""
+
+    path: str
+    experts: tuple[str, ...]
+    rows: int
+    held_out: int
+    loss: float
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Overrides of soup.yaml; None leaves its word."""
+
+    config: Path
+    output: Path | None = None
+    device: str | None = None
+
+
+def train(options: TrainOptions, tell: Callable[[Progress], None], listener: Listener) -> Trained:
+    """Trains the gate that a soup.yaml describes, or goes on with it, and writes the mixture.
+
+    Args:
+        tell: told after every step.
+        listener: told what comes before the first one.
+
+    Raises:
+        InputError: configuration, data or adapters are not what they must be.
+        OurFailure: the loss stopped being finite.
+    """
+    stages = Stages(listener)
+    job = _job(options)
+    ending = ending_in(job.output)
+    if ending and _ended_before(job, ending):
+        return _told(job, ending, listener)
+    with stages("load"):
+        base = load(job.base, options.device)
+    fingerprint = job.fingerprint(base.digest)
+    if ending and ending.fingerprint == fingerprint:
+        return _told(job, ending, listener)
+    with stages("read"):
+        rows, held_out = (_examples(files, job.config.max_length, base) for files in job.data)
+        if not job.config.validation:
+            rows, held_out = split(rows, job.config.val_split, job.config.training.seed)
+    loss = _fitted(job, base, rows, held_out, fingerprint, stages, tell)
+    ending = note_ending(job.output, fingerprint, rows=len(rows), held_out=len(held_out), loss=loss)
+    return job.trained(ending)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A training as it was asked for, its files read and checked.
+
+    Attributes:
+        paths: where each expert lies, by name.
+        base: the base model's directory, or its id on the Hub.
+        data: files of training and of held-out rows.
+    """
+
+    config: MixtureConfig
+    output: Path
+    paths: dict[str, Path]
+    experts: dict[str, AdapterFiles]
+    base: str | Path
+    data: tuple[Rows, Rows]
+
+    def fingerprint(self, base: str) -> str:
+        """Of everything that decides a training: a checkpoint of another one is not gone on from.
+
+        Args:
+            base: the base's digest; its tokenizer is in it, and so what the rows become.
+        """
+        decides = {
+            "base": base,
+            "experts": [adapter_digest(path) for path in self.paths.values()],
+            "gate": self.config.gate.model_dump(mode="json"),
+            "training": self.config.training.model_dump(mode="json"),
+            "data": [[file.digest for file in rows.values()] for rows in self.data],
+            "val_split": self.config.val_split,
+        }
+        return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+
+    def trained(self, ending: Ending) -> Trained:
+        """What it left behind."""
+        return Trained(
+            path=str(self.output),
+            experts=tuple(self.paths),
+            rows=ending.rows,
+            held_out=ending.held_out,
+            loss=ending.loss,
+        )
+
+
+def _job(options: TrainOptions) -> _Job:
+    config = _config(options.config)
+    folder = options.config.parent
+    output = options.output or folder / config.output
+    _check_output(output)
+    paths = _experts(folder, config)
+    experts = {name: read_adapter_dir(path) for name, path in paths.items()}
+    base = base_at(folder, config.base)
+    for files in experts.values():
+        check_base(files, base)
+    tree = WorkTree(folder.resolve())
+    data = read_rows(tree, *config.train), read_rows(tree, *config.validation)
+    return _Job(config, output, paths, experts, base, data)
+
+
+def _ended_before(job: _Job, ending: Ending) -> bool:
+    """Whether this very training has ended, as far as the base's files at hand can say.
+
+    Raises:
+        InputError: another training has left a checkpoint there.
+    """
+    place = _at_hand(job.base)
+    if place is None:
+        return False
+    fingerprint = job.fingerprint(base_digest(place))
+    if ending.fingerprint == fingerprint:
+        return True
+    if place == job.base:  # of the Hub's files a part may be at hand
+        from adapterbot.mole.training_state import refuse_other
+
+        refuse_other(job.output, fingerprint)
+    return False
+
+
+def _fitted(
+    job: _Job,
+    base: BaseModel,
+    rows: Sequence[Example],
+    held_out: Sequence[Example],
+    fingerprint: str,
+    stages: Stages,
+    tell: Callable[[Progress], None],
+) -> float:
+    """The gate trained and the mixture written; the loss on what was held out."""
+    from adapterbot.mole.mixture import Mixture
+    from adapterbot.mole.preparation import prepare
+    from adapterbot.mole.train import fit
+    from adapterbot.mole.training_state import refuse_other
+    from adapterbot.weights.adapter import load_adapter
+
+    refuse_other(job.output, fingerprint)
+    experts = {name: load_adapter(files) for name, files in job.experts.items()}
+    plan = job.config.training
+    with Mixture(base.model, experts, job.config.gate, seed=plan.seed) as mixture:
+        with stages("prepare") as progress:
+            ready = prepare(base.model, mixture, rows, plan, pad=base.pad, progress=progress)
+        loss = fit(
+            base.model,
+            mixture,
+            ready,
+            held_out,
+            plan,
+            pad=base.pad,
+            place=job.output,
+            fingerprint=fingerprint,
+            progress=tell,
+        )
+        named = next(iter(job.experts.values())).config.base_model_name_or_path
+        save_mixture(job.output, mixture, job.paths, base_model=named or job.config.base)
+    return loss
+
+
+def _at_hand(base: str | Path) -> Path | None:
+    """Where a base lies on this machine, without downloading it."""
+    return base if isinstance(base, Path) else copy_of_now(base, field="base")
+
+
+def _told(job: _Job, ending: Ending, listener: Listener) -> Trained:
+    listener.said(f"this training ended before: remove {job.output / STATE_NAME} to train anew")
+    return job.trained(ending)
+
+
+def _check_output(output: Path) -> None:
+    """Tells before the training what could not be written after it, or not be read again.
+
+    Raises:
+        InputError: it holds an adapter, or cannot be written.
+    """
+    if (output / ADAPTER_CONFIG).exists():
+        raise InputError(
+            "holds an adapter, and a mixture beside it could not be told from it",
+            file=str(output),
+            field="output",
+            fix="name a folder of its own",
+        )
+    try_folder(output)
+
+
+def _config(path: Path) -> MixtureConfig:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"cannot be read: {error.strerror}", file=str(path), fix="name a soup.yaml"
+        ) from error
+    return read_config(content, str(path))
+
+
+def _experts(folder: Path, config: MixtureConfig) -> dict[str, Path]:
+    """The task adapters by name: the last part of each path, made distinct where they clash."""
+    found: dict[str, Path] = {}
+    for path in config.experts:
+        name = Path(path).name or path
+        while name in found:
+            name = f"{name}'"
+        found[name] = folder / path
+    return found
+
+
+def _examples(rows: Rows, max_length: int, base: BaseModel) -> list[Example]:
+    found = []
+    for file in rows.values():
+        for row in file:
+            try:
+                content: Any = json.loads(row.content)
+            except (ValueError, RecursionError):
+                content = {}
+            if not isinstance(content, dict):
+                content = {}
+            messages = messages_of(content, file=row.file, line=row.line)
+            place = f"{row.file}:{row.line}"
+            example = encode(base.tokenizer, messages, name=base.name, row=place)
+            if example.length > max_length:
+                raise InputError(
+                    f"is {example.length} tokens long, and data.max_length is {max_length}",
+                    file=row.file,
+                    field=f"line {row.line}",
+                    fix="raise max_length, or shorten the row",
+                )
+            found.append(example)
+    return found
