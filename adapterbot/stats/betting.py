@@ -142,8 +142,24 @@ class AnytimeDifference:
         """The true harm that these samples, looked at all along, find with `POWER`.
 
         Log wealth is about normal with mean u²/2 and variance u² for a harm of u standard errors
-        and the best stake, and has to reach log(1/α) and what the mixture costs.
+        and the best stake, and has to reach log(1/α) and what the mixture costs. Where units are
+        bounded and differ by little (small steps of a grade, large clusters), the best stake would
+        be more than there is; of the largest, λ, the mean is n (log(1 + λx) − λ²σ²/2) and the
+        variance nλ²σ².
         """
         z = normal_quantile(POWER)
         needed = _MIXING - math.log(alpha)
-        return (z + math.sqrt(z * z + 2 * needed)) * self.error
+        best = (z + math.sqrt(z * z + 2 * needed)) * self.error
+        if not self.bounded:
+            return best
+        count = len(self.units)
+        size = math.fsum(self.sizes) / count
+        spread = math.sqrt(count) * size * self.error
+        stake = float(_BOUNDED_STAKES[-1])
+        short = best * size / (stake * spread**2)  # how much larger the best stake would be
+        if short <= 1:
+            return best
+        # The further it is away, the less is won by the other stakes of the mixture.
+        needed = min(short * _MIXING, math.log(len(_BOUNDED_STAKES))) - math.log(alpha)
+        gain = (needed + z * stake * math.sqrt(count) * spread) / count + (stake * spread) ** 2 / 2
+        return math.expm1(gain) / stake / size

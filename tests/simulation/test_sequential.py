@@ -12,7 +12,7 @@ from adapterbot.paired import Metric, pair
 from adapterbot.records import Direction, Standing, Unit
 from adapterbot.sequential import Sequential
 from adapterbot.stats.betting import AnytimeDifference
-from tests.simulation.worlds import BINARY, FULL, GAUSSIAN, HEAVY, World
+from tests.simulation.worlds import BINARY, FULL, GAUSSIAN, HEAVY, RARELY_GRADED, World
 
 LOOKS = 20
 ALPHA = 0.05
@@ -107,6 +107,38 @@ def test_samples_used_when_nothing_changed_and_the_margin_is_wide(world: World, 
         used.append((int(passed.argmax()) + 1 if passed.any() else LOOKS) / LOOKS)
     print(f"{world} n={n}: {np.mean(used):.2f} of the samples")
     assert float(np.mean(used)) <= 0.55
+
+
+@pytest.mark.parametrize("n", [100, 200, 1000])
+@pytest.mark.parametrize("world", [OVERLAP, RARELY_GRADED], ids=str)
+def test_power_where_differences_are_small(world: World, n: int) -> None:
+    """Attack: grades that move by little want larger stakes than there are, so that of the drops
+    that were reported at 100 samples one in three was found, or one in two."""
+    reported = [found.detectable(ALPHA) for found in runs(world, n, 0.0)[:200]]
+    harm = float(np.mean([value for value in reported if value is not None]))
+    power = sum(stopped_at(found) is not None for found in runs(world, n, harm)) / RUNS
+    print(f"{world} n={n}: {power:.3f} at {harm:.4f}")
+    assert 0.75 - slack(0.2) <= power <= 0.9 + slack(0.2)
+
+
+@pytest.mark.parametrize("most", [3, 12])
+def test_power_where_clusters_are_large(most: int) -> None:
+    """The rows of a large cluster differ by little together: stakes on all of them are small."""
+
+    def draw(harm: float) -> AnytimeDifference:
+        rows = rng.integers(1, most + 1, 200)
+        cluster = np.repeat(np.arange(200), rows)
+        differs = rng.random(len(cluster)) < max(0.15, harm)
+        worse = rng.random(len(cluster)) < (1 + harm / max(0.15, harm)) / 2
+        units = np.bincount(cluster, weights=np.where(differs, np.where(worse, 1.0, -1.0), 0.0))
+        ends = tuple(range(10, 201, 10))
+        return AnytimeDifference(units / most, rows / most, ends, True, units.sum() / rows.sum(), 1)
+
+    rng = np.random.default_rng([33, most])
+    harm = float(np.mean([draw(0.0).detectable(ALPHA) for _ in range(100)]))
+    power = sum(stopped_at(draw(harm)) is not None for _ in range(RUNS)) / RUNS
+    print(f"{most}: {power:.3f} at {harm:.4f}")
+    assert 0.75 - slack(0.2) <= power <= 0.9 + slack(0.2)
 
 
 @pytest.mark.parametrize("n", [200, 1000])
