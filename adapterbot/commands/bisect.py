@@ -23,7 +23,7 @@ from adapterbot.config import AdapterConfig, Server
 from adapterbot.console import listener_for
 from adapterbot.context import BisectInputs
 from adapterbot.conventions import discover
-from adapterbot.errors import ExitCode, InputError
+from adapterbot.errors import AdapterbotError, ExitCode, InputError
 from adapterbot.eval.settings import engine_settings
 from adapterbot.eval.suite import load_suite
 from adapterbot.gittree import GitTree
@@ -37,6 +37,7 @@ from adapterbot.sides import Sides, sides
 from adapterbot.stages import Listener, Stages
 from adapterbot.telemetry import traced
 from adapterbot.tree import WorkTree
+from adapterbot.unjudged import stopped
 
 if TYPE_CHECKING:
     from adapterbot.eval.engine import Engine
@@ -75,16 +76,28 @@ def run(options: BisectOptions, environment: Mapping[str, str] = os.environ) -> 
     Raises:
         AdapterbotError: the checkpoints, the suite or the base model cannot be used.
     """
+    inputs, source = _dispatch(options, environment)
     with traced(listener_for(environment), "bisect", environment) as trace, ExitStack() as stack:
-        written = _run(options, environment, trace.listener, stack)
+        try:
+            written = _run(options, inputs, source, environment, trace.listener, stack)
+        except AdapterbotError as error:
+            if environment.get("GITHUB_EVENT_NAME") == "issue_comment":
+                # The reply is made of the report: who asked is told why there was no search.
+                report = stopped([], source, error, partial=True)
+                announce(write(report, out_directory(options.out, environment)), {}, environment)
+            raise
         trace.judged(written.report)
     return written
 
 
 def _run(
-    options: BisectOptions, environment: Mapping[str, str], listener: Listener, stack: ExitStack
+    options: BisectOptions,
+    inputs: BisectInputs,
+    source: Source,
+    environment: Mapping[str, str],
+    listener: Listener,
+    stack: ExitStack,
 ) -> Written:
-    inputs, source = _dispatch(options, environment)
     where = _sides(places.checkout(), source, options.config)
     adapter = _adapter(where, options.adapter or inputs.adapter)
     patterns = _patterns(options, inputs, adapter)

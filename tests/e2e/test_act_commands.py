@@ -114,6 +114,14 @@ def test_bisect_is_answered_in_a_comment_of_its_own(server, repository, metric):
     assert server.check_runs == []
 
 
+def test_why_there_was_no_bisect_is_answered(server, repository):
+    _, run = say(server, repository, "/adapterbot bisect date_us")
+    assert run.step_exit_codes["bisect/run"] == 2, run
+    (reply,) = replies(server)
+    assert "the suite has no task" in reply, run
+    assert "name one of" in reply
+
+
 def check_run(repository: Path, name: str) -> dict[str, Any]:
     """The event of a button that was pressed beside a check of the pull request."""
     head = {"ref": "retrain-on-new-invoices", "sha": example.git(repository, "rev-parse", "HEAD")}

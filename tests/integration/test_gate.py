@@ -621,8 +621,13 @@ def test_bisect_from_a_comment_takes_the_adapter_that_the_pull_request_changes(
     assert (adapter.key, adapter.bisect.first_broken) == ("adapters-dates", example.FIRST_POISONED)
     (repository / "other" / "lora" / "README.md").write_text("changed as well")
     example.commit(repository)
-    (line,) = asked().error_lines
+    done = asked()
+    (line,) = done.error_lines
     assert "the pull request: changes 2 adapters, and a comment names none" in line
+    # The reply is made of the report.
+    problem = Report.model_validate_json(Path(done.outputs["report-path"]).read_bytes())
+    assert problem.adapters[0].problem.message in line
+    assert problem.source.head_sha == example.git(repository, "rev-parse", "HEAD")
 
 
 def test_bisect_of_a_good_history_finds_nothing(clean, run, tmp_path):
