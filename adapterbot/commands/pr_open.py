@@ -19,7 +19,8 @@ from adapterbot.context import server_url
 from adapterbot.errors import InputError
 from adapterbot.gh.branches import Change
 from adapterbot.gh.lfs import Remote
-from adapterbot.gh.pulls import Proposal, Proposed, propose
+from adapterbot.gh.proposal import Proposal, Proposed
+from adapterbot.gh.pulls import propose
 from adapterbot.lock.sidecar import folder
 from adapterbot.marker import document_key
 from adapterbot.pages.inert import plain

@@ -24,7 +24,7 @@ from adapterbot.commands.token import token_for
 from adapterbot.context import Activity, Context, server_url
 from adapterbot.errors import GitHubFailure, InputError, OurFailure
 from adapterbot.gh import branches, client, lfs
-from adapterbot.gh.pulls import Action
+from adapterbot.gh.proposal import Action
 from adapterbot.gh.refs import BranchMovedError
 from adapterbot.marker import marker
 from tests import command_line
