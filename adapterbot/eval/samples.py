@@ -11,7 +11,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from pydantic import JsonValue, ValidationError
@@ -23,7 +22,7 @@ from adapterbot.eval.data import LINE_LIMIT, Row
 from adapterbot.eval.scorers.base import Scorer
 from adapterbot.eval.suite_file import TaskSpec
 from adapterbot.validation import first_problem
-from adapterbot.yamlfile import Path
+from adapterbot.yamlfile import Path, nearest
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -155,15 +154,10 @@ def _named(spec: TaskSpec, row: Row) -> Mapping[str, JsonValue]:
 def _value(row: Row, key: str, why: str) -> JsonValue:
     if key not in row.values:
         raise row.error(
-            f"has no {key!r}, which the suite asks for ({why}){_hint(key, row.values)}",
+            f"has no {key!r}, which the suite asks for ({why}){nearest(key, list(row.values))}",
             fix="add it to the row, or correct the suite",
         )
     return row.values[key]
-
-
-def _hint(key: str, values: Mapping[str, JsonValue]) -> str:
-    close = get_close_matches(key, list(values), n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def _row_id(row: Row, values: Mapping[str, JsonValue], content: str, copy: int) -> str:
@@ -203,7 +197,7 @@ def _sample(
             raise row.error("has neither `text` nor `expected`", fix="put the text in `text`")
     elif not prompt:
         raise row.error(
-            f"has no `prompt`{_hint('prompt', row.values)}",
+            f"has no `prompt`{nearest('prompt', list(row.values))}",
             fix="add it, or name its key with `fields: {prompt: …}` or a `template`",
         )
     labels = [as_text(values.get(key)) for key in slices]
