@@ -87,7 +87,7 @@ def _adapter(tree: Tree, adapter: AdapterConfig) -> Iterator[Finding]:
     }
     yield Finding(what="adapter", found=adapter.path)
     for name, load in read.items():
-        if name != adapter.suite and not tree.has(name):
+        if name == adapter.lock and not tree.has(name):
             yield Finding(
                 what=name,
                 found="not there",

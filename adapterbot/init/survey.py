@@ -66,7 +66,8 @@ def survey(tree: Tree, files: Sequence[str], config: Config | None = None) -> Su
             "name each adapter's own as its `archive`"
         )
     notes += [
-        f"{adapter.path} has no {TRAINING_CONFIG}: without one nothing can be locked"
+        f"{adapter.path} has no {TRAINING_CONFIG}, so it cannot be judged or locked: write one, "
+        "with `base:` and `data: {train: …}`"
         for adapter in adapters
         if adapter.config not in training
     ]

@@ -113,6 +113,12 @@ def load_training(tree: Tree, path: str) -> TrainingConfig:
     Raises:
         InputError: it is missing or unreadable, or lacks `base` or `data.train`.
     """
+    if not tree.has(path):
+        raise InputError(
+            f"does not exist in {tree.label}; it names the base model and the training data",
+            file=path,
+            fix="write it, with `base:` and `data: {train: …}`, or correct the path",
+        )
     file = parse(tree.read(path), path)
     content = file.content
     if not isinstance(content, dict):

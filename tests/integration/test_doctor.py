@@ -97,6 +97,16 @@ def test_what_the_gate_would_refuse_is_wrong(repository, look, file, content, wh
     assert exit_code(found.values()) == 2
 
 
+def test_without_a_training_config_nothing_is_judged_and_without_a_lock_all_is(repository, look):
+    """The gate takes the base model from the one, and only says that the other is missing."""
+    for name in ("soup.yaml", "soup.lock"):
+        (repository / name).unlink()
+    found = look()
+    assert found["soup.yaml"].status is Status.WRONG
+    assert "`base:`" in found["soup.yaml"].fix
+    assert found["soup.lock"].status is Status.NOTE
+
+
 def test_where_there_is_no_adapter_one_is_to_be_put_before_init_helps(repository, look):
     for name in ("adapters", "checkpoints"):
         shutil.rmtree(repository / name)
