@@ -11,6 +11,9 @@ from adapterbot.errors import InputError, OurFailure
 from adapterbot.gitobjects import ask_remote, git, git_directory
 from adapterbot.yamlfile import nearest
 
+# What was asked for, and neither tags nor the submodules beside it.
+_FETCH = ("--no-tags", "--no-recurse-submodules")
+
 
 def repository_root(start: Path) -> Path:
     """The top of the Git checkout that `start` lies in.
@@ -43,12 +46,12 @@ def merge_base(repository: Path, left: str, right: str) -> str | None:
         InputError: this clone is shallow, and the remote does not tell the rest.
     """
     found = _merge_base(repository, left, right)
-    boundaries = git_directory(repository) / "shallow"
+    boundaries = _boundaries(repository)
     if found or not boundaries.is_file():
         return found
     try:
         cut = boundaries.read_text(encoding="ascii").split()
-        ask_remote(repository, "fetch", "--no-tags", "--unshallow", "origin", *cut)
+        ask_remote(repository, "fetch", *_FETCH, "--unshallow", "origin", *cut)
     except OurFailure as error:
         raise InputError(
             "is shallow, so what the branch changed cannot be told from what its base changed "
@@ -57,6 +60,11 @@ def merge_base(repository: Path, left: str, right: str) -> str | None:
             fix="set `fetch-depth: 0` in actions/checkout, or run `git fetch --unshallow`",
         ) from error
     return _merge_base(repository, left, right)
+
+
+def _boundaries(repository: Path) -> Path:
+    """The file in which Git keeps where a shallow clone was cut off; a whole one has none."""
+    return git_directory(repository) / "shallow"
 
 
 def _merge_base(repository: Path, left: str, right: str) -> str | None:
@@ -90,8 +98,10 @@ def resolve_commit(repository: Path, ref: str, *, field: str | None = None) -> s
     if found := _commit(repository, ref) or _commit(repository, f"refs/remotes/origin/{ref}"):
         return found
     if re.fullmatch(r"[0-9a-f]{40}", ref):
+        # A clone that has its whole history would be cut by a depth.
+        depth = ("--depth=1",) if _boundaries(repository).is_file() else ()
         with suppress(OurFailure):
-            ask_remote(repository, "fetch", "--no-tags", "--depth=1", "origin", ref)
+            ask_remote(repository, "fetch", *_FETCH, *depth, "origin", ref)
         if found := _commit(repository, ref):
             return found
     raise InputError(

@@ -89,6 +89,19 @@ def test_a_shallow_clone_that_cannot_be_completed_says_what_to_do(
         merge_base(clone, main, branch)
 
 
+def test_a_whole_clone_stays_whole(bare: Path, tmp_path: Path) -> None:
+    """Somebody's own, which lacks no more than the newest commit."""
+    clone, other = tmp_path / "clone", tmp_path / "other"
+    for place in (clone, other):
+        git(tmp_path, "clone", "-q", str(bare), str(place))
+    git(other, "commit", "-q", "--allow-empty", "-m", "new")
+    git(other, "push", "-q", "origin", "HEAD:main")
+    new = git(other, "rev-parse", "HEAD")
+    assert resolve_commit(clone, new) == new
+    assert git(clone, "rev-parse", "--is-shallow-repository") == "false"
+    assert git(clone, "rev-list", "--count", new) == git(other, "rev-list", "--count", new)
+
+
 def test_a_branch_that_only_origin_has_goes_by_its_name(bare: Path, tmp_path: Path) -> None:
     """As `main` in a job that checked a pull request out, or in a clone of one branch."""
     clone = tmp_path / "clone"
