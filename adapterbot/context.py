@@ -23,7 +23,8 @@ from adapterbot.payloads import (
 from adapterbot.records import CommitSha, Record, Source
 from adapterbot.slash import Command, parse
 
-GATED_ACTIONS = frozenset({"opened", "synchronize", "reopened", "ready_for_review"})
+# The last two a workflow hears of only where it lists them.
+GATED_ACTIONS = frozenset({"opened", "synchronize", "reopened", "ready_for_review", "labeled"})
 IGNORED_ACTIONS_NOTE = "nothing to evaluate on this action"
 
 
@@ -222,7 +223,8 @@ def _run_url(environment: Mapping[str, str], run: str) -> str | None:
 def _pull_request(event: PullRequestEvent, runner: _Runner) -> Context:
     pull = event.pull_request
     head_repository = pull.head.repo.full_name if pull.head.repo else None
-    gated = event.action in GATED_ACTIONS
+    other_base = event.action == "edited" and "base" in (event.changes or {})
+    gated = event.action in GATED_ACTIONS or other_base
     return Context(
         activity=Activity.GATE if gated else Activity.NOTHING,
         reason=f"pull request {event.action}"

@@ -45,9 +45,10 @@ class PullRequest(Payload):
 
 
 class PullRequestEvent(Payload):
-    """`pull_request`."""
+    """`pull_request`. `changes` says what was edited."""
 
     action: str
+    changes: dict[str, object] | None = None
     pull_request: PullRequest
     repository: Repository
 

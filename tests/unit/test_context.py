@@ -41,7 +41,9 @@ def pull_request(action: str = "opened", **changes: Any) -> dict[str, Any]:
     return event
 
 
-@pytest.mark.parametrize("action", ["opened", "synchronize", "reopened", "ready_for_review"])
+@pytest.mark.parametrize(
+    "action", ["opened", "synchronize", "reopened", "ready_for_review", "labeled"]
+)
 def test_a_pull_request_is_gated(action: str) -> None:
     context = from_event("pull_request", pull_request(action), RUNNER)
     assert context.activity is Activity.GATE
@@ -50,7 +52,13 @@ def test_a_pull_request_is_gated(action: str) -> None:
     assert context.run_url == "https://github.example/team/adapters/actions/runs/7"
 
 
-@pytest.mark.parametrize("action", ["closed", "labeled", "edited"])
+def test_another_base_is_judged_anew_and_another_title_is_not() -> None:
+    for edited, activity in (("base", Activity.GATE), ("title", Activity.NOTHING)):
+        event = {**pull_request("edited"), "changes": {edited: {"from": "before"}}}
+        assert from_event("pull_request", event, RUNNER).activity is activity
+
+
+@pytest.mark.parametrize("action", ["closed", "unlabeled", "edited"])
 def test_other_actions_ask_for_nothing(action: str) -> None:
     context = from_event("pull_request", pull_request(action), RUNNER)
     assert context.activity is Activity.NOTHING
