@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers.cache_utils import DynamicCache
 
 from adapterbot.errors import OurFailure
 from adapterbot.eval.key_values import KeyValues
@@ -40,8 +41,9 @@ class Forward:
     runs with the body replaced by hidden states that are already there.
 
     Attributes:
-        recurrent: what was read cannot be kept by position: the model has a state beside keys and
-            values (Mamba and its hybrids), or a cache of its own kind.
+        recurrent: what was read cannot be kept by position, taken back or shared: the model has a
+            state beside keys and values (Mamba and its hybrids), or a cache of its own kind.
+        carries: a batch can be decoded from what was read of it.
         pads: a row says the same behind padding as alone. RWKV and RecurrentGemma let what fills a
             row into their state.
         window: how far back its attention reaches, None without a limit.
@@ -69,10 +71,11 @@ class Forward:
             if body is not model and self._halves_agree():
                 # Now, before anybody puts different adapters under different rows.
                 stateful = bool(getattr(model, "_is_stateful", False))
-                self.recurrent = stateful or not self._goes_on_from_keys()
+                self.recurrent = stateful or not self._goes_on(KeyValues)
                 placed = "position_ids" in self._takes and not self.recurrent
                 self.pads = placed or self._reads_behind_padding()
                 self.recurrent |= not self.pads
+                self.carries = self.pads and (not self.recurrent or self._goes_on(self.keys))
                 self._reads_trees = self._sees_trees()
                 return
         raise OurFailure(
@@ -82,7 +85,12 @@ class Forward:
 
     def keeps(self, shortest: int, longest: int) -> bool:
         """Whether what was read of texts holds as long as they are of these lengths."""
-        return not self.recurrent and (longest <= self.turn or shortest > self.turn)
+        return self.carries and (longest <= self.turn or shortest > self.turn)
+
+    def keys(self, mask: Tensor, room: int) -> KeyValues:
+        """What a batch is decoded from, still empty; the arguments are those of `KeyValues`."""
+        own = DynamicCache(config=self._model.config) if self.recurrent else None
+        return KeyValues(mask, room, own)
 
     def tolerates_holes(self, length: int) -> bool:
         """Whether rows of `length` positions may have masked ones between those that count.
@@ -117,6 +125,10 @@ class Forward:
         arguments: dict[str, Any] = {"attention_mask": mask, "use_cache": cache is not None}
         if cache is not None:
             arguments["past_key_values"] = cache
+        if "cache_params" in self._takes:
+            # Mamba has nothing but states: there are no keys behind these positions to be masked.
+            arguments["cache_params"] = arguments.pop("past_key_values", None)
+            arguments["attention_mask"] = mask[:, -ids.shape[1] :]
         if "position_ids" in self._takes:
             arguments["position_ids"] = positions
         return self._body(input_ids=ids, **arguments)[0]
@@ -174,17 +186,19 @@ class Forward:
         return bool(torch.allclose(want, got, rtol=1e-2, atol=1e-2))
 
     @torch.inference_mode()
-    def _goes_on_from_keys(self) -> bool:
-        """Whether a token behind keys and values is what it is where all is read at once."""
-        ids, mask, positions = left_padded([_PROBE], 0, self._model.device)
-        keys = KeyValues(mask[:, :-1], len(_PROBE))
+    def _goes_on(self, empty: Callable[[Tensor, int], KeyValues]) -> bool:
+        """Whether a token behind what was kept is what it is where all is read at once."""
+        ids, mask, positions = left_padded([_PROBE, (*_PROBE, 1, 2, 3)], 0, self._model.device)
         try:
+            keys = empty(mask[:, :-1], ids.shape[1])
             self.hidden(ids[:, :-1], keys.mask, positions[:, :-1], keys.cache)
+            keys.keep([1, 0])
             keys.advance()
-            got = self.hidden(ids[:, -1:], keys.mask, positions[:, -1:], keys.cache)
+            last = positions.flip(0)[:, -1:]
+            got = self.hidden(ids.flip(0)[:, -1:], keys.mask, last, keys.cache)
         except _NOT_WRITTEN_FOR:
             return False  # its layers keep something else
-        return _alike(self.hidden(ids, mask, positions)[:, -1:], got)
+        return _alike(self.hidden(ids, mask, positions)[:, -1:], got.flip(0))
 
     @torch.inference_mode()
     def _reads_behind_padding(self) -> bool:

@@ -181,7 +181,7 @@ class Generator:
             self._write(rows, hidden)
 
     def _reread(self, rows: Sequence[Writing]) -> None:
-        """As `_decode` for models whose state cannot be kept by position: everything is read anew.
+        """As `_decode` where nothing that was read can be kept: everything is read anew.
 
         Quadratic in the length of the answer, and right.
         """

@@ -80,7 +80,7 @@ class KeyValues:
         """Drops all other rows; a row that is named twice is there twice."""
         index = torch.tensor(rows, device=self._mask.device, dtype=torch.long)
         self._mask = self._mask[index]
-        self.cache.batch_select_indices(index)
+        self.cache.reorder_cache(index)
 
 
 class _RoomyLayer(DynamicLayer):
@@ -143,11 +143,11 @@ class _RoomyLayer(DynamicLayer):
         self.keys[:, :, start:].index_copy_(0, rows, other.keys)
         self.values[:, :, start:].index_copy_(0, rows, other.values)
 
-    def batch_select_indices(self, indices: Tensor) -> None:
+    def reorder_cache(self, beam_idx: Tensor) -> None:
         """Keeps only these rows."""
-        indices = indices.to(self._keys.device)
-        self._keys = self._keys.index_select(0, indices)
-        self._values = self._values.index_select(0, indices)
+        rows = beam_idx.to(self._keys.device)
+        self._keys = self._keys.index_select(0, rows)
+        self._values = self._values.index_select(0, rows)
         self.keys = self._keys[:, :, : self._length]
         self.values = self._values[:, :, : self._length]
 

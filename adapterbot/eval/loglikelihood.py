@@ -80,7 +80,7 @@ def loglikelihoods(
     """
     longest = max(request.longest for request in requests)
     single = all(len(request.continuations) == 1 for request in requests)
-    if single or not forward.keeps(0, longest):
+    if single or forward.recurrent or not forward.keeps(0, longest):
         return _in_one_pass(forward, reader, requests)
     if longest <= _LONGEST_TREE and forward.tolerates_trees(longest):
         return _as_trees(forward, reader, requests)

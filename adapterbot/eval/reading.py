@@ -108,7 +108,8 @@ class Reader:
             place = {stem: index for index, stem in enumerate(shared.stems)}
             owners = [place[stem] for stem in beginnings]
         groups = self.groups([len(rest) for rest in rests])
-        if len(groups) == 1:
+        # States cannot be joined.
+        if len(groups) == 1 or (self._forward.recurrent and more is not None):
             return self._read_group(rests, variants, shared, owners, more, trees)
         parts = [
             self._read_group(
@@ -142,7 +143,7 @@ class Reader:
             mask = keys.mask
             positions = positions + shared.lengths[owners][:, None]
         elif more is not None:
-            keys = KeyValues(real, ids.shape[1] + more)
+            keys = self._forward.keys(real, ids.shape[1] + more)
         if trees:
             shift, seen = laid_out(trees, real, self._base.dtype)
             positions = positions + shift

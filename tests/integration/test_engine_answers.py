@@ -107,9 +107,9 @@ def naive_ids(model: Any, tokenizer: Any, prompt: str, **options: Any) -> tuple[
     return tuple(written[0, ids.input_ids.shape[1] :].tolist())
 
 
-def naive_text(model: Any, tokenizer: Any, prompt: str) -> str:
+def naive_text(model: Any, tokenizer: Any, prompt: str, **options: Any) -> str:
     text: str = tokenizer.decode(
-        list(naive_ids(model, tokenizer, prompt)), skip_special_tokens=True
+        list(naive_ids(model, tokenizer, prompt, **options)), skip_special_tokens=True
     )
     return text
 
@@ -125,7 +125,10 @@ def naive_loglikelihood(model: Any, context: Sequence[int], continuation: Sequen
 
 
 def assert_as_naive(
-    answers: Mapping[str, Answer], model: Any, base: Path, tasks: Sequence[Task] = TASKS
+    answers: Mapping[str, Answer],
+    model: Any,
+    base: Path,
+    tasks: Sequence[Task] = TASKS,
 ) -> None:
     tokenizer = AutoTokenizer.from_pretrained(base)
     prompts = Prompts(tokenizer, "base")
@@ -133,7 +136,9 @@ def assert_as_naive(
         for sample in task.samples:
             answer = answers[sample.id]
             if task.request is Request.GENERATE:
-                assert answer.text == naive_text(model, tokenizer, sample.prompt)
+                length = task.generation.max_new_tokens
+                want = naive_text(model, tokenizer, sample.prompt, max_new_tokens=length)
+                assert answer.text == want
                 continue
             texts = sample.choices or (sample.expected,)
             assert answer.byte_counts == tuple(len(text.encode()) for text in texts)

@@ -41,6 +41,8 @@ LINEAR = {
     "layer_types": MIXED,
 }
 
+STATES: Mapping[str, dict[str, Any]] = {"qwen3_5_text": LINEAR, "mamba": {}}
+
 # Each for a trap of its own, and the modules that are adapted.
 ARCHITECTURES: Mapping[str, tuple[str | list[str], dict[str, Any]]] = {
     "rwkv": (["key", "value"], {}),  # a state that no mask keeps padding out of
@@ -98,6 +100,20 @@ def test_the_same_answers_as_peft_on_more_architectures(name: str, tmp_path: Pat
         k: a.token_ids for k, a in answers.items()
     }
     assert_as_peft(base, save_adapter(base, tmp_path / "a", r=4, target_modules=modules))
+
+
+@pytest.mark.parametrize("name", ["qwen3_5_text", "mamba"])
+def test_a_model_with_states_is_decoded_from_them(name: str, tmp_path: Path) -> None:
+    """Each token of an answer is read once, also behind padding and where rows have ended."""
+    one, model = respondent(save_base(name, tmp_path / "base", **STATES[name]), 1500)
+    task = tiny_suite.generate(12, max_new_tokens=40)
+    read: list[int] = []
+    model.get_input_embeddings().register_forward_pre_hook(
+        lambda _, args: read.append(args[0].numel())
+    )
+    answers = ask(one, [task])
+    assert_as_naive(answers, model, tmp_path / "base", [task])
+    assert max(read[1:40]) <= len(task.samples)
 
 
 def test_a_model_that_also_looks_at_pictures_is_asked_without(tmp_path: Path) -> None:
