@@ -145,7 +145,9 @@ class Respondent:
         for (index, question), (context, rest) in zip(questions.items(), asked, strict=True):
             greedy = scorer_class(question.task.scorer).greedy
             request = LikelihoodRequest(context, rest, variant=question.variant, greedy=greedy)
-            if unfit := self._unfit(len(request.context), request.longest):
+            if not all(rest):
+                yield index, Unanswered("what is to be weighed is no token long")
+            elif unfit := self._unfit(len(request.context), request.longest):
                 yield index, unfit
             else:
                 requests[index] = request

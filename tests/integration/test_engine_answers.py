@@ -485,6 +485,16 @@ def test_what_does_not_fit_the_model_has_no_answer(bases: dict[str, Path]) -> No
     assert len(found[1].token_ids) <= 8, "an answer ends where the positions do"
 
 
+def test_what_is_no_token_long_spoils_no_other(bases: dict[str, Path]) -> None:
+    one, _ = respondent(bases["llama"])
+    sound = tiny_suite.choices(4)
+    empty = Sample(id="empty", prompt="in", choices=("", "th"), expected="1")
+    task = sound.model_copy(update={"samples": (*sound.samples, empty)})
+    found = dict(one.answers([Question(task, sample) for sample in task.samples]))
+    assert found.pop(4) == Unanswered("what is to be weighed is no token long")
+    assert {task.samples[i].id: answer for i, answer in found.items()} == ask(one, [sound])
+
+
 def test_a_chat_without_a_template_is_refused(bases: dict[str, Path]) -> None:
     prompts = Prompts(AutoTokenizer.from_pretrained(bases["llama"]), "models/base")
     with pytest.raises(InputError, match="has no chat template") as caught:
