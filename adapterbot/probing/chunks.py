@@ -40,25 +40,40 @@ CHUNK = 8
 
 @dataclass(frozen=True)
 class Series:
-    """One broken metric: the task, the slice that broke (None: all of it), the good end's scores
-    by sample id, and a prior for what differs in a probe."""
+    """One broken metric.
+
+    Attributes:
+        good: the good end's scores by sample id.
+        units: what is asked together and counts once, with its mean: a sample, or the samples of a
+            cluster. Each row of one document for itself would tell what the others told already.
+        binary: whether outcomes are better, the same or worse; else they are numbers.
+    """
 
     shown: str
     task: Task
     good: Mapping[str, float]
+    units: Sequence[Sequence[str]]
     direction: Direction
     binary: bool
 
     @classmethod
     def of(cls, shown: str, task: Task, slice_: str | None, good: TaskResult) -> Series:
-        """The samples of a metric that the good end could be scored on."""
-        scores = {
-            sample.sample_id: sample.score
-            for sample in good.samples
-            if slice_ in (None, sample.slice) and sample.score is not None
-        }
+        """The samples of a metric, or of a slice of it, that the good end could be scored on."""
+        scores: dict[str, float] = {}
+        units: dict[tuple[str | None, str | None], list[str]] = {}
+        for sample in sorted(good.samples, key=lambda sample: sample.sample_id):
+            if slice_ in (None, sample.slice) and sample.score is not None:
+                scores[sample.sample_id] = sample.score
+                unit = (sample.cluster, None if sample.cluster else sample.sample_id)
+                units.setdefault(unit, []).append(sample.sample_id)
         binary = good.kind is ScoreKind.BINARY and set(scores.values()) <= {0.0, 1.0}
-        return cls(shown, task, scores, good.direction, binary)
+        alone = len(units) == len(scores)
+        return cls(shown, task, scores, tuple(units.values()), good.direction, binary and alone)
+
+    @property
+    def size(self) -> int:
+        """How many units a probe asks."""
+        return max(1, round(CHUNK * len(self.units) / max(len(self.good), 1)))
 
     def kind(self, bad: TaskResult) -> Kind:
         """How differences from the good end come about, and how many there can be.
@@ -69,20 +84,18 @@ class Series:
             model=Model.PAIRED_BINARY if self.binary else Model.HIGHER_IS_BAD,
             shown=self.shown,
             churn=expected_churn(self.harms(bad)),
-            room=len(self.good),
-            size=CHUNK,
+            room=len(self.units),
+            size=self.size,
         )
 
     def harms(self, result: TaskResult) -> np.ndarray:
-        """How much worse each sample is than at the good end, (samples that have a score,)."""
-        return np.array(
-            [
-                self.direction.worse * (sample.score - self.good[sample.sample_id])
-                for sample in result.samples
-                if sample.score is not None and sample.sample_id in self.good
-            ],
-            dtype=np.float64,
+        """How much worse each unit is than at the good end, (units that have a score,)."""
+        scores = {s.sample_id: s.score for s in result.samples if s.score is not None}
+        means = (
+            [scores[name] - self.good[name] for name in unit if name in scores]
+            for unit in self.units
         )
+        return np.array([self.direction.worse * np.mean(mean) for mean in means if mean])
 
 
 class Chunks:
@@ -190,18 +203,19 @@ class Chunks:
         self.answers.setdefault(index, []).append(result)
         harms = series.harms(result)
         order = self._order(index, kind)
-        until = 1 + max(order.index(sample.sample_id) for sample in result.samples)
+        asked = {sample.sample_id for sample in result.samples}
+        until = 1 + max(place for place, unit in enumerate(order) if not asked.isdisjoint(unit))
         if not len(harms):
             return Observation(None, f"{series.shown}: no sample could be scored", until=until)
-        mean = float(np.mean([s.score for s in result.samples if s.score is not None]))
-        shown = f"{series.shown} {mean:.3g} on {len(harms)} samples"
+        scores = [s.score for s in result.samples if s.score is not None]
+        shown = f"{series.shown} {float(np.mean(scores)):.3g} on {len(scores)} samples"
         return Observation(harms, shown, until=until)
 
-    def _order(self, index: int, kind: int) -> list[str]:
-        """The samples of a series, as a checkpoint is asked them."""
-        names = sorted(self._series[kind].good)
-        order = np.random.default_rng([index, kind]).permutation(len(names))
-        return [names[place] for place in order]
+    def _order(self, index: int, kind: int) -> list[Sequence[str]]:
+        """The units of a series, as a checkpoint is asked them."""
+        units = self._series[kind].units
+        order = np.random.default_rng([index, kind]).permutation(len(units))
+        return [units[place] for place in order]
 
     def _unasked(self, index: int, kind: int, seen: int) -> list[str]:
         """The next samples of a series that a checkpoint has not been asked."""
@@ -209,9 +223,9 @@ class Chunks:
         with self._choosing:
             # A sample without a score is not counted as seen, but has been asked.
             start = max(seen, self._next.get((index, kind), 0))
-            asked = order[start : start + CHUNK]
+            asked = order[start : start + self._series[kind].size]
             self._next[index, kind] = start + len(asked)
-        return asked
+        return [name for unit in asked for name in unit]
 
     def _evaluator(self) -> Evaluator:
         """This thread's evaluator."""

@@ -4,11 +4,14 @@ makes as many searches as the bounds are stated for; fewer leave them their stan
 from __future__ import annotations
 
 import os
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from adapterbot.bisect import Posterior, Scores, uniform
+from adapterbot.bisect import Posterior, Scores, Setting, uniform
+from adapterbot.probing.chunks import Series
+from adapterbot.records import Direction, SampleScore, ScoreKind, TaskResult
 from bench.bisect import paired, pass_fail, scores, searches
 from tests.unit.test_bisect_posterior import check_every_position
 
@@ -91,6 +94,52 @@ def test_greedy_outcomes_are_covered() -> None:
         posterior = Posterior(n, prior=uniform(n, ends=0.0), room=1)
         while posterior.best()[1] < 0.95 and (index := posterior.ask()) is not None:
             posterior.tell(index, bool(rng.random() < (0.6 if index >= first_bad else 0.1)))
+        return 0.0, first_bad in posterior.credible(0.95)
+
+    check(searches(one, RUNS), 1, 0.95)
+
+
+@pytest.mark.parametrize(("documents", "rows"), [(40, 5), (20, 10)])
+def test_rows_of_one_document_are_one_piece_of_evidence(documents, rows) -> None:
+    """Attack: rows of one document, or of one question asked several times, are wrong together.
+    Taken as so many pieces of evidence, they had a search claim 95 % and be right in 25."""
+    names = [f"{place:03}" for place in range(documents * rows)]
+
+    def result(scores: dict[str, float]) -> TaskResult:
+        return TaskResult(
+            task="t",
+            scorer="exact",
+            direction=Direction.HIGHER,
+            kind=ScoreKind.BINARY,
+            samples=tuple(
+                SampleScore(sample_id=name, score=score, cluster=f"d{int(name) // rows}")
+                for name, score in scores.items()
+            ),
+        )
+
+    series = Series.of("t", SimpleNamespace(name="t"), None, result(dict.fromkeys(names, 1.0)))
+
+    def one(rng: np.random.Generator) -> tuple[float, bool]:
+        n = 30
+        first_bad = int(rng.integers(0, n))
+
+        def asked(index: int, units: list[int]) -> np.ndarray:
+            wrong = fails[index] | (index >= first_bad) * broken
+            ids = [name for unit in units for name in series.units[unit]]
+            return series.harms(result({i: 1.0 - wrong[int(i) // rows] for i in ids}))
+
+        fails, broken = rng.random((n, documents)) < 0.1, rng.random(documents) < 0.3
+        order = [rng.permutation(documents) for _ in range(n)]
+        ill = {name: 1.0 - (fails[n - 1] | broken)[int(name) // rows] for name in names}
+        kind = series.kind(result(ill))
+        posterior = Setting(by="t", kinds=(kind,), last_bad=True).posterior(n)
+        posterior.tell(n - 1, series.harms(result(ill)))
+        while posterior.best()[1] < 0.95:
+            index = posterior.ask(size=kind.size)
+            if index is None:
+                break
+            seen = int(posterior.asked(index))
+            posterior.tell(index, asked(index, order[index][seen : seen + kind.size].tolist()))
         return 0.0, first_bad in posterior.credible(0.95)
 
     check(searches(one, RUNS), 1, 0.95)
