@@ -77,6 +77,11 @@ def for_adapter(config: Config | None, path: str, files: Sequence[str]) -> Adapt
     return _conventional(path or ".", files)
 
 
+def lock_of(config: str) -> str:
+    """The lock beside a training config, by its name."""
+    return PurePosixPath(config).with_suffix(".lock").as_posix()
+
+
 def _conventional(path: str, files: Sequence[str]) -> AdapterConfig:
     check_text(path)
     present = set(files)
@@ -89,11 +94,15 @@ def _conventional(path: str, files: Sequence[str]) -> AdapterConfig:
         return name
 
     archives = checkpoint_archives(files)
+    config, lock = near(TRAINING_CONFIG), near(LOCK)
+    beside = PurePosixPath(lock).with_name(TRAINING_CONFIG).as_posix()
+    if {lock, beside} <= present and beside != config:
+        lock = lock_of(config)  # the one that is there pins another training
     return AdapterConfig(
         path=path,
         key=key_of(path),
-        config=near(TRAINING_CONFIG),
-        lock=near(LOCK),
+        config=config,
+        lock=lock,
         suite=near(SUITE),
         archive=archives[0] if len(archives) == 1 else None,
     )

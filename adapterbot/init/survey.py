@@ -12,6 +12,7 @@ from adapterbot.conventions import (
     adapter_directories,
     checkpoint_archives,
     for_adapter,
+    lock_of,
 )
 from adapterbot.errors import AdapterbotError, InputError
 from adapterbot.lock.training import TrainingConfig, load_training
@@ -50,7 +51,7 @@ def survey(tree: Tree, files: Sequence[str], config: Config | None = None) -> Su
     training, notes = _training(tree, files)
     if config is None:
         found = [_adapter(path, files, training) for path in directories]
-        adapters = _own_suites(with_own_keys(found, ()), files, training)
+        adapters = _own_suites(_own_locks(with_own_keys(found, ())), files, training)
     else:
         adapters = config.adapters
         listed = {normalise(adapter.path) for adapter in adapters}
@@ -93,12 +94,23 @@ def _adapter(path: str, files: Sequence[str], training: dict[str, TrainingConfig
     writers = [name for name, config in training.items() if _output(config) == path]
     if len(writers) == 1:
         (config,) = writers
-        lock = PurePosixPath(config).with_suffix(".lock").as_posix()
-        adapter = adapter.model_copy(update={"config": config, "lock": lock})
+        adapter = adapter.model_copy(update={"config": config, "lock": lock_of(config)})
     if adapter.archive is None:
         own = [a for a in checkpoint_archives(files) if a.startswith(f"{path}/")]
         adapter = adapter.model_copy(update={"archive": own[0] if len(own) == 1 else None})
     return adapter
+
+
+def _own_locks(adapters: Sequence[AdapterConfig]) -> list[AdapterConfig]:
+    """The adapters, those of different trainings each with the lock of its own: one lock pins one
+    training, and would be a drift of every other."""
+    trainings: dict[str, set[str]] = {}
+    for adapter in adapters:
+        trainings.setdefault(adapter.lock, set()).add(adapter.config)
+    return [
+        a.model_copy(update={"lock": lock_of(a.config)}) if len(trainings[a.lock]) > 1 else a
+        for a in adapters
+    ]
 
 
 def _own_suites(

@@ -40,6 +40,17 @@ def test_files_beside_the_adapter_come_before_those_at_the_root() -> None:
     assert adapter.archive is None
 
 
+def test_the_lock_of_another_training_is_not_an_adapters_own() -> None:
+    """One that is added with a training of its own drifted from a lock that never was its."""
+    files = ["soup.yaml", "soup.lock", "x/soup.yaml", "x/lora/adapter_config.json"]
+    assert for_adapter(None, "x/lora", files).lock == "x/soup.lock"
+    files.remove("x/soup.yaml")
+    assert for_adapter(None, "x/lora", files).lock == "soup.lock"
+    files += ["x/soup.yaml"]
+    files.remove("soup.yaml")
+    assert for_adapter(None, "x/lora", files).lock == "soup.lock", "kept at the root by itself"
+
+
 def test_no_adapter_and_several_are_told_apart() -> None:
     with pytest.raises(InputError, match="holds no adapter"):
         discover(["README.md"])

@@ -218,6 +218,8 @@ def test_adapters_of_different_data_are_judged_each_by_its_own(tmp_path):
     team(tmp_path, "eu", range(200))
     team(tmp_path, "us", range(1000, 1200))
     made = planned(WorkTree(tmp_path))
+    assert [a.lock for a in made.survey.adapters] == ["eu/soup.lock", "us/soup.lock"]
+    assert sum(command.startswith("adapterbot lock write") for command in made.commands) == 2
     suites = {a.path: a.suite for a in configs.load(made.files["adapterbot.yaml"], "x").adapters}
     assert suites == {"eu/adapter": "eu/evals/suite.yaml", "us/adapter": "us/evals/suite.yaml"}
     for name, numbers in (("eu", range(200)), ("us", range(1000, 1200))):
