@@ -77,10 +77,11 @@ class Items:
     def difference(self, differences: FloatArray, chosen: IntArray) -> Difference:
         """Mean of paired differences and its standard error: stratified by task, by cluster.
 
-        Var = Σ_t V_t, V_t = Σ_c (Σ_{i∈c} share_i·(d_i − mean_t))² with the correction n/(n − 1) for
-        the n clusters of the task (Miller, arXiv 2411.00640, eq. 4); the degrees of freedom are
-        Var² / Σ_t V_t²/(n − 1) (Satterthwaite, Biometrics Bull. 2, 1946). A task of which only one
-        cluster was chosen tells nothing of its error.
+        Var = Σ_t V_t, V_t = (n − 1)/n · Σ_c (Σ_{i∈c} share_i·(d_i − mean_t) / (1 − N_c/N_t))², the
+        jackknife over the n clusters of the task as in `stats.means`, with their effective number
+        n* = N_t² / Σ_c N_c²; the degrees of freedom are Var² / Σ_t V_t²/(n* − 1) (Satterthwaite,
+        Biometrics Bull. 2, 1946). A task of which only one cluster was chosen tells nothing of its
+        error.
         """
         shares = self._shares(chosen)
         variances: list[float] = []
@@ -89,10 +90,11 @@ class Items:
             here = self.task[chosen] == task
             residuals = shares[here] * (differences[here] - differences[here].mean())
             _, number = np.unique(self.cluster[chosen][here], return_inverse=True)
-            sums = np.bincount(number, residuals)
-            if len(sums) > 1:
-                variances.append(float(sums @ sums) * len(sums) / (len(sums) - 1))
-                squares += variances[-1] ** 2 / (len(sums) - 1)
+            sizes = np.bincount(number) / len(number)
+            if len(sizes) > 1:
+                sums = np.bincount(number, residuals) / (1 - sizes)
+                variances.append(float(sums @ sums) * (len(sums) - 1) / len(sums))
+                squares += variances[-1] ** 2 / max(1 / float(sizes @ sizes) - 1, 1.0)
         variance = sum(variances)
         df = max(1, math.floor(variance**2 / squares)) if squares > 0 else 1
         return Difference(float(shares @ differences), math.sqrt(variance), df)

@@ -173,7 +173,7 @@ def test_lfs_pointers_are_named(tmp_path: Path) -> None:
     assert f"git lfs fetch origin {first.path.rpartition('@')[2][:12]}" in str(error.value)
     stored = tmp_path / ".git" / "lfs" / "objects"
     oid = hashlib.sha256(b"one").hexdigest()
-    (stored / oid[:2] / oid[2:4]).mkdir(parents=True)
+    (stored / oid[:2] / oid[2:4]).mkdir(parents=True, exist_ok=True)
     (stored / oid[:2] / oid[2:4] / oid).write_text("one")
     with here.opened(first) as path:
         assert (path / "adapter_model.safetensors").read_text() == "one"

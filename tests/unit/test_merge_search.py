@@ -158,6 +158,19 @@ def test_intervals_of_few_samples_cover_the_truth(sizes: tuple[int, ...]) -> Non
     assert hits / 2000 >= 0.935
 
 
+def test_intervals_cover_the_truth_where_one_document_holds_half_of_the_rows() -> None:
+    """Attack: it pulls the mean towards itself, and an interval that takes its residual for its
+    error covered the truth in 76 of 100."""
+    rng = np.random.default_rng(4)
+    items = items_of([["long"] * 19 + [None] * 19], [1.0])
+    hits = 0
+    for _ in range(400):
+        scores = 0.1 + np.concatenate([np.repeat(rng.normal(), 19), rng.normal(size=19)])
+        _, low, high = items.difference(scores, np.arange(38)).interval
+        hits += low <= 0.1 <= high
+    assert hits / 400 >= 0.93
+
+
 def test_one_task_of_equal_clusters_has_the_interval_of_students_t() -> None:
     scores = np.random.default_rng(3).normal(0.3, 1.0, size=9)
     _, low, high = items_of([[None] * 9], [1.0]).difference(scores, np.arange(9)).interval
