@@ -93,7 +93,6 @@ def _conventional(path: str, files: Sequence[str]) -> AdapterConfig:
                 return candidate
         return name
 
-    archives = checkpoint_archives(files)
     config, lock = near(TRAINING_CONFIG), near(LOCK)
     beside = PurePosixPath(lock).with_name(TRAINING_CONFIG).as_posix()
     if {lock, beside} <= present and beside != config:
@@ -104,5 +103,14 @@ def _conventional(path: str, files: Sequence[str]) -> AdapterConfig:
         config=config,
         lock=lock,
         suite=near(SUITE),
-        archive=archives[0] if len(archives) == 1 else None,
+        archive=_archive(path, files),
     )
+
+
+def _archive(path: str, files: Sequence[str]) -> str | None:
+    """The checkpoints that lie with an adapter; or the only ones there are, where there is no other
+    adapter whose run they could be."""
+    archives = checkpoint_archives(files)
+    own = [archive for archive in archives if archive.startswith(f"{path}/")]
+    found = own or (archives if len(adapter_directories(files)) == 1 else [])
+    return found[0] if len(found) == 1 else None

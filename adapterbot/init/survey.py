@@ -61,9 +61,10 @@ def survey(tree: Tree, files: Sequence[str], config: Config | None = None) -> Su
             if path not in listed
         ]
     archives = checkpoint_archives(files)
-    if len(archives) > 1 and any(adapter.archive is None for adapter in adapters):
+    if archives and any(adapter.archive is None for adapter in adapters):
+        folders = "1 folder holds" if len(archives) == 1 else f"{len(archives)} folders hold"
         notes.append(
-            f"{len(archives)} folders hold checkpoints ({', '.join(archives[:3])}): "
+            f"{folders} checkpoints ({', '.join(archives[:3])}): "
             "name each adapter's own as its `archive`"
         )
     notes += [
@@ -88,16 +89,12 @@ def _training(tree: Tree, files: Sequence[str]) -> tuple[dict[str, TrainingConfi
 
 
 def _adapter(path: str, files: Sequence[str], training: dict[str, TrainingConfig]) -> AdapterConfig:
-    """The conventional places, corrected by the training config that says it writes this adapter,
-    and by checkpoints that lie with it."""
+    """The conventional places, corrected by the training config that says it writes it."""
     adapter = for_adapter(None, path, files)
     writers = [name for name, config in training.items() if _output(config) == path]
     if len(writers) == 1:
         (config,) = writers
-        adapter = adapter.model_copy(update={"config": config, "lock": lock_of(config)})
-    if adapter.archive is None:
-        own = [a for a in checkpoint_archives(files) if a.startswith(f"{path}/")]
-        adapter = adapter.model_copy(update={"archive": own[0] if len(own) == 1 else None})
+        return adapter.model_copy(update={"config": config, "lock": lock_of(config)})
     return adapter
 
 

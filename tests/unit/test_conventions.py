@@ -40,6 +40,16 @@ def test_files_beside_the_adapter_come_before_those_at_the_root() -> None:
     assert adapter.archive is None
 
 
+def test_the_checkpoints_of_one_run_are_not_searched_for_every_adapter() -> None:
+    """What one broke would be looked for in the run of another."""
+    one = ["a/lora/adapter_config.json", "runs/checkpoint-10/adapter_config.json"]
+    both = [*one, "b/lora/adapter_config.json"]
+    assert for_adapter(None, "a/lora", one).archive == "runs/*"
+    assert [for_adapter(None, f"{n}/lora", both).archive for n in "ab"] == [None, None]
+    own = [*both, "b/lora/checkpoint-10/adapter_config.json"]
+    assert [for_adapter(None, f"{n}/lora", own).archive for n in "ab"] == [None, "b/lora/*"]
+
+
 def test_the_lock_of_another_training_is_not_an_adapters_own() -> None:
     """One that is added with a training of its own drifted from a lock that never was its."""
     files = ["soup.yaml", "soup.lock", "x/soup.yaml", "x/lora/adapter_config.json"]
