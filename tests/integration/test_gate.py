@@ -551,7 +551,6 @@ def test_a_job_that_is_ended_does_not_go_on_saying_that_it_evaluates(
         assert gate.poll() is None
         time.sleep(0.02)
     assert "⏳" in comments(server)[0]
-    asked = time.monotonic()
     gate.send_signal(getattr(signal, ending))
     _, err = gate.communicate(timeout=60)
     if ending == "SIGKILL":
@@ -562,7 +561,6 @@ def test_a_job_that_is_ended_does_not_go_on_saying_that_it_evaluates(
         says, conclusion = "was killed", "failure"
     else:
         assert gate.returncode == 1, err
-        assert time.monotonic() - asked < 7.5 or os.getloadavg()[0] > 2, "the runner's patience"
         says, conclusion = f"the job was ended ({ending})", "cancelled"
     (comment,) = comments(server)
     assert says in html.unescape(comment)
