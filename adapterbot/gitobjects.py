@@ -179,8 +179,12 @@ def _command(repository: Path, arguments: Sequence[str]) -> list[str]:
 
 def _environment(repository: Path, settings: Sequence[tuple[str, str]] = ()) -> dict[str, str]:
     """Ours, and what lets Git get what this clone lacks (a partial clone asks for it by itself)."""
-    # In the language in which we read what Git says.
-    quiet = {"GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
+    quiet = {
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_OPTIONAL_LOCKS": "0",
+        "GIT_LFS_SKIP_SMUDGE": "0",  # may be set for checkouts, and would have us fetch nothing
+        "LC_ALL": "C",  # the language in which we read what Git says
+    }
     ours = [*settings]
     server = os.environ.get("GITHUB_SERVER_URL", "").rstrip("/") + "/"
     token = os.environ.get("GITHUB_TOKEN", "").strip()

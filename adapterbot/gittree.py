@@ -34,6 +34,8 @@ _SUBMODULE_MODE = "160000"
 _SMALL = 256 * 1024
 _HELD = 64 * 1024 * 1024
 _PIECE = 1024 * 1024
+# What a checkout is told to leave out is wanted here; the `.lfsconfig` may be a pull request's.
+_EVERY_PATH = (("lfs.fetchinclude", ""), ("lfs.fetchexclude", ""))
 
 
 @dataclass(frozen=True)
@@ -170,9 +172,10 @@ class GitTree:
                 return candidate
         why = ""
         if fetch:
-            smudge, server = ("lfs", "smudge", "--", path), _lfs_server(self.repository)
+            smudge = ("lfs", "smudge", "--", path)
+            settings = [*_lfs_server(self.repository), *_EVERY_PATH]
             try:
-                ask_remote(self.repository, *smudge, given=pointer, settings=server)
+                ask_remote(self.repository, *smudge, given=pointer, settings=settings)
             except OurFailure as error:
                 why = f": {error.message}"
             if _holds(stored, oid):

@@ -129,7 +129,8 @@ def _change(delta: MetricDelta) -> str:
 def _given(value: float, unit: Unit) -> str:
     """A limit that somebody wrote down: not rounded as what was measured is."""
     shown = _figure(abs(value), unit)
-    exact = f"{abs(value) * (100 if unit is Unit.FRACTION else 1):.4g}"
+    written = abs(value) * (100 if unit is Unit.FRACTION else 1)
+    exact = f"{written:.4g}" if written < 1000 else shown
     return (_MINUS if value < 0 else "") + (shown if float(shown) == float(exact) else exact)
 
 

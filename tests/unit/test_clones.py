@@ -265,7 +265,12 @@ def test_the_real_git_lfs_asks_the_remote_whatever_a_pull_request_names(tmp_path
 
 
 @pytest.mark.skipif(shutil.which("git-lfs") is None, reason="git-lfs is not installed")
-def test_the_real_git_lfs_fetches_them(tmp_path: Path) -> None:
+@pytest.mark.parametrize("left_out", ["by the runner", "by a pull request", "by nobody"])
+def test_the_real_git_lfs_fetches_them(
+    left_out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where checkouts leave them out: by a setting of the machine, or by a `.lfsconfig`, with
+    which a pull request could keep its base from being read."""
     work, bare = tmp_path / "work", tmp_path / "bare.git"
     git(tmp_path, "init", "-q", "-b", "main", str(work))
     git(work, "lfs", "install", "--local")
@@ -281,6 +286,10 @@ def test_the_real_git_lfs_fetches_them(tmp_path: Path) -> None:
     command = ["git", "clone", "-q", f"file://{bare}", str(clone)]
     subprocess.run(command, check=True, env=environment, capture_output=True)
     assert (clone / "w.safetensors").read_text() == POINTER
+    if left_out == "by the runner":
+        monkeypatch.setenv("GIT_LFS_SKIP_SMUDGE", "1")
+    elif left_out == "by a pull request":
+        (clone / ".lfsconfig").write_text("[lfs]\n\tfetchinclude = x\n\tfetchexclude = *\n")
     tree = GitTree(clone, resolve_commit(clone, "HEAD"))
     assert tree.read("w.safetensors") == WEIGHTS
 

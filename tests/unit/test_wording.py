@@ -116,6 +116,7 @@ def test_an_interval_that_seems_to_contradict_its_standing_is_explained(
         (1 / 30, Unit.FRACTION, "3.333"),
         (0.0, Unit.FRACTION, "0.0"),
         (1500.0, Unit.NUMBER, "1500"),
+        (99_999.0, Unit.NUMBER, "99999"),
         (0.00125, Unit.NUMBER, "0.00125"),
     ],
 )
