@@ -87,12 +87,13 @@ def build(options: ServeOptions) -> FastAPI:
         from adapterbot.bank.serve.scheduler import Limits, Scheduler
         from adapterbot.bank.serve.service import Service
         from adapterbot.eval.base_model import load_base
+        from adapterbot.eval.forward import Forward
         from adapterbot.eval.sampling import Choice, next_tokens
         from adapterbot.eval.settings import EngineSettings, engine_settings
     # Answers are not compared with each other here: what is fastest may be measured and taken.
     settings = engine_settings(EngineSettings(deterministic=False), device=options.device)
     base = load_base(options.base, settings)
-    if getattr(base.model, "_is_stateful", False):
+    if Forward(base.model).recurrent:
         raise InputError(
             "keeps a state beside keys and values, which rows cannot join and leave",
             file=options.base,

@@ -19,6 +19,8 @@ from tokenizers import Tokenizer, decoders, models
 
 from adapterbot.bank.store import BankStore
 from adapterbot.bank.writer import BankWriter
+from adapterbot.commands.serve import ServeOptions, build
+from adapterbot.errors import InputError
 from tests.bank_server import killed_afterwards, serving
 from tests.bank_worlds import vera_bank
 from tests.tiny_models import VOCABULARY, save_base
@@ -81,6 +83,13 @@ def ask(url: str, user: str, prompt: str = "the thing in", **options: Any) -> st
 def canaries(server: str) -> dict[str, str]:
     """What each tenant answers when nobody else asks."""
     return {f"u{index}": ask(server, f"u{index}") for index in range(TENANTS)}
+
+
+def test_a_base_whose_rows_cannot_join_and_leave_is_refused(bank: Path, tmp_path: Path) -> None:
+    """LFM2 does not say that it keeps states: it would start, and fail every request."""
+    base = save_base("lfm2", tmp_path / "base", layer_types=["conv", "full_attention"])
+    with pytest.raises(InputError, match="keeps a state beside keys and values"):
+        build(ServeOptions(base=str(base), bank=bank, device="cpu"))
 
 
 def test_each_tenants_answer_is_its_own_whoever_asks_beside_it(
