@@ -183,7 +183,7 @@ def _items(tasks: Sequence[Task], path: str) -> Items:
                 f" reports, each with its error, which takes {FEWEST}",
                 file=path,
                 field=task.name,
-                fix="add samples",
+                fix="add samples; those of one cluster, or of one question, count as one",
             )
     return items_of(
         [[sample.cluster for sample in task.samples] for task in tasks],

@@ -192,7 +192,7 @@ def test_a_killed_search_goes_on_bit_for_bit(suite: Path, tmp_path: Path) -> Non
 
 
 def test_all_failing_leaves_nothing(tmp_path: Path) -> None:
-    rows = [{"prompt": "x " * 400, "expected": "y"} for _ in range(4)]
+    rows = [{"prompt": f"{letter} " * 400, "expected": "y"} for letter in "abcd"]
     (tmp_path / "long.jsonl").write_text("\n".join(map(json.dumps, rows)))
     (tmp_path / "suite.yaml").write_text(
         "version: 1\ntasks:\n- {name: long, data: long.jsonl, scorer: exact, margin: 0.1}\n"
