@@ -7,7 +7,7 @@ import re
 import signal
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -93,12 +93,16 @@ def build(options: ServeOptions) -> FastAPI:
     # Answers are not compared with each other here: what is fastest may be measured and taken.
     settings = engine_settings(EngineSettings(deterministic=False), device=options.device)
     base = load_base(options.base, settings)
-    if Forward(base.model).recurrent:
+    forward = Forward(base.model)
+    if forward.recurrent:
         raise InputError(
             "keeps a state beside keys and values, which rows cannot join and leave",
             file=options.base,
             fix="serve a transformer",
         )
+    if base.context is not None:
+        # One tenant's longer text would have everybody's row read with other frequencies.
+        base = replace(base, context=min(base.context, forward.turn))
     # An empty bank is one, and false: its first user may come while it is served.
     bank = None if store is None else attach_bank(base.model, store, slots=options.slots)
     attached = {name: files.attach(base.model) for name, files in mixtures.items()}

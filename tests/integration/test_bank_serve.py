@@ -92,6 +92,26 @@ def test_a_base_whose_rows_cannot_join_and_leave_is_refused(bank: Path, tmp_path
         build(ServeOptions(base=str(base), bank=bank, device="cpu"))
 
 
+def test_no_text_grows_so_long_that_others_are_read_otherwise(tmp_path: Path) -> None:
+    """LongRoPE: one tenant's text beyond the turn would change the frequencies of the batch."""
+    rope = {
+        "rope_type": "longrope",
+        "rope_theta": 10_000.0,
+        "original_max_position_embeddings": 30,
+        "short_factor": [1.0] * 4,
+        "long_factor": [1.0, 2.0, 4.0, 8.0],
+    }
+    base = save_base("llama", tmp_path / "tiny", rope_parameters=rope)
+    vera_bank(base, tmp_path / "users", 1).close()
+    with serving(base, bank=tmp_path / "users", open_to_all=True) as url:
+        api = client(url, None)
+        tokens = api.completions.create(model="tiny", prompt="a" * 20, max_tokens=100).usage
+        assert tokens is not None
+        assert tokens.total_tokens == 30
+        with pytest.raises(openai.BadRequestError, match="this model reads 1 to 29"):
+            api.completions.create(model="tiny", prompt="a" * 40)
+
+
 def test_each_tenants_answer_is_its_own_whoever_asks_beside_it(
     server: str, canaries: dict[str, str]
 ) -> None:
