@@ -15,7 +15,7 @@ if [ $# -gt 0 ]; then
 fi
 
 # Two runs, since tracing makes the numerical loops of everything else several times slower.
-pure=(tests/unit/test_{config,context,delta,render,verdict}*.py)
+pure=(tests/unit/test_{config,context,conventions,delta,render,verdict}*.py)
 status=0
 mkdir -p .cache
 coverage erase

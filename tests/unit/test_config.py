@@ -14,6 +14,7 @@ FULL = b"""\
 version: 1
 base_model: /models/llama
 allow_forks: false
+server: {url: "http://127.0.0.1:8000/v1"}
 adapters:
   - path: adapters/dates
     key: dates
@@ -35,6 +36,8 @@ adapters:
 def test_a_full_file_loads() -> None:
     config = load(FULL, "adapterbot.yaml")
     dates, amounts = config.adapters
+    assert config.server is not None
+    assert config.server.url == "http://127.0.0.1:8000/v1"
     assert dates.key == "dates"
     assert dates.policy.on_drift is OnDrift.WARN
     assert dates.policy.fail_on == (FailOn.REGRESSED, FailOn.INCONCLUSIVE)
