@@ -53,7 +53,7 @@ class Setting:
 SMALL = (
     Setting("one row at a time", 1, 20),
     Setting("8 to 11 rows at a time", 800, 120, rounds=7),
-    Setting("40 to 60 rows at a time", 3600, 120),
+    Setting("40 to 60 rows at a time", 3600, 120, rounds=7),
 )
 # The weights of the one fit into a cache, those of the other do not: as in a model that is used.
 LARGE = (
