@@ -16,6 +16,14 @@ torch.set_num_threads(1)
 
 VOCABULARY = 262
 BOS, EOS, PAD = 256, 257, 258
+# `rope_parameters`: a text of more than 30 tokens is read with other frequencies.
+LONGROPE = {
+    "rope_type": "longrope",
+    "rope_theta": 10_000.0,
+    "original_max_position_embeddings": 30,
+    "short_factor": [1.0] * 4,
+    "long_factor": [1.0, 2.0, 4.0, 8.0],
+}
 
 
 def tokenizer(*, bos: bool) -> PreTrainedTokenizerFast:

@@ -23,7 +23,7 @@ from adapterbot.commands.serve import ServeOptions, build
 from adapterbot.errors import InputError
 from tests.bank_server import killed_afterwards, serving
 from tests.bank_worlds import vera_bank
-from tests.tiny_models import VOCABULARY, save_base
+from tests.tiny_models import LONGROPE, VOCABULARY, save_base
 
 TENANTS = 24
 TEMPLATE = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:"
@@ -94,14 +94,7 @@ def test_a_base_whose_rows_cannot_join_and_leave_is_refused(bank: Path, tmp_path
 
 def test_no_text_grows_so_long_that_others_are_read_otherwise(tmp_path: Path) -> None:
     """LongRoPE: one tenant's text beyond the turn would change the frequencies of the batch."""
-    rope = {
-        "rope_type": "longrope",
-        "rope_theta": 10_000.0,
-        "original_max_position_embeddings": 30,
-        "short_factor": [1.0] * 4,
-        "long_factor": [1.0, 2.0, 4.0, 8.0],
-    }
-    base = save_base("llama", tmp_path / "tiny", rope_parameters=rope)
+    base = save_base("llama", tmp_path / "tiny", rope_parameters=LONGROPE)
     vera_bank(base, tmp_path / "users", 1).close()
     with serving(base, bank=tmp_path / "users", open_to_all=True) as url:
         api = client(url, None)

@@ -21,6 +21,7 @@ from tests.integration.test_engine_answers import ask, assert_as_naive, assert_a
 from tests.tiny_models import (
     BOS,
     EOS,
+    LONGROPE,
     VOCABULARY,
     save_adapter,
     save_base,
@@ -137,14 +138,7 @@ def test_a_model_that_also_looks_at_pictures_is_asked_without(tmp_path: Path) ->
 
 def test_a_text_has_the_frequencies_of_its_own_length(tmp_path: Path) -> None:
     """LongRoPE: a long text in the batch, or a long draft, must not change a short one's."""
-    rope = {
-        "rope_type": "longrope",
-        "rope_theta": 10_000.0,
-        "original_max_position_embeddings": 30,
-        "short_factor": [1.0] * 4,
-        "long_factor": [1.0, 2.0, 4.0, 8.0],
-    }
-    options = {"original_max_position_embeddings": 30, "rope_parameters": rope}
+    options = {"original_max_position_embeddings": 30, "rope_parameters": LONGROPE}
     base = save_base("phi3", tmp_path / "base", **options)
     tasks = [
         tiny_suite.generate(12, max_new_tokens=12),
