@@ -80,6 +80,15 @@ def same(found: Any, expected: Any) -> None:
         assert scores == pytest.approx([s.score for s in other.samples], rel=1e-4, abs=1e-4)
 
 
+def assert_asked_one_by_one(base: Path, adapters: list[AdapterFiles]) -> None:
+    asked = asks(adapters)
+    with Engine(base, SETTINGS) as engine:
+        model = engine._model
+        assert isinstance(model, LocalModel)
+        assert model.by_row({digest_of(one): one for one in adapters}) is None
+        same(engine.evaluate_together(asked), alone(engine, asked))
+
+
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
 def test_rows_under_several_adapters_say_what_each_says_alone(kind: str, tmp_path: Path) -> None:
     base, adapters = world(tmp_path, kind)
@@ -106,24 +115,12 @@ def test_rows_under_several_adapters_say_what_each_says_alone(kind: str, tmp_pat
 def test_what_rows_cannot_differ_in_is_asked_one_by_one(
     special: dict[str, Any], tmp_path: Path
 ) -> None:
-    base, adapters = world(tmp_path, "llama", special)
-    asked = asks(adapters)
-    with Engine(base, SETTINGS) as engine:
-        model = engine._model
-        assert isinstance(model, LocalModel)
-        assert model.by_row({digest_of(one): one for one in adapters}) is None
-        same(engine.evaluate_together(asked), alone(engine, asked))
+    assert_asked_one_by_one(*world(tmp_path, "llama", special))
 
 
 @pytest.mark.parametrize("kind", ROWLESS)
 def test_a_model_that_flattens_its_batch_is_asked_one_by_one(kind: str, tmp_path: Path) -> None:
-    base, adapters = world(tmp_path, kind)
-    asked = asks(adapters)
-    with Engine(base, SETTINGS) as engine:
-        model = engine._model
-        assert isinstance(model, LocalModel)
-        assert model.by_row({digest_of(one): one for one in adapters}) is None
-        same(engine.evaluate_together(asked), alone(engine, asked))
+    assert_asked_one_by_one(*world(tmp_path, kind))
 
 
 def test_what_was_answered_together_is_kept_for_each(tmp_path: Path) -> None:
