@@ -60,5 +60,9 @@ class OurFailure(AdapterbotError):
     """A bug, the GPU, the disk or the network: never a statement about the adapter."""
 
 
+class EndedEarly(OurFailure):
+    """The runner or a person ended the work before it was done: nobody's fault."""
+
+
 class GitHubFailure(OurFailure):
     """GitHub refused or did not answer."""

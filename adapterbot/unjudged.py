@@ -4,9 +4,10 @@ never left out; one that the head removes is said to be gone."""
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Literal
 
 from adapterbot import TOOL
-from adapterbot.errors import AdapterbotError, InputError
+from adapterbot.errors import AdapterbotError, EndedEarly, InputError
 from adapterbot.records import AdapterReport, Outcome, Problem, Report, Source, Verdict
 
 _LONGEST = 500
@@ -21,12 +22,18 @@ AFTER_KEY = "after."
 def problem_of(error: AdapterbotError) -> Problem:
     """An error as the record that reports carry."""
     return Problem(
-        kind="bad_input" if isinstance(error, InputError) else "failure",
+        kind=_kind(error),
         message=_line(error.message) or "stopped",
         file=_line(error.file),
         field=_line(error.field),
         fix=_line(error.fix),
     )
+
+
+def _kind(error: AdapterbotError) -> Literal["bad_input", "failure", "ended"]:
+    if isinstance(error, InputError):
+        return "bad_input"
+    return "ended" if isinstance(error, EndedEarly) else "failure"
 
 
 def _line(text: str | None) -> str | None:

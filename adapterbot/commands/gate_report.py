@@ -22,7 +22,7 @@ from adapterbot.commands.report_files import results_path
 from adapterbot.config import key_of
 from adapterbot.console import harmless_lines
 from adapterbot.context import Context
-from adapterbot.errors import AdapterbotError, InputError, OurFailure
+from adapterbot.errors import AdapterbotError, EndedEarly, InputError, OurFailure
 from adapterbot.eval.saved import save_results
 from adapterbot.eval.settings import engine_settings
 from adapterbot.judging import grounds
@@ -37,6 +37,8 @@ from adapterbot.unjudged import AFTER_KEY, not_judged, stopped
 
 _SECRET = re.compile("KEY|TOKEN|SECRET|PASSWORD", re.IGNORECASE)
 _SHORTEST_SECRET = 6  # what is shorter is a switch
+_ENDED_JOB = ("job", "a newer commit has a run of its own; otherwise re-run the job")
+_ENDED_BY_HAND = ("gate", "run it again: answers were kept")
 
 
 def report_of(gate: Gate, signals: Interrupts) -> Report:
@@ -53,9 +55,8 @@ def report_of(gate: Gate, signals: Interrupts) -> Report:
             raise
         error = stop
     except Interrupted as stop:
-        fix = "push again, or re-run the job" if gate.context else "run it again: answers were kept"
-        what = "job" if gate.context else "gate"
-        error = OurFailure(f"the {what} was ended ({stop.name})", fix=fix)
+        what, fix = _ENDED_JOB if gate.context else _ENDED_BY_HAND
+        error = EndedEarly(f"the {what} was ended ({stop.name})", fix=fix)
     except Exception as bug:  # noqa: BLE001 the outermost edge: no bug may leave a stale green
         trace = _without_secrets(traceback.format_exc(), gate.environment)
         sys.stderr.write(harmless_lines(trace))

@@ -117,7 +117,7 @@ def exit_code(report: Report) -> ExitCode:
     ours = any(
         m.gated and m.delta.outcome is Comparison.INCOMPLETE for a in silent for m in a.metrics
     )
-    if "failure" in kinds or ours:
+    if kinds & {"failure", "ended"} or ours:
         return ExitCode.FAILURE
     if "bad_input" in kinds or silent:
         return ExitCode.BAD_INPUT

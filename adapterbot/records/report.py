@@ -41,7 +41,7 @@ class EvalStats(Record):
 class Problem(Record):
     """Why an adapter could not be judged, in the words of the error that said so."""
 
-    kind: Literal["bad_input", "failure"]
+    kind: Literal["bad_input", "failure", "ended"]
     message: Line
     file: Line | None = None
     field: Line | None = None

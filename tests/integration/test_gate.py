@@ -563,6 +563,7 @@ def test_a_job_that_is_ended_does_not_go_on_saying_that_it_evaluates(
         assert gate.returncode == 1, err
         says, conclusion = f"the job was ended ({ending})", "cancelled"
     (comment,) = comments(server)
+    assert ("our fault" in comment) == (ending == "SIGKILL")
     assert says in html.unescape(comment)
     assert "⏳" not in comment
     assert [check["conclusion"] for check in server.check_runs] == [conclusion] * 2
