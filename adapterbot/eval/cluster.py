@@ -15,7 +15,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from copy import copy, deepcopy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,7 +29,7 @@ from adapterbot.eval.engine import LocalModel
 from adapterbot.eval.generation import GenerationRequest
 from adapterbot.eval.loglikelihood import Likelihood, LikelihoodRequest
 from adapterbot.eval.passes import Limits
-from adapterbot.eval.pool import Loaded, Pool, SentAdapter, crew, join
+from adapterbot.eval.pool import Pool
 from adapterbot.eval.prompts import Prompts
 from adapterbot.eval.questions import (
     Composite,
@@ -49,6 +49,27 @@ _Request = TypeVar("_Request")
 _Result = TypeVar("_Result")
 
 
+@dataclass(frozen=True)
+class _Sent:
+    """An adapter or a composite on its way: its digest, its files as an object that Ray keeps, and
+    what reads them."""
+
+    digest: str
+    files: tuple[Any]  # a reference: inside a tuple, so that an actor fetches it only when new
+    read: Callable[[Path], Subject]
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """What an actor says of the base that it has loaded."""
+
+    tokenizer: Any
+    limits: Limits
+    device: str
+    dtype: str
+    identity: Identity
+
+
 class _Worker:
     """One process with the base loaded: an actor."""
 
@@ -57,11 +78,11 @@ class _Worker:
         self._digest = ""
         self._folder = tempfile.TemporaryDirectory(prefix="adapterbot-worker-")
 
-    def load(self, base: str, settings: EngineSettings, threads: int) -> Loaded:
-        """Loads the base. Not when it is made: an error there would be an actor's death to Ray."""
+    def load(self, base: str, settings: EngineSettings, threads: int) -> _Loaded:
+        """Loads the base."""
         torch.set_num_threads(threads)
         self._model = LocalModel(load_base(base, settings), settings)
-        return Loaded(
+        return _Loaded(
             tokenizer=self._model.base.tokenizer,
             limits=self._model.passes.limits,
             device=self._model.device,
@@ -69,18 +90,18 @@ class _Worker:
             identity=self._model.identity(None),
         )
 
-    def compute(self, what: str, adapter: SentAdapter | None, batch: Sequence[Any]) -> Any:
+    def compute(self, what: str, adapter: _Sent | None, batch: Sequence[Any]) -> Any:
         self._put_under(adapter)
         with torch.inference_mode():
             return getattr(self._model.passes, what)(batch)
 
-    def shares(self, composite: SentAdapter, answered: Sequence[tuple[Sample, str]]) -> Any:
+    def shares(self, composite: _Sent, answered: Sequence[tuple[Sample, str]]) -> Any:
         self._put_under(None)
         files = self._files(composite)
         assert not isinstance(files, AdapterFiles)  # noqa: S101 one adapter wrote all of it
         return self._model.shares(files, answered)
 
-    def _put_under(self, adapter: SentAdapter | None) -> None:
+    def _put_under(self, adapter: _Sent | None) -> None:
         digest = adapter.digest if adapter else ""
         if digest == self._digest:
             return
@@ -94,7 +115,7 @@ class _Worker:
             self._stack.enter_context(self._model.under(files, known))
         self._digest = digest
 
-    def _files(self, adapter: SentAdapter) -> Subject:
+    def _files(self, adapter: _Sent) -> Subject:
         folder = Path(self._folder.name) / adapter.digest
         if not folder.exists():
             for name, content in ray.get(adapter.files[0]).items():
@@ -109,21 +130,23 @@ class _RemotePasses:
     def __init__(self, pool: Pool, limits: Limits) -> None:
         self._pool = pool
         self.limits = limits
-        self.adapter: SentAdapter | None = None
+        self.adapter: _Sent | None = None
 
     def answer(self, requests: Sequence[GenerationRequest]) -> list[Ids]:
-        found: list[Ids] = self._pool.compute("answer", self.adapter, requests)
+        found: list[Ids] = self._computed("answer", requests)
         return found
 
     def check(self, requests: Sequence[GenerationRequest]) -> list[tuple[Ids, bool]]:
-        found: list[tuple[Ids, bool]] = self._pool.compute("check", self.adapter, requests)
+        found: list[tuple[Ids, bool]] = self._computed("check", requests)
         return found
 
     def loglikelihoods(self, requests: Sequence[LikelihoodRequest]) -> list[tuple[Likelihood, ...]]:
-        found: list[tuple[Likelihood, ...]] = self._pool.compute(
-            "loglikelihoods", self.adapter, requests
-        )
+        found: list[tuple[Likelihood, ...]] = self._computed("loglikelihoods", requests)
         return found
+
+    def _computed(self, what: str, batch: Sequence[Any]) -> Any:
+        adapter = self.adapter
+        return self._pool.ask(lambda actor: actor.compute.remote(what, adapter, batch))
 
     def forget(self) -> None:
         """Nothing: an actor sees for itself when its adapter changes."""
@@ -179,10 +202,7 @@ class ClusterModel:
     """A base model on every GPU of a Ray cluster, or on its processors where it has none."""
 
     def __init__(self, base: Path | str, settings: EngineSettings, address: str) -> None:
-        """Starts an actor for each GPU, or as many as the processors allow.
-
-        A CPU actor computes with as many threads as this process would (`OMP_NUM_THREADS`): other
-        numbers of threads may give other last digits.
+        """Starts the actors.
 
         Args:
             base: a directory that every machine sees under this path, or a name on the Hub.
@@ -190,25 +210,12 @@ class ClusterModel:
 
         Raises:
             InputError: there is no cluster at the address, or the base cannot be loaded.
+            OurFailure: no actor came up.
         """
         self.name = str(base)
-        self._ours = not ray.is_initialized()
-        if self._ours:
-            join(address)
-        worker, count, threads = crew(_Worker, settings)
-
-        def make() -> tuple[Any, Any]:
-            actor = worker.remote()
-            return actor, actor.load.remote(self.name, settings, threads)
-
-        self.pool = Pool(make, count)
-        try:
-            self._loaded = self.pool.first()
-        except BaseException:
-            self.close()
-            raise
         self._settings = settings
-        self._count = count
+        self.pool = Pool(_Worker, settings, address, self.name, settings)
+        self._loaded: _Loaded = self.pool.loaded
         self._passes, self._respondent = self._own()
 
     def _own(self) -> tuple[_RemotePasses, Respondent]:
@@ -217,7 +224,7 @@ class ClusterModel:
         respondent = Respondent(
             Prompts(deepcopy(self._loaded.tokenizer), self.name),
             passes,
-            _ManyBatcher(self._settings.token_budget, self._loaded.limits.device, self._count),
+            _ManyBatcher(self._settings.token_budget, self._loaded.limits.device, self.pool.count),
         )
         return passes, respondent
 
@@ -230,11 +237,11 @@ class ClusterModel:
 
     @property
     def device(self) -> str:
-        return f"{self._count} × {self._loaded.device}"
+        return f"{self.pool.count} × {self._loaded.device}"
 
     @property
     def gpus(self) -> int:
-        return self._count if self._loaded.limits.device == "cuda" else 0
+        return self.pool.count if self._loaded.limits.device == "cuda" else 0
 
     @property
     def dtype(self) -> str:
@@ -269,21 +276,20 @@ class ClusterModel:
         self, composite: Composite, answered: Sequence[tuple[Sample, str]]
     ) -> tuple[float, ...]:
         """As `Model.shares`, by one actor."""
-        found: tuple[float, ...] = self.pool.shares(_sent(composite, composite.digest), answered)
+        sent = _sent(composite, composite.digest)
+        found: tuple[float, ...] = self.pool.ask(lambda actor: actor.shares.remote(sent, answered))
         return found
 
     def close(self) -> None:
         """Ends the actors, and the cluster if it was started here."""
         self.pool.close()
-        if self._ours:
-            ray.shutdown()
 
 
-def _sent(files: Subject, digest: str) -> SentAdapter:
+def _sent(files: Subject, digest: str) -> _Sent:
     """What an actor on another machine needs of a subject."""
     if isinstance(files, AdapterFiles):
         content = {name: (files.path / name).read_bytes() for name in (CONFIG_NAME, WEIGHTS_NAME)}
-        return SentAdapter(digest, (ray.put(content),), read_adapter_dir)
+        return _Sent(digest, (ray.put(content),), read_adapter_dir)
     with tempfile.TemporaryDirectory(prefix="adapterbot-sent-") as folder:
         copy = files.export(Path(folder) / "copy")
         content = {
@@ -291,4 +297,4 @@ def _sent(files: Subject, digest: str) -> SentAdapter:
             for file in copy.rglob("*")
             if file.is_file()
         }
-    return SentAdapter(digest, (ray.put(content),), files.reader)
+    return _Sent(digest, (ray.put(content),), files.reader)

@@ -1,13 +1,11 @@
-"""Ray actors that compute batches: as many as there is room for, the dead replaced. (torch, ray)"""
+"""Ray actors that work side by side: as many as there is room for, the dead replaced. (ray)"""
 
 from __future__ import annotations
 
 import logging
 import queue
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import ray
@@ -15,8 +13,6 @@ import torch
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
 from adapterbot.errors import InputError, OurFailure
-from adapterbot.eval.passes import Limits
-from adapterbot.eval.questions import Identity, Subject
 from adapterbot.eval.settings import EngineSettings
 
 _LOG = logging.getLogger(__name__)
@@ -28,75 +24,63 @@ LOSSES = 3
 COMES_UP_SECONDS = 900.0
 
 
-@dataclass(frozen=True)
-class SentAdapter:
-    """An adapter or a composite on its way: its digest, its files as an object that Ray keeps, and
-    what reads them."""
-
-    digest: str
-    files: tuple[Any]  # a reference: inside a tuple, so that an actor fetches it only when new
-    read: Callable[[Path], Subject]
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """What an actor says of the base that it has loaded."""
-
-    tokenizer: Any
-    limits: Limits
-    device: str
-    dtype: str
-    identity: Identity
-
-
 class Pool:
-    """Actors that compute batches; one that dies is replaced, and its batch computed again.
+    """Actors of one class; one that dies is replaced, and what it was asked is asked again.
 
     Work goes on without an actor that does not come up, as long as there are others.
 
     Attributes:
         actors: all that are alive or coming up.
+        count: how many we began with.
+        loaded: what the first of them said of what it has loaded.
     """
 
-    def __init__(self, make: Callable[[], tuple[Any, Any]], count: int) -> None:
-        """
+    def __init__(
+        self, worker: type, settings: EngineSettings, address: str, *arguments: Any
+    ) -> None:
+        """Starts an actor for each GPU, or as many as the processors allow.
+
+        A CPU actor computes with as many threads as this process would (`OMP_NUM_THREADS`): other
+        numbers of threads may give other last digits.
+
         Args:
-            make: makes an actor and asks it to load the base: the actor, and what it will say.
+            worker: the actors' class. Its `load(*arguments, threads)` says what it has loaded;
+                the `identity` of that is the same of all.
+            address: of a running cluster; `local` starts one on this machine.
+
+        Raises:
+            InputError: there is no cluster at the address, or what `load` raises.
+            OurFailure: no actor came up.
         """
-        self._make = make
+        self._ours = not ray.is_initialized()
+        if self._ours:
+            _join(address)
+        self._kind, self.count, threads = _crew(worker, settings)
+        self._arguments = [ray.put(one) for one in (*arguments, threads)]
         self._comes_up = COMES_UP_SECONDS
         self._ready: queue.Queue[Any] = queue.Queue()
-        self._losses_left = LOSSES * count
-        self._loaded: Loaded | None = None
+        self._losses_left = LOSSES * self.count
         self._changing = threading.Lock()
+        self.loaded: Any = None
         self.actors: list[Any] = []
-        for _ in range(count):
-            self._bring_up()
+        try:
+            for _ in range(self.count):
+                self._bring_up()
+            self._ready.put(self._next())
+        except BaseException:
+            self.close()
+            raise
 
-    def first(self) -> Loaded:
-        """What was loaded, as soon as one actor has loaded it."""
-        actor = self._next()
-        self._ready.put(actor)
-        assert self._loaded is not None  # noqa: S101 - an actor is ready only after it said so
-        return self._loaded
+    def ask(self, call: Callable[[Any], Any]) -> Any:
+        """What whichever actor is free answers. From any thread.
 
-    def compute(self, what: str, adapter: SentAdapter | None, batch: Sequence[Any]) -> Any:
-        """One batch by whichever actor is free.
-
-        Raises:
-            OurFailure: too many actors were lost.
-        """
-        return self._ask(lambda actor: actor.compute.remote(what, adapter, batch))
-
-    def shares(self, composite: SentAdapter, answered: Sequence[Any]) -> Any:
-        """How much of some answers each part wrote, by whichever actor is free.
+        Args:
+            call: asks an actor.
 
         Raises:
+            InputError: an actor has loaded another base than the others.
             OurFailure: too many actors were lost.
         """
-        return self._ask(lambda actor: actor.shares.remote(composite, answered))
-
-    def _ask(self, call: Callable[[Any], Any]) -> Any:
         while True:
             actor = self._next()
             try:
@@ -111,12 +95,14 @@ class Pool:
                 return result
 
     def close(self) -> None:
-        """Ends every actor."""
+        """Ends every actor, and the cluster if it was started here."""
         with self._changing:
             self._losses_left = -1
             for actor in self.actors:
                 ray.kill(actor)
             self.actors.clear()
+        if self._ours:
+            ray.shutdown()
 
     def _next(self) -> Any:
         found = self._ready.get()
@@ -126,8 +112,10 @@ class Pool:
         return found
 
     def _bring_up(self) -> None:
-        actor, loading = self._make()
+        actor = self._kind.remote()
         self.actors.append(actor)
+        # Not while it is made: an error there would be the actor's death to Ray.
+        loading = actor.load.remote(*self._arguments)
         threading.Thread(target=self._await, args=(actor, loading), daemon=True).start()
 
     def _await(self, actor: Any, loading: Any) -> None:
@@ -144,11 +132,17 @@ class Pool:
             self._ready.put(error.cause)
             return
         with self._changing:
-            known, self._loaded = self._loaded or loaded, self._loaded or loaded
-        if loaded.identity != known.identity:
-            self._ready.put(another_base())
+            self.loaded = self.loaded or loaded
+        if loaded.identity == self.loaded.identity:
+            self._ready.put(actor)
             return
-        self._ready.put(actor)
+        self._ready.put(
+            InputError(
+                "is not the same on every machine of the cluster",
+                field="base",
+                fix="put the same files and packages on all of them",
+            )
+        )
 
     def _leave_out(self, actor: Any) -> None:
         """Where there is no place for an actor, or no answer from it."""
@@ -158,10 +152,20 @@ class Pool:
             self.actors.remove(actor)
             left = len(self.actors)
         ray.kill(actor)
-        try:
-            go_on(self._comes_up, left)
-        except OurFailure as error:
-            self._ready.put(error)
+        if left:
+            _LOG.warning(
+                "a worker of the cluster did not come up in %g s; %d of them go on"
+                " (see `ray status`)",
+                self._comes_up,
+                left,
+            )
+            return
+        self._ready.put(
+            OurFailure(
+                f"no worker of the cluster came up in {self._comes_up:g} s",
+                fix="see `ray status`: are the GPUs taken?",
+            )
+        )
 
     def _lose(self, actor: Any) -> None:
         with self._changing:
@@ -171,47 +175,10 @@ class Pool:
             if self._losses_left >= 0:
                 self._bring_up()
                 return
-        self._ready.put(too_many_died())
+        self._ready.put(OurFailure("too many workers of the cluster died", fix="see Ray's logs"))
 
 
-def nobody_came(seconds: float) -> OurFailure:
-    """No actor has come up in so many seconds."""
-    return OurFailure(
-        f"no worker of the cluster came up in {seconds:g} s",
-        fix="see `ray status`: are the GPUs taken?",
-    )
-
-
-def another_base() -> InputError:
-    """What a worker has loaded is not what the others have."""
-    return InputError(
-        "is not the same on every machine of the cluster",
-        field="base",
-        fix="put the same files and packages on all of them",
-    )
-
-
-def too_many_died() -> OurFailure:
-    """More than `LOSSES` for each that we began with."""
-    return OurFailure("too many workers of the cluster died", fix="see Ray's logs")
-
-
-def go_on(seconds: float, left: int) -> None:
-    """Says that an actor did not come up in so many seconds, and how many there still are.
-
-    Raises:
-        OurFailure: there are none.
-    """
-    if not left:
-        raise nobody_came(seconds)
-    _LOG.warning(
-        "a worker of the cluster did not come up in %g s; %d of them go on (see `ray status`)",
-        seconds,
-        left,
-    )
-
-
-def join(address: str) -> None:
+def _join(address: str) -> None:
     """Connects this process to a cluster, or starts one for `local`.
 
     Raises:
@@ -228,7 +195,7 @@ def join(address: str) -> None:
         ) from error
 
 
-def crew(worker: type, settings: EngineSettings) -> tuple[Any, int, int]:
+def _crew(worker: type, settings: EngineSettings) -> tuple[Any, int, int]:
     """What to make workers from, how many the cluster has room for, and the threads of each.
 
     One for each GPU; without any, one for as many processors as this process computes on.

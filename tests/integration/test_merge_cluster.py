@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -64,17 +62,17 @@ def here() -> list[Any]:
 
 
 def test_the_same_scores_as_in_one_process(cluster: Any, here: list[Any]) -> None:
-    assert len(cluster.workers) == 2
+    assert len(cluster.pool.actors) == 2
     for one, other in zip(cluster.scores(CANDIDATES, ITEMS), here, strict=True):
         np.testing.assert_array_equal(one, other)
 
 
 def test_a_worker_that_dies_loses_nothing(cluster: Any, here: list[Any]) -> None:
-    victim = ray.get(cluster.workers[0].process.remote())
+    victim = cluster.pool.actors[0]
 
     def kill() -> None:
         time.sleep(0.2)
-        os.kill(victim, signal.SIGKILL)
+        ray.kill(victim)
 
     threading.Thread(target=kill).start()
     found = cluster.scores(CANDIDATES, ITEMS)
@@ -82,7 +80,7 @@ def test_a_worker_that_dies_loses_nothing(cluster: Any, here: list[Any]) -> None
         np.testing.assert_array_equal(one, other)
     again = cluster.scores(CANDIDATES[:1], ITEMS)
     np.testing.assert_array_equal(again[0], here[0])
-    assert victim not in ray.get([worker.process.remote() for worker in cluster.workers])
+    assert victim not in cluster.pool.actors
 
 
 def test_work_goes_on_without_a_worker_for_which_there_is_no_place(
@@ -92,15 +90,15 @@ def test_work_goes_on_without_a_worker_for_which_there_is_no_place(
         def here(self) -> None:
             """It runs."""
 
-    cluster._comes_up = 2.0
-    ray.kill(cluster.workers[0])
+    cluster.pool._comes_up = 2.0
+    ray.kill(cluster.pool.actors[0])
     taken = ray.remote(num_cpus=1)(Other).remote()
     ray.get(taken.here.remote(), timeout=60)
     found = cluster.scores(CANDIDATES, ITEMS)
     for one, other in zip(found, here, strict=True):
         np.testing.assert_array_equal(one, other)
     until = time.monotonic() + 60
-    while len(cluster.workers) == 2:
+    while len(cluster.pool.actors) == 2:
         assert time.monotonic() < until
         (again,) = cluster.scores(CANDIDATES[:1], ITEMS[:8])
         np.testing.assert_array_equal(again, here[0][:8])
