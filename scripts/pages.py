@@ -86,6 +86,8 @@ def _row(parameter: Any, context: Any) -> str:
     default = parameter.default
     says_nothing = default is None or default is False or default in ((), "") or callable(default)
     shown = "" if says_nothing else f"`{_option_default(parameter)}`"
+    if isinstance(parameter.show_default, str):
+        shown = parameter.show_default  # in words, where it depends
     if parameter.required:
         shown = "required"
     variable = f"`{parameter.envvar}`" if parameter.envvar else ""

@@ -12,7 +12,7 @@ from adapterbot.cli.output import document, say
 
 @app.command()
 def answer(as_json: Json = False) -> None:
-    """Read the `/adapterbot …` comment that started this workflow, and say what it asks for.
+    """Read the `/adapterbot …` comment that started this workflow, and output what it asks for.
 
     ```console
     adapterbot answer --json

@@ -96,7 +96,7 @@ def _root(
         typer.Option(
             "--log-format",
             envvar="ADAPTERBOT_LOG_FORMAT",
-            help="How what is said on the way, on standard error, is written.",
+            help="Format of the log on standard error.",
         ),
     ] = LogFormat.TEXT,
 ) -> None:

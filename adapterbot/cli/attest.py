@@ -13,7 +13,9 @@ from adapterbot.cli.options import Json
 from adapterbot.cli.output import document, leave, line, say, wrote
 from adapterbot.errors import ExitCode
 
-attest_app = typer.Typer(help="Sign for an adapter, and verify who did: in-toto, SLSA, CycloneDX.")
+attest_app = typer.Typer(
+    help="Sign an adapter, and verify who signed it: in-toto, SLSA, CycloneDX."
+)
 app.add_typer(attest_app, name="attest", no_args_is_help=True)
 
 Adapter = Annotated[Path, typer.Argument(help="Adapter directory.")]
@@ -21,7 +23,8 @@ TrustConfig = Annotated[
     Path | None,
     typer.Option(
         "--trust-config",
-        help="Client trust config of a Sigstore instance of your own; the public one.",
+        help="Client trust config of your own Sigstore instance.",
+        show_default="the public instance",
     ),
 ]
 ReportFile = Annotated[Path | None, typer.Option("--report", help="A report.json of the gate.")]
@@ -39,15 +42,18 @@ def attest_sign(
     trust_config: TrustConfig = None,
     report: ReportFile = None,
     builder: Annotated[
-        str | None, typer.Option(help="URI of who trained it; the workflow that runs.")
+        str | None,
+        typer.Option(help="URI of who trained it.", show_default="the workflow that runs"),
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Where to write it; ADAPTER.intoto.json."),
+        typer.Option(
+            "--output", "-o", help="Where to write it.", show_default="ADAPTER.intoto.json"
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Sign for an adapter: its files, and the lock, config, suite and report that belong to it.
+    """Sign an adapter: its files, and the lock, config, suite and report that belong to it.
 
     ```console
     adapterbot attest sign adapters/dates --key key.pem
@@ -91,13 +97,15 @@ def attest_verify(
     ] = "https://token.actions.githubusercontent.com",
     repository: Annotated[
         str | None,
-        typer.Option(help="URL of the repository that ran that workflow; the workflow's own."),
+        typer.Option(
+            help="URL of the repository that ran that workflow.", show_default="the workflow's own"
+        ),
     ] = None,
     trust_config: TrustConfig = None,
     report: ReportFile = None,
     as_json: Json = False,
 ) -> None:
-    """Verify that an adapter and its lock are what somebody trusted signed for.
+    """Verify that an adapter and its lock are what a trusted key or workflow signed.
 
     ```console
     adapterbot attest verify adapters/dates --key key.pub
@@ -146,7 +154,8 @@ def attest_cyclonedx(
     adapter: Adapter,
     report: ReportFile = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Where to write it; standard output.")
+        Path | None,
+        typer.Option("--output", "-o", help="Where to write it.", show_default="standard output"),
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -23,7 +23,7 @@ Dtype = Annotated[
     Literal["fp32", "fp16", "bf16", "int8"],
     typer.Option(help="How rows are kept; int8 has a scale for each vector."),
 ]
-Replace = Annotated[bool, typer.Option("--replace", help="Give users that are there new rows.")]
+Replace = Annotated[bool, typer.Option("--replace", help="Overwrite users that are there already.")]
 
 
 def show(record: Record, as_json: bool) -> None:
@@ -50,14 +50,20 @@ def bank_create(
     rank: Annotated[int, typer.Option(min=1, max=2**16, help="VeRA's rank.")] = 256,
     dimension: Annotated[
         int | None,
-        typer.Option(min=1, max=2**20, help="Soup's kind instead: one vector of this length."),
+        typer.Option(
+            min=1,
+            max=2**20,
+            help="Make a bank of Soup's kind instead: one vector of this length per user.",
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the shared projections.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the shared projections.")] = 0,
     store_shared: Annotated[
-        bool, typer.Option("--store-shared", help="Keep them in the bank too.")
+        bool, typer.Option("--store-shared", help="Store the shared projections in the bank, too.")
     ] = False,
     dtype: Dtype = "fp32",
-    name: Annotated[str | None, typer.Option(help="The bank's name; its directory's.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="The bank's name.", show_default="its directory's name")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Make an empty bank for a base model.
@@ -126,7 +132,7 @@ def bank_show(
     user: Annotated[str | None, typer.Argument(help="One user of it.")] = None,
     as_json: Json = False,
 ) -> None:
-    """What a bank is and takes, or what is known of one user.
+    """Describe a bank and its size, or one user of it.
 
     ```console
     adapterbot bank show users user_1
@@ -140,11 +146,11 @@ def bank_show(
 @bank_app.command("list")
 def bank_list(
     bank: Bank,
-    prefix: Annotated[str, typer.Option(help="Only names that start with this.")] = "",
-    limit: Annotated[int | None, typer.Option(min=1, help="At most so many.")] = None,
+    prefix: Annotated[str, typer.Option(help="Only users whose names start with this.")] = "",
+    limit: Annotated[int | None, typer.Option(min=1, help="Show at most this many.")] = None,
     as_json: Json = False,
 ) -> None:
-    """The users of a bank, in byte order.
+    """List the users of a bank, in byte order.
 
     ```console
     adapterbot bank list users --prefix team- --limit 20
@@ -173,7 +179,7 @@ def bank_size(
     dtype: Dtype = "fp32",
     as_json: Json = False,
 ) -> None:
-    """What a number of users would take, in bytes.
+    """Estimate the size of a bank in bytes.
 
     ```console
     adapterbot bank size --users 100000 --dimension 128
@@ -225,7 +231,9 @@ def bank_compact(bank: Bank, as_json: Json = False) -> None:
 def bank_key(
     bank: Bank,
     user: Annotated[str, typer.Argument(help="The user it is for.")],
-    revoke: Annotated[bool, typer.Option("--revoke", help="Revoke all of them instead.")] = False,
+    revoke: Annotated[
+        bool, typer.Option("--revoke", help="Revoke all of the user's keys instead.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Make an API key with which `adapterbot serve` answers as this user; it is shown once.
@@ -250,25 +258,29 @@ def bank_fit(
         Path, typer.Option(help="JSONL whose rows name a user, or a folder of USER.jsonl files.")
     ],
     base: Annotated[
-        str | None, typer.Option(help="The base model, when not where the bank says.")
+        str | None,
+        typer.Option(
+            help="Base model: a directory or a Hub name.",
+            show_default="the one that the bank names",
+        ),
     ] = None,
-    steps: Annotated[int, typer.Option(min=1, help="The most steps of a user.")] = 200,
+    steps: Annotated[int, typer.Option(min=1, help="Steps per user, at most.")] = 200,
     rate: Annotated[float, typer.Option(min=1e-6, max=10, help="Adam's learning rate.")] = 0.02,
     batch: Annotated[int, typer.Option(min=1, help="A user's examples in one step.")] = 2,
     every: Annotated[int, typer.Option(min=1, help="Steps between looks at held-out rows.")] = 10,
     patience: Annotated[
-        int, typer.Option(min=1, help="Looks without a gain after which a user is done.")
+        int, typer.Option(min=1, help="Stop a user after this many looks without a gain.")
     ] = 3,
     at_once: Annotated[int, typer.Option(min=1, help="Users fitted at once.")] = 32,
     held_out: Annotated[
         float, typer.Option(max=0.9, help="Share of a user's rows held out; above 0, one at least.")
     ] = 0.2,
-    seed: Annotated[int, typer.Option(help="Of what is held out, and of the order.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the held-out rows and of the order.")] = 0,
     device: Device = None,
     replace: Replace = False,
     as_json: Json = False,
 ) -> None:
-    """Fit many users' vectors at once over the frozen base; goes on where it was stopped.
+    """Fit many users' vectors at once over the frozen base. An interrupted run resumes.
 
     ```console
     adapterbot bank fit users --users rows.jsonl --steps 200

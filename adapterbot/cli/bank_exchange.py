@@ -19,16 +19,22 @@ def bank_import(
         typer.Argument(help="PEFT directories (user=DIR), Soup's bank.json, exported files."),
     ],
     base: Annotated[
-        str | None, typer.Option(help="Base model, if not what the source says.")
+        str | None,
+        typer.Option(
+            help="Base model: a directory or a Hub name.",
+            show_default="the one that the source names",
+        ),
     ] = None,
     dtype: Annotated[
         Literal["fp32", "fp16", "bf16", "int8"] | None,
-        typer.Option(help="Of a bank that is made; fp32, or as an exported file has it."),
+        typer.Option(
+            help="How a new bank keeps rows.", show_default="fp32, or as an exported file has them"
+        ),
     ] = None,
     replace: Replace = False,
     as_json: Json = False,
 ) -> None:
-    """Take users from elsewhere; makes the bank if it is not there yet.
+    """Import users, into a new bank if there is none.
 
     ```console
     adapterbot bank import users ann=adapters/ann bob=adapters/bob --base ./base
@@ -43,7 +49,9 @@ def bank_import(
 def bank_export(
     bank: Bank,
     out: Annotated[Path, typer.Argument(help="A file; for peft and lora a directory.")],
-    user: Annotated[list[str] | None, typer.Option(help="Whom; all by default.")] = None,
+    user: Annotated[
+        list[str] | None, typer.Option(help="User to export. Repeatable.", show_default="all")
+    ] = None,
     form: Annotated[
         Literal["file", "peft", "lora", "soup"],
         typer.Option("--as", help="One safetensors file, a PEFT or LoRA adapter, Soup's JSON."),
@@ -56,7 +64,7 @@ def bank_export(
     ] = True,
     as_json: Json = False,
 ) -> None:
-    """Write users in a form that others read, and that Git and a gate take.
+    """Export users as a file or adapter that Git, the gate and other tools can read.
 
     ```console
     adapterbot bank export users ann --user ann --as peft

@@ -51,10 +51,10 @@ class _Search(TyperCommand):
     context_class = _Context
 
 
-bisect_app = typer.Typer(cls=_SearchByDefault, help="Find the checkpoint that broke it.")
+bisect_app = typer.Typer(cls=_SearchByDefault, help="Find the checkpoint that broke a metric.")
 app.add_typer(bisect_app, name="bisect")
 
-JournalPath = Annotated[Path, typer.Argument(help="The journal that a search kept.")]
+JournalPath = Annotated[Path, typer.Argument(help="Journal of a search.")]
 _JOURNAL = Path(".adapterbot/bisect.journal")
 
 
@@ -74,84 +74,106 @@ def bisect(
     suite: Suite = None,
     metric: Annotated[
         str | None,
-        typer.Option(envvar="ADAPTERBOT_METRIC", help="Task to search with; whatever regressed."),
+        typer.Option(
+            envvar="ADAPTERBOT_METRIC", help="Task to search by.", show_default="whatever regressed"
+        ),
     ] = None,
     eval_command: Annotated[
         str | None,
         typer.Option(
-            help="Judge by this command instead of a suite. It has to name {ckpt}, the path of the "
-            "checkpoint, and may name {index} and {step}, its numbers. 0 good, 1-124 bad, 125 "
-            "cannot tell; else the command failed, and is tried again."
+            help="Judge by this command instead of a suite. It must contain {ckpt}, the path of "
+            "the checkpoint, and may contain {index} and {step}. Exit codes: 0 good, 1-124 bad, "
+            "125 cannot tell; with any other the command failed, and is tried again."
         ),
     ] = None,
     outcomes: Annotated[
         str,
         typer.Option(
-            help="`noisy`: a run of the command may err anew; `repeat`: it says the same each time "
-            "(greedy decoding); `exact`: it is never wrong."
+            help="How far to trust the command: `noisy` results may differ from run to run; "
+            "`repeat` gives the same result each time (greedy decoding); `exact` is never wrong."
         ),
     ] = "noisy",
     score_regex: Annotated[
-        str | None, typer.Option(help="Read a score from the output: last match, first group.")
+        str | None,
+        typer.Option(help="Read a score from the output with this regex: last match, first group."),
     ] = None,
     score_json: Annotated[
-        str | None, typer.Option(help="Read a score from JSON output: keys with dots between.")
+        str | None,
+        typer.Option(help="Read a score from JSON output: a path of keys, such as results.acc."),
     ] = None,
     lower_is_better: Annotated[
-        bool, typer.Option("--lower-is-better", help="Of the command's scores.")
+        bool, typer.Option("--lower-is-better", help="A lower score of the command is better.")
     ] = False,
     timeout: Annotated[
-        float, typer.Option(min=1, help="Seconds for one run of the command.")
+        float, typer.Option(min=1, help="Time limit in seconds for one run of the command.")
     ] = 3600.0,
     retries: Annotated[
-        int, typer.Option(min=0, max=10, help="How often a command that failed is tried again.")
+        int, typer.Option(min=0, max=10, help="How often to retry a command that failed.")
     ] = 2,
     pass_env: Annotated[
         list[str] | None,
-        typer.Option(help="Variable that the command gets; it sees no secrets otherwise."),
+        typer.Option(
+            help="Environment variable to pass to the command, which otherwise sees no secrets. "
+            "Repeatable."
+        ),
     ] = None,
     assume_endpoints: Annotated[
         bool,
-        typer.Option("--assume-endpoints", help="The first is good and the last is bad: unasked."),
+        typer.Option(
+            "--assume-endpoints", help="Take the first as good and the last as bad, unchecked."
+        ),
     ] = False,
     confidence: Annotated[
-        float, typer.Option(min=0.5, max=0.9999, help="Probability at which to stop.")
+        float,
+        typer.Option(
+            min=0.5, max=0.9999, help="Stop at this probability of the first bad checkpoint."
+        ),
     ] = 0.95,
     probes_max: Annotated[
-        int | None, typer.Option(min=1, help="Stop after so many probes.")
+        int | None, typer.Option(min=1, help="Stop after this many probes.")
     ] = None,
     budget: Annotated[
-        str | None, typer.Option(help="Start no probe after this long: 90s, 30m, 1h.")
+        str | None, typer.Option(help="Start no probe after this time: 90s, 30m, 1h.")
     ] = None,
     jobs: Annotated[
         int,
         typer.Option(
             min=1,
             max=64,
-            help="Probes at once, chosen jointly: runs of the command, or rows of a batch.",
+            help="Probes at a time: runs of the command, or checkpoints in one batch.",
         ),
     ] = 1,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on where a search was cut off.")
+        bool, typer.Option("--resume", help="Continue a search that was interrupted.")
     ] = False,
     blame: Annotated[
         bool,
         typer.Option(
             "--blame",
             envvar="ADAPTERBOT_BLAME",
-            help="Rank the training rows that came in where it broke by their gradients.",
+            help="Rank the training rows that came in where it broke, by their gradients.",
         ),
     ] = False,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Where to write bisect.json.")
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Where to write bisect.json.",
+            show_default="with --eval-command, bisect.json in --out",
+        ),
     ] = None,
     base: Annotated[
         str | None,
-        typer.Option(envvar="ADAPTERBOT_BASE", help="Commit of the policy, for a comment's ask."),
+        typer.Option(
+            envvar="ADAPTERBOT_BASE", help="Base commit, when answering `/adapterbot bisect`."
+        ),
     ] = None,
     head: Annotated[
         str | None,
-        typer.Option(envvar="ADAPTERBOT_HEAD", help="Commit of a comment's ask."),
+        typer.Option(
+            envvar="ADAPTERBOT_HEAD", help="Head commit, when answering `/adapterbot bisect`."
+        ),
     ] = None,
     device: Device = None,
     engine: Engine = None,
@@ -163,12 +185,12 @@ def bisect(
     """Find the checkpoint of a training run that broke a metric.
 
     ```console
-    adapterbot bisect 'checkpoints/*' --metric date_us
+    adapterbot bisect 'checkpoints/*' --metric dates_us
     adapterbot bisect ckpt-500 ckpt-1000 ckpt-1500 --eval-command "./judge --model {ckpt}"
     ```
 
-    `adapterbot bisect log` shows the probes of a search, `adapterbot bisect replay` weighs them
-    anew.
+    `adapterbot bisect log` shows the probes of a search; `adapterbot bisect replay` computes its
+    result from them again.
 
     Exit codes: 0 nothing broke, 1 we failed, 2 bad input, 3 found it.
     """
@@ -256,7 +278,7 @@ def _refuse_ignored(context: typer.Context, *, by_command: bool) -> None:
 
 @bisect_app.command("log")
 def bisect_log(journal: JournalPath = _JOURNAL, as_json: Json = False) -> None:
-    """The probes of a search, in the order in which they were made.
+    """Show the probes of a search, in the order in which they were made.
 
     ```console
     adapterbot bisect log .adapterbot/bisect.journal
@@ -278,13 +300,13 @@ def bisect_log(journal: JournalPath = _JOURNAL, as_json: Json = False) -> None:
 
 @bisect_app.command("replay")
 def bisect_replay(journal: JournalPath = _JOURNAL, as_json: Json = False) -> None:
-    """What the probes of a search say, weighed anew.
+    """Compute the result of a search again, from its probes.
 
     ```console
     adapterbot bisect replay .adapterbot/bisect.journal
     ```
 
-    Exit codes: as of the search itself.
+    Exit codes: those of the search itself.
     """
     from adapterbot.commands import bisect_command
     from adapterbot.commands.folders import left_here

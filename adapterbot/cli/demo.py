@@ -16,7 +16,8 @@ from adapterbot.errors import ExitCode
 @app.command()
 def demo(
     directory: Annotated[
-        Path | None, typer.Argument(help="Folder to build the repository in; a temporary one.")
+        Path | None,
+        typer.Argument(help="Folder to build the repository in.", show_default="a temporary one"),
     ] = None,
     as_json: Json = False,
 ) -> None:

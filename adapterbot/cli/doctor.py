@@ -11,13 +11,13 @@ from adapterbot.cli.output import document, leave, line
 
 @app.command()
 def doctor(as_json: Json = False) -> None:
-    """Look at this machine, the repository around it and the token; say how to mend each lack.
+    """Check this machine, the repository and the token; say how to fix what is missing.
 
     ```console
     adapterbot doctor
     ```
 
-    What the gate can do without is a note. Nothing is written, here or on GitHub.
+    What the gate can do without is a note. Nothing is changed, here or on GitHub.
 
     Exit codes: 0 the gate can run; 1 this machine, 2 the repository or the token lacks something.
     """

@@ -17,7 +17,6 @@ from adapterbot.cli.options import (
     Ray,
     Server,
     SoupYaml,
-    Suite,
 )
 from adapterbot.cli.output import document, leave, lines, say, show
 
@@ -32,10 +31,17 @@ def evaluate(
     ],
     base: Annotated[
         str | None,
-        typer.Option(help="Base model, a directory or a Hub name; what the training config names."),
+        typer.Option(
+            help="Base model: a directory or a Hub name.", show_default="`base` in soup.yaml"
+        ),
     ] = None,
     config: SoupYaml = Path("soup.yaml"),
-    suite: Suite = None,
+    suite: Annotated[
+        str | None,
+        typer.Option(
+            envvar="ADAPTERBOT_SUITE", help="Eval suite.", show_default="evals/suite.yaml"
+        ),
+    ] = None,
     device: Device = None,
     engine: Engine = None,
     server: Server = None,
@@ -45,16 +51,16 @@ def evaluate(
 ) -> None:
     """Evaluate adapters against a suite, and keep every sample's result.
 
-    One load of the base serves them all. Answers are cached as they come: a run that was killed
-    goes on where it stopped, and what was asked before is not asked again.
+    The base is loaded once for all of them. Answers are cached as they arrive, so a run that was
+    killed resumes, and no answer is computed twice.
 
     ```console
     adapterbot eval adapters/dates checkpoints/checkpoint-0440 --suite evals/suite.yaml
     ```
 
-    Device, precision and server are those of `adapterbot.yaml`, unless options say otherwise.
+    Device, precision and server come from `adapterbot.yaml`, unless options say otherwise.
 
-    The results lie in `.adapterbot/results/`, a JSONL file for each adapter; `adapterbot delta`
+    Results are written to `.adapterbot/results/`, one JSONL file per adapter; `adapterbot delta`
     compares two of them.
 
     Exit codes: 0 evaluated, 1 we failed, 2 bad input.
@@ -84,26 +90,34 @@ def evaluate(
 
 @app.command()
 def delta(
-    baseline: Annotated[Path, typer.Argument(help="Results that `adapterbot eval` kept.")],
+    baseline: Annotated[
+        Path, typer.Argument(help="Results that `adapterbot eval` or a gate saved.")
+    ],
     candidate: Annotated[Path, typer.Argument(help="The results to judge against them.")],
     alpha: Annotated[
         float,
-        typer.Option(help="Chance of calling anything regressed if nothing changed."),
+        typer.Option(
+            help="Chance of a false alarm: of calling anything regressed if nothing changed."
+        ),
     ] = 0.05,
     out: Annotated[
         Path | None,
-        typer.Option(envvar="ADAPTERBOT_OUT", help="Folder for the report; `.adapterbot/delta/`."),
+        typer.Option(
+            envvar="ADAPTERBOT_OUT",
+            help="Folder for the report.",
+            show_default=".adapterbot/delta/",
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Compare two saved results, and judge as the gate would.
+    """Compare two saved results, and judge them as the gate would.
 
     ```console
     adapterbot delta .adapterbot/results/adapters-dates.jsonl new.jsonl
     ```
 
-    `adapterbot explain .adapterbot/delta/report.json` gives the reasons; the gate's own report
-    stays.
+    `adapterbot explain .adapterbot/delta/report.json` gives the reasons. The gate's own report is
+    left as it is.
 
     Exit codes: 0 clean, 1 we failed, 2 bad input, 3 a regression.
     """

@@ -20,7 +20,7 @@ def explain(
     ] = REPORT,
     as_json: Json = False,
 ) -> None:
-    """Say why a verdict is what it is: each rule with its figures filled in.
+    """Explain a verdict: each rule with its figures filled in.
 
     ```console
     adapterbot explain .adapterbot/report.json

@@ -36,7 +36,7 @@ def finish(
     out: Out = None,
     as_json: Json = False,
 ) -> None:
-    """Say on the pull request that this job's gate was killed, if it was. The action's last step.
+    """Report on the pull request if this job's gate was killed. The action's last step.
 
     ```console
     adapterbot finish

@@ -32,11 +32,15 @@ from adapterbot.publishing import CheckMode, CommentMode, CommentWhen, Publishin
 def gate(
     base: Annotated[
         str | None,
-        typer.Option(envvar="ADAPTERBOT_BASE", help="Ref to compare with; the default branch."),
+        typer.Option(
+            envvar="ADAPTERBOT_BASE", help="Ref to compare with.", show_default="the default branch"
+        ),
     ] = None,
     head: Annotated[
         str | None,
-        typer.Option(envvar="ADAPTERBOT_HEAD", help="Ref to judge; the files as they lie on disk."),
+        typer.Option(
+            envvar="ADAPTERBOT_HEAD", help="Ref to judge.", show_default="the files on disk"
+        ),
     ] = None,
     config: Config = None,
     adapter: Adapter = None,
@@ -45,13 +49,16 @@ def gate(
         str | None,
         typer.Option(
             envvar="ADAPTERBOT_BASELINE",
-            help="`base-ref` (the adapter at the base), `none` (the bare model), or a path.",
+            help="What to compare with: `base-ref` (the adapter at --base), `none` (the bare base "
+            "model), or an adapter directory.",
         ),
     ] = None,
     checkpoints: Annotated[
         str | None,
         typer.Option(
-            envvar="ADAPTERBOT_CHECKPOINTS", help="Archived checkpoints to search on a regression."
+            envvar="ADAPTERBOT_CHECKPOINTS",
+            help="Checkpoints to bisect on a regression.",
+            show_default="`archive` in adapterbot.yaml",
         ),
     ] = None,
     publish: Annotated[
@@ -70,7 +77,7 @@ def gate(
         typer.Option(
             "--sequential",
             envvar="ADAPTERBOT_SEQUENTIAL",
-            help="Stop as soon as every gated metric is clear.",
+            help="Stop evaluating as soon as every gated metric is decided.",
         ),
     ] = False,
     device: Device = None,
@@ -80,9 +87,9 @@ def gate(
     out: Out = None,
     as_json: Json = False,
 ) -> None:
-    """Judge the adapters that a change touches, and say so.
+    """Judge the adapters that a change touches, and report the verdict.
 
-    On a GitHub runner the event says what to compare; by hand, `--base` and `--head` do:
+    On a GitHub runner the event says what to compare. Elsewhere `--base` and `--head` do:
 
     ```console
     adapterbot gate --base main --head my-branch

@@ -20,7 +20,7 @@ app.add_typer(_history, name="history")
 def show(
     context: typer.Context,
     adapter: Annotated[
-        str | None, typer.Option(help="Key of one adapter; all of the history.")
+        str | None, typer.Option(help="Key of one adapter.", show_default="all")
     ] = None,
     limit: Annotated[
         int, typer.Option(min=2, max=100, help="How many commits a trend goes back.")
@@ -28,7 +28,7 @@ def show(
     config: Config = None,
     as_json: Json = False,
 ) -> None:
-    """Each metric's level, commit by commit, as a sparkline.
+    """Show each metric's level, commit by commit, as a sparkline.
 
     ```console
     adapterbot history --adapter adapters-dates

@@ -19,33 +19,33 @@ _LABELS = "self-hosted,gpu"
 
 @app.command()
 def init(
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Write nothing; print what would change as a diff.")
     ] = False,
     force: Annotated[
         bool,
         typer.Option(
-            "--force", help="Replace a configuration and a workflow that are there; never a suite."
+            "--force", help="Overwrite an existing configuration and workflow, but never a suite."
         ),
     ] = False,
     runs_on: Annotated[
-        str, typer.Option(help="Labels of the runner that evaluates, with commas between them.")
+        str, typer.Option(help="Labels of the runner that evaluates, comma-separated.")
     ] = _LABELS,
     action: Annotated[
         str,
-        typer.Option(help="The action to run, as owner/name@ref. A tag is pinned to its commit."),
+        typer.Option(help="The action to use, as owner/name@ref. A tag is pinned to its commit."),
     ] = "org/adapter-action@v1",
     as_json: Json = False,
 ) -> None:
-    """Set a repository up: configuration, starter suite and workflow, from what is in it.
+    """Set up a repository: write the configuration, a starter suite and the workflow.
 
     ```console
     adapterbot init
     ```
 
-    The suite's rows are those of the file that soup.yaml names for validation, else some that are
-    moved out of the training data. What is there already stays. Without a terminal it asks nothing.
+    The suite's rows come from the validation file that soup.yaml names; without one, they are moved
+    out of the training data. Existing files stay. Without a terminal it asks nothing.
 
     Exit codes: 0 written, or nothing to write; 1 we failed; 2 nothing here to gate.
     """

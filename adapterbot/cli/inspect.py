@@ -49,7 +49,7 @@ def scan(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Look for what is wrong with an adapter, without running it.
+    """Check an adapter's weights for damage, without running it.
 
     NaN and infinity, modules that were never trained, a ΔW far outside those of its like, another
     base model.

@@ -18,25 +18,29 @@ from adapterbot.errors import ExitCode
 if TYPE_CHECKING:
     from adapterbot.lock.check import Check
 
-lock_app = typer.Typer(help="soup.lock: pin base model, data and environment; check and explain.")
+lock_app = typer.Typer(
+    help="Write, check and explain soup.lock, which pins base model, data and environment."
+)
 env_app = typer.Typer(help="The training environment that a lock pins.")
 app.add_typer(lock_app, name="lock", no_args_is_help=True)
 app.add_typer(env_app, name="env", no_args_is_help=True)
 
 BaseModel = Annotated[
-    str | None, typer.Option(help="Name of the base model, instead of soup.yaml's `base`.")
+    str | None, typer.Option(help="Name of the base model.", show_default="`base` in soup.yaml")
 ]
 BaseSha = Annotated[
-    str | None, typer.Option(help="SHA-256 of the base model; computed from its files.")
+    str | None,
+    typer.Option(help="SHA-256 of the base model.", show_default="computed from its files"),
 ]
 DatasetSha = Annotated[
-    str | None, typer.Option(help="SHA-256 of the dataset; computed from its files.")
+    str | None, typer.Option(help="SHA-256 of the dataset.", show_default="computed from its files")
 ]
 EnvHash = Annotated[
-    str | None, typer.Option(help="SHA-256 of the environment; computed from soup-env.lock.")
+    str | None,
+    typer.Option(help="SHA-256 of the environment.", show_default="computed from soup-env.lock"),
 ]
 NoCache = Annotated[
-    bool, typer.Option("--no-cache", help="Hash every file, also those that did not move.")
+    bool, typer.Option("--no-cache", help="Hash every file, even those that have not changed.")
 ]
 SoupYaml = Annotated[
     Path | None,
@@ -44,7 +48,8 @@ SoupYaml = Annotated[
         "--config",
         "-c",
         readable=False,
-        help="The training config; the soup.yaml beside the lock, else the one here.",
+        help="The training config.",
+        show_default="soup.yaml beside the lock, else here",
     ),
 ]
 LockPath = Annotated[Path, typer.Argument(readable=False, help="The lock.")]
@@ -62,23 +67,26 @@ def lock_write(
     env_hash: EnvHash = None,
     adapter: Annotated[
         list[Path] | None,
-        typer.Option(help="Adapter directory to record; soup.yaml's `output`."),
+        typer.Option(help="Adapter directory to record.", show_default="`output` in soup.yaml"),
     ] = None,
     rows: Annotated[
         bool,
-        typer.Option("--rows", help="Keep a digest of every row, to count what drifts."),
+        typer.Option(
+            "--rows",
+            help="Record a digest of every row, so that a later drift can be counted by row.",
+        ),
     ] = False,
     no_cache: NoCache = False,
     as_json: Json = False,
 ) -> None:
-    """Pin what a training config names: base model, data and soup-env.lock.
+    """Pin what a training config names: base model and data, with soup-env.lock.
 
     ```console
     adapterbot lock write --config soup.yaml -o soup.lock
     ```
 
-    Everything is computed; a hash that is given takes the place of the computed one, and with
-    all four no config is needed:
+    Everything is computed. A hash given as an option replaces the computed one; with all four
+    options no config is needed:
 
     ```console
     adapterbot lock write --base-model org/model --base-sha … --dataset-sha … --env-hash …
@@ -102,7 +110,7 @@ def lock_write(
 
 @lock_app.command("show")
 def lock_show(path: LockPath = Path("soup.lock"), as_json: Json = False) -> None:
-    """Print a lock, its closure verified.
+    """Print a lock, and verify its closure.
 
     ```console
     adapterbot lock show soup.lock
@@ -138,8 +146,8 @@ def lock_check(
     adapterbot lock check soup.lock --config soup.yaml
     ```
 
-    A hash that is given is compared instead of the computed one. On a GitHub runner a drift is
-    also put on the line of soup.yaml that it is about.
+    A hash given as an option replaces the computed one. On a GitHub runner a drift is also
+    annotated on the line of soup.yaml that it concerns.
 
     Exit codes: 0 unchanged, 1 we failed, 2 a broken file, 3 drift.
     """
@@ -193,7 +201,8 @@ def env_lock(
         typer.Option(
             "--from",
             readable=False,
-            help="uv.lock, pylock.toml or requirements.txt, instead of this Python.",
+            help="Read uv.lock, pylock.toml or requirements.txt.",
+            show_default="what this Python has installed",
         ),
     ] = None,
     as_json: Json = False,

@@ -42,7 +42,9 @@ def merge(
     output: Annotated[Path, typer.Option("--output", "-o", help="Directory to write.")],
     strategy: Annotated[
         Strategy,
-        typer.Option(help="`cmaes` searches for the weights with --eval; the others take them."),
+        typer.Option(
+            help="`cmaes` searches for the weights with --eval; the others are given them."
+        ),
     ] = Strategy.CMAES,
     suite: Annotated[
         Path | None, typer.Option("--eval", help="Eval suite that the search is judged by.")
@@ -61,31 +63,41 @@ def merge(
         int | None, typer.Option(min=2, max=256, help="Candidates per generation.")
     ] = None,
     generations: Annotated[
-        int, typer.Option(min=1, max=10_000, help="The most there may be.")
+        int, typer.Option(min=1, max=10_000, help="Stop after this many generations.")
     ] = 10_000,
     race: Annotated[
-        bool, typer.Option(help="Drop a candidate of a generation once it is hopeless.")
+        bool, typer.Option(help="Stop evaluating a candidate once it can no longer be selected.")
     ] = True,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the search that was cut short.")
+        bool, typer.Option("--resume", help="Continue a search that was interrupted.")
     ] = False,
     weight: Annotated[
         list[float] | None,
-        typer.Option("--weight", "-w", help="Weight of each --adapter, in order; uniform."),
+        typer.Option(
+            "--weight",
+            "-w",
+            help="Weight of each --adapter, in order. Repeatable.",
+            show_default="uniform",
+        ),
     ] = None,
     expression: Annotated[
         str | None,
         typer.Option(help="Task arithmetic over directory names: 'coder + 0.5*math - toxic'."),
     ] = None,
     rank: Annotated[
-        int | None, typer.Option(min=1, help="The most ranks of the result; all there are.")
+        int | None,
+        typer.Option(min=1, help="Largest rank of the result.", show_default="no limit"),
     ] = None,
     density: Annotated[
         float, typer.Option(help="Share of ΔW that ties, dare and magnitude-prune keep.")
     ] = 0.5,
-    seed: Annotated[int, typer.Option(min=0, help="Of splits, samples and drops.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
     base: Annotated[
-        str | None, typer.Option(help="Base model: a directory or a Hub name; what they say.")
+        str | None,
+        typer.Option(
+            help="Base model: a directory or a Hub name.",
+            show_default="the one that the adapters name",
+        ),
     ] = None,
     device: Device = None,
     engine: Engine = None,

@@ -27,12 +27,15 @@ def train(
         Path, typer.Option("--config", "-c", help="soup.yaml with `task: moe_lora_routing`.")
     ] = Path("soup.yaml"),
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Directory; that of soup.yaml.")
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="Directory to write.", show_default="`output` in soup.yaml"
+        ),
     ] = None,
     device: Device = None,
     as_json: Json = False,
 ) -> None:
-    """Train the gate over frozen task adapters. A run that was stopped goes on where it was.
+    """Train the gate over frozen task adapters. An interrupted run resumes.
 
     ```console
     adapterbot mole train --config soup.yaml -o mixtures/all
@@ -63,7 +66,7 @@ def _tell(progress: Progress) -> None:
 
 @mole_app.command("info")
 def info(mixture: Mixture, as_json: Json = False) -> None:
-    """What a mixture is made of; its experts' digests are checked.
+    """Show what a mixture is made of, and check its experts' digests.
 
     ```console
     adapterbot mole info mixtures/all
@@ -91,7 +94,9 @@ def info(mixture: Mixture, as_json: Json = False) -> None:
 @mole_app.command("export")
 def export(
     mixture: Mixture,
-    output: Annotated[Path, typer.Option("--output", "-o", help="New directory.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Directory to write; it must not exist.")
+    ],
     as_json: Json = False,
 ) -> None:
     """Copy a mixture with its experts into one directory that stands alone.
@@ -109,12 +114,16 @@ def export(
 @mole_app.command("route")
 def route(
     mixture: Mixture,
-    text: Annotated[str, typer.Argument(help="What is asked.")],
+    text: Annotated[str, typer.Argument(help="The prompt.")],
     base: Annotated[
-        str | None, typer.Option(help="Base model; the one that the mixture names.")
+        str | None,
+        typer.Option(
+            help="Base model: a directory or a Hub name.",
+            show_default="the one that the mixture names",
+        ),
     ] = None,
     max_tokens: Annotated[
-        int, typer.Option(min=0, max=4096, help="The most tokens of the answer.")
+        int, typer.Option(min=0, max=4096, help="Tokens of the answer, at most.")
     ] = 32,
     html: Annotated[Path | None, typer.Option(help="Write a heat map to this file.")] = None,
     device: Device = None,

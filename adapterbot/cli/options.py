@@ -17,22 +17,27 @@ REPORT = Path(".adapterbot/report.json")
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")]
 Device = Annotated[
     str | None,
-    typer.Option(envvar="ADAPTERBOT_DEVICE", help="cpu, cuda, cuda:1 …; the best there is."),
+    typer.Option(
+        envvar="ADAPTERBOT_DEVICE",
+        help="Device to evaluate on: cpu, cuda, cuda:1 ….",
+        show_default="a GPU if there is one",
+    ),
 ]
 Engine = Annotated[
     list[str] | None,
     typer.Option(
         "--engine",
         envvar="ADAPTERBOT_ENGINE",
-        help="How to compute, as name=value: dtype, attn_implementation, quantization, device_map, "
-        "token_budget, deterministic. Repeatable; wins over `engine:` in adapterbot.yaml.",
+        help="Engine setting, as name=value: dtype, attn_implementation, quantization, device_map, "
+        "token_budget or deterministic. Repeatable; overrides `engine:` in adapterbot.yaml.",
     ),
 ]
 Server = Annotated[
     str | None,
     typer.Option(
         envvar="ADAPTERBOT_SERVER",
-        help="OpenAI-compatible server to evaluate on, up to and with /v1; this machine.",
+        help="Evaluate on this OpenAI-compatible server: its URL, including /v1.",
+        show_default="evaluate on this machine",
     ),
 ]
 Ray = Annotated[
@@ -40,8 +45,8 @@ Ray = Annotated[
     typer.Option(
         "--ray",
         envvar="ADAPTERBOT_RAY",
-        help="Ray cluster to evaluate on; `local`, or no value, is every GPU, or processor, of "
-        "this machine.",
+        help="Evaluate on this Ray cluster: its address. `local`, or no value, uses every GPU (or "
+        "CPU core) of this machine.",
     ),
 ]
 
@@ -61,18 +66,31 @@ class OnCluster(TyperCommand):
 
 Out = Annotated[
     Path | None,
-    typer.Option(envvar="ADAPTERBOT_OUT", help="Folder for the report; `.adapterbot/`."),
+    typer.Option(
+        envvar="ADAPTERBOT_OUT", help="Folder for the report.", show_default=".adapterbot/"
+    ),
 ]
 Suite = Annotated[
-    str | None, typer.Option(envvar="ADAPTERBOT_SUITE", help="Eval suite; `evals/suite.yaml`.")
+    str | None,
+    typer.Option(
+        envvar="ADAPTERBOT_SUITE",
+        help="Eval suite.",
+        show_default="adapterbot.yaml's, or evals/suite.yaml",
+    ),
 ]
 Adapter = Annotated[
     str | None,
-    typer.Option(envvar="ADAPTERBOT_ADAPTER", help="Adapter directory, from the repository root."),
+    typer.Option(
+        envvar="ADAPTERBOT_ADAPTER", help="Adapter directory, relative to the repository root."
+    ),
 ]
 Config = Annotated[
     str | None,
-    typer.Option(envvar="ADAPTERBOT_CONFIG", help="adapterbot.yaml; at the root or in `.github/`."),
+    typer.Option(
+        envvar="ADAPTERBOT_CONFIG",
+        help="Configuration file.",
+        show_default="adapterbot.yaml at the root or in .github/",
+    ),
 ]
 # Whether a file may be read is found out by reading it, and told like everything else about it.
 SoupYaml = Annotated[
@@ -83,8 +101,8 @@ CommentOption = Annotated[
     typer.Option(
         "--comment",
         envvar="ADAPTERBOT_COMMENT",
-        help="What becomes of the last run's comment: `update` edits it, `recreate` and "
-        "`minimize` post anew and delete or fold the old one, `off` leaves comments alone.",
+        help="What to do with the previous comment: `update` edits it; `recreate` and `minimize` "
+        "post a new one and delete or fold the old one; `off` posts no comment.",
     ),
 ]
 CommentWhenOption = Annotated[
@@ -92,7 +110,7 @@ CommentWhenOption = Annotated[
     typer.Option(
         "--comment-when",
         envvar="ADAPTERBOT_COMMENT_WHEN",
-        help="What is worth a first comment: `always`, `changes` or `regressions`.",
+        help="When to post a first comment: `always`, on `changes` or on `regressions`.",
     ),
 ]
 CheckOption = Annotated[
@@ -100,7 +118,8 @@ CheckOption = Annotated[
     typer.Option(
         "--check",
         envvar="ADAPTERBOT_CHECK",
-        help="A check `run`, a commit `status`, `off`, or `auto`: what the token may do.",
+        help="Report the verdict as a check `run`, a commit `status`, not at all (`off`), or as "
+        "whichever the token permits (`auto`).",
     ),
 ]
 NameOption = Annotated[
@@ -108,7 +127,7 @@ NameOption = Annotated[
     typer.Option(
         "--name",
         envvar="ADAPTERBOT_NAME",
-        help="Name of the check and of the comment, for a second gate on the same adapters.",
+        help="Name of the check and comment. Give a second gate on the same adapters another.",
     ),
 ]
 

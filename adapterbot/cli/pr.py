@@ -34,11 +34,11 @@ pr_app = typer.Typer(
 )
 app.add_typer(pr_app, name="pr", no_args_is_help=True)
 
-Title = Annotated[str, typer.Argument(help="One line.")]
+Title = Annotated[str, typer.Argument(help="Title, one line.")]
 AdapterDir = Annotated[Path, typer.Option("--adapter", help="The candidate: a PEFT directory.")]
 Eval = Annotated[
     Path | None,
-    typer.Option("--eval", help="Deltas: Soup's JSON, or the report.json of `gate`. At most 64."),
+    typer.Option("--eval", help="Metric deltas: a gate's report.json, or Soup's JSON. At most 64."),
 ]
 Samples = Annotated[
     Path | None,
@@ -48,12 +48,13 @@ DatasetDiff = Annotated[
     list[str] | None,
     typer.Option(
         "--dataset-diff",
-        help="A file (JSON of ours, or a diff), two refs as OLD..NEW, or twice: old and new data.",
+        help="Change in the training data: a diff, our JSON, or two refs as OLD..NEW. Given "
+        "twice: the old data and the new.",
     ),
 ]
 Training = Annotated[
     str,
-    typer.Option("--config", "-c", help="The training config whose data two refs are compared in."),
+    typer.Option("--config", "-c", help="Training config that names the data, for OLD..NEW."),
 ]
 
 
@@ -61,7 +62,11 @@ Training = Annotated[
 def write(
     title: Title,
     base_sha: Annotated[
-        str, typer.Option("--base-sha", help="What it starts from: 40 or 64 hex digits.")
+        str,
+        typer.Option(
+            "--base-sha",
+            help="What it starts from: a commit (40 hex digits) or a base model's digest (64).",
+        ),
     ],
     adapter: AdapterDir,
     eval_json: Eval = None,
@@ -69,14 +74,17 @@ def write(
     dataset_diff: DatasetDiff = None,
     config: Training = "soup.yaml",
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="File to write; standard output.")
+        Path | None,
+        typer.Option("--output", "-o", help="File to write.", show_default="standard output"),
     ] = None,
     form: Annotated[
-        Literal["markdown", "json"], typer.Option("--format", "-f", help="Of what is written.")
+        Literal["markdown", "json"], typer.Option("--format", "-f", help="Output format.")
     ] = "markdown",
     push: Annotated[
         str | None,
-        typer.Option(help="Post it as a comment on owner/repository#number, or update ours."),
+        typer.Option(
+            help="Post it as a comment on owner/repository#number, or update the one posted before."
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -120,16 +128,19 @@ def open_(
     title: Title,
     adapter: AdapterDir,
     base: Annotated[
-        str | None, typer.Option(help="Branch that it goes into; the default branch.")
+        str | None, typer.Option(help="Branch to merge into.", show_default="the default branch")
     ] = None,
     path: Annotated[
-        str | None, typer.Option(help="Where it goes in the repository; where it lies.")
+        str | None,
+        typer.Option(
+            help="Path of the adapter in the repository.",
+            show_default="where it is in this checkout",
+        ),
     ] = None,
     include: Annotated[
         list[str] | None,
         typer.Option(
-            help="File or folder of this checkout to commit with it; a lock brings its .d folder. "
-            "Repeatable."
+            help="File or folder to commit with it; a lock brings its .d folder along. Repeatable."
         ),
     ] = None,
     eval_json: Eval = None,
@@ -137,14 +148,18 @@ def open_(
     dataset_diff: DatasetDiff = None,
     config: Training = "soup.yaml",
     repo: Annotated[
-        str | None, typer.Option(help="owner/name; GITHUB_REPOSITORY, or where `origin` points.")
+        str | None,
+        typer.Option(
+            help="Repository, as owner/name.", show_default="GITHUB_REPOSITORY, else origin"
+        ),
     ] = None,
     branch: Annotated[
-        str | None, typer.Option(help="Branch to propose it from; adapterbot/<adapter>.")
+        str | None,
+        typer.Option(help="Branch to propose it from.", show_default="adapterbot/<adapter>"),
     ] = None,
     label: Annotated[list[str] | None, typer.Option(help="Label to add. Repeatable.")] = None,
     reviewer: Annotated[
-        list[str] | None, typer.Option(help="Login, or org/team. Repeatable.")
+        list[str] | None, typer.Option(help="Reviewer to ask: a login, or org/team. Repeatable.")
     ] = None,
     draft: Annotated[bool, typer.Option("--draft", help="Open it as a draft.")] = False,
     as_json: Json = False,

@@ -27,12 +27,13 @@ def publish(
         Path | None,
         typer.Option(
             envvar="ADAPTERBOT_REPORT",
-            help="The report.json of a gate; on `workflow_run` the artifacts of that run.",
+            help="The report.json of a gate.",
+            show_default="on workflow_run, the artifacts of that run",
         ),
     ] = None,
     head: Annotated[
         str | None,
-        typer.Option(envvar="ADAPTERBOT_HEAD", help="The commit that a comment's command is for."),
+        typer.Option(envvar="ADAPTERBOT_HEAD", help="Head commit, when answering a slash command."),
     ] = None,
     comment: CommentOption = CommentMode.UPDATE,
     comment_when: CommentWhenOption = CommentWhen.ALWAYS,
@@ -41,7 +42,7 @@ def publish(
     out: Out = None,
     as_json: Json = False,
 ) -> None:
-    """Post the report that another job made: that job needs no token, this one no torch.
+    """Post a report that another job made: that job needs no token, this one no torch.
 
     ```console
     adapterbot publish --report report.json

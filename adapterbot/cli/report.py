@@ -19,18 +19,23 @@ def report(
     ] = REPORT,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="The page; `report.html` beside the report."),
+        typer.Option(
+            "--output",
+            "-o",
+            help="The page to write.",
+            show_default="report.html beside the report",
+        ),
     ] = None,
     merge: Annotated[
-        Path | None, typer.Option(help="The candidate's merge.json, to show its search.")
+        Path | None, typer.Option(help="merge.json of the candidate, to show how it was merged.")
     ] = None,
     routes: Annotated[
         Path | None,
-        typer.Option(help="What `mole route --json` printed, to show it as a heat map."),
+        typer.Option(help="Output of `mole route --json`, to show as a heat map."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write a report as one page: no request, every sample in it, to be searched.
+    """Write a report as one HTML page that needs nothing else, with every sample in it.
 
     Samples are taken from the results in the report's folder.
 

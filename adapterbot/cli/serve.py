@@ -19,26 +19,35 @@ def serve(
     bank: Annotated[Path | None, typer.Option(help="The bank's directory.")] = None,
     mixture: Annotated[
         list[str] | None,
-        typer.Option(help="A mixture's directory, or name=directory; more than one is served."),
+        typer.Option(help="A mixture's directory, or name=directory. Repeatable."),
     ] = None,
     name: Annotated[
-        str | None, typer.Option(help="How clients call the base; its directory's name.")
+        str | None,
+        typer.Option(help="Model name of the base.", show_default="its directory's name"),
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,
     device: Device = None,
     no_auth: Annotated[
-        bool, typer.Option("--no-auth", help="Ask for no API keys: everybody is every tenant.")
+        bool, typer.Option("--no-auth", help="Ask for no API keys: anyone may use every model.")
     ] = False,
-    rows: Annotated[int, typer.Option(min=1, help="Requests answered at once.")] = 64,
-    waiting: Annotated[int, typer.Option(min=1, help="Requests that wait; others get 429.")] = 256,
-    per_tenant: Annotated[int, typer.Option(min=1, help="Requests of one tenant at once.")] = 16,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for one request.")] = 120.0,
-    max_tokens: Annotated[int, typer.Option(min=1, help="The most tokens of an answer.")] = 1024,
-    slots: Annotated[int, typer.Option(min=1, help="Users whose rows the device holds.")] = 1024,
+    rows: Annotated[int, typer.Option(min=1, help="Requests answered at a time.")] = 64,
+    waiting: Annotated[
+        int, typer.Option(min=1, help="Requests that may wait; further ones get 429.")
+    ] = 256,
+    per_tenant: Annotated[
+        int, typer.Option(min=1, help="Requests of one user at a time; further ones get 429.")
+    ] = 16,
+    timeout: Annotated[
+        float, typer.Option(min=0.1, help="Time limit in seconds for one request.")
+    ] = 120.0,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Tokens of an answer, at most.")] = 1024,
+    slots: Annotated[
+        int, typer.Option(min=1, help="Users whose vectors are kept on the device.")
+    ] = 1024,
     as_json: Json = False,
 ) -> None:
-    """Answer OpenAI's chat and completion requests as any user of a bank, or as a mixture.
+    """Serve the users of a bank, and mixtures, by OpenAI's protocol.
 
     ```console
     adapterbot serve --base ./base --bank ./users
