@@ -11,16 +11,11 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import TypeVar
 
 from github.InputGitTreeElement import InputGitTreeElement
-from github.Repository import Repository
 
 from adapterbot.errors import InputError
-from adapterbot.gh.client import Client
-from adapterbot.gh.refs import PERMISSION, Refs
-
-T = TypeVar("T")
+from adapterbot.gh.refs import Refs
 
 # GitHub refuses a file beyond this outside Git LFS.
 LARGEST_BLOB = 100 * 1024 * 1024
@@ -85,24 +80,10 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Branches:
-    """The branches of one repository."""
+class Branches(Refs):
+    """The branches of one repository, and what their commits hold."""
 
-    client: Client
-    repository: str
     _listed: dict[str, dict[str, Entry]] = field(default_factory=dict, repr=False)
-
-    @property
-    def refs(self) -> Refs:
-        """Where they point."""
-        return Refs(self.client, self.repository)
-
-    @property
-    def _repo(self) -> Repository:
-        return self.client.api.get_repo(self.repository)  # lazy: no request
-
-    def _ask(self, doing: str, call: Callable[[], T]) -> T:
-        return self.client.repeat(f"{doing} of {self.repository}", call, permission=PERMISSION)
 
     # ------------------------------------------------------------ reading
 
@@ -112,7 +93,7 @@ class Branches:
         Raises:
             InputError: it does not.
         """
-        found = self.refs.head(branch)
+        found = self.head(branch)
         if found is None:
             raise InputError(
                 f"{self.repository} has no branch {branch!r}",
@@ -173,7 +154,7 @@ class Branches:
         commit = self._ask(
             "writing a commit", lambda: self._repo.create_git_commit(wanted.message, made, [above])
         ).sha
-        self.refs.move(wanted.branch, wanted.old, commit, force=wanted.old != wanted.parent)
+        self.move(wanted.branch, wanted.old, commit, force=wanted.old != wanted.parent)
         return commit
 
     def _elements(self, tree: str, change: Change) -> Iterator[InputGitTreeElement]:

@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Any
 
 from adapterbot.errors import AdapterbotError
-from adapterbot.gh.answers import NotAccepted, NotPermitted, Setback
+from adapterbot.gh.answers import NotAccepted, NotPermitted
 from adapterbot.gh.client import Client
 from adapterbot.gh.workflow import Level, Note
 from adapterbot.publishing import CheckMode
@@ -160,21 +160,24 @@ class Checks:
             self._ids[name] = self._post(name, changes)
 
     def _post(self, name: str, changes: dict[str, Any]) -> int:
-        """The id of a new check run. After an unclear answer we look before posting again."""
+        """The id of a new check run."""
         given = {"name": name, "head_sha": self.sha, **changes}
         given |= {"external_id": f"{self.run}/{name}"} if self.run else {}
         given |= {"details_url": self.url} if self.url else {}
-        attempt = 0
-        while True:
-            attempt += 1
-            try:
-                return int(self._send("POST", "/check-runs", given, attempt)["id"])
-            except Setback as setback:
-                self.client.patience.after(setback, attempt)
-                if not setback.nothing_done and (known := self._find(name)) is not None:
-                    self._ids[name] = known
-                    self._patch(name, changes)
-                    return known
+
+        def made() -> int | None:
+            known = self._find(name)
+            if known is not None:
+                self._ids[name] = known
+                self._patch(name, changes)
+            return known
+
+        return self.client.create(
+            f"creating the check {name!r} on {self.repository}@{self.sha[:7]}",
+            lambda: int(self._request("POST", "/check-runs", given)["id"]),
+            made,
+            permission=CHECKS_PERMISSION,
+        )
 
     def _find(self, name: str) -> int | None:
         """The newest check run of that name which this very attempt made."""
@@ -210,14 +213,6 @@ class Checks:
         )
 
     # ------------------------------------------------------------ requests
-
-    def _send(self, verb: str, path: str, given: dict[str, Any], attempt: int) -> dict[str, Any]:
-        return self.client.once(
-            f"creating the check {given['name']!r} on {self.repository}@{self.sha[:7]}",
-            lambda: self._request(verb, path, given),
-            permission=CHECKS_PERMISSION,
-            attempt=attempt,
-        )
 
     def _request(self, verb: str, path: str, given: dict[str, Any]) -> dict[str, Any]:
         # Not PyGithub's own methods: they turn a check's times and outputs into objects and back.

@@ -3,8 +3,8 @@
 PyGithub's default retry repeats a POST after a 502 or a time-out, which posts a comment twice,
 and never repeats a PATCH, which loses an update. Here the transport repeats nothing, and each
 call says which of three kinds it is: `Client.repeat` for what may safely be done twice (GET, PATCH
-with a whole body, DELETE), `Client.write_once` for what may not (POST), and `Client.once` for
-callers that look at what is there before they try again.
+with a whole body, DELETE), `Client.create` for what may not (POST), and `Client.once` for callers
+that try again in a way of their own.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 import github
 
-from adapterbot.errors import GitHubFailure, InputError
+from adapterbot.errors import InputError
 from adapterbot.gh.answers import FAILURES, Setback, meaning, refused
 from adapterbot.gh.transport import StrangeAnswer, judge_answers
 
@@ -29,10 +29,6 @@ T = TypeVar("T")
 # Tokens of App installations, the one of GitHub Actions included, begin like this.
 _INSTALLATION_PREFIX = "ghs_"
 _BOT = "[bot]"
-
-
-class UncertainWrite(GitHubFailure):
-    """A write that is not repeatable got no clear answer: it may or may not have happened."""
 
 
 @dataclass(frozen=True)
@@ -112,17 +108,34 @@ class Client:
             InputError: the token or the repository is wrong, or a permission is missing.
             GitHubFailure: GitHub refused, or did not answer in all attempts.
         """
-        return self._persist(doing, call, permission, repeatable=True)
+        return self.create(doing, call, lambda: None, permission=permission)
 
-    def write_once(self, doing: str, call: Callable[[], T], *, permission: str | None = None) -> T:
-        """Call again only after a rate limit, which GitHub answers instead of writing.
+    def create(
+        self,
+        doing: str,
+        call: Callable[[], T],
+        made: Callable[[], T | None],
+        *,
+        permission: str | None = None,
+    ) -> T:
+        """Call until it works, and never where an earlier call has done it already.
+
+        Args:
+            made: looks for what a call whose answer was lost may have made. Not asked after a rate
+                limit, which GitHub answers instead of writing.
 
         Raises:
-            UncertainWrite: no clear answer; look whether it happened before trying again.
-            InputError: the token or the repository is wrong, or a permission is missing.
-            GitHubFailure: GitHub refused.
+            InputError, GitHubFailure: as `repeat`.
         """
-        return self._persist(doing, call, permission, repeatable=False)
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                return self.once(doing, call, permission=permission, attempt=attempt)
+            except Setback as setback:
+                self.patience.after(setback, attempt)
+                if not setback.nothing_done and (found := made()) is not None:
+                    return found
 
     def graphql(
         self, doing: str, query: str, variables: Mapping[str, Any], *, permission: str | None = None
@@ -166,19 +179,6 @@ class Client:
         data = self.graphql("asking who the token belongs to", query, {})
         login = str(data["viewer"]["login"])
         return f"{login.removesuffix(_BOT)}{_BOT}" if self.installation else login
-
-    def _persist(
-        self, doing: str, call: Callable[[], T], permission: str | None, *, repeatable: bool
-    ) -> T:
-        attempt = 0
-        while True:
-            attempt += 1
-            try:
-                return self.once(doing, call, permission=permission, attempt=attempt)
-            except Setback as setback:
-                if not (repeatable or setback.nothing_done):
-                    raise UncertainWrite(setback.message, fix=setback.fix) from setback
-                self.patience.after(setback, attempt)
 
 
 def connect(

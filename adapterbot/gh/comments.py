@@ -32,6 +32,7 @@ from adapterbot.errors import AdapterbotError, GitHubFailure, OurFailure
 from adapterbot.gh.answers import Setback
 from adapterbot.gh.client import Client
 from adapterbot.gh.folding import PERMISSION, fold, unless_gone
+from adapterbot.gh.heads import head_of
 from adapterbot.marker import DEFAULT_NAME, UNSTAMPED, Stamp, is_document_key, key_of
 from adapterbot.publishing import CommentMode
 
@@ -107,19 +108,6 @@ class Thread:
         if key_of(body, self.name) != key:
             raise OurFailure(f"the comment for {key!r} does not begin with its marker")
         return _Put(self, key, stamp.on(body), stamp, create=create, final=final).run()
-
-    def head(self) -> str:
-        """The commit that the pull request is at now.
-
-        Raises:
-            InputError, GitHubFailure: as `put`.
-        """
-        return self.client.repeat(
-            f"reading {self.label}",
-            # Lazily known by its number; reading the field asks for it.
-            lambda: self.client.api.get_repo(self.repository).get_pull(self.number).head.sha,
-            permission="pull-requests: read",
-        )
 
     @property
     def label(self) -> str:
@@ -203,7 +191,8 @@ class _Put:
         for comment in ours.values():
             if self.stamp.before(Stamp.of(comment.body or "")):
                 if self._head is None:
-                    self._head = self.thread.head()
+                    thread = self.thread
+                    self._head = head_of(thread.client, thread.repository, thread.number).sha
                 return None if self._head == self.stamp.head else comment
         return None
 

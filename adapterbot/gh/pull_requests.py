@@ -13,7 +13,7 @@ from github import GithubException
 from github.PullRequest import PullRequest
 
 from adapterbot.errors import GitHubFailure, InputError
-from adapterbot.gh.client import Client, UncertainWrite
+from adapterbot.gh.client import Client
 from adapterbot.gh.proposal import Action, Proposal
 from adapterbot.marker import marker
 
@@ -130,17 +130,12 @@ class PullRequests:
                 raise
 
         doing = f"opening a pull request in {self.repository}"
-        doubt: UncertainWrite | None = None
         for attempt in range(1, _TRIES + 1):
-            try:
-                made = self.client.write_once(doing, create, permission=_PERMISSION)
-            except UncertainWrite as error:
-                doubt, made = error, None
-                self.client.patience.sleep(self.client.patience.backoff(attempt))
-            made = made or self.find()
-            if made:
+            made = self.client.create(doing, create, self.find, permission=_PERMISSION)
+            if made := made or self.find():
                 return made
-        raise doubt or GitHubFailure(f"GitHub shows no pull request while {doing}")
+            self.client.patience.sleep(self.client.patience.backoff(attempt))
+        raise GitHubFailure(f"GitHub shows no pull request while {doing}")
 
     def label(self, pull: PullRequest) -> None:
         """Adds the labels that it lacks."""

@@ -61,7 +61,7 @@ class _Desk:
         branches = Branches(self.client, self.repository)
         pulls = PullRequests(self.client, self.repository, asked)
         base_head = branches.required(asked.base)
-        tip = branches.refs.head(asked.branch)
+        tip = branches.head(asked.branch)
         pull = pulls.find() if tip else None
         if tip and pull is None:
             # Starting over would take the branch from under it.
@@ -106,6 +106,6 @@ class _Desk:
         if placed is None:
             return
         if tip is None:
-            branches.refs.delete(branch, placed)
+            branches.delete(branch, placed)
         else:
-            branches.refs.move(branch, placed, tip, force=True)
+            branches.move(branch, placed, tip, force=True)

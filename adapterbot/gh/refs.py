@@ -17,7 +17,7 @@ from github.GitRef import GitRef
 from github.Repository import Repository
 
 from adapterbot.errors import AdapterbotError
-from adapterbot.gh.client import Client, UncertainWrite
+from adapterbot.gh.client import Client
 
 T = TypeVar("T")
 
@@ -108,14 +108,12 @@ class Refs:
                 raise
             return True
 
-        doing = f"creating the branch {branch} of {self.repository}"
-        try:
-            return self.client.write_once(doing, write, permission=PERMISSION)
-        except UncertainWrite:
-            # It may have been written: the branch itself says so.
-            if self.head(branch) == commit:
-                return True
-            raise
+        return self.client.create(
+            f"creating the branch {branch} of {self.repository}",
+            write,
+            lambda: True if self.head(branch) == commit else None,
+            permission=PERMISSION,
+        )
 
     def _forward(self, ref: GitRef, commit: str) -> bool:
         def write() -> bool:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from github import GithubException
 from github.Issue import Issue
+from github.IssueComment import IssueComment
 
-from adapterbot.gh.answers import Setback
 from adapterbot.gh.client import Client
 from adapterbot.gh.comments import wrote
 
@@ -69,30 +69,18 @@ class Conversation:
         """
         issue = self.client.api.get_repo(self.repository).get_issue(self.number)
         opening = f"<!-- adapterbot-reply:{self.comment} -->"
-        attempt = 0
-        while True:
-            attempt += 1
-            try:
-                self.client.once(
-                    f"replying on {self.repository}#{self.number}",
-                    lambda: issue.create_comment(f"{opening}\n{body}"),
-                    permission=_PERMISSION,
-                    attempt=attempt,
-                )
-            except Setback as setback:
-                self.client.patience.after(setback, attempt)
-                if self._replied(issue, opening):
-                    return
-            else:
-                return
+        self.client.create(
+            f"replying on {self.repository}#{self.number}",
+            lambda: issue.create_comment(f"{opening}\n{body}"),
+            lambda: self._replied(issue, opening),
+            permission=_PERMISSION,
+        )
 
-    def _replied(self, issue: Issue, opening: str) -> bool:
+    def _replied(self, issue: Issue, opening: str) -> IssueComment | None:
         found = self.client.repeat(
             f"listing the comments of {self.repository}#{self.number}",
             lambda: list(issue.get_comments()),
             permission=_PERMISSION,
         )
-        login = self.client.login
-        return any(
-            (comment.body or "").startswith(opening) and wrote(login, comment) for comment in found
-        )
+        ours = (comment for comment in found if wrote(self.client.login, comment))
+        return next((one for one in ours if (one.body or "").startswith(opening)), None)
