@@ -47,7 +47,11 @@ def discover(files: Sequence[str]) -> Config:
 def adapter_directories(files: Sequence[str]) -> list[str]:
     """Every directory of an adapter, or of a mixture, among the files. Checkpoints of a training
     run do not count, nor do the experts that a mixture holds."""
-    named = [PurePosixPath(name) for name in files if not _CHECKPOINT.search(name)]
+    named = [
+        PurePosixPath(name)
+        for name in files
+        if name.endswith((ADAPTER_CONFIG, MIXTURE_CONFIG)) and not _CHECKPOINT.search(name)
+    ]
     held = {name.parent / EXPERTS_FOLDER for name in named if name.name == MIXTURE_CONFIG}
     found = [
         str(name.parent)
@@ -63,7 +67,9 @@ def checkpoint_archives(files: Sequence[str]) -> list[str]:
         {
             f"{PurePosixPath(name).parent.parent}/*"
             for name in files
-            if PurePosixPath(name).name == ADAPTER_CONFIG and _CHECKPOINT.search(name)
+            if name.endswith(ADAPTER_CONFIG)
+            and PurePosixPath(name).name == ADAPTER_CONFIG
+            and _CHECKPOINT.search(name)
         }
     )
 

@@ -9,6 +9,7 @@ import io
 import os
 import shutil
 import tempfile
+from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -69,16 +70,32 @@ class GitTree:
     def has(self, path: str) -> bool:
         path = normalise(path)
         prefix = f"{path}/" if path else ""
-        return path in self._entries or any(name.startswith(prefix) for name in self._entries)
+        return path in self._entries or next(self._below(prefix), None) is not None
+
+    @functools.cached_property
+    def _names(self) -> list[str]:
+        return sorted(self._entries)
+
+    def _below(self, prefix: str) -> Iterator[str]:
+        """The names that begin with a folder's, sorted: they stand together, and a tree of a
+        hundred thousand files is asked for many folders."""
+        for place in range(bisect_left(self._names, prefix), len(self._names)):
+            name = self._names[place]
+            if not name.startswith(prefix):
+                return
+            yield name
 
     def survey(self) -> tuple[str, ...]:
+        return self._survey
+
+    @functools.cached_property
+    def _survey(self) -> tuple[str, ...]:
+        hidden = functools.cache(lambda folder: any(map(is_hidden, folder.split("/"))))
         return tuple(
-            sorted(
-                name
-                for name, entry in self._entries.items()
-                if entry.mode not in (_SYMLINK_MODE, _SUBMODULE_MODE)
-                and not any(is_hidden(folder) for folder in name.split("/")[:-1])
-            )
+            name
+            for name in self._names
+            if self._entries[name].mode not in (_SYMLINK_MODE, _SUBMODULE_MODE)
+            and not hidden(name.rpartition("/")[0])
         )
 
     def files(self, directory: str = "") -> tuple[str, ...]:
@@ -86,8 +103,7 @@ class GitTree:
         if directory in self._entries:
             names = [directory]
         else:
-            prefix = f"{directory}/" if directory else ""
-            names = sorted(name for name in self._entries if name.startswith(prefix))
+            names = list(self._below(f"{directory}/" if directory else ""))
         for name in names:
             self._entry(name)
         return tuple(names)
