@@ -59,17 +59,21 @@ def as_meant(row: Row) -> bytes:
     return hashlib.blake2b(_canonical(_value(row)), digest_size=DIGEST_BYTES).digest()
 
 
+# `json.loads` and `json.dumps` would make one for each of millions of rows.
+_DECODE = json.JSONDecoder(object_pairs_hook=unique_object).decode
+_ENCODE = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode
+
+
 def _value(row: Row) -> object:
     """The row as JSON, or its text when it is not (unambiguous) JSON."""
     try:
-        return json.loads(row.content, object_pairs_hook=unique_object)
+        return _DECODE(row.content.decode(json.detect_encoding(row.content), "surrogatepass"))
     except (ValueError, RecursionError):
         return row.content.decode("utf-8", "backslashreplace")
 
 
 def _canonical(value: object) -> bytes:
-    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return text.encode("utf-8", "backslashreplace")
+    return _ENCODE(value).encode("utf-8", "backslashreplace")
 
 
 def match_by_meaning(removed: Unmatched, added: Unmatched) -> None:

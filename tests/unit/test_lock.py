@@ -8,17 +8,20 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapterbot import lock
+from adapterbot import jsonl, lock
 from adapterbot.commands import lock as commands
 from adapterbot.errors import InputError
-from adapterbot.lock import environment
+from adapterbot.lock import environment, locked_rows
 from adapterbot.lock.base_model import model_file_names
 from adapterbot.lock.environment import EnvLock, Package
 from adapterbot.lock.hashing import combined
@@ -380,6 +383,30 @@ def test_every_row_can_be_kept_so_that_a_drift_counts_them(project: Path) -> Non
     assert part.explanation == "+120 rows, −3 rows, 1 changed: data/train.jsonl changed"
     commands.write(project / "soup.yaml", project / "soup.lock")
     assert not (project / "soup.lock.d" / "rows.txt").exists()
+
+
+def test_of_kept_rows_only_those_of_the_files_that_moved_are_read(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shards = [project / "data" / f"shard-{i:02d}.jsonl" for i in range(40)]
+    for i, shard in enumerate(shards):
+        shard.write_text("".join(f'{{"shard": {i}, "q": {j}}}\n' for j in range(10)))
+    (project / "soup.yaml").write_text("base: ./base\ndata: {train: data/shard-*.jsonl}\n")
+    commands.write(project / "soup.yaml", project / "soup.lock", rows=True)
+    for shard in shards:
+        shard.write_text("".join(shard.read_text().splitlines(keepends=True)[1:]))
+    read = Counter[bytes]()
+
+    def counted(*args: Any, **kwargs: Any) -> Iterator[tuple[int, bytes]]:
+        for number, line in jsonl.lines(*args, **kwargs):
+            read[line] += 1
+            yield number, line
+
+    monkeypatch.setattr(locked_rows, "lines", counted)
+    result = commands.check(project / "soup.lock", project / "soup.yaml")
+    (part,) = [part for part in result.parts if not part.ok]
+    assert part.explanation.startswith("−40 rows: data/shard-00.jsonl changed")
+    assert max(read.values()) <= 3  # the passes over one file, whatever stands before it
 
 
 def test_attack_kept_rows_without_a_line_end_are_not_held(project: Path) -> None:
