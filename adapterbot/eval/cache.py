@@ -14,6 +14,7 @@ import sqlite3
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
@@ -51,7 +52,7 @@ class CacheKey:
     versions: str
     algorithm: int
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 over all parts, by name, so that no two keys can run into each other."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
