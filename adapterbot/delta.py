@@ -44,7 +44,7 @@ def compare(
         baseline: one score per sample, NaN where there is none; shape (n,).
         candidate: the same of the candidate, in the same order.
         direction: whether `higher` or `lower` scores are better.
-        margin: the harm that is tolerated, in the metric's units; sets `samples_needed`.
+        margin: the harm to rule out, in the metric's units; sets `samples_needed`.
         clusters: a label per sample; samples with one label are not independent.
         kind: `binary` insists on 0/1 scores; None means binary exactly if all are 0 or 1.
         level: of the two-sided interval of the change; 1 − level is the level of `harm_low`,

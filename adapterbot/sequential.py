@@ -34,7 +34,7 @@ class Sequential:
         metric: what is measured. Of unit `fraction`, scores must lie in 0…1, and the test is one
             of the mean whatever their distribution; other scores are tested as by sign flips, for
             differences that are symmetric if nothing changed.
-        margin: the harm that is tolerated.
+        margin: the harm to rule out.
         alpha: level of the upper bound that makes a metric ok.
         alpha_worse: level of the lower bound that makes it regressed; α over the number of gated
             metrics, so that Holm in `verdict.judge` cannot disagree.

@@ -49,7 +49,7 @@ class MetricPolicy:
 
     Attributes:
         gated: whether it decides, or only informs.
-        margin: M, the harm that is tolerated.
+        margin: M, the harm that must be ruled out for the metric to be ok.
         least_effect: m, below which a harm is not called a regression however sure it is.
         threshold: the worst mean that the candidate may have, whatever the baseline has (Soup's
             gates name one).

@@ -278,7 +278,7 @@ def _margin(plan: Plan, scorer: scorers.Scorer, gated: bool, file: YamlFile) -> 
             file,
             (*plan.at, "margin"),
             f"is missing, and nothing suggests one for {scorer.name}",
-            "write the largest harm you accept, in the metric's own unit",
+            "write the harm that must be ruled out for it to be ok, in the metric's own unit",
         )
     return 0.0
 

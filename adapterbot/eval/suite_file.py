@@ -38,9 +38,10 @@ class TaskDefaults(Record):
     data: JSONL, CSV or Parquet files, relative to the suite's own file.
     scorer: a name, or a name with options.
     direction: which way is better, where the scorer's own idea of it is not yours.
-    margin: the largest harm that is still acceptable, in the metric's unit (0.02 is 2 points of
-        a metric that is shown in percent). Needed where the metric is not a fraction.
-    least_effect: a harm smaller than this is no regression, however significant.
+    margin: the metric is ok once a harm of this size is ruled out. In the metric's unit: 0.02, the
+        default, is 2 points of one that is shown in percent. Needed where it is not a fraction.
+    least_effect: a mean harm smaller than this is no regression, however significant. With 0 any
+        significant harm is one, within the margin or not.
     gated: whether a regression of this metric fails the gate.
     weight: how much the task counts where tasks are averaged.
     limit: at most so many samples, chosen by their content, so always the same ones.

@@ -34,7 +34,8 @@ _CONFIG_HEAD = """\
 """
 _SUITE_HEAD = """\
 # A starter: {source}.
-# The scorer is {scorer}, since {reason}. `margin` is the drop that you tolerate.
+# The scorer is {scorer}, since {reason}. It is ok once a drop of
+# `margin` is ruled out; any certain drop of at least `least_effect` (0) is a regression.
 """
 
 

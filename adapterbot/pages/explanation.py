@@ -141,7 +141,7 @@ def _metric(metric: MetricVerdict) -> Iterator[str]:
     yield from _decision(metric, scale)
     if delta.min_detectable is not None:
         seen = scale.detectable(delta.min_detectable, delta.direction)
-        yield f"the smallest drop that this suite would have seen 4 times out of 5: {seen}"
+        yield f"the smallest drop that this suite would detect 4 times out of 5: {seen}"
 
 
 def _decision(metric: MetricVerdict, scale: Scale) -> Iterator[str]:
@@ -164,14 +164,19 @@ def _decision(metric: MetricVerdict, scale: Scale) -> Iterator[str]:
         enough = ""
     sure = (low is None or low > 0) and (delta.harm or 0.0) >= metric.least_effect
     if standing is Standing.REGRESSED and sure:
-        yield f"regressed: the least that the harm can be is above 0{enough.format('harm')}"
+        yield f"regressed: the lower bound of the harm is above 0{enough.format('harm')}"
+        if (delta.harm or 0.0) < metric.margin:
+            yield (
+                f"the margin {margin} decides what is ok, not what fails; to tolerate a small "
+                "drop, set `least_effect`"
+            )
     elif standing is Standing.REGRESSED:
         yield "regressed: the candidate misses the threshold that the suite demands"
     elif standing is Standing.INCONCLUSIVE:
-        yield f"inconclusive: it is not surely above 0, nor surely below the margin {margin}"
+        yield f"inconclusive: it is neither surely above 0 nor surely below the margin {margin}"
         if delta.samples_needed:
             yield f"about {delta.samples_needed:,} samples would settle it"
     elif standing is Standing.IMPROVED:
         yield f"improved: it is surely below 0, after Holm's correction too{enough.format('gain')}"
     elif standing is Standing.OK:
-        yield f"ok: the most that the harm can be is below the margin {margin}"
+        yield f"ok: the upper bound of the harm is below the margin {margin}"

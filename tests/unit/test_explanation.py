@@ -32,7 +32,7 @@ def test_a_regression_names_the_rule_and_its_figures() -> None:
     assert explained.fails
     worse = next(m for m in explained.metrics if m.standing is Standing.REGRESSED)
     words = "\n".join(worse.because)
-    assert "the least that the harm can be is above 0" in words
+    assert "the lower bound of the harm is above 0" in words
     assert "p (worse) after Holm" in words
     assert "paired samples" in words
     assert any("broke at" in line for line in explained.because)
@@ -48,7 +48,7 @@ def test_what_is_undecided_says_what_would_settle_it() -> None:
 @pytest.mark.parametrize(
     ("standing", "rule", "what"),
     [
-        (Standing.REGRESSED, "the least that the harm can be is above 0", "harm"),
+        (Standing.REGRESSED, "the lower bound of the harm is above 0", "harm"),
         (Standing.IMPROVED, "surely below 0", "gain"),
         (Standing.OK, "below the margin", None),
     ],
@@ -93,10 +93,18 @@ def test_a_bound_is_told_from_the_margin_that_it_is_held_against() -> None:
     pts = "\N{NARROW NO-BREAK SPACE}pts"
     said = lines_of(metric.model_copy(update={"delta": delta, "margin": 0.01}))
     assert any(line.endswith(f"at most +0.996{pts}") for line in said)
-    assert f"ok: the most that the harm can be is below the margin +1.0{pts}" in said
+    assert f"ok: the upper bound of the harm is below the margin +1.0{pts}" in said
     said = lines_of(metric.model_copy(update={"delta": delta, "margin": 0.0125}))
     assert any(line.endswith(f"at most +1.0{pts}") for line in said)
-    assert f"ok: the most that the harm can be is below the margin +1.25{pts}" in said
+    assert f"ok: the upper bound of the harm is below the margin +1.25{pts}" in said
+
+
+def test_a_drop_that_fails_within_the_margin_says_which_field_tolerates_it() -> None:
+    (adapter,) = report("regressed").adapters
+    metric = next(one for one in adapter.metrics if one.standing is Standing.REGRESSED)
+    assert not any("least_effect" in line for line in lines_of(metric))
+    within = metric.model_copy(update={"margin": 0.9})
+    assert any("set `least_effect`" in line for line in lines_of(within))
 
 
 def test_a_problem_says_what_to_do() -> None:
