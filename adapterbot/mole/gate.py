@@ -40,10 +40,16 @@ class Gate(nn.Module):
         return (logits / self.config.temperature).softmax(dim=-1)
 
     def routing(self, probabilities: Tensor) -> Routing:
-        """The K largest of each row, renormalised. Ties go to the expert that comes first."""
+        """The K largest of each row, renormalised. Ties go to the expert that comes first.
+
+        The one of top-1 weighs p / p = 1, which has no slope: no answer would teach the gate
+        anything. It is given that of log p, as p itself has it in the Switch Transformer
+        (arXiv 2101.03961, §2.1).
+        """
         kept, experts = probabilities.sort(dim=-1, descending=True, stable=True)
         kept, experts = kept[:, : self.config.top_k], experts[:, : self.config.top_k]
-        return Routing(experts, kept / kept.sum(dim=-1, keepdim=True))
+        total = kept.sum(dim=-1, keepdim=True)
+        return Routing(experts, kept / (total.detach() if self.config.top_k == 1 else total))
 
 
 def balance_loss(probabilities: Tensor, routing: Routing) -> Tensor:

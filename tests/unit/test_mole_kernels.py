@@ -135,6 +135,17 @@ def test_the_gate_is_the_softmax_of_the_design() -> None:
     assert Gate(GateConfig(num_task_adapters=2, router="shared"), 3, 16).weight.shape == (1, 2, 16)
 
 
+def test_one_expert_a_token_weighs_one_and_has_the_slope_of_its_log_probability() -> None:
+    gate = Gate(GateConfig(num_task_adapters=4, top_k=1), 1, 8, seed=1)
+    hidden, target = torch.randn(9, 8), torch.randn(9)
+    p = gate.probabilities(0, hidden)
+    r = gate.routing(p)
+    assert torch.equal(r.weights, torch.ones(9, 1))
+    (got,) = torch.autograd.grad((r.weights[:, 0] * target).sum(), gate.weight, retain_graph=True)
+    (want,) = torch.autograd.grad((p.max(dim=-1).values.log() * target).sum(), gate.weight)
+    torch.testing.assert_close(got, want)
+
+
 def test_balance_is_one_when_even_and_n_when_all_go_one_way() -> None:
     gate = Gate(GateConfig(num_task_adapters=4, top_k=1), 1, 8)
     one_way = torch.tensor([[1.0, 0, 0, 0]] * 8)
