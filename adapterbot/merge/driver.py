@@ -90,10 +90,12 @@ class Driver:
         self._standing = Standing()
         self._search: Restarts | None = None
         self._started = clock()
+        self._each = 0.0  # seconds of an answer, up to the last generation
 
     def resume(self, state: Mapping[str, Any]) -> None:
         """Goes on from a checkpoint, bit for bit as the search that wrote it would have."""
-        self._standing = Standing.from_state(state)
+        self._standing = standing = Standing.from_state(state)
+        self._each = standing.seconds / max(standing.evaluated, 1)
         self._search = Restarts.from_state(state["search"])
 
     def state(self) -> dict[str, Any]:
@@ -198,6 +200,7 @@ class Driver:
         self, candidates: Sequence[Weights], results: Sequence[Result], *, sigma: float
     ) -> None:
         self._standing.note(candidates, results, asked=len(self.selection), sigma=sigma)
+        self._each = self.elapsed / max(self._standing.evaluated, 1)
         self._told(self._standing, self._plan.budget - self.elapsed)
 
     def _gain(self) -> Estimate | None:
@@ -223,10 +226,8 @@ class Driver:
 
     def _late(self) -> bool:
         """Whether the budget is spent, but for what the final report will take."""
-        standing = self._standing
-        each = self.elapsed / max(standing.evaluated, 1)
         finalists = len(self._plan.names) + 3
-        final = each * finalists * (len(self.selection) / 4 + len(self.report))
+        final = self._each * finalists * (len(self.selection) / 4 + len(self.report))
         return self.elapsed + final >= self._plan.budget
 
     def _finish(self, stop: StopReason) -> Outcome:

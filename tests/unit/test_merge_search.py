@@ -312,6 +312,16 @@ def test_the_budget_ends_it_within_a_generation_that_then_counts_for_nothing() -
     assert outcome.winner.report is not None
 
 
+def test_a_generation_that_fits_the_budget_is_not_cut() -> None:
+    """The answers of the one under way count in neither the seconds nor the number of answers by
+    which the report is foreseen."""
+    world = World(400)
+    # 800 questions of the starts, at most 1600 of a generation, and 1500 are left for the report.
+    outcome = driver(world, clock=lambda: world.asked / 1000, budget=4.2).run()
+    assert outcome.stop is StopReason.BUDGET
+    assert len(outcome.standing.history) == 2
+
+
 def test_a_search_of_no_generation_ends_with_one_of_its_starts() -> None:
     """What single adapters scored makes a guess at the centre, and a guess is not an average."""
     world = World(400)
