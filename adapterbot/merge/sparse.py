@@ -29,7 +29,11 @@ _PASSES = 3
 
 
 def blended(
-    strategy: Strategy, terms: Terms, density: float, sources: Sequence[torch.Generator]
+    strategy: Strategy,
+    terms: Terms,
+    density: float,
+    sources: Sequence[torch.Generator],
+    adapters: int,
 ) -> tuple[Tensor, float]:
     """The merged ΔW of one module, dense, and its ‖·‖².
 
@@ -37,6 +41,7 @@ def blended(
         terms: (w, ΔW) pairs of the module, at least one.
         density: the share of each ΔW's entries that is kept.
         sources: for every term, of what DARE drops.
+        adapters: that are merged, those that leave the module alone among them.
 
     Returns: (out, in) fp32.
     """
@@ -50,7 +55,7 @@ def blended(
     ties = strategy in (Strategy.TIES, Strategy.DARE_TIES)
     for rows in _blocks(*dense.shape):
         block = dense[rows]
-        election = _Election(block) if ties else _Sum(block)
+        election = _Election(block, adapters) if ties else _Sum(block)
         for a, b, thin in thins:
             election.add(thin(b[rows] @ a))
         election.close()
@@ -101,11 +106,14 @@ class _Election:
     """One block of TIES §4.2 and §4.3, written into `block`: the sign with the larger total wins,
     and its bearers are averaged.
 
+    Parts are weighted, so their mean is taken times N: what N adapters agree on is their weighted
+    sum, and weights of 1/N make the paper's mean.
     The positive parts and all parts are summed, so that no part has to be kept.
     """
 
-    def __init__(self, block: Tensor) -> None:
+    def __init__(self, block: Tensor, adapters: int) -> None:
         self._block = block
+        self._adapters = adapters
         self._total, self._positive, self._up, self._down, self._scratch = torch.zeros(
             (5, *block.shape)
         )
@@ -120,7 +128,7 @@ class _Election:
         negative = (self._total - self._positive).div_(self._down.clamp_(min=1))
         positive = self._positive.div_(self._up.clamp_(min=1))
         won = torch.where(self._total > 0, positive, negative)
-        torch.mul(won, self._total != 0, out=self._block)
+        torch.mul(won, self._total != 0, out=self._block).mul_(self._adapters)
 
 
 def factors(term: tuple[float, LowRank]) -> tuple[Tensor, Tensor]:
