@@ -38,7 +38,8 @@ RUN python3 -m venv /opt/adapterbot \
     && pip="/opt/adapterbot/bin/python -m pip --disable-pip-version-check --no-cache-dir" \
     && /opt/adapterbot/bin/python -I scripts/setup_env.py --list "${EXTRAS}" > wanted.txt \
     && $pip install --constraint constraints.txt pip \
-    && $pip install --constraint constraints.txt --only-binary=:all: --requirement wanted.txt
+    && $pip install --constraint constraints.txt --build-constraint constraints.txt \
+        --only-binary=:all: --requirement wanted.txt
 
 COPY LICENSE README.md /src/
 COPY adapterbot /src/adapterbot

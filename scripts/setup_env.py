@@ -38,6 +38,8 @@ FAILURE = 1
 UNUSED_DAYS = 30
 # Where pip looks decides which build of torch it finds, so it is part of what was built.
 PIP_SOURCES = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS")
+# lm-eval needs them, and no release of theirs has a wheel.
+SOURCE_ONLY = ("rouge-score", "sqlitedict", "word2number")
 
 
 @dataclass
@@ -55,6 +57,17 @@ class Wanted:
     requirements: tuple[str, ...]
     constraints: str
     sources: tuple[str, ...]
+
+    @property
+    def from_source(self) -> bool:
+        """Whether pip has to build some of it."""
+        return any(requirement.startswith("lm-eval") for requirement in self.requirements)
+
+    @property
+    def lines(self) -> str:
+        """A requirements file."""
+        options = [f"--no-binary={','.join(SOURCE_ONLY)}"] if self.from_source else []
+        return "".join(f"{line}\n" for line in (*options, *self.requirements))
 
     @property
     def key(self) -> str:
@@ -212,16 +225,20 @@ def install(want: Wanted, environment: Path) -> None:
         Stop: pip could not.
     """
     requirements = environment / "requirements.txt"
-    requirements.write_text("".join(f"{line}\n" for line in want.requirements), "utf-8")
+    requirements.write_text(want.lines, "utf-8")
     constraints = environment / "constraints.txt"
     constraints.write_text(want.constraints, "utf-8")
     pip = [str(python_of(environment)), "-I", "-m", "pip", "--disable-pip-version-check"]
-    # Wheels only: an sdist would run its own build script on the runner.
+    # Wheels where there are any: an sdist runs its own build script on the runner.
     options = ["--no-input", "--quiet", "--no-warn-script-location", "--only-binary=:all:"]
-    for command in (
+    commands = [
         [sys.executable, "-I", "-m", "venv", str(environment)],
         [*pip, "install", *options, "-r", str(requirements), "-c", str(constraints)],
-    ):
+    ]
+    if want.from_source:  # by the setuptools that is pinned, not by the newest of today
+        commands.insert(1, [*pip, "install", *options, "setuptools", "-c", str(constraints)])
+        commands[-1].append("--no-build-isolation")
+    for command in commands:
         # The working directory is the pull request's; pip has no business there.
         if subprocess.run(command, cwd=environment, check=False).returncode != 0:
             raise Stop(FAILURE, "the Python environment could not be made; pip says why above")
@@ -257,7 +274,7 @@ def choose(environ: Mapping[str, str], action: Path = ACTION) -> Path:
 def main(arguments: list[str]) -> int:
     if arguments[:1] == ["--list"]:  # for the image, which installs the same into its own layer
         want = wanted(ACTION, "gate", ",".join(arguments[1:]), os.environ)
-        print("\n".join(want.requirements))
+        print(want.lines, end="")
         return 0
     print("::group::Python environment", flush=True)
     try:

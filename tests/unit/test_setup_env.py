@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 import zipfile
 from pathlib import Path
@@ -24,14 +26,20 @@ def wheels(tmp_path: Path) -> Path:
     """A folder for pip to install from, with one package in it: no test here uses a network."""
     folder = tmp_path / "wheels"
     folder.mkdir()
-    info = "tinydep-1.0.dist-info"
-    with zipfile.ZipFile(folder / "tinydep-1.0-py3-none-any.whl", "w") as wheel:
-        wheel.writestr("tinydep.py", "ANSWER = 42\n")
-        wheel.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: tinydep\nVersion: 1.0\n")
+    return wheel_of(folder, "tinydep").parent
+
+
+def wheel_of(folder: Path, name: str) -> Path:
+    """A wheel with one module, in a folder."""
+    info = f"{name}-1.0.dist-info"
+    path = folder / f"{name}-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as wheel:
+        wheel.writestr(f"{name}.py", "ANSWER = 42\n")
+        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
         tags = "Root-Is-Purelib: true\nTag: py3-none-any\n"
         wheel.writestr(f"{info}/WHEEL", f"Wheel-Version: 1.0\n{tags}")
         wheel.writestr(f"{info}/RECORD", "")
-    return folder
+    return path
 
 
 @pytest.fixture
@@ -178,6 +186,44 @@ def test_pip_that_fails_is_our_failure_and_leaves_nothing(action, environ):
     assert "::error title=adapterbot::the Python environment could not be made" in log
     assert built(environ) == []
     assert leftovers(environ) == []
+
+
+def test_what_only_lm_eval_needs_is_built_as_no_wheel_of_it_is_published(action, environ, wheels):
+    (action / "pyproject.toml").write_text(
+        '[project]\ndependencies = ["tinydep", "sqlitedict"]\n'
+        '[project.optional-dependencies]\nlm-eval = ["lm-eval"]\n'
+    )
+    (action / "constraints.txt").write_text("setuptools==1.0\n")
+    wheel_of(wheels, "lm_eval")
+    made = wheel_of(wheels.parent, "sqlitedict")
+    # What stands for setuptools here: its whole work is that wheel.
+    with zipfile.ZipFile(wheel_of(wheels, "setuptools"), "a") as wheel:
+        wheel.writestr("setuptools/__init__.py", "")
+        wheel.writestr(
+            "setuptools/build_meta.py",
+            "import shutil\n"
+            "def build_wheel(folder, *_):\n"
+            f"    shutil.copy({str(made)!r}, folder)\n"
+            f"    return {made.name!r}\n",
+        )
+    source = {
+        "PKG-INFO": "Metadata-Version: 2.1\nName: sqlitedict\nVersion: 1.0\n",
+        "pyproject.toml": "[build-system]\nrequires = []\nbuild-backend = 'setuptools.build_meta'",
+    }
+    with tarfile.open(wheels / "sqlitedict-1.0.tar.gz", "w:gz") as sdist:
+        for name, text in source.items():
+            info = tarfile.TarInfo(f"sqlitedict-1.0/{name}")
+            info.size = len(text)
+            sdist.addfile(info, io.BytesIO(text.encode()))
+
+    code, log = finish(start(action, environ))
+    assert code == 1, "nothing else is built"
+    assert "sqlitedict" in log
+    code, log = finish(start(action, {**environ, "ADAPTERBOT_EXTRAS": "lm-eval"}))
+    assert code == 0, log
+    [environment] = built(environ)
+    check = [str(environment / "bin" / "python"), "-I", "-c", "import lm_eval, sqlitedict"]
+    subprocess.run(check, check=True)
 
 
 def test_a_tool_cache_that_cannot_be_written_is_one_line_with_what_to_do(action, environ):
