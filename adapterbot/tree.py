@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Protocol
 
@@ -145,9 +146,22 @@ def link_refused(path: str) -> InputError:
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file on disk, streamed."""
+    """SHA-256 of a file on disk, streamed. One that looks as it did (see `stamp`) is not read again
+    by this process: a base model of gigabytes is asked about for every adapter."""
+    seen = stamp(path)
+    return _sha256_as_seen(seen) if seen else _sha256(path)
+
+
+def _sha256(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@lru_cache(maxsize=65_536)
+def _sha256_as_seen(seen: Identity) -> str:
+    # What is written while it is read looks otherwise afterwards, and is then asked for anew.
+    path, _ = seen
+    return _sha256(Path(path))
 
 
 def stamp(path: Path) -> Identity | None:

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from adapterbot.tree import file_sha256
+
 _BLOB = re.compile(r"[0-9a-f]{64}")
 
 
@@ -31,5 +33,4 @@ def _file_digest(file: Path) -> str:
     target = file.resolve()
     if file.is_symlink() and target.parent.name == "blobs" and _BLOB.fullmatch(target.name):
         return target.name
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return file_sha256(file)

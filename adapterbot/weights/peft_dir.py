@@ -13,6 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from adapterbot.errors import InputError
+from adapterbot.tree import file_sha256
 from adapterbot.weights.header import Header, TensorInfo, read_header
 from adapterbot.weights.layout import LowRankEntry, check_kinds, layout
 from adapterbot.weights.options import AdapterConfig, LoraConfig, parse_config
@@ -127,9 +128,7 @@ def files_digest(*files: Path) -> str:
     """SHA-256 (64 hex digits) over names and contents of files."""
     whole = hashlib.sha256()
     for file in files:
-        with file.open("rb") as stream:
-            part = hashlib.file_digest(stream, "sha256").hexdigest()
-        whole.update(f"{file.name}\0{part}\n".encode())
+        whole.update(f"{file.name}\0{file_sha256(file)}\n".encode())
     return whole.hexdigest()
 
 

@@ -9,12 +9,14 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapterbot.errors import InputError
+from adapterbot.eval.base_files import base_digest
 from adapterbot.lock.digest_cache import DigestCache, default_path
 from adapterbot.lock.hashing import combined, hash_files
 from adapterbot.tree import WorkTree, stamp
@@ -91,6 +93,29 @@ def test_a_file_that_was_just_written_is_not_cached(tmp_path: Path) -> None:
         assert found["a"] == hashlib.sha256(content).hexdigest()
     cache.save()
     assert not (tmp_path / "digests.json").exists()
+
+
+def test_one_process_reads_a_file_once_until_it_moves(
+    tmp_path: Path, settled: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The base's gigabytes: locked for every adapter, and digested when they are loaded."""
+    model = tmp_path / "base" / "model.safetensors"
+    write(model, b"one")
+    read: list[str] = []
+
+    def digest(stream: BinaryIO, name: str) -> Any:
+        read.append(stream.name)
+        return hashlib.new(name, stream.read())
+
+    monkeypatch.setattr(hashlib, "file_digest", digest)
+    tree = WorkTree(tmp_path)
+    for content in (b"one", b"two"):
+        write(model, content)
+        expected = hashlib.sha256(content).hexdigest()
+        assert {tree.sha256("base/model.safetensors") for _ in range(3)} == {expected}
+        before = base_digest(tmp_path / "base")
+        assert before == base_digest(tmp_path / "base")
+    assert read == [str(model)] * 2
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "empty", "text", "directory", "nested"])

@@ -14,6 +14,7 @@ from adapterbot.eval.answers import Answer, Sample, Scored
 from adapterbot.eval.scorers.base import Files, Scorer, needs_expected
 from adapterbot.importing import extras
 from adapterbot.records import ScoreKind
+from adapterbot.tree import file_sha256
 
 if TYPE_CHECKING:
     import torch
@@ -117,7 +118,5 @@ def _directory_digest(directory: Path) -> str:
     total = hashlib.sha256()
     for path in sorted(directory.iterdir()):
         if path.is_file():
-            with path.open("rb") as stream:
-                inner = hashlib.file_digest(stream, "sha256").hexdigest()
-            total.update(f"{path.name}\0{inner}\n".encode())
+            total.update(f"{path.name}\0{file_sha256(path)}\n".encode())
     return total.hexdigest()
