@@ -135,10 +135,13 @@ class Forward:
 
     def logits(self, hidden: Tensor) -> Iterator[Tensor]:
         """Logits in fp32 of chosen positions, in chunks: (n, width) → (≤ chunk, vocabulary)."""
-        for part in hidden.split(self._chunk):
-            with self._body_returns(part[None]):
-                ids = torch.zeros(1, len(part), dtype=torch.long, device=part.device)
-                yield self._model(input_ids=ids, use_cache=False).logits[0].float()
+        return map(self._headed, hidden.split(self._chunk))
+
+    def _headed(self, hidden: Tensor) -> Tensor:
+        ids = torch.zeros(1, len(hidden), dtype=torch.long, device=hidden.device)
+        with self._body_returns(hidden[None]):
+            logits: Tensor = self._model(input_ids=ids, use_cache=False).logits
+        return logits[0].float()
 
     @contextmanager
     def _body_returns(self, hidden: Tensor) -> Iterator[None]:
@@ -163,7 +166,7 @@ class Forward:
         with torch.inference_mode():
             want = self.hidden(ids, torch.ones_like(ids), torch.arange(3, device=ids.device)[None])
             got = self.hidden(holed, mask, positions)
-        return bool(torch.allclose(want[0, -1], got[0, -1], rtol=1e-2, atol=1e-2))
+        return _alike(want[:, -1], got[:, -1])
 
     @torch.inference_mode()
     def _sees_trees(self) -> bool:
@@ -180,10 +183,12 @@ class Forward:
         places = torch.arange(ids.shape[1], device=device)[None]
         try:
             got = self.hidden(ids, seen, places + shift)[0, 2:]
+        except torch.OutOfMemoryError:
+            raise
         except _NOT_WRITTEN_FOR:
             return False  # it makes its masks itself, of two dimensions
         want = self.hidden(apart, mask, places[:, :4].expand(2, -1))[[0, 0, 1], [2, 3, 2]]
-        return bool(torch.allclose(want, got, rtol=1e-2, atol=1e-2))
+        return _alike(want, got)
 
     @torch.inference_mode()
     def _goes_on(self, empty: Callable[[Tensor, int], KeyValues]) -> bool:
@@ -196,6 +201,8 @@ class Forward:
             keys.advance()
             last = positions.flip(0)[:, -1:]
             got = self.hidden(ids.flip(0)[:, -1:], keys.mask, last, keys.cache)
+        except torch.OutOfMemoryError:
+            raise
         except _NOT_WRITTEN_FOR:
             return False  # its layers keep something else
         return _alike(self.hidden(ids, mask, positions)[:, -1:], got.flip(0))
@@ -217,7 +224,11 @@ class Forward:
 
 
 def _alike(want: Tensor, got: Tensor) -> bool:
-    """Whether two ways to the same hidden states differ by rounding only, at every position."""
+    """Whether two ways to the same hidden states differ by rounding only, at every position.
+
+    As a whole: a GPU computes with a mask by another kernel than without, and in bf16 single
+    numbers of hundreds then differ by several percent.
+    """
     apart = (want - got).float().norm(dim=-1) / want.float().norm(dim=-1)
     return bool(apart.max() < (1e-3 if want.dtype == torch.float32 else 0.1))
 

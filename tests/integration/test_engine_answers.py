@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,19 @@ import peft
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.models.llama.modeling_llama import eager_attention_forward
 
 from adapterbot.errors import InputError
 from adapterbot.eval.answers import Answer, Message, Request, Sample
 from adapterbot.eval.base_model import load_base
 from adapterbot.eval.engine import LocalModel
+from adapterbot.eval.forward import Forward
 from adapterbot.eval.prompts import Prompts
 from adapterbot.eval.questions import Question, Unanswered
 from adapterbot.eval.settings import EngineSettings
 from adapterbot.eval.suite import Task
+from adapterbot.eval.trees import scores
 from adapterbot.weights import adapter_digest, read_adapter_dir
 from tests import tiny_suite
 from tests.tiny_models import EOS, save_adapter, save_base, save_peft
@@ -559,3 +564,50 @@ def test_bfloat16_runs(bases: dict[str, Path]) -> None:
     settings = EngineSettings(dtype="bfloat16", device="cpu")
     answers = ask(LocalModel(load_base(bases["llama"], settings), BUDGET), TASKS)
     assert len(answers) == sum(len(task.samples) for task in TASKS)
+
+
+def test_a_mask_that_another_kernel_reads_forbids_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A GPU computes a pass with a mask by another kernel than one without."""
+    unmasked = ALL_ATTENTION_FUNCTIONS["sdpa"]
+
+    def attention(module: Any, q: Any, k: Any, v: Any, mask: Any, **options: Any) -> Any:
+        if mask is None:
+            return unmasked(module, q, k, v, mask, **options)
+        seen = mask if mask.dtype == torch.bool else mask >= 0
+        added = scores(seen, q.dtype)
+        return eager_attention_forward(module, q, k, v, added, scaling=options["scaling"])
+
+    monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS, "sdpa", attention)
+    base = save_base("llama", tmp_path / "base", hidden_size=128, num_hidden_layers=8)
+    model = load_base(base, EngineSettings(dtype="bfloat16", device="cpu")).model
+    forward = Forward(model)
+    assert forward.tolerates_holes(100)
+    assert forward.tolerates_trees(100)
+    assert not forward.recurrent
+
+
+@pytest.mark.parametrize("probe", range(6))
+def test_memory_that_ends_says_nothing_of_the_architecture(
+    bases: dict[str, Path], probe: int
+) -> None:
+    base = load_base(bases["llama"], EngineSettings(dtype="float32", device="cpu"))
+    passes = count()
+
+    def full(*_: object) -> None:
+        if next(passes) == probe:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    base.model.model.layers[0].register_forward_pre_hook(full)
+    with pytest.raises(torch.OutOfMemoryError):
+        Forward(base.model)
+
+
+def test_an_error_that_is_kept_leaves_the_body_as_it_was(bases: dict[str, Path]) -> None:
+    """Whoever holds an error holds its frames, and with them whatever is half done there."""
+    model = load_base(bases["llama"], EngineSettings(dtype="float32", device="cpu")).model
+    forward = Forward(model)
+    logits = forward.logits(torch.zeros(1, 32))
+    next(logits)
+    assert "forward" not in model.model.__dict__
