@@ -24,6 +24,7 @@ from adapterbot.bank.surfaces import surface_of
 from adapterbot.bank.vblora import expand, expanded_width
 from adapterbot.errors import InputError
 from adapterbot.weights.attachment import compute_dtype
+from adapterbot.weights.memory import fitting
 from adapterbot.weights.peft_dir import names_another
 
 DEFAULT_SLOTS = 1024
@@ -53,7 +54,12 @@ class AttachedBank:
                 return expand(layout, rows, vectors)
 
         # First what may not fit the device: nothing has touched the model yet.
-        self._slab = Slab(source, expander, width, slots, device, dtype)
+        with fitting(
+            f"{slots} users' rows of {width:,} numbers do not fit into the device's memory",
+            field=f"bank {source.manifest.name}",
+            fix="attach it with fewer slots",
+        ):
+            self._slab = Slab(source, expander, width, slots, device, dtype)
         self._surface = surface_of(model, layout, shared)
         self._model = model
         self._selected: tuple[str | None, ...] | None = None
@@ -151,6 +157,7 @@ def attach_bank(
     Raises:
         InputError: the bank was not made for this model, or says that it is of another one of the
             Hub; or its shared tensors are not there.
+        OurFailure: so many slots do not fit into the device's memory.
     """
     if not isinstance(bank, str | Path):
         return AttachedBank(model, source_of(bank), slots)

@@ -74,7 +74,7 @@ def fit(
     Raises:
         InputError: a row cannot be learnt from, none is to be held out, or the bank is of another
             model or does not fit.
-        OurFailure: what it takes is not installed.
+        OurFailure: what it takes is not installed, or the device's memory ended.
     """
     if plan.held_out <= 0:
         raise InputError(
@@ -92,6 +92,7 @@ def fit(
             from adapterbot.bank import shared
             from adapterbot.bank.plan import plan_key
             from adapterbot.eval.base_model import load_base
+            from adapterbot.weights import memory
         model = load_base(base or bank.manifest.base_model, settings)
         key = plan_key(plan, [model.digest, bank.manifest.shared.digest])
         marks = {user: _mark(key, rows) for user, rows in texts.items()}
@@ -102,7 +103,13 @@ def fit(
         }
         tensors = shared.load(path, bank.manifest)
         done: list[FittedUser] = []
-        with fitting.Fitter(model.model, bank.manifest.layout, tensors, plan, model.pad) as fitter:
+        enough = memory.fitting(
+            "as many users do not fit into the device's memory",
+            field="--at-once",
+            fix="fit fewer at once; who is done stays done",
+        )
+        made = fitting.Fitter(model.model, bank.manifest.layout, tensors, plan, model.pad)
+        with enough, made as fitter:
             for ended in fitting.run(fitter, data, plan, path / STATE, key):
                 for one in ended:
                     done.append(_keep(bank, one, marks[one.user]))

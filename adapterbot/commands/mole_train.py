@@ -59,7 +59,7 @@ def train(options: TrainOptions, tell: Callable[[Progress], None], listener: Lis
 
     Raises:
         InputError: configuration, data or adapters are not what they must be.
-        OurFailure: the loss stopped being finite.
+        OurFailure: the loss stopped being finite, or the device's memory ended.
     """
     stages = Stages(listener)
     job = _job(options)
@@ -173,11 +173,17 @@ def _fitted(
     from adapterbot.mole.train import fit
     from adapterbot.mole.training_state import refuse_other
     from adapterbot.weights.adapter import load_adapter
+    from adapterbot.weights.memory import fitting
 
     refuse_other(job.output, fingerprint)
     experts = {name: load_adapter(files) for name, files in job.experts.items()}
     plan = job.config.training
-    with Mixture(base.model, experts, job.config.gate, seed=plan.seed) as mixture:
+    enough = fitting(
+        "its rows and experts do not fit into the device's memory",
+        field="training.batch_size",
+        fix="lower it, and raise gradient_accumulation_steps by as much",
+    )
+    with enough, Mixture(base.model, experts, job.config.gate, seed=plan.seed) as mixture:
         with stages("prepare") as progress:
             ready = prepare(base.model, mixture, rows, plan, pad=base.pad, progress=progress)
         loss = fit(

@@ -21,6 +21,7 @@ from adapterbot.eval.base_guard import inspect_base
 from adapterbot.eval.heap import keep_freed_memory
 from adapterbot.eval.settings import EngineSettings
 from adapterbot.lock.hub import HubRepo, cached_snapshot, located
+from adapterbot.weights.memory import fitting
 from adapterbot.weights.peft_dir import CONFIG_NAME
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -81,7 +82,8 @@ def load_base(base: Path | str, settings: EngineSettings) -> BaseModel:
     Raises:
         InputError: there is none, it has no safetensors weights, or it wants to run its own code.
             Or the device is not here.
-        OurFailure: the Hub did not answer, and this machine has no copy.
+        OurFailure: the Hub did not answer, and this machine has no copy. Or the device's memory is
+            too small.
     """
     device = device_of(settings.device)
     keep_freed_memory()
@@ -106,14 +108,23 @@ def load_base(base: Path | str, settings: EngineSettings) -> BaseModel:
     try:
         tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
         config = AutoConfig.from_pretrained(place, trust_remote_code=False)
-        model, loading = _loader(config).from_pretrained(
-            place,
-            output_loading_info=True,
-            dtype=dtype,
-            trust_remote_code=False,
-            use_safetensors=True,
-            **_placement(settings, device, dtype),
-        )
+        with fitting(
+            "does not fit into the device's memory",
+            file=name,
+            field="base",
+            fix="use a larger device, engine.device_map for several, or engine.quantization; see"
+            " `nvidia-smi` for what else is there",
+        ):
+            model, loading = _loader(config).from_pretrained(
+                place,
+                output_loading_info=True,
+                dtype=dtype,
+                trust_remote_code=False,
+                use_safetensors=True,
+                **_placement(settings, device, dtype),
+            )
+            if not (settings.quantization or settings.device_map):
+                model.to(device)
     except _UNLOADABLE as error:
         reason = str(error).strip().splitlines()
         raise InputError(
@@ -133,8 +144,6 @@ def load_base(base: Path | str, settings: EngineSettings) -> BaseModel:
             field="base",
             fix="save the whole model again",
         )
-    if not (settings.quantization or settings.device_map):
-        model.to(device)
     model.eval().requires_grad_(requires_grad=False)
     eos = _eos(model, tokenizer)
     return BaseModel(
@@ -229,6 +238,12 @@ def device_of(name: str) -> torch.device:
             f"{name} is asked for, but there is no CUDA device here",
             field="device",
             fix="use cpu, or auto; `adapterbot doctor` tells more",
+        )
+    if device.type == "cuda" and (device.index or 0) >= (count := torch.cuda.device_count()):
+        raise InputError(
+            f"{name} is asked for, but the last CUDA device here is cuda:{count - 1}",
+            field="device",
+            fix="use auto, or look at CUDA_VISIBLE_DEVICES",
         )
     return device
 

@@ -33,6 +33,7 @@ from adapterbot.eval.settings import EngineSettings
 from adapterbot.weights.adapter import Adapter, load_adapter
 from adapterbot.weights.attachment import attach
 from adapterbot.weights.compatibility import rowless_modules
+from adapterbot.weights.memory import fitting
 from adapterbot.weights.peft_dir import AdapterFiles
 from adapterbot.weights.via_peft import attached_by_peft, peft_version, renamed
 
@@ -117,7 +118,7 @@ class LocalModel:
         if digest not in self._attachment.names:
             adapter = load_adapter(files)
             self._make_room({digest})
-            self._attachment.swap(digest, adapter)
+            self._attach(digest, adapter)
         with self._attachment.selected(digest):
             yield
 
@@ -132,8 +133,16 @@ class LocalModel:
         # In the order given: that of a set would lay the ranks out otherwise in every process.
         for digest, adapter in read.items():
             if digest not in self._attachment.names:
-                self._attachment.swap(digest, adapter)
+                self._attach(digest, adapter)
         return self._steered(tuple(adapters))
+
+    def _attach(self, digest: str, adapter: Adapter) -> None:
+        with fitting(
+            "does not fit into the device's memory beside the base",
+            file=adapter.files.shown,
+            fix="use a larger device, engine.device_map for several, or engine.quantization",
+        ):
+            self._attachment.swap(digest, adapter)
 
     def _left_to_peft(self, files: AdapterFiles) -> bool:
         return bool(files.left_to_peft) or renamed(self.base.model, files.modules)

@@ -20,6 +20,7 @@ from transformers.cache_utils import DynamicCache
 from adapterbot.errors import OurFailure
 from adapterbot.eval.key_values import KeyValues
 from adapterbot.eval.trees import laid_out, tree
+from adapterbot.weights.memory import fitting
 
 # 128 MiB in fp32: 256 positions of a vocabulary of 128 k.
 _LOGITS_AT_ONCE = 32 * 1024 * 1024
@@ -55,11 +56,15 @@ class Forward:
 
     steer: Callable[[Sequence[int]], None] | None = None
 
+    @fitting(
+        "the base leaves too little of the device's memory for a single text",
+        fix="use a larger device, engine.device_map for several, or engine.quantization",
+    )
     def __init__(self, model: Any) -> None:
         """Finds the body, and sees for itself that the halves give what the whole gives.
 
         Raises:
-            OurFailure: they do not.
+            OurFailure: they do not, or a short text is too long for the device's memory.
         """
         self.window = _window(model.config.get_text_config())
         self.turn = _turn(model.config.get_text_config())

@@ -199,7 +199,16 @@ def _crew(worker: type, settings: EngineSettings) -> tuple[Any, int, int]:
     """What to make workers from, how many the cluster has room for, and the threads of each.
 
     One for each GPU; without any, one for as many processors as this process computes on.
+
+    Raises:
+        InputError: the settings name one of the GPUs: a worker sees its own alone, as the first.
     """
+    if ":" in settings.device:
+        raise InputError(
+            f"is {settings.device}, and a cluster computes on all of its GPUs",
+            field="engine.device",
+            fix="write cuda or auto, or leave --ray away",
+        )
     threads = torch.get_num_threads()
     gpus = int(ray.cluster_resources().get("GPU", 0)) if settings.device != "cpu" else 0
     cpus = int(ray.cluster_resources().get("CPU", 1))

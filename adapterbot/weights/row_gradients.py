@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +23,8 @@ from adapterbot.errors import InputError, OurFailure
 from adapterbot.weights.adapter import Adapter, LowRank
 
 _IGNORED = -100
+
+_Result = TypeVar("_Result")
 
 
 class Answered(Protocol):
@@ -57,11 +59,21 @@ def mean_gradient(
 
     Args:
         pad: the id that fills short rows.
-        tokens: at most so many positions in one pass.
+        tokens: at most so many positions in one pass; halved when memory runs out.
 
     Raises:
         InputError: a gradient is not finite, or the model passes through a module twice.
+        OurFailure: a single row does not fit into the device's memory.
     """
+    total = _in_passes(lambda most: _mean(model, adapter, rows, pad=pad, tokens=most), tokens)
+    if not all(torch.isfinite(part).all() for pair in total.values() for part in pair):
+        raise _not_finite(adapter)
+    return total
+
+
+def _mean(
+    model: nn.Module, adapter: Adapter, rows: Sequence[Answered], *, pad: int, tokens: int
+) -> dict[str, tuple[Tensor, Tensor]]:
     total = {
         module: (torch.zeros(update.a.shape), torch.zeros(update.b.shape))
         for module, update in adapter.updates.items()
@@ -76,13 +88,8 @@ def mean_gradient(
             into_a[:, columns.cpu()] += mean_a
         into_b += b.sum(0).cpu() / len(rows)
 
-    try:
-        for batch in _batches(rows, tokens):
-            _backward(model, adapter, [rows[i] for i in batch], pad, take)
-    except _MixedRowsError:
-        return mean_gradient(model, adapter, rows, pad=pad, tokens=1)
-    if not all(torch.isfinite(part).all() for pair in total.values() for part in pair):
-        raise _not_finite(adapter)
+    for batch in _batches(rows, tokens):
+        _backward(model, adapter, [rows[i] for i in batch], pad, take)
     return total
 
 
@@ -107,14 +114,11 @@ def similarities(
     """Each row's ⟨∇ℓ, direction⟩ and ‖∇ℓ‖, (rows,) each in fp64; `adapter` is selected.
 
     Raises:
-        InputError: as `mean_gradient`.
+        InputError, OurFailure: as `mean_gradient`.
     """
-    products = torch.zeros(len(rows), dtype=torch.float64)
-    squares = torch.zeros(len(rows), dtype=torch.float64)
-    try:
-        _along(model, adapter, rows, direction, (products, squares), pad=pad, tokens=tokens)
-    except _MixedRowsError:
-        return similarities(model, adapter, rows, direction, pad=pad, tokens=1)
+    products, squares = _in_passes(
+        lambda most: _along(model, adapter, rows, direction, pad=pad, tokens=most), tokens
+    )
     if not (torch.isfinite(products).all() and torch.isfinite(squares).all()):
         raise _not_finite(adapter)
     return products, squares.sqrt()
@@ -125,18 +129,41 @@ class _MixedRowsError(Exception):
     something between its rows. One row at a time it is that row's."""
 
 
+def _in_passes(compute: Callable[[int], _Result], tokens: int) -> _Result:
+    """What `compute` says with at most so many positions in one pass, or with as many as the model
+    and the device's memory allow.
+
+    Raises:
+        OurFailure: that is less than one row.
+    """
+    while True:
+        try:
+            return compute(tokens)
+        except _MixedRowsError:
+            tokens = 1
+        except torch.OutOfMemoryError as error:
+            if tokens == 1:
+                raise OurFailure(
+                    "the gradients of a single row do not fit into the device's memory",
+                    fix="use a larger device, or leave --blame away",
+                ) from error
+            tokens //= 2
+        # Only now, with the failed pass's frames gone, is there memory to give back.
+        torch.cuda.empty_cache()
+
+
 def _along(
     model: nn.Module,
     adapter: Adapter,
     rows: Sequence[Answered],
     direction: Direction,
-    into: tuple[Tensor, Tensor],
     *,
     pad: int,
     tokens: int,
-) -> None:
-    """Adds up products and squares, (rows,) each, site by site."""
-    products, squares = into
+) -> tuple[Tensor, Tensor]:
+    """Products and squares, (rows,) each, added up site by site."""
+    products = torch.zeros(len(rows), dtype=torch.float64)
+    squares = torch.zeros(len(rows), dtype=torch.float64)
     for batch in _batches(rows, tokens):
         at = torch.tensor(batch)
 
@@ -151,14 +178,18 @@ def _along(
             squares[at] += (a.square().sum((1, 2)) + b.square().sum((1, 2))).double().cpu()
 
         _backward(model, adapter, [rows[i] for i in batch], pad, take)
+    return products, squares
 
 
 def _batches(rows: Sequence[Answered], tokens: int) -> Iterator[list[int]]:
-    """Rows of like length together, at most `tokens` positions but always one row."""
-    order = sorted(range(len(rows)), key=lambda i: rows[i].length)
+    """Rows of like length together, at most `tokens` positions but always one row.
+
+    The longest come first, so that memory runs out early or never.
+    """
+    order = sorted(range(len(rows)), key=lambda i: -rows[i].length)
     batch: list[int] = []
     for index in order:
-        if batch and (len(batch) + 1) * rows[index].length > tokens:
+        if batch and (len(batch) + 1) * rows[batch[0]].length > tokens:
             yield batch
             batch = []
         batch.append(index)
@@ -180,7 +211,7 @@ def _backward(
         ids[index, : len(text)] = torch.tensor(text)
         labels[index, len(row.prompt) : len(text)] = torch.tensor(row.answer)
         mask[index, : len(text)] = 1
-    with torch.enable_grad(), _watched(model, adapter, len(rows), take), _memory(adapter):
+    with torch.enable_grad(), _watched(model, adapter, len(rows), take):
         logits = model(
             input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False
         ).logits
@@ -191,18 +222,6 @@ def _backward(
         # A mean within each row and a sum over rows: so no row's gradient knows of another row.
         loss = (each.sum(1) / (wanted != _IGNORED).sum(1)).sum()
         loss.backward()
-
-
-@contextmanager
-def _memory(adapter: Adapter) -> Iterator[None]:
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise OurFailure(
-            "its gradients do not fit into the device's memory",
-            file=adapter.files.shown,
-            fix="lower --engine token_budget=…",
-        ) from error
 
 
 @contextmanager

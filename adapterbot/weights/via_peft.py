@@ -67,7 +67,7 @@ def attached_by_peft(model: nn.Module, files: AdapterFiles) -> Iterator[None]:
 
     Raises:
         InputError: PEFT does not know an option, cannot load the adapter, or finds weights missing.
-        OurFailure: PEFT is not installed.
+        OurFailure: PEFT is not installed, or the device's memory ended.
     """
     try:
         import peft
@@ -140,7 +140,19 @@ def _wrapped(
     try:
         wrapped = peft.PeftModel(model, config, _NAME)
         before.keep_what_loading_writes_over(wrapped)
-        loaded = wrapped.load_adapter(str(files.path), _NAME, is_trainable=False)
+        loaded = wrapped.load_adapter(
+            # PEFT would read the file onto the first GPU, whichever the model is on.
+            str(files.path),
+            _NAME,
+            is_trainable=False,
+            torch_device="cpu",
+        )
+    except torch.OutOfMemoryError as error:
+        raise OurFailure(
+            "does not fit into the device's memory beside the base",
+            file=files.shown,
+            fix="use a larger device, or engine.quantization",
+        ) from error
     except _PEFT_REFUSES as error:
         raise _refused(error, files) from error
     # VB-LoRA's one bank shows up under every module, and is saved once.

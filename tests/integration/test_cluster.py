@@ -182,3 +182,22 @@ def test_no_server_and_cluster_at_once() -> None:
 
     with pytest.raises(InputError, match="with a server"):
         evaluators(None, {}, server=Server(url="http://h/v1"), ray="local")
+
+
+def test_gpus_that_are_all_too_small_teach_the_same_lesson_once() -> None:
+    """Two batches wait for each of them when the first fails."""
+    batcher = cluster._ManyBatcher(80, "cpu", lanes=8)
+
+    def compute(batch: list[int]) -> list[int]:
+        if len(batch) > 5:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return batch
+
+    list(batcher.run(dict.fromkeys(range(200), 10), lambda length: length, compute))
+    assert batcher.budget == 40
+
+
+def test_a_worker_has_no_gpu_of_another_number() -> None:
+    """Ray shows each its own alone, as `cuda:0`."""
+    with pytest.raises(InputError, match=r"engine\.device: is cuda:1, and a cluster"):
+        pools.crew(object, EngineSettings(device="cuda:1"))

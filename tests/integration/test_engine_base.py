@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+import transformers
 
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.eval import base_model, chat
 from adapterbot.eval.answers import Answer, Message, Request, Sample
 from adapterbot.eval.base_guard import inspect_base
-from adapterbot.eval.base_model import load_base
+from adapterbot.eval.base_model import device_of, load_base
 from adapterbot.eval.engine import Engine, LocalModel
 from adapterbot.eval.prompts import Prompts
 from adapterbot.eval.questions import Question
@@ -94,6 +96,48 @@ def test_a_device_that_is_not_here_is_refused_before_the_base_is_looked_at(
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(InputError, match="no CUDA device here"):
         load_base("no/such/base", EngineSettings(device="cuda"))
+
+
+def test_a_gpu_of_another_number_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert device_of("cuda:1").index == 1
+    assert device_of("cuda").type == "cuda"
+    with pytest.raises(InputError, match="cuda:2 is asked for, but the last CUDA device here is c"):
+        device_of("cuda:2")
+
+
+@pytest.mark.parametrize("where", ["loading", "moving"])
+def test_a_base_that_the_memory_does_not_hold_is_no_crash(
+    base: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 112.00 MiB")
+
+    name = "from_pretrained" if where == "loading" else "to"
+    monkeypatch.setattr(transformers.LlamaForCausalLM, name, full)
+    with pytest.raises(OurFailure, match="base: does not fit into the device's memory"):
+        load_base(base, EngineSettings(device="cpu"))
+
+
+def test_an_adapter_that_the_memory_does_not_hold_is_not_to_blame(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    plain = save_adapter(base, tmp_path / "plain")
+    by_peft = save_adapter(base, tmp_path / "dora", use_dora=True)
+    with Engine(base, EngineSettings(device="cpu")) as engine:
+        for adapter, where in (
+            (plain, "adapterbot.weights.attachment.Attachment.swap"),
+            (by_peft, "peft.PeftModel.load_adapter"),
+        ):
+            with monkeypatch.context() as patched:
+                patched.setattr(where, lambda *_, **__: full())
+                with pytest.raises(OurFailure, match="does not fit into the device's memory besi"):
+                    engine.evaluate(TASKS, adapter)
+            engine.evaluate(TASKS, adapter)
 
 
 def outputs(base: Path, adapter: Path | None = None, **settings: Any) -> list[list[str]]:

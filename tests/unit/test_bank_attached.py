@@ -16,7 +16,7 @@ from adapterbot.bank.codec import plain
 from adapterbot.bank.portable import read_portable, write_portable
 from adapterbot.bank.store import BankStore
 from adapterbot.bank.writer import BankWriter, create
-from adapterbot.errors import AdapterbotError, InputError
+from adapterbot.errors import AdapterbotError, InputError, OurFailure
 from tests.bank_worlds import load, vera_bank
 from tests.tiny_models import save_base
 
@@ -249,6 +249,17 @@ def test_a_bank_that_does_not_fit_leaves_nothing_behind(model: Any, bank: Path) 
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
     with attach_bank(model, bank) as attached:
         assert not torch.equal(alone(model, attached, "u1"), before[0])
+
+
+def test_slots_that_the_memory_does_not_hold_are_named(
+    model: Any, bank: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("adapterbot.bank.attached.Slab", full)
+    with pytest.raises(OurFailure, match=r"99 users' rows of .* do not fit .* fewer slots"):
+        attach_bank(model, bank, slots=99)
 
 
 def test_soups_vectors_must_be_as_wide_as_the_model(model: Any) -> None:

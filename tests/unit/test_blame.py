@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +19,7 @@ from transformers import AutoModelForCausalLM
 from adapterbot.bisect import Checkpoint
 from adapterbot.config import ArchiveData
 from adapterbot.conversations import messages_of
-from adapterbot.errors import InputError
+from adapterbot.errors import InputError, OurFailure
 from adapterbot.eval.base_model import load_base
 from adapterbot.eval.settings import EngineSettings
 from adapterbot.eval.suite import load_suite
@@ -128,6 +129,38 @@ def test_gradients_are_those_of_each_row_alone(
         texts=examples(2),
         tokens=tokens,
     )
+
+
+def test_rows_that_do_not_fit_together_are_read_in_smaller_passes(
+    bases: dict[str, Path], tmp_path: Path
+) -> None:
+    directory = save_adapter(bases["llama"], tmp_path / "a", r=4)
+    alive: list[weakref.ref[torch.Tensor]] = []
+    refused: list[int] = []
+
+    def make(most: int = 2) -> torch.nn.Module:
+        model = AutoModelForCausalLM.from_pretrained(bases["llama"])
+
+        def full(_: object, __: object, hidden: torch.Tensor) -> None:
+            assert not any(one() is not None for one in alive), "of a pass that failed"
+            if len(hidden) > most:
+                alive.append(weakref.ref(hidden))
+                refused.append(len(hidden))
+                raise torch.OutOfMemoryError("CUDA out of memory")
+
+        model.model.layers[0].mlp.register_forward_hook(full)
+        return model
+
+    check_rows(make, directory, rows=examples(1), texts=examples(2), tokens=100)
+    assert refused
+    assert max(refused) > 2
+    adapter, model = load_adapter(directory), make(0)
+    with (
+        attach(model, {"a": adapter}) as attached,
+        attached.selected("a"),
+        pytest.raises(OurFailure, match="gradients of a single row do not fit"),
+    ):
+        mean_gradient(model, adapter, examples(1), pad=0, tokens=100)
 
 
 class Convolved(torch.nn.Module):

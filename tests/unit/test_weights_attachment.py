@@ -249,6 +249,15 @@ def test_a_pattern_does_not_hang_peft(
         pass
 
 
+def test_peft_reads_an_adapter_onto_no_gpu_of_its_own_choice(
+    bases: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = save_adapter(bases["llama"], tmp_path / "a", use_dora=True)
+    monkeypatch.setattr("peft.peft_model.infer_device", lambda: "meta")
+    with attached_by_peft(load(bases["llama"]), read_adapter_dir(directory)):
+        pass
+
+
 def test_peft_adapts_the_modules_that_a_pattern_names(
     bases: dict[str, Path], tmp_path: Path
 ) -> None:
