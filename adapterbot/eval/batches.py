@@ -93,10 +93,14 @@ class Batcher:
             if results is None:
                 # Only now, with the failed pass's frames gone, is there memory to give back.
                 torch.cuda.empty_cache()
-                self.budget = max(1, self.budget // 2)
+                self.shrink([length(requests[key]) for key in batch])
                 continue
             waiting = waiting[len(batch) :]
             yield from zip(batch, results, strict=True)
+
+    def shrink(self, lengths: Sequence[int]) -> None:
+        """A batch of these lengths did not fit: from now on at most half of it."""
+        self.budget = min(self.budget, max(1, len(lengths) * max(lengths) // 2))
 
     def head(
         self,

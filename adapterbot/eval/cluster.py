@@ -176,7 +176,9 @@ class _ManyBatcher(Batcher):
                 while waiting and len(running) < 2 * self._lanes:
                     batch = self.head(waiting, requests, length)
                     waiting = waiting[len(batch) :]
-                    work = threads.submit(self._whole, [requests[key] for key in batch], compute)
+                    work = threads.submit(
+                        self._whole, [requests[key] for key in batch], length, compute
+                    )
                     running.append((batch, work))
                 keys, first = running.popleft()
                 try:
@@ -187,15 +189,21 @@ class _ManyBatcher(Batcher):
                 yield from zip(keys, results, strict=True)
 
     def _whole(
-        self, batch: Sequence[_Request], compute: Callable[[Sequence[_Request]], Sequence[_Result]]
+        self,
+        batch: Sequence[_Request],
+        length: Callable[[_Request], int],
+        compute: Callable[[Sequence[_Request]], Sequence[_Result]],
     ) -> Sequence[_Result]:
         """A batch, or its halves where a worker has too little memory for all of it."""
         results = self._attempt(batch, compute)
         if results is not None:
             return results
-        self.budget = max(1, self.budget // 2)
+        self.shrink(list(map(length, batch)))
         middle = len(batch) // 2
-        return [*self._whole(batch[:middle], compute), *self._whole(batch[middle:], compute)]
+        return [
+            *self._whole(batch[:middle], length, compute),
+            *self._whole(batch[middle:], length, compute),
+        ]
 
 
 class ClusterModel:

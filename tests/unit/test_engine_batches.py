@@ -59,6 +59,20 @@ def test_batches_halve_until_they_fit() -> None:
     assert batcher.budget == 20, "the lesson is kept for the next run"
 
 
+def test_a_batch_that_did_not_fit_is_not_tried_again_as_it_was() -> None:
+    """A batch may be far below the budget: there are no more requests, or no more rows allowed."""
+    sizes = []
+
+    def compute(batch: Sequence[int]) -> list[int]:
+        sizes.append(len(batch))
+        if len(batch) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return list(batch)
+
+    list(Batcher(65_536, "cpu").run(dict.fromkeys(range(10), 10), lambda length: length, compute))
+    assert sizes == [10, 5, 2, 2, 2, 2, 2]
+
+
 def test_one_sample_that_does_not_fit_is_our_failure() -> None:
     def compute(batch: Sequence[int]) -> list[int]:
         raise torch.OutOfMemoryError("CUDA out of memory")
