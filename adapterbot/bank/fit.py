@@ -128,9 +128,11 @@ class Fitter:
     def step(self) -> list[Fit]:
         """One step for every user; those who are done leave and are returned.
 
-        A look at the held-out examples comes before the first step and then every so many.
+        A look at the held-out examples comes before the first step, then every so many, and after
+        the last.
         """
-        due = [fit for fit in self.active if fit.step % self._plan.every == 0]
+        plan = self._plan
+        due = [fit for fit in self.active if fit.step % plan.every == 0 or fit.step == plan.steps]
         if due:
             self._look(due)
         done = [fit for fit in self.active if self._done(fit)]

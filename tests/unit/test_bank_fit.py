@@ -104,6 +104,17 @@ def test_a_stopped_run_goes_on_to_the_same_end(base: Path, bank: BankStore, tmp_
     assert not state.exists()
 
 
+@pytest.mark.parametrize("steps", [3, 14])
+def test_the_last_steps_are_judged_though_they_are_fewer_than_between_two_looks(
+    steps: int, base: Path, bank: BankStore, tmp_path: Path
+) -> None:
+    plan = Plan(steps=steps, rate=0.02, every=10)
+    (one,) = fitted(load(base), bank, {"u": examples(0)}, plan, tmp_path / "s").values()
+    assert one.best_step == steps
+    assert one.best_loss < one.base_loss
+    torch.testing.assert_close(one.best, one.row)
+
+
 def test_a_user_who_gains_nothing_ends_early_with_the_base(
     base: Path, bank: BankStore, tmp_path: Path
 ) -> None:
