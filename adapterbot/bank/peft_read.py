@@ -234,7 +234,8 @@ def _vblora(
 def _chosen(
     files: AdapterFiles, options: _Options, module: str, side: str, held: Mapping[str, Tensor]
 ) -> tuple[Tensor, Tensor]:
-    """Weights and choices (…, …, top_k) of one factor, saved whole or as its top k."""
+    """Weights and choices (…, …, top_k) of one factor, largest first, saved whole or as its top
+    k."""
     logits = held.get(f"vblora_logits_{side}")
     if logits is not None and logits.dim() == 3:
         best, choices = logits.float().topk(min(options.topk, logits.shape[-1]), dim=-1)
@@ -250,7 +251,9 @@ def _chosen(
         )
     # PEFT leaves the last weight out: they sum to one.
     first = first.float()
-    return torch.cat([first, 1 - first.sum(-1, keepdim=True)], dim=-1), choices.long()
+    weights = torch.cat([first, 1 - first.sum(-1, keepdim=True)], dim=-1)
+    falling, order = weights.sort(descending=True, stable=True)
+    return falling, choices.long().gather(-1, order)
 
 
 def _check_shapes(

@@ -162,9 +162,12 @@ def _vblora_tensors(layout: VbLoraLayout, row: Rows) -> dict[str, Tensor]:
             shape = (
                 (layout.rank, -1, layout.top_k) if side == "A" else (-1, layout.rank, layout.top_k)
             )
+            # PEFT leaves the last weight out and takes the log of what the others leave of 1. That
+            # must not be below 0, and is what rounding left of the others: so the last is largest.
+            rising, order = weight.reshape(shape).sort(stable=True)
             name = f"{_PREFIX}{module.name}.vblora_logits_{side}"
-            tensors[f"{name}_topk_indices"] = choice.reshape(shape).to(kind)
-            tensors[f"{name}_topk_weights"] = weight.reshape(shape)[..., :-1]
+            tensors[f"{name}_topk_indices"] = choice.reshape(shape).gather(-1, order).to(kind)
+            tensors[f"{name}_topk_weights"] = rising[..., :-1]
     return tensors
 
 

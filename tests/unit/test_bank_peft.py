@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from adapterbot.bank import shared
 from adapterbot.bank.attached import attach_bank
-from adapterbot.bank.peft_write import write_lora, write_peft
+from adapterbot.bank.codec import Codec
+from adapterbot.bank.peft_write import lora_updates, write_lora, write_peft
 from adapterbot.errors import InputError
 from tests.bank_worlds import QV, bank_of, checkpoint, load, save_user
 from tests.tiny_models import PAD, save_base
@@ -157,6 +158,31 @@ def test_an_exported_user_comes_back_as_the_same_row(
     assert shared.digest(again.shared) == source.manifest.shared.digest
     assert (again.row.choices == row.choices).all()
     assert abs(again.row.values - row.values).max() < 1e-6
+
+
+@pytest.mark.parametrize("top_k", [1, 2, 4])
+@pytest.mark.parametrize("dtype", ["fp32", "fp16", "bf16", "int8"])
+def test_weights_that_were_rounded_still_leave_peft_a_last_one(
+    bases: dict[str, Path], dtype: Any, top_k: int, tmp_path: Path
+) -> None:
+    """Rounded up, all but the last can be more than 1 together; PEFT takes the log of the rest."""
+    options = {**VBLORA, "topk": top_k}
+    config = peft.VBLoRAConfig(target_modules=QV, init_logits_std=4.0, **options)
+    bank_of(
+        bases["llama"], tmp_path / "b", {"u": save_user(bases["llama"], tmp_path / "u", config, 1)}
+    ).close()
+    with attach_bank(load(bases["llama"]), tmp_path / "b") as attached:
+        source = attached._source
+        manifest = source.manifest.model_copy(update={"dtype": dtype})
+        codec = Codec(manifest)
+        row = codec.decode(codec.encode(source.gather(["u"])))
+        write_peft(manifest, source.shared(), row, tmp_path / "out")
+        want = lora_updates(manifest, source.shared(), row)
+    model = by_peft(bases["llama"], tmp_path / "out")
+    for name, update in want.items():
+        got = model.base_model.model.get_submodule(name).get_delta_weight("default").squeeze(0)
+        served = update.b @ update.a
+        assert (got - served).norm() <= 0.02 * served.norm()
 
 
 @pytest.mark.parametrize(
