@@ -274,7 +274,7 @@ def load_state(file: Path, key: str) -> dict[str, Fit]:
         raise InputError(
             f"cannot be read: {error}",
             file=str(file),
-            fix="remove it, and whoever was under way is begun anew",
+            fix="remove it; users that were being fitted start over",
         ) from error
 
 

@@ -119,7 +119,7 @@ class Journal:
                     "belongs to another search: other checkpoints, or another way to judge them",
                     file=str(path),
                     field="--resume",
-                    fix="resume with the same arguments, or start anew without --resume",
+                    fix="resume with the same arguments, or start over without --resume",
                 )
             self.entries = list(entries)
             kept = [about.model_dump_json(), *(entry.model_dump_json() for entry in entries)]

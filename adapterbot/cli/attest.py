@@ -72,7 +72,7 @@ def attest_sign(
         )
     if key and trust_config:
         raise InputError(
-            "goes with --keyless", field="--trust-config", fix="leave it out, or leave --key out"
+            "applies to --keyless only", field="--trust-config", fix="drop it, or --key"
         )
     place = command.sign(
         command.subject(adapter),
@@ -123,9 +123,7 @@ def attest_verify(
         )
     for option, given in (("--trust-config", trust_config), ("--repository", repository)):
         if key and given:
-            raise InputError(
-                "goes with --identity", field=option, fix="leave it out, or leave --key out"
-            )
+            raise InputError("applies to --identity only", field=option, fix="drop it, or --key")
     try:
         found = command.verify(
             command.subject(adapter),

@@ -271,9 +271,11 @@ _OF_A_SUITE = frozenset(
 def _refuse_ignored(context: typer.Context, *, by_command: bool) -> None:
     """An option that was typed and that this search would not read."""
     if by_command:
-        refuse_typed(context, _OF_A_SUITE, "goes with a suite", "drop it, or --eval-command")
+        refuse_typed(
+            context, _OF_A_SUITE, "applies to a search by suite only", "drop it, or --eval-command"
+        )
     else:
-        refuse_typed(context, _OF_A_COMMAND, "goes with a command", "add --eval-command")
+        refuse_typed(context, _OF_A_COMMAND, "applies to --eval-command only", "add --eval-command")
 
 
 @bisect_app.command("log")
@@ -324,7 +326,7 @@ def seconds_of(text: str) -> float:
     """
     match = re.fullmatch(r"([0-9]{1,6}(?:\.[0-9]{1,3})?)([smhd])", text)
     if match is None:
-        raise InputError(f"{text!r} is no length of time", field="--budget", fix="write 30m or 1h")
+        raise InputError(f"{text!r} is not a duration", field="--budget", fix="write 30m or 1h")
     return float(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
 
 

@@ -123,9 +123,7 @@ def size(count: int, *, path: Path | None, dimension: int | None, dtype: Dtype) 
         InputError: neither is named, or both, or a number is out of bounds.
     """
     if path is not None and dimension is not None:
-        raise InputError(
-            "is for want of a bank, and there is one", field="--dimension", fix="leave one out"
-        )
+        raise InputError("cannot be used with a bank", field="--dimension", fix="drop one of them")
     from adapterbot.bank.soup import estimate_bank_size
 
     if path is not None:

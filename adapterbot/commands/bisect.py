@@ -249,7 +249,7 @@ def _adapter(where: Sides, path: str | None) -> AdapterConfig:
     changed = select(where, Overrides())
     if len(changed) != 1:
         raise InputError(
-            f"changes {len(changed)} adapters, and a comment names none",
+            f"changes {len(changed)} adapters, and a comment cannot name one",
             file="the pull request",
             fix="search the checkpoints of one from the Actions tab",
         )

@@ -156,7 +156,7 @@ def _kind(options: CommandOptions, reading: Reading | None) -> Kind:
         return Kind(model=scores, room=rooms[outcomes])
     if options.lower_is_better:
         raise InputError(
-            "is of scores, and none is read",
+            "applies to scores only, and no score is read",
             field="--lower-is-better",
             fix="add --score-regex or --score-json",
         )
@@ -206,7 +206,7 @@ def replay(path: Path) -> SavedBisect:
         result = bisect.conclude(search)
     except (ValueError, IndexError) as error:
         raise InputError(
-            f"holds what no search could have written: {error}", file=str(path), fix="start anew"
+            f"was not written by a search: {error}", file=str(path), fix="start a new search"
         ) from error
     return bisect.saved(result, about.checkpoints, tool=TOOL, confidence=about.setting.confidence)
 

@@ -36,7 +36,7 @@ def route(
         )
     ids = tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]
     if not ids.numel():
-        raise InputError("is no token long", field="text", fix="write something")
+        raise InputError("has no token", field="text", fix="write a prompt")
     ids = ids.to(loaded.device)
     with attach_mixture(loaded.model, files) as mixture:
         whole = ids

@@ -146,7 +146,7 @@ class Respondent:
             greedy = scorer_class(question.task.scorer).greedy
             request = LikelihoodRequest(context, rest, variant=question.variant, greedy=greedy)
             if not all(rest):
-                yield index, Unanswered("what is to be weighed is no token long")
+                yield index, Unanswered("the text to score has no token")
             elif unfit := self._unfit(len(request.context), request.longest):
                 yield index, unfit
             else:
@@ -164,7 +164,7 @@ class Respondent:
         for index, question in questions.items():
             first, tokens = self.prompts.whole(question.sample.expected)
             if not tokens:
-                yield index, Unanswered("its text is no token long")
+                yield index, Unanswered("its text has no token")
             counts[index] = len(tokens)
             for context, rest in windows(tokens, first, self._limits.context or LENGTH):
                 requests[len(owners)] = LikelihoodRequest(
@@ -240,7 +240,7 @@ class Respondent:
 
     def _unfit(self, prompt: int, longest: int) -> Unanswered | None:
         if not prompt:
-            return Unanswered("the prompt is no token long")
+            return Unanswered("the prompt has no token")
         if self._limits.context and longest > self._limits.context:
             return Unanswered(
                 f"{longest} tokens, but the model has {self._limits.context} positions"

@@ -66,7 +66,7 @@ class Reading:
             )
         except re.error as error:
             raise InputError(
-                f"is no pattern: {error}", field="--score-regex", fix="correct it"
+                f"is not a regular expression: {error}", field="--score-regex", fix="correct it"
             ) from error
 
     def score(self, output: str) -> float | None:

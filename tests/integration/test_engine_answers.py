@@ -496,7 +496,7 @@ def test_what_is_no_token_long_spoils_no_other(bases: dict[str, Path]) -> None:
     empty = Sample(id="empty", prompt="in", choices=("", "th"), expected="1")
     task = sound.model_copy(update={"samples": (*sound.samples, empty)})
     found = dict(one.answers([Question(task, sample) for sample in task.samples]))
-    assert found.pop(4) == Unanswered("what is to be weighed is no token long")
+    assert found.pop(4) == Unanswered("the text to score has no token")
     assert {task.samples[i].id: answer for i, answer in found.items()} == ask(one, [sound])
 
 

@@ -622,7 +622,7 @@ def test_bisect_from_a_comment_takes_the_adapter_that_the_pull_request_changes(
     example.commit(repository)
     done = asked()
     (line,) = done.error_lines
-    assert "the pull request: changes 2 adapters, and a comment names none" in line
+    assert "the pull request: changes 2 adapters, and a comment cannot name one" in line
     # The reply is made of the report.
     problem = Report.model_validate_json(Path(done.outputs["report-path"]).read_bytes())
     assert problem.adapters[0].problem.message in line

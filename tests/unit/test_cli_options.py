@@ -157,7 +157,10 @@ def test_a_merge_by_hand_ignores_no_option(given: list[str], field: str) -> None
 def test_a_bisect_by_suite_ignores_no_option_of_a_command(given: list[str]) -> None:
     with pytest.raises(InputError) as caught:
         CliRunner().invoke(app, ["bisect", "checkpoints/*", *given], catch_exceptions=False)
-    assert (caught.value.field, caught.value.message) == (given[0], "goes with a command")
+    assert (caught.value.field, caught.value.message) == (
+        given[0],
+        "applies to --eval-command only",
+    )
 
 
 def test_serve_says_before_it_loads_a_model_that_nothing_can_listen() -> None:
