@@ -219,7 +219,9 @@ def _shown(record: MergeRecord) -> str:
         )
         lines.append(f"{record.strategy}: {weights}")
     if record.truncation is not None:
-        lines.append(f"kept all of ΔW but {record.truncation:.2%} of its norm")
+        cut = f"kept all of ΔW but {record.truncation:.2%} of its norm"
+        measured = "; what the table says was measured before that"
+        lines.append(cut + measured * bool(record.search and record.truncation))
     lines.append(f"wrote {record.output}")
     return "\n".join(lines)
 
