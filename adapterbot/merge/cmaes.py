@@ -219,6 +219,14 @@ class CMAES:
             met["Stagnation"] = self._median[-1]
         return met
 
+    @property
+    def width(self) -> float:
+        """σ·√(tr C / n): the root mean square of the coordinates' standard deviations.
+
+        σ alone is not that: what C shrinks by, σ may grow by, in one dimension without end.
+        """
+        return self.sigma * math.sqrt(float(np.trace(self._covariance)) / self._n)
+
     def movement(self) -> float:
         """How far losses still move: over the last 10 + ⌈30 n/λ⌉ generations' best, or within the
         last population if that is farther; +inf as long as there were fewer, or some failed."""

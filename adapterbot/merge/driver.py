@@ -192,7 +192,7 @@ class Driver:
                     return StopReason.BUDGET
                 raise
             search.tell(points, [-r.score if r.failed is None else math.inf for r in results])
-            self._note(candidates, results, sigma=search.search.sigma)
+            self._note(candidates, results, sigma=search.search.width)
             self._save(self.state())
         return StopReason.GENERATIONS
 

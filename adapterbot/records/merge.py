@@ -23,6 +23,7 @@ class Generation(Record):
     """One generation of the search, or the starting points (generation 0).
 
     `best` and `mean` are scores on the selection split; None when every candidate failed.
+    `sigma` is the standard deviation of what is drawn, over all directions.
     """
 
     generation: Count

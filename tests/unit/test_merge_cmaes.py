@@ -112,6 +112,18 @@ def test_samples_are_normal() -> None:
         assert radii.var() == pytest.approx(8, rel=0.08)  # χ² with 4 degrees of freedom
 
 
+@pytest.mark.parametrize("n", [1, 4])
+def test_its_width_is_that_of_what_it_draws(n: int) -> None:
+    """σ is not: where noise moves it, C moves against it."""
+    search, noise = CMAES(np.full(n, 0.8), 0.35, population=8, seed=2), np.random.default_rng(2)
+    for _ in range(40):
+        points = search.ask()
+        search.tell(points, np.square(points).sum(1) + 0.05 * noise.normal(size=8))
+    drawn = np.concatenate([search.ask() for _ in range(500)])
+    assert search.width == pytest.approx(math.sqrt(drawn.var(axis=0).mean()), rel=0.1)
+    assert search.width < search.sigma / 2
+
+
 @pytest.mark.parametrize("bounds", [None, [[-3, 3], [-3, 3], [0.1, 3]]])
 def test_a_state_goes_on_bit_for_bit(bounds: list[list[float]] | None) -> None:
     for make in (CMAES, Restarts):
