@@ -38,21 +38,33 @@ def write_all(files: Mapping[Path, bytes]) -> None:
     staged: dict[Path, Path] = {}
     try:
         for path, content in files.items():
-            staged[path] = _temporary(path)
+            staged[path] = temporary(path)
             _fill(staged[path], path, content)
-        for path, temporary in staged.items():
+        for path, filled in staged.items():
             try:
-                temporary.replace(path)
+                filled.replace(path)
             except OSError as error:
                 raise not_written(path, error) from error
     finally:
-        for temporary in staged.values():
-            temporary.unlink(missing_ok=True)
+        for filled in staged.values():
+            filled.unlink(missing_ok=True)
 
 
-def try_folder(folder: Path) -> None:
-    """Checks that a folder can be made and written to, and leaves nothing behind: a failure is then
+def try_file(path: Path, *, field: str | None = None) -> None:
+    """Checks that a file can be written, and makes no more than its folder: a failure is then
     reported before the work and not after it.
+
+    Args:
+        field: the option that names it, for an error to say.
+
+    Raises:
+        InputError, OurFailure: as `write_bytes`.
+    """
+    temporary(path, field=field).unlink()
+
+
+def try_folder(folder: Path, *, field: str | None = None) -> None:
+    """As `try_file`, that a folder can be made and written to; leaves nothing behind.
 
     Raises:
         InputError, OurFailure: as `write_bytes`.
@@ -60,48 +72,58 @@ def try_folder(folder: Path) -> None:
     try:
         nearest = next(one for one in (folder, *folder.absolute().parents) if one.exists())
     except OSError as error:
-        raise _refused(folder, error) from error
-    _temporary(nearest / "written", shown=folder).unlink()
+        raise _refused(folder, error, field) from error
+    temporary(nearest / "written", shown=folder, field=field).unlink()
 
 
-def _temporary(path: Path, *, shown: Path | None = None) -> Path:
-    """An empty file beside `path`, so that replacing it moves nothing between file systems."""
-    name = str(shown or path)
+def temporary(path: Path, *, shown: Path | None = None, field: str | None = None) -> Path:
+    """An empty file beside `path`, to be filled and to replace it: so nothing is moved between file
+    systems.
+
+    Args:
+        shown: how errors name it; `path` itself when not given.
+        field: the option that names it, for an error to say.
+
+    Raises:
+        InputError, OurFailure: as `write_bytes`.
+    """
+    named = {"file": str(shown or path), "field": field}
     try:
         if path.is_symlink():
-            raise InputError("is a symbolic link", file=name, fix="name the file itself")
+            raise InputError("is a symbolic link", **named, fix="name the file itself")
         if path.is_dir():
-            raise InputError("is a directory", file=name, fix="name a file")
+            raise InputError("is a directory", **named, fix="name a file")
         # Replacing /dev/null by a file would take it away from everybody.
         if path.exists() and not path.is_file():
-            raise InputError("is a device or a pipe", file=name, fix="name a file")
+            raise InputError("is a device or a pipe", **named, fix="name a file")
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, made = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     except OSError as error:
-        raise _refused(shown or path, error) from error
+        raise _refused(shown or path, error, field) from error
     os.close(handle)
     return Path(made)
 
 
-def _refused(path: Path, error: OSError) -> InputError | OurFailure:
+def _refused(path: Path, error: OSError, field: str | None) -> InputError | OurFailure:
     if error.errno in _FULL:
         return not_written(path, error)
     name = str(path)
     return InputError(
         f"cannot be written: {error.strerror}",
         file=name if len(name) <= _LONGEST else f"{name[:_LONGEST]}…",
+        field=field,
         fix="choose a folder that you may write to",
     )
 
 
-def _fill(temporary: Path, path: Path, content: bytes) -> None:
+def _fill(filled: Path, path: Path, content: bytes) -> None:
     try:
-        with temporary.open("wb") as stream:
+        with filled.open("wb") as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
         # mkstemp is private to its owner; a file that others read gets the usual mode.
-        temporary.chmod(0o666 & ~_UMASK)
+        filled.chmod(0o666 & ~_UMASK)
     except OSError as error:
         raise not_written(path, error) from error
 

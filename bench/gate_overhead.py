@@ -32,7 +32,7 @@ def torch_share(python: Path) -> float:
 
     Python reports each module's own time after those that it imports, one level deeper.
     """
-    code = "from adapterbot.commands.evaluator import engine; engine('cpu')()"
+    code = "from adapterbot.commands.evaluator import import_engine; import_engine(None)"
     done = subprocess.run(
         [python, "-X", "importtime", "-c", code],
         capture_output=True,

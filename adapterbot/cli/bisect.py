@@ -23,11 +23,10 @@ from adapterbot.cli.options import (
     refuse_typed,
 )
 from adapterbot.cli.output import document, leave, line, say, show
-from adapterbot.errors import InputError
+from adapterbot.errors import ExitCode, InputError
 
 if TYPE_CHECKING:
     from adapterbot.bisect import SavedBisect
-    from adapterbot.errors import ExitCode
 
 
 class _SearchByDefault(TyperGroup):
@@ -198,9 +197,9 @@ def bisect(
 
     limits = Limits(probes=probes_max, seconds=seconds_of(budget) if budget else None, jobs=jobs)
     _refuse_ignored(context, by_command=eval_command is not None)
-    if eval_command is not None:
-        from adapterbot.commands import bisect_command
+    from adapterbot.commands import bisect_command
 
+    if eval_command is not None:
         found = bisect_command.run(
             bisect_command.CommandOptions(
                 checkpoints=tuple(checkpoints or ()),
@@ -223,8 +222,9 @@ def bisect(
             )
         )
         _tell(found, as_json)
-        leave(bisect_command.exit_code(found))
+        leave(bisect_command.exit_code(found.verdict))
     from adapterbot.commands import bisect as command
+    from adapterbot.records import BisectVerdict
 
     written = command.run(
         command.BisectOptions(
@@ -248,7 +248,8 @@ def bisect(
         )
     )
     show(written, as_json)
-    leave(command.exit_code(written.report))
+    result = written.report.adapters[0].bisect
+    leave(bisect_command.exit_code(result.verdict if result else BisectVerdict.NOT_RUN))
 
 
 _OF_A_COMMAND = frozenset(
@@ -297,7 +298,7 @@ def bisect_log(journal: JournalPath = _JOURNAL, as_json: Json = False) -> None:
         document(json.dumps({"version": 1, "steps": steps}, indent=2))
     else:
         _steps(found)
-    leave(_clean())
+    leave(ExitCode.CLEAN)
 
 
 @bisect_app.command("replay")
@@ -315,7 +316,7 @@ def bisect_replay(journal: JournalPath = _JOURNAL, as_json: Json = False) -> Non
 
     found = bisect_command.replay(left_here(journal, _JOURNAL))
     _tell(found, as_json)
-    leave(bisect_command.exit_code(found))
+    leave(bisect_command.exit_code(found.verdict))
 
 
 def seconds_of(text: str) -> float:
@@ -328,12 +329,6 @@ def seconds_of(text: str) -> float:
     if match is None:
         raise InputError(f"{text!r} is not a duration", field="--budget", fix="write 30m or 1h")
     return float(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
-
-
-def _clean() -> ExitCode:
-    from adapterbot.errors import ExitCode
-
-    return ExitCode.CLEAN
 
 
 def _steps(found: SavedBisect) -> None:

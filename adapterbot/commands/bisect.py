@@ -13,7 +13,7 @@ from adapterbot import TOOL, atomic, bisect
 from adapterbot.bisect import Limits
 from adapterbot.commands import place as places
 from adapterbot.commands.announcement import announce
-from adapterbot.commands.bisect_command import JOURNAL, OUTPUT, must_be_writable
+from adapterbot.commands.bisect_command import JOURNAL, OUTPUT
 from adapterbot.commands.evaluator import checkpoints_directory, chosen_server, engine
 from adapterbot.commands.folders import out_directory
 from adapterbot.commands.place import PULL_REQUEST_EVENTS
@@ -23,7 +23,7 @@ from adapterbot.config import AdapterConfig, Server
 from adapterbot.console import listener_for
 from adapterbot.context import BisectInputs
 from adapterbot.conventions import discover
-from adapterbot.errors import AdapterbotError, ExitCode, InputError
+from adapterbot.errors import AdapterbotError, InputError
 from adapterbot.eval.settings import engine_settings
 from adapterbot.eval.suite import load_suite
 from adapterbot.gittree import GitTree
@@ -31,7 +31,7 @@ from adapterbot.lock.base_model import resolve_base
 from adapterbot.probing.blame import TOKENS, Blame
 from adapterbot.probing.search import SearchPlan, search, tasks_of
 from adapterbot.probing.training_run import TrainingRun
-from adapterbot.records import BisectVerdict, Report, Source
+from adapterbot.records import Report, Source
 from adapterbot.selection import Overrides, named_adapter, select
 from adapterbot.sides import Sides, sides
 from adapterbot.stages import Listener, Stages
@@ -107,7 +107,7 @@ def _run(
     _refuse_unfit(options, patterns, adapter, server)
     directory = out_directory(options.out, environment)
     if options.output:
-        must_be_writable(options.output, OUTPUT)
+        atomic.try_file(options.output, field=OUTPUT)
     stages = Stages(listener)
     archive = bisect.Archive(where.head, checkpoints_directory(environment))
     with stages("read"):
@@ -117,7 +117,7 @@ def _run(
         tasks_of(suite, metric)
         base_name, base = resolve_base(where.base, adapter.config, where.allowed_base)
     with stages("import"):
-        make = engine(None, environment, settings=settings, server=server, ray=options.ray)()
+        make = engine(settings, environment, server=server, ray=options.ray)()
     with stages("load"):
         evaluator = stack.enter_context(closing(make(base)))
     blame = None
@@ -147,15 +147,6 @@ def _run(
         atomic.write_text(options.output, found.model_dump_json(indent=2) + "\n")
     announce(written, {}, environment)
     return written
-
-
-def exit_code(report: Report) -> ExitCode:
-    """3 when a checkpoint, or a range of them, is broken; 0 when all are good; 2 when the
-    checkpoints or the suite could not tell."""
-    found = report.adapters[0].bisect
-    if found is None or found.verdict is BisectVerdict.NOT_RUN:
-        return ExitCode.BAD_INPUT
-    return ExitCode.CLEAN if found.verdict is BisectVerdict.ALL_OK else ExitCode.FINDING
 
 
 def _dispatch(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,7 +83,7 @@ def run(options: CommandOptions, environment: Mapping[str, str] = os.environ) ->
     )
     folder = asked_for(options.folder) if options.folder else own_folder(around(Path.cwd()))
     output = options.output or folder / "bisect.json"
-    must_be_writable(output, OUTPUT if options.output else "--out")
+    atomic.try_file(output, field=OUTPUT if options.output else "--out")
     probe = Command(
         options.command,
         checkpoints,
@@ -164,31 +163,6 @@ def _kind(options: CommandOptions, reading: Reading | None) -> Kind:
     return Kind(model=model, room=rooms[outcomes])
 
 
-def must_be_writable(path: Path, option: str) -> None:
-    """Finds out before the first probe what would otherwise be found after the last.
-
-    Args:
-        path: a file that is written in the end.
-        option: by which its place is named.
-
-    Raises:
-        InputError: a file cannot be written there.
-    """
-    if path.is_symlink() or path.is_dir():
-        raise InputError("is no file", file=str(path), field=option, fix="name another place")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise InputError(
-            f"cannot be written: {error.strerror}",
-            file=str(path),
-            field=option,
-            fix="choose a folder that you may write to",
-        ) from error
-
-
 def replay(path: Path) -> SavedBisect:
     """What the probes of a journal say, weighed anew.
 
@@ -211,8 +185,8 @@ def replay(path: Path) -> SavedBisect:
     return bisect.saved(result, about.checkpoints, tool=TOOL, confidence=about.setting.confidence)
 
 
-def exit_code(found: SavedBisect) -> ExitCode:
-    """3 for a broken checkpoint or a range, 0 when all are good, 2 when they cannot tell."""
-    if found.verdict is BisectVerdict.NOT_RUN:
+def exit_code(verdict: BisectVerdict) -> ExitCode:
+    """3 for a broken checkpoint or a range, 0 when all are good, 2 where nobody can tell."""
+    if verdict is BisectVerdict.NOT_RUN:
         return ExitCode.BAD_INPUT
-    return ExitCode.CLEAN if found.verdict is BisectVerdict.ALL_OK else ExitCode.FINDING
+    return ExitCode.CLEAN if verdict is BisectVerdict.ALL_OK else ExitCode.FINDING

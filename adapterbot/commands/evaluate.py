@@ -76,7 +76,7 @@ def run(options: EvalOptions, environment: Mapping[str, str] = os.environ) -> Ev
         ]
     files = _file_names([side.ref for side in asked])
     with stages("import"):
-        make = engine(None, environment, settings=settings, server=server, ray=options.ray)()
+        make = engine(settings, environment, server=server, ray=options.ray)()
     with stages("load"):
         evaluator = make(base)
     found: list[EvaluatedAdapter] = []

@@ -12,8 +12,9 @@ from adapterbot.config import Config, Server
 from adapterbot.console import tame_library_logs
 from adapterbot.errors import InputError
 from adapterbot.eval.library import import_library
-from adapterbot.eval.settings import EngineSettings, engine_settings
+from adapterbot.eval.settings import EngineSettings
 from adapterbot.importing import extras, for_good
+from adapterbot.lock.digest_cache import users_caches
 from adapterbot.pipeline import EvaluatorFor
 from adapterbot.yamlfile import YamlFile, validate
 
@@ -26,9 +27,8 @@ def cache_directory(environment: Mapping[str, str]) -> Path:
     Raises:
         InputError: this user has no folder of their own.
     """
-    if given := environment.get("ADAPTERBOT_CACHE"):
-        return Path(given)
-    return _caches(environment) / "scores"
+    given = environment.get("ADAPTERBOT_CACHE")
+    return Path(given) if given else _caches(environment) / "scores"
 
 
 def checkpoints_directory(environment: Mapping[str, str]) -> Path:
@@ -37,24 +37,20 @@ def checkpoints_directory(environment: Mapping[str, str]) -> Path:
     Raises:
         InputError: as `cache_directory`.
     """
-    if given := environment.get("ADAPTERBOT_CACHE"):
-        return Path(given) / "checkpoints"
-    return _caches(environment) / "checkpoints"
+    given = environment.get("ADAPTERBOT_CACHE")
+    return (Path(given) if given else _caches(environment)) / "checkpoints"
 
 
 def _caches(environment: Mapping[str, str]) -> Path:
-    if tools := environment.get("RUNNER_TOOL_CACHE"):
-        return Path(tools) / "adapterbot"
-    if given := environment.get("XDG_CACHE_HOME"):
-        return Path(given) / "adapterbot"
-    try:
-        return Path.home() / ".cache" / "adapterbot"
-    except RuntimeError as error:
+    tools = environment.get("RUNNER_TOOL_CACHE")
+    found = Path(tools) / "adapterbot" if tools else users_caches(environment)
+    if found is None:
         raise InputError(
             "is not set, and this user has no home folder to keep scores in",
             file="HOME",
             fix="set it, or ADAPTERBOT_CACHE",
-        ) from error
+        )
+    return found
 
 
 def chosen_server(config: Config | None, url: str | None) -> Server | None:
@@ -72,17 +68,16 @@ def chosen_server(config: Config | None, url: str | None) -> Server | None:
 
 
 def engine(
-    device: str | None,
+    settings: EngineSettings,
     environment: Mapping[str, str] = os.environ,
     *,
-    settings: EngineSettings | None = None,
     server: Server | None = None,
     ray: str | None = None,
 ) -> Callable[[], EvaluatorFor]:
     """What imports the engine and makes evaluators.
 
     Args:
-        device: where to compute; None leaves it to the settings.
+        settings: where and how this machine, or the cluster's, compute.
         server: who answers instead of this machine.
         ray: the cluster whose machines compute; `local` for the GPUs or processors of this one.
 
@@ -91,12 +86,11 @@ def engine(
 
     The function that is returned raises OurFailure when the packages it needs are not installed.
     """
-    chosen = engine_settings(settings, device=device)
     if server and ray:
         raise InputError("cannot be used with a server", field="--ray", fix="choose one of them")
     if server:
         return _remote(server, environment)
-    return _cluster(chosen, environment, ray) if ray else _local(chosen, environment)
+    return _cluster(settings, environment, ray) if ray else _local(settings, environment)
 
 
 def _remote(server: Server, environment: Mapping[str, str]) -> Callable[[], EvaluatorFor]:
@@ -128,15 +122,14 @@ def _cluster(
     return imported
 
 
-def _local(chosen: EngineSettings, environment: Mapping[str, str]) -> Callable[[], EvaluatorFor]:
-
+def _local(settings: EngineSettings, environment: Mapping[str, str]) -> Callable[[], EvaluatorFor]:
     def imported() -> EvaluatorFor:
-        import_engine(chosen)
+        import_engine(settings)
         from adapterbot.eval.cache import ScoreCache
         from adapterbot.eval.engine import Engine
 
         cache = ScoreCache(cache_directory(environment))
-        return lambda base: Engine(base, chosen, cache=cache)
+        return lambda base: Engine(base, settings, cache=cache)
 
     return imported
 

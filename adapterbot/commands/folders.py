@@ -29,10 +29,7 @@ def asked_for(folder: Path) -> Path:
     Raises:
         InputError, OurFailure: it cannot be written.
     """
-    try:
-        atomic.try_folder(folder)
-    except InputError as error:
-        raise InputError(error.message, file=error.file, field="--out", fix=error.fix) from error
+    atomic.try_folder(folder, field="--out")
     return folder
 
 

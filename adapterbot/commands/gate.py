@@ -9,8 +9,7 @@ from adapterbot.commands import place as places
 from adapterbot.commands.announcement import announce, announce_nothing
 from adapterbot.commands.audience import audience_for
 from adapterbot.commands.folders import out_directory
-from adapterbot.commands.gate_options import GateOptions
-from adapterbot.commands.gate_report import Gate, report_of
+from adapterbot.commands.gate_report import Gate, GateOptions, report_of
 from adapterbot.commands.herald import Herald, Told
 from adapterbot.commands.interrupts import interrupts
 from adapterbot.commands.place import PULL_REQUEST_EVENTS

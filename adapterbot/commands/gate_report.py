@@ -7,16 +7,15 @@ import sys
 import traceback
 from collections.abc import Mapping
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 from adapterbot import pipeline
 from adapterbot.commands import place as places
 from adapterbot.commands.evaluator import checkpoints_directory, chosen_server, engine
 from adapterbot.commands.folders import out_directory
-from adapterbot.commands.gate_options import GateOptions
 from adapterbot.commands.herald import Herald
 from adapterbot.commands.interrupts import Interrupted, Interrupts
-from adapterbot.commands.mistyped import refuse_mistyped
 from adapterbot.commands.progress import ProgressListener
 from adapterbot.commands.report_files import results_path
 from adapterbot.config import key_of
@@ -26,10 +25,12 @@ from adapterbot.errors import AdapterbotError, EndedEarly, InputError, OurFailur
 from adapterbot.eval.saved import save_results
 from adapterbot.eval.settings import engine_settings
 from adapterbot.judging import grounds
+from adapterbot.paths import normalise
 from adapterbot.pipeline import Services
+from adapterbot.publishing import USUAL, Publishing
 from adapterbot.records import Report, Source
 from adapterbot.records.report import MAX_ADAPTERS
-from adapterbot.selection import Overrides, select
+from adapterbot.selection import Overrides, named_adapter, select
 from adapterbot.sides import Sides, sides
 from adapterbot.stages import Listener
 from adapterbot.tree import Tree
@@ -39,6 +40,26 @@ _SECRET = re.compile("KEY|TOKEN|SECRET|PASSWORD", re.IGNORECASE)
 _SHORTEST_SECRET = 6  # what is shorter is a switch
 _ENDED_JOB = ("job", "a newer commit has a run of its own; otherwise re-run the job")
 _ENDED_BY_HAND = ("gate", "run it again: answers were kept")
+
+
+@dataclass(frozen=True)
+class GateOptions:
+    """What was asked on the command line or through the action's inputs."""
+
+    base: str | None = None
+    head: str | None = None
+    config: str | None = None
+    adapter: str | None = None
+    suite: str | None = None
+    baseline: str | None = None
+    checkpoints: str | None = None
+    device: str | None = None
+    engine: tuple[str, ...] = ()
+    out: Path | None = None
+    publishing: Publishing | None = USUAL
+    sequential: bool = False
+    server: str | None = None
+    ray: str | None = None
 
 
 def report_of(gate: Gate, signals: Interrupts) -> Report:
@@ -124,7 +145,7 @@ class Gate:
             sequential=options.sequential,
         )
         if self.typed:
-            refuse_mistyped(where, overrides, suite_tree)
+            _refuse_mistyped(where, overrides, suite_tree)
         adapters = select(where, overrides)
         self.known = [(adapter.key, adapter.path) for adapter in adapters]
         if not adapters:
@@ -149,7 +170,7 @@ class Gate:
         server = chosen_server(where.config, options.server)
         out = out_directory(options.out, environment)
         return Services(
-            engine(None, environment, settings=settings, server=server, ray=options.ray),
+            engine(settings, environment, server=server, ray=options.ray),
             self.listener,
             checkpoints_directory(environment),
             suite_tree,
@@ -226,3 +247,31 @@ def _suite(options: GateOptions, place: places.Place) -> tuple[str | None, Tree 
         return options.suite, None
     tree, path = places.named_file(Path(options.suite), place.root)
     return path, tree
+
+
+def _refuse_mistyped(where: Sides, overrides: Overrides, suite_tree: Tree | None) -> None:
+    """Refuses what a person typed that names what is nowhere. On a runner the same mistakes become
+    a comment: they must not leave a pull request green.
+
+    Args:
+        suite_tree: the files that the suite lies among, None where it is not named by hand.
+
+    Raises:
+        InputError: with the option.
+    """
+    adapter, suite, baseline = overrides.adapter, overrides.suite, overrides.baseline
+    if adapter and not where.fork_point.has(normalise(adapter)):
+        named_adapter(where, adapter)
+    if suite and suite_tree is not None and not suite_tree.has(suite):
+        raise InputError(
+            "does not exist", file=suite, field="--suite", fix="name the suite's YAML file"
+        )
+    if not baseline or baseline in ("none", "base-ref"):
+        return
+    if not where.base.has(normalise(baseline, field="--baseline")):
+        raise InputError(
+            f"does not exist in {where.base.label}",
+            file=baseline,
+            field="--baseline",
+            fix="write `base-ref`, `none`, or the path of an adapter that is committed there",
+        )

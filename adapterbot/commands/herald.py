@@ -18,12 +18,11 @@ from pathlib import Path
 from adapterbot import render
 from adapterbot.commands.audience import Audience
 from adapterbot.commands.pledge import Pledge
-from adapterbot.commands.worth import worth_a_comment
 from adapterbot.errors import AdapterbotError, InputError
 from adapterbot.gh.workflow import harmless
 from adapterbot.pages import figures
 from adapterbot.publishing import CommentWhen
-from adapterbot.records import AdapterReport, Report
+from adapterbot.records import AdapterReport, Outcome, Report, Standing
 from adapterbot.unjudged import AFTER_KEY, UNKNOWN_KEY, with_older
 
 SECONDS_BETWEEN_EDITS = 30.0
@@ -31,6 +30,8 @@ SECONDS_BETWEEN_EDITS = 30.0
 _HURRIED_SECONDS = 4
 # What the second hidden line takes.
 _STAMP_ROOM = 150
+_BAD = {Outcome.REGRESSED, Outcome.DRIFT, Outcome.NOT_JUDGED}
+_QUIET = {Standing.OK, Standing.INFORMATIVE}
 
 
 @dataclass(frozen=True)
@@ -213,7 +214,7 @@ class Herald:
                 limit=render.COMMENT_LIMIT - _STAMP_ROOM,
                 name=self.audience.publishing.name,
             )
-            wanted = worth_a_comment(section, self.audience.publishing.when)
+            wanted = _worth_a_comment(section, self.audience.publishing.when)
             if outcome := thread.put(section.key, body, self.audience.stamp, create=wanted):
                 urls[section.key] = outcome.url
                 if outcome.left:
@@ -243,6 +244,21 @@ class Herald:
         for refusal in checks.refusals:
             self.say(f"no check: {harmless(refusal)}")
         return checks.annotate
+
+
+def _worth_a_comment(adapter: AdapterReport, when: CommentWhen) -> bool:
+    """Whether a section is worth telling a pull request that has no comment of ours yet.
+
+    `regressions`: something fails, drifted or could not be judged. `changes`: that, or a metric
+    that is not simply ok, or an answer that differs.
+    """
+    bad = adapter.problem is not None or adapter.verdict.fails or adapter.verdict.outcome in _BAD
+    if when is CommentWhen.REGRESSIONS:
+        return bad
+    if when is CommentWhen.CHANGES:
+        moved = any(metric.standing not in _QUIET for metric in adapter.metrics)
+        return bad or moved or adapter.samples_changed > 0
+    return True
 
 
 def _all(steps: Iterable[Callable[[], None]]) -> None:

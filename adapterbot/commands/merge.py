@@ -7,15 +7,13 @@ whole or not at all.
 
 from __future__ import annotations
 
-import os
-import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adapterbot import TOOL
-from adapterbot.atomic import not_written, write_text
+from adapterbot.atomic import not_written, try_folder, write_text
 from adapterbot.commands.merge_base import base_directory, base_name, check_one_base
 from adapterbot.commands.merge_options import MergeOptions, SearchOptions
 from adapterbot.errors import InputError
@@ -106,11 +104,7 @@ def _check_output(output: Path, adapters: Sequence[Path]) -> None:
                 file=str(output),
                 fix="name an output beside it",
             )
-    above = next(folder for folder in output.absolute().parents if folder.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
-        raise InputError(
-            "cannot be written", file=str(output), fix="choose a folder that you may write to"
-        )
+    try_folder(output.parent)
 
 
 def _inputs(files: Sequence[AdapterFiles]) -> tuple[MergeInput, ...]:
@@ -292,27 +286,21 @@ def _write(
 
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        building = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}."))
-    except OSError as error:
-        raise InputError(
-            "cannot be written", file=str(output), fix="choose a folder that you may write to"
-        ) from error
-    try:
-        save_adapter(merged, building)
-        found: dict[str, Any] = {"output_digest": adapter_digest(building)}
-        if record.rank is not None or record.density is not None:
-            found["truncation"] = truncation()
-        written = record.model_copy(update=found)
-        write_text(building / RECORD_NAME, written.model_dump_json(indent=2) + "\n")
-        if written.search:
-            title = f"Merge of {len(written.inputs)} adapters, selection split"
-            chart = curves(written.search.history)
-            drawn = drawing("curves.svg.j2", style="curves.css", title=title, curves=chart)
-            write_text(building / PLOT_NAME, drawn)
-        building.chmod(0o755)
-        building.rename(output)
+        with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as folder:
+            building = Path(folder)
+            save_adapter(merged, building)
+            found: dict[str, Any] = {"output_digest": adapter_digest(building)}
+            if record.rank is not None or record.density is not None:
+                found["truncation"] = truncation()
+            written = record.model_copy(update=found)
+            write_text(building / RECORD_NAME, written.model_dump_json(indent=2) + "\n")
+            if written.search:
+                title = f"Merge of {len(written.inputs)} adapters, selection split"
+                chart = curves(written.search.history)
+                drawn = drawing("curves.svg.j2", style="curves.css", title=title, curves=chart)
+                write_text(building / PLOT_NAME, drawn)
+            building.chmod(0o755)
+            building.rename(output)
     except OSError as error:
         raise not_written(output, error) from error
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
     return written

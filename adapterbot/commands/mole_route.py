@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from adapterbot.atomic import write_text
 from adapterbot.commands.mole_base import base_at, load
 from adapterbot.errors import InputError
-from adapterbot.mole.artifact import MixtureFiles, attach_mixture, read_mixture_dir
+from adapterbot.mole.artifact import attach_mixture, read_mixture_dir
 from adapterbot.mole.routes import routes_page
 from adapterbot.records.routes import Routes, TokenRoute
-
-if TYPE_CHECKING:
-    pass
 
 
 def route(
@@ -25,7 +21,7 @@ def route(
         InputError: the directory is no mixture, or does not fit the base.
     """
     files = read_mixture_dir(directory)
-    loaded = load(base or _base_of(files), device)
+    loaded = load(base or base_at(files.path, files.manifest.base_model), device)
 
     import torch
 
@@ -63,7 +59,3 @@ def route(
 def write_heat_map(routes: Routes, path: Path) -> None:
     """The routes as a page of their own."""
     write_text(path, routes_page(routes))
-
-
-def _base_of(files: MixtureFiles) -> str | Path:
-    return base_at(files.path, files.manifest.base_model)

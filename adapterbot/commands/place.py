@@ -93,15 +93,7 @@ def by_hand(
     """
     base_sha = resolve_commit(root, base, field="--base") if base else _default_base(root)
     head_sha = resolve_commit(root, head, field="--head") if head else None
-    base_tree = GitTree(root, base_sha)
-    start = merge_base(root, base_sha, head_sha or "HEAD")
-    return Place(
-        root=root,
-        context=contexts.by_hand(base_sha, head_sha, environment),
-        base=base_tree,
-        head=GitTree(root, head_sha) if head_sha else WorkTree(root),
-        fork_point=base_tree if start in (None, base_sha) else GitTree(root, start),
-    )
+    return _place(root, contexts.by_hand(base_sha, head_sha, environment), base_sha, head_sha)
 
 
 def _default_base(root: Path) -> str:
@@ -115,9 +107,7 @@ def _default_base(root: Path) -> str:
     )
 
 
-def from_context(
-    root: Path, context: Context, base: str | None = None, head: str | None = None
-) -> Place:
+def from_context(root: Path, context: Context, base: str | None, head: str | None) -> Place:
     """The two commits of a pull request or merge group.
 
     Args:
@@ -136,14 +126,19 @@ def from_context(
             fix="use `on: pull_request` or `on: merge_group`",
         )
     base_sha, head_sha = resolve_commit(root, left), resolve_commit(root, right)
-    base_tree = GitTree(root, base_sha)
-    start = merge_base(root, base_sha, head_sha)
+    bound_to = context.model_copy(update={"base_sha": base_sha, "head_sha": head_sha})
+    return _place(root, bound_to, base_sha, head_sha)
+
+
+def _place(root: Path, context: Context, base_sha: str, head_sha: str | None) -> Place:
+    base = GitTree(root, base_sha)
+    start = merge_base(root, base_sha, head_sha or "HEAD")
     return Place(
         root=root,
-        context=context.model_copy(update={"base_sha": base_sha, "head_sha": head_sha}),
-        base=base_tree,
-        head=GitTree(root, head_sha),
-        fork_point=base_tree if start in (None, base_sha) else GitTree(root, start),
+        context=context,
+        base=base,
+        head=GitTree(root, head_sha) if head_sha else WorkTree(root),
+        fork_point=base if start in (None, base_sha) else GitTree(root, start),
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,17 +22,21 @@ MAX_BYTES = 64 * 1024 * 1024
 MAX_ENTRIES = 200_000
 
 
-def default_path() -> Path | None:
-    """Where the cache lies: `$ADAPTERBOT_CACHE`, `$XDG_CACHE_HOME` or `~/.cache`; None for a user
-    without a home."""
-    if given := os.environ.get("ADAPTERBOT_CACHE"):
-        return Path(given) / "digests.json"
-    if given := os.environ.get("XDG_CACHE_HOME"):
-        return Path(given) / "adapterbot" / "digests.json"
+def users_caches(environment: Mapping[str, str]) -> Path | None:
+    """This user's folder for what may be lost at any time; None for a user without a home."""
+    if given := environment.get("XDG_CACHE_HOME"):
+        return Path(given) / "adapterbot"
     try:
-        return Path.home() / ".cache" / "adapterbot" / "digests.json"
+        return Path.home() / ".cache" / "adapterbot"
     except RuntimeError:
         return None
+
+
+def default_path() -> Path | None:
+    """Where the cache lies: in `$ADAPTERBOT_CACHE`, or in `users_caches`."""
+    given = os.environ.get("ADAPTERBOT_CACHE")
+    folder = Path(given) if given else users_caches(os.environ)
+    return folder / "digests.json" if folder else None
 
 
 class DigestCache:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from adapterbot.atomic import not_written, write_text
+from adapterbot.atomic import not_written, temporary, write_text
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.weights.adapter import Adapter
 from adapterbot.weights.options import LoraConfig
@@ -58,24 +57,18 @@ def save_adapter(adapter: Adapter, directory: Path | str) -> None:
     names = [*adapter.updates, *adapter.replaced]
     room = 1024 + sum(2 * (len(name.encode()) + _ENTRY_BYTES) for name in names)
     ranks: dict[str, tuple[int, float]] = {}
+    weights = temporary(target / WEIGHTS_NAME, shown=target)
     try:
-        target.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=target, prefix=f".{WEIGHTS_NAME}.")
-    except OSError as error:
-        raise InputError(
-            "cannot be written", file=str(directory), fix="choose a folder that you may write to"
-        ) from error
-    try:
-        with os.fdopen(handle, "wb") as stream:
+        with weights.open("wb") as stream:
             _write_tensors(stream, _tensors(adapter, ranks), room)
         config = _with_ranks(config, ranks)
         write_text(target / CONFIG_NAME, _json(config))
-        Path(temporary).chmod((target / CONFIG_NAME).stat().st_mode)
-        Path(temporary).replace(target / WEIGHTS_NAME)
+        weights.chmod((target / CONFIG_NAME).stat().st_mode)
+        weights.replace(target / WEIGHTS_NAME)
     except OSError as error:
         raise not_written(directory, error) from error
     finally:
-        Path(temporary).unlink(missing_ok=True)
+        weights.unlink(missing_ok=True)
 
 
 def _tensors(adapter: Adapter, ranks: dict[str, tuple[int, float]]) -> Iterator[tuple[str, Tensor]]:

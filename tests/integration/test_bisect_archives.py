@@ -21,6 +21,7 @@ from adapterbot.bisect import Archive, stores
 from adapterbot.bisect.fetched import FetchedDirectories
 from adapterbot.commands.evaluator import engine
 from adapterbot.errors import InputError, OurFailure
+from adapterbot.eval.settings import EngineSettings
 from adapterbot.pipeline import Services
 from adapterbot.records import BisectVerdict, Source
 from adapterbot.selection import Overrides, select
@@ -293,7 +294,7 @@ def test_the_base_branch_names_the_archive_and_the_pull_request_does_not(
             bucket(f"poisoned/{checkpoint.name}/{file.name}", file.read_bytes())
     base = tmp_path / "base"
     example.git(repository, "worktree", "add", "-q", str(base), "main")
-    make = engine("cpu", {"ADAPTERBOT_CACHE": str(tmp_path / "scores")})()
+    make = engine(EngineSettings(device="cpu"), {"ADAPTERBOT_CACHE": str(tmp_path / "scores")})()
 
     def configure(place: Path, **archive: str) -> None:
         config = {"version": 1, "adapters": [{"path": "adapters/dates", **archive}]}

@@ -393,7 +393,7 @@ def test_a_score_read_otherwise_is_another_search(place) -> None:
         (["ckpt-*", "--budget", "soon"], 2, "is not a duration"),
         (["ckpt-*", "--pass-env", "GITHUB_TOKEN"], 2, "never passed on"),
         (["ckpt-*", "-o", "/proc/b.json"], 2, "/proc/b.json: --output, -o: cannot be written"),
-        (["ckpt-*", "-o", "ckpt-100"], 2, "--output, -o: is no file"),
+        (["ckpt-*", "-o", "ckpt-100"], 2, "--output, -o: is a directory"),
         (["ckpt-*", "--out", "/proc/o"], 2, "/proc/o: --out: cannot be written"),
         (["ckpt-*", "--out", "/proc/o", "-o", "b.json"], 2, "/proc/o: --out: cannot be written"),
         (["ckpt-*", "--metric", "dates_us"], 2, "--metric: applies to a search by suite only"),

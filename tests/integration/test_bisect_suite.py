@@ -84,7 +84,8 @@ def world(tmp_path_factory):
     repository = example.build(folder / "repository")
     base = folder / "base"
     example.git(repository, "worktree", "add", "-q", str(base), "main")
-    load = functools.cache(engine("cpu", {"ADAPTERBOT_CACHE": str(folder / "scores")})())
+    kept = {"ADAPTERBOT_CACHE": str(folder / "scores")}
+    load = functools.cache(engine(EngineSettings(device="cpu"), kept)())
     return base, repository, load
 
 

@@ -181,7 +181,7 @@ def test_no_server_and_cluster_at_once() -> None:
     from adapterbot.config import Server
 
     with pytest.raises(InputError, match="with a server"):
-        evaluators(None, {}, server=Server(url="http://h/v1"), ray="local")
+        evaluators(SETTINGS, {}, server=Server(url="http://h/v1"), ray="local")
 
 
 def test_gpus_that_are_all_too_small_teach_the_same_lesson_once() -> None:
@@ -200,4 +200,4 @@ def test_gpus_that_are_all_too_small_teach_the_same_lesson_once() -> None:
 def test_a_worker_has_no_gpu_of_another_number() -> None:
     """Ray shows each its own alone, as `cuda:0`."""
     with pytest.raises(InputError, match=r"engine\.device: is cuda:1, and a cluster"):
-        pools.crew(object, EngineSettings(device="cuda:1"))
+        pools._crew(object, EngineSettings(device="cuda:1"))

@@ -74,8 +74,9 @@ def test_a_device_that_is_not_here_is_refused_before_all_else_is_imported() -> N
 import sys
 from adapterbot.commands.evaluator import engine
 from adapterbot.errors import InputError
+from adapterbot.eval.settings import EngineSettings
 try:
-    engine("cuda:0")()
+    engine(EngineSettings(device="cuda:0"))()
 except InputError as error:
     print(error, "transformers" in sys.modules)
 """
