@@ -56,6 +56,17 @@ class YamlFile:
                 return found
         return None
 
+    def place(self, *path: str | int) -> str:
+        """How an error names a field: its path, and its line."""
+        parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+        name = "".join(parts).lstrip(".") or "the file"
+        line = self.line(*path)
+        return f"{name} (line {line})" if line else name
+
+    def error(self, at: Path, message: str, fix: str) -> InputError:
+        """An error about one field."""
+        return InputError(message, file=self.name, field=self.place(*at), fix=fix)
+
 
 class _Reader:
     def __init__(self, name: str) -> None:
@@ -193,23 +204,15 @@ def _explain(
     # A misspelt field is unknown and missing at once; the first says what to do about both.
     first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
     path: Path = (*at, *first["loc"])
-    field = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in path).lstrip(".")
-    line = file.line(*path)
-    where = f"{field or 'the file'} (line {line})" if line else (field or "the file")
     if first["type"] == "extra_forbidden":
         known = dict(_fields(model))
         name = str(path[-1])
         if name in known:
-            return InputError(
-                "does not go here", file=file.name, field=where, fix=f"move it to {known[name]}"
-            )
+            return file.error(path, "does not go here", f"move it to {known[name]}")
         hint = nearest(name, sorted(known))
-        return InputError(
-            f"is not a field we know{hint}", file=file.name, field=where, fix="remove or rename it"
-        )
-    if first["type"] == "missing":
-        return InputError(in_words(first), file=file.name, field=where, fix="add it")
-    return InputError(in_words(first), file=file.name, field=where, fix="correct the value")
+        return file.error(path, f"is not a field we know{hint}", "remove or rename it")
+    fix = "add it" if first["type"] == "missing" else "correct the value"
+    return file.error(path, in_words(first), fix)
 
 
 _INSIDE: dict[object, str] = {tuple: "[]", list: "[]", dict: ".NAME"}

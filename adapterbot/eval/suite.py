@@ -30,7 +30,7 @@ from adapterbot.eval.answers import (
 from adapterbot.eval.data import Row, read_rows
 from adapterbot.eval.samples import Plan, build_samples, digest
 from adapterbot.eval.scorers.base import Files
-from adapterbot.eval.suite_file import SuiteSpec, field_name, json_schema, problem
+from adapterbot.eval.suite_file import SuiteSpec, json_schema
 from adapterbot.paths import join, normalise
 from adapterbot.records import Digest, Record, SavedTask, Unit
 from adapterbot.tree import TEXT_LIMIT, Identity, Tree
@@ -205,16 +205,13 @@ def _plan(tree: Tree, file: YamlFile, kept: ExitStack, *, run: bool) -> list[Pla
             plans.extend(suite_lm_eval.plan(merged, file, at, files, kept, run=run))
             continue
         if not merged.data:
-            raise problem(file, (*at, "data"), "is missing", "name the task's data file")
+            raise file.error((*at, "data"), "is missing", "name the task's data file")
         rows: list[Row] = []
         for name in merged.data:
-            where = join(
-                _directory(file.name), name, field=field_name(file, (*at, "data")), file=file.name
-            )
+            where = join(_directory(file.name), name, field=file.place(*at, "data"), file=file.name)
             if where not in cache:
                 if not tree.has(where):
-                    raise problem(
-                        file,
+                    raise file.error(
                         (*at, "data"),
                         f"{where} does not exist in {tree.label}",
                         "correct the name, or commit the file",
@@ -229,17 +226,16 @@ def _build(plan: Plan, file: YamlFile, tree: Tree, until: float | None) -> Task:
     spec = plan.spec
     at: Path = (*plan.at, "scorer")
     if spec.scorer is None:
-        raise problem(file, at, "is missing", f"name one of {', '.join(scorers.names())}")
+        raise file.error(at, "is missing", f"name one of {', '.join(scorers.names())}")
     options = {key: value for key, value in spec.scorer.items() if key != "name"}
     name = str(spec.scorer["name"])
-    kind = scorers.scorer_class(name, file=file.name, field=field_name(file, at))
+    kind = scorers.scorer_class(name, file=file.name, field=file.place(*at))
     for option in sorted(kind.derived & options.keys()):
-        raise problem(file, (*at, option), "is filled in by adapterbot", "remove it")
+        raise file.error((*at, option), "is filled in by adapterbot", "remove it")
     options = dict(kind.resolve(options, Files(tree, _directory(file.name))))
     scorer = scorers.get(name, options, file=file, at=at)
     gated = not scorer.informative if spec.gated is None else spec.gated
-    field = field_name(file, plan.at) or file.name
-    samples = build_samples(plan, scorer, file=file.name, field=field, until=until)
+    samples = build_samples(plan, scorer, file=file.name, field=file.place(*plan.at), until=until)
     content: dict[str, JsonValue] = {
         "version": DIGEST_VERSION,
         "scorer": name,
@@ -274,8 +270,7 @@ def _margin(plan: Plan, scorer: scorers.Scorer, gated: bool, file: YamlFile) -> 
     if scorer.unit is Unit.FRACTION:
         return plan.margin
     if gated:
-        raise problem(
-            file,
+        raise file.error(
             (*plan.at, "margin"),
             f"is missing, and nothing suggests one for {scorer.name}",
             "write the harm that must be ruled out for it to be ok, in the metric's own unit",

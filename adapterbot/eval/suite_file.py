@@ -10,11 +10,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, JsonValue, WithJsonSchema, model_validator
 
-from adapterbot.errors import InputError
 from adapterbot.eval import scorers
 from adapterbot.eval.answers import GenerationSettings
 from adapterbot.records import Direction, Finite, Line, Name, Record
-from adapterbot.yamlfile import Path, YamlFile
 
 FilePath = Annotated[str, Field(min_length=1, max_length=1000)]
 Key = Annotated[str, Field(min_length=1, max_length=200)]
@@ -136,18 +134,6 @@ class SuiteSpec(Record):
         if doubled:
             raise ValueError(f"two tasks are named {doubled[0]!r}; give each its own name")
         return self
-
-
-def field_name(file: YamlFile, at: Path) -> str:
-    """How an error names a field of a suite: its path, and its line."""
-    name = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in at).lstrip(".")
-    line = file.line(*at)
-    return f"{name} (line {line})" if line else name
-
-
-def problem(file: YamlFile, at: Path, message: str, fix: str) -> InputError:
-    """An error about one field of a suite."""
-    return InputError(message, file=file.name, field=field_name(file, at), fix=fix)
 
 
 def json_schema() -> dict[str, JsonValue]:

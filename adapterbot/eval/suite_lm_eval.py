@@ -28,7 +28,7 @@ from adapterbot.eval.scorers.lm_eval import (
     LmEvalWeighed,
     directory_of,
 )
-from adapterbot.eval.suite_file import TaskSpec, problem
+from adapterbot.eval.suite_file import TaskSpec
 from adapterbot.records import Direction
 from adapterbot.yamlfile import Path, YamlFile
 
@@ -57,7 +57,7 @@ def plan(
     (_, facts), *rows = reader.rows()
     scorer, generation = _asked(facts)
     if len(rows) > ROW_LIMIT:
-        raise problem(file, (*at, "task"), f"has more than {ROW_LIMIT:,} rows", "sample it down")
+        raise file.error((*at, "task"), f"has more than {ROW_LIMIT:,} rows", "sample it down")
     higher = Direction.HIGHER if facts["higher_is_better"] else Direction.LOWER
     meant = {**given, "metric": facts["metric"], "filter": facts["filter"]}
     own = spec.model_copy(

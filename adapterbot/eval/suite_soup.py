@@ -17,7 +17,7 @@ from pydantic import Field, JsonValue
 
 from adapterbot.eval.data import Row, read_rows
 from adapterbot.eval.samples import Plan, as_text
-from adapterbot.eval.suite_file import FilePath, TaskSpec, field_name, problem
+from adapterbot.eval.suite_file import FilePath, TaskSpec
 from adapterbot.paths import join
 from adapterbot.records import Finite, Name, Record
 from adapterbot.tree import Tree
@@ -123,15 +123,14 @@ def plan_gate(tree: Tree, file: YamlFile) -> list[Plan]:
     for index, task in enumerate(gate.tasks):
         at: Path = ("tasks", index)
         if task.name in {other.name for other in gate.tasks[:index]}:
-            raise problem(file, (*at, "name"), f"repeats {task.name!r}", "rename one of them")
+            raise file.error((*at, "name"), f"repeats {task.name!r}", "rename one of them")
         match task.type:
             case "custom":
                 plans += _custom(tree, file, task, at)
             case "judge":
                 plans.append(_judge(tree, file, task, at))
             case "benchmark":
-                raise problem(
-                    file,
+                raise file.error(
                     (*at, "type"),
                     f"is a benchmark built into Soup ({task.benchmark or 'unnamed'}), "
                     "whose questions are not in this repository",
@@ -142,10 +141,9 @@ def plan_gate(tree: Tree, file: YamlFile) -> list[Plan]:
 
 def _custom(tree: Tree, file: YamlFile, task: GateTask, at: Path) -> list[Plan]:
     if task.tasks is None:
-        raise problem(file, (*at, "tasks"), "is missing", "name the JSONL file of the task")
+        raise file.error((*at, "tasks"), "is missing", "name the JSONL file of the task")
     if task.scorer is not None and task.scorer not in SCORING:
-        raise problem(
-            file,
+        raise file.error(
             (*at, "scorer"),
             f"{task.scorer!r} is not a scorer of Soup's{nearest(task.scorer, sorted(SCORING))}",
             f"use one of {', '.join(sorted(SCORING))}",
@@ -156,13 +154,12 @@ def _custom(tree: Tree, file: YamlFile, task: GateTask, at: Path) -> list[Plan]:
 
 def _judge(tree: Tree, file: YamlFile, task: GateTask, at: Path) -> Plan:
     if task.prompts is None:
-        raise problem(file, (*at, "prompts"), "is missing", "name the JSONL file of prompts")
+        raise file.error((*at, "prompts"), "is missing", "name the JSONL file of prompts")
     if task.judge_model is None:
-        raise problem(file, (*at, "judge_model"), "is missing", "write ollama://… or https://…")
+        raise file.error((*at, "judge_model"), "is missing", "write ollama://… or https://…")
     scorer = _judge_scorer(task.judge_model)
     if scorer is None:
-        raise problem(
-            file,
+        raise file.error(
             (*at, "judge_model"),
             f"{task.judge_model!r} is not a judge we can reach",
             "use ollama://MODEL, https://HOST/MODEL or http://localhost:PORT/MODEL",
@@ -193,7 +190,7 @@ def _judge_scorer(judge_model: str) -> dict[str, JsonValue] | None:
 
 
 def _find(tree: Tree, file: YamlFile, path: str, at: Path) -> str:
-    field = field_name(file, at)
+    field = file.place(*at)
     at_root = join("", path, field=field)
     if tree.has(at_root):
         return at_root

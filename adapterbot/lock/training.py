@@ -127,14 +127,14 @@ def load_training(tree: Tree, path: str) -> TrainingConfig:
     data, _ = _field(file, content, "data")
     if not isinstance(data, dict):
         raise InputError(
-            "must be a mapping", file=path, field=_place(file, "data"), fix="add `train:` to it"
+            "must be a mapping", file=path, field=file.place("data"), fix="add `train:` to it"
         )
     _field(file, data, "data", "train")
     settings = dict(_settings(content, ""))
     return TrainingConfig(
         path=path,
         base=line_text(
-            base, _MAX_TEXT, file=path, field=_place(file, "base"), fix="correct the value"
+            base, _MAX_TEXT, file=path, field=file.place("base"), fix="correct the value"
         ),
         base_line=base_line,
         entries=tuple(_named(file, data)),
@@ -144,13 +144,9 @@ def load_training(tree: Tree, path: str) -> TrainingConfig:
     )
 
 
-def _place(file: YamlFile, *path: str) -> str:
-    return f"{'.'.join(path)} (line {file.line(*path) or 1})"
-
-
 def _field(file: YamlFile, content: Mapping[str, object], *path: str) -> tuple[object, int]:
     if content.get(path[-1]) is None:
-        raise InputError("is missing", file=file.name, field=_place(file, *path), fix="add it")
+        raise InputError("is missing", file=file.name, field=file.place(*path), fix="add it")
     return content[path[-1]], file.line(*path) or 1
 
 

@@ -6,7 +6,6 @@ Reads the seed's `training.mole` block and Soup's flat keys (`mole_task_adapters
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from enum import StrEnum
 from typing import Annotated, Literal, TypeVar
 
@@ -148,19 +147,20 @@ def read_config(content: bytes, name: str) -> MixtureConfig:
     if not isinstance(file.content, dict):
         raise InputError("must be a mapping", file=name, fix=f"start with `task: {TASK}`")
     found = validate(_File, file, file.content)
-    fail = _failing(file)
     if found.task != TASK:
-        raise fail(("task",), f"is {found.task!r}, not {TASK!r}", f"write `task: {TASK}`")
+        raise file.error(("task",), f"is {found.task!r}, not {TASK!r}", f"write `task: {TASK}`")
     if found.backend == "mlx":
-        raise fail(
+        raise file.error(
             ("backend",),
             "is mlx, which has no per-token dispatch between adapters",
             "use the transformers backend",
         )
     training, mole = found.training, found.training.mole
     if training.batch_size == "auto":
-        raise fail(("training", "batch_size"), "is auto", "write a number: a gate needs little")
-    experts = _experts(training, fail)
+        raise file.error(
+            ("training", "batch_size"), "is auto", "write a number: a gate needs little"
+        )
+    experts = _experts(training, file)
     return MixtureConfig(
         path=name,
         base=found.base,
@@ -170,7 +170,7 @@ def read_config(content: bytes, name: str) -> MixtureConfig:
         val_split=found.data.val_split,
         max_length=found.data.max_length,
         output=found.output,
-        gate=_gate(training, len(experts), fail),
+        gate=_gate(training, len(experts), file),
         training=TrainingPlan(
             epochs=training.epochs,
             lr=training.lr,
@@ -187,40 +187,41 @@ def read_config(content: bytes, name: str) -> MixtureConfig:
 
 
 _Value = TypeVar("_Value")
-_Fail = Callable[[Path, str, str], InputError]
 
 
-def _experts(training: _Training, fail: _Fail) -> tuple[str, ...]:
+def _experts(training: _Training, file: YamlFile) -> tuple[str, ...]:
     experts, at = _either(
-        fail,
+        file,
         (("training", "mole", "adapters"), training.mole.adapters),
         (("training", "mole_task_adapters"), training.mole_task_adapters),
     )
     if experts is None:
-        raise fail(at, "is missing", "list the task adapters' directories, in the gate's order")
+        raise file.error(
+            at, "is missing", "list the task adapters' directories, in the gate's order"
+        )
     if len(set(experts)) != len(experts):
         twice = next(path for path in experts if experts.count(path) > 1)
-        raise fail(at, f"names {twice!r} twice", "name every adapter once")
+        raise file.error(at, f"names {twice!r} twice", "name every adapter once")
     return experts
 
 
-def _gate(training: _Training, experts: int, fail: _Fail) -> GateConfig:
+def _gate(training: _Training, experts: int, file: YamlFile) -> GateConfig:
     mole = training.mole
     if mole.num_task_adapters not in (None, experts):
-        raise fail(
+        raise file.error(
             ("training", "mole", "num_task_adapters"),
             f"is {mole.num_task_adapters}, but {experts} adapters are listed",
             "make the two agree",
         )
     top_k, at = _either(
-        fail,
+        file,
         (("training", "mole", "top_k"), mole.top_k),
         (("training", "mole_top_k"), training.mole_top_k),
     )
     if top_k is not None and top_k > experts:
-        raise fail(at, f"is {top_k}, but there are {experts} adapters", "lower it")
+        raise file.error(at, f"is {top_k}, but there are {experts} adapters", "lower it")
     temperature, _ = _either(
-        fail,
+        file,
         (("training", "mole", "temperature"), mole.temperature),
         (("training", "mole_temperature"), training.mole_temperature),
     )
@@ -233,26 +234,15 @@ def _gate(training: _Training, experts: int, fail: _Fail) -> GateConfig:
     )
 
 
-def _failing(file: YamlFile) -> _Fail:
-    def fail(at: Path, message: str, fix: str) -> InputError:
-        line = file.line(*at)
-        field = ".".join(map(str, at))
-        return InputError(
-            message, file=file.name, field=f"{field} (line {line})" if line else field, fix=fix
-        )
-
-    return fail
-
-
 def _either(
-    fail: _Fail, ours: tuple[Path, _Value | None], soups: tuple[Path, _Value | None]
+    file: YamlFile, ours: tuple[Path, _Value | None], soups: tuple[Path, _Value | None]
 ) -> tuple[_Value | None, Path]:
     """The value of a field that has two spellings, and the one that was used."""
     (at, value), (soups_at, soups_value) = ours, soups
     if soups_value is None:
         return value, at
     if value is not None:
-        raise fail(soups_at, f"is given as {'.'.join(map(str, at))} too", "keep one of them")
+        raise file.error(soups_at, f"is given as {'.'.join(map(str, at))} too", "keep one of them")
     return soups_value, soups_at
 
 
