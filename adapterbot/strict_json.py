@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import math
 import sys
+from typing import TYPE_CHECKING
 
-from pydantic import JsonValue
+if TYPE_CHECKING:
+    from pydantic import JsonValue
 
 _FLOAT_DIGITS = sys.float_info.max_10_exp
 
@@ -25,8 +27,8 @@ def parse_json(text: str, *, halves: bool = False, infinite: bool = False) -> Js
     try:
         value: JsonValue = json.loads(
             text,
-            object_pairs_hook=_unique,
-            parse_constant=_not_json,
+            object_pairs_hook=unique_object,
+            parse_constant=refuse_constant,
             parse_float=None if infinite else _finite,
             parse_int=None if infinite else _whole,
         )
@@ -63,16 +65,33 @@ def same_json(left: JsonValue, right: JsonValue) -> bool:
     return True
 
 
-def _unique(pairs: list[tuple[str, JsonValue]]) -> dict[str, JsonValue]:
+class DuplicateKeyError(ValueError):
+    """A key twice in one object: two readers would see two different values."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"the key {key[:100]!r} is there twice")
+        self.key = key
+
+
+def unique_object(pairs: list[tuple[str, JsonValue]]) -> dict[str, JsonValue]:
+    """For `json.loads(object_pairs_hook=…)`.
+
+    Raises:
+        DuplicateKeyError: a key is there twice.
+    """
     found = dict(pairs)
     if len(found) != len(pairs):
         names = [name for name, _ in pairs]
-        doubled = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {doubled[:100]!r} is there twice")
+        raise DuplicateKeyError(next(name for name in names if names.count(name) > 1))
     return found
 
 
-def _not_json(constant: str) -> float:
+def refuse_constant(constant: str) -> float:
+    """For `json.loads(parse_constant=…)`: the standard has no NaN and no infinity.
+
+    Raises:
+        ValueError: always.
+    """
     raise ValueError(f"{constant} is not JSON")
 
 

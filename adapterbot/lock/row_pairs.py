@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from itertools import chain, islice
 
 from adapterbot.lock.row_files import Row, RowFile
-from adapterbot.lock.schema import unique_object
+from adapterbot.strict_json import unique_object
 
 # Beyond these a dataset is another one, and pairing its rows up would explain nothing.
 MAX_PAIRED = 50_000

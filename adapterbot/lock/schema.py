@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from adapterbot.errors import InputError
+from adapterbot.strict_json import DuplicateKeyError, unique_object
 
 SOUP_LOCK = "soup.lock"
 MAX_LOCK_BYTES = 1024 * 1024
@@ -83,20 +84,6 @@ def line_text(value: object, limit: int, *, file: str, field: str, fix: str) -> 
     return str(value)
 
 
-def unique_object(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """For `json.loads(object_pairs_hook=…)`: an object with a key twice has no one meaning.
-
-    Raises:
-        ValueError: naming the key.
-    """
-    found: dict[str, object] = {}
-    for key, value in pairs:
-        if key in found:
-            raise ValueError(f"has the key {key!r} twice")
-        found[key] = value
-    return found
-
-
 def parse_object(content: bytes, name: str, fix: str) -> dict[str, object]:
     """A JSON object without duplicate keys.
 
@@ -111,8 +98,12 @@ def parse_object(content: bytes, name: str, fix: str) -> dict[str, object]:
         raise InputError(
             f"is not JSON: {error.msg}", file=name, field=f"line {error.lineno}", fix=fix
         ) from error
+    except DuplicateKeyError as error:
+        raise InputError(f"has the key {error.key!r} twice", file=name, fix=fix) from error
     except (ValueError, RecursionError) as error:
-        raise InputError(str(error) or "is nested too deeply", file=name, fix=fix) from error
+        deep = isinstance(error, RecursionError)
+        said = "is nested too deeply" if deep else str(error)
+        raise InputError(said, file=name, fix=fix) from error
     if not isinstance(parsed, dict):
         raise InputError("is not a JSON object", file=name, fix=fix)
     return parsed

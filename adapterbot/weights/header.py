@@ -1,6 +1,6 @@
 """A safetensors header, parsed and checked before anything touches a tensor.
 
-Standard library only: a lock check or a publish reads what weights claim to be without torch.
+No torch, no pydantic: a lock check or a publish reads what weights claim to be.
 The file comes from a stranger, so every claim it makes about itself is held against its real size.
 
 Source: the safetensors format, https://github.com/huggingface/safetensors#format: eight bytes of
@@ -17,6 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from adapterbot.errors import InputError
+from adapterbot.strict_json import DuplicateKeyError, refuse_constant, unique_object
 
 # Some 50,000 tensors, which take a second to check. The reference implementation allows 100 MB,
 # and a header of 18 MB that claims nothing but nonsense already costs several.
@@ -159,23 +160,6 @@ def _broken(shown: str, field: str, message: str) -> InputError:
     )
 
 
-class _DuplicateKeyError(ValueError):
-    """The same name twice in one JSON object: two readers would see two different files."""
-
-
-def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found: dict[str, object] = {}
-    for key, value in pairs:
-        if key in found:
-            raise _DuplicateKeyError(key)
-        found[key] = value
-    return found
-
-
-def _refuse_constant(text: str) -> object:
-    raise ValueError(f"{text} is not JSON")
-
-
 def _json_object(text: bytes, shown: str) -> dict[str, object]:
     if not text.startswith(b"{"):
         raise InputError("is not a safetensors file", file=shown, field="header", fix=_RESAVE)
@@ -183,11 +167,11 @@ def _json_object(text: bytes, shown: str) -> dict[str, object]:
         # The format pads the header with spaces, and with nothing else.
         parsed = json.loads(
             text.rstrip(b" ").decode("utf-8"),
-            object_pairs_hook=_unique,
-            parse_constant=_refuse_constant,
+            object_pairs_hook=unique_object,
+            parse_constant=refuse_constant,
         )
-    except _DuplicateKeyError as error:
-        raise _broken(shown, _short(str(error)), "appears twice in the header") from error
+    except DuplicateKeyError as error:
+        raise _broken(shown, _short(error.key), "appears twice in the header") from error
     except (ValueError, RecursionError) as error:
         raise _broken(shown, "header", "is not valid JSON") from error
     if not isinstance(parsed, dict):
