@@ -66,3 +66,9 @@ class EndedEarly(OurFailure):
 
 class GitHubFailure(OurFailure):
     """GitHub refused or did not answer."""
+
+
+def first_line(error: Exception) -> str:
+    """What a library says of its error, in one line; the error's kind where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from adapterbot.bank.manifest import Module
-from adapterbot.errors import InputError
+from adapterbot.errors import InputError, first_line
 from adapterbot.lock.hub import located
 from adapterbot.weights.compatibility import targeted_modules
 from adapterbot.weights.options import LoraConfig
@@ -31,9 +31,8 @@ def skeleton(base: Path | str) -> Any:
         with torch.device("meta"):
             return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     except (OSError, ValueError, KeyError, ImportError) as error:
-        reason = str(error).strip().splitlines()
         raise InputError(
-            f"has no usable config: {reason[0] if reason else type(error).__name__}",
+            f"has no usable config: {first_line(error)}",
             file=str(base),
             fix="name the base model's directory, or its name on the Hub",
         ) from error

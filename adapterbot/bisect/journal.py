@@ -19,6 +19,7 @@ from pydantic import Field, ValidationError
 from adapterbot.bisect.checkpoints import Checkpoint
 from adapterbot.bisect.setting import Setting
 from adapterbot.errors import InputError, OurFailure
+from adapterbot.named import read_named
 from adapterbot.records.base import Count, Digest, Finite, Line, Record, Seconds
 
 MAX_BYTES = 64 * 1024 * 1024
@@ -66,14 +67,7 @@ def read(path: Path) -> tuple[Heading, tuple[Entry, ...]]:
     Raises:
         InputError: it is no journal, or a line before the last is damaged.
     """
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise InputError("is too large for a journal", file=str(path), fix="name another file")
-        lines = path.read_bytes().split(b"\n")
-    except OSError as error:
-        raise InputError(
-            f"cannot be read: {error.strerror}", file=str(path), fix="name a bisect journal"
-        ) from error
+    lines = read_named(path, limit=MAX_BYTES, fix="name a bisect journal").split(b"\n")
     try:
         first = Heading.model_validate_json(lines[0])
     except ValidationError as error:

@@ -23,7 +23,7 @@ from adapterbot.bisect.checkpoints import (
     numbered,
 )
 from adapterbot.bisect.fetched import FetchedDirectories
-from adapterbot.errors import AdapterbotError, InputError, OurFailure
+from adapterbot.errors import AdapterbotError, InputError, OurFailure, first_line
 from adapterbot.tree import TEXT_LIMIT, file_sha256, too_large
 from adapterbot.weights.peft_dir import CONFIG_NAME, WEIGHTS_NAME
 
@@ -146,9 +146,8 @@ def translated(url: str) -> Iterator[None]:
             "does not exist, or we may not see it", file=url, field="checkpoints", fix="correct it"
         ) from error
     except Exception as error:  # each store's library raises what it likes
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise OurFailure(
-            f"could not be read: {reason[:200]}",
+            f"could not be read: {first_line(error)[:200]}",
             file=url,
             fix="check the URL, the network, and the credentials in the environment",
         ) from error

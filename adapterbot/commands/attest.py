@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from adapterbot.attest import bom, envelope, keyless, verification
 from adapterbot.attest import statement as statements
 from adapterbot.attest.make import Claim, statement
 from adapterbot.commands.place import checkout
-from adapterbot.commands.report_files import read_report
+from adapterbot.commands.report_files import MAX_REPORT_BYTES, read_report
 from adapterbot.config import AdapterConfig, Workflow
 from adapterbot.context import server_url
 from adapterbot.conventions import for_adapter
@@ -24,11 +25,12 @@ from adapterbot.eval.questions import digest_of
 from adapterbot.eval.suite import suite_files
 from adapterbot.lock.schema import MAX_LOCK_BYTES, Lock
 from adapterbot.mole.artifact import is_mixture, read_mixture
+from adapterbot.named import read_named
 from adapterbot.paths import normalise
 from adapterbot.pr.inputs import about_these
 from adapterbot.records import AdapterReport
 from adapterbot.sides import config_of
-from adapterbot.tree import WorkTree, file_sha256
+from adapterbot.tree import WorkTree
 from adapterbot.validation import first_problem
 from adapterbot.weights.peft_dir import adapter_digest
 
@@ -91,32 +93,20 @@ def subject(path: Path) -> Subject:
     return Subject(tree, for_adapter(config_of(tree), name, tree.survey()))
 
 
-def _read(path: Path, fix: str) -> bytes:
-    """A small file that an option names.
-
-    Raises:
-        InputError: it cannot be read.
-    """
-    try:
-        with path.open("rb") as stream:
-            return stream.read(_LIMIT)
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", file=str(path), fix=fix) from error
-
-
 def read_key(path: Path) -> bytes:
     """A key file.
 
     Raises:
         InputError: it cannot be read.
     """
-    return _read(path, "name a key in PEM")
+    return read_named(path, limit=_LIMIT, fix="name a key in PEM")
 
 
 def _trust(path: Path | None) -> keyless.Trust | None:
     if path is None:
         return None
-    text = _read(path, "name a client trust config").decode("utf-8", "replace")
+    content = read_named(path, limit=_LIMIT, fix="name a client trust config")
+    text = content.decode("utf-8", "replace")
     return keyless.Trust(text, str(path))
 
 
@@ -254,12 +244,8 @@ def _weights_digest(of: Subject) -> str:
 
 
 def _report_digest(report: Path) -> str:
-    try:
-        return file_sha256(report)
-    except OSError as error:
-        raise InputError(
-            f"cannot be read: {error.strerror}", file=str(report), fix="name a report.json"
-        ) from error
+    content = read_named(report, limit=MAX_REPORT_BYTES, fix="name a report.json")
+    return hashlib.sha256(content).hexdigest()
 
 
 def _workflow(environment: Mapping[str, str]) -> str:

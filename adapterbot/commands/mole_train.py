@@ -21,10 +21,12 @@ from adapterbot.mole.config import MixtureConfig, read_config
 from adapterbot.mole.ending import STATE_NAME, Ending, ending_in, note_ending
 from adapterbot.mole.examples import Example, encode, split
 from adapterbot.mole.saving import save_mixture
+from adapterbot.named import read_named
 from adapterbot.records import Record
 from adapterbot.stages import Listener, Stages
 from adapterbot.tree import WorkTree
 from adapterbot.weights.peft_dir import AdapterFiles, adapter_digest, check_base, read_adapter_dir
+from adapterbot.yamlfile import MAX_BYTES
 
 if TYPE_CHECKING:
     from adapterbot.eval.base_model import BaseModel
@@ -125,7 +127,8 @@ class _Job:
 
 
 def _job(options: TrainOptions) -> _Job:
-    config = _config(options.config)
+    content = read_named(options.config, limit=MAX_BYTES, fix="name a soup.yaml")
+    config = read_config(content, str(options.config))
     folder = options.config.parent
     output = options.output or folder / config.output
     _check_output(output)
@@ -226,16 +229,6 @@ def _check_output(output: Path) -> None:
             fix="name a folder of its own",
         )
     try_folder(output)
-
-
-def _config(path: Path) -> MixtureConfig:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(
-            f"cannot be read: {error.strerror}", file=str(path), fix="name a soup.yaml"
-        ) from error
-    return read_config(content, str(path))
 
 
 def _experts(folder: Path, config: MixtureConfig) -> dict[str, Path]:

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from adapterbot import atomic, validation
 from adapterbot.commands.report_files import PAGE, page_of, read_report
-from adapterbot.errors import InputError
+from adapterbot.named import read_named
 from adapterbot.records import Count, Line, Record
 from adapterbot.records.merge import MergeRecord
 from adapterbot.records.routes import Routes
@@ -54,11 +54,8 @@ def run(
 def _read(record: type[R], path: Path | None, fix: str) -> R | None:
     if path is None:
         return None
+    content = read_named(path, limit=MAX_BYTES, fix=fix)
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise InputError(f"is larger than {MAX_BYTES:,} bytes", file=str(path), fix=fix)
-        return record.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", file=str(path), fix=fix) from error
+        return record.model_validate_json(content)
     except ValidationError as error:
         raise validation.bad_input(error, file=str(path), fix=fix) from error

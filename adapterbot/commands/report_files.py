@@ -11,6 +11,7 @@ from adapterbot import atomic, render, validation
 from adapterbot.differing import Pair, pairs
 from adapterbot.errors import ExitCode, InputError
 from adapterbot.eval.saved import load_results
+from adapterbot.named import read_named
 from adapterbot.records import AdapterReport, Comparison, Outcome, Report
 from adapterbot.records.merge import MergeRecord
 from adapterbot.records.routes import Routes
@@ -130,20 +131,13 @@ def read_report(path: Path) -> Report:
     Raises:
         InputError: missing, too large, or not what our schema says.
     """
-    name = str(path)
-    try:
-        if path.stat().st_size > MAX_REPORT_BYTES:
-            raise InputError(f"is larger than {MAX_REPORT_BYTES:,} bytes", file=name, fix=_FIX)
-        content = path.read_bytes()
-    except FileNotFoundError as error:
+    if not path.exists():
         raise InputError(
             "is not there: the gate left no report",
-            file=name,
+            file=str(path),
             fix="run `adapterbot gate`, or see the log of the job that did",
-        ) from error
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", file=name, fix=_FIX) from error
-    return parse_report(content, name)
+        )
+    return parse_report(read_named(path, limit=MAX_REPORT_BYTES, fix=_FIX), str(path))
 
 
 _FIX = "pass the report.json that `adapterbot gate` wrote"

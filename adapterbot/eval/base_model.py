@@ -15,7 +15,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import torch
 from safetensors import SafetensorError
 
-from adapterbot.errors import InputError, OurFailure
+from adapterbot.errors import InputError, OurFailure, first_line
 from adapterbot.eval.base_files import base_digest
 from adapterbot.eval.base_guard import inspect_base
 from adapterbot.eval.heap import keep_freed_memory
@@ -126,9 +126,8 @@ def load_base(base: Path | str, settings: EngineSettings) -> BaseModel:
             if not (settings.quantization or settings.device_map):
                 model.to(device)
     except _UNLOADABLE as error:
-        reason = str(error).strip().splitlines()
         raise InputError(
-            f"cannot be loaded as a causal language model: {reason[0] if reason else error!r}",
+            f"cannot be loaded as a causal language model: {first_line(error)}",
             file=name,
             field="base",
             fix="name a directory with config.json, tokenizer and safetensors weights",

@@ -22,7 +22,7 @@ from pathlib import Path
 from selectors import EVENT_READ, DefaultSelector
 from typing import TypeVar
 
-from adapterbot.errors import InputError
+from adapterbot.errors import InputError, first_line
 from adapterbot.eval.answers import Message
 
 _SECONDS = 20.0
@@ -119,8 +119,7 @@ def _rendered(
     except MemoryError:
         return {"problem": "wants too much memory"}
     except Exception as error:  # noqa: BLE001 whatever a template raises is its own fault
-        lines = str(error).strip().splitlines()
-        return {"problem": f"cannot be rendered: {lines[0] if lines else type(error).__name__}"}
+        return {"problem": f"cannot be rendered: {first_line(error)}"}
 
 
 def _limit(seconds: float) -> None:

@@ -12,7 +12,7 @@ import ray
 import torch
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
-from adapterbot.errors import InputError, OurFailure
+from adapterbot.errors import InputError, OurFailure, first_line
 from adapterbot.eval.settings import EngineSettings
 
 _LOG = logging.getLogger(__name__)
@@ -187,9 +187,8 @@ def _join(address: str) -> None:
     try:
         ray.init(address=address, log_to_driver=False, include_dashboard=False)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()
         raise InputError(
-            f"there is no Ray cluster at {address!r}: {reason[0] if reason else 'no reason given'}",
+            f"there is no Ray cluster at {address!r}: {first_line(error)}",
             field="--ray",
             fix="name a running cluster, or `local` to start one on this machine",
         ) from error

@@ -9,7 +9,6 @@ import json
 import ssl
 import time
 from collections.abc import Mapping, Sequence
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import requests
@@ -17,6 +16,7 @@ from github import GithubException
 
 from adapterbot.errors import AdapterbotError, GitHubFailure, InputError
 from adapterbot.gh.transport import Renamed, StrangeAnswer
+from adapterbot.retry_after import retry_after
 
 # Of requests' exceptions only those that say that the network failed; the others are mistakes in
 # the request. PyGithub lets the JSON decoder's error through when a body is cut short.
@@ -146,9 +146,9 @@ def _limited_for(error: GithubException) -> float | None:
     if error.status not in {403, 429}:
         return None
     headers = _headers(error)
-    asked = headers.get("retry-after")
-    if asked is not None:
-        return _seconds(asked)
+    if "retry-after" in headers:
+        asked = retry_after(headers["retry-after"])
+        return _SECONDARY_WAIT if asked is None else asked
     if headers.get("x-ratelimit-remaining") == "0":
         reset = headers.get("x-ratelimit-reset", "")
         # One second more, since the reset can fall anywhere within its second.
@@ -156,16 +156,6 @@ def _limited_for(error: GithubException) -> float | None:
     if error.status == 429 or "rate limit" in _message(error).lower():
         return _SECONDARY_WAIT
     return None
-
-
-def _seconds(retry_after: str) -> float:
-    """Retry-After as RFC 9110 has it: seconds, or a date."""
-    if retry_after.strip().isdigit():
-        return float(retry_after)
-    try:
-        return max(0.0, parsedate_to_datetime(retry_after).timestamp() - time.time())
-    except ValueError:
-        return _SECONDARY_WAIT
 
 
 def _message(error: GithubException) -> str:

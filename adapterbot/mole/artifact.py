@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from adapterbot.atomic import not_written, try_folder, write_bytes
 from adapterbot.conventions import ADAPTER_CONFIG, EXPERTS_FOLDER, MIXTURE_CONFIG
 from adapterbot.errors import InputError
+from adapterbot.named import read_named
 from adapterbot.paths import join
 from adapterbot.tree import Tree
 from adapterbot.weights.header import read_header
@@ -218,18 +219,10 @@ def _manifest(directory: Path, name: str) -> MixtureManifest:
             file=name,
             fix=f"keep one of {MIXTURE_CONFIG} and {ADAPTER_CONFIG}",
         )
-    try:
-        if path.is_symlink():
-            raise InputError("is a symbolic link", file=shown, fix="put the file itself there")
-        if path.stat().st_size > _CONFIG_LIMIT:
-            raise InputError(
-                f"is larger than {_CONFIG_LIMIT:,} bytes", file=shown, fix="shorten it"
-            )
-        return parse_manifest(path.read_bytes(), shown)
-    except OSError as error:
-        raise InputError(
-            f"cannot be read: {error.strerror}", file=shown, fix="name a mixture's directory"
-        ) from error
+    if path.is_symlink():
+        raise InputError("is a symbolic link", file=shown, fix="put the file itself there")
+    content = read_named(path, limit=_CONFIG_LIMIT, fix="name a mixture's directory", shown=shown)
+    return parse_manifest(content, shown)
 
 
 def _check_gate(path: Path, shown: str, manifest: MixtureManifest) -> None:

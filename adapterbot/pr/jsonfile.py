@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from adapterbot.errors import InputError
+from adapterbot.named import read_named
 from adapterbot.strict_json import parse_json
 
 # Room for the most that a document holds, 256 samples of three texts, escaped.
@@ -19,19 +20,7 @@ def read_text(path: Path) -> str:
     Raises:
         InputError: it is missing, unreadable, too large, or not UTF-8.
     """
-    try:
-        with path.open("rb") as stream:
-            content = stream.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise InputError(
-            f"cannot be read: {error.strerror or type(error).__name__}",
-            file=str(path),
-            fix="check the path",
-        ) from error
-    if len(content) > MAX_BYTES:
-        raise InputError(
-            f"is larger than {MAX_BYTES:,} bytes", file=str(path), fix="give it fewer samples"
-        )
+    content = read_named(path, limit=MAX_BYTES, fix="check the path, or give it fewer samples")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

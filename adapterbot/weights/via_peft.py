@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from adapterbot.errors import InputError, OurFailure
+from adapterbot.errors import InputError, OurFailure, first_line
 from adapterbot.weights.matching import ALL_LINEAR
 from adapterbot.weights.patterns import match
 from adapterbot.weights.peft_dir import CONFIG_NAME, AdapterFiles
@@ -170,9 +170,8 @@ def _wrapped(
 
 
 def _refused(error: Exception, files: AdapterFiles) -> InputError:
-    lines = str(error).strip().splitlines()
     return InputError(
-        f"cannot be loaded by PEFT: {lines[0] if lines else type(error).__name__}",
+        f"cannot be loaded by PEFT: {first_line(error)}",
         file=files.shown,
         fix="check the adapter with PEFT on the base model that it was trained on",
     )

@@ -10,14 +10,13 @@ import asyncio
 import json
 import random
 import socket
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx2
 from pydantic import JsonValue
 
 from adapterbot.errors import InputError, OurFailure
+from adapterbot.retry_after import retry_after
 
 _REPLY_LIMIT = 64 * 1024 * 1024
 _REASON_LIMIT = 300
@@ -160,7 +159,7 @@ class Client:
                 fix="set the API key in this environment variable",
             )
         if status in _AGAIN:
-            raise _TryAgain(f"status {status}", _retry_after(response.headers.get("Retry-After")))
+            raise _TryAgain(f"status {status}", retry_after(response.headers.get("Retry-After")))
         if status != httpx2.codes.OK:
             raise Refused(status, _reason(content))
         try:
@@ -177,21 +176,6 @@ def _named(error: Exception) -> str:
     if isinstance(first, ConnectionRefusedError):
         return "connection refused"
     return "no such host" if isinstance(first, socket.gaierror) else type(error).__name__
-
-
-def _retry_after(given: str | None) -> float | None:
-    """Seconds from now, from either form of the header (RFC 9110 §10.2.3)."""
-    if given is None:
-        return None
-    if given.isascii() and given.isdigit():
-        return float(given[:6])
-    try:
-        moment = parsedate_to_datetime(given)
-    except ValueError:
-        return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - datetime.now(UTC)).total_seconds())
 
 
 def _reason(content: bytes) -> str:

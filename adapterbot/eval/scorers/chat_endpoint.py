@@ -10,6 +10,8 @@ from typing import Any
 import requests
 from urllib3.exceptions import HTTPError
 
+from adapterbot.retry_after import retry_after
+
 _LONGEST_WAIT = 30.0
 _REPLY_LIMIT = 1024 * 1024
 _TOO_MANY_REQUESTS = 429
@@ -94,17 +96,13 @@ class ChatEndpoint:
         except requests.RequestException as error:
             raise NoReply(type(error).__name__) from error
         if response.status_code == _TOO_MANY_REQUESTS or response.status_code >= 500:
-            raise _TryAgain(f"status {response.status_code}", _retry_after(response))
+            asked = retry_after(response.headers.get("Retry-After"))
+            raise _TryAgain(f"status {response.status_code}", asked)
         if response.status_code != requests.codes.ok:
             raise NoReply(f"status {response.status_code}")
         if len(content) > _REPLY_LIMIT:
             raise NoReply("the reply is too long")
         return _content(content)
-
-
-def _retry_after(response: requests.Response) -> float | None:
-    given = response.headers.get("Retry-After", "")
-    return float(given) if given.isascii() and given.isdigit() and len(given) < 6 else None
 
 
 def _content(body: bytes) -> str:

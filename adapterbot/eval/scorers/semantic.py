@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import JsonValue, PrivateAttr
 
-from adapterbot.errors import InputError
+from adapterbot.errors import InputError, first_line
 from adapterbot.eval.answers import Answer, Sample, Scored
 from adapterbot.eval.scorers.base import Files, Scorer, needs_expected
 from adapterbot.importing import extras
 from adapterbot.records import ScoreKind
-from adapterbot.tree import file_sha256
+from adapterbot.weights.peft_dir import files_digest
 
 if TYPE_CHECKING:
     import torch
@@ -57,7 +56,8 @@ class Semantic(Scorer):
                 field="scorer.model",
                 fix="name a directory saved with save_pretrained()",
             )
-        return {**options, "model": str(directory), "model_digest": _directory_digest(directory)}
+        kept = [file for file in sorted(directory.iterdir()) if file.is_file()]
+        return {**options, "model": str(directory), "model_digest": files_digest(*kept)}
 
     def identity(self) -> Mapping[str, JsonValue]:
         """What the model is counts, not where it lies or runs."""
@@ -105,18 +105,9 @@ def _load(model: str, device: str) -> tuple[Any, Any]:
         encoder = AutoModel.from_pretrained(model, use_safetensors=True, **safe)
     except (OSError, ValueError, SafetensorError) as error:
         raise InputError(
-            f"is not a model we can load: {str(error).splitlines()[0][:200]}",
+            f"is not a model we can load: {first_line(error)[:200]}",
             file=model,
             field="scorer.model",
             fix="save it with save_pretrained(), tokenizer included",
         ) from error
     return tokenizer, encoder.to(device).eval()
-
-
-def _directory_digest(directory: Path) -> str:
-    """SHA-256 over the names and digests of the directory's files."""
-    total = hashlib.sha256()
-    for path in sorted(directory.iterdir()):
-        if path.is_file():
-            total.update(f"{path.name}\0{file_sha256(path)}\n".encode())
-    return total.hexdigest()
