@@ -1,7 +1,7 @@
-"""Git as a program that reads: one command at a time, and a process that hands out blobs.
+"""Git as a program: one command at a time, and a process that hands out blobs.
 
 Nothing here knows of paths in a tree. Nothing of the repository (hooks, filters, fsmonitor) is
-executed, and nothing is written.
+executed; only `git_as` runs commands that write.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import re
 import subprocess
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -31,7 +31,30 @@ def git(repository: Path, *arguments: str) -> bytes:
     Raises:
         OurFailure: Git is not installed, or the command failed.
     """
-    return _run(repository, arguments, stdout=subprocess.PIPE)
+    return _run(repository, arguments, _environment(repository), stdout=subprocess.PIPE)
+
+
+def git_as(
+    repository: Path,
+    environment: Mapping[str, str],
+    *arguments: str,
+    settings: Sequence[tuple[str, str]] = (),
+    given: bytes = b"",
+    seconds: float | None = None,
+) -> bytes:
+    """Standard output of a Git command that may write.
+
+    Args:
+        environment: of its process: who commits, and how to push.
+        settings: of Git, over those that it finds.
+        given: its standard input.
+        seconds: how long it may take.
+
+    Raises:
+        OurFailure: as `git`, or it took too long.
+    """
+    env = _configured(environment, settings)
+    return _run(repository, arguments, env, subprocess.PIPE, given, seconds)
 
 
 def git_directory(repository: Path) -> Path:
@@ -60,14 +83,8 @@ def ask_remote(
     Raises:
         OurFailure: as `git`, or it took too long.
     """
-    _run(
-        repository,
-        arguments,
-        stdout=subprocess.DEVNULL,
-        given=given,
-        settings=settings,
-        seconds=_NETWORK_SECONDS,
-    )
+    env = _environment(repository, settings)
+    _run(repository, arguments, env, subprocess.DEVNULL, given, _NETWORK_SECONDS)
 
 
 def authorization(url: str, token: str) -> list[tuple[str, str]]:
@@ -95,10 +112,9 @@ def numbered(settings: Sequence[tuple[str, str]], first: int = 0) -> dict[str, s
 def _run(
     repository: Path,
     arguments: Sequence[str],
-    *,
+    environment: Mapping[str, str],
     stdout: int,
     given: bytes = b"",
-    settings: Sequence[tuple[str, str]] = (),
     seconds: float | None = None,
 ) -> bytes:
     try:
@@ -108,7 +124,7 @@ def _run(
             stdout=stdout,
             stderr=subprocess.PIPE,
             check=False,
-            env=_environment(repository, settings),
+            env=environment,
             timeout=seconds,
         )
     except FileNotFoundError as error:
@@ -191,8 +207,14 @@ def _environment(repository: Path, settings: Sequence[tuple[str, str]] = ()) -> 
     on_runner = os.environ.get("GITHUB_ACTIONS") == "true" and server != "/"
     if on_runner and token and not _knows_credentials(repository, server):
         ours += authorization(server, token)
-    first = int(os.environ.get("GIT_CONFIG_COUNT") or 0)
-    return {**os.environ, **quiet, **numbered(ours, first)}
+    return _configured({**os.environ, **quiet}, ours)
+
+
+def _configured(
+    environment: Mapping[str, str], settings: Sequence[tuple[str, str]]
+) -> dict[str, str]:
+    first = int(environment.get("GIT_CONFIG_COUNT") or 0)
+    return {**environment, **numbered(settings, first)}
 
 
 @functools.lru_cache(maxsize=32)
@@ -231,30 +253,29 @@ class _Reader:
         if not _OBJECT_ID.fullmatch(object_id):  # a newline in it would be a second question
             raise OurFailure(f"{object_id!r} is not the name of a blob")
         with self._lock:
-            asked, told = self._pipes()
             try:
-                asked.write(f"{object_id}\n".encode())
-                asked.flush()
-                head = told.readline().split()
-                if len(head) != 3 or head[1] != b"blob":
-                    # An answer of another shape has a body that nobody will read.
-                    self._end()
-                    raise OurFailure(f"git has no blob {object_id[:12]}")
-                size = int(head[2])
-                if self._what != "--batch":
-                    return size, b""
-                content = told.read(size)
-                if len(content) != size or told.read(1) != b"\n":
-                    self._end()
-                    raise OurFailure(f"git stopped while reading the blob {object_id[:12]}")
-            except BrokenPipeError as error:
+                return self._answer(object_id)
+            except BaseException as error:
+                # Whatever is left of this answer would be taken for the next one.
                 self._end()
-                raise OurFailure(f"git stopped before the blob {object_id[:12]}") from error
-            except BaseException:
-                # Interrupted half-way, the rest of this blob would be taken for the next one.
-                self._end()
+                if isinstance(error, BrokenPipeError):
+                    raise OurFailure(f"git stopped before the blob {object_id[:12]}") from error
                 raise
-            return size, content
+
+    def _answer(self, object_id: str) -> tuple[int, bytes]:
+        asked, told = self._pipes()
+        asked.write(f"{object_id}\n".encode())
+        asked.flush()
+        head = told.readline().split()
+        if len(head) != 3 or head[1] != b"blob":
+            raise OurFailure(f"git has no blob {object_id[:12]}")
+        size = int(head[2])
+        if self._what != "--batch":
+            return size, b""
+        content = told.read(size)
+        if len(content) != size or told.read(1) != b"\n":
+            raise OurFailure(f"git stopped while reading the blob {object_id[:12]}")
+        return size, content
 
     def close(self) -> None:
         with self._lock:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from adapterbot.commands.folders import own_folder
 from adapterbot.commands.lock import write as write_lock
 from adapterbot.commands.report_files import Written
 from adapterbot.errors import InputError, OurFailure
+from adapterbot.gitobjects import git_as
 from adapterbot.records import BisectVerdict, Report
 
 ADAPTER = "adapters/dates"
@@ -29,6 +29,12 @@ _IN_BASE = (
     "soup.lock",
     "soup.lock.d",
     "soup-env.lock",
+)
+# Whoever the user is to Git, and without their signing key.
+_NOBODYS = (
+    ("user.name", "adapterbot demo"),
+    ("user.email", "demo@example.invalid"),
+    ("commit.gpgsign", "false"),
 )
 
 
@@ -97,20 +103,7 @@ def _commit(directory: Path, message: str) -> None:
 
 
 def _git(directory: Path, *arguments: str) -> None:
-    # Whoever the user is to Git, and without their signing key and hooks.
-    identity = ("-c", "user.name=adapterbot demo", "-c", "user.email=demo@example.invalid")
-    quiet = ("-c", "commit.gpgsign=false", "-c", "core.hooksPath=/dev/null")
-    try:
-        subprocess.run(
-            ["git", *identity, *quiet, "-C", str(directory), *arguments],
-            check=True,
-            capture_output=True,
-        )
-    except FileNotFoundError as error:
-        raise OurFailure("git was not found", fix="install git on this machine") from error
-    except subprocess.CalledProcessError as error:
-        reason = error.stderr.decode(errors="replace").strip()
-        raise OurFailure(f"git {arguments[0]} failed: {reason}") from error
+    git_as(directory, os.environ, *arguments, settings=_NOBODYS)
 
 
 @contextmanager

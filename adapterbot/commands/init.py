@@ -5,14 +5,14 @@ from __future__ import annotations
 import difflib
 import io
 import os
-import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from adapterbot import atomic
 from adapterbot.commands.place import checkout
 from adapterbot.context import server_url
-from adapterbot.gitobjects import git
+from adapterbot.errors import OurFailure
+from adapterbot.gitobjects import git, git_as
 from adapterbot.init import WORKFLOW, Planned, Wanted, plan
 from adapterbot.init.workflow import action_parts, is_pinned
 from adapterbot.paths import is_hidden
@@ -31,23 +31,17 @@ def pinned(action: str, environment: Mapping[str, str]) -> tuple[str, str]:
     repository, ref = action_parts(action)
     if is_pinned(action):
         return action, ""
-    command = ["git", "ls-remote", f"{server_url(environment)}/{repository}", f"refs/tags/{ref}"]
+    url, tag = f"{server_url(environment)}/{repository}", f"refs/tags/{ref}"
+    quiet = {**os.environ, "GIT_TERMINAL_PROMPT": "0"}
+    # An annotated tag is an object of its own; `^{}` is the commit that it is about.
+    asked = ("ls-remote", url, tag, f"{tag}^{{}}")
     try:
-        done = subprocess.run(
-            # An annotated tag is an object of its own; `^{}` is the commit that it is about.
-            [*command, f"refs/tags/{ref}^{{}}"],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=_SECONDS,
-            stdin=subprocess.DEVNULL,
-            env={**os.environ, "GIT_TERMINAL_PROMPT": "0"},
-        )
-    except (OSError, subprocess.TimeoutExpired):
+        listed = git_as(Path.cwd(), quiet, *asked, seconds=_SECONDS).decode(errors="replace")
+    except OurFailure:
         return action, ""
-    lines = (line.partition("\t") for line in done.stdout.splitlines())
+    lines = (line.partition("\t") for line in listed.splitlines())
     found = {name: commit for commit, _, name in lines}
-    commit = found.get(f"refs/tags/{ref}^{{}}") or found.get(f"refs/tags/{ref}")
+    commit = found.get(f"{tag}^{{}}") or found.get(tag)
     return (action.replace(f"@{ref}", f"@{commit}"), ref) if commit else (action, "")
 
 

@@ -7,13 +7,12 @@ when somebody was faster, we look again.
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from adapterbot.errors import AdapterbotError, OurFailure
-from adapterbot.gitobjects import git
+from adapterbot.errors import OurFailure
+from adapterbot.gitobjects import git, git_as
 from adapterbot.history.results import from_lines, merged, to_lines
 from adapterbot.records.history import PastResult
 
@@ -110,7 +109,7 @@ class Branch:
         lease = f"--force-with-lease={ref}:{parent or ''}"
         try:
             self._run(environment, "push", "-q", lease, self.remote, f"{commit}:{ref}")
-        except AdapterbotError:
+        except OurFailure:
             if self._fetch(environment) == parent:
                 raise  # nobody moved it: the push itself was refused
             return False
@@ -118,26 +117,19 @@ class Branch:
 
     def _run(self, environment: Mapping[str, str], *arguments: str, given: str = "") -> str:
         try:
-            done = subprocess.run(
-                ["git", "-c", "core.hooksPath=/dev/null", "-C", str(self.repository), *arguments],
-                input=given.encode(errors="surrogateescape"),
-                capture_output=True,
-                check=False,
-                env=dict(environment),
-                timeout=_SECONDS,
+            said = git_as(
+                self.repository,
+                environment,
+                *arguments,
+                given=given.encode(errors="surrogateescape"),
+                seconds=_SECONDS,
             )
-        except subprocess.TimeoutExpired as error:
+        except OurFailure as error:
             raise OurFailure(
-                f"git {arguments[0]} did not end within {_SECONDS:g} seconds",
+                error.message,
                 file=f"branch {self.name}",
-                fix="check the network, and re-run the job",
+                fix="give the job `contents: write`, let no ruleset stand in the way, and check "
+                "the network",
             ) from error
-        if done.returncode:
-            said = done.stderr.decode(errors="replace").strip().splitlines()
-            raise OurFailure(
-                f"git {arguments[0]} failed: {said[-1] if said else 'no reason given'}",
-                file=f"branch {self.name}",
-                fix="give the job `contents: write`, and let no ruleset stand in the way",
-            )
         # Names of other files on the branch may be any bytes, and go back as they came.
-        return done.stdout.decode(errors="surrogateescape")
+        return said.decode(errors="surrogateescape")
