@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,9 +20,10 @@ from adapterbot.cli.options import (
     Server,
     Suite,
     refuse_typed,
+    seconds_of,
 )
 from adapterbot.cli.output import document, leave, line, say, show
-from adapterbot.errors import ExitCode, InputError
+from adapterbot.errors import ExitCode
 
 if TYPE_CHECKING:
     from adapterbot.bisect import SavedBisect
@@ -317,18 +317,6 @@ def bisect_replay(journal: JournalPath = _JOURNAL, as_json: Json = False) -> Non
     found = bisect_command.replay(left_here(journal, _JOURNAL))
     _tell(found, as_json)
     leave(bisect_command.exit_code(found.verdict))
-
-
-def seconds_of(text: str) -> float:
-    """A length of time such as 90s, 30m or 1h, in seconds.
-
-    Raises:
-        InputError: it is none.
-    """
-    match = re.fullmatch(r"([0-9]{1,6}(?:\.[0-9]{1,3})?)([smhd])", text)
-    if match is None:
-        raise InputError(f"{text!r} is not a duration", field="--budget", fix="write 30m or 1h")
-    return float(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
 
 
 def _steps(found: SavedBisect) -> None:

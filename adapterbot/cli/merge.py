@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from adapterbot.cli.app import app
-from adapterbot.cli.options import Device, Engine, Json, OnCluster, Ray, typed
+from adapterbot.cli.options import Device, Engine, Json, OnCluster, Ray, seconds_of, typed
 from adapterbot.cli.output import document, lines
 from adapterbot.errors import InputError
 from adapterbot.merge.names import DRAWING, SPARSE, Search, Strategy
@@ -120,7 +120,6 @@ def merge(
     from adapterbot.commands.merge_options import MergeOptions, SearchOptions
     from adapterbot.console import listener_for
     from adapterbot.eval.settings import engine_settings
-    from adapterbot.merge.budget import parse_budget
 
     searches = strategy is Strategy.CMAES
     if searches and (weight or expression):
@@ -168,6 +167,20 @@ def merge(
         document(record.model_dump_json(indent=2))
     else:
         lines(_shown(record))
+
+
+def parse_budget(text: str) -> int:
+    """The seconds of a search.
+
+    Raises:
+        InputError: it is not a duration, or not from 60 seconds to 24 hours.
+    """
+    seconds = seconds_of(text)
+    if not 60 <= seconds <= 24 * 3600:
+        raise InputError(
+            f"is {seconds:,.0f} seconds", field="--budget", fix="give it between 60s and 24h"
+        )
+    return round(seconds)
 
 
 def _refuse_ignored(context: typer.Context, strategy: Strategy) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -150,3 +151,22 @@ def typed(context: typer.Context) -> Iterator[Any]:
         source = context.get_parameter_source(parameter.name or "")
         if source is not None and source.name == "COMMANDLINE":
             yield parameter
+
+
+_TIME = re.compile("".join(rf"(?:([0-9]{{1,6}}(?:\.[0-9]{{1,3}})?){unit})?" for unit in "dhms"))
+_SECONDS = (86_400, 3600, 60, 1)
+
+
+def seconds_of(text: str) -> float:
+    """The seconds of a `--budget` such as 90s, 45m or 1h30m.
+
+    Raises:
+        InputError: it is not a duration.
+    """
+    found = _TIME.fullmatch(text.strip().lower())
+    if not text.strip() or found is None:
+        raise InputError(
+            f"{text[:40]!r} is not a duration", field="--budget", fix="write 90s, 45m or 1h30m"
+        )
+    numbers = (float(number or 0) for number in found.groups())
+    return sum(number * unit for number, unit in zip(numbers, _SECONDS, strict=True))
