@@ -1,8 +1,8 @@
 """Paired results become deltas: same samples, both adapters, one difference per sample.
 
-`compare` and `compare_corpus` take bare arrays, for those who script it; `compare_results` and
-`compare_all` take what an evaluation returns and pair it by sample id. Pure: equal content gives
-equal digits, whatever the order of rows.
+`compare` and `compare_corpus` take bare arrays, for those who script it; `compare_all` takes what
+an evaluation returns and pairs it by sample id. Pure: equal content gives equal digits, whatever
+the order of rows.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from adapterbot.records import Direction, MetricDelta, SampleScore, ScoreKind, T
 from adapterbot.stats.corpus import Aggregate
 from adapterbot.stats.distributions import FloatArray
 
-__all__ = ["Corpus", "Paired", "compare", "compare_all", "compare_corpus", "compare_results"]
+__all__ = ["Corpus", "Paired", "compare", "compare_all", "compare_corpus"]
 
 
 def compare(
@@ -135,24 +135,6 @@ class Corpus:
             raise InputError("samples have different numbers of statistics")
         nothing = [math.nan] * (widths.pop() if widths else 1)
         return np.array([nothing if row is None else row for row in rows]).reshape(len(rows), -1)
-
-
-def compare_results(
-    baseline: TaskResult,
-    candidate: TaskResult,
-    *,
-    corpus: Corpus | None = None,
-    level: float = LEVEL,
-    resamples: int = RESAMPLES,
-) -> tuple[MetricDelta, ...]:
-    """One task under both adapters: overall, then each slice by name.
-
-    Raises:
-        InputError: the results are not of the same task.
-    """
-    corpora = {} if corpus is None else {baseline.task: corpus}
-    paired = compare_all([baseline], [candidate], corpora=corpora, level=level, resamples=resamples)
-    return tuple(found.delta for found in paired)
 
 
 def compare_all(

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+_ROUNDS = 60
 
 
 class Outcomes(Protocol):
@@ -87,7 +88,7 @@ def split(weights: Floats, good: Floats, bad: Floats) -> Floats:
 
 
 def mixed_shares(
-    shares: Floats, counts: Floats, good: Floats, bad: Floats, *, alike: bool, rounds: int = 60
+    shares: Floats, counts: Floats, good: Floats, bad: Floats, *, alike: bool
 ) -> Floats:
     """Log evidence of categories that come from two populations, `shares` of them from the second.
 
@@ -104,7 +105,7 @@ def mixed_shares(
     """
     first = np.broadcast_to(good / good.sum(), (len(shares), len(good)))
     second = np.broadcast_to(bad / bad.sum(), first.shape)
-    for _ in range(rounds):
+    for _ in range(_ROUNDS):
         of_first = (1.0 - shares)[..., None] * first[:, None]
         of_second = shares[..., None] * second[:, None]
         part = counts * of_second / np.maximum(of_first + of_second, 1e-300)

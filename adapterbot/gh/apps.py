@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from adapterbot.errors import InputError
-from adapterbot.gh.client import Patience, connect
+from adapterbot.gh.client import connect
 
 # No more than a gate posts with, whatever the App itself may do.
 _NEEDED = {"checks": "write", "issues": "write", "pull_requests": "write"}
@@ -15,9 +15,7 @@ _WHERE_GIVEN = {"actions": "read", "statuses": "write"}
 _LIFE = timedelta(minutes=9)  # GitHub takes ten at most
 
 
-def installation_token(
-    app_id: str, key: str, repository: str, api_url: str, *, patience: Patience | None = None
-) -> str:
+def installation_token(app_id: str, key: str, repository: str, api_url: str) -> str:
     r"""A token of the App's installation on a repository.
 
     Args:
@@ -30,7 +28,7 @@ def installation_token(
     """
     signed = _signed(app_id.strip(), key.strip().replace("\\n", "\n"))
     # The same door as for everything else; only what the token is differs.
-    client = connect(signed, api_url, patience=patience)
+    client = connect(signed, api_url)
 
     def send(verb: str, path: str, given: dict[str, object] | None = None) -> dict[str, object]:
         _, data = client.api.requester.requestJsonAndCheck(verb, path, input=given)

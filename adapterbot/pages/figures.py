@@ -26,6 +26,15 @@ def _digits(value: Decimal, decimals: int) -> str:
     return f"{abs(value):.{decimals}f}"
 
 
+def _written(value: float, unit: Unit, decimals: int, plus: str) -> str:
+    """A figure with its sign; one that rounds to zero has none."""
+    # Decimal, because a float near its upper end times 100 is infinite.
+    scaled = Decimal(value) * (100 if unit is Unit.FRACTION else 1)
+    digits = _digits(scaled, decimals)
+    sign = "" if not digits.strip("0.") else _MINUS if scaled < 0 else plus
+    return f"{sign}{digits}"
+
+
 @dataclass(frozen=True)
 class Scale:
     """How the figures of one row are written, so that they line up with each other."""
@@ -47,16 +56,8 @@ class Scale:
             decimals = max(decimals, min(1 - math.floor(math.log10(abs(delta.change))), 5))
         return cls(Unit.NUMBER, min(max(decimals, 0), 6))
 
-    def _scaled(self, value: float) -> Decimal:
-        # Decimal, because a float near its upper end times 100 is infinite.
-        return Decimal(value) * (100 if self.unit is Unit.FRACTION else 1)
-
     def _written(self, value: float, *, plus: str = "") -> str:
-        scaled = self._scaled(value)
-        digits = _digits(scaled, self.decimals)
-        if not digits.strip("0."):
-            return digits  # rounded to zero: without a sign
-        return (_MINUS if scaled < 0 else plus) + digits
+        return _written(value, self.unit, self.decimals, plus)
 
     def level(self, value: float | None) -> Inert:
         """A score: `92.5 %` or `1.234`."""
@@ -141,10 +142,8 @@ class Compact:
         return Inert(f"[{low},{_NBSP}{high}]")
 
     def _written(self, value: float, plus: str) -> str:
-        scaled = Decimal(value) * (100 if self.unit is Unit.FRACTION else 1)
-        digits = _digits(scaled, self.decimals)
-        sign = "" if not digits.strip("0.") else _MINUS if scaled < 0 else plus
-        return f"{sign}{digits}{'%' if self.unit is Unit.FRACTION else ''}"
+        percent = "%" if self.unit is Unit.FRACTION else ""
+        return _written(value, self.unit, self.decimals, plus) + percent
 
 
 def _needed(value: float) -> int:

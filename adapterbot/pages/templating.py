@@ -14,7 +14,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
@@ -122,19 +122,20 @@ _FIGURES = {
 }
 
 
+_OPTIONS: Final[dict[str, Any]] = {
+    "loader": LOADER,
+    "undefined": StrictUndefined,
+    "trim_blocks": True,
+    "lstrip_blocks": True,
+    "keep_trailing_newline": True,
+}
+
+
 @cache
 def markdown() -> Environment:
     """For Markdown that GitHub shows."""
-    env = Environment(
-        loader=LOADER,
-        # HTML escaping is not enough for Markdown; `finalize` does the whole work.
-        autoescape=False,  # noqa: S701
-        finalize=_inert_by_default,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    # HTML escaping is not enough for Markdown; `finalize` does the whole work.
+    env = Environment(autoescape=False, finalize=_inert_by_default, **_OPTIONS)  # noqa: S701
     env.filters.clear()
     env.filters.update(
         _FIGURES,
@@ -170,15 +171,7 @@ def _quoted(value: str) -> Markup:
 @cache
 def web() -> Environment:
     """For the page of its own."""
-    env = Environment(
-        loader=LOADER,
-        autoescape=True,
-        finalize=_visible,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    env = Environment(autoescape=True, finalize=_visible, **_OPTIONS)
     env.filters = {
         **_FIGURES,
         "max": max,

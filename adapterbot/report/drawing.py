@@ -10,6 +10,8 @@ from adapterbot.records import BisectResult, Direction, MetricVerdict, Probe, St
 
 # Half the width of a bar's drawing, and what of it the widest interval fills.
 _HALF, _FILLED = 100.0, 92.0
+# Of a timeline.
+_WIDTH = 960.0
 # A report is a stranger's: it may claim a billion checkpoints.
 _MOST_CHECKPOINTS: Final = 10_000
 _MOST_COLUMNS: Final = 120
@@ -87,7 +89,7 @@ class Timeline:
     columns: tuple[Column, ...]
 
 
-def timeline(found: BisectResult, width: float = 960.0) -> Timeline | None:
+def timeline(found: BisectResult) -> Timeline | None:
     """The posterior over the checkpoints and where it was asked; None where there is none."""
     if not found.suspicions or not 2 <= found.checkpoints <= _MOST_CHECKPOINTS:
         return None
@@ -106,9 +108,9 @@ def timeline(found: BisectResult, width: float = 960.0) -> Timeline | None:
     for probe in found.probes:
         if probe.index < found.checkpoints:
             probes[probe.index // per_column].append(probe)
-    step = round(width / count, 2)
+    step = round(_WIDTH / count, 2)
     return Timeline(
-        width=width,
+        width=_WIDTH,
         step=step,
         columns=tuple(
             Column(

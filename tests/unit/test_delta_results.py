@@ -41,6 +41,13 @@ def result(scores, *, task: str = "dates", kind: ScoreKind = ScoreKind.BINARY, *
     )
 
 
+def compared(baseline: TaskResult, candidate: TaskResult, *, corpus=None, **given):
+    """One task under both adapters: overall, then each slice by name."""
+    corpora = {} if corpus is None else {baseline.task: corpus}
+    paired = delta.compare_all([baseline], [candidate], corpora=corpora, **given)
+    return tuple(found.delta for found in paired)
+
+
 def rows(right: int, total: int = 40, *, clustered: bool = False):
     parts = [
         ("us" if i % 4 == 0 else "eu", f"d{i // 2}" if clustered else None) for i in range(total)
@@ -49,7 +56,7 @@ def rows(right: int, total: int = 40, *, clustered: bool = False):
 
 
 def test_overall_first_then_each_slice_by_name() -> None:
-    found = delta.compare_results(result(rows(36)), result(rows(20)))
+    found = compared(result(rows(36)), result(rows(20)))
     assert [d.metric for d in found] == ["dates", "dates [eu]", "dates [us]"]
     assert [d.n for d in found] == [40, 30, 10]
     assert found[0].change == pytest.approx(-0.4)
@@ -59,15 +66,13 @@ def test_overall_first_then_each_slice_by_name() -> None:
 def test_the_order_of_samples_changes_nothing() -> None:
     left, right = rows(36), rows(20)
     shuffled = random.Random(1).sample(right, len(right))
-    assert delta.compare_results(result(left), result(right)) == delta.compare_results(
-        result(left[::-1]), result(shuffled)
-    )
+    assert compared(result(left), result(right)) == compared(result(left[::-1]), result(shuffled))
 
 
 def test_a_missing_score_makes_its_slice_and_the_whole_incomplete() -> None:
     after = rows(20)
     after[4] = ("s004", None, "us", None)
-    whole, eu, us = delta.compare_results(result(rows(36)), result(after))
+    whole, eu, us = compared(result(rows(36)), result(after))
     assert whole.outcome is us.outcome is Comparison.INCOMPLETE
     assert eu.outcome is Comparison.COMPARED
     assert (whole.n, us.n) == (39, 9)
@@ -80,7 +85,7 @@ def test_a_sample_that_one_side_lacks_is_missing_not_dropped(shorter: str) -> No
     sides = [result(rows(36)), result(rows(20))]
     index = 0 if shorter == "baseline" else 1
     sides[index] = sides[index].model_copy(update={"samples": sides[index].samples[:-3]})
-    whole = delta.compare_results(*sides)[0]
+    whole = compared(*sides)[0]
     assert whole.outcome is Comparison.INCOMPLETE
     assert whole.n == 37
     assert whole.note.startswith("3 of 40 samples")
@@ -88,9 +93,7 @@ def test_a_sample_that_one_side_lacks_is_missing_not_dropped(shorter: str) -> No
 
 def test_clusters_are_kept_together() -> None:
     loose, tight = (
-        delta.compare_results(
-            result(rows(36, clustered=clustered)), result(rows(20, clustered=clustered))
-        )[0]
+        compared(result(rows(36, clustered=clustered)), result(rows(20, clustered=clustered)))[0]
         for clustered in (False, True)
     )
     assert loose.change == tight.change
@@ -102,10 +105,10 @@ def test_clusters_are_kept_together() -> None:
 def test_a_sample_id_is_not_mistaken_for_a_cluster() -> None:
     samples = [(f"s{i}", float(i % 2), None, f"s{i + 1}" if i < 20 else None) for i in range(40)]
     changed = [(name, 1 - score, part, cluster) for name, score, part, cluster in samples[:15]]
-    named = delta.compare_results(result(samples), result(changed + samples[15:]))[0]
+    named = compared(result(samples), result(changed + samples[15:]))[0]
     plain = [(name, score, part, None) for name, score, part, _ in samples]
     changed = [(name, 1 - score, part, None) for name, score, part, _ in samples[:15]]
-    assert named == delta.compare_results(result(plain), result(changed + plain[15:]))[0]
+    assert named == compared(result(plain), result(changed + plain[15:]))[0]
 
 
 def test_every_task_of_a_suite_in_the_order_of_the_baseline() -> None:
@@ -134,17 +137,17 @@ def test_different_tasks_are_refused() -> None:
 )
 def test_different_scoring_is_refused(other) -> None:
     with pytest.raises(InputError, match="scored in different ways"):
-        delta.compare_results(result(rows(3)), result(rows(3), **other))
+        compared(result(rows(3)), result(rows(3), **other))
 
 
 def test_repeated_ids_are_refused() -> None:
     twice = result([("s", 1.0, None, None)] * 2)
     with pytest.raises(InputError, match="same id"):
-        delta.compare_results(twice, twice)
+        compared(twice, twice)
 
 
 def test_an_empty_task_has_its_name() -> None:
-    (found,) = delta.compare_results(result([]), result([]))
+    (found,) = compared(result([]), result([]))
     assert found.outcome is Comparison.EMPTY
 
 
@@ -298,12 +301,12 @@ def test_corpus_tasks_of_a_suite_are_paired_by_id_and_sliced() -> None:
         return row if sample.score == row[0] / row[1] else tables[1][sample.sample_id]
 
     corpus_of_books = delta.Corpus(perplexity, stats_of)
-    found = delta.compare_results(*results, corpus=corpus_of_books, resamples=300)
+    found = compared(*results, corpus=corpus_of_books, resamples=300)
     assert [d.metric for d in found] == ["books", "books [eu]", "books [us]"]
     alone = corpus(*sides, task="books")
     assert (found[0].change, found[0].interval) == (alone.change, alone.interval)
     assert found[1].baseline == pytest.approx(perplexity(sides[0][20:].sum(axis=0)))
-    (shuffled, *_) = delta.compare_results(
+    (shuffled, *_) = compared(
         results[0].model_copy(update={"samples": results[0].samples[::-1]}),
         results[1],
         corpus=corpus_of_books,
@@ -312,7 +315,7 @@ def test_corpus_tasks_of_a_suite_are_paired_by_id_and_sliced() -> None:
     assert shuffled == found[0]
     hole = results[1].samples[3].model_copy(update={"score": None, "missing": "timed out"})
     samples = (*results[1].samples[:3], hole, *results[1].samples[4:])
-    (missing, *_) = delta.compare_results(
+    (missing, *_) = compared(
         results[0],
         results[1].model_copy(update={"samples": samples}),
         corpus=corpus_of_books,
@@ -327,16 +330,14 @@ def test_a_side_of_a_corpus_without_a_single_score_leaves_nothing_to_compare() -
     empty = result([(f"{i}", None, None, None) for i in range(9)], kind=ScoreKind.CONTINUOUS)
     corpus_of_one = delta.Corpus(perplexity, lambda sample: (sample.score or 0.0, 1.0))
     for sides in ((whole, empty), (empty, whole)):
-        (found,) = delta.compare_results(*sides, corpus=corpus_of_one)
+        (found,) = compared(*sides, corpus=corpus_of_one)
         assert found.outcome is Comparison.EMPTY
         assert "9 of 9" in (found.note or "")
 
 
 def test_a_corpus_without_a_single_score_is_empty() -> None:
     nothing = result([("a", None, None, None)], kind=ScoreKind.CONTINUOUS)
-    (found,) = delta.compare_results(
-        nothing, nothing, corpus=delta.Corpus(perplexity, lambda _: ())
-    )
+    (found,) = compared(nothing, nothing, corpus=delta.Corpus(perplexity, lambda _: ()))
     assert found.outcome is Comparison.EMPTY
 
 
@@ -344,4 +345,4 @@ def test_samples_with_other_statistics_are_refused() -> None:
     both = result([("a", 1.0, None, None), ("bb", 1.0, None, None)], kind=ScoreKind.CONTINUOUS)
     odd = delta.Corpus(perplexity, lambda sample: [1.0] * len(sample.sample_id))
     with pytest.raises(InputError, match="different numbers of statistics"):
-        delta.compare_results(both, both, corpus=odd)
+        compared(both, both, corpus=odd)
