@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 import textwrap
 import zipfile
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.act import ROOT, TOKEN, action_tree, run_act
+from tests.example import git
 from tests.github_server import GitHubServer
 
 GATE = ROOT / "docs" / "examples" / "adapter-gate.yml"
@@ -35,12 +35,6 @@ def program(argv):
     print("::error file=adapters/dates,line=2,title=adapterbot::it broke")
     sys.exit(3 if os.environ["ADAPTERBOT_ADAPTER"] == "bad" else 0)
 """
-
-
-def git(repository: Path, *arguments: str) -> str:
-    identity = ["-c", "user.name=e2e", "-c", "user.email=e2e@example.invalid"]
-    command = ["git", "-C", str(repository), *identity, *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
 @pytest.fixture

@@ -12,13 +12,19 @@ from tests.github_server import GitHubServer
 
 
 @pytest.fixture
-def server() -> Iterator[GitHubServer]:
-    """A GitHub that knows the example's pull request, and was sent nothing it does not describe."""
+def github() -> Iterator[GitHubServer]:
+    """A GitHub with a token, which was sent nothing that it does not describe."""
     with GitHubServer() as server:
         server.add_token("t0ken")
-        server.add_pull(example.REPOSITORY, example.NUMBER)
         yield server
         assert server.violations == []
+
+
+@pytest.fixture
+def server(github: GitHubServer) -> GitHubServer:
+    """It knows the example's pull request."""
+    github.add_pull(example.REPOSITORY, example.NUMBER)
+    return github
 
 
 @pytest.fixture(scope="module")

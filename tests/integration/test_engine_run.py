@@ -242,7 +242,7 @@ ASKED = st.lists(
 )
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.too_slow])
 @given(asked=ASKED)
 def test_the_cache_never_gives_one_adapter_the_scores_of_another(
     asked: list[tuple[int, int, bool]],

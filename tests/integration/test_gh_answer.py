@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,10 @@ REPO, PULL, HEAD, BASE = "octo/adapters", 7, "c" * 40, "a" * 40
 
 
 @pytest.fixture
-def server() -> Iterator[GitHubServer]:
-    with GitHubServer() as server:
-        server.add_token("t0ken")
-        server.add_pull(REPO, PULL, head_sha=HEAD, base_sha=BASE)
-        server.world.permissions[REPO, "alice"] = "write"
-        yield server
-        assert server.violations == []
+def server(github: GitHubServer) -> GitHubServer:
+    github.add_pull(REPO, PULL, head_sha=HEAD, base_sha=BASE)
+    github.world.permissions[REPO, "alice"] = "write"
+    return github
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 import traceback
-from collections.abc import Iterator
 from typing import Any
 
 import jwt
@@ -34,12 +33,9 @@ RUNS = r"/check-runs"
 
 
 @pytest.fixture
-def server() -> Iterator[GitHubServer]:
-    with GitHubServer() as server:
-        server.add_token("t0ken")
-        server.add_pull(REPO, PULL, head_sha=HEAD)
-        yield server
-        assert server.violations == []
+def server(github: GitHubServer) -> GitHubServer:
+    github.add_pull(REPO, PULL, head_sha=HEAD)
+    return github
 
 
 def client(server: GitHubServer, token: str = "t0ken") -> Client:

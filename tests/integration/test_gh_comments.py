@@ -5,7 +5,6 @@ import random
 import ssl
 import threading
 import traceback
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -31,12 +30,9 @@ COMMENTS = rf"/issues/{PULL}/comments$"
 
 
 @pytest.fixture
-def server() -> Iterator[GitHubServer]:
-    with GitHubServer() as server:
-        server.add_token("t0ken")
-        server.add_pull(REPO, PULL)
-        yield server
-        assert server.violations == []
+def server(github: GitHubServer) -> GitHubServer:
+    github.add_pull(REPO, PULL)
+    return github
 
 
 def client(server: GitHubServer, token: str = "t0ken", **changes) -> Client:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -20,12 +19,9 @@ OLD, NEW = "a" * 40, "b" * 40
 
 
 @pytest.fixture
-def server() -> Iterator[GitHubServer]:
-    with GitHubServer() as server:
-        server.add_token("t0ken")
-        server.add_pull(REPO, PULL, head_sha=NEW)
-        yield server
-        assert server.violations == []
+def server(github: GitHubServer) -> GitHubServer:
+    github.add_pull(REPO, PULL, head_sha=NEW)
+    return github
 
 
 def client(server: GitHubServer, **changes) -> Client:

@@ -10,7 +10,7 @@ import json
 import stat
 import struct
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -38,12 +38,9 @@ RUN_URL = f"{SERVER_URL}/{REPO}/actions/runs/{RUN}"
 
 
 @pytest.fixture
-def server() -> Iterator[GitHubServer]:
-    with GitHubServer() as server:
-        server.add_token("t0ken")
-        server.add_pull(REPO, PULL, head_sha=HEAD, head_repository=FORK, head_ref="better")
-        yield server
-        assert server.violations == []
+def server(github: GitHubServer) -> GitHubServer:
+    github.add_pull(REPO, PULL, head_sha=HEAD, head_repository=FORK, head_ref="better")
+    return github
 
 
 @pytest.fixture(autouse=True)

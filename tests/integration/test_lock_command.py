@@ -19,6 +19,7 @@ from adapterbot import lock
 from adapterbot.cli import main
 from adapterbot.lock.explain import Entry
 from adapterbot.records import LockResult
+from tests.example import git
 
 HASHES = {"--base-sha": "a" * 64, "--dataset-sha": "b" * 64, "--env-hash": "c" * 64}
 ALL = ["--base-model", "org/model", *(word for pair in HASHES.items() for word in pair)]
@@ -56,11 +57,6 @@ class Ran:
 def written(capsys: pytest.CaptureFixture[str]) -> None:
     assert Ran(capsys, "env", "lock", "--from", "requirements.txt").code == 0
     assert Ran(capsys, "lock", "write").code == 0
-
-
-def git(folder: Path, *arguments: str) -> None:
-    identity = ("-c", "user.name=a", "-c", "user.email=a@example.org")
-    subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, capture_output=True)
 
 
 # ---------------------------------------------------------------- results

@@ -28,6 +28,7 @@ from adapterbot.gh.proposal import Action
 from adapterbot.gh.refs import BranchMovedError
 from adapterbot.marker import marker
 from tests import command_line
+from tests.example import git
 from tests.github_server import Fault, GitHubServer
 from tests.listening import listening
 
@@ -36,14 +37,6 @@ ADAPTER = ROOT / "examples" / "tiny" / "adapters" / "dates"
 REPO = "octo/adapters"
 HEAD = "adapterbot/adapters-dates"
 NO_WAIT = client.Patience(sleep=lambda _: None)
-
-
-def git(cwd: Path, *arguments: str) -> str:
-    identity = ["-c", "user.name=t", "-c", "user.email=t@x.invalid"]
-    done = subprocess.run(
-        ["git", *identity, *arguments], cwd=cwd, check=True, capture_output=True, text=True
-    )
-    return done.stdout.strip()
 
 
 @dataclass

@@ -35,7 +35,7 @@ def feed(made: Job, tokens: list[int]) -> None:
 
 
 @given(text=st.text(min_size=1, max_size=30))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_pieces_make_the_text_and_no_piece_is_half_a_character(text: str) -> None:
     made, pieces = job()
     feed(made, [*text.encode(), EOS])
@@ -50,7 +50,7 @@ def test_pieces_make_the_text_and_no_piece_is_half_a_character(text: str) -> Non
     stops=st.lists(st.text(alphabet="abé", min_size=1, max_size=4), max_size=3),
     limit=st.integers(1, 40),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_an_answer_that_is_not_streamed_is_the_one_that_is(
     text: str, stops: list[str], limit: int
 ) -> None:
@@ -67,7 +67,7 @@ def test_an_answer_that_is_not_streamed_is_the_one_that_is(
     text=st.text(alphabet="abé", max_size=30),
     stops=st.lists(st.text(alphabet="abé", min_size=1, max_size=4), min_size=1, max_size=3),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_nothing_of_a_stop_string_is_ever_shown(text: str, stops: list[str]) -> None:
     made, pieces = job(stop=tuple(stops))
     feed(made, [*text.encode(), EOS])

@@ -176,7 +176,6 @@ def test_any_history_equals_a_dictionary(tmp_path: Path) -> None:
     machine.settings = settings(
         max_examples=4,
         stateful_step_count=8,
-        deadline=None,
         suppress_health_check=list(HealthCheck),
     )
     machine().runTest()
@@ -721,7 +720,7 @@ def manifest_of(dtype: str) -> Manifest:
     ("dtype", "relative"), [("fp32", 0.0), ("fp16", 2**-11), ("bf16", 2**-8), ("int8", 1 / 254)]
 )
 @given(seed=st.integers(0, 2**32 - 1), power=st.integers(-6, 4))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_a_row_comes_back_within_its_types_rounding(
     dtype: str, relative: float, seed: int, power: int
 ) -> None:
@@ -824,7 +823,7 @@ def test_exactly_the_numbers_that_would_become_infinity_are_refused(dtype: str) 
 
 
 @given(size=st.integers(1, 400_000))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_blocks_waste_little_and_hold_every_slot_once(size: int) -> None:
     layout = Blocks(size)
     per = layout.per_block

@@ -269,7 +269,7 @@ def negated(found: MetricDelta) -> tuple[float | None, ...]:
     )  # fmt: skip
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(pairs | binary_pairs, st.sampled_from(["higher", "lower"]), st.booleans())
 # A cluster whose differences cancel but for the last bits, and only if summed in one order.
 @example([(0.0, 0.0)] * 15 + [(0.0, 1.5), (0.0, 5.5), (0.0, -7.0), (-2.875, 8.0)], "higher", True)
@@ -282,7 +282,7 @@ def test_swapping_the_sides_negates_everything(rows, direction: str, clustered: 
     assert close(swapped, negated(compare(before, after, **options)))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(pairs | binary_pairs)
 def test_turning_the_direction_turns_the_harm_and_leaves_the_change(rows) -> None:
     before, after = zip(*rows, strict=True)
@@ -292,7 +292,7 @@ def test_turning_the_direction_turns_the_harm_and_leaves_the_change(rows) -> Non
     assert higher.harm == (None if lower.harm is None else -lower.harm)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(pairs | binary_pairs, st.randoms(use_true_random=False), st.booleans())
 def test_no_order_of_rows_changes_a_digit(rows, random, clustered: bool) -> None:
     labelled = [(a, b, f"document-{i % 5}" if clustered else i) for i, (a, b) in enumerate(rows)]
@@ -304,7 +304,7 @@ def test_no_order_of_rows_changes_a_digit(rows, random, clustered: bool) -> None
     assert left == right
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(pairs, st.booleans())
 def test_names_of_clusters_do_not_matter(rows, backwards: bool) -> None:
     before, after = zip(*rows, strict=True)
@@ -313,14 +313,14 @@ def test_names_of_clusters_do_not_matter(rows, backwards: bool) -> None:
     assert compare(before, after, clusters=labels) == compare(before, after, clusters=other)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(pairs)
 def test_clusters_of_one_are_no_clusters(rows) -> None:
     before, after = zip(*rows, strict=True)
     assert compare(before, after, clusters=range(len(rows))) == compare(before, after)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(pairs, st.sampled_from([0.1, 1.0, 1e3, -1e6 / 3]))
 def test_a_constant_on_both_sides_changes_nothing(rows, constant: float) -> None:
     before, after = (np.array(side) for side in zip(*rows, strict=True))
@@ -333,7 +333,7 @@ def test_a_constant_on_both_sides_changes_nothing(rows, constant: float) -> None
     )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(pairs, st.sampled_from([0.25, 3.0, 1e-3, 1e5, 1e100, 1e-100]))
 # A mean of exactly 0, and one of the last bits alone.
 @example([(0.0, 0.125), (0.0, -1.0), (0.0, 2.125), (-0.125, -1.375)], 1e-3)
@@ -350,7 +350,7 @@ def test_another_unit_of_measurement_scales_every_figure(rows, factor: float) ->
     assert close(back, figures(left))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(pairs | binary_pairs)
 def test_the_bounds_never_contradict_the_test(rows) -> None:
     found = compare(*zip(*rows, strict=True))
@@ -366,7 +366,7 @@ def test_the_bounds_never_contradict_the_test(rows) -> None:
     assert found.harm_high >= found.harm - 1e-12
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.floats(allow_nan=True, allow_infinity=True), min_size=0, max_size=30), st.data())
 def test_any_floats_give_a_record_that_survives_json(values, data) -> None:
     others = data.draw(

@@ -40,7 +40,7 @@ def test_student_quantiles_become_normal() -> None:
     assert student_quantile(0.975, 10**7) == pytest.approx(normal_quantile(0.975), rel=1e-6)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(1, 300), st.sampled_from([0.0, 0.1, 0.5, 0.97, 1.0]))
 def test_binomial_probabilities(n: int, p: float) -> None:
     k = np.arange(n + 1)
@@ -50,7 +50,7 @@ def test_binomial_probabilities(n: int, p: float) -> None:
 # ---------------------------------------------------------------- 0/1 scores
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(counts, counts)
 def test_mid_p_is_mcnemar_without_half_of_what_was_seen(worse: int, better: int) -> None:
     if worse + better == 0:
@@ -75,7 +75,7 @@ def test_a_published_example() -> None:
     assert found.bounds(0.025) == pytest.approx((0.026, 0.517), abs=5e-4)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(1, 30), st.integers(0, 30), st.integers(0, 200))
 def test_the_score_bound_is_where_the_score_statistic_is_z(b: int, c: int, same: int) -> None:
     """Tango's statistic with the restricted maximum-likelihood estimate found numerically."""
@@ -141,7 +141,7 @@ def brute_force(harm: list[float]) -> tuple[float, float]:
     return worse, sum(total <= seen + 1e-9 for total in sums) / len(sums)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.lists(st.integers(-9, 9).map(lambda v: v / 3), min_size=2, max_size=9))
 def test_sign_flips_of_few_samples_are_counted(harm: list[float]) -> None:
     if not any(harm):
@@ -151,7 +151,7 @@ def test_sign_flips_of_few_samples_are_counted(harm: list[float]) -> None:
     assert (found.p_worse, found.p_better) == pytest.approx(brute_force(harm), abs=1e-12)
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(st.lists(st.integers(-9, 9).map(float), min_size=24, max_size=24))
 def test_clusters_are_flipped_whole(harm: list[float]) -> None:
     sums = [math.fsum(harm[i : i + 3]) for i in range(0, 24, 3)]
@@ -304,7 +304,7 @@ def test_swapping_whole_samples_against_scipy() -> None:
 # ---------------------------------------------------------------- many metrics
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
 def test_holm_and_benjamini_hochberg_against_statsmodels(p_values: list[float]) -> None:
     reject, adjusted, _, _ = multitest.multipletests(p_values, 0.05, method="holm")

@@ -145,7 +145,7 @@ def test_the_change_lies_in_its_interval_where_clusters_differ_in_size(metric: M
     assert found.interval.low < found.change < found.interval.high
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.integers(-4, 4).map(lambda v: v / 8), min_size=20, max_size=60), st.booleans())
 def test_swapping_the_sides_mirrors_and_order_in_a_chunk_is_nothing(harms, number: bool) -> None:
     metric = NUMBER if number else FRACTION
@@ -164,7 +164,7 @@ def figures(found: MetricDelta) -> tuple[object, ...]:
     return found.p_worse, found.p_better, found.interval, found.harm_low, found.harm_high
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.integers(-4, 4).map(lambda v: v / 8), min_size=12, max_size=40))
 def test_evidence_falls_as_the_claim_grows(harms) -> None:
     effect = AnytimeDifference(

@@ -54,13 +54,13 @@ KEYS = st.builds(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(first=KEYS, second=KEYS)
 def test_two_keys_share_scores_only_when_they_are_equal(first: CacheKey, second: CacheKey) -> None:
     assert (first.digest == second.digest) == (first == second)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(key=KEYS, data=st.data())
 def test_changing_any_one_part_misses(
     key: CacheKey, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory

@@ -16,7 +16,7 @@ def spared(texts: list[tuple[int, ...]], lengths: list[int]) -> int:
     return sum(lengths) - sum(map(len, kinds))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     texts=st.lists(
         st.lists(st.integers(0, 1), min_size=1, max_size=6).map(tuple), min_size=1, max_size=12

@@ -21,7 +21,7 @@ TOKENS = st.sampled_from([*b" a\nb", *"é".encode(), *PAIRS])
 STOPS = st.sampled_from(["\n", "\n\n", "a", " ", "b a", "é", "éa", "a\n"])
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(st.lists(TOKENS, min_size=1, max_size=12), st.lists(STOPS, max_size=3))
 def test_an_answer_stops_where_its_text_first_has_a_stop_string(
     answer: list[int], stop: list[str]

@@ -15,7 +15,7 @@ CONTINUATIONS = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(CONTINUATIONS)
 def test_every_beginning_is_there_once(continuations: list[tuple[int, ...]]) -> None:
     found = tree(continuations)
@@ -27,7 +27,7 @@ def test_every_beginning_is_there_once(continuations: list[tuple[int, ...]]) -> 
         assert [found.depths[node] for node in path[1:]] == list(range(len(one) - 1))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(CONTINUATIONS, min_size=1, max_size=4), st.lists(st.integers(1, 4), min_size=4))
 def test_a_token_sees_what_it_follows_and_nothing_else(
     batch: list[list[tuple[int, ...]]], contexts: list[int]

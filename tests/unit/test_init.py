@@ -67,7 +67,7 @@ def test_no_question_is_on_both_sides_and_no_row_is_lost(tmp_path):
     assert found.moved + len(left) == len(rows)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.randoms(use_true_random=False), st.integers(0, 60))
 def test_the_choice_knows_neither_order_nor_neighbours(tmp_path_factory, random, more):
     rows = [alpaca(n) for n in range(200)]

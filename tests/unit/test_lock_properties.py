@@ -54,9 +54,7 @@ FILES = {
     "adapter/adapter_config.json": b"{}",
     "adapter/adapter_model.safetensors": bytes(48),
 }
-ONCE = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+ONCE = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def look(project: Path) -> Check:

@@ -231,7 +231,7 @@ def test_parquet_with_values_that_python_has_not_is_refused(kind: str, tmp_path:
         dataset_diff({}, read_rows(WorkTree(tmp_path), "odd.parquet"))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.integers(0, 9), max_size=25),
     st.lists(st.integers(0, 9), max_size=25),

@@ -79,7 +79,7 @@ def test_turning_the_ellipsoid_changes_nothing_much() -> None:
     shift=st.floats(-1e3, 1e3),
     seed=st.integers(0, 1000),
 )
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_only_the_ranks_of_losses_count(scale: float, shift: float, seed: int) -> None:
     """Any increasing function of the loss gives the same search, point by point."""
     plain, bent = (CMAES([1.0, -2.0, 0.5], 0.3, seed=seed) for _ in range(2))

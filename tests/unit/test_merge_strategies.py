@@ -7,7 +7,7 @@ import re
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from peft.utils import merge_utils
 from torch import Tensor
@@ -167,7 +167,6 @@ def test_a_bracket_that_misses_is_widened(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @given(t=st.floats(0, 1))
-@settings(deadline=None)
 def test_slerp_stays_on_the_sphere(t: float) -> None:
     one, two = update(4, 1), update(4, 2)
     length = norm(one)

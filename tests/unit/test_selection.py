@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,16 +16,9 @@ from adapterbot.gittree import GitTree
 from adapterbot.judging.grounds import refuse_stale
 from adapterbot.selection import Overrides, removed, select
 from adapterbot.sides import Sides, sides
+from tests.example import git
 
 Change = Callable[[Path], None]
-
-
-def git(root: Path, *arguments: str) -> str:
-    identity = ["-c", "user.name=t", "-c", "user.email=t@x.invalid"]
-    done = subprocess.run(
-        ["git", *identity, *arguments], cwd=root, check=True, capture_output=True, text=True
-    )
-    return done.stdout.strip()
 
 
 def write(root: Path, path: str, content: str) -> None:

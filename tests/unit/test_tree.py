@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -17,19 +16,9 @@ from adapterbot.gitobjects import blob
 from adapterbot.gittree import GitTree
 from adapterbot.paths import join, normalise
 from adapterbot.tree import Tree, WorkTree, lfs_oid
+from tests.example import git
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize 5\n"
-
-
-def git(directory: Path, *arguments: str) -> str:
-    done = subprocess.run(
-        ["git", "-c", "user.name=t", "-c", "user.email=t@example.invalid", *arguments],
-        cwd=directory,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    return done.stdout.strip()
 
 
 @pytest.fixture

@@ -100,7 +100,7 @@ def test_a_metric_that_is_the_same_number_everywhere_is_undecided() -> None:
     assert overall.outcome is Outcome.INCONCLUSIVE
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.integers(0, 40), st.integers(0, 40), st.integers(80, 400),
     st.floats(0, 0.2), st.floats(0, 0.2), st.sampled_from([0.05, 0.01]),
@@ -124,7 +124,7 @@ def test_the_rule_in_its_own_words(worse, better, n, margin, least, alpha) -> No
     assert (delta.samples_needed is None) or found.standing is Standing.INCONCLUSIVE
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(0, 30), st.integers(0, 30), st.integers(80, 300), st.floats(0.01, 0.2))
 def test_more_samples_are_needed_than_there_are(worse, better, n, margin) -> None:
     (found,), _ = judge(binary(worse, better, n), policy=MetricPolicy(True, margin))

@@ -152,7 +152,7 @@ ENTRY = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(
     entries=st.dictionaries(st.sampled_from(["a", "b", "c"]), ENTRY, max_size=3),
     data=st.binary(max_size=64),
@@ -173,7 +173,7 @@ def test_never_accepts_what_the_reference_refuses(
                 assert stream.get_tensor(name).shape == tensor.shape
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(data=st.data())
 def test_a_damaged_file_is_refused_or_read_as_the_reference_reads_it(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
@@ -195,7 +195,7 @@ def test_a_damaged_file_is_refused_or_read_as_the_reference_reads_it(
         pytest.fail(f"accepted what the reference refuses: {error}")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(noise=st.binary(max_size=200))
 def test_noise_never_crashes(noise: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
     file = tmp_path_factory.mktemp("fuzz") / "w.safetensors"
