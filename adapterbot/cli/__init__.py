@@ -81,7 +81,7 @@ def _check_text(arguments: Sequence[str]) -> None:
             ) from error
 
 
-def program() -> NoReturn:
+def program(arguments: Sequence[str] | None = None) -> NoReturn:
     """The command line as a process of its own.
 
     Once torch is loaded, taking it apart object by object costs a quarter of a second and frees
@@ -90,7 +90,7 @@ def program() -> NoReturn:
     take_every_letter()
     take_no_width_for_none()
     try:
-        main()
+        main(arguments)
     except SystemExit as ended:
         if "torch" not in sys.modules or not isinstance(ended.code, int):
             raise
