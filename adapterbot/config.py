@@ -39,14 +39,19 @@ class OnDrift(StrEnum):
 
 
 class FailOn(StrEnum):
-    """A finding that fails the gate."""
+    """A standing of a gated metric that fails the gate."""
 
     REGRESSED = "regressed"
     INCONCLUSIVE = "inconclusive"
 
 
 class MetricRule(Record):
-    """What one metric is held against; None leaves the suite's own figure."""
+    """What one metric is held against, instead of what the suite says.
+
+    gated: whether a regression of it fails the gate. A slice is not gated unless it says so.
+    margin: the metric is ok once a harm of this size is ruled out, in its own unit.
+    least_effect: a mean harm smaller than this is no regression.
+    """
 
     gated: bool | None = None
     margin: Annotated[Finite, Field(ge=0)] | None = None
@@ -56,13 +61,13 @@ class MetricRule(Record):
 class Workflow(Record):
     """Who signs without a key: a workflow, as Sigstore certifies it.
 
-    identity: the workflow's URL with its ref, as the certificate has it.
-    issuer: of the OIDC token that the workflow showed.
-    repository: URL of the repository whose run it was; that of `identity` when None, if GitHub
-        issued the token. A reusable workflow is certified as itself whoever calls it, be it a
-        stranger's repository.
-    trust_config: repository path, at the base ref, of the client trust config of a Sigstore
-        instance of your own; the public instance when None.
+    identity: the workflow's URL with its ref, as in the certificate.
+    issuer: of the OIDC token that the workflow presented.
+    repository: URL of the repository that ran it; that of `identity` when None, if GitHub
+        issued the token. A reusable workflow is certified as itself even if a stranger's
+        repository calls it.
+    trust_config: repository path, at the base ref, of the client trust config of your own
+        Sigstore instance; the public instance when None.
     """
 
     identity: Annotated[str, Field(min_length=1, max_length=1000)]
@@ -90,12 +95,16 @@ Signer = Annotated[
 
 
 class Policy(Record):
-    """What counts as a finding, and how hard it is looked for.
+    """What counts as a finding.
 
-    sequential: stop evaluating as soon as every gated metric is clear.
+    alpha: the chance of calling any metric regressed if nothing changed.
+    on_drift: whether a lock that no longer matches fails the gate, or is only shown.
+    fail_on: which standings of a gated metric fail the gate; none with [].
+    metrics: by task, or by `task [slice]`, what overrides the suite.
+    sequential: stop evaluating as soon as every gated metric is decided.
     self_check: how many samples the baseline answers twice, to show the engine's own noise.
     attested_by: public keys, PEM, and workflows. With any, a candidate is evaluated only if one of
-        them signed for its files and its lock (`adapterbot attest sign`).
+        them signed its files and its lock (`adapterbot attest sign`).
     """
 
     alpha: Annotated[Probability, Field(gt=0, lt=0.5)] = 0.05
@@ -110,9 +119,9 @@ class Policy(Record):
 class ArchiveData(Record):
     """The rows that the checkpoints of an archive were trained on.
 
-    files: the data of one checkpoint; {step} stands for its step, whatever the zeros before it, and
-        * for anything within a folder.
-    holds: `all` the rows of a checkpoint, or those `added` since the one before it.
+    files: the data of one checkpoint. {step} stands for its step, with or without leading zeros,
+        and * for anything within a folder.
+    holds: `all` the rows of a checkpoint, or only those `added` since the one before it.
     """
 
     files: RepoPath
@@ -127,11 +136,18 @@ class ArchiveData(Record):
 
 
 class AdapterConfig(Record):
-    """One adapter that is gated, and everything it is gated with.
+    """One adapter that is gated, and what it is gated with. Paths are relative to the repository.
 
-    Paths are relative to the repository. `baseline` is `base-ref` (the same adapter at the base
-    ref), `none` (the bare base model) or a path to another adapter. `key` names the adapter in
-    its check and its comment; it is made of the path where it is left out.
+    path: the adapter's directory, a mixture's, or the file of an exported bank.
+    key: names the adapter in its check and its comment; made from the path if left out.
+    config: the training config, which names the base model and the data.
+    lock: what pins them.
+    suite: what the adapter is judged by.
+    baseline: `base-ref` (the same adapter at the base ref), `none` (the bare base model), or the
+        path of another adapter.
+    archive: the training run's checkpoints, bisected on a regression: a pattern, or an address that
+        begins with git:, hf:// or s3://.
+    archive_data: the rows that each of these checkpoints was trained on.
     """
 
     path: RepoPath
@@ -159,13 +175,13 @@ class AdapterConfig(Record):
 class Server(Record):
     """An OpenAI-compatible server that evaluates instead of this machine.
 
-    url: up to and with `/v1`. Its API key comes from ADAPTERBOT_SERVER_KEY.
-    model: what the base model is called there; the base's own name.
-    adapter: what an adapter is called there; {digest} stands for 16 digits of its content.
-    load: load an adapter that is not served, for as long as it is asked (vLLM's runtime loading).
-    revision: a name for what runs there; with one, scores are kept between runs. Change it with
+    url: including `/v1`. Its API key comes from ADAPTERBOT_SERVER_KEY.
+    model: the name of the base model there; the base's own name when None.
+    adapter: the name of an adapter there; {digest} stands for 16 digits of its content.
+    load: load an adapter that is not served, and unload it afterwards (vLLM's runtime loading).
+    revision: a name for what runs there. With one, scores are kept between runs; change it with
         the server's version, precision or weights.
-    concurrency: how many requests may be on their way at once.
+    concurrency: how many requests may be under way at once.
     timeout: seconds for one request.
     """
 
@@ -208,10 +224,17 @@ class HistoryConfig(Record):
 
 
 class Config(Record):
-    """adapterbot.yaml.
+    """What is gated, and with what; at the root or in `.github/`, read from the base branch.
 
-    attested_by: as in a policy, for every adapter whose policy names nobody: also for one that the
-        head adds, and for which the base has no policy.
+    adapters: each adapter that is gated.
+    base_model: an absolute path that `base` in a training config may name, for a base model on the
+        runner's disk.
+    allow_forks: whether pull requests from forks may run on a self-hosted runner.
+    engine: how answers are computed.
+    server: a server that evaluates instead of this machine.
+    history: where the metrics of merged commits are kept.
+    attested_by: as in a policy, for every adapter whose own policy names nobody, including those
+        that the head adds.
     """
 
     version: Literal[1] = 1

@@ -31,12 +31,15 @@ _LOWER = {"minimum": "≥", "exclusiveMinimum": ">"}
 _UPPER = {"maximum": "≤", "exclusiveMaximum": "<"}
 _FORMATS_HEAD = """# File formats
 
-What others read or write, field by field. Each has a JSON Schema (2020-12) to validate against; an
-editor takes it from a first line such as `# yaml-language-server: $schema=…`. What is not marked
-as required may be left out.
+Every field of the files that you write and that other programs read. Fields that are not marked as
+required may be left out. To start, see [how to write a suite](eval.md#writing-a-suite) and the
+[FAQ](faq.md#setting-up).
 
-The other formats are written down where they are used: [soup.lock](lock.md), [banks](bank.md),
-[mixtures](mole.md), and PEFT's adapter directories, which are PEFT's own.
+Each format has a JSON Schema (2020-12). An editor reads it from a first line such as
+`# yaml-language-server: $schema=…`.
+
+Other formats have pages of their own: [soup.lock](lock.md), [banks](bank.md) and
+[mixtures](mole.md). Adapter directories are PEFT's.
 """
 
 

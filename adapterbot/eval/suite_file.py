@@ -35,17 +35,17 @@ class TaskDefaults(Record):
 
     data: JSONL, CSV or Parquet files, relative to the suite's own file.
     scorer: a name, or a name with options.
-    direction: which way is better, where the scorer's own idea of it is not yours.
+    direction: which way is better, if not the scorer's default.
     margin: the metric is ok once a harm of this size is ruled out. In the metric's unit: 0.02, the
         default, is 2 points of one that is shown in percent. Needed where it is not a fraction.
     least_effect: a mean harm smaller than this is no regression, however significant. With 0 any
         significant harm is one, within the margin or not.
     gated: whether a regression of this metric fails the gate.
-    weight: how much the task counts where tasks are averaged.
-    limit: at most so many samples, chosen by their content, so always the same ones.
+    weight: how much the task counts in the weighted score.
+    limit: at most this many samples, chosen by their content, so always the same ones.
     cluster: the row key whose equal values mark samples that belong together (one document).
-        Without it rows that ask the same question do.
-    slice: the row keys to report on apart; `category` where rows have it; [] for none.
+        Without it, rows that ask the same question belong together.
+    slice: the row keys to report on separately; `category` if rows have it; [] for none.
     template: a Jinja template over a row's keys that makes the prompt.
     fields: which row key holds what: {prompt: question, expected: answer}.
     """
@@ -75,13 +75,14 @@ _SAID_BY_LM_EVAL = ("data", "scorer", "generation", "template", "fields")
 
 
 class TaskSpec(TaskDefaults):
-    """One task as written.
+    """One task: the fields of TaskDefaults, and these.
 
+    name: the metric's name in the comment.
     kind: `lm_eval` for a task of lm-eval, which brings its own data, prompts and metric.
-    path: the directory that holds all of that task, relative to the suite's own file.
-    task: its name.
-    metric: which of its metrics, where it has several.
-    filter: which of its filters, where it has several.
+    path: the directory that contains all of that task, relative to the suite's own file.
+    task: its name in lm-eval.
+    metric: which of its metrics, if it has several.
+    filter: which of its filters, if it has several.
     """
 
     name: Name
@@ -120,7 +121,11 @@ class TaskSpec(TaskDefaults):
 
 
 class SuiteSpec(Record):
-    """A suite as written."""
+    """What an adapter is judged by.
+
+    defaults: what tasks have in common; a task's own fields override it.
+    tasks: each becomes a metric of its own.
+    """
 
     version: Literal[1]
     description: Line = ""

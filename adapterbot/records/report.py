@@ -83,12 +83,15 @@ class Source(Record):
 
 
 class Report(Record):
-    """report.json."""
+    """What a gate, a bisect or a delta found.
+
+    partial: one adapter was named, so nothing is said of the others.
+    """
 
     version: Literal[1] = REPORT_VERSION
     tool: Line
     source: Source
-    partial: bool = False  # one adapter was named, so nothing is said of the others
+    partial: bool = False
     adapters: Annotated[tuple[AdapterReport, ...], Field(max_length=MAX_ADAPTERS)]
 
     @model_validator(mode="after")
