@@ -34,6 +34,8 @@ def reason(
     if standing is Standing.REGRESSED and threshold is not None:
         return f"{line}, threshold {_given(threshold, delta.unit)}"
     line += _decided(delta, standing, margin)
+    if standing is Standing.REGRESSED and (delta.harm or 0.0) < margin:
+        return f"{line}: certain, although within the margin"
     if standing is Standing.INCONCLUSIVE:
         if delta.samples_needed is None:
             return f"{line}: undecided"

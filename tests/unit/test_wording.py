@@ -108,6 +108,15 @@ def test_an_interval_that_seems_to_contradict_its_standing_is_explained(
         assert found.endswith(said)
 
 
+def test_a_regression_within_the_margin_says_so() -> None:
+    """What is tolerated is `least_effect`; the margin in the same line would be read as that."""
+    delta = metric("a", 0.5, 0.49).delta
+    within = "certain, although within the margin"
+    assert reason(delta, Standing.REGRESSED, 0.05).endswith(within)
+    assert within not in reason(delta, Standing.REGRESSED, 0.005)
+    assert within not in reason(delta, Standing.OK, 0.05)
+
+
 @pytest.mark.parametrize(
     ("margin", "unit", "said"),
     [
