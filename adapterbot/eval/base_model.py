@@ -37,6 +37,10 @@ _UNLOADABLE = (
     TypeError,
     ValueError,
 )
+_ROOM = (
+    "use a larger device, engine.device_map for several, or engine.quantization; `nvidia-smi` tells"
+    " what else is there"
+)
 _ATTENTION_PACKAGES = {"flash_attention_2": "flash_attn", "flash_attention_3": "flash_attn_3"}
 
 
@@ -108,13 +112,7 @@ def load_base(base: Path | str, settings: EngineSettings) -> BaseModel:
     try:
         tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
         config = AutoConfig.from_pretrained(place, trust_remote_code=False)
-        with fitting(
-            "does not fit into the device's memory",
-            file=name,
-            field="base",
-            fix="use a larger device, engine.device_map for several, or engine.quantization; see"
-            " `nvidia-smi` for what else is there",
-        ):
+        with fitting("does not fit into the device's memory", file=name, field="base", fix=_ROOM):
             model, loading = _loader(config).from_pretrained(
                 place,
                 output_loading_info=True,
@@ -142,6 +140,11 @@ def load_base(base: Path | str, settings: EngineSettings) -> BaseModel:
             file=name,
             field="base",
             fix="save the whole model again",
+        )
+    if any(parameter.is_meta for parameter in model.parameters()):
+        # accelerate fetches such weights layer by layer, and there is nothing to put adapters on.
+        raise OurFailure(
+            "does not fit into the memory of all GPUs together", file=name, field="base", fix=_ROOM
         )
     model.eval().requires_grad_(requires_grad=False)
     eos = _eos(model, tokenizer)

@@ -35,7 +35,7 @@ class Gate(nn.Module):
 
     def probabilities(self, layer: int, hidden: Tensor) -> Tensor:
         """softmax(G x / τ) over all experts: (tokens, width) → (tokens, N), fp32."""
-        weight = self.weight[layer if len(self.weight) > 1 else 0]
+        weight = self.weight[layer if len(self.weight) > 1 else 0].to(hidden.device)
         logits = nn.functional.linear(hidden.to(weight.dtype), weight)
         return (logits / self.config.temperature).softmax(dim=-1)
 

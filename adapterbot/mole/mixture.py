@@ -167,7 +167,7 @@ class Mixture:
             )
         n = len(self.names)
         found = [record.routings[layer][0].dense(n).view(*ids.shape, n) for layer in self._layers]
-        return torch.stack(found).float()
+        return torch.stack([one.to(ids.device) for one in found]).float()
 
     def shares(self, prompt: Sequence[int], answer: Sequence[int]) -> tuple[float, ...]:
         """How much of an answer each expert wrote.
@@ -193,21 +193,24 @@ class Mixture:
             by_layer[_layer_of(name)[1]].append(name)
         for place, (index, layer) in enumerate(self._layers.items()):
             self._handles.append(
-                layer.register_forward_pre_hook(self._gating(place, index), with_kwargs=True)
+                layer.register_forward_pre_hook(
+                    self._gating(place, index, next(layer.parameters()).device), with_kwargs=True
+                )
             )
             for name in by_layer[index]:
                 module = self._model.get_submodule(name)
                 stack = _stacked(name, experts, module, dtype)
                 self._handles.append(module.register_forward_hook(self._adding(name, index, stack)))
 
-    def _gating(self, place: int, index: int) -> Any:
+    def _gating(self, place: int, index: int, device: torch.device) -> Any:
         def gate(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             hidden = args[0] if args else kwargs["hidden_states"]
             if self._rows is not None:
                 if not len(self._rows):
                     return
                 hidden = hidden[self._rows]
-            hidden = hidden.reshape(-1, hidden.shape[-1])
+            # The layer may be the first one on its GPU, and is called with what the last one gave.
+            hidden = hidden.reshape(-1, hidden.shape[-1]).to(device)
             probabilities = self.gate.probabilities(place, hidden)
             if self._alone is None:
                 self._now[index] = self.gate.routing(probabilities)

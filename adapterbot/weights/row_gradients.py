@@ -239,7 +239,7 @@ def _watched(model: nn.Module, adapter: Adapter, rows: int, take: _Take) -> Iter
                     fix="leave --blame away",
                 )
             seen.add(name)
-            entered = args[0].detach()
+            entered = args[0].detach().to(output.device)
             if entered.shape[0] != rows and rows > 1:
                 raise _MixedRowsError
             if not output.requires_grad:

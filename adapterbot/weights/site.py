@@ -105,7 +105,9 @@ class Site:
         live = self.live
         if live is None:
             return None
-        u = F.linear(args[0].to(live.a.dtype), live.a)
+        # To its device as well: hooks see what a module was called with, which accelerate moves
+        # to where the module is only behind them.
+        u = F.linear(args[0].to(live.a), live.a)
         # Its module has made the output for its caller alone; a gradient may still want it.
         return self._expand(live, u, output, spent=not torch.is_grad_enabled())
 
@@ -114,7 +116,7 @@ class Site:
         if live is None:
             return None
         # A x for a one-hot x is a column of A.
-        u = F.embedding(args[0], live.a.t())
+        u = F.embedding(args[0].to(live.a.device), live.a.t())
         # Gemma's embedding multiplies by √width inside the module; the update takes part in that.
         scale = getattr(self.module, "embed_scale", None)
         return self._expand(live, u if scale is None else u * scale, output)

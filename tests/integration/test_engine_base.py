@@ -121,6 +121,18 @@ def test_a_base_that_the_memory_does_not_hold_is_no_crash(
         load_base(base, EngineSettings(device="cpu"))
 
 
+def test_a_base_of_which_a_part_is_left_on_the_disk_is_too_large(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As accelerate does on its own where the GPUs are full."""
+    parts = ("model.embed_tokens", "model.rotary_emb", "model.layers.0", "model.norm", "lm_head")
+    places = {**dict.fromkeys(parts, "cpu"), "model.layers.1": "disk"}
+    options = {"device_map": places, "offload_folder": str(tmp_path)}
+    monkeypatch.setattr(base_model, "_placement", lambda *_: options)
+    with pytest.raises(OurFailure, match="base: does not fit into the memory of all GPUs together"):
+        load_base(base, EngineSettings(device_map="auto"))
+
+
 def test_an_adapter_that_the_memory_does_not_hold_is_not_to_blame(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
