@@ -32,7 +32,7 @@ def evaluate(
     base: Annotated[
         str | None,
         typer.Option(
-            help="Base model: a directory or a Hub name.", show_default="`base` in soup.yaml"
+            help="Base model: a directory or a Hub name.", show_default="base in soup.yaml"
         ),
     ] = None,
     config: SoupYaml = Path("soup.yaml"),

@@ -58,7 +58,7 @@ def gate(
         typer.Option(
             envvar="ADAPTERBOT_CHECKPOINTS",
             help="Checkpoints to bisect on a regression.",
-            show_default="`archive` in adapterbot.yaml",
+            show_default="archive in adapterbot.yaml",
         ),
     ] = None,
     publish: Annotated[

@@ -26,7 +26,7 @@ app.add_typer(lock_app, name="lock", no_args_is_help=True)
 app.add_typer(env_app, name="env", no_args_is_help=True)
 
 BaseModel = Annotated[
-    str | None, typer.Option(help="Name of the base model.", show_default="`base` in soup.yaml")
+    str | None, typer.Option(help="Name of the base model.", show_default="base in soup.yaml")
 ]
 BaseSha = Annotated[
     str | None,
@@ -67,7 +67,7 @@ def lock_write(
     env_hash: EnvHash = None,
     adapter: Annotated[
         list[Path] | None,
-        typer.Option(help="Adapter directory to record.", show_default="`output` in soup.yaml"),
+        typer.Option(help="Adapter directory to record.", show_default="output in soup.yaml"),
     ] = None,
     rows: Annotated[
         bool,

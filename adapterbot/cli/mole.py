@@ -29,7 +29,7 @@ def train(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="Directory to write.", show_default="`output` in soup.yaml"
+            "--output", "-o", help="Directory to write.", show_default="output in soup.yaml"
         ),
     ] = None,
     device: Device = None,

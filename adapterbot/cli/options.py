@@ -20,7 +20,7 @@ Device = Annotated[
     str | None,
     typer.Option(
         envvar="ADAPTERBOT_DEVICE",
-        help="Device to evaluate on: cpu, cuda, cuda:1 ….",
+        help="Device to use: cpu, cuda, cuda:1 ….",
         show_default="a GPU if there is one",
     ),
 ]

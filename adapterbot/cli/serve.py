@@ -55,7 +55,7 @@ def serve(
     adapterbot serve --base ./base --mixture ./mixtures/dates --no-auth
     ```
 
-    Users that `adapterbot bank` adds, changes or removes meanwhile are so with the next request.
+    Users that `adapterbot bank` adds, changes or removes take effect with the next request.
     """
     from adapterbot.commands import serve as command
 
