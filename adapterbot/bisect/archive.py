@@ -7,6 +7,7 @@ or a person's command names an archive; a pull request brings directories, and n
 
 from __future__ import annotations
 
+import functools
 import glob
 import os
 from collections.abc import Iterator, Sequence
@@ -113,7 +114,7 @@ def _directories(tree: Tree, pattern: str) -> list[Checkpoint]:
     directories = [
         str(PurePosixPath(name).parent)
         for name in tree.survey()
-        if PurePosixPath(name).name == CONFIG_NAME
+        if name.endswith(CONFIG_NAME) and PurePosixPath(name).name == CONFIG_NAME
     ]
     matched = [path for path in directories if _matches(path, wanted)]
     if not matched:  # a folder of checkpoints
@@ -142,6 +143,8 @@ def named_checkpoints(arguments: Sequence[str], directory: Path) -> tuple[Checkp
         InputError: one is missing or named twice, or there are fewer than two or more than 4096.
     """
     found: list[str] = []
+    # A trainer's state is megabytes of its log.
+    step_of = functools.cache(lambda path: _step_on_disk(directory / path))
     for argument in arguments:
         if os.path.lexists(directory / argument):  # a link to nothing is an error of the command's
             found.append(argument)
@@ -151,7 +154,7 @@ def named_checkpoints(arguments: Sequence[str], directory: Path) -> tuple[Checkp
             raise InputError(
                 "does not exist", file=argument, field="checkpoints", fix="correct its path"
             )
-        found += sorted(matched, key=lambda path: _by_step(directory / path, path))
+        found += sorted(matched, key=lambda path: _by_step(step_of(path), path))
     seen: set[Path] = set()
     for path in found:
         place = (directory / path).resolve()
@@ -160,15 +163,11 @@ def named_checkpoints(arguments: Sequence[str], directory: Path) -> tuple[Checkp
         seen.add(place)
     check_count(found, ", ".join(arguments)[:500])
     return told_apart(
-        [
-            Checkpoint(path=path, label=label_of(path), step=_step_on_disk(directory / path))
-            for path in found
-        ]
+        [Checkpoint(path=path, label=label_of(path), step=step_of(path)) for path in found]
     )
 
 
-def _by_step(place: Path, name: str) -> tuple[int, tuple[tuple[int, int, str], ...]]:
-    step = _step_on_disk(place)
+def _by_step(step: int | None, name: str) -> tuple[int, tuple[tuple[int, int, str], ...]]:
     return (-1 if step is None else step, natural(name))
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from adapterbot.bisect import Archive, named_checkpoints, stores
+from adapterbot.bisect.checkpoints import global_step
 from adapterbot.bisect.fetched import FetchedDirectories
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.gittree import GitTree
@@ -43,6 +44,23 @@ def test_steps_decide_where_names_say_nothing(tmp_path: Path) -> None:
     assert [(c.label, c.step) for c in found] == [("pear", 100), ("plum", 200), ("apple", 300)]
     stored = archive(tmp_path).find([f"file://{tmp_path}/run/*"])
     assert [(c.label, c.step) for c in stored] == [("pear", 100), ("plum", 200), ("apple", 300)]
+
+
+def test_a_trainers_state_is_read_once_a_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for step in (30, 10, 20):
+        checkpoint(tmp_path / "run" / f"checkpoint-{step}", step=step)
+    read: list[str] = []
+
+    def noted(content: bytes, name: str) -> int | None:
+        read.append(name)
+        return global_step(content, name)
+
+    monkeypatch.setattr("adapterbot.bisect.archive.global_step", noted)
+    found = named_checkpoints(["run/*"], tmp_path)
+    assert [c.step for c in found] == [10, 20, 30]
+    assert len(read) == 3
 
 
 def test_numbers_in_names_decide_without_reading_a_state(tmp_path: Path) -> None:
