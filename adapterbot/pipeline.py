@@ -17,6 +17,7 @@ from adapterbot.config import AdapterConfig, OnDrift
 from adapterbot.differing import differing_samples
 from adapterbot.errors import AdapterbotError
 from adapterbot.eval.saved import saved_task
+from adapterbot.eval.suite import Suite
 from adapterbot.judging import early, grounds, noise, routing, subjects
 from adapterbot.judging.case import Case, read_case
 from adapterbot.judging.subjects import Side
@@ -58,6 +59,7 @@ class Services:
         listener: is told how far we are.
         cache: folder for checkpoints that are kept elsewhere.
         suite_tree: the files that a suite lies among which was named by hand.
+        suites: those that were read, by path: several adapters share one.
         keep: is handed an adapter's key, a side, and every sample's result of it.
         on_adapter: is told the key of every adapter whose turn it is.
     """
@@ -66,6 +68,7 @@ class Services:
     listener: Listener
     cache: Path
     suite_tree: Tree | None = None
+    suites: dict[str, Suite] = field(default_factory=dict)
     keep: Callable[[str, str, SavedResults, Sequence[TaskResult]], None] = field(
         default=lambda *_: None
     )
@@ -130,7 +133,7 @@ def judge_adapter(where: Sides, adapter: AdapterConfig, services: Services) -> A
             path, lock_path = normalise(adapter.path), normalise(adapter.lock)
             attest.check(where.head, path, signers, lock=lock_path, policy=where.base)
     with stages("read"):
-        case = read_case(where, adapter, services.suite_tree)
+        case = read_case(where, adapter, services.suite_tree, services.suites)
     with stages("import"):
         make = services.engine()
     with stages("load"):

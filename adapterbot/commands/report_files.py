@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -81,12 +82,11 @@ def page_of(
     Raises:
         InputError: results are there and cannot be read.
     """
-    samples = {adapter.key: _samples(adapter, directory) for adapter in report.adapters}
-    known = {key: found for key, found in samples.items() if found is not None}
-    return html(report, Beside(samples=known, merge=merge, routes=routes))
+    samples = partial(_samples, directory)
+    return html(report, Beside(samples=samples, merge=merge, routes=routes))
 
 
-def _samples(adapter: AdapterReport, directory: Path) -> list[Pair] | None:
+def _samples(directory: Path, adapter: AdapterReport) -> list[Pair] | None:
     """Every sample of an adapter; None where no results are its own.
 
     A folder may still hold those of an earlier run, which were of other weights. Those beside an

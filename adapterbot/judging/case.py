@@ -62,16 +62,19 @@ class Case:
         )
 
 
-def read_case(where: Sides, adapter: AdapterConfig, suite_tree: Tree | None) -> Case:
+def read_case(
+    where: Sides, adapter: AdapterConfig, suite_tree: Tree | None, suites: dict[str, Suite]
+) -> Case:
     """An adapter's case, from both sides of a comparison.
 
     Args:
         suite_tree: the files that a suite lies among which was named by hand.
+        suites: as `grounds.suite` knows them.
 
     Raises:
         InputError: something of it is not there, broken, or does not fit the rest.
     """
-    suite = grounds.suite(where, adapter, suite_tree)
+    suite = grounds.suite(where, adapter, suite_tree, suites)
     policies = grounds.policies(suite, adapter)
     base_name, base, base_notes = grounds.base_model(where, adapter)
     bank = _bank(where, adapter, base) if adapter.is_bank else None

@@ -39,8 +39,13 @@ def refuse_stale(where: Sides, adapter: AdapterConfig) -> None:
     )
 
 
-def suite(where: Sides, adapter: AdapterConfig, named: Tree | None) -> Suite:
+def suite(
+    where: Sides, adapter: AdapterConfig, named: Tree | None, known: dict[str, Suite]
+) -> Suite:
     """The suite, of the base ref; or of the tree of one that was named by hand.
+
+    Args:
+        known: those that this gate has read, by path; to these it is added.
 
     Raises:
         InputError: there is none, or it cannot be read.
@@ -59,7 +64,9 @@ def suite(where: Sides, adapter: AdapterConfig, named: Tree | None) -> Suite:
             file=adapter.suite,
             fix="merge an eval suite first, or name one with --suite",
         )
-    return load_suite(tree, adapter.suite)
+    if adapter.suite not in known:
+        known[adapter.suite] = load_suite(tree, adapter.suite)
+    return known[adapter.suite]
 
 
 def policies(suite: Suite, adapter: AdapterConfig) -> dict[str, MetricPolicy]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -29,12 +29,13 @@ class Beside:
     """What a report does not hold itself, but a page can show.
 
     Attributes:
-        samples: of an adapter's key, every sample under both sides; without, the report's own few.
+        samples: gives of an adapter every sample under both sides, or None where only the report's
+            own few are known. Asked for one adapter after the other: only the last one's are held.
         merge: how the candidate was merged.
         routes: how a mixture routed a text.
     """
 
-    samples: Mapping[str, Sequence[Pair]] = field(default_factory=dict)
+    samples: Callable[[AdapterReport], Sequence[Pair] | None] = field(default=lambda _: None)
     merge: MergeRecord | None = None
     routes: Routes | None = None
 
@@ -77,7 +78,7 @@ def html(report: Report, beside: Beside = Beside()) -> str:
         script=SCRIPT,
         report=report,
         sections=[
-            _section(f"a{i}", adapter, beside.samples.get(adapter.key), share)
+            _section(f"a{i}", adapter, beside.samples(adapter), share)
             for i, adapter in enumerate(report.adapters)
         ],
         merge=merge,

@@ -9,8 +9,10 @@ import pytest
 
 from adapterbot.config import AdapterConfig, MetricRule, Policy
 from adapterbot.errors import InputError
-from adapterbot.eval.suite import load_suite
+from adapterbot.eval.suite import Suite, load_suite
+from adapterbot.judging import grounds
 from adapterbot.judging.grounds import policies
+from adapterbot.sides import Sides
 from adapterbot.tree import WorkTree
 from adapterbot.verdict import MetricPolicy
 
@@ -22,10 +24,14 @@ tasks:
 """
 
 
-def of(folder: Path, more: str, rule: str) -> dict[str, MetricPolicy]:
+def write_suite(folder: Path, more: str = "") -> None:
     rows = [{"prompt": f"p{i}", "expected": "e", "category": "eu" if i else "us"} for i in range(9)]
     (folder / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     (folder / "suite.yaml").write_text(SUITE % more)
+
+
+def of(folder: Path, more: str, rule: str) -> dict[str, MetricPolicy]:
+    write_suite(folder, more)
     suite = load_suite(WorkTree(folder), "suite.yaml")
     gated = Policy(metrics={rule: MetricRule(gated=True)})
     return policies(suite, AdapterConfig(path="one", key="one", policy=gated))
@@ -52,3 +58,23 @@ def test_a_gated_slice_that_is_not_there_is_no_green_check(
         of(tmp_path, more, rule)
     assert caught.value.field == f"policy.metrics.{rule}"
     assert caught.value.fix == fix
+
+
+def test_adapters_that_share_a_suite_have_its_data_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_suite(tmp_path)
+    read: list[str] = []
+
+    def noted(tree: WorkTree, path: str) -> Suite:
+        read.append(path)
+        return load_suite(tree, path)
+
+    monkeypatch.setattr(grounds, "load_suite", noted)
+    tree = WorkTree(tmp_path)
+    known: dict[str, Suite] = {}
+    where = Sides(tree, tree, tree, None)
+    adapters = [AdapterConfig(path=name, key=name, suite="suite.yaml") for name in ("a", "b")]
+    first, second = (grounds.suite(where, adapter, None, known) for adapter in adapters)
+    assert first is second
+    assert read == ["suite.yaml"]
