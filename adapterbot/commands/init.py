@@ -64,8 +64,8 @@ def prepare(wanted: Wanted) -> tuple[Path, Planned]:
     planned = plan(WorkTree(root), names, wanted)
     if WORKFLOW in planned.files and not is_pinned(wanted.action):
         planned.notes.append(
-            f"{wanted.action} could not be looked up from here: pin it to the commit of its "
-            "release, with --action and --force"
+            f"{wanted.action} could not be looked up from here: in the workflow, replace its tag "
+            "by the commit of its release"
         )
     return root, planned
 
