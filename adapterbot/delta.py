@@ -142,7 +142,6 @@ def compare_all(
     candidate: Sequence[TaskResult],
     *,
     corpora: Mapping[str, Corpus] | None = None,
-    level: float = LEVEL,
     resamples: int = RESAMPLES,
 ) -> tuple[Paired, ...]:
     """Every task of a suite under both adapters, for `verdict.judge`.
@@ -163,8 +162,7 @@ def compare_all(
             result,
             after[result.task],
             (corpora or {}).get(result.task),
-            level=level,
-            resamples=resamples,
+            resamples,
         )
     )
 
@@ -173,8 +171,6 @@ def _task(
     baseline: TaskResult,
     candidate: TaskResult,
     corpus: Corpus | None,
-    *,
-    level: float,
     resamples: int,
 ) -> list[Paired]:
     described = [(r.scorer, r.direction, r.kind, r.unit) for r in (baseline, candidate)]
@@ -196,7 +192,6 @@ def _task(
                 [score_of(sample) for sample in before],
                 [score_of(sample) for sample in after],
                 clusters=clusters,
-                level=level,
                 resamples=resamples,
             )
         else:
@@ -208,7 +203,6 @@ def _task(
                 table[len(before) :],
                 corpus.aggregate,
                 clusters=clusters,
-                level=level,
                 resamples=resamples,
             )
         found.append(paired)

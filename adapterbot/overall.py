@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
-from adapterbot.records import Direction, MetricVerdict, Unit
+from adapterbot.records import Direction, MetricVerdict, SavedTask, Unit
 
 
 @dataclass(frozen=True)
@@ -17,15 +16,6 @@ class Mean:
     direction: Direction
     unit: Unit
     weight: float
-
-
-class HasWeight(Protocol):
-    """What is asked of a task here."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def weight(self) -> float: ...
 
 
 def weighted(means: Iterable[Mean]) -> float | None:
@@ -45,14 +35,14 @@ def weighted(means: Iterable[Mean]) -> float | None:
     return sum(weight * value for weight, value in parts) / total
 
 
-def weights(tasks: Iterable[HasWeight]) -> Mapping[str, float]:
+def weights(tasks: Iterable[SavedTask]) -> Mapping[str, float]:
     """Each task's weight; nothing where all weigh the same and a table says as much."""
     found = {task.name: task.weight for task in tasks}
     return found if len(set(found.values())) > 1 else {}
 
 
 def weighted_change(
-    metrics: Sequence[MetricVerdict], tasks: Iterable[HasWeight]
+    metrics: Sequence[MetricVerdict], tasks: Iterable[SavedTask]
 ) -> tuple[str, ...]:
     """The weighted score under both adapters in one line, where the suite weighs its tasks."""
     by_task = weights(tasks)

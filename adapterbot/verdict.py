@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from adapterbot.errors import InputError
 from adapterbot.paired import Paired
@@ -31,6 +31,7 @@ from adapterbot.records import (
     MetricDelta,
     MetricVerdict,
     Outcome,
+    SavedTask,
     Standing,
     Verdict,
 )
@@ -69,23 +70,8 @@ class MetricPolicy:
         return delta.candidate > self.threshold
 
 
-class HasPolicy(Protocol):
-    """What `policies` needs to know of a task."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def gated(self) -> bool: ...
-    @property
-    def margin(self) -> float: ...
-    @property
-    def least_effect(self) -> float: ...
-    @property
-    def threshold(self) -> float | None: ...
-
-
 def policies(
-    tasks: Iterable[HasPolicy], rules: Mapping[str, MetricRule]
+    tasks: Iterable[SavedTask], rules: Mapping[str, MetricRule]
 ) -> dict[str, MetricPolicy]:
     """The policy of every metric by its name: the suite's, where no rule of the config differs.
 

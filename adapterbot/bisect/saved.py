@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from adapterbot import TOOL
 from adapterbot.bisect.checkpoints import Checkpoint
 from adapterbot.records import Between, BisectResult, BisectVerdict, ProbeOutcome
 from adapterbot.records.base import Count, Line, Name, Probability, Record, Seconds
@@ -65,7 +66,7 @@ class SavedBisect(Record):
 
 
 def saved(
-    result: BisectResult, checkpoints: Sequence[Checkpoint], *, tool: str, confidence: float
+    result: BisectResult, checkpoints: Sequence[Checkpoint], *, confidence: float
 ) -> SavedBisect:
     """A result as it is written; checkpoints by the paths that they were named by."""
     paths = [checkpoint.path for checkpoint in checkpoints]
@@ -79,7 +80,7 @@ def saved(
     drift = result.drift
     said = {ProbeOutcome.GOOD: True, ProbeOutcome.BAD: False}
     return SavedBisect(
-        tool=tool,
+        tool=TOOL,
         verdict=result.verdict,
         first_broken=paths[first] if first is not None and broken else None,
         last_good=by_label.get(result.last_good or ""),

@@ -143,7 +143,7 @@ def _run(
     whole = Report(tool=TOOL, source=source, adapters=(report,))
     written = write(whole, directory)
     if options.output and report.bisect:
-        found = bisect.saved(report.bisect, checkpoints, tool=TOOL, confidence=options.confidence)
+        found = bisect.saved(report.bisect, checkpoints, confidence=options.confidence)
         atomic.write_text(options.output, found.model_dump_json(indent=2) + "\n")
     announce(written, {}, environment)
     return written

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from adapterbot import TOOL, atomic, bisect
+from adapterbot import atomic, bisect
 from adapterbot.bisect import Kind, Limits, Model, SavedBisect, Setting
 from adapterbot.commands.evaluator import checkpoints_directory
 from adapterbot.commands.folders import around, asked_for, own_folder
@@ -112,7 +112,7 @@ def run(options: CommandOptions, environment: Mapping[str, str] = os.environ) ->
     if adapter:
         between = what_changed_in_the_data(TrainingRun.of(archive, checkpoints, adapter), result)
         result = result.model_copy(update={"between": between})
-    found = bisect.saved(result, checkpoints, tool=TOOL, confidence=options.confidence)
+    found = bisect.saved(result, checkpoints, confidence=options.confidence)
     atomic.write_text(output, found.model_dump_json(indent=2) + "\n")
     return found
 
@@ -182,7 +182,7 @@ def replay(path: Path) -> SavedBisect:
         raise InputError(
             f"was not written by a search: {error}", file=str(path), fix="start a new search"
         ) from error
-    return bisect.saved(result, about.checkpoints, tool=TOOL, confidence=about.setting.confidence)
+    return bisect.saved(result, about.checkpoints, confidence=about.setting.confidence)
 
 
 def exit_code(verdict: BisectVerdict) -> ExitCode:

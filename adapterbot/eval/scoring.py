@@ -3,33 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
-
-from pydantic import JsonValue
 
 from adapterbot.eval import scorers
 from adapterbot.eval.answers import Answer, Sample, Scored
 from adapterbot.eval.cache import CachedScore
 from adapterbot.eval.questions import Ids, Unanswered
 from adapterbot.eval.scorers.base import Scorer
-from adapterbot.records import SampleScore
+from adapterbot.records import SampleScore, SavedTask
 
 _TEXT_LIMIT = 32 * 1024
 
 
-class NamesScorer(Protocol):
-    """What names a scorer: a task, or what is kept of one."""
-
-    @property
-    def scorer(self) -> str: ...
-    @property
-    def scorer_options(self) -> Mapping[str, JsonValue]: ...
-
-
 @contextmanager
-def scorer_of(task: NamesScorer) -> Iterator[Scorer]:
+def scorer_of(task: SavedTask) -> Iterator[Scorer]:
     """A task's scorer, for as long as it is needed."""
     scorer = scorers.get(task.scorer, task.scorer_options)
     try:

@@ -129,14 +129,14 @@ def is_mixture(directory: Path | str) -> bool:
     return any(Path(directory, name).exists() for name in (MIXTURE_CONFIG, SOUP_MANIFEST))
 
 
-def read_mixture_dir(directory: Path | str, *, shown: str | None = None) -> MixtureFiles:
+def read_mixture_dir(directory: Path | str) -> MixtureFiles:
     """What a mixture's directory holds, checked against the experts that it names. No torch.
 
     Raises:
         InputError: it is not a mixture, its files are broken, or an expert is missing or not the
             one that the gate was trained with.
     """
-    path, name = Path(directory), shown or str(directory)
+    path, name = Path(directory), str(directory)
 
     def beside(expert: Expert) -> tuple[Path, str]:
         found = path / expert.path

@@ -10,9 +10,9 @@ from adapterbot.eval.answers import Sample
 from adapterbot.eval.evaluation import Ask
 from adapterbot.eval.questions import Composite, Subject
 from adapterbot.eval.scorers.base import CorpusScorer
-from adapterbot.eval.scoring import NamesScorer, scorer_of
+from adapterbot.eval.scoring import scorer_of
 from adapterbot.eval.suite import Selection, Task
-from adapterbot.records import EvalStats, TaskResult
+from adapterbot.records import EvalStats, SavedTask, TaskResult
 
 
 class Evaluator(Protocol):
@@ -79,14 +79,7 @@ def evaluate_both(
     return before, after
 
 
-class HasScorer(NamesScorer, Protocol):
-    """What `corpora` needs to know of a task."""
-
-    @property
-    def name(self) -> str: ...
-
-
-def corpora(tasks: Sequence[HasScorer]) -> dict[str, delta.Corpus]:
+def corpora(tasks: Sequence[SavedTask]) -> dict[str, delta.Corpus]:
     """What `delta` needs to know of tasks whose metric is one of the whole corpus."""
     found: dict[str, delta.Corpus] = {}
     for task in tasks:

@@ -87,7 +87,7 @@ def test_a_drift_is_named_and_where(model: Model, width: float) -> None:
         assert found.verdict is BisectVerdict.BROKEN_WITHIN
         assert found.candidates[0] == f"{since + 1}"
         assert found.candidates[-1] == found.drift.until
-        document = saved(found, checkpoints, tool="t", confidence=0.95)
+        document = saved(found, checkpoints, confidence=0.95)
         assert document.drift
         assert (document.drift.since, document.drift.until) == (f"run/{since}", f"run/{until}")
         assert document.interval == (f"run/{since + 1}", f"run/{until}")

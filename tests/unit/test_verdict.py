@@ -22,6 +22,7 @@ from adapterbot.records import (
     LockStatus,
     Outcome,
     SampleScore,
+    SavedTask,
     ScoreKind,
     Standing,
     TaskResult,
@@ -280,10 +281,18 @@ def test_a_mean_on_the_wrong_side_of_its_threshold_is_a_finding(
         assert "threshold" in metric.reason
 
 
-class Task:
-    def __init__(self, name: str, gated: bool = True) -> None:
-        self.name, self.gated, self.margin, self.least_effect = name, gated, 0.05, 0.01
-        self.threshold: float | None = None
+def task(name: str, gated: bool = True) -> SavedTask:
+    return SavedTask(
+        name=name,
+        scorer="exact",
+        direction=Direction.HIGHER,
+        kind=ScoreKind.BINARY,
+        unit=Unit.FRACTION,
+        margin=0.05,
+        least_effect=0.01,
+        gated=gated,
+        digest="0" * 64,
+    )
 
 
 def test_policies_are_the_suite_s_where_no_rule_differs() -> None:
@@ -293,7 +302,7 @@ def test_policies_are_the_suite_s_where_no_rule_differs() -> None:
         "a [eu]": MetricRule(least_effect=0.0),
         "a": MetricRule(margin=0.1),
     }
-    found = verdict.policies([Task("a"), Task("b", gated=False), Task("c")], rules)
+    found = verdict.policies([task("a"), task("b", gated=False), task("c")], rules)
     assert found == {
         "a": MetricPolicy(True, 0.1, 0.01),
         "b": MetricPolicy(True, 0.2, 0.01),
@@ -306,7 +315,7 @@ def test_policies_are_the_suite_s_where_no_rule_differs() -> None:
 @pytest.mark.parametrize("name", ["c", "a us", "[us]", "b [us"])
 def test_a_rule_for_nothing_is_refused(name: str) -> None:
     with pytest.raises(InputError, match=r"policy\.metrics.*no such task.*name one of a, b"):
-        verdict.policies([Task("b"), Task("a")], {name: MetricRule(gated=False)})
+        verdict.policies([task("b"), task("a")], {name: MetricRule(gated=False)})
 
 
 # ---------------------------------------------------------------- the adapter
