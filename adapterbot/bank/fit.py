@@ -13,10 +13,9 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -25,25 +24,14 @@ from adapterbot import atomic
 from adapterbot.bank.manifest import Layout, VbLoraLayout, VeraLayout
 from adapterbot.bank.plan import Plan
 from adapterbot.bank.surfaces import surface_of
+from adapterbot.conversations import Example
 from adapterbot.errors import InputError
+from adapterbot.weights.likelihood import answer_nll
 
 D_INITIAL = 0.1  # arXiv 2310.11454 table 6c: small values do best; Λ_b starts at zero
 _BETAS = (0.9, 0.999)
 _EPSILON = 1e-8
-_IGNORED = -100  # what cross-entropy leaves out
 _TENSORS = ("row", "first", "second", "best")
-
-
-class Example(Protocol):
-    """A prompt that is read and an answer that is learnt, as token ids."""
-
-    @property
-    def prompt(self) -> tuple[int, ...]:
-        """What is read."""
-
-    @property
-    def answer(self) -> tuple[int, ...]:
-        """What is learnt."""
 
 
 @dataclass
@@ -173,24 +161,10 @@ class Fitter:
 
     def _losses(self, rows: Tensor, owners: Sequence[int], examples: Sequence[Example]) -> Tensor:
         """Mean negative log-likelihood of each example's answer, (n,)."""
-        longest = max(len(e.prompt) + len(e.answer) for e in examples)
-        ids = torch.full((len(examples), longest), self._pad)
-        labels = torch.full((len(examples), longest), _IGNORED)
-        mask = torch.zeros(len(examples), longest, dtype=torch.long)
-        for at, example in enumerate(examples):
-            text = torch.tensor([*example.prompt, *example.answer])
-            ids[at, : len(text)], mask[at, : len(text)] = text, 1
-            labels[at, len(example.prompt) : len(text)] = text[len(example.prompt) :]
         index = torch.tensor(owners, device=self._device)
         self._surface.live(rows.to(self._dtype)[index])
-        logits = self._model(
-            input_ids=ids.to(self._device), attention_mask=mask.to(self._device), use_cache=False
-        ).logits
-        target = labels[:, 1:].to(self._device)
-        each = F.cross_entropy(
-            logits[:, :-1].float().transpose(1, 2), target, ignore_index=_IGNORED, reduction="none"
-        )
-        return each.sum(1) / (target != _IGNORED).sum(1)
+        nll, _, answers = answer_nll(self._model, examples, self._pad)
+        return nll.sum(1) / answers.sum(1).to(nll.device)
 
 
 def _initial(layout: Layout) -> Tensor:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adapterbot import jsonl
 from adapterbot.commands.bank_opened import opened_to_write
 from adapterbot.commands.base_option import refuse_another
+from adapterbot.conversations import Example, encode, messages_of
 from adapterbot.errors import InputError
 from adapterbot.eval.settings import engine_settings
 from adapterbot.importing import extras
@@ -42,12 +42,6 @@ class Fitted(Record):
     path: Line
     fitted: tuple[FittedUser, ...]
     skipped: Count
-
-
-@dataclass(frozen=True)
-class _Example:
-    prompt: tuple[int, ...]
-    answer: tuple[int, ...]
 
 
 def fit(
@@ -193,24 +187,20 @@ def _rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         yield from jsonl.objects(str(file), stream, limit=ROW_BYTES, shape=shape)
 
 
-def _encoded(base: Any, row: Mapping[str, Any], user: str, number: int) -> _Example:
+def _encoded(base: Any, row: Mapping[str, Any], user: str, number: int) -> Example:
     """A row as tokens: `prompt` and `expected` as they are, or a chat through its template."""
     prompt, answer = row.get("prompt"), row.get("expected", row.get("completion"))
     if isinstance(prompt, str) and isinstance(answer, str):
         read = tuple(base.tokenizer(prompt)["input_ids"])
         learnt = tuple(base.tokenizer(answer, add_special_tokens=False)["input_ids"])
         # What serving stops at is learnt with the answer.
-        example = _Example(read, (*learnt, *sorted(base.eos)[:1]))
+        example = Example(read, (*learnt, *sorted(base.eos)[:1]))
     else:
-        from adapterbot.conversations import messages_of
-        from adapterbot.mole.examples import encode
-
         messages = messages_of(row, file=f"rows of {user[:80]}", line=number)
         place = f"row {number} of {user[:80]}"
-        chat = encode(base.tokenizer, messages, name=base.name, row=place)
-        example = _Example(chat.prompt, chat.answer)
-    length = len(example.prompt) + len(example.answer)
-    if not example.prompt or not example.answer or length > (base.context or length):
+        example = encode(base.tokenizer, messages, name=base.name, row=place)
+    room = base.context or example.length
+    if not example.prompt or not example.answer or example.length > room:
         raise InputError(
             f"has a prompt of {len(example.prompt)} and an answer of {len(example.answer)} tokens;"
             f" the model takes {base.context} together, and at least one of each",

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 from adapterbot.atomic import try_folder
 from adapterbot.commands.mole_base import base_at, load
 from adapterbot.conventions import ADAPTER_CONFIG
-from adapterbot.conversations import messages_of
+from adapterbot.conversations import Example, encode, messages_of
 from adapterbot.errors import InputError
 from adapterbot.eval.base_files import base_digest
 from adapterbot.lock.hub import copy_of_now
 from adapterbot.lock.row_files import Rows, read_rows
 from adapterbot.mole.config import MixtureConfig, read_config
 from adapterbot.mole.ending import STATE_NAME, Ending, ending_in, note_ending
-from adapterbot.mole.examples import Example, encode, split
+from adapterbot.mole.examples import split
 from adapterbot.mole.saving import save_mixture
 from adapterbot.named import read_named
 from adapterbot.records import Record

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from adapterbot.conversations import Example
 from adapterbot.errors import InputError
 from adapterbot.mole.config import TrainingPlan
-from adapterbot.mole.examples import Example
-from adapterbot.mole.likelihood import answer_nll
 from adapterbot.mole.mixture import Mixture
 from adapterbot.mole.whitening import SecondMoments
+from adapterbot.weights.likelihood import answer_nll
 
 
 @dataclass(frozen=True)

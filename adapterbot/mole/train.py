@@ -28,16 +28,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from adapterbot.conversations import Example
 from adapterbot.errors import OurFailure
 from adapterbot.mole.config import Scheduler, TrainingPlan
-from adapterbot.mole.examples import Example, batches
+from adapterbot.mole.examples import batches
 from adapterbot.mole.gate import balance_loss
 from adapterbot.mole.kernels import Routing
-from adapterbot.mole.likelihood import answer_nll, evaluate
 from adapterbot.mole.mixture import Mixture
 from adapterbot.mole.preparation import Prepared
 from adapterbot.mole.training_state import TrainingState
 from adapterbot.mole.whitening import Whitened
+from adapterbot.weights.likelihood import answer_nll, evaluate
 
 # Of a prompt's tokens in the guiding loss, an answer's being 1.
 _PROMPT_WEIGHT = 0.2

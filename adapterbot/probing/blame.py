@@ -18,14 +18,13 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from adapterbot.conversations import messages_of
+from adapterbot.conversations import Example, TemplateRefusal, encode, messages_of
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.eval.answers import Request
 from adapterbot.eval.prompts import Prompts
 from adapterbot.eval.suite import Task
 from adapterbot.lock.row_files import Row
 from adapterbot.lock.rows import as_added
-from adapterbot.mole.examples import Example, TemplateRefusal, encode
 from adapterbot.records import BlamedRow, SampleDiff
 from adapterbot.weights.peft_dir import AdapterFiles
 

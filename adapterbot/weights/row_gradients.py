@@ -13,34 +13,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from adapterbot.conversations import Example
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.weights.adapter import Adapter, LowRank
-
-_IGNORED = -100
+from adapterbot.weights.likelihood import answer_nll
 
 _Result = TypeVar("_Result")
-
-
-class Answered(Protocol):
-    """A text as token ids: what is read, and the answer whose loss is meant."""
-
-    @property
-    def prompt(self) -> tuple[int, ...]:
-        """At least one token."""
-
-    @property
-    def answer(self) -> tuple[int, ...]:
-        """At least one token."""
-
-    @property
-    def length(self) -> int:
-        """Tokens of both."""
 
 
 Direction = Mapping[str, tuple[Tensor, Tensor]]
@@ -52,7 +36,7 @@ tokens its columns are."""
 
 
 def mean_gradient(
-    model: nn.Module, adapter: Adapter, rows: Sequence[Answered], *, pad: int, tokens: int
+    model: nn.Module, adapter: Adapter, rows: Sequence[Example], *, pad: int, tokens: int
 ) -> dict[str, tuple[Tensor, Tensor]]:
     """The mean of the rows' gradients, with `adapter` attached to `model` and selected; zero
     without rows.
@@ -72,7 +56,7 @@ def mean_gradient(
 
 
 def _mean(
-    model: nn.Module, adapter: Adapter, rows: Sequence[Answered], *, pad: int, tokens: int
+    model: nn.Module, adapter: Adapter, rows: Sequence[Example], *, pad: int, tokens: int
 ) -> dict[str, tuple[Tensor, Tensor]]:
     total = {
         module: (torch.zeros(update.a.shape), torch.zeros(update.b.shape))
@@ -105,7 +89,7 @@ def scale_to(direction: Direction, length: float) -> None:
 def similarities(
     model: nn.Module,
     adapter: Adapter,
-    rows: Sequence[Answered],
+    rows: Sequence[Example],
     direction: Direction,
     *,
     pad: int,
@@ -155,7 +139,7 @@ def _in_passes(compute: Callable[[int], _Result], tokens: int) -> _Result:
 def _along(
     model: nn.Module,
     adapter: Adapter,
-    rows: Sequence[Answered],
+    rows: Sequence[Example],
     direction: Direction,
     *,
     pad: int,
@@ -181,7 +165,7 @@ def _along(
     return products, squares
 
 
-def _batches(rows: Sequence[Answered], tokens: int) -> Iterator[list[int]]:
+def _batches(rows: Sequence[Example], tokens: int) -> Iterator[list[int]]:
     """Rows of like length together, at most `tokens` positions but always one row.
 
     The longest come first, so that memory runs out early or never.
@@ -198,29 +182,13 @@ def _batches(rows: Sequence[Answered], tokens: int) -> Iterator[list[int]]:
 
 
 def _backward(
-    model: nn.Module, adapter: Adapter, rows: Sequence[Answered], pad: int, take: _Take
+    model: nn.Module, adapter: Adapter, rows: Sequence[Example], pad: int, take: _Take
 ) -> None:
     """One pass forward and back over rows whose losses do not touch each other."""
-    device = next(model.parameters()).device
-    width = max(row.length for row in rows)
-    ids = torch.full((len(rows), width), pad)
-    labels = torch.full((len(rows), width), _IGNORED)
-    mask = torch.zeros((len(rows), width), dtype=torch.long)
-    for index, row in enumerate(rows):
-        text = (*row.prompt, *row.answer)
-        ids[index, : len(text)] = torch.tensor(text)
-        labels[index, len(row.prompt) : len(text)] = torch.tensor(row.answer)
-        mask[index, : len(text)] = 1
     with torch.enable_grad(), _watched(model, adapter, len(rows), take):
-        logits = model(
-            input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False
-        ).logits
-        wanted = labels[:, 1:].to(logits.device)
-        each = F.cross_entropy(
-            logits[:, :-1].float().transpose(1, 2), wanted, ignore_index=_IGNORED, reduction="none"
-        )
+        nll, _, answers = answer_nll(model, rows, pad)
         # A mean within each row and a sum over rows: so no row's gradient knows of another row.
-        loss = (each.sum(1) / (wanted != _IGNORED).sum(1)).sum()
+        loss = (nll.sum(1) / answers.sum(1).to(nll.device)).sum()
         loss.backward()
 
 

@@ -12,23 +12,19 @@ import pytest
 import torch
 
 from adapterbot.bank import attach_bank, shared
-from adapterbot.bank.fit import Example, Fit, Fitter, load_state, run, save_state
+from adapterbot.bank.fit import Fit, Fitter, load_state, run, save_state
 from adapterbot.bank.manifest import Manifest, SoupLayout
 from adapterbot.bank.plan import Plan
 from adapterbot.bank.store import BankStore
 from adapterbot.bank.writer import create
 from adapterbot.commands.bank_fit import fit
 from adapterbot.commands.serve import ServeOptions, build
+from adapterbot.conversations import Example
 from adapterbot.errors import InputError
 from tests.bank_worlds import load, vera_bank
 from tests.tiny_models import save_base
 
 PLAN = Plan(steps=12, rate=0.05, batch=2, every=4, patience=2, users=3)
-
-
-class Pair(tuple[tuple[int, ...], tuple[int, ...]]):
-    prompt = property(lambda self: self[0])
-    answer = property(lambda self: self[1])
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +40,7 @@ def bank(base: Path, tmp_path: Path) -> BankStore:
 
 def examples(user: int, count: int = 6) -> list[Example]:
     """Every user wants its own letter after anything."""
-    return [Pair(((3 + n, 5, 7 + n % 3), (60 + user, 61 + user))) for n in range(count)]
+    return [Example((3 + n, 5, 7 + n % 3), (60 + user, 61 + user)) for n in range(count)]
 
 
 def fitted(

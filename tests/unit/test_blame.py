@@ -18,13 +18,12 @@ from transformers import AutoModelForCausalLM
 
 from adapterbot.bisect import Checkpoint
 from adapterbot.config import ArchiveData
-from adapterbot.conversations import messages_of
+from adapterbot.conversations import Example, encode, messages_of
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.eval.base_model import load_base
 from adapterbot.eval.settings import EngineSettings
 from adapterbot.eval.suite import load_suite
 from adapterbot.lock.row_files import Row, read_rows
-from adapterbot.mole.examples import Example, encode
 from adapterbot.probing.archive_data import added_rows, files_between
 from adapterbot.probing.blame import Blame
 from adapterbot.records import SampleDiff

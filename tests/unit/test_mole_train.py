@@ -10,16 +10,16 @@ import pytest
 import torch
 import transformers
 
-from adapterbot.conversations import messages_of
+from adapterbot.conversations import Example, encode, messages_of
 from adapterbot.errors import InputError
 from adapterbot.mole.config import TrainingPlan
-from adapterbot.mole.examples import Example, encode, split
-from adapterbot.mole.likelihood import evaluate
+from adapterbot.mole.examples import split
 from adapterbot.mole.mixture import Mixture
 from adapterbot.mole.preparation import Reading, best_alone, prepare
 from adapterbot.mole.train import Progress, fit
 from adapterbot.mole.training_state import TrainingState
 from adapterbot.weights import attach, load_adapter
+from adapterbot.weights.likelihood import evaluate
 from adapterbot.weights.mixture_config import GateConfig
 from tests.tiny_models import save_adapter, save_base
 

@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from adapterbot.mole.examples import Example
+from adapterbot.conversations import Example
+
+_NOT_ASKED = -100
 
 
 @torch.inference_mode()
@@ -29,7 +32,7 @@ def answer_nll(model: Any, examples: Sequence[Example], pad: int) -> tuple[Tenso
     longest = max(example.length for example in examples)
     ids = torch.full((len(examples), longest), pad)
     mask = torch.zeros(len(examples), longest, dtype=torch.long)
-    wanted = torch.full((len(examples), longest), -100)
+    wanted = torch.full((len(examples), longest), _NOT_ASKED)
     for row, example in enumerate(examples):
         content = torch.tensor(example.prompt + example.answer)
         ids[row, : example.length] = content
@@ -38,8 +41,11 @@ def answer_nll(model: Any, examples: Sequence[Example], pad: int) -> tuple[Tenso
     device = next(model.parameters()).device
     ids, mask, wanted = ids.to(device), mask.to(device), wanted.to(device)
     logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
-    nll = torch.nn.functional.cross_entropy(
-        logits[:, :-1].flatten(0, 1).float(), wanted[:, 1:].flatten(), reduction="none"
+    nll = F.cross_entropy(
+        logits[:, :-1].float().flatten(0, 1),
+        wanted[:, 1:].flatten().to(logits.device),
+        ignore_index=_NOT_ASKED,
+        reduction="none",
     )
-    answers = torch.nn.functional.pad(wanted[:, 1:] != -100, (0, 1))
+    answers = F.pad(wanted[:, 1:] != _NOT_ASKED, (0, 1))
     return nll.view(len(examples), -1), mask, answers
