@@ -38,9 +38,20 @@ def combined(
         if shape(update) != shape(first) or update.embedding != first.embedding:
             raise ValueError(f"shapes {shape(first)} and {shape(update)} do not add up")
     stored = dtype or reduce(torch.promote_types, (update.dtype for _, update in terms))
-    a = torch.cat([update.a.to(stored) for _, update in terms])
-    b = torch.cat([(w * u.scale * u.b.double()).to(stored) for w, u in terms], dim=1)
+    parts = [(u.a, w * u.scale * u.b.double()) for w, u in terms]
+    if stored is torch.float16:  # below 6e-5 it loses digits, and a small weight takes B there
+        parts = [_balanced(a.double(), b) for a, b in parts]
+    a = torch.cat([a.to(stored) for a, _ in parts])
+    b = torch.cat([b.to(stored) for _, b in parts], dim=1)
     return replace(first, a=a, b=b, scale=1.0)
+
+
+def _balanced(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Factors of the same product, each rank's of about the same size, by powers of two."""
+    ratio = a.abs().amax(1) / b.abs().amax(0)
+    root = (ratio.log2() / 2).round().exp2()
+    root = torch.where(root.isfinite() & (root > 0), root, 1.0)  # of a rank that is nothing
+    return a / root[:, None], b * root
 
 
 def shape(update: LowRank) -> tuple[int, ...]:

@@ -161,6 +161,21 @@ def test_the_inputs_type_is_kept(
     assert next(iter(mixed.updates.values())).a.dtype == dtype
 
 
+@pytest.mark.parametrize("size", [1e-4, 1e-2, 1.0, 1e4])
+@pytest.mark.parametrize("weight", [1e-3, -0.1, 40.0])
+def test_a_small_or_large_weight_costs_fp16_no_digits(size: float, weight: float) -> None:
+    """Folded into B alone it would leave the range of fp16."""
+    one = random_update(seed=1)
+    half = replace(one, a=(0.05 * one.a).half(), b=(size * one.b).half())
+    both = combined([(weight, half), (weight / 3, half)])
+    assert both.dtype == torch.float16
+    want = 4 / 3 * weight * dense(half)
+    assert float((dense(both) - want).norm() / want.norm()) < torch.finfo(torch.float16).eps
+    nothing = combined([(0.0, half), (1.0, replace(half, b=torch.zeros_like(half.b)))])
+    assert not dense(nothing).any()
+    assert nothing.a.isfinite().all()
+
+
 def test_types_that_differ_are_widened() -> None:
     half, brain = random_update(seed=1), random_update(seed=2)
     half = replace(half, a=half.a.half(), b=half.b.half())
@@ -345,7 +360,7 @@ def test_numbers_that_do_not_fit_are_refused(bases: dict[str, Path], tmp_path: P
         tiny_models.save_adapter(bases["llama"], tmp_path / "a", r=4, target_modules=QV),
     )
     with pytest.raises(InputError, match="does not fit into float16"):
-        save_adapter(merge_linear([load_adapter(part)], [1e9]), tmp_path / "merged")
+        save_adapter(merge_linear([load_adapter(part)], [1e20]), tmp_path / "merged")
     assert not list((tmp_path / "merged").iterdir())
 
 
