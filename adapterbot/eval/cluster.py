@@ -132,12 +132,12 @@ class _RemotePasses:
         self.limits = limits
         self.adapter: _Sent | None = None
 
-    def answer(self, requests: Sequence[GenerationRequest]) -> list[Ids]:
-        found: list[Ids] = self._computed("answer", requests)
+    def answer(self, requests: Sequence[GenerationRequest]) -> list[Ids | None]:
+        found: list[Ids | None] = self._computed("answer", requests)
         return found
 
-    def check(self, requests: Sequence[GenerationRequest]) -> list[tuple[Ids, bool]]:
-        found: list[tuple[Ids, bool]] = self._computed("check", requests)
+    def check(self, requests: Sequence[GenerationRequest]) -> list[tuple[Ids | None, bool]]:
+        found: list[tuple[Ids | None, bool]] = self._computed("check", requests)
         return found
 
     def loglikelihoods(self, requests: Sequence[LikelihoodRequest]) -> list[tuple[Likelihood, ...]]:

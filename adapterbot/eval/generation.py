@@ -22,7 +22,7 @@ from adapterbot.eval.batches import cost
 from adapterbot.eval.forward import Forward
 from adapterbot.eval.questions import Ids
 from adapterbot.eval.reading import Reader, Rows
-from adapterbot.eval.sampling import GREEDY, Choice, next_tokens
+from adapterbot.eval.sampling import GREEDY, NONE, Choice, next_tokens
 from adapterbot.eval.stopping import Stopping
 
 # How many positions of a draft the head looks at before it looks at more.
@@ -92,12 +92,18 @@ class GenerationRequest:
 
 
 class Writing:
-    """One answer in the making: takes token after token and knows when it has ended."""
+    """One answer in the making: takes token after token and knows when it has ended.
+
+    Attributes:
+        answer: its tokens so far.
+        ended: nothing comes any more.
+        lost: it ended because the model's numbers did.
+    """
 
     def __init__(self, request: GenerationRequest, eos: frozenset[int], stopping: Stopping) -> None:
         self.request = request
         self.answer = list(request.begun)
-        self.ended = False
+        self.ended = self.lost = False
         self._eos = eos | request.ends
         self._stopping = stopping
 
@@ -106,8 +112,16 @@ class Writing:
         """The token that is read next. Of a row that has ended anything will do."""
         return self.answer[-1] if self.answer else self.request.prompt[-1]
 
+    @property
+    def ids(self) -> Ids | None:
+        """The answer; None where there is none."""
+        return None if self.lost else tuple(self.answer)
+
     def take(self, token: int) -> None:
-        """Appends a token, unless it is the end-of-text token."""
+        """Appends a token, unless it is the end-of-text token, or none."""
+        if token == NONE:
+            self.ended = self.lost = True
+            return
         if token in self._eos:
             self.ended = True
             return
@@ -129,8 +143,9 @@ class Generator:
         # Probes and candidates of a merge mostly say what was said before, token by token.
         self._stopping = Stopping(lru_cache(maxsize=_TAILS_KEPT)(text))
 
-    def answer(self, requests: Sequence[GenerationRequest]) -> list[Ids]:
-        """The answers' token ids, in order, without an end-of-text token.
+    def answer(self, requests: Sequence[GenerationRequest]) -> list[Ids | None]:
+        """The answers' token ids, in order, without an end-of-text token; None where the model's
+        logits are not finite.
 
         A stop string is still in the ids; `cut_at_stop` takes it off the text.
         """
@@ -141,11 +156,12 @@ class Generator:
             self._decode(rows)
         else:
             self._reread(rows)
-        return [tuple(row.answer) for row in rows]
+        return [row.ids for row in rows]
 
-    def check(self, requests: Sequence[GenerationRequest]) -> list[tuple[Ids, bool]]:
+    def check(self, requests: Sequence[GenerationRequest]) -> list[tuple[Ids | None, bool]]:
         """What one pass over prompt and draft settles: the answer's first tokens, at least one,
-        and whether they are all of it. Nothing where prompt and draft are not read alike."""
+        and whether they are all of it; None is an answer as `answer`'s. Nothing where prompt and
+        draft are not read alike."""
         rows = [Writing(request, self._base.eos, self._stopping) for request in requests]
         turn = self._forward.turn
         alike = [
@@ -156,7 +172,7 @@ class Generator:
         if alike:
             guesses = [row.request.guess for row in alike]
             self._settle(alike, self._read(alike, guesses, None).hidden)
-        return [(tuple(row.answer), row.ended) for row in rows]
+        return [(row.ids, row.ended) for row in rows]
 
     def _decode(self, rows: list[Writing]) -> None:
         """Reads the prompts, then one token per pass for every row, until all have ended."""

@@ -41,10 +41,10 @@ class Passes(Protocol):
     def limits(self) -> Limits:
         """What the model can take."""
 
-    def answer(self, requests: Sequence[GenerationRequest]) -> list[Ids]:
+    def answer(self, requests: Sequence[GenerationRequest]) -> list[Ids | None]:
         """As `Generator.answer`."""
 
-    def check(self, requests: Sequence[GenerationRequest]) -> list[tuple[Ids, bool]]:
+    def check(self, requests: Sequence[GenerationRequest]) -> list[tuple[Ids | None, bool]]:
         """As `Generator.check`."""
 
     def loglikelihoods(self, requests: Sequence[LikelihoodRequest]) -> list[tuple[Likelihood, ...]]:
@@ -85,10 +85,10 @@ class LocalPasses:
             holes=holes if self._forward.tolerates_holes(0) else -1,
         )
 
-    def answer(self, requests: Sequence[GenerationRequest]) -> list[Ids]:
+    def answer(self, requests: Sequence[GenerationRequest]) -> list[Ids | None]:
         return self._generator.answer(requests)
 
-    def check(self, requests: Sequence[GenerationRequest]) -> list[tuple[Ids, bool]]:
+    def check(self, requests: Sequence[GenerationRequest]) -> list[tuple[Ids | None, bool]]:
         return self._generator.check(requests)
 
     def loglikelihoods(self, requests: Sequence[LikelihoodRequest]) -> list[tuple[Likelihood, ...]]:

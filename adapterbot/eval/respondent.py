@@ -85,15 +85,16 @@ class Respondent:
                 requests[index] = self._request(question, prompt)
         requests = self._with_stems(requests, lambda request: request.prompt)
         for index, (ids, complete) in self._checked(requests):
-            requests[index] = replace(requests[index], begun=ids)
             if complete:
                 yield index, self._answer(requests.pop(index), Timed(ids, None))
+            else:
+                requests[index] = replace(requests[index], begun=ids or ())
         for index, timed in self._run(requests, self.passes.answer, _passes):
             yield index, self._answer(requests[index], timed)
 
     def _checked(
         self, requests: Mapping[int, GenerationRequest]
-    ) -> Iterator[tuple[int, tuple[Ids, bool]]]:
+    ) -> Iterator[tuple[int, tuple[Ids | None, bool]]]:
         """What the drafts settle: a few of them first, and the rest as long as that pays.
 
         All are checked before anything is decoded, so that the rows that part from their drafts,
@@ -108,7 +109,7 @@ class Respondent:
         worth = self._worth([request for _, request in drafted])
         first = {drafted[at][0] for at in worth.pilot}
 
-        def check(batch: Sequence[GenerationRequest]) -> list[tuple[Ids, bool]]:
+        def check(batch: Sequence[GenerationRequest]) -> list[tuple[Ids | None, bool]]:
             return self.passes.check(batch) if worth.pays else [((), False)] * len(batch)
 
         for piloted, shared in product((True, False), repeat=2):
@@ -121,7 +122,8 @@ class Respondent:
                 (ids, complete), guess = checked, len(part[index].guess)
                 if ids or complete:
                     prompt = part[index].read - guess
-                    worth.book(prompt=prompt, guess=guess, known=len(ids), complete=complete)
+                    known = len(ids or ())
+                    worth.book(prompt=prompt, guess=guess, known=known, complete=complete)
                 yield index, checked
 
     def _worth(self, drafted: Sequence[GenerationRequest]) -> Worth:
@@ -247,8 +249,10 @@ class Respondent:
             )
         return None
 
-    def _answer(self, request: GenerationRequest, timed: Timed[Ids]) -> Answer:
+    def _answer(self, request: GenerationRequest, timed: Timed[Ids | None]) -> Answer | Unanswered:
         ids = timed.value
+        if ids is None:
+            return Unanswered("its logits are not finite")
         text = cut_at_stop(self.prompts.text(ids), request.stop)
         return Answer(text=text, token_ids=ids, seconds=timed.seconds)
 

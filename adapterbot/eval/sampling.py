@@ -27,9 +27,13 @@ class Choice:
 
 GREEDY = Choice()
 
+# No token: what a row goes on with whose logits are not finite, as fp16 makes them now and then.
+# It would be the vocabulary's first, and an answer of those a wrong one like any other.
+NONE = -1
+
 
 def next_tokens(logits: Tensor, choices: Sequence[Choice], steps: Sequence[int]) -> list[int]:
-    """The token that each row of `logits` (rows, vocabulary) goes on with.
+    """The token that each row of `logits` (rows, vocabulary) goes on with, or `NONE`.
 
     `steps` counts the tokens of the row's answer before this one.
     """
@@ -39,7 +43,9 @@ def next_tokens(logits: Tensor, choices: Sequence[Choice], steps: Sequence[int])
         rows = torch.tensor(drawn, device=logits.device)
         picked = _draw(logits[rows], [choices[i] for i in drawn], [steps[i] for i in drawn])
         best = best.index_copy(0, rows, picked)
-    tokens: list[int] = best.tolist()
+    # What is not a number is the largest to argmax, so the one that was taken tells of the row.
+    finite = logits.gather(-1, best[:, None])[:, 0].isfinite()
+    tokens: list[int] = best.masked_fill(~finite, NONE).tolist()
     return tokens
 
 
@@ -47,9 +53,9 @@ def _draw(logits: Tensor, choices: Sequence[Choice], steps: Sequence[int]) -> Te
     device = logits.device
     temperature = torch.tensor([c.temperature for c in choices], device=device)[:, None]
     scaled = logits / temperature
-    top_p = torch.tensor([c.top_p for c in choices], device=device)[:, None]
-    if bool((top_p < 1).any()):
-        scaled = _nucleus(scaled, top_p)
+    if any(choice.top_p < 1 for choice in choices):
+        top_p = torch.tensor([choice.top_p for choice in choices], device=device)
+        scaled = _nucleus(scaled, top_p[:, None])
     keys = torch.tensor(
         [
             noise_key(choice.key, "step", str(step))

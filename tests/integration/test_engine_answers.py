@@ -14,6 +14,7 @@ from typing import Any
 import peft
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.llama.modeling_llama import eager_attention_forward
@@ -21,7 +22,7 @@ from transformers.models.llama.modeling_llama import eager_attention_forward
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.eval.answers import Answer, Message, Request, Sample
 from adapterbot.eval.base_model import load_base
-from adapterbot.eval.engine import LocalModel
+from adapterbot.eval.engine import Engine, LocalModel
 from adapterbot.eval.forward import Forward
 from adapterbot.eval.prompts import Prompts
 from adapterbot.eval.questions import Question, Unanswered
@@ -611,3 +612,22 @@ def test_an_error_that_is_kept_leaves_the_body_as_it_was(bases: dict[str, Path])
     logits = forward.logits(torch.zeros(1, 32))
     next(logits)
     assert "forward" not in model.model.__dict__
+
+
+def test_what_overflows_is_no_answer(tmp_path: Path) -> None:
+    """As fp16 does, which ends at 65,504, decoding as well as reading a draft."""
+    base = save_base("llama", tmp_path / "base")
+    weights = load_file(base / "model.safetensors")
+    for name in (name for name in weights if "up_proj" in name):
+        weights[name] *= 3e4
+    save_file(weights, base / "model.safetensors", metadata={"format": "pt"})
+    tasks = [tiny_suite.generate(8), tiny_suite.choices(4)]
+    wide, narrow = (
+        Engine(base, EngineSettings(device="cpu", dtype=dtype)) for dtype in ("float32", "float16")
+    )
+    said, chosen = wide.evaluate(tasks, None)
+    assert all(sample.missing is None for sample in (*said.samples, *chosen.samples))
+    for drafts in (None, [said]):
+        lost, unweighed = narrow.evaluate(tasks, None, drafts=drafts)
+        assert {sample.missing for sample in lost.samples} == {"its logits are not finite"}
+        assert {s.missing for s in unweighed.samples} == {"its log-likelihood is not finite"}

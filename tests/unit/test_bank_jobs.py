@@ -95,3 +95,11 @@ def test_an_end_comes_once(error: Exception) -> None:
     feed(made, [97, EOS])
     made.fail(error)
     assert [piece.error for piece in pieces] == [None, None]
+
+
+def test_a_token_that_is_none_is_an_error_and_no_text() -> None:
+    made, pieces = job()
+    feed(made, [*b"so far", -1, *b"never"])
+    assert made.ended
+    assert isinstance(pieces[-1].error, ArithmeticError)
+    assert b"".join(piece.text.encode() for piece in pieces) == b"so far"

@@ -7,7 +7,7 @@ import torch
 from scipy import stats
 
 from adapterbot.eval.questions import noise_key
-from adapterbot.eval.sampling import GREEDY, Choice, gumbel, next_tokens
+from adapterbot.eval.sampling import GREEDY, NONE, Choice, gumbel, next_tokens
 
 
 def keys(count: int) -> torch.Tensor:
@@ -84,3 +84,16 @@ def test_shared_noise_makes_like_models_say_like_things() -> None:
         )
     )
     assert same > 1900
+
+
+@pytest.mark.parametrize("choice", [GREEDY, Choice(1.0, 1.0, 7), Choice(0.7, 0.9, 7)])
+@pytest.mark.parametrize("broken", [torch.nan, torch.inf])
+def test_logits_that_are_no_numbers_choose_no_token(choice: Choice, broken: float) -> None:
+    logits = torch.randn(4, 50)
+    logits[1, 30] = broken
+    logits[2] = torch.nan
+    logits[3, 10:] = -torch.inf  # a token that the model rules out
+    tokens = next_tokens(logits, [choice] * 4, [0] * 4)
+    assert tokens[1:3] == [NONE, NONE]
+    assert 0 <= tokens[0] < 50
+    assert 0 <= tokens[3] < 10

@@ -83,7 +83,10 @@ class Job:
         return self._cancelled.is_set()
 
     def take(self, token: int) -> None:
-        """One more token of the answer."""
+        """One more token of the answer; a negative one is none, for the model's numbers ended."""
+        if token < 0:
+            self.fail(ArithmeticError("logits that are not finite"))
+            return
         if self.first_token is None:
             self.first_token = time.monotonic()
         if token in self.eos:
