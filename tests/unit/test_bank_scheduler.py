@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-from adapterbot.bank.serve.jobs import Ask, Job
+from adapterbot.bank.serve.jobs import Ask, Job, Piece
 from adapterbot.bank.serve.live import Live
 from adapterbot.bank.serve.metrics import Metrics
 from adapterbot.bank.serve.scheduler import Busy, Limits, Scheduler
@@ -48,12 +51,14 @@ def greedy(logits: torch.Tensor, *_: object) -> list[int]:
     return found
 
 
-def job(limit: int) -> Job:
-    ask = Ask((3, 4, 5), None, limit)
+def job(
+    limit: int,
+    prompt: tuple[int, ...] = (3, 4, 5),
+    deliver: Callable[[Piece], None] = lambda _: None,
+) -> Job:
+    ask = Ask(prompt, None, limit)
     deadline = time.monotonic() + 60
-    return Job(
-        ask, lambda _: None, lambda ids: "x" * len(ids), frozenset(), deadline, streamed=False
-    )
+    return Job(ask, deliver, lambda ids: "x" * len(ids), frozenset(), deadline, streamed=False)
 
 
 @pytest.mark.parametrize("look", range(1, 14))
@@ -74,3 +79,60 @@ def test_a_client_may_go_at_any_moment(base: Any, look: int) -> None:
     scheduler.stop()
     assert not scheduler._asking, "nobody is asked for any more, and nobody less than nobody"
     assert b"adapterbot_job_seconds_count 2.0" in metrics.text()
+
+
+@contextmanager
+def full(base: Any, when: Callable[[int, int], bool]) -> Iterator[None]:
+    """Memory ends in the second layer of every pass of so many rows and new tokens."""
+    alive: list[weakref.ref[torch.Tensor]] = []
+
+    def look(_: object, __: object, hidden: torch.Tensor) -> None:
+        assert not any(one() is not None for one in alive), "of a pass that failed"
+        if when(*hidden.shape[:2]):
+            alive.append(weakref.ref(hidden))
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    handle = base.model.model.layers[1].mlp.register_forward_hook(look)
+    try:
+        yield
+        assert alive
+    finally:
+        handle.remove()
+
+
+def answered(base: Any, jobs: list[Job]) -> None:
+    scheduler = Scheduler(base, Live(None, {}), greedy, Limits(prefill=9), Metrics())
+    for one in jobs:
+        scheduler.submit(one)
+    scheduler.start()
+    until = time.monotonic() + 60
+    while not all(one.ended for one in jobs) and time.monotonic() < until:
+        time.sleep(0.01)
+    scheduler.stop()
+
+
+def test_a_prompt_that_memory_does_not_hold_ends_nobody_elses_answer(base: Any) -> None:
+    alone = job(12)
+    answered(base, [alone])
+    errors: list[Piece] = []
+    running, long = job(12), job(12, (5,) * 9, errors.append)
+    with full(base, lambda _, new: new == 9):
+        answered(base, [running, long])
+    assert running.answer == alone.answer
+    assert len(alone.answer) == 12
+    assert isinstance(errors[0].error, Busy)
+
+
+def test_where_memory_ends_those_who_came_last_give_way(base: Any) -> None:
+    prompts: list[tuple[int, ...]] = [(3, 4, 5), (7, 8), (9, 9, 9), (4,), (6, 5)]
+    alone = [job(12, prompt) for prompt in prompts]
+    for one in alone:
+        answered(base, [one])
+    errors: list[Piece] = []
+    together = [job(12, prompt, errors.append) for prompt in prompts]
+    with full(base, lambda rows, new: rows > 3 and new == 1):
+        answered(base, together)
+    lost = [one.answer != whole.answer for one, whole in zip(together, alone, strict=True)]
+    assert lost[:2] == [False, False]
+    assert any(lost)
+    assert sum(isinstance(piece.error, Busy) for piece in errors) == sum(lost)

@@ -15,7 +15,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 
 from adapterbot.bank.serve.jobs import Ask, Job, Piece, Who
 from adapterbot.bank.serve.protocol import ChatRequest, CompletionRequest, Refused
-from adapterbot.bank.serve.refusals import refusal, stopping
+from adapterbot.bank.serve.refusals import refusal
 from adapterbot.bank.serve.scheduler import Busy, Stopping
 from adapterbot.bank.serve.service import Service
 from adapterbot.bank.serve.shape import Shape
@@ -92,12 +92,8 @@ def _submitted(
     )
     try:
         service.scheduler.submit(job)
-    except Busy as error:
-        raise Refused(
-            429, str(error), code="rate_limit_exceeded", headers={"Retry-After": "1"}
-        ) from error
-    except Stopping as error:
-        raise stopping() from error
+    except (Busy, Stopping) as error:
+        raise refusal(error) from error
     return job, pieces
 
 

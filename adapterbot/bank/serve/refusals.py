@@ -7,7 +7,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from adapterbot.bank.serve.protocol import Refused
-from adapterbot.bank.serve.scheduler import Stopping, TooSlow
+from adapterbot.bank.serve.scheduler import Busy, Stopping, TooSlow
 from adapterbot.errors import AdapterbotError, InputError
 
 _ROUTES = "POST /v1/chat/completions, POST /v1/completions and GET /v1/models"
@@ -30,6 +30,8 @@ def refusal(error: Exception) -> Refused:
         return Refused(504, "the request took too long", code="timeout")
     if isinstance(error, Stopping):
         return stopping()
+    if isinstance(error, Busy):
+        return Refused(429, str(error), code="rate_limit_exceeded", headers={"Retry-After": "1"})
     if isinstance(error, InputError):
         return Refused(
             404, "there is no such model any more", code="model_not_found", param="model"

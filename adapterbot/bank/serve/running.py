@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -49,6 +50,15 @@ Choose = Callable[[Tensor, Sequence[Any], Sequence[int]], list[int]]
 """(rows, vocabulary) logits, each row's choice and how many tokens it has → its next token."""
 
 
+@dataclass(frozen=True)
+class Read:
+    """Prompts that were read: their keys and values, the mask of which count, the first tokens."""
+
+    cache: Any
+    mask: Tensor
+    tokens: list[int]
+
+
 class Running:
     """A batch of jobs, whoever their tenants are.
 
@@ -75,12 +85,8 @@ class Running:
         self._options = {"logits_to_keep": 1} if "logits_to_keep" in takes else {}
 
     @torch.inference_mode()
-    def join(self, jobs: list[Job]) -> None:
-        """Reads the prompts of new jobs, and gives each its first token.
-
-        Raises:
-            AdapterbotError: a tenant cannot be live; the batch is as it was.
-        """
+    def read(self, jobs: Sequence[Job]) -> Read:
+        """Reads the prompts of new jobs. Whatever is raised, the batch is as it was."""
         prompts = [job.ask.prompt for job in jobs]
         longest = max(map(len, prompts))
         lengths = torch.tensor([len(prompt) for prompt in prompts])
@@ -94,11 +100,15 @@ class Running:
             positions.clamp(min=0).to(self._base.device),
             None,
         )
-        tokens = self._chosen(logits, jobs)
-        self._merge(cache, mask.to(self._base.device))
+        return Read(cache, mask.to(self._base.device), self._chosen(logits, jobs))
+
+    @torch.inference_mode()
+    def join(self, jobs: Sequence[Job], read: Read) -> None:
+        """Takes jobs in whose prompts were read, and gives each its first token."""
+        self._merge(read.cache, read.mask)
         self.jobs += jobs
-        self._give(jobs, tokens)
-        self._next += tokens
+        self._give(jobs, read.tokens)
+        self._next += read.tokens
         self.drop_ended()
 
     @torch.inference_mode()
@@ -135,6 +145,13 @@ class Running:
         self._mask = mask[:, first:]
         for layer in self._cache.layers:
             layer.keys, layer.values = layer.keys[index, :, first:], layer.values[index, :, first:]
+
+    def take_back(self) -> None:
+        """After a step that was broken off: what its first layers have read already."""
+        assert self._mask is not None  # noqa: S101 there are rows
+        length = self._mask.shape[1]
+        for layer in self._cache.layers:
+            layer.keys, layer.values = layer.keys[:, :, :length], layer.values[:, :, :length]
 
     def clear(self) -> None:
         """Lets go of everything."""

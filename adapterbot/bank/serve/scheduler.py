@@ -6,16 +6,23 @@ back-pressure that a client can act on.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
+import traceback
 from collections import Counter, deque
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+import torch
 
 from adapterbot.bank.serve.jobs import Job, Who
 from adapterbot.bank.serve.live import Live
 from adapterbot.bank.serve.metrics import Metrics
 from adapterbot.bank.serve.running import Base, Choose, Running
 from adapterbot.errors import AdapterbotError
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -38,7 +45,7 @@ class Limits:
 
 
 class Busy(Exception):
-    """There is no room for a job now."""
+    """There is no room for a job now, or no more of it."""
 
 
 class TooSlow(Exception):
@@ -122,18 +129,16 @@ class Scheduler:
         try:
             self._expire()
             if new and (able := self._able(new)):
-                self._running.join(able)
+                self._join(able)
             if self._running.jobs and len(self._able(self._running.jobs)) == len(
                 self._running.jobs
             ):
                 self._metrics.rows.observe(len(self._running.jobs))
-                self._running.step()
+                self._step()
             self._running.drop_ended()
         except Exception as error:  # noqa: BLE001 the thread's outermost edge: one bad pass must
             # not leave every later job waiting for ever
-            self._metrics.failures.inc()
-            for job in (*running, *new):
-                job.fail(error)
+            self._fail([*running, *new], error)
             self._running.clear()
         # By who stayed, not by who has been cancelled: that may happen at any moment.
         stayed = set(map(id, self._running.jobs))
@@ -143,6 +148,36 @@ class Scheduler:
                     self._done(job)
             self._metrics.waiting.set(len(self._waiting))
             self._metrics.running.set(len(self._running.jobs))
+
+    def _join(self, jobs: list[Job]) -> None:
+        """What stops the prompts of new jobs from being read stops nobody else."""
+        try:
+            read = self._running.read(jobs)
+        except Exception as error:  # noqa: BLE001 as in `_turn`
+            self._fail(jobs, error)
+        else:
+            self._running.join(jobs, read)
+
+    def _step(self) -> None:
+        """A token for everybody; where memory ends, those who came last give way."""
+        try:
+            self._running.step()
+        except torch.OutOfMemoryError as error:
+            jobs = self._running.jobs
+            if len(jobs) == 1:
+                raise
+            self._running.take_back()
+            self._fail(jobs[len(jobs) // 2 :], error)
+
+    def _fail(self, jobs: Sequence[Job], error: Exception) -> None:
+        self._metrics.failures.inc()
+        # As text: the frames hold what the pass was made of, and a client may be slow to fetch what
+        # has come of it.
+        _LOG.error("a forward pass failed\n%s", "".join(traceback.format_exception(error)))
+        error.__traceback__ = None
+        full = isinstance(error, torch.OutOfMemoryError)
+        for job in jobs:
+            job.fail(Busy("the device's memory is full") if full else error)
 
     def _admitted(self) -> list[Job]:
         new: list[Job] = []
