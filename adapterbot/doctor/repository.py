@@ -98,11 +98,14 @@ def _adapter(tree: Tree, adapter: AdapterConfig) -> Iterator[Finding]:
         try:
             load()
         except AdapterbotError as error:
+            no_suite = name == adapter.suite and not tree.has(name)
             yield Finding(
                 what=name,
                 found=_told(error),
                 status=Status.WRONG,
-                fix=error.fix or "correct it",
+                fix="run `adapterbot init`, which makes a starter, or correct the path"
+                if no_suite
+                else error.fix or "correct it",
             )
         else:
             yield Finding(what=name, found="can be read")
