@@ -12,6 +12,7 @@ import json
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -58,13 +59,17 @@ class Fit:
 def split(
     examples: Sequence[Example], plan: Plan, user: str
 ) -> tuple[list[Example], list[Example]]:
-    """A user's examples to learn from and to hold out; one alone is both."""
-    order = list(range(len(examples)))
-    random.Random(f"{plan.seed}/{user}").shuffle(order)  # noqa: S311 no secret
-    count = min(len(order) - 1, max(1, round(plan.held_out * len(order))))
+    """A user's examples to learn from and to hold out, those of one prompt on one side; one prompt
+    alone is both."""
+    asked: dict[tuple[int, ...], list[Example]] = {}
+    for example in examples:
+        asked.setdefault(example.prompt, []).append(example)
+    rows = list(asked.values())
+    random.Random(f"{plan.seed}/{user}").shuffle(rows)  # noqa: S311 no secret
+    count = min(len(rows) - 1, max(1, round(plan.held_out * len(rows))))
     if count < 1:
         return list(examples), list(examples)
-    return [examples[i] for i in order[count:]], [examples[i] for i in order[:count]]
+    return list(chain.from_iterable(rows[count:])), list(chain.from_iterable(rows[:count]))
 
 
 class Fitter:

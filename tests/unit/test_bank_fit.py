@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from adapterbot.bank import attach_bank, shared
-from adapterbot.bank.fit import Fit, Fitter, load_state, run, save_state
+from adapterbot.bank.fit import Fit, Fitter, load_state, run, save_state, split
 from adapterbot.bank.manifest import Manifest, SoupLayout
 from adapterbot.bank.plan import Plan
 from adapterbot.bank.store import BankStore
@@ -98,6 +98,16 @@ def test_a_stopped_run_goes_on_to_the_same_end(base: Path, bank: BankStore, tmp_
         torch.testing.assert_close(kept[user].best, one.best, rtol=2e-3, atol=2e-3)
         assert kept[user].best_step == one.best_step
     assert not state.exists()
+
+
+@pytest.mark.parametrize("share", [0.01, 0.2, 0.5, 0.9])
+def test_a_question_that_is_learnt_is_not_held_out_in_another_row(share: float) -> None:
+    rows = [*examples(0), *examples(1), *examples(0)]
+    learnt, held_out = split(rows, replace(PLAN, held_out=share), "u")
+    assert len(learnt) + len(held_out) == len(rows)
+    assert len({e.prompt for e in held_out}) == max(1, min(5, round(share * 6)))
+    assert not {e.prompt for e in learnt} & {e.prompt for e in held_out}
+    assert split(rows[:1] * 3, PLAN, "u") == (rows[:1] * 3, rows[:1] * 3)
 
 
 @pytest.mark.parametrize("steps", [3, 14])
