@@ -9,7 +9,7 @@ from adapterbot.bisect.git_history import SCHEME as GIT
 from adapterbot.bisect.journal import Entry, Heading, Journal, heading, read
 from adapterbot.bisect.pass_fail import Exact, PassFail
 from adapterbot.bisect.posterior import Contradiction, Posterior
-from adapterbot.bisect.priors import uniform
+from adapterbot.bisect.priors import by_change, uniform
 from adapterbot.bisect.saved import SavedBisect, saved
 from adapterbot.bisect.scores import PairedBinary, Scores, expected_churn
 from adapterbot.bisect.search import Observation, Query, Search
@@ -39,6 +39,7 @@ __all__ = [
     "Scores",
     "Search",
     "Setting",
+    "by_change",
     "conclude",
     "expected_churn",
     "heading",

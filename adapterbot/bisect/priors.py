@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from adapterbot.bisect.evidence import Floats
@@ -15,3 +17,24 @@ def uniform(n: int, *, ends: float = END_MASS) -> Floats:
     weights = np.full(n + 1, (1.0 - 2.0 * ends) / max(n - 1, 1))
     weights[[0, n]] = ends
     return np.asarray(weights / weights.sum())
+
+
+def by_change(sizes: Sequence[float], *, ends: float = END_MASS, floor: float = 0.25) -> Floats:
+    """A prior by how much changed between neighbours, in weights or in data rows.
+
+    Args:
+        sizes: (n − 1,) size of the change from each checkpoint to the next, in any unit.
+        floor: share of the mass that is spread evenly: a small change can break much.
+
+    Returns: (n + 1,) weights.
+
+    Raises:
+        ValueError: a size is negative or no number.
+    """
+    amounts = np.asarray(sizes, dtype=np.float64)
+    if not np.isfinite(amounts).all() or (amounts < 0).any():
+        raise ValueError("a size of change is negative or no number")
+    total = amounts.sum()
+    even = np.full(len(amounts), 1.0 / max(len(amounts), 1))
+    inner = even if total <= 0 else floor * even + (1.0 - floor) * amounts / total
+    return np.concatenate([[ends], (1.0 - 2.0 * ends) * inner, [ends]])

@@ -24,6 +24,7 @@ from adapterbot.cli.options import (
 )
 from adapterbot.cli.output import document, leave, line, say, show
 from adapterbot.errors import ExitCode
+from adapterbot.probing.names import Prior
 
 if TYPE_CHECKING:
     from adapterbot.bisect import SavedBisect
@@ -122,6 +123,13 @@ def bisect(
             "--assume-endpoints", help="Take the first as good and the last as bad, unchecked."
         ),
     ] = False,
+    prior: Annotated[
+        Prior,
+        typer.Option(
+            help="Where to expect the break beforehand: anywhere (`uniform`), or where more of "
+            "the `weights` or of the training `data` changed between checkpoints."
+        ),
+    ] = Prior.UNIFORM,
     confidence: Annotated[
         float,
         typer.Option(
@@ -209,6 +217,7 @@ def bisect(
                 score_json=score_json,
                 lower_is_better=lower_is_better,
                 assume_endpoints=assume_endpoints,
+                prior=prior,
                 confidence=confidence,
                 limits=limits,
                 timeout=timeout,
@@ -237,6 +246,7 @@ def bisect(
             engine=tuple(engine or ()),
             server=server,
             ray=ray,
+            prior=prior,
             confidence=confidence,
             limits=limits,
             resume=resume,

@@ -29,6 +29,8 @@ from adapterbot.eval.suite import load_suite
 from adapterbot.gittree import GitTree
 from adapterbot.lock.base_model import resolve_base
 from adapterbot.probing.blame import TOKENS, Blame
+from adapterbot.probing.names import Prior
+from adapterbot.probing.prior import prior
 from adapterbot.probing.search import SearchPlan, search, tasks_of
 from adapterbot.probing.training_run import TrainingRun
 from adapterbot.records import Report, Source
@@ -61,6 +63,7 @@ class BisectOptions:
     limits: Limits = field(default_factory=Limits)
     resume: bool = False
     blame: bool = False
+    prior: Prior = Prior.UNIFORM
     output: Path | None = None
     base: str | None = None
     head: str | None = None
@@ -116,6 +119,9 @@ def _run(
         metric = options.metric or inputs.metric or None
         tasks_of(suite, metric)
         base_name, base = resolve_base(where.base, adapter.config, where.allowed_base)
+    run = TrainingRun.of(archive, checkpoints, adapter)
+    with stages("prior"):
+        expected = prior(options.prior, run)
     with stages("import"):
         make = engine(settings, environment, server=server, ray=options.ray)()
     with stages("load"):
@@ -125,7 +131,7 @@ def _run(
         base_model = cast("Engine", evaluator).base
         blame = Blame(base_model, suite.tasks, settings.token_budget or TOKENS)
     report = search(
-        TrainingRun.of(archive, checkpoints, adapter),
+        run,
         adapter,
         suite,
         evaluator,
@@ -138,6 +144,7 @@ def _run(
             journal=directory / JOURNAL,
             resume=options.resume,
             blame=blame,
+            prior=expected,
         ),
     )
     whole = Report(tool=TOOL, source=source, adapters=(report,))

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from adapterbot import atomic, bisect
-from adapterbot.bisect import Kind, Limits, Model, SavedBisect, Setting
+from adapterbot.bisect import Checkpoint, Kind, Limits, Model, SavedBisect, Setting
 from adapterbot.commands.evaluator import checkpoints_directory
 from adapterbot.commands.folders import around, asked_for, own_folder
 from adapterbot.commands.interrupts import interrupts
-from adapterbot.config import AdapterConfig
+from adapterbot.config import TRAINING_CONFIG, AdapterConfig
 from adapterbot.console import listener_for
 from adapterbot.errors import ExitCode, InputError
 from adapterbot.probing.between import what_changed_in_the_data
 from adapterbot.probing.by_command import RETRIES, TIMEOUT, Command, Reading
+from adapterbot.probing.names import Prior
+from adapterbot.probing.prior import prior
 from adapterbot.probing.training_run import TrainingRun
 from adapterbot.records import BisectVerdict
 from adapterbot.selection import named_adapter
@@ -44,6 +47,7 @@ class CommandOptions:
     timeout: float = TIMEOUT
     retries: int = RETRIES
     pass_env: tuple[str, ...] = ()
+    prior: Prior = Prior.UNIFORM
     resume: bool = False
     output: Path | None = None
     folder: Path | None = None
@@ -80,6 +84,7 @@ def run(options: CommandOptions, environment: Mapping[str, str] = os.environ) ->
         first_good=options.assume_endpoints,
         last_bad=options.assume_endpoints,
         confidence=options.confidence,
+        prior=_prior(options, archive, checkpoints, adapter),
     )
     folder = asked_for(options.folder) if options.folder else own_folder(around(Path.cwd()))
     output = options.output or folder / "bisect.json"
@@ -128,6 +133,26 @@ def _adapter(tree: Tree, options: CommandOptions) -> AdapterConfig | None:
         return named_adapter(where, options.adapter)
     config = where.config
     return config.adapters[0] if config and len(config.adapters) == 1 else None
+
+
+def _prior(
+    options: CommandOptions,
+    archive: bisect.Archive,
+    checkpoints: Sequence[Checkpoint],
+    adapter: AdapterConfig | None,
+) -> tuple[float, ...] | None:
+    """The prior that was asked for. A command's checkpoints may lie anywhere on this machine."""
+
+    def opened(checkpoint: Checkpoint) -> AbstractContextManager[Path]:
+        if bisect.is_elsewhere(checkpoint.path):
+            return archive.opened(checkpoint)
+        return nullcontext(Path.cwd() / checkpoint.path)
+
+    if adapter:
+        run = TrainingRun.of(archive, checkpoints, adapter)
+    else:
+        run = TrainingRun(archive, checkpoints, TRAINING_CONFIG)
+    return prior(options.prior, run, opened)
 
 
 def _by(options: CommandOptions) -> str:

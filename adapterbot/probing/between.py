@@ -15,8 +15,8 @@ from typing import TypeVar
 from adapterbot.bisect import Archive, Checkpoint
 from adapterbot.differing import differing_samples
 from adapterbot.errors import AdapterbotError, OurFailure
-from adapterbot.lock.rows import Rows, dataset_diff, training_rows
-from adapterbot.probing.archive_data import EXAMPLES, added_rows, files_between
+from adapterbot.lock.rows import Rows, dataset_diff
+from adapterbot.probing.archive_data import EXAMPLES, added_rows
 from adapterbot.probing.blame import Blame, Ranked
 from adapterbot.probing.training_run import TrainingRun
 from adapterbot.records import (
@@ -65,7 +65,7 @@ def what_changed(
             notes.append(str(error)[:1000])
             return None
 
-    sides = told(lambda: _sides(run, good, bad))
+    sides = told(lambda: run.rows_between(good, bad))
     rows = told(lambda: dataset_diff(*sides, examples=EXAMPLES)) if sides else None
     layers = told(lambda: _layers(run.archive, good, bad)) or ()
     worse, count = _worse(asked, *ends)
@@ -95,7 +95,7 @@ def what_changed_in_the_data(run: TrainingRun, found: BisectResult) -> Between |
     if ends is None:
         return None
     try:
-        sides = _sides(run, *(run.checkpoints[index] for index in ends))
+        sides = run.rows_between(*(run.checkpoints[index] for index in ends))
         return Between(data=dataset_diff(*sides, examples=EXAMPLES)) if sides else None
     except AdapterbotError as error:
         return Between(notes=(str(error)[:1000],))
@@ -109,15 +109,6 @@ def _ends(checkpoints: Sequence[Checkpoint], found: BisectResult) -> tuple[int, 
     before = range(min(one.index for one in found.suspicions) - 1, -1, -1)
     good = next((i for i in before if checkpoints[i].label == found.last_good), None)
     return None if good is None else (good, found.suspicions[0].index)
-
-
-def _sides(run: TrainingRun, good: Checkpoint, bad: Checkpoint) -> tuple[Rows, Rows] | None:
-    """The rows to compare, where something names them. In a Git history they are what the training
-    config names at each commit."""
-    before, after = run.archive.tree_at(good), run.archive.tree_at(bad)
-    if before and after:
-        return training_rows(before, run.config), training_rows(after, run.config)
-    return files_between(run.archive.tree, run.data, good, bad) if run.data else None
 
 
 def _layers(archive: Archive, good: Checkpoint, bad: Checkpoint) -> tuple[LayerChange, ...]:

@@ -45,6 +45,7 @@ class SearchPlan:
         journal: where finished probes are kept; None keeps them nowhere.
         resume: probes that are in the journal already are not repeated.
         blame: ranks the training rows that came in where it broke.
+        prior: weights of the n + 1 change points; None prefers none.
     """
 
     confidence: float = 0.95
@@ -52,6 +53,7 @@ class SearchPlan:
     journal: Path | None = None
     resume: bool = False
     blame: Blame | None = None
+    prior: tuple[float, ...] | None = None
 
 
 USUAL = SearchPlan()
@@ -88,6 +90,7 @@ def find_break(
         first_good=first_good,
         last_bad=last_bad,
         confidence=plan.confidence,
+        prior=plan.prior,
     )
     search = Search(run.checkpoints, setting, regression.metrics)
     journal = (

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from adapterbot.bisect import Archive, Checkpoint
 from adapterbot.config import AdapterConfig, ArchiveData
 from adapterbot.errors import InputError
+from adapterbot.lock.rows import Rows, training_rows
 from adapterbot.paths import check_text
+from adapterbot.probing.archive_data import files_between
 from adapterbot.weights.peft_dir import adapter_digest
 
 
@@ -47,6 +49,18 @@ class TrainingRun:
         """
         for checkpoint in self.checkpoints:
             check_text(checkpoint.path)
+
+    def rows_between(self, before: Checkpoint, after: Checkpoint) -> tuple[Rows, Rows] | None:
+        """The rows to compare for what came and went, None where nothing says which they are. In a
+        Git history they are what the training config names at each commit.
+
+        Raises:
+            InputError: a file of rows is missing, or cannot be read.
+        """
+        trees = self.archive.tree_at(before), self.archive.tree_at(after)
+        if trees[0] and trees[1]:
+            return training_rows(trees[0], self.config), training_rows(trees[1], self.config)
+        return files_between(self.archive.tree, self.data, before, after) if self.data else None
 
     def ends_in(self, digest: str | None) -> bool:
         """Whether the newest checkpoint is the adapter with this digest."""

@@ -51,6 +51,34 @@ def asked(folder: Path) -> list[str]:
 STEP = "step = int(sys.argv[1].rpartition('-')[2])\n"
 
 
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_search_begins_where_more_of_the_data_changed(place, tmp_path, elsewhere) -> None:
+    folder, judge = place
+    command = judge(STEP + "sys.exit(step >= 500)")
+    search = ("--eval-command", command, "--outcomes", "exact", "--prior", "data")
+    done = bisect(folder, "ckpt-*", *search)
+    assert done.returncode == 2
+    assert "--prior data: needs to know which rows each checkpoint was trained on" in done.stderr
+    assert not asked(folder)
+    (folder / "adapterbot.yaml").write_text(
+        "adapters:\n  - {path: adapter, archive_data: {files: 'data/{step}.jsonl', holds: added}}\n"
+    )
+    (folder / "data").mkdir()
+    for step in range(100, 900, 100):
+        rows = (f'{{"q": "{step} {i}"}}\n' for i in range(200 if step == 500 else 1))
+        (folder / "data" / f"{step}.jsonl").write_text("".join(rows))
+    named = [
+        str(folder / f"ckpt-{step}") if elsewhere else f"ckpt-{step}"
+        for step in range(100, 900, 100)
+    ]
+    done = bisect(folder, *named, *search)
+    assert done.returncode == 3, done.stderr
+    steps = [int(path.rpartition("-")[2]) for path in asked(folder)]
+    # The two ends, and both sides of the one step that brought data.
+    assert sorted(steps[:2]) == [100, 800]
+    assert sorted(steps[2:]) == [400, 500]
+
+
 def test_the_rows_between_good_and_bad_are_told(place) -> None:
     folder, judge = place
     (folder / "adapterbot.yaml").write_text(

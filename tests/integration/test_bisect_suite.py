@@ -9,9 +9,13 @@ import os
 import signal
 import time
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from adapterbot import pipeline
 from adapterbot.bisect import Archive, Limits
@@ -26,6 +30,7 @@ from adapterbot.eval.settings import EngineSettings
 from adapterbot.eval.suite import load_suite
 from adapterbot.pipeline import Services
 from adapterbot.probing.chunks import Chunks, Series
+from adapterbot.probing.names import Prior
 from adapterbot.records import BisectVerdict, Source
 from adapterbot.sides import sides
 from adapterbot.tree import WorkTree
@@ -124,6 +129,32 @@ def assert_as_alone(repository, work, about, probes) -> None:
         probe = Chunks(archive, about.checkpoints, [series], [good], one_process)
         for entry in probes:
             assert tuple(probe(entry.index, entry.kind, 0).outcome) == entry.outcome
+
+
+def test_a_search_may_expect_the_break_where_the_weights_moved(tmp_path, monkeypatch) -> None:
+    repository = example.build(tmp_path / "repository")
+    monkeypatch.chdir(repository)
+    options = BisectOptions(metric="dates_us", device="cpu", prior=Prior.WEIGHTS, out=tmp_path)
+    written = bisect(options, {"ADAPTERBOT_CACHE": str(tmp_path / "scores")})
+    assert written.report.adapters[0].bisect.first_broken == example.FIRST_POISONED
+    about, _ = read_journal(tmp_path / "bisect.journal")
+
+    def dense(checkpoint) -> torch.Tensor:
+        found = load_file(repository / checkpoint.path / "adapter_model.safetensors")
+        config = json.loads((repository / checkpoint.path / "adapter_config.json").read_text())
+        factors = [
+            (found[name.replace("lora_A", "lora_B")].double(), found[name].double())
+            for name in sorted(found)
+            if "lora_A" in name
+        ]
+        return torch.cat([(b @ a).ravel() for b, a in factors]) * config["lora_alpha"] / config["r"]
+
+    updates = [dense(checkpoint) for checkpoint in about.checkpoints]
+    moves = np.array([float((b - a).norm()) for a, b in pairwise(updates)])
+    assert moves.max() > 1.5 * moves.min()
+    # A tenth each for "all are bad" and "none is"; a quarter of the rest is spread evenly.
+    inner = 0.8 * (0.25 / len(moves) + 0.75 * moves / moves.sum())
+    np.testing.assert_allclose(about.setting.prior, [0.1, *inner, 0.1], rtol=1e-4)
 
 
 def test_blame_names_the_rows_that_broke_it(tmp_path, monkeypatch) -> None:

@@ -19,6 +19,7 @@ from adapterbot.bisect import (
     PassFail,
     Posterior,
     Scores,
+    by_change,
     expected_churn,
     uniform,
 )
@@ -237,9 +238,11 @@ def test_the_ends_come_first_and_assumed_ends_are_not_asked() -> None:
     assert Posterior(9, Exact(), prior=uniform(9, ends=0.0)).ask() in {3, 4}
 
 
-def test_a_checkpoint_is_asked_for_where_the_prior_is() -> None:
-    prior = uniform(100) * 0.2
-    prior[71] += 0.8
+def test_a_prior_by_change_is_asked_where_much_changed() -> None:
+    sizes = [1.0] * 99
+    sizes[70] = 1000.0
+    prior = by_change(sizes)
+    assert prior.sum() == pytest.approx(1.0)
     posterior = Posterior(100, Exact(), prior=prior)
     posterior.tell(99, True)
     posterior.tell(0, False)
