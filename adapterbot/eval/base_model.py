@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -195,6 +196,8 @@ def _placement(
         _require("bitsandbytes", "quantization")
         from transformers import BitsAndBytesConfig
 
+        # In 8 bits it says of every layer, in every pass, that bf16 is cast to fp16.
+        logging.getLogger("bitsandbytes.autograd").setLevel(logging.ERROR)
         four = settings.quantization == "4bit"
         options["quantization_config"] = BitsAndBytesConfig(
             load_in_4bit=four,

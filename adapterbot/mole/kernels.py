@@ -140,6 +140,12 @@ class Pairs:
     order: Tensor
     ends: Tensor
 
+    @cached_property
+    def bounds(self) -> list[int]:
+        """`ends` as numbers: the device is waited for once a layer, not once a module."""
+        found: list[int] = self.ends.tolist()
+        return found
+
 
 def mixed(
     output: Tensor, x: Tensor, stack: ExpertStack, routing: Routing, way: Way | None = None
@@ -237,7 +243,7 @@ def _indexed(output: Tensor, x: Tensor, stack: ExpertStack, routing: Routing) ->
     pairs, gains = routing.pairs(len(stack.ranks)), routing.pair_gains(stack)
     total = x.new_zeros(len(x), len(stack.b))
     start = 0
-    for expert, end in enumerate(pairs.ends.tolist()):
+    for expert, end in enumerate(pairs.bounds):
         ranks, mine = stack.of(expert), slice(start, end)
         if start < end and stack.ranks[expert]:
             rows = pairs.tokens[mine]

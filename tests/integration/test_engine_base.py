@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -176,6 +177,14 @@ def test_a_quantised_base_answers_under_adapters(bits: str, tmp_path: Path) -> N
         bare, under = (engine.evaluate(TASKS, which) for which in (None, adapter))
     assert bare != under
     assert all(s.score is not None for r in under for s in r.samples)
+
+
+def test_a_base_in_8_bits_does_not_fill_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """bitsandbytes has a word for each of its layers in each pass."""
+    monkeypatch.setattr(base_model, "_require", lambda *_: None)
+    monkeypatch.setattr(logging.getLogger("bitsandbytes.autograd"), "level", logging.NOTSET)
+    base_model._placement(EngineSettings(quantization="8bit"), torch.device("cpu"), torch.bfloat16)
+    assert not logging.getLogger("bitsandbytes.autograd._functions").isEnabledFor(logging.WARNING)
 
 
 def test_a_package_that_is_missing_is_named(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
