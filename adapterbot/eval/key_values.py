@@ -32,7 +32,8 @@ class KeyValues:
 
     @classmethod
     def joined(cls, parts: Sequence[tuple[Sequence[int], KeyValues]], more: int) -> KeyValues:
-        """Caches of different rows as one, filled on the left to the longest.
+        """Caches of different rows as one, filled on the left to the longest. Theirs end: a layer
+        is let go of when it has been copied, so that no more than one is held twice.
 
         Args:
             parts: the places of a cache's rows in the whole, and the cache.
@@ -40,14 +41,16 @@ class KeyValues:
         """
         count = sum(len(rows) for rows, _ in parts)
         length = max(keys.mask.shape[1] for _, keys in parts)
-        first = parts[0][1]
-        mask = first.mask.new_zeros(count, length)
-        layers = [layer.blank(count, length, length + more) for layer in first.cache.layers]
-        for rows, keys in parts:
-            index = torch.tensor(rows, device=mask.device, dtype=torch.long)
+        mask = parts[0][1].mask.new_zeros(count, length)
+        places = [torch.tensor(rows, device=mask.device, dtype=torch.long) for rows, _ in parts]
+        for index, (_, keys) in zip(places, parts, strict=True):
             mask[index, length - keys.mask.shape[1] :] = keys.mask
-            for whole, layer in zip(layers, keys.cache.layers, strict=True):
-                whole.place(index, layer)
+        layers: list[_RoomyLayer] = []
+        for _ in range(len(parts[0][1].cache.layers)):
+            held = [keys.cache.layers.pop(0) for _, keys in parts]
+            layers.append(held[0].blank(count, length, length + more))
+            for index, layer in zip(places, held, strict=True):
+                layers[-1].place(index, layer)
         return cls(mask, length + more, Cache(layers=layers))
 
     @property
