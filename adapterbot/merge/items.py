@@ -80,12 +80,13 @@ class Items:
         Var = Σ_t V_t, V_t = (n − 1)/n · Σ_c (Σ_{i∈c} share_i·(d_i − mean_t) / (1 − N_c/N_t))², the
         jackknife over the n clusters of the task as in `stats.means`, with their effective number
         n* = N_t² / Σ_c N_c²; the degrees of freedom are Var² / Σ_t V_t²/(n* − 1) (Satterthwaite,
-        Biometrics Bull. 2, 1946). A task of which only one cluster was chosen tells nothing of its
-        error.
+        Biometrics Bull. 2, 1946). Tasks of which only one cluster was chosen are one stratum
+        (Cochran, Sampling Techniques, 1977, §5A.12): alone, each would seem to have no error.
         """
         shares = self._shares(chosen)
         variances: list[float] = []
         squares = 0.0
+        alone: list[float] = []
         for task in np.unique(self.task[chosen]):
             here = self.task[chosen] == task
             residuals = shares[here] * (differences[here] - differences[here].mean())
@@ -95,6 +96,11 @@ class Items:
                 sums = np.bincount(number, residuals) / (1 - sizes)
                 variances.append(float(sums @ sums) * (len(sums) - 1) / len(sums))
                 squares += variances[-1] ** 2 / max(1 / float(sizes @ sizes) - 1, 1.0)
+            else:
+                alone.append(float(shares[here] @ differences[here]))
+        if len(alone) > 1:
+            variances.append(len(alone) * float(np.var(alone, ddof=1)))
+            squares += variances[-1] ** 2 / (len(alone) - 1)
         variance = sum(variances)
         df = max(1, math.floor(variance**2 / squares)) if squares > 0 else 1
         return Difference(float(shares @ differences), math.sqrt(variance), df)

@@ -205,6 +205,24 @@ def test_racing_keeps_the_ranking_and_asks_less() -> None:
         assert space.dimension == 2
 
 
+def test_nobody_leaves_for_noise_where_a_chunk_holds_one_sample_of_each_task() -> None:
+    """Whose error no task can tell by itself."""
+    items = items_of([[None] * 12] * 60, [1.0] * 60)
+
+    class Even:
+        def scores(self, candidates: Sequence[Any], chosen: Sequence[int]) -> list[Any]:
+            return [
+                (np.random.default_rng([1, *w[0].astype(int), *chosen]).random(len(chosen)) < 0.5)
+                .astype(float)
+                for w in candidates
+            ]  # fmt: skip
+
+    order = items.interleaved(np.arange(len(items)), np.random.default_rng(0))
+    candidates = [np.array([[float(i)]]) for i in range(16)]
+    raced = evaluate(Even(), candidates, items, order, survivors=8)
+    assert sum(result.asked == len(items) for result in raced) >= 15
+
+
 def test_a_failure_ranks_last_and_is_reported() -> None:
     world = World()
     world.fails = lambda weights: weights[0, 2] > 0.3
