@@ -29,7 +29,6 @@ from adapterbot.weights.adapter import Adapter, LowRank, open_adapter
 from adapterbot.weights.layers import layer_of
 from adapterbot.weights.lowrank import (
     combined,
-    cosine,
     effective_rank,
     inner,
     norm,
@@ -68,8 +67,9 @@ def compare(a: Adapter, b: Adapter) -> AdapterDiff:
     products = 0.0
     for name in {**dict.fromkeys(a.updates), **dict.fromkeys(b.updates)}:
         left, right = a.updates.get(name), b.updates.get(name)
-        modules.append(_module(name, left, right, a, b))
-        products += inner(left, right) if left and right else 0.0
+        product = inner(left, right) if left and right else 0.0
+        modules.append(_module(name, left, right, product, a, b))
+        products += product
     norm_a = math.hypot(*(module.norm_a for module in modules))
     norm_b = math.hypot(*(module.norm_b for module in modules))
     distance = math.hypot(*(module.distance for module in modules))
@@ -82,7 +82,7 @@ def compare(a: Adapter, b: Adapter) -> AdapterDiff:
         norm_b=norm_b,
         distance=distance,
         relative=_over(distance, max(norm_a, norm_b)),
-        cosine=max(-1.0, min(1.0, products / (norm_a * norm_b))) if norm_a * norm_b else None,
+        cosine=_angle(products, norm_a * norm_b),
         modules=tuple(sorted(modules, key=lambda module: -round(module.relative, 9))),
         whole=tuple(_whole(a, b)),
     )
@@ -104,11 +104,18 @@ def _difference(
 
 
 def _module(
-    name: str, left: LowRank | None, right: LowRank | None, a: Adapter, b: Adapter
+    name: str,
+    left: LowRank | None,
+    right: LowRank | None,
+    product: float,
+    a: Adapter,
+    b: Adapter,
 ) -> ModuleDiff:
+    """One module; `product` is ⟨ΔW_A, ΔW_B⟩."""
     apart = singular_values(_difference(name, left, right, a, b))
-    norm_a, norm_b = (norm(update) if update else 0.0 for update in (left, right))
-    distance = float(apart.norm())
+    nothing = torch.zeros(0, dtype=torch.float64)
+    of_a, of_b = (singular_values(update) if update else nothing for update in (left, right))
+    norm_a, norm_b, distance = (float(values.norm()) for values in (of_a, of_b, apart))
     return ModuleDiff(
         module=name,
         rank_a=left.rank if left else 0,
@@ -117,11 +124,16 @@ def _module(
         norm_b=norm_b,
         distance=distance,
         relative=_over(distance, max(norm_a, norm_b)),
-        cosine=cosine(left, right) if left and right else None,
-        effective_rank_a=effective_rank(singular_values(left)) if left else 0.0,
-        effective_rank_b=effective_rank(singular_values(right)) if right else 0.0,
+        cosine=_angle(product, norm_a * norm_b),
+        effective_rank_a=effective_rank(of_a),
+        effective_rank_b=effective_rank(of_b),
         effective_rank_difference=effective_rank(apart),
     )
+
+
+def _angle(product: float, norms: float) -> float | None:
+    """The cosine between two updates seen as vectors; None when one of them is zero."""
+    return max(-1.0, min(1.0, product / norms)) if norms else None
 
 
 def layer_changes(a: Adapter, b: Adapter) -> tuple[LayerChange, ...]:
@@ -227,10 +239,8 @@ def _not_finite(files: AdapterFiles) -> Iterator[ScanFinding]:
         with safe_open(files.weights_path, framework="pt", device="cpu") as stream:
             for name in files.header.tensors:
                 tensor = stream.get_tensor(name)
-                if not tensor.is_floating_point():
-                    continue
-                nan, infinite = int(tensor.isnan().sum()), int(tensor.isinf().sum())
-                if nan or infinite:
+                if tensor.is_floating_point() and not tensor.isfinite().all():
+                    nan, infinite = int(tensor.isnan().sum()), int(tensor.isinf().sum())
                     yield ScanFinding(
                         severity=Severity.FAIL,
                         kind="not finite",

@@ -87,15 +87,13 @@ def recompressed(
 
 def singular_values(update: LowRank) -> Tensor:
     """The singular values of ΔW, largest first, (min(R, out, in),) fp64; rounding noise is 0."""
-    _, core, _ = _core(update)
-    values = torch.linalg.svdvals(core)
+    values = torch.linalg.svdvals(_core_alone(update))
     return torch.where(values > _noise(update), values, 0.0)
 
 
 def norm(update: LowRank) -> float:
     """‖ΔW‖_F; exactly 0 where nothing is left but rounding."""
-    _, core, _ = _core(update)
-    found = float(torch.linalg.matrix_norm(core))
+    found = float(torch.linalg.matrix_norm(_core_alone(update)))
     return found if found > _noise(update) else 0.0
 
 
@@ -109,12 +107,6 @@ def inner(one: LowRank, other: LowRank) -> float:
 def distance(one: LowRank, other: LowRank) -> float:
     """‖ΔW₁ − ΔW₂‖_F; 0 for twins that differ only in how ΔW is split into factors."""
     return norm(combined([(1.0, one), (-1.0, other)], dtype=torch.float64))
-
-
-def cosine(one: LowRank, other: LowRank) -> float | None:
-    """The angle between two updates seen as vectors, in [-1, 1]; None when one of them is zero."""
-    norms = norm(one) * norm(other)
-    return max(-1.0, min(1.0, inner(one, other) / norms)) if norms else None
 
 
 def effective_rank(values: Tensor) -> float:
@@ -134,6 +126,13 @@ def _core(update: LowRank) -> tuple[Tensor, Tensor, Tensor]:
     q_b, r_b = torch.linalg.qr(update.scale * update.b.double())
     q_a, r_a = torch.linalg.qr(update.a.double().T)
     return q_b, r_b @ r_a.T, q_a
+
+
+def _core_alone(update: LowRank) -> Tensor:
+    """The core where nobody asks for Q, which costs as much again as finding R."""
+    _, r_b = torch.linalg.qr(update.scale * update.b.double(), mode="r")
+    _, r_a = torch.linalg.qr(update.a.double().T, mode="r")
+    return r_b @ r_a.T
 
 
 def _noise(update: LowRank) -> float:
