@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import threading
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from fastapi import Request
 
 from adapterbot.bank.serve.answering import _Client
+from adapterbot.bank.serve.app import _Conversation
 from adapterbot.bank.serve.jobs import Piece
 from adapterbot.bank.serve.protocol import Refused
 
@@ -32,3 +37,52 @@ def test_nothing_is_waited_for_once_there_is_text() -> None:
 def test_a_failure_is_told_also_behind_text() -> None:
     with pytest.raises(Refused):
         asyncio.run(client(Piece("a"), Piece(error=ValueError("x"))).more())
+
+
+def request(path: str, **content: Any) -> Request:
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": json.dumps(content).encode()}
+
+    return Request({"type": "http", "path": path, "headers": [], "method": "POST"}, receive)
+
+
+@pytest.mark.parametrize("chat", [True, False])
+def test_a_prompt_that_is_long_to_read_keeps_nobody_waiting(chat: bool) -> None:
+    """Megabytes of text take a tokenizer seconds."""
+    looked_at, go_on = threading.Event(), threading.Event()
+
+    class Slow:
+        chat_template = "t"
+
+        def apply_chat_template(self, *_: Any, **__: Any) -> str:
+            return "text"
+
+        def __call__(self, *_: Any, **__: Any) -> dict[str, list[int]]:
+            looked_at.set()
+            assert go_on.wait(60)
+            return {"input_ids": []}
+
+    service: Any = SimpleNamespace(
+        name="base",
+        base=SimpleNamespace(tokenizer=Slow(), context=8),
+        store=None,
+        mixtures=frozenset(),
+        open_to_all=True,
+        scheduler=SimpleNamespace(alive=True, limits=None),
+    )
+    talk = _Conversation(service)
+
+    async def both() -> None:
+        handle, asked = (
+            (talk.chat, request("/", model="base", messages=[{"role": "user", "content": "x"}]))
+            if chat
+            else (talk.complete, request("/", model="base", prompt="x"))
+        )
+        long = asyncio.create_task(handle(asked))
+        assert await asyncio.to_thread(looked_at.wait, 60)
+        assert (await talk.health(asked)).status_code == 200
+        go_on.set()
+        with pytest.raises(Refused, match="0 tokens"):
+            await long
+
+    asyncio.run(asyncio.wait_for(both(), 60))

@@ -6,7 +6,8 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
@@ -18,6 +19,8 @@ from adapterbot.bank.serve.protocol import ChatRequest, CompletionRequest, Refus
 from adapterbot.bank.serve.refusals import no_such_route
 from adapterbot.bank.serve.service import Service
 from adapterbot.errors import InputError
+
+_Read = TypeVar("_Read")
 
 BODY_LIMIT = 4 * 1024 * 1024
 
@@ -71,6 +74,8 @@ class _Conversation:
 
     def __init__(self, service: Service) -> None:
         self._service = service
+        # One at a time: a tokenizer is made for one thread, and the model's wants its share.
+        self._reading = asyncio.Lock()
 
     async def health(self, _: Request) -> Response:
         alive = self._service.scheduler.alive
@@ -101,20 +106,32 @@ class _Conversation:
         if not tokenizer.chat_template:
             raise Refused(400, "this base model has no chat template", param="messages")
         turns = [{"role": turn.role, "content": turn.text} for turn in asked.messages]
-        try:
-            text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-        except Exception as error:  # the template is a program of the model's own
-            raise Refused(400, f"the chat template refuses this: {error}") from error
-        # Not verbose: of a prompt that is too long it would warn; here it is refused.
-        ids = tokenizer(str(text), add_special_tokens=False, verbose=False)["input_ids"]
-        return await answer(self._service, request, asked, tuple(ids), who)
+
+        def read() -> tuple[int, ...]:
+            try:
+                text = tokenizer.apply_chat_template(
+                    turns, tokenize=False, add_generation_prompt=True
+                )
+            except Exception as error:  # the template is a program of the model's own
+                raise Refused(400, f"the chat template refuses this: {error}") from error
+            # Not verbose: of a prompt that is too long it would warn; here it is refused.
+            return tuple(tokenizer(str(text), add_special_tokens=False, verbose=False)["input_ids"])
+
+        return await answer(self._service, request, asked, await self._aside(read), who)
 
     async def complete(self, request: Request) -> Response:
         owner = self._owner(request)
         asked: CompletionRequest = parse(CompletionRequest, await _body(request))
         who = self._who(asked.model, owner)
-        ids = self._service.base.tokenizer(asked.text, verbose=False)["input_ids"]
-        return await answer(self._service, request, asked, tuple(ids), who)
+        tokenizer = self._service.base.tokenizer
+        read = partial(tokenizer, asked.text, verbose=False)
+        ids = tuple((await self._aside(read))["input_ids"])
+        return await answer(self._service, request, asked, ids, who)
+
+    async def _aside(self, read: Callable[[], _Read]) -> _Read:
+        """A prompt as tokens while others are written to: one of megabytes takes seconds."""
+        async with self._reading:
+            return await asyncio.to_thread(read)
 
     # ------------------------------------------------------------ who asks, for whom
 
