@@ -15,6 +15,9 @@ from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
 
 from adapterbot.errors import InputError
+from adapterbot.eval.base_model import load_base
+from adapterbot.eval.forward import Forward
+from adapterbot.eval.settings import EngineSettings
 from adapterbot.weights import adapter_digest, read_adapter_dir
 from tests import tiny_suite
 from tests.integration.test_engine_answers import ask, assert_as_naive, assert_as_peft, respondent
@@ -245,3 +248,10 @@ def test_a_stop_string_that_is_a_special_token_ends_an_answer(tmp_path: Path) ->
         cut += want != whole
     assert cut > 0
     assert ask(one, [tiny_suite.generate(12, stop=stop)], answers) == answers
+
+
+def test_states_that_come_out_in_float32_go_on_in_bfloat16(tmp_path: Path) -> None:
+    """Or every token would have all before it read anew."""
+    base = save_base("mamba", tmp_path / "base")
+    model = load_base(base, EngineSettings(device="cpu", dtype="bfloat16")).model
+    assert Forward(model).carries
