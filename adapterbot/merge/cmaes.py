@@ -131,7 +131,8 @@ class CMAES:
         values = values[order]
         steps = (points[order] - self.mean) / self.sigma  # y_{i:λ}
         self.generation += 1
-        self._update(steps)
+        if values[0] < values[-1]:  # where all are alike, ranks would lead the mean by chance
+            self._update(steps)
         self._note(values)
 
     def _update(self, steps: Matrix) -> None:

@@ -236,8 +236,9 @@ class Driver:
         if standing.best is None or search is None:
             raise OurFailure("no candidate could be evaluated", fix="see the failures above")
         finalists = [*standing.starts, standing.best]
-        # Before the first generation the centre is a guess, not an average of anything.
-        if stop is not StopReason.INTERRUPTED and len(standing.history) > 1:
+        # Of a search that found nothing better than where it began, the centre is led by nothing.
+        found = standing.best.result.score > standing.best_start.result.score
+        if stop is not StopReason.INTERRUPTED and found:
             mean = self._space.weights(search.centre)
             (result,) = evaluate(self._evaluator, [mean], self._items, self.selection)
             finalists.append(Candidate("mean of the search", mean, result))
@@ -255,7 +256,8 @@ class Driver:
         )
 
     def _winner(self, finalists: Sequence[Candidate]) -> Candidate:
-        """The centre of the search, unless another is better by two standard errors.
+        """The centre of the search, or the best where there is none, unless another is better by
+        two standard errors.
 
         The best of many noisy scores owes much of them to luck; the centre is an average.
         """

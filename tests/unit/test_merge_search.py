@@ -348,6 +348,22 @@ def test_a_search_of_no_generation_ends_with_one_of_its_starts() -> None:
     assert set(by_name(outcome)) == {"uniform", *NAMES, "best candidate"}
 
 
+@pytest.mark.parametrize("search", [Search.WEIGHTS, Search.SIGNED])
+@pytest.mark.parametrize("generations", [3, 12])
+def test_where_every_merge_answers_alike_the_simplest_wins(
+    search: Search, generations: int
+) -> None:
+    """And not where a search without a lead had strayed to."""
+
+    class Alike(World):
+        def scores(self, candidates: Sequence[Any], items: Sequence[int]) -> list[Any]:
+            return [(self.thresholds[list(items)] < 0.9).astype(float) for _ in candidates]
+
+    space = Space(3, 1, search)
+    outcome = driver(Alike(), space=space, generations=generations).run()
+    assert outcome.winner.weights == ((1 / 3, 1 / 3, 1 / 3),)
+
+
 def test_noise_is_not_called_converged() -> None:
     """The truth is flat: whoever claims to have improved was fooled by its own maximum."""
 
