@@ -91,7 +91,7 @@ def create(
     if path.exists() and any(path.iterdir() if path.is_dir() else [path]):
         raise InputError("exists already", file=str(path), fix="name another place, or remove it")
     refuse_missing(base)
-    with extras("bank", "banks"):
+    with extras("bank,eval", "a new bank"):
         from adapterbot.bank import shared, writer
         from adapterbot.bank.base import modules_of
         from adapterbot.bank.manifest import Manifest, SoupLayout, VeraLayout
@@ -237,8 +237,8 @@ def verify(path: Path) -> Verified:
     findings = list(walk.verify(path))
     manifest = _manifest(path)
     if manifest.shared.origin == "file":
-        from adapterbot.bank import shared
-
+        with extras("bank,eval", "shared tensors"):
+            from adapterbot.bank import shared
         try:
             shared.load(path, manifest)
         except InputError as error:

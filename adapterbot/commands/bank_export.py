@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from adapterbot.commands.bank import Written
 from adapterbot.commands.bank_opened import opened
 from adapterbot.errors import InputError
+from adapterbot.importing import extras
 
 if TYPE_CHECKING:
     from adapterbot.bank.store import BankStore
@@ -59,7 +60,6 @@ def export(
 
 
 def _to_file(bank: BankStore, out: Path, users: Sequence[str], *, store_shared: bool) -> Written:
-    from adapterbot.bank import shared
     from adapterbot.bank.manifest import Stored
     from adapterbot.bank.portable import write_portable
 
@@ -67,6 +67,8 @@ def _to_file(bank: BankStore, out: Path, users: Sequence[str], *, store_shared: 
     if manifest.shared.origin == "seed" and not store_shared:
         count = write_portable(bank, out, users or None)
     else:
+        with extras("bank,eval", "shared tensors"):
+            from adapterbot.bank import shared
         tensors = shared.load(bank.path, manifest)
         kept = Stored(digest=manifest.shared.digest)
         arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
@@ -77,8 +79,8 @@ def _to_file(bank: BankStore, out: Path, users: Sequence[str], *, store_shared: 
 def _to_directory(
     bank: BankStore, out: Path, users: Sequence[str], form: Form, *, projection: bool
 ) -> Written:
-    from adapterbot.bank import peft_write, shared
-
+    with extras("bank,eval", "PEFT's form"):
+        from adapterbot.bank import peft_write, shared
     if out.is_dir() and any(out.iterdir()):
         raise InputError("exists already", file=str(out), fix="name a new directory")
     if len(users) != 1:

@@ -320,6 +320,37 @@ def test_a_base_that_nobody_has_is_said_at_once_in_one_line(here: Path) -> None:
     assert not (here / "users").exists()
 
 
+def test_what_takes_torch_names_the_extra_that_brings_it_and_all_else_does_without(
+    bank: Any, here: Path
+) -> None:
+    bank("create", "users", "--base", "any", "--dimension", 2, "--store-shared")
+    bank("create", "drawn", "--base", "any", "--dimension", 2)
+    (here / "v.jsonl").write_text('{"user": "ann", "vector": [1, 2]}')
+    without = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from adapterbot.cli import program; program(sys.argv[1:])"
+    )
+    for command, installs in (
+        ("add users v.jsonl", False),
+        ("add drawn v.jsonl", False),
+        ("export drawn file", False),
+        ("export drawn bank.json --as soup", False),
+        ("verify drawn", False),
+        ("verify users", True),
+        ("export users other", True),
+        ("export users ann --user ann --as peft", True),
+        ("create more --base any --dimension 2", True),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", without, "bank", *command.split()],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == installs, done.stderr
+        assert ("pip install 'adapterbot[bank,eval]'" in done.stderr) == installs, command
+
+
 def test_a_key_is_shown_once_and_revoked(bank: Any, here: Path) -> None:
     bank("create", "users", "--base", "any", "--dimension", 1)
     (here / "v.jsonl").write_text('{"user": "a", "vector": [1]}')
