@@ -157,7 +157,8 @@ def _combined(
     if strategy is Strategy.SLERP:
         # Only their ratio is a place on the arc; what one adapter has alone is scaled alike.
         weights = [weight / sum(weights) for weight in weights]
-    merger = Merger(strategy, len(files), options.rank, options.density, options.seed)
+    weight = sum(map(abs, weights))
+    merger = Merger(strategy, weight, options.rank, options.density, options.seed)
     with stages("merge"):
         adapters = [open_adapter(one) for one in files]
         merged = merge_with(merger, adapters, weights, base=base_directory(options, files))
@@ -225,7 +226,7 @@ def _searched(
             told=_telling(stages.listener, search, progress),
         )
     with stages("write"):
-        merger = Merger(Strategy.LINEAR, len(files), options.rank)
+        merger = Merger(Strategy.LINEAR, 1.0, options.rank)
         merged = merge_with(
             merger, adapters, searching.weigh(outcome), base=base_directory(options, files)
         )

@@ -33,7 +33,7 @@ def blended(
     terms: Terms,
     density: float,
     sources: Sequence[torch.Generator],
-    adapters: int,
+    weight: float,
 ) -> tuple[Tensor, float]:
     """The merged ΔW of one module, dense, and its ‖·‖².
 
@@ -41,23 +41,23 @@ def blended(
         terms: (w, ΔW) pairs of the module, at least one.
         density: the share of each ΔW's entries that is kept.
         sources: for every term, of what DARE drops.
-        adapters: that are merged, those that leave the module alone among them.
+        weight: Σ|w| over all adapters, those that leave the module alone among them.
 
     Returns: (out, in) fp32.
     """
     first = terms[0][1]
     dense = torch.empty(first.b.shape[0], first.a.shape[1], dtype=torch.float32)
     thins = [
-        (a, b, _thinning(strategy, a, b, density, source))
-        for (a, b), source in zip(map(factors, terms), sources, strict=True)
+        (abs(w), a, b, _thinning(strategy, a, b, density, source))
+        for (w, _), (a, b), source in zip(terms, map(factors, terms), sources, strict=True)
     ]
     size = 0.0
     ties = strategy in (Strategy.TIES, Strategy.DARE_TIES)
     for rows in _blocks(*dense.shape):
         block = dense[rows]
-        election = _Election(block, adapters) if ties else _Sum(block)
-        for a, b, thin in thins:
-            election.add(thin(b[rows] @ a))
+        election = _Election(block, weight) if ties else _Sum(block)
+        for own, a, b, thin in thins:
+            election.add(thin(b[rows] @ a), own)
         election.close()
         size += float(torch.linalg.vector_norm(block, dtype=torch.float64)) ** 2
     return dense, size
@@ -95,7 +95,7 @@ class _Sum:
     def __init__(self, block: Tensor) -> None:
         self._total = block.zero_()
 
-    def add(self, part: Tensor) -> None:
+    def add(self, part: Tensor, _: float) -> None:
         self._total += part
 
     def close(self) -> None:
@@ -106,29 +106,30 @@ class _Election:
     """One block of TIES §4.2 and §4.3, written into `block`: the sign with the larger total wins,
     and its bearers are averaged.
 
-    Parts are weighted, so their mean is taken times N: what N adapters agree on is their weighted
-    sum, and weights of 1/N make the paper's mean.
+    Their mean is weighted, and taken times the weight of all adapters: so what all agree on is
+    their sum, and weights of 1/N make the paper's mean.
     The positive parts and all parts are summed, so that no part has to be kept.
     """
 
-    def __init__(self, block: Tensor, adapters: int) -> None:
+    def __init__(self, block: Tensor, weight: float) -> None:
         self._block = block
-        self._adapters = adapters
+        self._weight = weight
         self._total, self._positive, self._up, self._down, self._scratch = torch.zeros(
             (5, *block.shape)
         )
 
-    def add(self, part: Tensor) -> None:
+    def add(self, part: Tensor, weight: float) -> None:
         self._total += part
         self._positive += torch.clamp(part, min=0, out=self._scratch)
-        self._up += torch.gt(part, 0, out=self._scratch)
-        self._down += torch.lt(part, 0, out=self._scratch)
+        self._up.add_(torch.gt(part, 0, out=self._scratch), alpha=weight)
+        self._down.add_(torch.lt(part, 0, out=self._scratch), alpha=weight)
 
     def close(self) -> None:
-        negative = (self._total - self._positive).div_(self._down.clamp_(min=1))
-        positive = self._positive.div_(self._up.clamp_(min=1))
+        none = torch.finfo(self._total.dtype).tiny
+        negative = (self._total - self._positive).div_(self._down.clamp_(min=none))
+        positive = self._positive.div_(self._up.clamp_(min=none))
         won = torch.where(self._total > 0, positive, negative)
-        torch.mul(won, self._total != 0, out=self._block).mul_(self._adapters)
+        torch.mul(won, self._total != 0, out=self._block).mul_(self._weight)
 
 
 def factors(term: tuple[float, LowRank]) -> tuple[Tensor, Tensor]:

@@ -28,7 +28,7 @@ class Merger:
     """One strategy; `merger(module, terms)` is what `weights.merging.merge_with` asks for.
 
     Attributes:
-        adapters: how many are merged; those that leave a module alone are not among its terms.
+        weight: Σ|wᵢ| over all adapters; those that leave a module alone are not among its terms.
         rank: the most ranks a module may have; None: all of Σ rᵢ.
         density: the share of each ΔW's entries that TIES, DARE and pruning keep.
         seed: of what DARE drops.
@@ -36,7 +36,7 @@ class Merger:
     """
 
     strategy: Strategy
-    adapters: int
+    weight: float
     rank: int | None = None
     density: float = 0.5
     seed: int = 0
@@ -67,7 +67,7 @@ class Merger:
 
     def _sparse(self, module: str, terms: Terms) -> LowRank:
         sources = [self._generator(module, index) for index in range(len(terms))]
-        dense, size = blended(self.strategy, terms, self.density, sources, self.adapters)
+        dense, size = blended(self.strategy, terms, self.density, sources, self.weight)
         rank = self.rank or min(sum(update.rank for _, update in terms), *dense.shape)
         a, b = best_approximation(dense, rank)
         # The factors are orthogonal projections of ΔW, so what they lack is the difference.

@@ -59,7 +59,7 @@ def main() -> None:
     strategy, layers, folder = Strategy(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
     paths = write(folder, layers)
     started = time.process_time()
-    merger = Merger(strategy, ADAPTERS, rank=None if strategy is Strategy.LINEAR else RANK)
+    merger = Merger(strategy, 1.0, rank=None if strategy is Strategy.LINEAR else RANK)
     save_adapter(
         merge_with(merger, [open_adapter(p) for p in paths], [1 / ADAPTERS] * ADAPTERS),
         folder / "merged",

@@ -39,13 +39,11 @@ WEIGHTS = torch.tensor([w for w, _ in TERMS])
 @pytest.mark.filterwarnings("ignore:The density")
 @pytest.mark.parametrize("density", [0.2, 0.5, 1.0])
 def test_ties_and_pruning_are_pefts_on_delta_weights(density: float) -> None:
-    ties = Merger(Strategy.TIES, 3, rank=24, density=density)("m", TERMS)
-    # PEFT elects signs before it weighs, which a negative weight would turn round, and takes the
-    # mean of what is weighed.
-    weighed = [w * delta for w, delta in zip(WEIGHTS, DELTAS, strict=True)]
-    want = merge_utils.ties(weighed, torch.full((3,), 3.0), density)
+    even = [(1 / 3, one) for _, one in TERMS]
+    ties = Merger(Strategy.TIES, 1.0, rank=24, density=density)("m", even)
+    want = merge_utils.ties(DELTAS, torch.ones(3), density)
     torch.testing.assert_close(dense(ties).float(), want, rtol=1e-4, atol=1e-4)
-    prune = Merger(Strategy.MAGNITUDE_PRUNE, 3, rank=24, density=density)("m", TERMS)
+    prune = Merger(Strategy.MAGNITUDE_PRUNE, 1.0, rank=24, density=density)("m", TERMS)
     want = merge_utils.magnitude_prune(DELTAS, WEIGHTS, density)
     torch.testing.assert_close(dense(prune).float(), want, rtol=1e-4, atol=1e-4)
 
@@ -54,46 +52,53 @@ def test_ties_and_pruning_are_pefts_on_delta_weights(density: float) -> None:
 def test_twins_are_merged_to_themselves(strategy: Strategy) -> None:
     """Whatever the strategy: uniform weights keep the strength of what all agree on."""
     one = update(4, 1)
-    merged = Merger(strategy, 3, density=1.0)("m", [(1 / 3, one)] * 3)
+    merged = Merger(strategy, 1.0, density=1.0)("m", [(1 / 3, one)] * 3)
     torch.testing.assert_close(dense(merged), dense(one), rtol=1e-5, atol=1e-5)
 
 
 def test_ties_is_the_mean_of_those_that_bear_the_sign() -> None:
     """TIES §4.3, written out by entry; an adapter that leaves the module alone bears none."""
-    terms = [(0.25, one) for _, one in TERMS]
-    got = dense(Merger(Strategy.TIES, 4, rank=24, density=1.0)("m", terms))
-    deltas = torch.stack([dense(one) for _, one in TERMS])
+    terms = [(w, one) for w, (_, one) in zip((0.2, -0.7, 1e-6), TERMS, strict=True)]
+    got = dense(Merger(Strategy.TIES, 2.0, rank=24, density=1.0)("m", terms))
+    weights = torch.tensor([w for w, _ in terms], dtype=torch.float64)[:, None, None]
+    deltas = weights * torch.stack([dense(one) for _, one in TERMS])
     bears = deltas.sign() == deltas.sum(0).sign()
-    want = (deltas * bears).sum(0) / bears.sum(0).clamp(min=1)
+    want = 2.0 * (deltas * bears).sum(0) / (weights.abs() * bears).sum(0)
     torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
+
+
+def test_an_adapter_that_weighs_nothing_changes_nothing() -> None:
+    alone = Merger(Strategy.TIES, 0.7, rank=24, density=0.4)("m", TERMS[:1])
+    both = Merger(Strategy.TIES, 0.7, rank=24, density=0.4)("m", [TERMS[0], (0.0, TERMS[1][1])])
+    torch.testing.assert_close(dense(both), dense(alone), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("strategy", [Strategy.DARE_LINEAR, Strategy.DARE_TIES])
 def test_dare_is_right_on_average(strategy: Strategy) -> None:
     runs = torch.stack(
         [
-            dense(Merger(strategy, 1, rank=24, density=0.5, seed=seed)("m", TERMS[:1]))
+            dense(Merger(strategy, 0.7, rank=24, density=0.5, seed=seed)("m", TERMS[:1]))
             for seed in range(400)
         ]
     )
     error = (runs.mean(0) - 0.7 * dense(TERMS[0][1])).abs()
     assert float((error / (runs.std(0) / 20 + 1e-9)).mean()) < 1.2
     assert not torch.equal(runs[0], runs[1])
-    again = Merger(strategy, 1, rank=24, density=0.5, seed=0)("m", TERMS[:1])
+    again = Merger(strategy, 0.7, rank=24, density=0.5, seed=0)("m", TERMS[:1])
     assert torch.equal(dense(again), runs[0])
 
 
 def test_dare_keeps_everything_at_density_one() -> None:
     linear = sum(w * dense(one) for w, one in TERMS)
-    got = dense(Merger(Strategy.DARE_LINEAR, 3, rank=24, density=1.0)("m", TERMS))
+    got = dense(Merger(Strategy.DARE_LINEAR, 1.0, rank=24, density=1.0)("m", TERMS))
     torch.testing.assert_close(got, linear, rtol=1e-5, atol=1e-5)
-    got = dense(Merger(Strategy.LINEAR, 3)("m", TERMS))
+    got = dense(Merger(Strategy.LINEAR, 1.0)("m", TERMS))
     torch.testing.assert_close(got, linear, rtol=1e-6, atol=1e-6)
 
 
 def test_blocks_of_rows_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     def run() -> list[Tensor]:
-        return [dense(Merger(s, 3, rank=24, density=0.4)("m", TERMS)) for s in SPARSE]
+        return [dense(Merger(s, 1.0, rank=24, density=0.4)("m", TERMS)) for s in SPARSE]
 
     whole = run()
     monkeypatch.setattr(sparse, "_BLOCK", 100)
@@ -103,8 +108,8 @@ def test_blocks_of_rows_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("strategy", [Strategy.TIES, Strategy.SVD])
 def test_what_a_rank_costs_is_told(strategy: Strategy) -> None:
-    exact = Merger(strategy, 3, rank=24, density=0.4)("m", TERMS)
-    merger = Merger(strategy, 3, rank=3, density=0.4)
+    exact = Merger(strategy, 1.0, rank=24, density=0.4)("m", TERMS)
+    merger = Merger(strategy, 1.0, rank=3, density=0.4)
     small = merger("m", TERMS)
     values = torch.linalg.svdvals(dense(exact))
     lost = float(values[3:].norm() / values.norm())
@@ -116,22 +121,22 @@ def test_what_a_rank_costs_is_told(strategy: Strategy) -> None:
 
 
 def test_modules_that_lose_nothing_count_in_what_was_lost() -> None:
-    merger = Merger(Strategy.SVD, 3, rank=6)
+    merger = Merger(Strategy.SVD, 1.0, rank=6)
     small, large = merger("small", TERMS[:2]), merger("large", TERMS)
-    exact = Merger(Strategy.SVD, 3, rank=24)("large", TERMS)
+    exact = Merger(Strategy.SVD, 1.0, rank=24)("large", TERMS)
     lost = float((dense(large) - dense(exact)).norm())
     assert merger.truncation == pytest.approx(lost / math.hypot(norm(small), norm(exact)), rel=1e-3)
-    roomy = Merger(Strategy.SVD, 3, rank=1000)
+    roomy = Merger(Strategy.SVD, 1.0, rank=1000)
     roomy("small", TERMS[:2])
     assert roomy.truncation == 0
 
 
 def test_large_matrices_are_approximated_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
     terms = [(1.0, update(8, 1, 300, 400)), (1.0, update(8, 2, 300, 400))]
-    exact = Merger(Strategy.TIES, 2, rank=16, density=0.5)
+    exact = Merger(Strategy.TIES, 1.0, rank=16, density=0.5)
     exact("m", terms)
     monkeypatch.setattr(sparse, "_EXACT", 10)
-    quick = Merger(Strategy.TIES, 2, rank=16, density=0.5)
+    quick = Merger(Strategy.TIES, 1.0, rank=16, density=0.5)
     quick("m", terms)
     assert quick.truncation == pytest.approx(exact.truncation, rel=0.02)
 
@@ -152,7 +157,7 @@ def test_exactly_the_largest_stay(density: float, kind: str) -> None:
     if density < 1:
         assert least == pytest.approx(float(size[-count]), rel=1e-6)
     terms = [(0.7, one)]
-    pruned, _ = sparse.blended(Strategy.MAGNITUDE_PRUNE, terms, density, [torch.Generator()], 1)
+    pruned, _ = sparse.blended(Strategy.MAGNITUDE_PRUNE, terms, density, [torch.Generator()], 1.0)
     kept = int((pruned != 0).sum())
     assert kept >= min(count, int((size > 0).sum()))
     assert kept <= int((size >= size[-count] * (1 - 1e-6)).sum())
@@ -171,7 +176,7 @@ def test_slerp_stays_on_the_sphere(t: float) -> None:
     one, two = update(4, 1), update(4, 2)
     length = norm(one)
     two = LowRank(two.a, two.b * (length / norm(two)), two.scale)
-    found = Merger(Strategy.SLERP, 2)("m", [(1 - t, one), (t, two)])
+    found = Merger(Strategy.SLERP, 1.0)("m", [(1 - t, one), (t, two)])
     assert norm(found) == pytest.approx(length, rel=1e-4)
     angle = float((dense(found) * dense(one)).sum() / length / norm(found))
     whole = float((dense(two) * dense(one)).sum() / length**2)
