@@ -41,11 +41,10 @@ def answer_nll(model: Any, examples: Sequence[Example], pad: int) -> tuple[Tenso
     device = next(model.parameters()).device
     ids, mask, wanted = ids.to(device), mask.to(device), wanted.to(device)
     logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
-    nll = F.cross_entropy(
-        logits[:, :-1].float().flatten(0, 1),
-        wanted[:, 1:].flatten().to(logits.device),
-        ignore_index=_NOT_ASKED,
-        reduction="none",
-    )
     answers = F.pad(wanted[:, 1:] != _NOT_ASKED, (0, 1))
-    return nll.view(len(examples), -1), mask, answers
+    # In fp32 where something is asked only: over a whole vocabulary the rest is gigabytes.
+    here = answers[:, :-1].to(logits.device)
+    asked = wanted[:, 1:].to(logits.device)[here]
+    nll = torch.zeros(here.shape, device=logits.device)
+    nll[here] = F.cross_entropy(logits[:, :-1][here].float(), asked, reduction="none")
+    return nll, mask, answers
