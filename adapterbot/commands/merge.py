@@ -19,7 +19,7 @@ from adapterbot.commands.merge_options import MergeOptions, SearchOptions
 from adapterbot.errors import InputError
 from adapterbot.importing import extras
 from adapterbot.merge import checkpoint
-from adapterbot.merge.names import DRAWING, SPARSE, Strategy
+from adapterbot.merge.names import DRAWING, SPARSE, Search, Strategy
 from adapterbot.records.merge import MergeInput, MergeRecord, StopReason
 from adapterbot.stages import Listener, Stages
 from adapterbot.weights.peft_dir import AdapterFiles, adapter_digest, read_adapter_dir
@@ -210,10 +210,13 @@ def _searched(
     from adapterbot.commands.merge_search import Searching
     from adapterbot.merge.strategies import Merger
     from adapterbot.weights.adapter import load_adapter
-    from adapterbot.weights.merging import merge_with
+    from adapterbot.weights.merging import merge_linear, merge_with
 
     with stages("load"):
         adapters = [load_adapter(one) for one in files]
+        # What no candidate could be made of is refused before one is asked: nothing is computed.
+        shares = [1.0 if search.search is Search.SIGNED else 1 / len(files)] * len(files)
+        merge_linear(adapters, shares, base=base_directory(options, files))
         base = base_name(options, files)
         searching = Searching(adapters, suite, base, search, options.seed)
     identity = searching.identity(digests)

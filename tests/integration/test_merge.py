@@ -203,6 +203,18 @@ def test_all_failing_leaves_nothing(tmp_path: Path) -> None:
     assert set(tmp_path.iterdir()) == before
 
 
+def test_what_no_candidate_can_be_made_of_is_refused_before_the_search(
+    suite: Path, tmp_path: Path
+) -> None:
+    one = tiny_models.save_adapter(BASE, tmp_path / "one", r=2, target_modules=["lm_head"])
+    two = tiny_models.save_adapter(
+        BASE, tmp_path / "two", r=2, target_modules=QV, modules_to_save=["lm_head"]
+    )
+    asked = MergeOptions((one, two), tmp_path / "merged", Strategy.CMAES, base=str(BASE))
+    with pytest.raises(InputError, match="lm_head: has low-rank weights here, and is saved whole"):
+        command.run(asked, search(suite), PlainListener())
+
+
 def test_a_full_disk_keeps_the_best_weights(suite: Path, tmp_path: Path) -> None:
     """No file may grow beyond the checkpoint: the adapter cannot be written."""
 
