@@ -3,10 +3,9 @@
 from adapterbot.bisect.archive import Archive, is_elsewhere, named_checkpoints
 from adapterbot.bisect.checkpoints import Checkpoint
 from adapterbot.bisect.conclusion import conclude
-from adapterbot.bisect.driver import DEFAULT_LIMITS, Limits, Prober, run
-from adapterbot.bisect.evidence import Outcomes
+from adapterbot.bisect.driver import DEFAULT_LIMITS, Limits, run
 from adapterbot.bisect.git_history import SCHEME as GIT
-from adapterbot.bisect.journal import Entry, Heading, Journal, heading, read
+from adapterbot.bisect.journal import Entry, Journal, heading, read
 from adapterbot.bisect.pass_fail import Exact, PassFail
 from adapterbot.bisect.posterior import Contradiction, Posterior
 from adapterbot.bisect.priors import by_change, uniform
@@ -23,17 +22,14 @@ __all__ = [
     "Contradiction",
     "Entry",
     "Exact",
-    "Heading",
     "Journal",
     "Kind",
     "Limits",
     "Model",
     "Observation",
-    "Outcomes",
     "PairedBinary",
     "PassFail",
     "Posterior",
-    "Prober",
     "Query",
     "SavedBisect",
     "Scores",

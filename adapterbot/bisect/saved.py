@@ -71,18 +71,13 @@ def saved(
     """A result as it is written; checkpoints by the paths that they were named by."""
     paths = [checkpoint.path for checkpoint in checkpoints]
     by_label = {c.label: c.path for c in reversed(checkpoints)}
-    suspects = result.suspicions
-    first = suspects[0].index if suspects and result.first_broken is not None else None
-    candidates = sorted(s.index for s in suspects)
-    broken = result.verdict in (BisectVerdict.BROKEN_AT, BisectVerdict.BROKEN_WITHIN)
-    if result.verdict is BisectVerdict.BROKEN_AT:
-        candidates = candidates and [first or 0]
+    candidates = [by_label[label] for label in result.candidates]
     drift = result.drift
     said = {ProbeOutcome.GOOD: True, ProbeOutcome.BAD: False}
     return SavedBisect(
         tool=TOOL,
         verdict=result.verdict,
-        first_broken=paths[first] if first is not None and broken else None,
+        first_broken=by_label.get(result.first_broken or ""),
         last_good=by_label.get(result.last_good or ""),
         probes=len(result.probes),
         steps=tuple(
@@ -101,9 +96,10 @@ def saved(
         confidence=confidence,
         probability=result.probability,
         none_broken=result.good_probability,
-        interval=_interval(result, candidates, checkpoints) if broken else None,
+        interval=(candidates[0], candidates[-1]) if candidates else None,
         posterior=tuple(
-            Candidate(checkpoint=paths[s.index], probability=s.probability) for s in suspects
+            Candidate(checkpoint=paths[s.index], probability=s.probability)
+            for s in result.suspicions
         ),
         samples=sum(probe.samples for probe in result.probes),
         seconds=round(sum(probe.seconds for probe in result.probes), 3),
@@ -117,12 +113,3 @@ def saved(
         between=result.between,
         note=result.note,
     )
-
-
-def _interval(
-    result: BisectResult, suspects: Sequence[int], checkpoints: Sequence[Checkpoint]
-) -> tuple[str, str] | None:
-    by_label = {checkpoint.label: checkpoint.path for checkpoint in reversed(checkpoints)}
-    if result.drift and result.candidates:
-        return by_label[result.candidates[0]], by_label[result.candidates[-1]]
-    return (checkpoints[suspects[0]].path, checkpoints[suspects[-1]].path) if suspects else None

@@ -5,22 +5,18 @@ What only some callers need (`rows`, `env_sources`, `hub`) is imported from its 
 
 from adapterbot.lock.base_model import files_in_tree
 from adapterbot.lock.check import Check, Part, check
-from adapterbot.lock.pinned import Given, Pinned, lock_of, measure
-from adapterbot.lock.schema import Lock, closure, dumps, loads
+from adapterbot.lock.pinned import measure
+from adapterbot.lock.schema import closure, dumps, loads
 from adapterbot.lock.training import load_training
 
 __all__ = [
     "Check",
-    "Given",
-    "Lock",
     "Part",
-    "Pinned",
     "check",
     "closure",
     "dumps",
     "files_in_tree",
     "load_training",
     "loads",
-    "lock_of",
     "measure",
 ]

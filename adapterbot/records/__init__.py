@@ -14,8 +14,6 @@ from adapterbot.records.base import (
     Name,
     Probability,
     Record,
-    Seconds,
-    Text,
 )
 from adapterbot.records.bisect import (
     Between,
@@ -41,7 +39,6 @@ from adapterbot.records.engine import EngineSettings
 from adapterbot.records.lock import (
     DatasetDiff,
     FileDiff,
-    LockEntry,
     LockPart,
     LockResult,
     LockStatus,
@@ -56,7 +53,6 @@ from adapterbot.records.pulls import (
     WeightsFile,
 )
 from adapterbot.records.report import (
-    REPORT_VERSION,
     AdapterReport,
     EvalStats,
     Problem,
@@ -84,7 +80,6 @@ from adapterbot.records.scores import (
 from adapterbot.records.shares import ExpertShare, TaskRouting
 
 __all__ = [
-    "REPORT_VERSION",
     "AdapterPullRequest",
     "AdapterRef",
     "AdapterReport",
@@ -112,7 +107,6 @@ __all__ = [
     "Interval",
     "LayerChange",
     "Line",
-    "LockEntry",
     "LockPart",
     "LockResult",
     "LockStatus",
@@ -135,7 +129,6 @@ __all__ = [
     "SavedSample",
     "SavedTask",
     "ScoreKind",
-    "Seconds",
     "Source",
     "Stage",
     "Standing",
@@ -143,7 +136,6 @@ __all__ = [
     "TaskMean",
     "TaskResult",
     "TaskRouting",
-    "Text",
     "Unit",
     "Verdict",
     "WeightsFile",

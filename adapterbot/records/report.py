@@ -15,7 +15,6 @@ from adapterbot.records.measuring import EarlyStop, NoiseFloor
 from adapterbot.records.scores import AdapterRef, SampleDiff
 from adapterbot.records.shares import TaskRouting
 
-REPORT_VERSION: Literal[1] = 1
 MAX_ADAPTERS = 64
 
 
@@ -88,7 +87,7 @@ class Report(Record):
     partial: one adapter was named, so nothing is said of the others.
     """
 
-    version: Literal[1] = REPORT_VERSION
+    version: Literal[1] = 1
     tool: Line
     source: Source
     partial: bool = False
