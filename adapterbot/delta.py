@@ -158,20 +158,12 @@ def compare_all(
     return tuple(
         found
         for result in baseline
-        for found in _task(
-            result,
-            after[result.task],
-            (corpora or {}).get(result.task),
-            resamples,
-        )
+        for found in _task(result, after[result.task], (corpora or {}).get(result.task), resamples)
     )
 
 
 def _task(
-    baseline: TaskResult,
-    candidate: TaskResult,
-    corpus: Corpus | None,
-    resamples: int,
+    baseline: TaskResult, candidate: TaskResult, corpus: Corpus | None, resamples: int
 ) -> list[Paired]:
     described = [(r.scorer, r.direction, r.kind, r.unit) for r in (baseline, candidate)]
     if described[0] != described[1]:

@@ -255,25 +255,25 @@ class BankStore:
             file.snapshots.add(snapshot)
             # Whoever moves us looks at the snapshots after the new file is in place: either it
             # sees this one, or this one sees the new file.
-            if file is self._file:
-                txn = file.shared.env.begin(buffers=True)
-                if txn.id() == file.seen:
-                    return file, txn
-                if self._current() == file.stamp:
-                    # Of a file that is about to move, the manifest is looked at until it has.
-                    try:
-                        if txn.get(MOVED, db=file.shared.db["facts"]) is None:
-                            file.seen = txn.id()
-                    except DAMAGE as error:
-                        txn.abort()
-                        self.ended(snapshot, file)
-                        raise damaged(self.path, error) from error
-                    return file, txn
-                txn.abort()
+            if file is not self._file:
                 self.ended(snapshot, file)
-                self._reopen(file)
-            else:
-                self.ended(snapshot, file)
+                continue
+            txn = file.shared.env.begin(buffers=True)
+            if txn.id() == file.seen:
+                return file, txn
+            if self._current() == file.stamp:
+                # Of a file that is about to move, the manifest is looked at until it has.
+                try:
+                    if txn.get(MOVED, db=file.shared.db["facts"]) is None:
+                        file.seen = txn.id()
+                except DAMAGE as error:
+                    txn.abort()
+                    self.ended(snapshot, file)
+                    raise damaged(self.path, error) from error
+                return file, txn
+            txn.abort()
+            self.ended(snapshot, file)
+            self._reopen(file)
 
     def ended(self, snapshot: Snapshot, file: _File) -> None:
         """A snapshot is read no more."""

@@ -25,6 +25,10 @@ from adapterbot.telemetry import traced
 
 __all__ = ["GateOptions", "run"]
 
+# Longer than importing and loading take where the disk is warm, and soon enough for a reader.
+_GRACE = 10.0
+_OTHERS = {Activity.BISECT, Activity.PUBLISH}
+
 
 def run(options: GateOptions, environment: Mapping[str, str] = os.environ) -> Written:
     """The gate, from an event or by hand; its report goes to everybody who should see it.
@@ -80,11 +84,6 @@ def _run(options: GateOptions, environment: Mapping[str, str], listener: Listene
         raise failed
     assert written is not None  # noqa: S101 or it failed
     return written
-
-
-# Longer than importing and loading take where the disk is warm, and soon enough for a reader.
-_GRACE = 10.0
-_OTHERS = {Activity.BISECT, Activity.PUBLISH}
 
 
 def _asked_for(options: GateOptions, context: Context, environment: Mapping[str, str]) -> Context:

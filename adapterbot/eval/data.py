@@ -69,26 +69,19 @@ def _csv(path: str, content: bytes) -> Iterator[tuple[int, Mapping[str, JsonValu
     for line, raw in jsonl.lines(path, io.BytesIO(content), limit=LINE_LIMIT):
         jsonl.utf8(path, line, raw)
     reader = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
-    header: list[str] | None = None
     try:
-        for cells in reader:
-            where = Row(path, reader.line_num, {})
-            if header is None:
-                header = cells
-                if len(set(cells)) != len(cells) or not all(cells):
-                    raise where.error(
-                        "has an empty or repeated column name", fix="name each column once"
-                    )
-            elif cells:
-                if len(cells) != len(header):
-                    raise where.error(
-                        f"has {len(cells)} cells where the header has {len(header)}",
-                        fix="quote cells that hold commas",
-                    )
-                yield (
-                    reader.line_num,
-                    {name: _cell(cell) for name, cell in zip(header, cells, strict=True)},
+        header = next(reader, [])
+        if len(set(header)) != len(header) or not all(header):
+            raise Row(path, reader.line_num, {}).error(
+                "has an empty or repeated column name", fix="name each column once"
+            )
+        for cells in filter(None, reader):
+            if len(cells) != len(header):
+                raise Row(path, reader.line_num, {}).error(
+                    f"has {len(cells)} cells where the header has {len(header)}",
+                    fix="quote cells that hold commas",
                 )
+            yield reader.line_num, dict(zip(header, map(_cell, cells), strict=True))
     except csv.Error as error:
         raise Row(path, reader.line_num, {}).error(
             f"is not CSV: {error}", fix="quote the cell, or use JSONL"

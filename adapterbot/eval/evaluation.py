@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -161,9 +161,9 @@ class Evaluation:
             _Part(task, selected(task, samples), _key(identity, task, digest, afresh), variant)
             for task, variant in zip(tasks, variants or [0] * len(tasks), strict=True)
         ]
-        return self._answered(
-            parts, lambda: self._model.under(files, digest), drafts, afresh, progress
-        )
+        under = partial(self._model.under, files, digest)
+        with self._timed():
+            return self._answer(parts, under, drafts, afresh=afresh, progress=progress)
 
     def evaluate_together(
         self, asks: Sequence[Ask], *, drafts: Sequence[TaskResult] | None = None
@@ -201,24 +201,19 @@ class Evaluation:
             )
             for digest, ask in zip(digests, asks, strict=True)
         ]
-        return self._answered(parts, lambda: by_row, drafts)
+        with self._timed():
+            return self._answer(parts, lambda: by_row, drafts)
 
     def _identity(self, files: Subject | None) -> Identity:
         for part in parts(files):
             check_base(part, self._model.name)
         return self._model.identity(files)
 
-    def _answered(
-        self,
-        asked: Sequence[_Part],
-        under: Callable[[], AbstractContextManager[None]],
-        drafts: Sequence[TaskResult] | None,
-        afresh: bool = False,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> tuple[TaskResult, ...]:
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
         started = time.monotonic()
         try:
-            return self._answer(asked, under, drafts, afresh, progress)
+            yield
         finally:
             self._seconds += time.monotonic() - started
 
@@ -227,8 +222,9 @@ class Evaluation:
         asked: Sequence[_Part],
         under: Callable[[], AbstractContextManager[None]],
         drafts: Sequence[TaskResult] | None,
-        afresh: bool,
-        progress: Callable[[int, int], None] | None,
+        *,
+        afresh: bool = False,
+        progress: Callable[[int, int], None] | None = None,
     ) -> tuple[TaskResult, ...]:
         scores = [self._stored(part.task, part.key) for part in asked]
         waiting = [
@@ -285,11 +281,8 @@ class Evaluation:
         self, composite: Composite, answered: Sequence[tuple[Sample, str]]
     ) -> tuple[float, ...]:
         """As `Model.shares`."""
-        started = time.monotonic()
-        try:
+        with self._timed():
             return self._model.shares(composite, answered)
-        finally:
-            self._seconds += time.monotonic() - started
 
     def _stored(self, task: Task, key: CacheKey) -> dict[str, SampleScore]:
         """What the cache knows of one task, by sample id."""

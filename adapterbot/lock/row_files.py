@@ -110,16 +110,13 @@ def _json(name: str, stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
 def _csv(name: str, stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
     text = io.TextIOWrapper(stream, "utf-8-sig", errors="backslashreplace", newline="")
     reader = csv.reader(_bounded(name, text))
-    header: list[str] | None = None
     try:
-        for cells in reader:
-            if header is None:
-                header = cells
-            elif cells:
-                row: dict[str, object] = dict(zip(header, cells, strict=False))
-                if len(cells) > len(header):
-                    row[""] = cells[len(header) :]
-                yield reader.line_num, _dumped(row)
+        header = next(reader, [])
+        for cells in filter(None, reader):
+            row: dict[str, object] = dict(zip(header, cells, strict=False))
+            if len(cells) > len(header):
+                row[""] = cells[len(header) :]
+            yield reader.line_num, _dumped(row)
     except csv.Error as error:
         raise InputError(
             f"is not CSV: {error}",
