@@ -13,6 +13,15 @@ from adapterbot.context import Context
 from adapterbot.gh import workflow
 from adapterbot.records import LockStatus, Outcome, Report
 
+_WORST_FIRST = (
+    Outcome.NOT_JUDGED,
+    Outcome.REGRESSED,
+    Outcome.DRIFT,
+    Outcome.INCONCLUSIVE,
+    Outcome.PASSED,
+)
+_LOCKS_WORST_FIRST = (LockStatus.DRIFT, LockStatus.MISSING, LockStatus.OK)
+
 
 def announce(
     written: Written,
@@ -60,23 +69,12 @@ def announce_nothing(context: Context, directory: Path, environment: Mapping[str
 
 def outputs(report: Report, comments: Mapping[str, str]) -> dict[str, str]:
     """The action's outputs; with several adapters, the worst value of each."""
-    order = list(_WORST_FIRST)
-    ranked = sorted(report.adapters, key=lambda adapter: order.index(adapter.verdict.outcome))
+    ranked = sorted(report.adapters, key=lambda one: _WORST_FIRST.index(one.verdict.outcome))
     locks = [adapter.lock.status for adapter in report.adapters if adapter.lock]
-    lock_order = [LockStatus.DRIFT, LockStatus.MISSING, LockStatus.OK]
     broken = [a.bisect.first_broken for a in ranked if a.bisect and a.bisect.first_broken]
     return {
         "verdict": ranked[0].verdict.outcome.value if ranked else "unchanged",
-        "lock-status": min(locks, key=lock_order.index).value if locks else "",
+        "lock-status": min(locks, key=_LOCKS_WORST_FIRST.index).value if locks else "",
         "first-bad-checkpoint": broken[0] if broken else "",
         "comment-url": comments.get(ranked[0].key, "") if ranked else "",
     }
-
-
-_WORST_FIRST = (
-    Outcome.NOT_JUDGED,
-    Outcome.REGRESSED,
-    Outcome.DRIFT,
-    Outcome.INCONCLUSIVE,
-    Outcome.PASSED,
-)

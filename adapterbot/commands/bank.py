@@ -26,7 +26,7 @@ from adapterbot.records.base import Count
 if TYPE_CHECKING:
     from adapterbot.bank.batch import Batch
     from adapterbot.bank.codec import Codec, Floats
-    from adapterbot.bank.manifest import Dtype, Manifest
+    from adapterbot.bank.manifest import Dtype
 
 _LINE_BYTES = 64 << 20
 
@@ -234,8 +234,9 @@ def verify(path: Path) -> Verified:
     """
     with extras("bank", "banks"):
         from adapterbot.bank import verify as walk
+        from adapterbot.bank.manifest import read_manifest
     findings = list(walk.verify(path))
-    manifest = _manifest(path)
+    manifest = read_manifest(path)
     if manifest.shared.origin == "file":
         with extras("bank,eval", "shared tensors"):
             from adapterbot.bank import shared
@@ -244,12 +245,6 @@ def verify(path: Path) -> Verified:
         except InputError as error:
             findings.append(str(error)[:1000])
     return Verified(path=str(path), findings=tuple(findings))
-
-
-def _manifest(path: Path) -> Manifest:
-    from adapterbot.bank.manifest import read_manifest
-
-    return read_manifest(path)
 
 
 def compact(path: Path) -> Compacted:

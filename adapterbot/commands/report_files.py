@@ -23,6 +23,7 @@ PAGE = "report.html"
 RESULTS = "results"
 MAX_REPORT_BYTES = 16 * 1024 * 1024
 NO_LINKS = Links()
+_FIX = "pass the report.json that `adapterbot gate` wrote"
 
 
 @dataclass(frozen=True)
@@ -138,9 +139,6 @@ def read_report(path: Path) -> Report:
             fix="run `adapterbot gate`, or see the log of the job that did",
         )
     return parse_report(read_named(path, limit=MAX_REPORT_BYTES, fix=_FIX), str(path))
-
-
-_FIX = "pass the report.json that `adapterbot gate` wrote"
 
 
 def parse_report(content: bytes, name: str) -> Report:

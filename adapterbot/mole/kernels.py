@@ -32,6 +32,10 @@ from adapterbot.weights.fastest import bucket, fastest
 
 TABLE = Path(__file__).with_name("ways.json")
 """The measured costs, of one thread: a row for each shape, each way's over the cheapest one's."""
+# Fewer (token, expert) pairs than this are not worth moving rows on a GPU; N·r up to width / that
+# is cheaper in full than K experts' pieces.
+_DECODING = 256
+_CONCATENATED_UP_TO = 8
 
 
 class Way(StrEnum):
@@ -199,12 +203,6 @@ def choose(tokens: int, n: int, rank: int, k: int, width: int, device: str = "cp
     if tokens * k < _DECODING or n * rank <= width // _CONCATENATED_UP_TO:
         return Way.CONCATENATED
     return Way.GROUPED
-
-
-# Fewer (token, expert) pairs than this are not worth moving rows on a GPU; N·r up to width / that
-# is cheaper in full than K experts' pieces.
-_DECODING = 256
-_CONCATENATED_UP_TO = 8
 
 
 @lru_cache(maxsize=1024)

@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from statistics import median
+from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -45,6 +46,8 @@ from adapterbot.weights.peft_dir import (
     refuse_no_adapter,
 )
 
+_Value = TypeVar("_Value")
+
 # An outlier lies this many robust standard deviations from the median of its like on the log scale,
 # and is this many times as large: both, since a family of nearly equal modules has a tiny spread.
 _DEVIATIONS = 6.0
@@ -65,8 +68,7 @@ def compare(a: Adapter, b: Adapter) -> AdapterDiff:
     check_same_base(a.files, b.files)
     modules = []
     products = 0.0
-    for name in {**dict.fromkeys(a.updates), **dict.fromkeys(b.updates)}:
-        left, right = a.updates.get(name), b.updates.get(name)
+    for name, left, right in _both(a.updates, b.updates):
         product = inner(left, right) if left and right else 0.0
         modules.append(_module(name, left, right, product, a, b))
         products += product
@@ -147,8 +149,7 @@ def layer_changes(a: Adapter, b: Adapter) -> tuple[LayerChange, ...]:
     """
     check_same_base(a.files, b.files)
     parts: dict[str, list[tuple[float, float, float]]] = {}
-    for name in {**dict.fromkeys(a.updates), **dict.fromkeys(b.updates)}:
-        left, right = a.updates.get(name), b.updates.get(name)
+    for name, left, right in _both(a.updates, b.updates):
         apart = norm(_difference(name, left, right, a, b))
         number = layer_of(name)
         layer = "outside the layers" if number is None else f"layer {number}"
@@ -162,8 +163,7 @@ def layer_changes(a: Adapter, b: Adapter) -> tuple[LayerChange, ...]:
 
 
 def _whole(a: Adapter, b: Adapter) -> Iterator[WholeDiff]:
-    for name in {**dict.fromkeys(a.replaced), **dict.fromkeys(b.replaced)}:
-        left, right = a.replaced.get(name), b.replaced.get(name)
+    for name, left, right in _both(a.replaced, b.replaced):
         if left is None or right is None or left.shape != right.shape:
             yield WholeDiff(parameter=name, distance=None, largest=None)
             continue
@@ -173,6 +173,14 @@ def _whole(a: Adapter, b: Adapter) -> Iterator[WholeDiff]:
             distance=float(apart.norm()),
             largest=float(apart.abs().max()) if apart.numel() else 0.0,
         )
+
+
+def _both(
+    a: Mapping[str, _Value], b: Mapping[str, _Value]
+) -> Iterator[tuple[str, _Value | None, _Value | None]]:
+    """What either has by a name, those of `a` first."""
+    for name in {**dict.fromkeys(a), **dict.fromkeys(b)}:
+        yield name, a.get(name), b.get(name)
 
 
 def _over(distance: float, size: float) -> float:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+_LARGEST = 700.0  # exp() of more is no float
+
 
 class Perplexity(CorpusScorer):
     """exp(−Σ log p / Σ tokens). Comparable only between adapters of one tokenizer.
@@ -38,6 +40,3 @@ class Perplexity(CorpusScorer):
 
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.exp(np.divide(totals[..., 0], totals[..., 1]))
-
-
-_LARGEST = 700.0  # exp() of more is no float
