@@ -7,15 +7,13 @@ from the result.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import chain
 from typing import TypeVar
 
-from adapterbot.bisect import Archive, Checkpoint
+from adapterbot.bisect import Checkpoint
 from adapterbot.differing import differing_samples
 from adapterbot.errors import AdapterbotError, OurFailure
-from adapterbot.lock.rows import Rows, dataset_diff
+from adapterbot.lock.rows import dataset_diff
 from adapterbot.probing.archive_data import EXAMPLES, added_rows
 from adapterbot.probing.blame import Blame, Ranked
 from adapterbot.probing.training_run import TrainingRun
@@ -24,9 +22,9 @@ from adapterbot.records import (
     BisectResult,
     LayerChange,
     SampleDiff,
+    SampleScore,
     TaskResult,
 )
-from adapterbot.weights.peft_dir import read_adapter_dir
 
 MOST_LAYERS = 8
 MOST_SAMPLES = 6
@@ -67,12 +65,17 @@ def what_changed(
 
     sides = told(lambda: run.rows_between(good, bad))
     rows = told(lambda: dataset_diff(*sides, examples=EXAMPLES)) if sides else None
-    layers = told(lambda: _layers(run.archive, good, bad)) or ()
+    layers = told(lambda: _layers(run, good, bad)) or ()
     worse, count = _worse(asked, *ends)
     ranked = None
     if blame and sides:
         samples = _broken(asked, ends[1], worse)
-        ranked = told(lambda: _ranked(run.archive, (good, bad), sides, blame, samples))
+
+        def rank() -> Ranked:
+            with run.adapters(good, bad) as adapters:
+                return blame.rank(added_rows(*sides), samples, adapters)
+
+        ranked = told(rank)
     if ranked and ranked.unread:
         notes.append(f"{ranked.unread:,} rows are in no format that we read, and were not ranked")
     return Between(
@@ -111,33 +114,14 @@ def _ends(checkpoints: Sequence[Checkpoint], found: BisectResult) -> tuple[int, 
     return None if good is None else (good, found.suspicions[0].index)
 
 
-def _layers(archive: Archive, good: Checkpoint, bad: Checkpoint) -> tuple[LayerChange, ...]:
+def _layers(run: TrainingRun, good: Checkpoint, bad: Checkpoint) -> tuple[LayerChange, ...]:
     try:
         from adapterbot.weights.adapter import open_adapter
         from adapterbot.weights.inspection import layer_changes
     except ImportError as error:  # a server evaluates, and this machine has no torch
         raise OurFailure("the weights were not compared: torch is not installed here") from error
-    with ExitStack() as stack:
-        before, after = (
-            open_adapter(read_adapter_dir(stack.enter_context(archive.opened(one)), shown=one.path))
-            for one in (good, bad)
-        )
-        return layer_changes(before, after)
-
-
-def _ranked(
-    archive: Archive,
-    ends: tuple[Checkpoint, Checkpoint],
-    sides: tuple[Rows, Rows],
-    blame: Blame,
-    samples: Sequence[SampleDiff],
-) -> Ranked:
-    with ExitStack() as stack:
-        checkpoints = [
-            read_adapter_dir(stack.enter_context(archive.opened(one)), shown=one.path)
-            for one in ends
-        ]
-        return blame.rank(added_rows(*sides), samples, checkpoints)
+    with run.adapters(good, bad) as adapters:
+        return layer_changes(*map(open_adapter, adapters))
 
 
 def _broken(asked: Asked, first_bad: int, worse: Sequence[SampleDiff]) -> list[SampleDiff]:
@@ -171,20 +155,12 @@ def _worse(asked: Asked, last_good: int, first_bad: int) -> tuple[tuple[SampleDi
 def _whole(results: Sequence[TaskResult]) -> dict[str, TaskResult]:
     """The chunks of each task as one result."""
     tasks = {result.task: result for result in results}
+    samples: dict[str, dict[str, SampleScore]] = {name: {} for name in tasks}
+    for result in results:
+        samples[result.task] |= {sample.sample_id: sample for sample in result.samples}
     return {
-        name: first.model_copy(
-            update={
-                "samples": tuple(
-                    {
-                        sample.sample_id: sample
-                        for sample in chain.from_iterable(
-                            result.samples for result in results if result.task == name
-                        )
-                    }.values()
-                )
-            }
-        )
-        for name, first in tasks.items()
+        name: result.model_copy(update={"samples": tuple(samples[name].values())})
+        for name, result in tasks.items()
     }
 
 

@@ -8,7 +8,7 @@ asked twice of one checkpoint; the order in which they are asked differs from on
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
@@ -25,6 +25,7 @@ from adapterbot.bisect import (
     Query,
     expected_churn,
 )
+from adapterbot.delta import cluster_of
 from adapterbot.errors import InputError
 from adapterbot.eval.evaluation import Ask
 from adapterbot.eval.suite import Task
@@ -60,12 +61,11 @@ class Series:
     def of(cls, shown: str, task: Task, slice_: str | None, good: TaskResult) -> Series:
         """The samples of a metric, or of a slice of it, that the good end could be scored on."""
         scores: dict[str, float] = {}
-        units: dict[tuple[str | None, str | None], list[str]] = {}
+        units: dict[Hashable, list[str]] = {}
         for sample in sorted(good.samples, key=lambda sample: sample.sample_id):
             if slice_ in (None, sample.slice) and sample.score is not None:
                 scores[sample.sample_id] = sample.score
-                unit = (sample.cluster, None if sample.cluster else sample.sample_id)
-                units.setdefault(unit, []).append(sample.sample_id)
+                units.setdefault(cluster_of(sample), []).append(sample.sample_id)
         binary = good.kind is ScoreKind.BINARY and set(scores.values()) <= {0.0, 1.0}
         alone = len(units) == len(scores)
         return cls(shown, task, scores, tuple(units.values()), good.direction, binary and alone)

@@ -6,7 +6,6 @@ The gate and the bisect that a person starts by hand share everything here.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -31,7 +30,7 @@ from adapterbot.records import (
     Verdict,
 )
 from adapterbot.stages import Stages
-from adapterbot.weights.peft_dir import adapter_digest, read_adapter_dir
+from adapterbot.weights.peft_dir import adapter_digest
 
 
 @dataclass(frozen=True)
@@ -240,11 +239,7 @@ def _evaluated(
     run: TrainingRun, evaluator: Evaluator, tasks: Sequence[Task], stages: Stages
 ) -> _Ends:
     ends = (run.checkpoints[0], run.checkpoints[run.last])
-    with ExitStack() as stack:
-        first, last = (
-            read_adapter_dir(stack.enter_context(run.archive.opened(end)), shown=end.path)
-            for end in ends
-        )
+    with run.adapters(*ends) as (first, last):
         digests = (adapter_digest(first.path), adapter_digest(last.path))
         with stages("evaluate") as progress:
             good, bad = evaluate_both(evaluator, tasks, first, last, progress)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from adapterbot.bisect import Archive, Checkpoint
@@ -11,7 +12,7 @@ from adapterbot.errors import InputError
 from adapterbot.lock.rows import Rows, training_rows
 from adapterbot.paths import check_text
 from adapterbot.probing.archive_data import files_between
-from adapterbot.weights.peft_dir import adapter_digest
+from adapterbot.weights.peft_dir import AdapterFiles, adapter_digest, read_adapter_dir
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,20 @@ class TrainingRun:
     def last(self) -> int:
         """The index of the newest checkpoint."""
         return len(self.checkpoints) - 1
+
+    @contextmanager
+    def adapters(self, *checkpoints: Checkpoint) -> Iterator[list[AdapterFiles]]:
+        """What lies at some of the checkpoints, on disk inside.
+
+        Raises:
+            InputError: one of them is not what an adapter's directory may be.
+            OurFailure: a store does not answer.
+        """
+        with ExitStack() as stack:
+            yield [
+                read_adapter_dir(stack.enter_context(self.archive.opened(one)), shown=one.path)
+                for one in checkpoints
+            ]
 
     def check_names(self) -> None:
         """Refuses checkpoints that no report could name.

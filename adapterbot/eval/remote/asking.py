@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import JsonValue
 
 from adapterbot.errors import InputError
-from adapterbot.eval.answers import Answer, GenerationSettings, Request, Sample, cut_at_stop
+from adapterbot.eval.answers import Answer, GenerationSettings, Request, cut_at_stop
 from adapterbot.eval.questions import Question, Unanswered, noise_key
 from adapterbot.eval.remote.http import NO_SUCH_THING, Client, Refused
 
@@ -88,7 +88,7 @@ class Asking:
         knows its tokenizer and what it puts before a prompt. Of a text without a prompt the first
         token counts only where the server puts one before it.
         """
-        prompt = self._readable(question.sample, question)
+        prompt = self._readable(question)
         bare = prompt.rstrip()
         begun = await self._count(model, bare) if bare else 0
         values: list[float] = []
@@ -114,9 +114,9 @@ class Asking:
             greedy=() if None in greedy else tuple(map(bool, greedy)),
         )
 
-    def _readable(self, sample: Sample, question: Question) -> str:
-        if sample.messages is None:
-            return sample.prompt
+    def _readable(self, question: Question) -> str:
+        if question.sample.messages is None:
+            return question.sample.prompt
         raise InputError(
             f"cannot weigh the chats of the task {question.task.name}: only it knows its template",
             file=self._url,
