@@ -102,7 +102,7 @@ def gate(
     with for_good():
         from adapterbot.commands import gate as command
         from adapterbot.commands.report_files import exit_code
-        from adapterbot.errors import InputError
+        from adapterbot.errors import AdapterbotError, InputError
 
     if publish not in ("github", "none"):
         raise InputError(
@@ -128,8 +128,9 @@ def gate(
         )
     )
     for problem in written.report.problems:
-        where = ": ".join(part for part in (problem.file, problem.field) if part)
-        fix = f" ({problem.fix})" if problem.fix else ""
-        say(f"error: {where + ': ' if where else ''}{problem.message}{fix}", level="error")
+        error = AdapterbotError(
+            problem.message, file=problem.file, field=problem.field, fix=problem.fix
+        )
+        say(f"error: {error}", level="error")
     show(written, as_json)
     leave(exit_code(written.report))

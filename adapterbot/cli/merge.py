@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from adapterbot.cli.app import app
-from adapterbot.cli.options import Device, Engine, Json, OnCluster, Ray, seconds_of, typed
+from adapterbot.cli.options import Device, Engine, Json, OnCluster, Ray, refuse_typed, seconds_of
 from adapterbot.cli.output import document, lines
 from adapterbot.errors import InputError
 from adapterbot.merge.names import DRAWING, SPARSE, Search, Strategy
@@ -185,16 +185,12 @@ def parse_budget(text: str) -> int:
 
 def _refuse_ignored(context: typer.Context, strategy: Strategy) -> None:
     """An option that was typed and that this strategy would not read."""
-    for parameter in typed(context):
-        if parameter.name in _OF_A_SEARCH and strategy is not Strategy.CMAES:
-            raise InputError("is for a search", field=parameter.opts[0], fix="use --strategy cmaes")
-        readers = {"density": SPARSE, "seed": DRAWING}.get(parameter.name or "")
-        if readers and strategy not in readers:
-            raise InputError(
-                f"means nothing to {strategy}",
-                field=parameter.opts[0],
-                fix=f"leave it out, or use {', '.join(sorted(readers))}",
-            )
+    if strategy is not Strategy.CMAES:
+        refuse_typed(context, _OF_A_SEARCH, "is for a search", "use --strategy cmaes")
+    for name, readers in (("density", SPARSE), ("seed", DRAWING)):
+        if strategy not in readers:
+            fix = f"leave it out, or use {', '.join(sorted(readers))}"
+            refuse_typed(context, {name}, f"means nothing to {strategy}", fix)
 
 
 def _shown(record: MergeRecord) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -134,23 +134,17 @@ NameOption = Annotated[
 
 
 def refuse_typed(context: typer.Context, names: Collection[str], problem: str, fix: str) -> None:
-    """Refuses what was typed of some options, by their parameters' names.
+    """Refuses options that a command would not read, by their parameters' names; only those that
+    stand on the command line: what the environment says may be meant for another command.
 
     Raises:
-        InputError: with the flags of those that were.
+        InputError: with the flags of those that do.
     """
-    given = [parameter.opts[0] for parameter in typed(context) if parameter.name in names]
+    sources = {name: context.get_parameter_source(name) for name in names}
+    typed = {name for name, source in sources.items() if source and source.name == "COMMANDLINE"}
+    given = [one.opts[0] for one in context.command.params if one.name in typed]
     if given:
         raise InputError(problem, field=", ".join(given), fix=fix)
-
-
-def typed(context: typer.Context) -> Iterator[Any]:
-    """The options and arguments that stand on the command line, as their parameters: what a command
-    would not read is refused only where somebody wrote it."""
-    for parameter in context.command.params:
-        source = context.get_parameter_source(parameter.name or "")
-        if source is not None and source.name == "COMMANDLINE":
-            yield parameter
 
 
 _TIME = re.compile("".join(rf"(?:([0-9]{{1,6}}(?:\.[0-9]{{1,3}})?){unit})?" for unit in "dhms"))
