@@ -23,7 +23,6 @@ from adapterbot.errors import InputError
 from adapterbot.validation import bad_input
 from adapterbot.weights.peft_dir import AdapterFiles, read_adapter_dir
 
-_PREFIX = "base_model.model."
 _PART = re.compile(
     r"base_model\.model\.(?P<module>.+)\.(?P<part>vera_lambda_[bd]|vblora_logits_[AB])"
     r"(?P<top>_topk_(?:indices|weights))?"

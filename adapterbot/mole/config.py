@@ -38,28 +38,40 @@ class Scheduler(StrEnum):
     LINEAR = "linear"
 
 
-class TrainingPlan(Record):
-    """How the gate is trained.
+class _Pace(BaseModel):
+    """How steps follow each other, as Soup says it too.
 
     Attributes:
-        batch_size: rows of one forward pass.
         gradient_accumulation_steps: passes for one step of the optimiser.
-        balance: weight of the load-balance loss, 0 for none.
-        guide: weight, at the start, of the loss that leads a row's tokens to the expert that
-            answers the row best alone; it falls to 0 by the last. 0 for none.
         eval_steps: optimiser steps between two evaluations and checkpoints.
     """
 
     epochs: Annotated[int, Field(ge=1, le=10_000)] = 3
     lr: Annotated[float, Field(gt=0, le=1.0)] = 0.02
-    batch_size: Annotated[int, Field(ge=1, le=4096)] = 16
     gradient_accumulation_steps: Annotated[int, Field(ge=1, le=4096)] = 1
     scheduler: Scheduler = Scheduler.COSINE
     warmup_ratio: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    eval_steps: Annotated[int, Field(ge=1)] = 50
+
+
+class _Losses(BaseModel):
+    """What is learnt beside the answers.
+
+    Attributes:
+        balance: weight of the load-balance loss, 0 for none.
+        guide: weight, at the start, of the loss that leads a row's tokens to the expert that
+            answers the row best alone; it falls to 0 by the last. 0 for none.
+    """
+
     balance: Annotated[float, Field(ge=0.0, le=10.0)] = 0.01
     guide: Annotated[float, Field(ge=0.0, le=10.0)] = 1.0
-    eval_steps: Annotated[int, Field(ge=1)] = 50
+
+
+class TrainingPlan(_Pace, _Losses, Record):
+    """How the gate is trained; `batch_size` is the rows of one forward pass."""
+
+    batch_size: Annotated[int, Field(ge=1, le=4096)] = 16
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 
 
 class MixtureConfig(Record):
@@ -80,7 +92,7 @@ class MixtureConfig(Record):
     training: TrainingPlan
 
 
-class _Mole(BaseModel):
+class _Mole(_Losses):
     """`training.mole`: the seed's four fields and ours."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -91,11 +103,9 @@ class _Mole(BaseModel):
     top_k: TopK | None = None
     router: Router = Router.PER_LAYER
     adapters: Paths | None = None
-    balance: Annotated[float, Field(ge=0.0, le=10.0)] = 0.01
-    guide: Annotated[float, Field(ge=0.0, le=10.0)] = 1.0
 
 
-class _Training(BaseModel):
+class _Training(_Pace):
     # Soup's schema has hundreds of fields and belongs to Soup; these are the ones a gate needs.
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -103,13 +113,7 @@ class _Training(BaseModel):
     mole_task_adapters: Paths | None = None
     mole_top_k: TopK | None = None
     mole_temperature: Temperature | None = None
-    epochs: Annotated[int, Field(ge=1, le=10_000)] = 3
-    lr: Annotated[float, Field(gt=0, le=1.0)] = 0.02
     batch_size: Annotated[int, Field(ge=1, le=4096)] | Literal["auto"] = 16
-    gradient_accumulation_steps: Annotated[int, Field(ge=1, le=4096)] = 1
-    scheduler: Scheduler = Scheduler.COSINE
-    warmup_ratio: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
-    eval_steps: Annotated[int, Field(ge=1)] = 50
     seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None
 
 
@@ -172,16 +176,10 @@ def read_config(content: bytes, name: str) -> MixtureConfig:
         output=found.output,
         gate=_gate(training, len(experts), file),
         training=TrainingPlan(
-            epochs=training.epochs,
-            lr=training.lr,
             batch_size=training.batch_size,
-            gradient_accumulation_steps=training.gradient_accumulation_steps,
-            scheduler=training.scheduler,
-            warmup_ratio=training.warmup_ratio,
             seed=training.seed or 0,
-            balance=mole.balance,
-            guide=mole.guide,
-            eval_steps=training.eval_steps,
+            **training.model_dump(include=set(_Pace.model_fields)),
+            **mole.model_dump(include=set(_Losses.model_fields)),
         ),
     )
 
