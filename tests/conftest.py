@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import signal
+from pathlib import Path
 
+import pytest
 from hypothesis import settings
 
 # A busy machine is no finding.
@@ -14,3 +16,11 @@ settings.load_profile("adapterbot")
 # with them every command that a test interrupts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a tiny Llama."""
+    from tests.tiny_models import save_base  # torch, which most tests do without
+
+    return save_base("llama", tmp_path_factory.mktemp("base"))

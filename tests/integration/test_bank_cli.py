@@ -16,12 +16,6 @@ from adapterbot.cli import app
 from adapterbot.errors import AdapterbotError, InputError
 from tests import command_line
 from tests.bank_worlds import QV, save_user
-from tests.tiny_models import save_base
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_base("llama", tmp_path_factory.mktemp("base"))
 
 
 @pytest.fixture(autouse=True)

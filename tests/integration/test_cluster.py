@@ -22,7 +22,7 @@ from adapterbot.records import TaskResult
 from adapterbot.weights import load_adapter
 from adapterbot.weights.mixture_config import GateConfig
 from tests import tiny_suite
-from tests.tiny_models import save_adapter, save_base
+from tests.tiny_models import save_adapter
 
 ray = pytest.importorskip("ray", reason="adapterbot[ray] is not installed")
 cluster = pytest.importorskip("adapterbot.eval.cluster")
@@ -33,11 +33,6 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWa
 # Small batches, so that there are many to share, and some to lose.
 SETTINGS = EngineSettings(device="cpu", dtype="float32", token_budget=120)
 TASKS = (tiny_suite.generate(40), tiny_suite.choices(20), tiny_suite.likelihoods(20))
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_base("llama", tmp_path_factory.mktemp("base"))
 
 
 @pytest.fixture(scope="module")

@@ -34,11 +34,6 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWa
 TASKS = (tiny_suite.generate(8), tiny_suite.choices(4))
 
 
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_base("llama", tmp_path_factory.mktemp("base"))
-
-
 # ---------------------------------------------------------------- settings
 
 

@@ -18,14 +18,8 @@ from adapterbot.bank.store import BankStore
 from adapterbot.bank.writer import BankWriter, create
 from adapterbot.errors import AdapterbotError, InputError, OurFailure
 from tests.bank_worlds import load, vera_bank
-from tests.tiny_models import save_base
 
 IDS = torch.tensor([[3, 4, 5, 6]])
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_base("llama", tmp_path_factory.mktemp("base"))
 
 
 @pytest.fixture(scope="module")

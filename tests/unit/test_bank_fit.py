@@ -22,14 +22,8 @@ from adapterbot.commands.serve import ServeOptions, build
 from adapterbot.conversations import Example
 from adapterbot.errors import InputError
 from tests.bank_worlds import load, vera_bank
-from tests.tiny_models import save_base
 
 PLAN = Plan(steps=12, rate=0.05, batch=2, every=4, patience=2, users=3)
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_base("llama", tmp_path_factory.mktemp("base"))
 
 
 @pytest.fixture
