@@ -20,7 +20,7 @@ from adapterbot.conventions import ADAPTER_CONFIG, EXPERTS_FOLDER, MIXTURE_CONFI
 from adapterbot.errors import InputError
 from adapterbot.named import read_named
 from adapterbot.paths import join
-from adapterbot.tree import Tree
+from adapterbot.tree import Tree, link_refused
 from adapterbot.weights.header import read_header
 from adapterbot.weights.mixture_config import Expert, MixtureManifest, Router, parse_manifest
 from adapterbot.weights.peft_dir import (
@@ -220,14 +220,14 @@ def _manifest(directory: Path, name: str) -> MixtureManifest:
             fix=f"keep one of {MIXTURE_CONFIG} and {ADAPTER_CONFIG}",
         )
     if path.is_symlink():
-        raise InputError("is a symbolic link", file=shown, fix="put the file itself there")
+        raise link_refused(shown)
     content = read_named(path, limit=_CONFIG_LIMIT, fix="name a mixture's directory", shown=shown)
     return parse_manifest(content, shown)
 
 
 def _check_gate(path: Path, shown: str, manifest: MixtureManifest) -> None:
     if path.is_symlink():
-        raise InputError("is a symbolic link", file=shown, fix="put the file itself there")
+        raise link_refused(shown)
     header = read_header(path, shown=shown)
     gate = manifest.gate
     own = manifest.layers if gate.router is Router.PER_LAYER else 1

@@ -19,7 +19,7 @@ from adapterbot.records import (
     SampleChange,
     WeightsFile,
 )
-from adapterbot.tree import WorkTree
+from adapterbot.tree import WorkTree, link_refused
 from adapterbot.weights.peft_dir import adapter_digest, read_adapter_dir
 
 MAX_TITLE = 256
@@ -116,9 +116,7 @@ def adapter_files(directory: Path, shown: str) -> tuple[tuple[str, ...], tuple[s
     here = sorted(directory.iterdir())
     for path in here:
         if path.is_symlink():
-            raise InputError(
-                "is a symbolic link", file=f"{shown}/{path.name}", fix="commit the file itself"
-            )
+            raise link_refused(f"{shown}/{path.name}")
         if not path.name.isprintable():
             raise InputError(
                 "has a file name that cannot be printed",

@@ -13,7 +13,8 @@ from pathlib import Path
 from types import MappingProxyType
 
 from adapterbot.errors import InputError
-from adapterbot.tree import file_sha256
+from adapterbot.named import read_named
+from adapterbot.tree import file_sha256, link_refused
 from adapterbot.weights.header import Header, TensorInfo, read_header
 from adapterbot.weights.layout import LowRankEntry, check_kinds, layout
 from adapterbot.weights.options import AdapterConfig, LoraConfig, parse_config
@@ -215,25 +216,22 @@ def _read_config(directory: Path, shown: str) -> bytes:
             fix="name the adapter's directory",
         )
     file = directory / CONFIG_NAME
-    _refuse_link(file, f"{shown}/{CONFIG_NAME}")
+    if file.is_symlink():
+        raise link_refused(f"{shown}/{CONFIG_NAME}")
     if not file.is_file():
         raise InputError(
             f"is not a PEFT adapter: it holds no {CONFIG_NAME}",
             file=shown,
             fix="save the adapter there with `save_pretrained`",
         )
-    if file.stat().st_size > _CONFIG_LIMIT:
-        raise InputError(
-            f"is larger than {_CONFIG_LIMIT:,} bytes",
-            file=f"{shown}/{CONFIG_NAME}",
-            fix="save the adapter again",
-        )
-    return file.read_bytes()
+    fix = "save the adapter again"
+    return read_named(file, limit=_CONFIG_LIMIT, fix=fix, shown=f"{shown}/{CONFIG_NAME}")
 
 
 def _weights_file(directory: Path, shown: str) -> Path:
     file = directory / WEIGHTS_NAME
-    _refuse_link(file, f"{shown}/{WEIGHTS_NAME}")
+    if file.is_symlink():
+        raise link_refused(f"{shown}/{WEIGHTS_NAME}")
     if file.is_file():
         return file
     if (directory / _PICKLE_NAME).exists():
@@ -242,13 +240,4 @@ def _weights_file(directory: Path, shown: str) -> Path:
             file=f"{shown}/{_PICKLE_NAME}",
             fix="re-save it with `save_pretrained(..., safe_serialization=True)`",
         )
-    raise InputError(
-        f"holds no {WEIGHTS_NAME}",
-        file=shown,
-        fix="commit the adapter's weights",
-    )
-
-
-def _refuse_link(file: Path, shown: str) -> None:
-    if file.is_symlink():
-        raise InputError("is a symbolic link", file=shown, fix="commit the file itself")
+    raise InputError(f"holds no {WEIGHTS_NAME}", file=shown, fix="commit the adapter's weights")
