@@ -211,13 +211,13 @@ def test_every_kind_of_failure_is_tried_again_and_changes_nothing(server, local)
             hang_up,
             status(503),
             status(500),
-            stall(0.5),
+            stall(2.0),
             hang_up,
             status(429),
             status(502),
         ]
     )
-    with evaluation(server, concurrency=3, timeout=0.4) as remote:
+    with evaluation(server, concurrency=3, timeout=1.5) as remote:
         got = remote.evaluate([WRITTEN, WEIGHED], None)
     assert not server.faults
     wanted = {result.task: result for result in local(None)}
