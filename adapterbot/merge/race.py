@@ -62,14 +62,15 @@ def evaluate(
     order: IntArray,
     *,
     survivors: int | None = None,
-    late: Callable[[], bool] = lambda: False,
+    late: Callable[[], bool] | None = None,
 ) -> list[Result]:
-    """Scores of a population on the items of `order`, in that order and in chunks.
+    """Scores of a population on the items of `order`, in that order, and in chunks where it may end
+    early.
 
     Args:
         survivors: how many of the best must be told apart exactly; the others are dropped once
             they are far behind. None drops nobody.
-        late: asked before each chunk.
+        late: asked before each chunk; None if time does not count.
 
     Raises:
         OutOfTimeError: `late` said so.
@@ -77,10 +78,10 @@ def evaluate(
     table = np.full((len(candidates), len(order)), np.nan)
     failed: dict[int, str] = {}
     alive = list(range(len(candidates)))
-    chunk = _CHUNK if survivors and survivors < len(candidates) else len(order)
+    chunk = _CHUNK if survivors or late else len(order)
     done = 0
     while done < len(order) and alive:
-        if late():
+        if late and late():
             raise OutOfTimeError
         part = order[done : done + chunk]
         answers = evaluator.scores([candidates[i] for i in alive], part.tolist())

@@ -317,10 +317,13 @@ def test_an_interrupt_before_anything_is_known_is_one() -> None:
         driver(Interrupted()).run()
 
 
-def test_the_budget_ends_it_within_a_generation_that_then_counts_for_nothing() -> None:
+@pytest.mark.parametrize("racing", [True, False])
+def test_the_budget_ends_it_within_a_generation_that_then_counts_for_nothing(racing: bool) -> None:
     world = World(400)
     # A second for every thousand questions.
-    searching = driver(world, clock=lambda: world.asked / 1000, budget=7, generations=1000)
+    searching = driver(
+        world, clock=lambda: world.asked / 1000, budget=7, generations=1000, racing=racing
+    )
     outcome = searching.run()
     assert outcome.stop is StopReason.BUDGET
     assert world.asked / 1000 <= 8
