@@ -137,11 +137,7 @@ class LocalModel:
         return self._steered(tuple(adapters))
 
     def _attach(self, digest: str, adapter: Adapter) -> None:
-        with fitting(
-            "does not fit into the device's memory beside the base",
-            file=adapter.files.shown,
-            fix="use a larger device, engine.device_map for several, or engine.quantization",
-        ):
+        with _beside_the_base(adapter.files.shown):
             self._attachment.swap(digest, adapter)
 
     def _left_to_peft(self, files: AdapterFiles) -> bool:
@@ -196,8 +192,17 @@ class LocalModel:
         if digest not in self._composites:
             while len(self._composites) >= _SLOTS:
                 self._composites.pop(next(iter(self._composites))).detach()
-            self._composites[digest] = files.attach(self.base.model)
+            with _beside_the_base(files.shown):
+                self._composites[digest] = files.attach(self.base.model)
         return self._composites[digest]
+
+
+def _beside_the_base(shown: str) -> AbstractContextManager[None]:
+    return fitting(
+        "does not fit into the device's memory beside the base",
+        file=shown,
+        fix="use a larger device, engine.device_map for several, or engine.quantization",
+    )
 
 
 class Engine(Evaluation):

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -147,6 +148,9 @@ def test_an_adapter_that_the_memory_does_not_hold_is_not_to_blame(
                 with pytest.raises(OurFailure, match="does not fit into the device's memory besi"):
                     engine.evaluate(TASKS, adapter)
             engine.evaluate(TASKS, adapter)
+        mixture: Any = SimpleNamespace(attach=full, digest="d", parts=(), shown="a mixture")
+        with pytest.raises(OurFailure, match="a mixture: does not fit into the device's memory b"):
+            engine.evaluate(TASKS, mixture)
 
 
 def outputs(base: Path, adapter: Path | None = None, **settings: Any) -> list[list[str]]:
