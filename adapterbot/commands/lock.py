@@ -141,11 +141,12 @@ def write(
 
 def _row_digests(tree: Tree, dataset: DatasetFiles, made: Lock) -> str:
     from adapterbot.lock.locked_rows import rows_text
-    from adapterbot.lock.rows import read_rows, row_digests
+    from adapterbot.lock.row_files import rows_of
+    from adapterbot.lock.rows import row_digests
 
-    local = [name for name in dataset.files if tree.has(name)]
+    local = {name: sha for name, sha in dataset.files.items() if tree.has(name)}
     digests: Mapping[str, Iterator[bytes]] = {
-        dataset.relative[name]: row_digests(file) for name, file in read_rows(tree, *local).items()
+        dataset.relative[name]: row_digests(file) for name, file in rows_of(tree, local).items()
     }
     return "".join(rows_text(made.closure_sha, digests))
 

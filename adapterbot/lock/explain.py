@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from adapterbot.errors import AdapterbotError, InputError
 from adapterbot.lock import environment
@@ -22,6 +23,9 @@ from adapterbot.lock.schema import Lock
 from adapterbot.lock.sidecar import Sidecar
 from adapterbot.lock.training import TrainingConfig
 from adapterbot.tree import Tree
+
+if TYPE_CHECKING:
+    from adapterbot.lock.row_files import Rows
 
 _SHOWN = 5
 _UNKNOWN = "the files are not the ones that were locked"
@@ -117,17 +121,17 @@ class Then:
     def _rows_moved(self, now: DatasetFiles) -> str:
         """`+120 rows, −3 rows, 14 changed`, or nothing where rows cannot be compared."""
         from adapterbot.lock.locked_rows import locked_rows
-        from adapterbot.lock.rows import dataset_diff, digests_of, read_rows
+        from adapterbot.lock.rows import dataset_diff, digests_of
 
         try:
-            rows = read_rows(self.tree, *(path for path in now.files if self.tree.has(path)))
             tree, old = self._witness("dataset_sha") or (self.tree, None)
             if old and old.dataset and old.dataset_sha == self.lock.dataset_sha:
-                then = read_rows(tree, *(path for path in old.dataset.files if tree.has(path)))
-                return dataset_diff(then, rows, examples=0).summary
+                then = _rows_in(tree, old.dataset)
+                return dataset_diff(then, _rows_in(self.tree, now), examples=0).summary
             kept = locked_rows(self.tree, self.lock_path, self.sidecar) if self.sidecar else None
             if kept is None:
                 return ""
+            rows = _rows_in(self.tree, now)
             renamed = {now.relative[path]: file for path, file in rows.items()}
             return dataset_diff(kept, digests_of(renamed), examples=0).summary
         except InputError:
@@ -153,6 +157,13 @@ class Then:
         if changes and source:
             return f"{source.file}: {changes}"
         return changes or "the lock was not written from this environment"
+
+
+def _rows_in(tree: Tree, dataset: DatasetFiles) -> Rows:
+    """The rows of a dataset's files in the tree; those on the Hub are left out."""
+    from adapterbot.lock.row_files import rows_of
+
+    return rows_of(tree, {path: sha for path, sha in dataset.files.items() if tree.has(path)})
 
 
 def _by_entry(

@@ -66,12 +66,20 @@ def read_rows(tree: Tree, *paths: str) -> Rows:
             raise InputError(
                 f"does not exist in {tree.label}", file=path, fix="name the data of the run"
             )
-        for name in names:
-            found[name] = _row_file(tree, name)
+        found |= rows_of(tree, {name: tree.sha256(name) for name in names})
     return found
 
 
-def _row_file(tree: Tree, name: str) -> RowFile:
+def rows_of(tree: Tree, digests: Mapping[str, str]) -> Rows:
+    """As `read_rows`, of files whose SHA-256 is known: nothing is read before rows are asked for.
+
+    Raises:
+        InputError: a file is of a kind that has no rows.
+    """
+    return {name: _row_file(tree, name, digest) for name, digest in digests.items()}
+
+
+def _row_file(tree: Tree, name: str, digest: str) -> RowFile:
     reader = _READERS.get(PurePosixPath(name).suffix.lower())
     if reader is None:
         raise InputError(
@@ -86,7 +94,7 @@ def _row_file(tree: Tree, name: str) -> RowFile:
             for line, content in reader(name, stream):
                 yield Row(name, line, content)
 
-    return RowFile(name, tree.sha256(name), read)
+    return RowFile(name, digest, read)
 
 
 def _lines(name: str, stream: BinaryIO) -> Iterator[tuple[int, bytes]]:

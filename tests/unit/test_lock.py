@@ -23,6 +23,7 @@ from adapterbot.commands import lock as commands
 from adapterbot.errors import InputError
 from adapterbot.lock import environment, locked_rows
 from adapterbot.lock.base_model import model_file_names
+from adapterbot.lock.digest_cache import DigestCache
 from adapterbot.lock.environment import EnvLock, Package
 from adapterbot.lock.hashing import combined
 from adapterbot.lock.pinned import Given
@@ -407,6 +408,32 @@ def test_of_kept_rows_only_those_of_the_files_that_moved_are_read(
     (part,) = [part for part in result.parts if not part.ok]
     assert part.explanation.startswith("−40 rows: data/shard-00.jsonl changed")
     assert max(read.values()) <= 3  # the passes over one file, whatever stands before it
+
+
+def test_a_drift_is_told_without_digesting_the_data_again(
+    project: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a hundred gigabytes whose digests are known, one file moved."""
+    monkeypatch.setattr("adapterbot.tree._SETTLED_NS", -(10**18))
+    shards = [project / "data" / f"shard-{i}.jsonl" for i in range(3)]
+    for shard in shards:
+        shard.write_text('{"q": 1}\n')
+    (project / "soup.yaml").write_text("base: ./base\ndata: {train: data/shard-*.jsonl}\n")
+    cache = DigestCache(tmp_path_factory.mktemp("cache") / "digests.json")
+    commands.write(project / "soup.yaml", project / "soup.lock", rows=True, cache=cache)
+    shards[1].write_text('{"q": 1}\n{"q": 2}\n')
+    digested: list[str] = []
+    whole = WorkTree.sha256
+
+    def noted(tree: WorkTree, path: str) -> str:
+        digested.append(path)
+        return whole(tree, path)
+
+    monkeypatch.setattr(WorkTree, "sha256", noted)
+    result = commands.check(project / "soup.lock", project / "soup.yaml", cache=cache)
+    (part,) = [part for part in result.parts if not part.ok]
+    assert part.explanation == "+1 row: data/shard-1.jsonl changed"
+    assert digested == ["data/shard-1.jsonl"]
 
 
 def test_attack_kept_rows_without_a_line_end_are_not_held(project: Path) -> None:
