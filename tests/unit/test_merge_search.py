@@ -322,11 +322,11 @@ def test_the_budget_ends_it_within_a_generation_that_then_counts_for_nothing(rac
     world = World(400)
     # A second for every thousand questions.
     searching = driver(
-        world, clock=lambda: world.asked / 1000, budget=7, generations=1000, racing=racing
+        world, clock=lambda: world.asked / 1000, budget=5.6, generations=1000, racing=racing
     )
     outcome = searching.run()
     assert outcome.stop is StopReason.BUDGET
-    assert world.asked / 1000 <= 8
+    assert world.asked / 1000 <= 6
     counted = sum(generation.evaluated for generation in outcome.standing.history)
     assert counted == outcome.standing.evaluated < world.asked
     assert outcome.winner.report is not None
