@@ -18,7 +18,7 @@ class Plan:
         every: steps between two looks at the held-out examples.
         patience: looks without a better loss after which a user is done.
         users: how many are fitted at once.
-        held_out: share of a user's examples that is held out, one at least where there are two.
+        held_out: share of a user's prompts that is held out, one at least where there are two.
         seed: of that choice, and of the order of examples.
     """
 

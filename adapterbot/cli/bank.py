@@ -273,7 +273,11 @@ def bank_fit(
     ] = 3,
     at_once: Annotated[int, typer.Option(min=1, help="Users fitted at once.")] = 32,
     held_out: Annotated[
-        float, typer.Option(max=0.9, help="Share of a user's rows held out; above 0, one at least.")
+        float,
+        typer.Option(
+            max=0.9,
+            help="Share of a user's prompts whose rows are held out; above 0, one at least.",
+        ),
     ] = 0.2,
     seed: Annotated[int, typer.Option(help="Seed of the held-out rows and of the order.")] = 0,
     device: Device = None,
