@@ -113,16 +113,27 @@ def wanted(action: Path, command: str, extras: str, environ: Mapping[str, str]) 
     )
 
 
-def missing(requirements: tuple[str, ...]) -> list[str]:
-    """The names among `requirements` that this Python has not installed."""
-    absent = []
+def unmet(requirements: tuple[str, ...]) -> list[str]:
+    """What this Python lacks of `requirements`, each as `NAME>=VERSION` and perhaps `,<VERSION`."""
+    found = []
     for requirement in requirements:
         name = re.split(r"[\s\[<>=!~;(]", requirement, maxsplit=1)[0]
         try:
-            importlib.metadata.version(name)
+            version = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            absent.append(name)
-    return absent
+            found.append(f"{name} not installed")
+            continue
+        here = release(version)
+        least, below = (re.search(rf"{sign}([\d.]+)", requirement) for sign in (">=", "<"))
+        if (least and here < release(least[1])) or (below and here >= release(below[1])):
+            found.append(f"{name} {version} where {requirement} is needed")
+    return found
+
+
+def release(version: str) -> tuple[int, ...]:
+    """(4, 57, 6, 0) of 4.57.6rc1+cpu."""
+    numbers = re.findall(r"\d+", re.split(r"[^\d.]", version, maxsplit=1)[0])
+    return tuple(int(number) for number in (*numbers, 0, 0, 0, 0)[:4])
 
 
 def cache_folder(environ: Mapping[str, str]) -> Path:
@@ -265,8 +276,8 @@ def choose(environ: Mapping[str, str], action: Path = ACTION) -> Path:
         environ,
     )
     if environ.get("ADAPTERBOT_PYTHON"):
-        if absent := missing(want.requirements):
-            raise Stop(BAD_INPUT, f"input python: {', '.join(absent)} not installed there")
+        if lacks := unmet(want.requirements):
+            raise Stop(BAD_INPUT, f"input python: there is {', '.join(lacks)}")
         return Path(sys.executable)
     return python_of(ensure(want, cache_folder(environ)))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -74,11 +75,30 @@ def _said(*command: str) -> str | None:
 
 
 def _package(name: str, fix: str, *, needed: bool) -> Finding:
+    lacking = Status.MISSING if needed else Status.NOTE
     try:
-        return Finding(what=name, found=metadata.version(name))
+        found = metadata.version(name)
     except metadata.PackageNotFoundError:
-        status = Status.MISSING if needed else Status.NOTE
-        return Finding(what=name, found="not installed", status=status, fix=fix)
+        return Finding(what=name, found="not installed", status=lacking, fix=fix)
+    least = _least(name)
+    if least is not None and _release(found) < _release(least):
+        return Finding(what=name, found=f"{found}, older than {least}", status=lacking, fix=fix)
+    return Finding(what=name, found=found)
+
+
+def _least(name: str) -> str | None:
+    """The oldest version of a package that ours takes; None where ours is not installed."""
+    with suppress(metadata.PackageNotFoundError):
+        for requirement in metadata.requires("adapterbot") or ():
+            if bound := re.match(rf"{name}>=([\d.]+)", requirement):
+                return bound[1]
+    return None
+
+
+def _release(version: str) -> tuple[int, ...]:
+    """(4, 57, 6, 0) of 4.57.6rc1+cpu."""
+    numbers = re.findall(r"\d+", re.split(r"[^\d.]", version, maxsplit=1)[0])
+    return tuple(int(number) for number in (*numbers, 0, 0, 0, 0)[:4])
 
 
 # ---------------------------------------------------------------- GPU

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -26,3 +27,21 @@ def test_a_system_that_does_not_tell_its_memory_is_no_crash(
     found = machine._memory()
     assert (found.what, found.status) == ("memory", Status.OK)
     assert "unknown" in found.found
+
+
+@pytest.mark.parametrize(
+    ("here", "told"),
+    [
+        ("4.57.6", (Status.MISSING, "4.57.6, older than 5.0")),
+        ("5.0.0rc1", (Status.OK, "5.0.0rc1")),
+        ("10.1", (Status.OK, "10.1")),
+    ],
+)
+def test_a_package_that_is_too_old_is_missing(
+    monkeypatch: pytest.MonkeyPatch, here: str, told: tuple[Status, str]
+) -> None:
+    needs = ["jinja2>=3.1", 'transformers>=5.0; extra == "eval"']
+    monkeypatch.setattr(metadata, "version", lambda _: here)
+    monkeypatch.setattr(metadata, "requires", lambda _: needs)
+    found = machine._package("transformers", "pip install", needed=True)
+    assert (found.status, found.found) == told

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import io
 import os
 import shutil
@@ -242,7 +243,7 @@ def test_a_tool_cache_that_cannot_be_written_is_one_line_with_what_to_do(action,
         ({"RUNNER_TOOL_CACHE": ""}, "RUNNER_TOOL_CACHE is not set"),
         ({"RUNNER_TOOL_CACHE": "."}, "lies inside the workspace"),
         ({"ADAPTERBOT_EXTRAS": "evil"}, "'evil' is unknown; use some of "),
-        ({"ADAPTERBOT_PYTHON": sys.executable}, "input python: tinydep not installed there"),
+        ({"ADAPTERBOT_PYTHON": sys.executable}, "input python: there is tinydep not installed"),
     ],
 )
 def test_bad_input_is_one_clear_line_and_exit_code_2(action, environ, change, message):
@@ -250,6 +251,25 @@ def test_bad_input_is_one_clear_line_and_exit_code_2(action, environ, change, me
     assert code == 2, log
     assert message in log
     assert not Path(environ["GITHUB_OUTPUT"]).exists()
+
+
+@pytest.mark.parametrize(
+    ("here", "needed", "takes"),
+    [
+        ("4.57.6", ">=5.0", False),
+        ("5.0.0rc1", ">=5.0", True),
+        ("2.13.0+cpu", ">=2.6", True),
+        ("0.20", ">=0.3", True),
+        ("0.20", ">=0.19,<0.28", True),
+        ("0.28.0", ">=0.19,<0.28", False),
+        ("10.0", ">=9", True),
+        ("1", "", True),
+    ],
+)
+def test_a_version_that_is_not_taken_is_lacking(monkeypatch, here, needed, takes):
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: here)
+    lacks = [] if takes else [f"other {here} where other{needed} is needed"]
+    assert setup_env.unmet((f"other{needed}",)) == lacks
 
 
 def test_a_named_python_is_used_as_it_is(environ):
