@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 import torch
 
+from adapterbot.bank.serve import running
 from adapterbot.bank.serve.jobs import Ask, Job, Piece
 from adapterbot.bank.serve.live import Live
 from adapterbot.bank.serve.metrics import Metrics
+from adapterbot.bank.serve.running import Choose
 from adapterbot.bank.serve.scheduler import Busy, Limits, Scheduler
 from tests.bank_worlds import load
 from tests.tiny_models import save_base
@@ -100,8 +102,8 @@ def full(base: Any, when: Callable[[int, int], bool]) -> Iterator[None]:
         handle.remove()
 
 
-def answered(base: Any, jobs: list[Job]) -> None:
-    scheduler = Scheduler(base, Live(None, {}), greedy, Limits(prefill=9), Metrics())
+def answered(base: Any, jobs: list[Job], choose: Choose = greedy) -> None:
+    scheduler = Scheduler(base, Live(None, {}), choose, Limits(prefill=9), Metrics())
     for one in jobs:
         scheduler.submit(one)
     scheduler.start()
@@ -115,10 +117,10 @@ def test_a_prompt_that_memory_does_not_hold_ends_nobody_elses_answer(base: Any) 
     alone = job(12)
     answered(base, [alone])
     errors: list[Piece] = []
-    running, long = job(12), job(12, (5,) * 9, errors.append)
+    early, long = job(12), job(12, (5,) * 9, errors.append)
     with full(base, lambda _, new: new == 9):
-        answered(base, [running, long])
-    assert running.answer == alone.answer
+        answered(base, [early, long])
+    assert early.answer == alone.answer
     assert len(alone.answer) == 12
     assert isinstance(errors[0].error, Busy)
 
@@ -136,3 +138,42 @@ def test_where_memory_ends_those_who_came_last_give_way(base: Any) -> None:
     assert lost[:2] == [False, False]
     assert any(lost)
     assert sum(isinstance(piece.error, Busy) for piece in errors) == sum(lost)
+
+
+def test_memory_may_end_as_tokens_are_chosen(base: Any) -> None:
+    prompts: list[tuple[int, ...]] = [(3, 4, 5), (7, 8), (9, 9, 9)]
+    alone = [job(12, prompt) for prompt in prompts]
+    for one in alone:
+        answered(base, [one])
+    together = [job(12, prompt) for prompt in prompts]
+
+    def short(logits: torch.Tensor, *_: object) -> list[int]:
+        if len(logits) > 2 and together[0].answer:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return greedy(logits)
+
+    answered(base, together, short)
+    assert together[0].answer == alone[0].answer, "no token is read twice"
+    assert len(together[0].answer) == 12
+
+
+def test_memory_may_end_as_a_prompt_is_put_beside_the_others(
+    base: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = job(12)
+    answered(base, [alone])
+    errors: list[Piece] = []
+    # Of the two layers the second does not fit any more.
+    present, long = job(12), job(12, (5,) * 9, errors.append)
+    filled, calls = running._filled, []
+
+    def short(tensor: torch.Tensor, length: int, dimension: int) -> torch.Tensor:
+        calls.append(dimension)
+        if len(calls) == 8:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return filled(tensor, length, dimension)
+
+    monkeypatch.setattr(running, "_filled", short)
+    answered(base, [present, long])
+    assert present.answer == alone.answer
+    assert isinstance(errors[0].error, Busy)

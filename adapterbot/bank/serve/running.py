@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -50,15 +49,6 @@ Choose = Callable[[Tensor, Sequence[Any], Sequence[int]], list[int]]
 """(rows, vocabulary) logits, each row's choice and how many tokens it has → its next token."""
 
 
-@dataclass(frozen=True)
-class Read:
-    """Prompts that were read: their keys and values, the mask of which count, the first tokens."""
-
-    cache: Any
-    mask: Tensor
-    tokens: list[int]
-
-
 class Running:
     """A batch of jobs, whoever their tenants are.
 
@@ -85,8 +75,9 @@ class Running:
         self._options = {"logits_to_keep": 1} if "logits_to_keep" in takes else {}
 
     @torch.inference_mode()
-    def read(self, jobs: Sequence[Job]) -> Read:
-        """Reads the prompts of new jobs. Whatever is raised, the batch is as it was."""
+    def read(self, jobs: Sequence[Job]) -> list[int]:
+        """Reads the prompts of new jobs, for whom there are rows then, and chooses their first
+        tokens. Whatever is raised, the batch is as it was."""
         prompts = [job.ask.prompt for job in jobs]
         longest = max(map(len, prompts))
         lengths = torch.tensor([len(prompt) for prompt in prompts])
@@ -100,15 +91,16 @@ class Running:
             positions.clamp(min=0).to(self._base.device),
             None,
         )
-        return Read(cache, mask.to(self._base.device), self._chosen(logits, jobs))
+        tokens = self._chosen(logits, jobs)
+        self._merge(cache, mask.to(self._base.device))
+        return tokens
 
     @torch.inference_mode()
-    def join(self, jobs: Sequence[Job], read: Read) -> None:
+    def join(self, jobs: Sequence[Job], tokens: list[int]) -> None:
         """Takes jobs in whose prompts were read, and gives each its first token."""
-        self._merge(read.cache, read.mask)
         self.jobs += jobs
-        self._give(jobs, read.tokens)
-        self._next += read.tokens
+        self._give(jobs, tokens)
+        self._next += tokens
         self.drop_ended()
 
     @torch.inference_mode()
@@ -124,8 +116,8 @@ class Running:
         mask = F.pad(self._mask, (0, 1), value=1)
         positions = self._mask.sum(1, keepdim=True)
         self._cache, logits = self._pass(asks, ids, mask, positions, self._cache)
-        self._mask = mask
-        self._next = self._chosen(logits, self.jobs)
+        # Not before the tokens are chosen: until then `take_back` takes all of the step back.
+        self._next, self._mask = self._chosen(logits, self.jobs), mask
         self._give(self.jobs, self._next)
         self.drop_ended()
 
@@ -191,11 +183,21 @@ class Running:
         if self._mask is None:
             self._cache, self._mask = cache, mask
             return
-        length = max(self._mask.shape[1], mask.shape[1])
-        self._mask = torch.cat([_filled(self._mask, length, 1), _filled(mask, length, 1)])
-        for old, new in zip(self._cache.layers, cache.layers, strict=True):
-            old.keys = torch.cat([_filled(old.keys, length, 2), _filled(new.keys, length, 2)])
-            old.values = torch.cat([_filled(old.values, length, 2), _filled(new.values, length, 2)])
+        rows, before = self._mask.shape
+        length = max(before, mask.shape[1])
+        try:
+            both = torch.cat([_filled(self._mask, length, 1), _filled(mask, length, 1)])
+            for old, new in zip(self._cache.layers, cache.layers, strict=True):
+                old.keys = torch.cat([_filled(old.keys, length, 2), _filled(new.keys, length, 2)])
+                old.values = torch.cat(
+                    [_filled(old.values, length, 2), _filled(new.values, length, 2)]
+                )
+        except torch.OutOfMemoryError:
+            for layer in self._cache.layers:
+                layer.keys = layer.keys[:rows, :, -before:]
+                layer.values = layer.values[:rows, :, -before:]
+            raise
+        self._mask = both
 
 
 def _filled(tensor: Tensor, length: int, dimension: int) -> Tensor:

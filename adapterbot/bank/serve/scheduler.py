@@ -152,11 +152,11 @@ class Scheduler:
     def _join(self, jobs: list[Job]) -> None:
         """What stops the prompts of new jobs from being read stops nobody else."""
         try:
-            read = self._running.read(jobs)
+            tokens = self._running.read(jobs)
         except Exception as error:  # noqa: BLE001 as in `_turn`
             self._fail(jobs, error)
         else:
-            self._running.join(jobs, read)
+            self._running.join(jobs, tokens)
 
     def _step(self) -> None:
         """A token for everybody; where memory ends, those who came last give way."""
