@@ -22,7 +22,7 @@ from adapterbot.errors import InputError
 from adapterbot.paths import check_text, join, normalise
 from adapterbot.records.report import MAX_ADAPTERS
 from adapterbot.renames import moved, moved_as_it_was, paired, with_own_keys
-from adapterbot.sides import Sides, config_of
+from adapterbot.sides import Sides, config_of, same
 from adapterbot.tree import Tree
 from adapterbot.weights.mixture_config import parse_manifest
 from adapterbot.yamlfile import nearest
@@ -214,23 +214,21 @@ def _is_there(tree: Tree, path: str) -> bool:
 def _changed(where: Sides, adapter: AdapterConfig, nested: Sequence[str]) -> bool:
     """Whether the head changes the adapter, or what it is made from: configs, locks, data, base.
 
-    What cannot be read counts as changed, so that judging it says why.
+    What cannot be read counts as changed, so that judging it says why. Of what Git holds under one
+    id on both sides nothing is read: it may be gigabytes of data.
     """
+    start, head = where.fork_point, where.head
     try:
-        before, after = (
-            _made_from(tree, adapter, where, nested) for tree in (where.fork_point, where.head)
-        )
+        before, after = (_made_from(tree, adapter, where, nested) for tree in (start, head))
+        return before != after or not all(same(start, head, name) for name in before)
     except InputError:
         return True
-    return before != after
 
 
-def _made_from(
-    tree: Tree, adapter: AdapterConfig, where: Sides, nested: Sequence[str]
-) -> dict[str, str]:
+def _made_from(tree: Tree, adapter: AdapterConfig, where: Sides, nested: Sequence[str]) -> set[str]:
     made_of = (adapter.path, *_experts(tree, adapter.path), adapter.config, adapter.lock)
     found = {
-        name: tree.sha256(name)
+        name
         for path in made_of
         if tree.has(path)
         for name in tree.files(path)

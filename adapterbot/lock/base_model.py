@@ -77,6 +77,12 @@ def model_files(tree: Tree, directory: str, cache: DigestCache | None = None) ->
         InputError: the directory holds no model.
     """
     prefix = f"{directory}/" if directory else ""
+    found = hash_files(tree, _model_paths(tree, directory), cache)
+    return {name.removeprefix(prefix): digest for name, digest in found.items()}
+
+
+def _model_paths(tree: Tree, directory: str) -> list[str]:
+    prefix = f"{directory}/" if directory else ""
     names = model_file_names(
         (name.removeprefix(prefix) for name in tree.files(directory)),
         lambda name: tree.read(prefix + name),
@@ -87,8 +93,7 @@ def model_files(tree: Tree, directory: str, cache: DigestCache | None = None) ->
             file=directory or ".",
             fix="commit the base model there, or correct `base`",
         )
-    found = hash_files(tree, (prefix + name for name in names), cache)
-    return {name.removeprefix(prefix): digest for name, digest in found.items()}
+    return [prefix + name for name in names]
 
 
 def base_location(training: TrainingConfig, tree: Tree, allowed: str | None) -> Path | str | None:
@@ -192,19 +197,19 @@ def base_files(
 # ---------------------------------------------------------------- all of it
 
 
-def files_in_tree(tree: Tree, config: str, *, allowed_base: str | None) -> dict[str, str]:
-    """Every file of this tree that a training run is made from, with its digest; a base model or a
-    dataset on the Hub or elsewhere on this machine is left out.
+def files_in_tree(tree: Tree, config: str, *, allowed_base: str | None) -> set[str]:
+    """Every file of this tree that a training run is made from, unread; a base model or a dataset
+    on the Hub or elsewhere on this machine is left out.
 
     Raises:
         InputError: the config cannot be read, or names what is not there.
     """
     training = load_training(tree, config)
-    found = hash_files(tree, dataset_paths(training, tree))
+    found = set(dataset_paths(training, tree))
     where = base_location(training, tree, allowed_base)
     if isinstance(where, str):
-        found |= {f"{where}/{name}": sha for name, sha in model_files(tree, where).items()}
+        found.update(_model_paths(tree, where))
     env = join(training.directory, DEFAULT_NAME)
     if tree.has(env):
-        found[env] = tree.sha256(env)
+        found.add(env)
     return found

@@ -98,6 +98,22 @@ def test_only_what_changed_is_judged_each_under_its_own_key(root: Path) -> None:
     ]
 
 
+def test_what_git_holds_under_one_id_is_not_read(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Data and base model of a repository may be gigabytes, and most changes touch neither."""
+    read: list[str] = []
+    whole = GitTree.sha256
+
+    def noted(tree: GitTree, path: str) -> str:
+        read.append(path)
+        return whole(tree, path)
+
+    monkeypatch.setattr(GitTree, "sha256", noted)
+    assert len(chosen(root, retrain("adapters/a"))) == 1
+    assert {path.rpartition("/")[0] for path in read} == {"adapters/a"}
+
+
 def test_a_change_beside_the_adapters_judges_none(root: Path) -> None:
     assert chosen(root, lambda r: write(r, "README.md", "x")) == ()
 
