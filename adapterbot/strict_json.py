@@ -81,8 +81,11 @@ def unique_object(pairs: list[tuple[str, JsonValue]]) -> dict[str, JsonValue]:
     """
     found = dict(pairs)
     if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise DuplicateKeyError(next(name for name in names if names.count(name) > 1))
+        seen: set[str] = set()
+        for name, _ in pairs:  # a stranger's, and perhaps a hundred thousand: each is met once
+            if name in seen:
+                raise DuplicateKeyError(name)
+            seen.add(name)
     return found
 
 
