@@ -132,13 +132,17 @@ def read_report(path: Path) -> Report:
     Raises:
         InputError: missing, too large, or not what our schema says.
     """
-    if not path.exists():
+    try:
+        content = read_named(path, limit=MAX_REPORT_BYTES, fix=_FIX)
+    except InputError as error:
+        if not isinstance(error.__cause__, FileNotFoundError):
+            raise
         raise InputError(
             "is not there: the gate left no report",
             file=str(path),
             fix="run `adapterbot gate`, or see the log of the job that did",
-        )
-    return parse_report(read_named(path, limit=MAX_REPORT_BYTES, fix=_FIX), str(path))
+        ) from error
+    return parse_report(content, str(path))
 
 
 def parse_report(content: bytes, name: str) -> Report:

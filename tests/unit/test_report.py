@@ -298,3 +298,20 @@ def test_a_report_of_another_version_says_whose_it_is(tmp_path: Path) -> None:
             parse_report(json.dumps({**content, "tool": tool}, indent=2).encode(), "r")
     with pytest.raises(InputError, match="novel: is not a field"):
         parse_report(json.dumps({**content, "tool": "adapterbot 9 ::error::x"}).encode(), "r")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("nothing.json", "is not there: the gate left no report"),
+        ("x" * 300, "cannot be read: File name too long"),
+        ("file/report.json", "cannot be read: Not a directory"),
+        (".", "cannot be read: Is a directory"),
+    ],
+)
+def test_a_report_that_cannot_be_read_is_refused_in_one_line(
+    tmp_path: Path, name: str, said: str
+) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(InputError, match=said):
+        read_report(tmp_path / name)
