@@ -33,7 +33,7 @@ def locked_rows(tree: Tree, lock_path: str, sidecar: Sidecar) -> Rows | None:
         InputError: the file is broken; in a line that is too long, when the rows are read.
     """
     path = f"{folder(lock_path)}/{ROWS}"
-    if not tree.has(path):
+    if tree.files(path) != (path,):  # none, or a folder
         return None
     with tree.on_disk(path).open("rb") as stream:
         if stream.readline(100).decode(errors="replace").split() != [

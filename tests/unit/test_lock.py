@@ -386,6 +386,17 @@ def test_every_row_can_be_kept_so_that_a_drift_counts_them(project: Path) -> Non
     assert not (project / "soup.lock.d" / "rows.txt").exists()
 
 
+def test_a_folder_in_the_place_of_the_kept_rows_keeps_none(project: Path) -> None:
+    commands.write(project / "soup.yaml", project / "soup.lock")
+    (project / "soup.lock.d" / "rows.txt").mkdir()
+    (project / "soup.lock.d" / "rows.txt" / "x").write_text("x")
+    data = project / "data" / "train.jsonl"
+    data.write_bytes(data.read_bytes() + b"{}\n")
+    result = commands.check(project / "soup.lock", project / "soup.yaml")
+    (part,) = [part for part in result.parts if not part.ok]
+    assert part.explanation == "data/train.jsonl changed"
+
+
 def test_of_kept_rows_only_those_of_the_files_that_moved_are_read(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
