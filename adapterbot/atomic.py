@@ -71,9 +71,10 @@ def try_folder(folder: Path, *, field: str | None = None) -> None:
     """
     try:
         nearest = next(one for one in (folder, *folder.absolute().parents) if one.exists())
+        with tempfile.TemporaryFile(dir=nearest):
+            pass
     except OSError as error:
         raise _refused(folder, error, field) from error
-    temporary(nearest / "written", shown=folder, field=field).unlink()
 
 
 def temporary(path: Path, *, shown: Path | None = None, field: str | None = None) -> Path:

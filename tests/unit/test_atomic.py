@@ -85,6 +85,8 @@ def test_a_folder_is_tried_and_nothing_stays_in_it(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "a" / "b"):
         try_folder(folder)
         assert list(tmp_path.iterdir()) == []
+    (tmp_path / "written").mkdir()  # what is there already stands in nobody's way
+    try_folder(tmp_path / "a" / "b")
     (tmp_path / "file").write_text("x")
     with pytest.raises(InputError, match=r"^[^:]*/file: cannot be written"):
         try_folder(tmp_path / "file")
@@ -100,7 +102,7 @@ def test_a_disk_that_is_full_before_the_first_byte_is_our_failure(
     def full(**_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("tempfile.mkstemp", full)
+    monkeypatch.setattr("tempfile.TemporaryFile", full)
     with pytest.raises(OurFailure, match="No space left"):
         try_folder(tmp_path)
 
