@@ -15,7 +15,7 @@ def retry_after(given: str | None) -> float | None:
         return float(given[:6])  # a week and more
     try:
         moment = parsedate_to_datetime(given)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)

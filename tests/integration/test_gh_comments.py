@@ -531,8 +531,12 @@ def test_a_rate_limit_is_waited_for_as_long_as_github_asks(server, fault, least,
 
 @pytest.mark.parametrize(
     ("retry_after", "least", "most"),
-    [(timedelta(seconds=100), 60, 101), ("soon", 60, 61)],
-    ids=["date", "nonsense"],
+    [
+        (timedelta(seconds=100), 60, 101),
+        ("soon", 60, 61),
+        (f"Mon, 01 Jan {'9' * 20} 00:00:00 GMT", 60, 61),
+    ],
+    ids=["date", "nonsense", "no date that there is"],
 )
 def test_retry_after_may_be_a_date_or_nonsense(server, retry_after, least, most):
     if isinstance(retry_after, timedelta):
