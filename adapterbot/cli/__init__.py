@@ -54,6 +54,15 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         tell(error, as_json="--json" in given)
         sys.exit(int(error.exit_code))
     except OSError as error:
+        # Whether a path may be looked at is found out by whoever looks first.
+        if error.errno in (errno.EACCES, errno.ENAMETOOLONG) and error.filename is not None:
+            refused = InputError(
+                f"cannot be used: {error.strerror}",
+                file=str(error.filename),
+                fix="name a path that you may read and write",
+            )
+            tell(refused, as_json="--json" in given)
+            sys.exit(int(refused.exit_code))
         if error.errno != errno.ENOSPC or error.filename is not None:
             raise
         say("error: standard output: could not be written: the disk is full (free some space)")

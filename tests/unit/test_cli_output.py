@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -91,6 +92,33 @@ def test_a_result_that_a_full_disk_does_not_take_is_a_line_and_our_failure():
     assert done.returncode == 1
     assert done.stderr == (
         "error: standard output: could not be written: the disk is full (free some space)\n"
+    )
+
+
+@pytest.mark.parametrize("command", ["scan", "lock show", "bank show", "env lock --from"])
+def test_a_path_that_may_not_be_looked_at_is_refused_in_one_line(
+    command: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    private = tmp_path / "private"
+    looked_at = os.stat
+
+    def refused(path: Any, **given: Any) -> os.stat_result:
+        if str(path).startswith(str(private)):
+            raise PermissionError(13, "Permission denied", str(path))
+        return looked_at(path, **given)
+
+    monkeypatch.setattr(os, "stat", refused)  # root is refused nothing
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        cli.main([*command.split(), str(private / "file")])
+    assert ended.value.code == 2
+    assert re.fullmatch(
+        rf"error: {private}/file\S*: cannot be used: Permission denied \(name a path that you may "
+        r"read and write\)\n",
+        capsys.readouterr().err,
     )
 
 
