@@ -78,14 +78,7 @@ def run(options: CommandOptions, environment: Mapping[str, str] = os.environ) ->
     )
     adapter = _adapter(archive.tree, options)
     reading = Reading.of(options.score_regex, options.score_json)
-    setting = Setting(
-        by=_by(options),
-        kinds=(_kind(options, reading),),
-        first_good=options.assume_endpoints,
-        last_bad=options.assume_endpoints,
-        confidence=options.confidence,
-        prior=_prior(options, archive, checkpoints, adapter),
-    )
+    kind = _kind(options, reading)
     folder = asked_for(options.folder) if options.folder else own_folder(around(Path.cwd()))
     output = options.output or folder / "bisect.json"
     atomic.try_file(output, field=OUTPUT if options.output else "--out")
@@ -99,6 +92,15 @@ def run(options: CommandOptions, environment: Mapping[str, str] = os.environ) ->
         retries=options.retries,
         pass_on=options.pass_env,
         place=archive.opened if elsewhere else None,
+    )
+    # Last of what may be refused: it may read all checkpoints, or all of their data.
+    setting = Setting(
+        by=_by(options),
+        kinds=(kind,),
+        first_good=options.assume_endpoints,
+        last_bad=options.assume_endpoints,
+        confidence=options.confidence,
+        prior=_prior(options, archive, checkpoints, adapter),
     )
     journal = bisect.Journal(
         folder / JOURNAL, bisect.heading(checkpoints, setting), resume=options.resume

@@ -60,6 +60,9 @@ def test_a_search_begins_where_more_of_the_data_changed(place, tmp_path, elsewhe
     assert done.returncode == 2
     assert "--prior data: needs to know which rows each checkpoint was trained on" in done.stderr
     assert not asked(folder)
+    # What costs nothing to find out is found out before data are read.
+    done = bisect(folder, "ckpt-*", *search, "--output", str(folder))
+    assert f"error: {folder}: --output, -o: is a directory" in done.stderr
     (folder / "adapterbot.yaml").write_text(
         "adapters:\n  - {path: adapter, archive_data: {files: 'data/{step}.jsonl', holds: added}}\n"
     )
