@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from adapterbot.errors import InputError
+from adapterbot.strict_json import DuplicateKeyError, unique_object
 from adapterbot.validation import bad_input
 from adapterbot.weights.patterns import MAX_PATTERNS, check, match
 
@@ -168,7 +169,12 @@ def parse_config(text: bytes, *, shown: str) -> tuple[AdapterConfig, tuple[str, 
         InputError: not JSON, a wrong type, an unknown option, or one we refuse; with its name.
     """
     try:
-        raw = json.loads(text)
+        raw = json.loads(text, object_pairs_hook=unique_object)
+    except DuplicateKeyError as error:
+        # Python's readers take the last, others the first, or neither.
+        raise InputError(
+            f"has the key {error.key[:100]!r} twice", file=shown, fix="keep one of them"
+        ) from error
     except (ValueError, RecursionError) as error:
         raise InputError(
             "is not valid JSON", file=shown, fix="save the adapter again with `save_pretrained`"

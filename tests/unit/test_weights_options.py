@@ -117,6 +117,16 @@ def test_refused_by_name(changes: dict[str, Any], field: str) -> None:
     assert caught.value.fix
 
 
+def test_an_option_that_is_there_twice_is_refused() -> None:
+    """Attack: a reviewer reads one rank, the gate takes another, and who serves it a third."""
+    text = json.dumps(PLAIN).replace('"r": 4', '"r": 4, "r": 8')
+    with pytest.raises(InputError, match=r"a/adapter_config\.json: has the key 'r' twice"):
+        parse_config(text.encode(), shown="a/adapter_config.json")
+    text = json.dumps({**PLAIN, "rank_pattern": {"q": 2}}).replace('"q": 2', '"q": 2, "q": 3')
+    with pytest.raises(InputError, match="has the key 'q' twice"):
+        parse_config(text.encode(), shown="a/adapter_config.json")
+
+
 @pytest.mark.parametrize("pattern", ["((a{999}){999}){999}", "a{4000000000}"])
 def test_a_pattern_that_would_take_all_memory_is_refused(pattern: str) -> None:
     """Attack: `regex` writes out what is repeated, and the gate is killed for its memory."""
