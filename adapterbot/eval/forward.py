@@ -164,14 +164,20 @@ class Forward:
     def _reads_past_holes(self) -> bool:
         if "position_ids" not in self._takes:
             return False
-        ids = torch.tensor([[1, 2, 3]], device=self._model.device)
-        holed = torch.tensor([[1, 2, 0, 0, 3]], device=ids.device)
-        positions = torch.tensor([[0, 1, 1, 1, 2]], device=ids.device)
-        mask = torch.tensor([[1, 1, 0, 0, 1]], device=ids.device)
+        # As wide as the text: what reads into it, or counts it, is then off by more than bf16 is.
+        size = max(3, min(2 * len(_PROBE), self.window or 2 * len(_PROBE)) // 2)
+        text, hole = list(_PROBE[:size]), list(_PROBE[::-1][:size])
+        device = self._model.device
+        ids = torch.tensor([text], device=device)
+        places = torch.arange(size, device=device)[None]
+        holed = torch.tensor([[*text[:2], *hole, *text[2:]]], device=device)
+        positions = torch.cat([places[:, :2], torch.ones_like(places), places[:, 2:]], 1)
+        mask = torch.ones_like(holed)
+        mask[:, 2 : 2 + size] = 0
         with torch.inference_mode():
-            want = self.hidden(ids, torch.ones_like(ids), torch.arange(3, device=ids.device)[None])
+            want = self.hidden(ids, torch.ones_like(ids), places)
             got = self.hidden(holed, mask, positions)
-        return self._alike(want[:, -1], got[:, -1])
+        return self._alike(want[:, 2:], got[:, 2 + size :])
 
     @torch.inference_mode()
     def _sees_trees(self) -> bool:
@@ -180,11 +186,12 @@ class Forward:
         if attention not in _DENSE or not self.tolerates_holes(0):
             return False
         device = self._model.device
-        own = tree([(3, 4, 9), (5, 9)])
+        # The second is read behind all of the first: see the width of a hole.
+        first, second = _PROBE, _PROBE[::-1]
+        own = tree([(*first, 1), (*second, 1)])
         ids = torch.tensor([[1, 2, *own.ids]], device=device)
         shift, seen = laid_out([own], torch.ones_like(ids), self._model.dtype)
-        apart = torch.tensor([[1, 2, 3, 4], [1, 2, 5, 0]], device=device)
-        mask = torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]], device=device)
+        apart = torch.tensor([[1, 2, *first], [1, 2, *second]], device=device)
         places = torch.arange(ids.shape[1], device=device)[None]
         try:
             got = self.hidden(ids, seen, places + shift)[0, 2:]
@@ -192,8 +199,9 @@ class Forward:
             raise
         except _NOT_WRITTEN_FOR:
             return False  # it makes its masks itself, of two dimensions
-        want = self.hidden(apart, mask, places[:, :4].expand(2, -1))[[0, 0, 1], [2, 3, 2]]
-        return self._alike(want, got)
+        alone = places[:, : apart.shape[1]].expand(2, -1)
+        want = self.hidden(apart, torch.ones_like(apart), alone)[:, 2:]
+        return self._alike(want.flatten(0, 1), got)
 
     @torch.inference_mode()
     def _goes_on(self, empty: Callable[[Tensor, int], KeyValues]) -> bool:
@@ -224,10 +232,11 @@ class Forward:
 
         As a whole: a GPU computes with a mask by another kernel than without, and in bf16 single
         numbers of hundreds then differ by several percent. By the weights' dtype: Mamba's states
-        come out in fp32.
+        come out in fp32. In bf16 another kernel makes 0.6 % of a small Llama's, and what is read
+        wrong 10 % and more.
         """
         apart = (want - got).float().norm(dim=-1) / want.float().norm(dim=-1)
-        return bool(apart.max() < (1e-3 if self._model.dtype == torch.float32 else 0.1))
+        return bool(apart.max() < (1e-3 if self._model.dtype == torch.float32 else 0.05))
 
     @torch.inference_mode()
     def _halves_agree(self) -> bool:

@@ -31,6 +31,7 @@ from adapterbot.eval.suite import Task
 from adapterbot.eval.trees import scores
 from adapterbot.weights import adapter_digest, read_adapter_dir
 from tests import tiny_suite
+from tests.example import EXAMPLE
 from tests.tiny_models import EOS, save_adapter, save_base, save_peft
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
@@ -587,6 +588,26 @@ def test_a_mask_that_another_kernel_reads_forbids_nothing(
     assert forward.tolerates_holes(100)
     assert forward.tolerates_trees(100)
     assert not forward.recurrent
+
+
+def _masks_ignored(_: Any, __: Any, given: dict[str, Any]) -> tuple[tuple[()], dict[str, Any]]:
+    return (), {**given, "attention_mask": None}
+
+
+def _positions_ignored(_: Any, __: Any, given: dict[str, Any]) -> tuple[tuple[()], dict[str, Any]]:
+    return (), {**given, "position_ids": None}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("hook", [_masks_ignored, _positions_ignored])
+def test_what_a_trained_base_reads_wrong_is_found_out_in_any_dtype(dtype: str, hook: Any) -> None:
+    model = load_base(EXAMPLE / "base", EngineSettings(dtype=dtype, device="cpu")).model
+    assert Forward(model).tolerates_trees(100)
+    model.model.register_forward_pre_hook(hook, with_kwargs=True)
+    wrong = Forward(model)
+    assert not wrong.tolerates_holes(100)
+    wrong.__dict__["_reads_past_holes"] = True  # and trees for themselves
+    assert not wrong._sees_trees()
 
 
 @pytest.mark.parametrize("probe", range(6))
