@@ -21,7 +21,7 @@ Opened = Callable[[Checkpoint], AbstractContextManager[Path]]
 def prior(by: Prior, run: TrainingRun, opened: Opened | None = None) -> tuple[float, ...] | None:
     """Weights of the n + 1 change points, for `bisect.Setting`; None where none is preferred.
 
-    By weights, each checkpoint is fetched and read once; by data, the rows of each.
+    By weights, every checkpoint is fetched and read; by data, the rows of each.
 
     Args:
         opened: puts a checkpoint on disk, where that is not what the run's archive does.
