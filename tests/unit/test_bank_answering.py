@@ -15,6 +15,7 @@ from adapterbot.bank.serve.answering import _Client
 from adapterbot.bank.serve.app import _Conversation
 from adapterbot.bank.serve.jobs import Piece
 from adapterbot.bank.serve.protocol import Refused
+from adapterbot.bank.serve.scheduler import Limits
 
 
 def client(*pieces: Piece) -> _Client:
@@ -47,7 +48,8 @@ def request(path: str, **content: Any) -> Request:
 
 
 @pytest.mark.parametrize("chat", [True, False])
-def test_a_prompt_that_is_long_to_read_keeps_nobody_waiting(chat: bool) -> None:
+@pytest.mark.parametrize("limits", [Limits(per_tenant=1), Limits(waiting=1)])
+def test_a_prompt_that_is_long_to_read_keeps_nobody_waiting(chat: bool, limits: Limits) -> None:
     """Megabytes of text take a tokenizer seconds."""
     looked_at, go_on = threading.Event(), threading.Event()
 
@@ -68,7 +70,7 @@ def test_a_prompt_that_is_long_to_read_keeps_nobody_waiting(chat: bool) -> None:
         store=None,
         mixtures=frozenset(),
         open_to_all=True,
-        scheduler=SimpleNamespace(alive=True, limits=None),
+        scheduler=SimpleNamespace(alive=True, limits=limits),
     )
     talk = _Conversation(service)
 
@@ -81,8 +83,13 @@ def test_a_prompt_that_is_long_to_read_keeps_nobody_waiting(chat: bool) -> None:
         long = asyncio.create_task(handle(asked))
         assert await asyncio.to_thread(looked_at.wait, 60)
         assert (await talk.health(asked)).status_code == 200
+        with pytest.raises(Refused, match="too many prompts") as refused:
+            await talk.complete(request("/", model="base", prompt="x"))
+        assert refused.value.status == 429
         go_on.set()
         with pytest.raises(Refused, match="0 tokens"):
             await long
+        with pytest.raises(Refused, match="0 tokens"):
+            await talk.complete(request("/", model="base", prompt="x"))
 
     asyncio.run(asyncio.wait_for(both(), 60))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -16,7 +17,8 @@ from starlette.exceptions import HTTPException
 from adapterbot.bank.serve.answering import answer
 from adapterbot.bank.serve.jobs import Who
 from adapterbot.bank.serve.protocol import ChatRequest, CompletionRequest, Refused, parse
-from adapterbot.bank.serve.refusals import no_such_route
+from adapterbot.bank.serve.refusals import no_such_route, refusal
+from adapterbot.bank.serve.scheduler import Busy
 from adapterbot.bank.serve.service import Service
 from adapterbot.errors import InputError
 
@@ -76,6 +78,7 @@ class _Conversation:
         self._service = service
         # One at a time: a tokenizer is made for one thread, and the model's wants its share.
         self._reading = asyncio.Lock()
+        self._unread: Counter[Who] = Counter()
 
     async def health(self, _: Request) -> Response:
         alive = self._service.scheduler.alive
@@ -117,7 +120,7 @@ class _Conversation:
             # Not verbose: of a prompt that is too long it would warn; here it is refused.
             return tuple(tokenizer(str(text), add_special_tokens=False, verbose=False)["input_ids"])
 
-        return await answer(self._service, request, asked, await self._aside(read), who)
+        return await answer(self._service, request, asked, await self._aside(who, read), who)
 
     async def complete(self, request: Request) -> Response:
         owner = self._owner(request)
@@ -125,13 +128,24 @@ class _Conversation:
         who = self._who(asked.model, owner)
         tokenizer = self._service.base.tokenizer
         read = partial(tokenizer, asked.text, verbose=False)
-        ids = tuple((await self._aside(read))["input_ids"])
+        ids = tuple((await self._aside(who, read))["input_ids"])
         return await answer(self._service, request, asked, ids, who)
 
-    async def _aside(self, read: Callable[[], _Read]) -> _Read:
-        """A prompt as tokens while others are written to: one of megabytes takes seconds."""
-        async with self._reading:
-            return await asyncio.to_thread(read)
+    async def _aside(self, who: Who, read: Callable[[], _Read]) -> _Read:
+        """A prompt as tokens while others are written to: one of megabytes takes seconds.
+
+        Raises:
+            Refused: 429, as many prompts wait for that, of all or of `who`, as jobs may wait.
+        """
+        limits = self._service.scheduler.limits
+        if self._unread.total() >= limits.waiting or self._unread[who] >= limits.per_tenant:
+            raise refusal(Busy("too many prompts wait to be read"))
+        self._unread[who] += 1
+        try:
+            async with self._reading:
+                return await asyncio.to_thread(read)
+        finally:
+            self._unread -= Counter([who])  # none of whom nothing waits is kept
 
     # ------------------------------------------------------------ who asks, for whom
 
