@@ -49,9 +49,16 @@ class Pool:
             address: of a running cluster; `local` starts one on this machine.
 
         Raises:
-            InputError: there is no cluster at the address, or what `load` raises.
+            InputError: there is no cluster at the address, the settings name one of its GPUs, or
+                what `load` raises.
             OurFailure: no actor came up.
         """
+        if ":" in settings.device:  # a worker sees its own GPU alone, as the first
+            raise InputError(
+                f"is {settings.device}, and a cluster computes on all of its GPUs",
+                field="engine.device",
+                fix="write cuda or auto, or leave --ray away",
+            )
         self._ours = not ray.is_initialized()
         if self._ours:
             _join(address)
@@ -198,16 +205,7 @@ def _crew(worker: type, settings: EngineSettings) -> tuple[Any, int, int]:
     """What to make workers from, how many the cluster has room for, and the threads of each.
 
     One for each GPU; without any, one for as many processors as this process computes on.
-
-    Raises:
-        InputError: the settings name one of the GPUs: a worker sees its own alone, as the first.
     """
-    if ":" in settings.device:
-        raise InputError(
-            f"is {settings.device}, and a cluster computes on all of its GPUs",
-            field="engine.device",
-            fix="write cuda or auto, or leave --ray away",
-        )
     threads = torch.get_num_threads()
     gpus = int(ray.cluster_resources().get("GPU", 0)) if settings.device != "cpu" else 0
     cpus = int(ray.cluster_resources().get("CPU", 1))

@@ -192,7 +192,11 @@ def test_gpus_that_are_all_too_small_teach_the_same_lesson_once() -> None:
     assert batcher.budget == 40
 
 
-def test_a_worker_has_no_gpu_of_another_number() -> None:
-    """Ray shows each its own alone, as `cuda:0`."""
+def test_a_worker_has_no_gpu_of_another_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray shows each its own alone, as `cuda:0`; no cluster is started to say so."""
+    joined: list[str] = []
+    monkeypatch.setattr(pools, "_join", joined.append)
+    monkeypatch.setattr(pools.ray, "is_initialized", lambda: False)
     with pytest.raises(InputError, match=r"engine\.device: is cuda:1, and a cluster"):
-        pools._crew(object, EngineSettings(device="cuda:1"))
+        pools.Pool(object, EngineSettings(device="cuda:1"), "local")
+    assert not joined
