@@ -185,8 +185,8 @@ def test_where_no_mixture_can_be_is_told_before_anything_is_loaded(made: Path) -
     before = sorted((made / "digits").iterdir())
     for place, says in (
         ("digits", "digits: output: holds an adapter, and a mixture beside it"),
-        ("file", "file: cannot be written: File exists"),
-        ("file/below", "file/below: cannot be written: File exists"),
+        ("file", "file: cannot be written: Not a directory"),
+        ("file/below", "file/below: cannot be written: Not a directory"),
     ):
         done = command(made, "train", "-o", place)
         assert done.returncode == 2
