@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from adapterbot import atomic, bisect
@@ -154,7 +154,7 @@ def _prior(
         run = TrainingRun.of(archive, checkpoints, adapter)
     else:
         run = TrainingRun(archive, checkpoints, TRAINING_CONFIG)
-    return prior(options.prior, run, opened)
+    return prior(options.prior, replace(run, opened=opened))
 
 
 def _by(options: CommandOptions) -> str:

@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Iterator
 from itertools import pairwise
-from pathlib import Path
 
-from adapterbot.bisect import Checkpoint, by_change
+from adapterbot.bisect import by_change
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.lock.rows import dataset_diff
 from adapterbot.probing.names import Prior
 from adapterbot.probing.training_run import TrainingRun
-from adapterbot.weights.peft_dir import read_adapter_dir
-
-Opened = Callable[[Checkpoint], AbstractContextManager[Path]]
 
 
-def prior(by: Prior, run: TrainingRun, opened: Opened | None = None) -> tuple[float, ...] | None:
+def prior(by: Prior, run: TrainingRun) -> tuple[float, ...] | None:
     """Weights of the n + 1 change points, for `bisect.Setting`; None where none is preferred.
 
     By weights, every checkpoint is fetched and read; by data, the rows of each.
-
-    Args:
-        opened: puts a checkpoint on disk, where that is not what the run's archive does.
 
     Raises:
         InputError: a checkpoint is no adapter, or nothing says which rows it was trained on.
@@ -32,12 +24,12 @@ def prior(by: Prior, run: TrainingRun, opened: Opened | None = None) -> tuple[fl
     """
     if by is Prior.UNIFORM:
         return None
-    sizes = _rows(run) if by is Prior.DATA else _moves(run, opened or run.archive.opened)
+    sizes = _rows(run) if by is Prior.DATA else _moves(run)
     # The last digits of ‖ΔW‖ depend on the machine, and a search is resumed by its prior.
     return tuple(float(f"{weight:.6g}") for weight in by_change(list(sizes)))
 
 
-def _moves(run: TrainingRun, opened: Opened) -> Iterator[float]:
+def _moves(run: TrainingRun) -> Iterator[float]:
     """‖ΔW‖_F of what each checkpoint adds to the one before."""
     try:
         from adapterbot.weights.adapter import open_adapter
@@ -47,11 +39,8 @@ def _moves(run: TrainingRun, opened: Opened) -> Iterator[float]:
             "torch is not installed here", field="--prior weights", fix="install adapterbot[eval]"
         ) from error
     for neighbours in pairwise(run.checkpoints):
-        with ExitStack() as stack:
-            before, after = (
-                open_adapter(read_adapter_dir(stack.enter_context(opened(one)), shown=one.path))
-                for one in neighbours
-            )
+        with run.adapters(*neighbours) as found:
+            before, after = map(open_adapter, found)
             yield math.hypot(*(change.distance for change in layer_changes(before, after)))
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from adapterbot.bisect import Archive, Checkpoint
 from adapterbot.config import AdapterConfig, ArchiveData
@@ -23,12 +24,14 @@ class TrainingRun:
         archive: where they are kept.
         config: the training config, which names the data at each commit of a Git history.
         data: which files hold the rows of a checkpoint elsewhere; None where nobody says.
+        opened: puts a checkpoint on disk, where that is not what the archive does.
     """
 
     archive: Archive
     checkpoints: Sequence[Checkpoint]
     config: str
     data: ArchiveData | None = None
+    opened: Callable[[Checkpoint], AbstractContextManager[Path]] | None = None
 
     @classmethod
     def of(
@@ -50,9 +53,10 @@ class TrainingRun:
             InputError: one of them is not what an adapter's directory may be.
             OurFailure: a store does not answer.
         """
+        opened = self.opened or self.archive.opened
         with ExitStack() as stack:
             yield [
-                read_adapter_dir(stack.enter_context(self.archive.opened(one)), shown=one.path)
+                read_adapter_dir(stack.enter_context(opened(one)), shown=one.path)
                 for one in checkpoints
             ]
 

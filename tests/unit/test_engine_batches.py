@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import combinations, pairwise
 
@@ -21,6 +21,19 @@ from adapterbot.eval.reading import like_lengths
 
 def identity(batch: Sequence[int]) -> list[int]:
     return list(batch)
+
+
+def room_for_three() -> tuple[list[int], Callable[[Sequence[int]], list[int]]]:
+    """A device whose memory ends with a fourth row, and the sizes of the batches it was given."""
+    sizes: list[int] = []
+
+    def compute(batch: Sequence[int]) -> list[int]:
+        sizes.append(len(batch))
+        if len(batch) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return list(batch)
+
+    return sizes, compute
 
 
 @given(
@@ -43,14 +56,7 @@ def test_every_request_once_and_within_the_budget(lengths: list[int], budget: in
 
 
 def test_batches_halve_until_they_fit() -> None:
-    sizes = []
-
-    def compute(batch: Sequence[int]) -> list[int]:
-        sizes.append(len(batch))
-        if len(batch) > 3:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return list(batch)
-
+    sizes, compute = room_for_three()
     batcher = Batcher(160, "cpu")
     got = dict(batcher.run(dict.fromkeys(range(20), 10), lambda length: length, compute))
     assert got == dict.fromkeys(range(20), 10)
@@ -61,14 +67,7 @@ def test_batches_halve_until_they_fit() -> None:
 
 def test_a_batch_that_did_not_fit_is_not_tried_again_as_it_was() -> None:
     """A batch may be far below the budget: there are no more requests, or no more rows allowed."""
-    sizes = []
-
-    def compute(batch: Sequence[int]) -> list[int]:
-        sizes.append(len(batch))
-        if len(batch) > 3:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return list(batch)
-
+    sizes, compute = room_for_three()
     list(Batcher(65_536, "cpu").run(dict.fromkeys(range(10), 10), lambda length: length, compute))
     assert sizes == [10, 5, 2, 2, 2, 2, 2]
 
