@@ -173,7 +173,7 @@ class Manifest(Record):
         rows: the file that holds them now; compacting makes a new one.
     """
 
-    format: Literal[2] = 2
+    format: Literal[3] = 3
     name: Name
     base_model: Line
     dtype: Dtype = "fp32"
@@ -184,8 +184,10 @@ class Manifest(Record):
     @field_validator("format", mode="before")
     @classmethod
     def _readable(cls, value: object) -> object:
-        if value == 1:
-            raise ValueError("is 1, of an older adapterbot; this one reads 2: make the bank anew")
+        if value in (1, 2):
+            raise ValueError(
+                f"is {value}, of an older adapterbot; this one reads 3: make the bank anew"
+            )
         return value
 
     @model_validator(mode="after")

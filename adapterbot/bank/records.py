@@ -1,17 +1,22 @@
-"""The records of a bank's file: how they are packed, and sealed against silent change. (numpy)
+"""The records of a bank's file: how they are packed, and sealed against silent change. (numpy,
+xxhash)
+
+A seal is XXH3 of 128 bits. It is there to find what a disk or a bug has changed, at the speed of
+memory. It need not withstand a forger: whoever can write to the file could seal it anew with any
+hash that has no key.
 
 The tables themselves are listed in `store`.
 """
 
 from __future__ import annotations
 
-import hashlib
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 
 from adapterbot.bank.codec import Bytes
@@ -19,7 +24,6 @@ from adapterbot.bank.codec import Bytes
 Slots = NDArray[np.int64]
 
 SEAL = 16
-_DIGEST = 32
 MODULUS = 1 << (8 * SEAL)
 NUMBER = struct.Struct(">I")
 _SLOT = struct.Struct("<I")
@@ -89,15 +93,13 @@ class State:
 
 
 def seal(key: bytes, body: bytes) -> bytes:
-    """The digest of a record: SHA-256's first half, which most processors have instructions for."""
-    return hashlib.sha256(len(key).to_bytes(2, "little") + key + body).digest()[:SEAL]
+    """The digest of a record."""
+    return xxhash.xxh3_128_digest(len(key).to_bytes(2, "little") + key + body)
 
 
 def row_seal(key: bytes, created: int, source: bytes, row: bytes | memoryview) -> bytes:
-    """The digest of a user's row and of all that is said about it but where it lies."""
-    digest = hashlib.sha256(row)
-    digest.update(_said(created, source) + key)
-    return digest.digest()[:SEAL]
+    """The digest of a user's row, and of all that is said about it but where it lies: its seed."""
+    return xxhash.xxh3_128_digest(row, xxhash.xxh3_64_intdigest(_said(created, source) + key))
 
 
 def row_seals(
@@ -117,12 +119,13 @@ def row_seals(
     else:
         known = {text: _said(created, text) for text in set(sources)}
         tails = [known[text] + key for text, key in zip(sources, keys, strict=True)]
-    sha256, digests = hashlib.sha256, []
-    for start, tail in zip(range(0, len(rows), size), tails, strict=True):
-        digest = sha256(rows[start : start + size])
-        digest.update(tail)
-        digests.append(digest.digest())
-    return np.frombuffer(b"".join(digests), np.uint8).reshape(-1, _DIGEST)[:, :SEAL]
+    digest, seed = xxhash.xxh3_128_digest, xxhash.xxh3_64_intdigest
+    starts = range(0, len(rows), size)
+    seals = [
+        digest(rows[start : start + size], seed(tail))
+        for start, tail in zip(starts, tails, strict=True)
+    ]
+    return np.frombuffer(b"".join(seals), np.uint8).reshape(-1, SEAL)
 
 
 def _said(created: int, source: bytes) -> bytes:

@@ -206,7 +206,7 @@ class BankStore:
 
         Args:
             users: names; one that is named twice is read twice.
-            check: also compare every row with its digest (about 1 µs per 512 bytes).
+            check: also compare every row with its digest (some microseconds each).
 
         Raises:
             InputError: there is no such user.

@@ -24,6 +24,7 @@ from adapterbot.bank.batch import Batch
 from adapterbot.bank.blocks import Blocks
 from adapterbot.bank.codec import Codec, Rows, plain
 from adapterbot.bank.manifest import Generated, Manifest, Module, SoupLayout, VbLoraLayout
+from adapterbot.bank.records import row_seal, row_seals
 from adapterbot.bank.store import BankStore
 from adapterbot.bank.verify import verify
 from adapterbot.bank.writer import BankWriter, create
@@ -677,7 +678,7 @@ def test_what_is_not_a_bank_is_refused(tmp_path: Path) -> None:
         manifest.write_text(json.dumps(text | {"rows": rows}))
         with pytest.raises(InputError, match="rows"):
             BankStore(tmp_path / "b")
-    for other in (1, 3):
+    for other in (2, 4):
         manifest.write_text(json.dumps(text | {"format": other}))
         with pytest.raises(InputError, match="format"):
             BankStore(tmp_path / "b")
@@ -685,6 +686,32 @@ def test_what_is_not_a_bank_is_refused(tmp_path: Path) -> None:
     (tmp_path / "b" / "rows-1.mdb").write_bytes(b"not LMDB" * 1000)
     with pytest.raises(OurFailure, match="damaged"):
         BankStore(tmp_path / "b")
+
+
+def test_a_seal_is_of_the_row_and_of_all_that_is_said_of_it() -> None:
+    """A row that is another user's, of another time or of another source is an altered one."""
+    keys, rows = [b"ann", b"bob"], bytes(range(64))
+    alike, said = row_seals(keys, 7, b"s", rows), row_seals(keys, 7, [b"s", b"s"], rows)
+    assert (alike == said).all()
+    assert [row.tobytes() for row in alike] == [
+        row_seal(b"ann", 7, b"s", rows[:32]),
+        row_seal(b"bob", 7, b"s", rows[32:]),
+    ]
+    row = bytearray(rows[:32])
+    seen = {row_seal(b"ann", 7, b"s", bytes(row))}
+    for bit in range(8 * len(row)):
+        row[bit // 8] ^= 1 << bit % 8
+        seen.add(row_seal(b"ann", 7, b"s", bytes(row)))
+        row[bit // 8] ^= 1 << bit % 8
+    for key, created, source in (
+        (b"anna", 7, b"s"),
+        (b"ann", 8, b"s"),
+        (b"ann", 7, b"t"),
+        (b"nn", 7, b"sa"),
+        (b"sann", 7, b""),
+    ):
+        seen.add(row_seal(key, created, source, bytes(row)))
+    assert len(seen) == 1 + 8 * len(row) + 5
 
 
 def test_the_seals_of_keys_and_scores_go_with_their_user(tmp_path: Path) -> None:
