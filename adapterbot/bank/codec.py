@@ -205,12 +205,12 @@ def _narrow(torch: Any, dtype: str, values: Floats, halves: NDArray[np.int16]) -
     """
     made = torch.from_numpy(halves).view(torch.float16 if dtype == "fp16" else torch.bfloat16)
     given = torch.from_numpy(values)
-    count, floats = values.shape
-    step = max(1, _SERIAL // floats)
-    for row in range(0, count, step):
-        for at in range(0, floats, _SERIAL):
-            part = np.s_[row : row + step, at : at + _SERIAL]
-            made[part].copy_(given[part])
+    if made.is_contiguous() and given.is_contiguous():
+        made, given = made.view(1, -1), given.view(1, -1)
+    step = max(1, _SERIAL // max(1, given.shape[1]))
+    for some, of in zip(made.split(step), given.split(step), strict=True):
+        for part, numbers in zip(some.split(_SERIAL, 1), of.split(_SERIAL, 1), strict=True):
+            part.copy_(numbers)
 
 
 def _rounded_to_bf16(values: Floats) -> NDArray[np.uint32]:
