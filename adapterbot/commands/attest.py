@@ -16,7 +16,8 @@ from adapterbot.attest import bom, envelope, keyless, verification
 from adapterbot.attest import statement as statements
 from adapterbot.attest.make import Claim, statement
 from adapterbot.commands.place import checkout
-from adapterbot.commands.report_files import MAX_REPORT_BYTES, read_report
+from adapterbot.commands.report_files import read_report
+from adapterbot.commands.report_size import MAX_REPORT_BYTES
 from adapterbot.config import AdapterConfig, Workflow
 from adapterbot.context import server_url
 from adapterbot.conventions import for_adapter

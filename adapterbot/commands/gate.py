@@ -70,6 +70,7 @@ def _run(options: GateOptions, environment: Mapping[str, str], listener: Listene
         try:
             with Stages(listener)("render"):
                 written = write(report, directory, links)
+                report = written.report
         except AdapterbotError as error:
             failed = error  # a full disk; the result is posted all the same
         if herald:

@@ -11,19 +11,14 @@ from adapterbot.commands.announcement import announce, announce_nothing
 from adapterbot.commands.audience import audience_for
 from adapterbot.commands.folders import out_directory
 from adapterbot.commands.herald import Herald, Told
-from adapterbot.commands.report_files import (
-    MAX_REPORT_BYTES,
-    Written,
-    parse_report,
-    read_report,
-    write,
-)
+from adapterbot.commands.report_files import Written, parse_report, read_report, write
+from adapterbot.commands.report_size import MAX_REPORT_BYTES, within
 from adapterbot.commands.token import client_for
 from adapterbot.console import listener_for
 from adapterbot.context import Activity, Context
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.publishing import USUAL, Publishing
-from adapterbot.records import AdapterReport, Report
+from adapterbot.records import Report
 from adapterbot.records.report import MAX_ADAPTERS
 from adapterbot.unjudged import stopped
 
@@ -84,7 +79,7 @@ def run(
         written = write(report, directory, audience.links)
     told = Told()
     try:
-        told = Herald(audience, say).ended(report)
+        told = Herald(audience, say).ended(written.report)
     finally:
         announce(written, told.comments, environment, annotate=not told.annotated)
     return written
@@ -139,32 +134,37 @@ def _downloaded(context: Context, environment: Mapping[str, str]) -> Report:
             file=ARTIFACT,
             fix="see that run's log",
         )
-    reports = []
+    whole: Report | None = None
     for artifact in found:
         content = artifacts.fetch(client, repository, artifact, MAX_REPORT_BYTES)
         report = parse_report(content, artifact.name)
         _same_origin(report, context, artifact.name)
-        reports.append(report)
-    if len(reports) == 1:
-        return reports[0]
-    sections: dict[str, AdapterReport] = {}
-    for report in reports:
-        for section in report.adapters:
-            if section.key in sections:
-                raise InputError(
-                    f"two reports judge the adapter {section.key!r}",
-                    file=ARTIFACT,
-                    fix="let one leg of the matrix judge it",
-                )
-            sections[section.key] = section
-    if len(sections) > MAX_ADAPTERS:
+        # One at a time: all that a stranger may upload is more than a runner's memory.
+        whole = report if whole is None else _joined(whole, report)
+    assert whole is not None  # noqa: S101 there is one at least
+    if len(whole.adapters) > MAX_ADAPTERS:
         raise InputError(
-            f"the reports judge {len(sections)} adapters, more than the {MAX_ADAPTERS} of one",
+            f"the reports judge {len(whole.adapters)} adapters, more than the {MAX_ADAPTERS} of "
+            "one",
             file=ARTIFACT,
             fix="publish them from several runs",
         )
-    # Legs of a matrix: each named its adapter, and none speaks for the others.
-    return reports[0].model_copy(update={"partial": True, "adapters": tuple(sections.values())})
+    return whole
+
+
+def _joined(whole: Report, leg: Report) -> Report:
+    """A report with another leg's of its matrix: each named its adapter, and none speaks for those
+    that nobody judged."""
+    known = {section.key for section in whole.adapters}
+    for section in leg.adapters:
+        if section.key in known:
+            raise InputError(
+                f"two reports judge the adapter {section.key!r}",
+                file=ARTIFACT,
+                fix="let one leg of the matrix judge it",
+            )
+    sections = (*whole.adapters, *leg.adapters)
+    return within(whole.model_copy(update={"partial": True, "adapters": sections}))
 
 
 def _same_origin(report: Report, context: Context, name: str) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from adapterbot import atomic, render, validation
+from adapterbot.commands.report_size import MAX_REPORT_BYTES, within
 from adapterbot.differing import Pair, pairs
 from adapterbot.errors import ExitCode, InputError
 from adapterbot.eval.saved import load_results
@@ -21,7 +22,6 @@ from adapterbot.report import Beside, html
 
 PAGE = "report.html"
 RESULTS = "results"
-MAX_REPORT_BYTES = 16 * 1024 * 1024
 NO_LINKS = Links()
 _FIX = "pass the report.json that `adapterbot gate` wrote"
 
@@ -39,11 +39,13 @@ class Written:
 
 def write(report: Report, directory: Path, links: Links = NO_LINKS) -> Written:
     """report.json, report.html, summary.md, and comment.md (one per adapter when several): all of
-    them, or none.
+    them, or none. The report is cut to what `read_report` takes.
 
     Raises:
-        AdapterbotError: the directory cannot be written, or holds results that cannot be read.
+        AdapterbotError: the directory cannot be written, or holds results that cannot be read; or
+            the report is larger, cut as it may be.
     """
+    report = within(report)
     several = len(report.adapters) > 1
     comments = {
         directory / (f"comment-{adapter.key}.md" if several else "comment.md"): adapter

@@ -22,12 +22,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapterbot.commands import publish
-from adapterbot.commands.report_files import exit_code, results_path
+from adapterbot.commands.report_files import exit_code, read_report, results_path
 from adapterbot.errors import AdapterbotError, InputError
 from adapterbot.gh.artifacts import unpack
 from adapterbot.gh.client import Patience
 from adapterbot.publishing import CheckMode, CommentMode, CommentWhen, Publishing
-from adapterbot.records import Outcome, Report, Source
+from adapterbot.records import Outcome, Report, Source, Stage
 from tests.github_server import Fault, GitHubServer
 from tests.golden.reports import REPORTS
 
@@ -185,6 +185,39 @@ def test_more_adapters_than_a_report_holds_are_refused_and_none_is_dropped(serve
     (comment,) = comments(server)
     assert "judge 66 adapters" in comment
     assert {check["conclusion"] for check in server.check_runs} == {"failure"}
+
+
+def leg(index: int, **changes: Any) -> Report:
+    told = report("regressed")
+    section = told.adapters[0].model_copy(update={"key": f"a{index}", **changes})
+    return told.model_copy(update={"adapters": (section,), "partial": True})
+
+
+def test_legs_that_are_too_large_together_are_cut_and_all_posted(server, environment):
+    """Each fits by itself; as one report they would not be read again."""
+    text = "word " * 800
+    long = report().adapters[0].samples[0].model_copy(update={"prompt": text, "expected": text})
+    for index in range(3):
+        upload(server, leg(index, samples=(long,) * 900), f"adapterbot-report-{index}")
+    written = run(environment())
+    assert read_report(written.report_path).adapters == written.report.adapters
+    assert [section.key for section in written.report.adapters] == ["a0", "a1", "a2"]
+    assert len(comments(server)) == 3
+    assert all("small enough to be published" in comment for comment in comments(server))
+
+
+def test_attack_legs_full_of_what_cannot_be_cut_are_refused_before_they_fill_the_memory(
+    server, environment
+):
+    """All that a stranger may upload takes gigabytes: the job would be killed without a word, and
+    an older comment stay green."""
+    stages = (Stage(name="x", seconds=0.0),) * 130_000
+    for index in range(3):
+        upload(server, leg(index, stages=stages), f"adapterbot-report-{index}")
+    run(environment())
+    (comment,) = comments(server)
+    assert "would be larger than" in comment
+    assert len(server.sent("GET", "/zip$")) == 2
 
 
 def test_the_link_to_what_was_left_out_is_the_artifact(server, environment):
