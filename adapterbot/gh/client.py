@@ -51,15 +51,13 @@ class Patience:
         wait: float = min(self.longest_wait, self.first_wait * 2 ** (attempt - 1))
         return wait * random.uniform(0.5, 1)  # noqa: S311
 
-    def after(self, setback: Setback, attempt: int) -> None:
-        """Wait before the next attempt.
-
-        Raises:
-            Setback: this was the last one, or the wait would be too long.
-        """
+    def again(self, setback: Setback, attempt: int) -> bool:
+        """Wait before the next attempt; False, at once, where this was the last one or the wait
+        would be too long."""
         if attempt >= self.attempts or setback.wait > self.longest_wait:
-            raise setback
+            return False
         self.sleep(setback.wait + self.backoff(attempt))
+        return True
 
 
 # For a job that is being ended: the runner kills it ten seconds after it asked.
@@ -133,9 +131,12 @@ class Client:
             try:
                 return self.once(doing, call, permission=permission, attempt=attempt)
             except Setback as setback:
-                self.patience.after(setback, attempt)
+                again = self.patience.again(setback, attempt)
+                # After the last one, too: what GitHub made must not be reported as failed.
                 if not setback.nothing_done and (found := made()) is not None:
                     return found
+                if not again:
+                    raise
 
     def graphql(
         self, doing: str, query: str, variables: Mapping[str, Any], *, permission: str | None = None

@@ -155,6 +155,7 @@ class _Put:
     doubtful: bool = False  # the last write may have happened
     replaced: bool = False
     failed: int = 0
+    lost: Setback | None = None  # the last attempt's, whose write may be there all the same
     left: str = ""
     _head: str | None = None
 
@@ -171,6 +172,8 @@ class _Put:
             if keeper is None and not self.create and not ours:
                 return None
             if not self._says_it(keeper):
+                if self.lost:
+                    raise self.lost
                 # Content before tidying: whatever fails next, one comment tells the truth.
                 self._step(self._post if keeper is None else partial(self._edit, keeper))
                 if self.final or not self.edited:
@@ -215,7 +218,7 @@ class _Put:
         return keeper.id in self.said_in and self.stamp.level(Stamp.of(keeper.body or ""))
 
     def _step(self, step: Callable[[], None]) -> None:
-        """One write. After a setback we look again before anything is repeated.
+        """One write. After a setback we look again before anything is repeated, or given up.
 
         Raises:
             GitHubFailure: what we wrote was undone as often as we try anything.
@@ -231,7 +234,10 @@ class _Put:
         except Setback as setback:
             self.failed += 1
             self.doubtful = not setback.nothing_done
-            patience.after(setback, self.failed)
+            if not patience.again(setback, self.failed):
+                if not self.doubtful:
+                    raise
+                self.lost = setback
             return
         self.edits += 1
         # The first may be a comment of our own, and the second an edit of one that came before it.

@@ -105,6 +105,26 @@ def test_a_check_whose_creation_got_no_answer_is_made_once(server, fault, after_
     assert run["conclusion"] == "failure"
 
 
+def test_a_check_that_the_last_attempt_made_is_no_failure(server):
+    """It was reported as failed, and the check that GitHub made stayed in progress for ever."""
+    server.inject(
+        Fault("POST", RUNS, status=502, times=4), Fault("POST", RUNS, status=502, after_write=True)
+    )
+    mine = checks(server)
+    mine.open("adapterbot", "Waiting", queued=True)
+    mine.close("adapterbot", result())
+    (run,) = server.check_runs
+    assert (run["status"], run["conclusion"]) == ("completed", "failure")
+    assert len(server.sent("POST", RUNS)) == 5
+
+
+def test_a_check_that_no_attempt_made_is_looked_for_and_a_failure(server):
+    server.inject(Fault("POST", RUNS, status=502, times=5))
+    with pytest.raises(GitHubFailure, match=r"creating the check 'adapterbot' .*tried 5 times"):
+        checks(server).open("adapterbot", "Waiting", queued=True)
+    assert server.check_runs == []
+
+
 def test_an_earlier_attempts_check_is_not_taken_for_ours(server):
     # After "Re-run", the check of the first attempt is still there, and ended.
     first = Checks(client(server), REPO, HEAD, run="12.1")

@@ -439,6 +439,20 @@ def test_a_post_that_fails_every_time_ends(server):
     assert len(server.sent("POST", COMMENTS)) == 5
 
 
+@pytest.mark.parametrize("method", ["POST", "PATCH"])
+def test_a_last_attempt_that_came_through_is_no_failure(server, method):
+    """The job would fail, and say so, beside a comment that stands."""
+    if method == "PATCH":
+        upsert(server, "old")
+    server.inject(
+        Fault(method, "/comments", status=502, times=4),
+        Fault(method, "/comments", status=502, after_write=True),
+    )
+    upsert(server, "x")
+    assert texts(server) == [body("x")]
+    assert len(server.sent(method, "/comments")) == 5
+
+
 def test_no_server_at_all():
     with GitHubServer() as server:
         url = server.url
