@@ -19,6 +19,7 @@ from adapterbot.cli.options import (
     Ray,
     Server,
     Suite,
+    one_from_environment,
     refuse_typed,
     seconds_of,
 )
@@ -205,12 +206,13 @@ def bisect(
 
     limits = Limits(probes=probes_max, seconds=seconds_of(budget) if budget else None, jobs=jobs)
     _refuse_ignored(context, by_command=eval_command is not None)
+    named = tuple(one_from_environment(context, "checkpoints", checkpoints))
     from adapterbot.commands import bisect_command
 
     if eval_command is not None:
         found = bisect_command.run(
             bisect_command.CommandOptions(
-                checkpoints=tuple(checkpoints or ()),
+                checkpoints=named,
                 command=eval_command,
                 outcomes=outcomes,
                 score_regex=score_regex,
@@ -237,7 +239,7 @@ def bisect(
 
     written = command.run(
         command.BisectOptions(
-            checkpoints=tuple(checkpoints or ()),
+            checkpoints=named,
             config=config,
             adapter=adapter,
             suite=suite,

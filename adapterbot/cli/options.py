@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Collection
 from pathlib import Path
@@ -145,6 +146,16 @@ def refuse_typed(context: typer.Context, names: Collection[str], problem: str, f
     given = [one.opts[0] for one in context.command.params if one.name in typed]
     if given:
         raise InputError(problem, field=", ".join(given), fix=fix)
+
+
+def one_from_environment(context: typer.Context, name: str, given: list[str] | None) -> list[str]:
+    """The values of an argument that may stand several times. A variable holds one of them, which
+    Typer takes apart at its spaces."""
+    source = context.get_parameter_source(name)
+    if source is None or source.name != "ENVIRONMENT":
+        return given or []
+    (variable,) = (one.envvar for one in context.command.params if one.name == name)
+    return [os.environ[str(variable)].strip()] if given else []
 
 
 _TIME = re.compile("".join(rf"(?:([0-9]{{1,6}}(?:\.[0-9]{{1,3}})?){unit})?" for unit in "dhms"))

@@ -181,9 +181,8 @@ def _patterns(
     options: BisectOptions, inputs: BisectInputs, adapter: AdapterConfig
 ) -> tuple[str, ...]:
     """Where the checkpoints are: as was typed, else as the dispatch or the configuration says."""
-    patterns = options.checkpoints or tuple(inputs.checkpoints.split())
-    if not patterns and adapter.archive:
-        patterns = (adapter.archive,)
+    one = inputs.checkpoints.strip() or adapter.archive
+    patterns = options.checkpoints or ((one,) if one else ())
     if not patterns:
         raise InputError(
             "names no checkpoints",

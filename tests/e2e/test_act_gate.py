@@ -68,12 +68,15 @@ def test_the_story_of_one_pull_request(repository: Path, server: GitHubServer) -
 
 
 def test_a_bisect_started_from_the_actions_tab(repository: Path, server: GitHubServer) -> None:
+    """In a folder with a space in its name: the input is one path, as it is for the gate."""
+    (repository / "checkpoints").rename(repository / "training runs")
+    example.commit(repository, "rename")
     run = run_act(
         repository,
         "workflow_dispatch",
         {"repository": {"full_name": example.REPOSITORY}},
         server.url,
-        {"adapter": "adapters/dates", "checkpoints": "checkpoints/*", "metric": "dates_us"},
+        {"adapter": "adapters/dates", "checkpoints": "training runs/*", "metric": "dates_us"},
         workflow=BISECT.name,
     )
     assert run.step_exit_codes["bisect/run"] == 3, run

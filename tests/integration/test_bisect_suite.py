@@ -284,6 +284,22 @@ def test_killed_in_the_middle_it_goes_on_without_repeating_a_probe(tmp_path) -> 
     assert_as_alone(repository, tmp_path, about, [one for one in entries if not one.given])
 
 
+@pytest.mark.parametrize("said_by", ["the action's input", "a dispatch"])
+def test_the_input_checkpoints_is_one_path_though_it_holds_a_space(tmp_path, said_by) -> None:
+    """Taken apart at its spaces, it named folders that do not exist; to the gate it was one."""
+    repository = example.build(tmp_path / "repository")
+    env = {**os.environ, "ADAPTERBOT_CHECKPOINTS": " training runs/*"}
+    if said_by == "a dispatch":
+        event = {"repository": {"full_name": "acme/adapters"}}
+        event["inputs"] = {"checkpoints": env.pop("ADAPTERBOT_CHECKPOINTS")}
+        (tmp_path / "event.json").write_text(json.dumps(event))
+        env["GITHUB_EVENT_NAME"] = "workflow_dispatch"
+        env["GITHUB_EVENT_PATH"] = str(tmp_path / "event.json")
+    done = command_line.run("bisect", "--out", tmp_path / "out", cwd=repository, env=env)
+    assert done.returncode == 2
+    assert "training runs/*: checkpoints: matches no adapter directory" in done.stderr
+
+
 def test_a_server_is_asked_one_probe_at_a_time(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(example.build(tmp_path / "repository"))
     with pytest.raises(InputError, match="under one adapter at a time"):
