@@ -9,6 +9,7 @@ from adapterbot.bisect.search import Search
 from adapterbot.records import BisectResult, BisectVerdict, Drift, Probe, ProbeOutcome, Suspicion
 
 MOST_SUSPICIONS = 64
+_NO_SIGN_OF_A_BREAK = {ProbeOutcome.GOOD, ProbeOutcome.SKIPPED}
 
 
 class _Probed(TypedDict):
@@ -66,6 +67,17 @@ def conclude(search: Search, *, cut: bool = False) -> BisectResult:
     slow = search.posterior.rise()
     if slow and slow.certain:
         return _drifted(search, suspects[0], slow, weighed)
+    none = float(weights[n])
+    passed = all(probe.outcome in _NO_SIGN_OF_A_BREAK for probe in search.probes)
+    if none > 0.5 or (best == n and passed):  # to name the likeliest other would be a false alarm
+        asked = f"that none is broken has a probability of {none:.0%}, less than was asked for"
+        return BisectResult(
+            verdict=BisectVerdict.ALL_OK,
+            probability=none,
+            note=_doubts(search, asked, cut=cut),
+            **weighed,
+        )
+    perhaps = "it may also be that none of them is broken" if n in credible else ""
     first, oldest = suspects[0], min(suspects)
     candidates = [first] if sure else sorted(suspects)
     return BisectResult(
@@ -74,7 +86,7 @@ def conclude(search: Search, *, cut: bool = False) -> BisectResult:
         last_good=_label(search, oldest - 1) if oldest > 0 else None,
         candidates=tuple(_label(search, index) for index in candidates),
         probability=float(weights[first]),
-        note=_certainty(search, first) if sure else _doubts(search, n in credible, cut=cut),
+        note=_certainty(search, first) if sure else _doubts(search, perhaps, cut=cut),
         **weighed,
     )
 
@@ -109,12 +121,12 @@ def _certainty(search: Search, first: int) -> str:
     return "the oldest checkpoint is broken already" if first == 0 else ""
 
 
-def _doubts(search: Search, perhaps_none: bool, *, cut: bool) -> str:
-    """Why it is a range of suspects."""
+def _doubts(search: Search, perhaps: str, *, cut: bool) -> str:
+    """Why the search is not as sure as it was to be; `perhaps`: what may be instead."""
     skipped = any(probe.outcome is ProbeOutcome.SKIPPED for probe in search.probes)
     reasons = {
         "ended by its limit of time or probes: a larger one, with --resume, narrows this": cut,
         "some of these checkpoints could not be evaluated": skipped,
-        "it may also be that none of them is broken": perhaps_none,
+        perhaps: bool(perhaps),
     }
     return "; ".join(reason for reason, holds in reasons.items() if holds)

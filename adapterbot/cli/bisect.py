@@ -344,7 +344,7 @@ def _tell(found: SavedBisect, as_json: bool) -> None:
     _steps(found)
     sure = "" if found.probability is None else f", probability {found.probability:.3f}"
     said = f"{found.verdict.value} {found.first_broken or ''}".rstrip()
-    line(f"{said}{sure}, {found.probes} probes")
+    line(f"{said}{sure}, {found.probes} probe{'' if found.probes == 1 else 's'}")
     for candidate in found.posterior[:8] if found.verdict.value == "BROKEN_WITHIN" else ():
         line(f"  {candidate.probability:.3f}  {candidate.checkpoint}")
     if found.between and found.between.data:

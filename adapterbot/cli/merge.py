@@ -86,7 +86,9 @@ def merge(
     ] = None,
     rank: Annotated[
         int | None,
-        typer.Option(min=1, help="Largest rank of the result.", show_default="no limit"),
+        typer.Option(
+            min=1, help="Largest rank of the result.", show_default="the adapters' ranks, added"
+        ),
     ] = None,
     density: Annotated[
         float, typer.Option(help="Share of ΔW that ties, dare and magnitude-prune keep.")
@@ -228,7 +230,7 @@ def _shown(record: MergeRecord) -> str:
         )
         lines.append(f"{record.strategy}: {weights}")
     if record.truncation is not None:
-        cut = f"kept all of ΔW but {record.truncation:.2%} of its norm"
+        cut = f"lost {record.truncation:.2%} of ΔW's norm to the limit on ranks"
         measured = "; what the table says was measured before that"
         lines.append(cut + measured * bool(record.search and record.truncation))
     lines.append(f"wrote {record.output}")

@@ -147,6 +147,19 @@ def test_the_ends_come_first_and_may_end_it(place, body, verdict, first, code) -
     assert found["probes"] <= 2
 
 
+@pytest.mark.parametrize("more", [("--probes-max", "10"), ("--outcomes", "repeat")])
+def test_a_command_that_never_fails_is_no_finding_however_unsure(place, more) -> None:
+    """A greedy eval that passes everywhere exited with 3 and named the last checkpoint, since its
+    eight answers cannot bring "none is broken" to 0.95."""
+    folder, judge = place
+    done = bisect(folder, "ckpt-*", "--eval-command", judge("sys.exit(0)"), "--json", *more)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["verdict"], found["first_broken"]) == ("ALL_OK", None)
+    assert found["none_broken"] < 0.95
+    assert "less than was asked for" in found["note"]
+
+
 def test_a_flaky_command_is_asked_until_it_is_certain(place) -> None:
     folder, judge = place
     body = STEP + (
