@@ -1,8 +1,8 @@
 """Paired results become deltas: same samples, both adapters, one difference per sample.
 
-`compare` and `compare_corpus` take bare arrays, for those who script it; `compare_all` takes what
-an evaluation returns and pairs it by sample id. Pure: equal content gives equal digits, whatever
-the order of rows.
+`compare` takes two bare arrays, for those who script it; `compare_all` takes what an evaluation
+returns and pairs it by sample id. Pure: equal content gives equal digits, whatever the order of
+rows.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from adapterbot.records import Direction, MetricDelta, SampleScore, ScoreKind, T
 from adapterbot.stats.corpus import Aggregate
 from adapterbot.stats.distributions import FloatArray
 
-__all__ = ["Corpus", "Paired", "compare", "compare_all", "compare_corpus"]
+__all__ = ["Corpus", "Paired", "compare", "compare_all"]
 
 
 def compare(
@@ -63,37 +63,6 @@ def compare(
         kind=None if kind is None else ScoreKind(kind),
     )
     found = pair(metric, baseline, candidate, clusters=clusters, level=level, resamples=resamples)
-    return _against(found, margin, 1 - level)
-
-
-def compare_corpus(
-    baseline: ArrayLike,
-    candidate: ArrayLike,
-    aggregate: Aggregate,
-    *,
-    direction: Direction | str,
-    margin: float,
-    clusters: Sequence[Hashable] | None = None,
-    level: float = LEVEL,
-    task: str = "metric",
-    scorer: str = "score",
-    unit: Unit | str = Unit.FRACTION,
-    resamples: int = RESAMPLES,
-) -> MetricDelta:
-    """`compare` for a metric of the whole corpus.
-
-    Args:
-        baseline: additive statistics per sample, shape (n, k); a row with a NaN has none.
-        candidate: the same of the candidate, in the same order.
-        aggregate: the metric of corpora from their summed statistics, (…, k) to (…).
-
-    Raises:
-        InputError: the arrays do not pair up.
-    """
-    metric = Metric(task=task, direction=Direction(direction), unit=Unit(unit), scorer=scorer)
-    found = pair_corpus(
-        metric, baseline, candidate, aggregate, clusters=clusters, level=level, resamples=resamples
-    )
     return _against(found, margin, 1 - level)
 
 

@@ -158,7 +158,13 @@ def pair_corpus(
     level: float = LEVEL,
     resamples: int = RESAMPLES,
 ) -> Paired:
-    """Compare a metric of the whole corpus; see `delta.compare_corpus`.
+    """Compare a metric of the whole corpus.
+
+    Args:
+        baseline: additive statistics per sample, shape (n, k); a row with a NaN has none.
+        candidate: the same of the candidate, in the same order.
+        aggregate: the metric of corpora from their summed statistics, (…, k) to (…).
+        clusters, level, resamples: as of `delta.compare`.
 
     Raises:
         InputError: the arrays do not pair up.

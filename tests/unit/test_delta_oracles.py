@@ -14,7 +14,8 @@ from statsmodels.stats import multitest
 from statsmodels.stats.contingency_tables import mcnemar
 
 from adapterbot import delta
-from adapterbot.records import MetricDelta
+from adapterbot.paired import Metric, pair_corpus
+from adapterbot.records import Direction, MetricDelta, Unit
 from adapterbot.stats.corpus import corpus_difference
 from adapterbot.stats.distributions import binomial_pmf, normal_quantile, student_quantile
 from adapterbot.stats.means import mean_difference
@@ -288,9 +289,8 @@ def test_swapping_whole_samples_against_scipy() -> None:
     def perplexity(sums: np.ndarray) -> np.ndarray:
         return np.asarray(np.exp(sums[..., 0] / sums[..., 1]))
 
-    found = delta.compare_corpus(
-        sides[0], sides[1], perplexity, direction="lower", margin=1, unit="number", resamples=100
-    )
+    metric = Metric("perplexity", Direction.LOWER, Unit.NUMBER)
+    found = pair_corpus(metric, sides[0], sides[1], perplexity, resamples=100).delta
     rises = []
     for swaps in itertools.product((False, True), repeat=12):
         swapped = np.array(swaps)[:, None]

@@ -10,6 +10,7 @@ import pytest
 
 from adapterbot import delta
 from adapterbot.errors import InputError
+from adapterbot.paired import Metric, pair_corpus
 from adapterbot.records import (
     Comparison,
     Direction,
@@ -166,8 +167,10 @@ def statistics(n: int, seed: int) -> np.ndarray:
 
 
 def corpus(before, after, **options):
-    given = {"direction": "lower", "margin": 0.2, "unit": "number", "resamples": 300, **options}
-    return delta.compare_corpus(before, after, perplexity, **given)
+    direction = Direction(options.pop("direction", "lower"))
+    unit = Unit(options.pop("unit", "number"))
+    metric = Metric(options.pop("task", "metric"), direction, unit)
+    return pair_corpus(metric, before, after, perplexity, resamples=300, **options).delta
 
 
 def test_a_corpus_metric_is_not_the_mean_of_its_samples() -> None:
@@ -228,9 +231,8 @@ def matthews(sums: np.ndarray) -> np.ndarray:
 
 def test_equal_corpora_whose_metric_no_sample_has_by_itself() -> None:
     counts = np.eye(4)[np.random.default_rng(0).integers(0, 4, 200)]
-    found = delta.compare_corpus(
-        counts, counts, matthews, direction="higher", margin=0.05, unit="number"
-    )
+    metric = Metric("matthews", Direction.HIGHER, Unit.NUMBER)
+    found = pair_corpus(metric, counts, counts, matthews).delta
     assert found.outcome is Comparison.IDENTICAL
     assert (found.change, found.p_worse, found.harm_high) == (0.0, 1.0, None)
 
