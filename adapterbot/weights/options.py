@@ -76,7 +76,7 @@ _REWRITES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 _PLAIN_INITS = frozenset({"gaussian", "eva", "orthogonal", "mica"})
 
 
-class AdapterConfig(BaseModel):
+class PeftConfig(BaseModel):
     """What every kind of PEFT adapter says of itself."""
 
     model_config = ConfigDict(frozen=True, extra="allow", strict=True)
@@ -86,7 +86,7 @@ class AdapterConfig(BaseModel):
     task_type: Annotated[str, Field(max_length=100)] | None = None
 
 
-class LoraConfig(AdapterConfig):
+class LoraConfig(PeftConfig):
     """The options of plain LoRA, as PEFT names them.
 
     The update of one module is ΔW = s·B·A with s = α/r, or α/√r when `use_rslora`
@@ -158,7 +158,7 @@ class LoraConfig(AdapterConfig):
         return float(alpha / rank**0.5 if self.use_rslora else alpha / rank)
 
 
-def parse_config(text: bytes, *, shown: str) -> tuple[AdapterConfig, tuple[str, ...]]:
+def parse_config(text: bytes, *, shown: str) -> tuple[PeftConfig, tuple[str, ...]]:
     """An adapter_config.json, and the options for which PEFT itself is needed (mostly none).
 
     Args:
@@ -182,7 +182,7 @@ def parse_config(text: bytes, *, shown: str) -> tuple[AdapterConfig, tuple[str, 
     if not isinstance(raw, dict):
         raise InputError("is not a JSON object", file=shown, fix="save the adapter again")
     kind = raw.get("peft_type")
-    model = LoraConfig if kind == "LORA" else AdapterConfig
+    model = LoraConfig if kind == "LORA" else PeftConfig
     try:
         config = model.model_validate(raw)
     except ValidationError as error:

@@ -17,7 +17,7 @@ from adapterbot.named import read_named
 from adapterbot.tree import file_sha256, link_refused
 from adapterbot.weights.header import Header, TensorInfo, read_header
 from adapterbot.weights.layout import LowRankEntry, check_kinds, layout
-from adapterbot.weights.options import AdapterConfig, LoraConfig, parse_config
+from adapterbot.weights.options import LoraConfig, PeftConfig, parse_config
 
 CONFIG_NAME = "adapter_config.json"
 WEIGHTS_NAME = "adapter_model.safetensors"
@@ -42,7 +42,7 @@ class AdapterFiles:
 
     path: Path
     shown: str
-    config: AdapterConfig
+    config: PeftConfig
     header: Header
     modules: Mapping[str, LowRankEntry]
     replaced: Mapping[str, str]
