@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
@@ -73,13 +72,6 @@ app = typer.Typer(
 )
 
 
-class LogFormat(StrEnum):
-    """How what is said on the way is written."""
-
-    TEXT = "text"
-    JSON = "json"
-
-
 def _version(asked: bool) -> None:
     if asked:
         typer.echo(TOOL)
@@ -92,15 +84,15 @@ def _root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
     log_format: Annotated[
-        LogFormat,
+        Literal["text", "json"],
         typer.Option(
             "--log-format",
             envvar="ADAPTERBOT_LOG_FORMAT",
             help="Format of the log on standard error.",
         ),
-    ] = LogFormat.TEXT,
+    ] = "text",
 ) -> None:
     """Reviewable pull requests for LoRA adapters."""
     del version  # its callback has printed it
     # Of the whole process and those that it starts: libraries log in the same way.
-    os.environ["ADAPTERBOT_LOG_FORMAT"] = log_format.value
+    os.environ["ADAPTERBOT_LOG_FORMAT"] = log_format

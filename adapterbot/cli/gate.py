@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -62,7 +62,7 @@ def gate(
         ),
     ] = None,
     publish: Annotated[
-        str,
+        Literal["github", "none"],
         typer.Option(
             envvar="ADAPTERBOT_PUBLISH",
             help="`github` posts a comment and a check; `none` only writes the report.",
@@ -102,12 +102,8 @@ def gate(
     with for_good():
         from adapterbot.commands import gate as command
         from adapterbot.commands.report_files import exit_code
-        from adapterbot.errors import AdapterbotError, InputError
+        from adapterbot.errors import AdapterbotError
 
-    if publish not in ("github", "none"):
-        raise InputError(
-            f"{publish!r} is not a way to publish", field="--publish", fix="use github or none"
-        )
     publishing = Publishing(comment, comment_when, check, name)
     written = command.run(
         command.GateOptions(
