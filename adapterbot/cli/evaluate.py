@@ -127,7 +127,7 @@ def delta(
 
     if not 0 < alpha < 0.5:
         raise InputError(f"cannot be {alpha}", field="--alpha", fix="use a chance such as 0.05")
-    written = command.run(command.DeltaOptions(baseline, candidate, alpha, out))
+    written = command.run(baseline, candidate, alpha=alpha, out=out)
     show(written, as_json)
     leave(exit_code(written.report))
 

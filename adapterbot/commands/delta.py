@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from adapterbot import TOOL, delta, verdict
@@ -27,33 +25,24 @@ from adapterbot.records import (
 )
 
 
-@dataclass(frozen=True)
-class DeltaOptions:
-    """Two files of `adapterbot eval`, and the chance of calling anything regressed for nothing.
+def run(baseline: Path, candidate: Path, *, alpha: float, out: Path | None) -> Written:
+    """Compare two files of `adapterbot eval`, judge by the policy that the candidate's suite had,
+    and write the report.
 
-    Attributes:
+    Args:
+        alpha: the chance of calling anything regressed if nothing changed.
         out: folder for the report; None is `delta/` beside the report of the gate.
-    """
-
-    baseline: Path
-    candidate: Path
-    alpha: float = 0.05
-    out: Path | None = None
-
-
-def run(options: DeltaOptions, environment: Mapping[str, str] = os.environ) -> Written:
-    """Compare, judge by the policy that the candidate's suite had, and write the report.
 
     Raises:
         InputError: a file is not one of ours, or the two were asked different questions.
     """
-    before, left = load_results(options.baseline)
-    after, right = load_results(options.candidate)
-    _refuse_different(before, after, str(options.candidate))
+    before, left = load_results(baseline)
+    after, right = load_results(candidate)
+    _refuse_different(before, after, str(candidate))
     metrics, outcome = verdict.judge(
         delta.compare_all(left, _in_order(left, right), corpora=corpora(after.tasks)),
         verdict.policies(after.tasks, {}),
-        alpha=options.alpha,
+        alpha=alpha,
     )
     broken = {m.delta.task for m in metrics if m.standing is Standing.REGRESSED}
     changed = differing_samples(left, _in_order(left, right), first=broken)
@@ -71,8 +60,8 @@ def run(options: DeltaOptions, environment: Mapping[str, str] = os.environ) -> W
     )
     whole = Report(tool=TOOL, source=Source(), adapters=(report,))
     # What a gate left is not written over: `explain` and `report` speak of that.
-    directory = out_directory(options.out, environment)
-    return write(whole, directory if options.out else directory / "delta")
+    directory = out_directory(out, os.environ)
+    return write(whole, directory if out else directory / "delta")
 
 
 def _refuse_different(before: SavedResults, after: SavedResults, file: str) -> None:
