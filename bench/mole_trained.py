@@ -22,7 +22,6 @@ from typing import Self
 import torch
 from peft import LoraConfig, get_peft_model
 
-from adapterbot.commands.mole_train import TrainOptions
 from adapterbot.commands.mole_train import train as train_gate
 from adapterbot.console import PlainListener
 from adapterbot.eval.engine import Engine
@@ -153,7 +152,7 @@ def train_mixture(place: Path, output: str, balance: float) -> Trained:
     config = place / f"{output}.yaml"
     config.write_text(SOUP.format(base=TINY / "base", balance=balance, output=output))
     seen: list[Progress] = []
-    done = train_gate(TrainOptions(config, device="cpu"), seen.append, PlainListener())
+    done = train_gate(config, seen.append, PlainListener(), device="cpu")
     train.log(f"gate {output}: held-out loss {done.loss:.4f}")
     last = [progress.balance for progress in seen[-LAST_STEPS:]]
     return Trained(place / output, sum(last) / len(last), done.loss)

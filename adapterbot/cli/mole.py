@@ -44,8 +44,8 @@ def train(
     from adapterbot.commands import mole_train as command
     from adapterbot.console import listener_for
 
-    options = command.TrainOptions(config, output, device)
-    trained = command.train(options, _tell, listener_for(os.environ))
+    listener = listener_for(os.environ)
+    trained = command.train(config, _tell, listener, output=output, device=device)
     if as_json:
         document(trained.model_dump_json(indent=2))
     else:
@@ -137,12 +137,13 @@ def route(
     """
     from rich.console import Console
 
+    from adapterbot.atomic import write_text
     from adapterbot.commands import mole_route as command
-    from adapterbot.mole.routes import terminal
+    from adapterbot.mole.routes import routes_page, terminal
 
     routes = command.route(mixture, base, text, max_tokens=max_tokens, device=device)
     if html:
-        command.write_heat_map(routes, html)
+        write_text(html, routes_page(routes))
         say(f"heat map  {html}")
     if as_json:
         document(routes.model_dump_json(indent=2))

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from adapterbot.atomic import write_text
 from adapterbot.commands.mole_base import base_at, load
 from adapterbot.errors import InputError
-from adapterbot.mole.artifact import attach_mixture, read_mixture_dir
-from adapterbot.mole.routes import routes_page
+from adapterbot.mole.artifact import read_mixture_dir
 from adapterbot.records.routes import Routes, TokenRoute
 
 
@@ -34,7 +32,7 @@ def route(
     if not ids.numel():
         raise InputError("has no token", field="text", fix="write a prompt")
     ids = ids.to(loaded.device)
-    with attach_mixture(loaded.model, files) as mixture:
+    with files.attach(loaded.model) as mixture:
         whole = ids
         if max_tokens:
             with torch.inference_mode():
@@ -54,8 +52,3 @@ def route(
             for at, (token, weights) in enumerate(zip(whole[0].tolist(), shares, strict=True))
         ),
     )
-
-
-def write_heat_map(routes: Routes, path: Path) -> None:
-    """The routes as a page of their own."""
-    write_text(path, routes_page(routes))

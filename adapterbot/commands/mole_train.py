@@ -43,33 +43,33 @@ class Trained(Record):
     loss: float
 
 
-@dataclass(frozen=True)
-class TrainOptions:
-    """Overrides of soup.yaml; None leaves its word."""
-
-    config: Path
-    output: Path | None = None
-    device: str | None = None
-
-
-def train(options: TrainOptions, tell: Callable[[Progress], None], listener: Listener) -> Trained:
+def train(
+    config: Path,
+    tell: Callable[[Progress], None],
+    listener: Listener,
+    *,
+    output: Path | None = None,
+    device: str | None = None,
+) -> Trained:
     """Trains the gate that a soup.yaml describes, or goes on with it, and writes the mixture.
 
     Args:
+        config: the soup.yaml.
         tell: told after every step.
         listener: told what comes before the first one.
+        output: where to write it; None leaves the soup.yaml's word.
 
     Raises:
         InputError: configuration, data or adapters are not what they must be.
         OurFailure: the loss stopped being finite, or the device's memory ended.
     """
     stages = Stages(listener)
-    job = _job(options)
+    job = _job(config, output)
     ending = ending_in(job.output)
     if ending and _ended_before(job, ending):
         return _told(job, ending, listener)
     with stages("load"):
-        base = load(job.base, options.device)
+        base = load(job.base, device)
     fingerprint = job.fingerprint(base.digest)
     if ending and ending.fingerprint == fingerprint:
         return _told(job, ending, listener)
@@ -126,11 +126,11 @@ class _Job:
         )
 
 
-def _job(options: TrainOptions) -> _Job:
-    content = read_named(options.config, limit=MAX_BYTES, fix="name a soup.yaml")
-    config = read_config(content, str(options.config))
-    folder = options.config.parent
-    output = options.output or folder / config.output
+def _job(file: Path, output: Path | None) -> _Job:
+    content = read_named(file, limit=MAX_BYTES, fix="name a soup.yaml")
+    config = read_config(content, str(file))
+    folder = file.parent
+    output = output or folder / config.output
     _check_output(output)
     paths = _experts(folder, config)
     experts = {name: read_adapter_dir(path) for name, path in paths.items()}

@@ -69,8 +69,43 @@ class MixtureFiles:
         return mixture_digest(self.path)
 
     def attach(self, model: Any) -> Mixture:
-        """As `attach_mixture`."""
-        return attach_mixture(model, self)
+        """Attaches the mixture to a loaded transformers model.
+
+        Raises:
+            InputError: it does not fit the model, or its gate is none.
+        """
+        import torch
+        from safetensors.torch import load_file
+
+        from adapterbot.mole.mixture import Mixture
+        from adapterbot.weights.adapter import load_adapter
+
+        for expert in self.parts:
+            check_base(expert, model.config.name_or_path)
+        experts = {
+            expert.name: load_adapter(found)
+            for expert, found in zip(self.manifest.experts, self.parts, strict=True)
+        }
+        weight = load_file(self.path / GATE_NAME)[GATE_TENSOR]
+        if not torch.isfinite(weight).all():
+            raise InputError(
+                "holds NaN or infinity",
+                file=f"{self.shown}/{GATE_NAME}",
+                field=GATE_TENSOR,
+                fix="this gate diverged in training: train it again",
+            )
+        mixture = Mixture(model, experts, self.manifest.gate)
+        if mixture.layers != self.manifest.layers:
+            mixture.detach()
+            raise InputError(
+                f"is {self.manifest.layers}, but the experts touch {mixture.layers} layers",
+                file=f"{self.shown}/{MIXTURE_CONFIG}",
+                field="layers",
+                fix="push gate and experts of the same training",
+            )
+        with torch.no_grad():
+            mixture.gate.weight.copy_(weight)
+        return mixture
 
     def export(self, target: Path) -> Path:
         """Copies the mixture with its experts into `target`, which must not exist yet; returns it.
@@ -265,44 +300,4 @@ def load_mixture(model: nn.Module, directory: Path | str) -> Mixture:
     Raises:
         InputError: as `read_mixture_dir`, or it does not fit the model.
     """
-    return attach_mixture(model, read_mixture_dir(Path(directory)))
-
-
-def attach_mixture(model: Any, files: MixtureFiles) -> Mixture:
-    """As `load_mixture`, for a directory that was read already.
-
-    Raises:
-        InputError: it does not fit the model, or its gate is none.
-    """
-    import torch
-    from safetensors.torch import load_file
-
-    from adapterbot.mole.mixture import Mixture
-    from adapterbot.weights.adapter import load_adapter
-
-    for expert in files.parts:
-        check_base(expert, model.config.name_or_path)
-    experts = {
-        expert.name: load_adapter(found)
-        for expert, found in zip(files.manifest.experts, files.parts, strict=True)
-    }
-    weight = load_file(files.path / GATE_NAME)[GATE_TENSOR]
-    if not torch.isfinite(weight).all():
-        raise InputError(
-            "holds NaN or infinity",
-            file=f"{files.shown}/{GATE_NAME}",
-            field=GATE_TENSOR,
-            fix="this gate diverged in training: train it again",
-        )
-    mixture = Mixture(model, experts, files.manifest.gate)
-    if mixture.layers != files.manifest.layers:
-        mixture.detach()
-        raise InputError(
-            f"is {files.manifest.layers}, but the experts touch {mixture.layers} layers",
-            file=f"{files.shown}/{MIXTURE_CONFIG}",
-            field="layers",
-            fix="push gate and experts of the same training",
-        )
-    with torch.no_grad():
-        mixture.gate.weight.copy_(weight)
-    return mixture
+    return read_mixture_dir(Path(directory)).attach(model)
