@@ -99,16 +99,10 @@ def page(markdown: str, *, width: int, theme: str, unfolded: bool) -> str:
     return _PAGE.format(body=body, width=width, theme=theme)
 
 
-def photograph(html: str, target: Path, *, width: int, scale: float) -> None:
-    """PNG of the whole page, cut to its height."""
-    with chromium() as browser:
-        photograph_in(browser, html, target, width=width, scale=scale)
-
-
-def photograph_in(
+def photograph(
     browser: Browser, html: str, target: Path, *, width: int, scale: float = 1.0
 ) -> None:
-    """The same in a browser that runs."""
+    """PNG of the whole page, cut to its height."""
     page = browser.new_page(viewport={"width": width, "height": 100}, device_scale_factor=scale)
     page.set_content(html)
     page.screenshot(path=target, full_page=True)
@@ -140,7 +134,8 @@ def main() -> None:
     if args.output.suffix == ".html":
         args.output.write_text(html, "utf-8")
     else:
-        photograph(html, args.output, width=args.width, scale=args.scale)
+        with chromium() as browser:
+            photograph(browser, html, args.output, width=args.width, scale=args.scale)
 
 
 if __name__ == "__main__":

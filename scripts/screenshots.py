@@ -61,7 +61,7 @@ def main() -> None:
         report = read_report(results / "report.json")
         comment = render.comment(report, report.adapters[0])
         html = comment_picture.page(comment, width=900, theme="light", unfolded=False)
-        comment_picture.photograph_in(browser, html, IMAGES / "comment.png", width=900)
+        comment_picture.photograph(browser, html, IMAGES / "comment.png", width=900)
         opened(browser, results / PAGE, "light", 1120).screenshot(path=IMAGES / "report.png")
         page = opened(browser, results / PAGE, "dark", 860)
         page.get_by_label("Search").fill("invoice")

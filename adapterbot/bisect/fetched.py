@@ -47,7 +47,8 @@ class FetchedDirectories:
         place = self._root
         while not place.exists():
             place = place.parent
-        return min(self._limit, (shutil.disk_usage(place).free + self._size()) // 2)
+        kept = sum(size for _, size, _ in self._entries())
+        return min(self._limit, (shutil.disk_usage(place).free + kept) // 2)
 
     @contextmanager
     def opened(self, key: str, fill: Callable[[Path], None]) -> Iterator[Path]:
@@ -127,9 +128,6 @@ class FetchedDirectories:
                 size = sum(file.stat().st_size for file in entry.rglob("*") if file.is_file())
                 found.append((entry.stat().st_mtime, size, entry))
         return sorted(found)
-
-    def _size(self) -> int:
-        return sum(size for _, size, _ in self._entries())
 
     def _make_room(self) -> None:
         entries = self._entries()

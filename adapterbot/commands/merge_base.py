@@ -85,7 +85,7 @@ def _refuse_unlike(
                 fix=_FIX,
             )
         return
-    said, before = (_named(files) for files in (second, first))
+    said, before = (one.config.base_model_name_or_path for one in (second, first))
     if said and before and _place(said) != _place(before):
         _refuse(second, "base_model_name_or_path", said, before, first)
     said, before = (_revision(files) for files in (second, first))
@@ -102,10 +102,6 @@ def _refuse(
         field=field,
         fix=_FIX,
     )
-
-
-def _named(files: AdapterFiles) -> str | None:
-    return files.config.base_model_name_or_path
 
 
 def _place(name: str) -> str:

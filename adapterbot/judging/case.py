@@ -77,8 +77,11 @@ def read_case(
     suite = grounds.suite(where, adapter, suite_tree, suites)
     policies = grounds.policies(suite, adapter)
     base_name, base, base_notes = grounds.base_model(where, adapter)
-    bank = _bank(where, adapter, base) if adapter.is_bank else None
-    if bank:
+    bank: tenants.Change | None = None
+    if adapter.is_bank:
+        from adapterbot.judging import tenants
+
+        bank = tenants.change(where, adapter, base)
         candidate, baseline = Side(bank.candidate, None), Side(bank.baseline, None)
         policies = bank.policies(policies, {task.name for task in suite.tasks})
         notes = bank.notes
@@ -102,9 +105,3 @@ def read_case(
             *notes,
         ),
     )
-
-
-def _bank(where: Sides, adapter: AdapterConfig, base: str | Path) -> tenants.Change:
-    from adapterbot.judging import tenants
-
-    return tenants.change(where, adapter, base)

@@ -22,6 +22,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,7 @@ def fit(
     white.push()
     rows = plan.batch_size * plan.gradient_accumulation_steps
     steps = plan.epochs * math.ceil(len(train) / rows)
-    for step, batch in _from(state.step, _schedule(len(train), rows, plan), steps):
+    for step, batch in islice(enumerate(_schedule(len(train), rows, plan)), state.step, steps):
         for group in optimiser.param_groups:
             group["lr"] = _rate(step, steps, plan)
         guide = plan.guide * (1.0 - step / steps)
@@ -202,12 +203,6 @@ def _led(probabilities: dict[int, list[Tensor]], weights: Tensor, best: Sequence
 def _schedule(count: int, rows: int, plan: TrainingPlan) -> Iterator[list[int]]:
     for epoch in range(plan.epochs):
         yield from batches(count, rows, plan.seed, epoch)
-
-
-def _from(start: int, batches: Iterator[list[int]], steps: int) -> Iterator[tuple[int, list[int]]]:
-    for step, batch in enumerate(batches):
-        if start <= step < steps:
-            yield step, batch
 
 
 def _rate(step: int, steps: int, plan: TrainingPlan) -> float:

@@ -101,10 +101,6 @@ def _place(where: tuple[str, int | None]) -> str:
     return file if line is None else f"{file}:{line}"
 
 
-def _short(sha: str) -> str:
-    return sha[:7]
-
-
 _FIGURES = {
     "count": figures.count,
     "day": figures.day,
@@ -118,7 +114,7 @@ _FIGURES = {
     "length": len,
     "place": _place,
     "rewriting": rewriting,
-    "short": _short,
+    "short": lambda sha: sha[:7],
 }
 
 

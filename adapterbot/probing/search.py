@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from adapterbot import bisect, delta, verdict
-from adapterbot.bisect import DEFAULT_LIMITS, Checkpoint, Entry, Journal, Limits, Search, Setting
+from adapterbot.bisect import DEFAULT_LIMITS, Entry, Journal, Limits, Search, Setting
 from adapterbot.config import AdapterConfig
 from adapterbot.errors import InputError
 from adapterbot.eval.suite import Suite, Task
+from adapterbot.paths import check_text
 from adapterbot.probing.between import Asked, what_changed
 from adapterbot.probing.blame import Blame
 from adapterbot.probing.chunks import Chunks, Series
@@ -80,7 +81,8 @@ def find_break(
     Raises:
         InputError: a checkpoint's name is none that a report can hold.
     """
-    run.check_names()
+    for checkpoint in run.checkpoints:
+        check_text(checkpoint.path)
     bad = {result.task: result for result in regression.bad}
     series = _series(regression)
     setting = Setting(
@@ -243,7 +245,10 @@ def _evaluated(
         digests = (adapter_digest(first.path), adapter_digest(last.path))
         with stages("evaluate") as progress:
             good, bad = evaluate_both(evaluator, tasks, first, last, progress)
-    baseline, candidate = map(_ref, ends, digests)
+    baseline, candidate = (
+        AdapterRef(label=end.label, path=end.path, digest=digest)
+        for end, digest in zip(ends, digests, strict=True)
+    )
     return _Ends(baseline, candidate, good, bad)
 
 
@@ -257,7 +262,3 @@ def _nothing_broke(run: TrainingRun, tasks: Sequence[Task], outcome: Verdict) ->
         if judged
         else "; ".join(outcome.reasons)[:1000],
     )
-
-
-def _ref(checkpoint: Checkpoint, digest: str) -> AdapterRef:
-    return AdapterRef(label=checkpoint.label, path=checkpoint.path, digest=digest)

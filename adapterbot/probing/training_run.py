@@ -11,7 +11,6 @@ from adapterbot.bisect import Archive, Checkpoint
 from adapterbot.config import AdapterConfig, ArchiveData
 from adapterbot.errors import InputError
 from adapterbot.lock.rows import Rows, training_rows
-from adapterbot.paths import check_text
 from adapterbot.probing.archive_data import files_between
 from adapterbot.weights.peft_dir import AdapterFiles, adapter_digest, read_adapter_dir
 
@@ -59,15 +58,6 @@ class TrainingRun:
                 read_adapter_dir(stack.enter_context(opened(one)), shown=one.path)
                 for one in checkpoints
             ]
-
-    def check_names(self) -> None:
-        """Refuses checkpoints that no report could name.
-
-        Raises:
-            InputError: a name is no text.
-        """
-        for checkpoint in self.checkpoints:
-            check_text(checkpoint.path)
 
     def rows_between(self, before: Checkpoint, after: Checkpoint) -> tuple[Rows, Rows] | None:
         """The rows to compare for what came and went, None where nothing says which they are. In a

@@ -4,7 +4,7 @@ that PEFT gives them. No torch and no PEFT: names, kinds and shapes say it all.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from adapterbot.errors import InputError
@@ -153,7 +153,7 @@ def _pair(
 ) -> LowRankEntry:
     if set(sides) != {"A", "B"} or sides["A"][2] != sides["B"][2]:
         raise InputError(
-            f"has only {_listed(sides)} of its two factors",
+            f"has only {', '.join(sorted(sides))} of its two factors",
             file=shown,
             field=module,
             fix="push the whole file",
@@ -177,7 +177,3 @@ def _pair(
             fix="save the adapter with PEFT's `save_pretrained`",
         )
     return LowRankEntry(a, b, rank, a_info.shape[1], b_info.shape[0], embedding, kernel)
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(sorted(names))
