@@ -166,13 +166,12 @@ class BarListener:
 class JsonListener:
     """One JSON object a line: `stage_opened`, `progress`, `stage_closed` and `message`."""
 
-    def __init__(self, stream: TextIO | None = None) -> None:
-        self._stream = stream or sys.stderr
+    def __init__(self) -> None:
         self._last_line = 0.0
 
     def _write(self, event: str, **fields: object) -> None:
-        self._stream.write(f"{json_line(event, fields)}\n")
-        self._stream.flush()
+        sys.stderr.write(f"{json_line(event, fields)}\n")
+        sys.stderr.flush()
 
     def opened(self, stage: str) -> None:
         self._last_line = time.monotonic()

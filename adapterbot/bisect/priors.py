@@ -10,6 +10,8 @@ from adapterbot.bisect.evidence import Floats
 
 # How likely it is beforehand that none is bad, and that all are.
 END_MASS = 0.1
+# Share of the mass between them that is spread evenly: a small change can break much.
+_EVEN = 0.25
 
 
 def uniform(n: int, *, ends: float = END_MASS) -> Floats:
@@ -19,12 +21,11 @@ def uniform(n: int, *, ends: float = END_MASS) -> Floats:
     return np.asarray(weights / weights.sum())
 
 
-def by_change(sizes: Sequence[float], *, ends: float = END_MASS, floor: float = 0.25) -> Floats:
+def by_change(sizes: Sequence[float]) -> Floats:
     """A prior by how much changed between neighbours, in weights or in data rows.
 
     Args:
         sizes: (n − 1,) size of the change from each checkpoint to the next, in any unit.
-        floor: share of the mass that is spread evenly: a small change can break much.
 
     Returns: (n + 1,) weights.
 
@@ -36,5 +37,5 @@ def by_change(sizes: Sequence[float], *, ends: float = END_MASS, floor: float = 
         raise ValueError("a size of change is negative or no number")
     total = amounts.sum()
     even = np.full(len(amounts), 1.0 / max(len(amounts), 1))
-    inner = even if total <= 0 else floor * even + (1.0 - floor) * amounts / total
-    return np.concatenate([[ends], (1.0 - 2.0 * ends) * inner, [ends]])
+    inner = even if total <= 0 else _EVEN * even + (1.0 - _EVEN) * amounts / total
+    return np.concatenate([[END_MASS], (1.0 - 2.0 * END_MASS) * inner, [END_MASS]])

@@ -23,6 +23,11 @@ _MEAN_BITS = 0.5
 # How far apart the sides of `Scores` lie beforehand, far or about a deviation: how likely that is,
 # and the pseudo-observations of either mean.
 _PRIORS = ((0.3, 0.05), (0.7, 1.0))
+# Pseudo-observations of the two priors of `PairedBinary`. The good side's counts for more: nothing
+# has been measured there, while the bad end usually has.
+_GOOD, _BAD = 30.0, 3.0
+# Share of samples expected to have got worse on the bad side.
+_HARM = 0.2
 
 
 @cache
@@ -204,24 +209,15 @@ class PairedBinary:
 
     Args:
         churn: share of samples expected to differ between two good checkpoints.
-        harm: share of samples expected to have got worse on the bad side.
-        strength: pseudo-observations of the two priors. The good side's counts for more: nothing
-            has been measured there, while the bad end usually has.
     """
 
     width = 3
 
-    def __init__(
-        self,
-        churn: float = 0.05,
-        harm: float = 0.2,
-        *,
-        strength: tuple[float, float] = (30.0, 3.0),
-    ) -> None:
-        if not (0 < churn < 1 and 0 < harm < 1 and min(strength) > 0):
-            raise ValueError("churn and harm must be within (0, 1), strength positive")
-        self._good = strength[0] * np.array([1.0 - churn, churn])
-        self._bad = strength[1] * np.array([churn / 2, 1.0 - harm, harm]) / (1.0 + churn / 2)
+    def __init__(self, churn: float = 0.05) -> None:
+        if not 0 < churn < 1:
+            raise ValueError("churn must be within (0, 1)")
+        self._good = _GOOD * np.array([1.0 - churn, churn])
+        self._bad = _BAD * np.array([churn / 2, 1.0 - _HARM, _HARM]) / (1.0 + churn / 2)
 
     def statistics(self, outcome: Any) -> Floats:
         values = np.atleast_1d(np.asarray(outcome, dtype=np.float64))

@@ -132,7 +132,6 @@ def sign(
     report: Path | None,
     output: Path | None,
     builder: str | None,
-    environment: Mapping[str, str] = os.environ,
 ) -> Path:
     """Sign for an adapter, and write the attestation.
 
@@ -154,8 +153,8 @@ def sign(
         files=of.made_from(),
         lock=of.lock,
         report=_report_digest(report) if report else None,
-        builder=builder or _workflow(environment) or BY_HAND,
-        invocation=_run(environment),
+        builder=builder or _workflow(os.environ) or BY_HAND,
+        invocation=_run(os.environ),
         finished=datetime.now(UTC),
     )
     payload = statement(claim)

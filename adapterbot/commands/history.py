@@ -14,7 +14,7 @@ from adapterbot.config import CONFIG_FILES, HistoryConfig
 from adapterbot.context import Context, server_url
 from adapterbot.errors import InputError
 from adapterbot.gitobjects import git
-from adapterbot.history.branch import Branch
+from adapterbot.history.branch import REMOTE, Branch
 from adapterbot.history.database import Database
 from adapterbot.history.results import of_report, trends
 from adapterbot.records import Report
@@ -59,7 +59,7 @@ def keep(
     else:
         from adapterbot.gh.lfs import Remote
 
-        url = git(root, "remote", "get-url", store.remote).decode().strip()
+        url = git(root, "remote", "get-url", REMOTE).decode().strip()
         # By hand, git knows itself how its user pushes.
         on_runner = environment.get("GITHUB_ACTIONS") == "true"
         ours = on_runner and url.startswith(f"{server_url(environment)}/")

@@ -17,6 +17,7 @@ from adapterbot.history.results import from_lines, merged, to_lines
 from adapterbot.records.history import PastResult
 
 FILE = "history.jsonl"
+REMOTE = "origin"
 # Where a fetched state is kept: no branch of the user's.
 _SEEN = "refs/adapterbot/history"
 _ATTEMPTS = 8
@@ -26,11 +27,10 @@ _SECONDS = 120.0
 
 @dataclass(frozen=True)
 class Branch:
-    """The branch `name` of `remote`, through the clone at `repository`."""
+    """The branch `name` of `origin`, through the clone at `repository`."""
 
     repository: Path
     name: str
-    remote: str = "origin"
 
     def read(self) -> tuple[PastResult, ...]:
         """Every result, oldest first; none where this clone knows no such branch.
@@ -39,7 +39,7 @@ class Branch:
             InputError: a line of the file is none of ours.
             OurFailure: this clone has no content of the file.
         """
-        for ref in (f"refs/remotes/{self.remote}/{self.name}", f"refs/heads/{self.name}"):
+        for ref in (f"refs/remotes/{REMOTE}/{self.name}", f"refs/heads/{self.name}"):
             if self._commit(ref):
                 return self._at(ref)
         return ()
@@ -86,10 +86,10 @@ class Branch:
     def _fetch(self, environment: Mapping[str, str]) -> str | None:
         """The commit that the branch is at now; None when there is none yet."""
         ref = f"refs/heads/{self.name}"
-        listed = self._run(environment, "ls-remote", self.remote, ref)
+        listed = self._run(environment, "ls-remote", REMOTE, ref)
         if not listed.strip():
             return None
-        self._run(environment, "fetch", "-q", "--no-tags", self.remote, f"+{ref}:{_SEEN}")
+        self._run(environment, "fetch", "-q", "--no-tags", REMOTE, f"+{ref}:{_SEEN}")
         return self._commit(_SEEN)
 
     def _write(
@@ -108,7 +108,7 @@ class Branch:
         ref = f"refs/heads/{self.name}"
         lease = f"--force-with-lease={ref}:{parent or ''}"
         try:
-            self._run(environment, "push", "-q", lease, self.remote, f"{commit}:{ref}")
+            self._run(environment, "push", "-q", lease, REMOTE, f"{commit}:{ref}")
         except OurFailure:
             if self._fetch(environment) == parent:
                 raise  # nobody moved it: the push itself was refused
