@@ -12,7 +12,8 @@ from typing import TypeVar
 
 from adapterbot.bisect import Checkpoint
 from adapterbot.differing import differing_samples
-from adapterbot.errors import AdapterbotError, OurFailure
+from adapterbot.errors import AdapterbotError
+from adapterbot.importing import extras
 from adapterbot.lock.rows import dataset_diff
 from adapterbot.probing.archive_data import EXAMPLES, added_rows
 from adapterbot.probing.blame import Blame, Ranked
@@ -115,11 +116,9 @@ def _ends(checkpoints: Sequence[Checkpoint], found: BisectResult) -> tuple[int, 
 
 
 def _layers(run: TrainingRun, good: Checkpoint, bad: Checkpoint) -> tuple[LayerChange, ...]:
-    try:
+    with extras("eval", "comparing weights"):  # a server evaluates where there is no torch
         from adapterbot.weights.adapter import open_adapter
         from adapterbot.weights.inspection import layer_changes
-    except ImportError as error:  # a server evaluates, and this machine has no torch
-        raise OurFailure("the weights were not compared: torch is not installed here") from error
     with run.adapters(good, bad) as adapters:
         return layer_changes(*map(open_adapter, adapters))
 

@@ -19,7 +19,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from adapterbot.conversations import Example, TemplateRefusal, encode, messages_of
-from adapterbot.errors import InputError, OurFailure
+from adapterbot.errors import InputError
 from adapterbot.eval.answers import Request
 from adapterbot.eval.prompts import Prompts
 from adapterbot.eval.suite import Task
@@ -116,14 +116,12 @@ class Blame:
         Raises:
             InputError, OurFailure: as `rank`.
         """
-        try:
-            import torch
+        import torch
 
-            from adapterbot.weights.adapter import load_adapter
-            from adapterbot.weights.attachment import attach
-            from adapterbot.weights.row_gradients import mean_gradient, scale_to, similarities
-        except ImportError as error:
-            raise OurFailure("no row was blamed: torch is not installed here") from error
+        from adapterbot.weights.adapter import load_adapter
+        from adapterbot.weights.attachment import attach
+        from adapterbot.weights.row_gradients import mean_gradient, scale_to, similarities
+
         model, pad, tokens = self.base.model, self.base.pad, self.tokens
         total = torch.zeros(len(rows), dtype=torch.float64)
         for files in checkpoints:

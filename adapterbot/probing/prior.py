@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from adapterbot.bisect import by_change
-from adapterbot.errors import InputError, OurFailure
+from adapterbot.errors import InputError
+from adapterbot.importing import extras
 from adapterbot.lock.rows import dataset_diff
 from adapterbot.probing.names import Prior
 from adapterbot.probing.training_run import TrainingRun
@@ -20,7 +21,7 @@ def prior(by: Prior, run: TrainingRun) -> tuple[float, ...] | None:
 
     Raises:
         InputError: a checkpoint is no adapter, or nothing says which rows it was trained on.
-        OurFailure: a store does not answer, or torch is not installed here.
+        OurFailure: a store does not answer, or torch is not installed.
     """
     if by is Prior.UNIFORM:
         return None
@@ -31,13 +32,9 @@ def prior(by: Prior, run: TrainingRun) -> tuple[float, ...] | None:
 
 def _moves(run: TrainingRun) -> Iterator[float]:
     """‖ΔW‖_F of what each checkpoint adds to the one before."""
-    try:
+    with extras("eval", "--prior weights"):
         from adapterbot.weights.adapter import open_adapter
         from adapterbot.weights.inspection import layer_changes
-    except ImportError as error:
-        raise OurFailure(
-            "torch is not installed here", field="--prior weights", fix="install adapterbot[eval]"
-        ) from error
     for neighbours in pairwise(run.checkpoints):
         with run.adapters(*neighbours) as found:
             before, after = map(open_adapter, found)
