@@ -50,14 +50,11 @@ def adapter_directories(files: Sequence[str]) -> list[str]:
     named = [
         PurePosixPath(name)
         for name in files
-        if name.endswith((ADAPTER_CONFIG, MIXTURE_CONFIG)) and not _CHECKPOINT.search(name)
+        if name.rpartition("/")[2] in (ADAPTER_CONFIG, MIXTURE_CONFIG)
+        and not _CHECKPOINT.search(name)
     ]
     held = {name.parent / EXPERTS_FOLDER for name in named if name.name == MIXTURE_CONFIG}
-    found = [
-        str(name.parent)
-        for name in named
-        if name.name in (ADAPTER_CONFIG, MIXTURE_CONFIG) and held.isdisjoint(name.parents)
-    ]
+    found = [str(name.parent) for name in named if held.isdisjoint(name.parents)]
     return list(dict.fromkeys(found))
 
 
@@ -67,9 +64,7 @@ def checkpoint_archives(files: Sequence[str]) -> list[str]:
         {
             f"{PurePosixPath(name).parent.parent}/*"
             for name in files
-            if name.endswith(ADAPTER_CONFIG)
-            and PurePosixPath(name).name == ADAPTER_CONFIG
-            and _CHECKPOINT.search(name)
+            if name.rpartition("/")[2] == ADAPTER_CONFIG and _CHECKPOINT.search(name)
         }
     )
 

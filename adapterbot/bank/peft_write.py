@@ -23,12 +23,11 @@ from adapterbot.bank.vblora import factors
 from adapterbot.errors import InputError
 from adapterbot.weights.adapter import Adapter, LowRank
 from adapterbot.weights.header import Header
+from adapterbot.weights.layout import PREFIX
 from adapterbot.weights.lowrank import recompressed
 from adapterbot.weights.options import LoraConfig
 from adapterbot.weights.peft_dir import CONFIG_NAME, WEIGHTS_NAME, AdapterFiles
 from adapterbot.weights.saving import save_adapter
-
-_PREFIX = "base_model.model."
 
 
 def write_peft(
@@ -142,8 +141,8 @@ def _vera_tensors(layout: VeraLayout, row: Rows) -> dict[str, Tensor]:
     vectors = torch.from_numpy(row.values[0].copy()).split(layout.vectors)
     tensors: dict[str, Tensor] = {}
     for module, inner, outer in zip(layout.modules, vectors[::2], vectors[1::2], strict=True):
-        tensors[f"{_PREFIX}{module.name}.vera_lambda_d"] = inner
-        tensors[f"{_PREFIX}{module.name}.vera_lambda_b"] = outer
+        tensors[f"{PREFIX}{module.name}.vera_lambda_d"] = inner
+        tensors[f"{PREFIX}{module.name}.vera_lambda_b"] = outer
     return tensors
 
 
@@ -165,7 +164,7 @@ def _vblora_tensors(layout: VbLoraLayout, row: Rows) -> dict[str, Tensor]:
             # PEFT leaves the last weight out and takes the log of what the others leave of 1. That
             # must not be below 0, and is what rounding left of the others: so the last is largest.
             rising, order = weight.reshape(shape).sort(stable=True)
-            name = f"{_PREFIX}{module.name}.vblora_logits_{side}"
+            name = f"{PREFIX}{module.name}.vblora_logits_{side}"
             tensors[f"{name}_topk_indices"] = choice.reshape(shape).gather(-1, order).to(kind)
             tensors[f"{name}_topk_weights"] = rising[..., :-1]
     return tensors

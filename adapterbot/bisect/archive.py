@@ -114,7 +114,7 @@ def _directories(tree: Tree, pattern: str) -> list[Checkpoint]:
     directories = [
         str(PurePosixPath(name).parent)
         for name in tree.survey()
-        if name.endswith(CONFIG_NAME) and PurePosixPath(name).name == CONFIG_NAME
+        if name.rpartition("/")[2] == CONFIG_NAME
     ]
     matched = [path for path in directories if _matches(path, wanted)]
     if not matched:  # a folder of checkpoints

@@ -25,10 +25,9 @@ from adapterbot.bisect.checkpoints import (
 from adapterbot.bisect.fetched import FetchedDirectories
 from adapterbot.errors import AdapterbotError, InputError, OurFailure, first_line
 from adapterbot.tree import TEXT_LIMIT, file_sha256, too_large
-from adapterbot.weights.peft_dir import CONFIG_NAME, WEIGHTS_NAME
+from adapterbot.weights.peft_dir import CONFIG_NAME, PICKLE_NAME, WEIGHTS_NAME
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://.")
-_PICKLE = "adapter_model.bin"
 _EXTRAS = {"s3": "s3", "s3a": "s3", "hf": "eval"}
 
 
@@ -176,7 +175,7 @@ def _step(store: Any, path: str) -> int | None:
 
 def _info(store: Any, url: str, path: str, name: str) -> Mapping[str, Any]:
     if name == WEIGHTS_NAME and not store.exists(f"{path}/{name}"):
-        pickled = store.exists(f"{path}/{_PICKLE}")
+        pickled = store.exists(f"{path}/{PICKLE_NAME}")
         raise InputError(
             "holds its weights as a pickle, which can run code when it is loaded"
             if pickled

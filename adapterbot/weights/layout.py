@@ -11,7 +11,8 @@ from adapterbot.errors import InputError
 from adapterbot.weights.header import Header, TensorInfo
 from adapterbot.weights.options import LoraConfig
 
-_PREFIX = "base_model.model."
+PREFIX = "base_model.model."
+"""What PEFT puts before the name that a tensor has in the base model."""
 # Of the kernels of Conv1d, Conv2d and Conv3d, whose factors are matrices with a kernel each.
 _KERNEL_DIMENSIONS = 3
 _FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
@@ -82,14 +83,14 @@ def layout(
     factors: dict[str, dict[str, tuple[str, TensorInfo, bool]]] = {}
     whole: list[str] = []
     for tensor, info in header.tensors.items():
-        if not tensor.startswith(_PREFIX):
+        if not tensor.startswith(PREFIX):
             raise InputError(
-                f"does not start with {_PREFIX!r}, as PEFT writes it",
+                f"does not start with {PREFIX!r}, as PEFT writes it",
                 file=shown,
                 field=tensor,
                 fix="save the adapter with PEFT's `save_pretrained`",
             )
-        name = tensor.removeprefix(_PREFIX)
+        name = tensor.removeprefix(PREFIX)
         suffix = next((suffix for suffix in _FACTORS if name.endswith(suffix)), None)
         if suffix is None:
             whole.append(name)
@@ -115,7 +116,7 @@ def layout(
     if not header.tensors:
         raise InputError("holds no tensor", file=shown, fix="save the trained adapter")
     modules = {module: _pair(config, module, sides, shown) for module, sides in factors.items()}
-    return modules, {_saved_parameter(name, modules, shown): _PREFIX + name for name in whole}
+    return modules, {_saved_parameter(name, modules, shown): PREFIX + name for name in whole}
 
 
 def _saved_parameter(name: str, modules: Mapping[str, LowRankEntry], shown: str) -> str:
@@ -129,7 +130,7 @@ def _saved_parameter(name: str, modules: Mapping[str, LowRankEntry], shown: str)
         raise InputError(
             "is a LoRA tensor that no option of adapter_config.json announces",
             file=shown,
-            field=_PREFIX + name,
+            field=PREFIX + name,
             fix="save the adapter again, so that options and weights agree",
         )
     place, _, leaf = name.rpartition(".")
@@ -139,7 +140,7 @@ def _saved_parameter(name: str, modules: Mapping[str, LowRankEntry], shown: str)
         raise InputError(
             f"would be dropped by PEFT, which looks for {where}",
             file=shown,
-            field=_PREFIX + name,
+            field=PREFIX + name,
             fix="save the adapter with PEFT's `save_pretrained`",
         )
     return f"{module}.{leaf}" if module else leaf

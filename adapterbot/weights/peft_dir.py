@@ -21,7 +21,7 @@ from adapterbot.weights.options import LoraConfig, PeftConfig, parse_config
 
 CONFIG_NAME = "adapter_config.json"
 WEIGHTS_NAME = "adapter_model.safetensors"
-_PICKLE_NAME = "adapter_model.bin"
+PICKLE_NAME = "adapter_model.bin"
 _CONFIG_LIMIT = 4 * 1024 * 1024
 
 
@@ -234,10 +234,10 @@ def _weights_file(directory: Path, shown: str) -> Path:
         raise link_refused(f"{shown}/{WEIGHTS_NAME}")
     if file.is_file():
         return file
-    if (directory / _PICKLE_NAME).exists():
+    if (directory / PICKLE_NAME).exists():
         raise InputError(
             "is a pickle, which can run code when it is loaded; it is never loaded here",
-            file=f"{shown}/{_PICKLE_NAME}",
+            file=f"{shown}/{PICKLE_NAME}",
             fix="re-save it with `save_pretrained(..., safe_serialization=True)`",
         )
     raise InputError(f"holds no {WEIGHTS_NAME}", file=shown, fix="commit the adapter's weights")

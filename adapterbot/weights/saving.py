@@ -20,10 +20,10 @@ from torch import Tensor
 from adapterbot.atomic import not_written, temporary, write_text
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.weights.adapter import Adapter
+from adapterbot.weights.layout import PREFIX
 from adapterbot.weights.options import LoraConfig
 from adapterbot.weights.peft_dir import CONFIG_NAME, WEIGHTS_NAME
 
-_PREFIX = "base_model.model."
 _DTYPES = {
     torch.float64: "F64",
     torch.float32: "F32",
@@ -81,13 +81,13 @@ def _tensors(adapter: Adapter, ranks: dict[str, tuple[int, float]]) -> Iterator[
             a = a.reshape(update.rank, -1, *update.kernel)
             b = b.reshape(*b.shape, *[1] * len(update.kernel))
         pattern = "{}.lora_embedding_{}" if update.embedding else "{}.lora_{}.weight"
-        yield _PREFIX + pattern.format(module, "A"), a
-        yield _PREFIX + pattern.format(module, "B"), b
+        yield PREFIX + pattern.format(module, "A"), a
+        yield PREFIX + pattern.format(module, "B"), b
     for parameter in sorted(adapter.replaced):
         module, _, leaf = parameter.rpartition(".")
         # PEFT wraps a module that has low-rank weights; its own parameters then lie one deeper.
         name = f"{module}.base_layer.{leaf}" if module in ranks else parameter
-        yield _PREFIX + name, adapter.replaced[parameter]
+        yield PREFIX + name, adapter.replaced[parameter]
 
 
 def _write_tensors(stream: BinaryIO, tensors: Iterator[tuple[str, Tensor]], room: int) -> None:
