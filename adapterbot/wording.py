@@ -60,6 +60,11 @@ def _decided(delta: MetricDelta, standing: Standing, margin: float) -> str:
     return f", p {delta.p_holm:.2g} after Holm"
 
 
+def level(value: float, unit: Unit) -> str:
+    """What a metric is at, such as `62.5 %`, `41.3`."""
+    return _figure(value, unit) + (" %" if unit is Unit.FRACTION else "")
+
+
 def stopped_early(early: EarlyStop) -> str:
     """One phrase, such as `clear after 180 of 600 samples (sequential)`."""
     if early.used >= early.planned:

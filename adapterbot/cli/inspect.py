@@ -70,12 +70,17 @@ def scan(
     leave(ExitCode.FINDING if found.fails else ExitCode.CLEAN)
 
 
+def _norm(value: float) -> str:
+    """Four digits, zeros at their end too, so that a column lines up."""
+    return f"{value:#.4g}".rstrip(".").rjust(9)
+
+
 def _diff_text(found: AdapterDiff) -> str:
     width = max((len(module.module) for module in found.modules), default=6)
     norms = f"{'‖ΔW a‖':>9}  {'‖ΔW b‖':>9}  {'‖a − b‖':>9}"
     rows = [f"{'module':<{width}}  {norms}  relative  cosine  eff. rank of a − b"]
     rows += [
-        f"{m.module:<{width}}  {m.norm_a:>9.4g}  {m.norm_b:>9.4g}  {m.distance:>9.4g}"
+        f"{m.module:<{width}}  {_norm(m.norm_a)}  {_norm(m.norm_b)}  {_norm(m.distance)}"
         f"  {m.relative:>8.3f}  {_angle(m.cosine)}  {m.effective_rank_difference:>18.2f}"
         for m in found.modules
     ]
@@ -85,7 +90,7 @@ def _diff_text(found: AdapterDiff) -> str:
         for w in found.whole
     ]
     rows.append(
-        f"{'all':<{width}}  {found.norm_a:>9.4g}  {found.norm_b:>9.4g}  {found.distance:>9.4g}"
+        f"{'all':<{width}}  {_norm(found.norm_a)}  {_norm(found.norm_b)}  {_norm(found.distance)}"
         f"  {found.relative:>8.3f}  {_angle(found.cosine)}"
     )
     return "\n".join(rows)

@@ -23,9 +23,9 @@ class LayerRow:
 
     @classmethod
     def of(cls, change: LayerChange) -> LayerRow:
-        """Three digits of each."""
+        """Three digits of each, zeros at their end too, so that a column lines up."""
         sizes = (change.good, change.bad, change.distance)
-        return cls(change.layer, *(Inert(f"{size:.3g}") for size in sizes))
+        return cls(change.layer, *(Inert(f"{size:#.3g}".rstrip(".")) for size in sizes))
 
 
 @dataclass(frozen=True)

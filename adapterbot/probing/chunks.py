@@ -31,6 +31,7 @@ from adapterbot.eval.evaluation import Ask
 from adapterbot.eval.suite import Task
 from adapterbot.records import Direction, ScoreKind, TaskResult
 from adapterbot.weights.peft_dir import read_adapter_dir
+from adapterbot.wording import level
 
 if TYPE_CHECKING:
     from adapterbot.probing.evaluator import Evaluator, ParallelEvaluator
@@ -208,7 +209,8 @@ class Chunks:
         if not len(harms):
             return Observation(None, f"{series.shown}: no sample could be scored", until=until)
         scores = [s.score for s in result.samples if s.score is not None]
-        shown = f"{series.shown} {float(np.mean(scores)):.3g} on {len(scores)} samples"
+        mean = level(float(np.mean(scores)), result.unit)
+        shown = f"{series.shown} {mean} on {len(scores)} samples"
         return Observation(harms, shown, until=until)
 
     def _order(self, index: int, kind: int) -> list[Sequence[str]]:

@@ -117,6 +117,8 @@ def test_a_regression_is_found_explained_and_traced(poisoned, run, server):
     assert adapter.bisect.first_broken == example.FIRST_POISONED
     # Both ends and ⌈log₂ 15⌉ midpoints would be 6; the gate knew the last one already.
     assert len(adapter.bisect.probes) <= 6
+    # "dates_us 1 on 8 samples" was read as one of eight; the table beside it has percentages.
+    assert "dates_us 100.0 % on 8 samples" in {one.detail for one in adapter.bisect.probes}
     between = adapter.bisect.between
     assert between
     assert between.data

@@ -21,7 +21,7 @@ from adapterbot.records import (
     Unit,
 )
 from adapterbot.report import Beside, html
-from adapterbot.wording import cost, gained, reason
+from adapterbot.wording import cost, gained, level, reason
 from tests.golden.everywhere import merge_of
 from tests.golden.reports import metric, passed
 
@@ -30,6 +30,11 @@ STAGES = (
     Stage(name="load", seconds=30, cpu_seconds=60),
     Stage(name="evaluate", seconds=60, cpu_seconds=90),
 )
+
+
+def test_what_a_metric_is_at_is_written_as_the_tables_write_it() -> None:
+    assert level(0.625, Unit.FRACTION) == "62.5 %"
+    assert level(41.26, Unit.NUMBER) == "41.3"
 
 
 @pytest.mark.parametrize(
