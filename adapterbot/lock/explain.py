@@ -129,7 +129,7 @@ class Then:
                 then = _rows_in(tree, old.dataset)
                 return dataset_diff(then, _rows_in(self.tree, now), examples=0).summary
             kept = locked_rows(self.tree, self.lock_path, self.sidecar) if self.sidecar else None
-            if kept is None:
+            if not kept:
                 return ""
             rows = _rows_in(self.tree, now)
             renamed = {now.relative[path]: file for path, file in rows.items()}

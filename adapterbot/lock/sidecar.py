@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 from adapterbot.errors import InputError
 from adapterbot.lock.schema import Lock, line_text, parse_object, required, sha256_text
-from adapterbot.tree import Tree
+from adapterbot.lock.training import MAX_SETTING
+from adapterbot.tree import TEXT_LIMIT, Tree
 
 FILE = "pinned.json"
 ROWS = "rows.txt"
 _FIX = "write it again with `adapterbot lock write`"
-_MAX_ENTRIES = 200_000
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,13 @@ def folder(lock_path: str) -> str:
 
 
 def dumps(sidecar: Sidecar) -> str:
-    """The text of the file."""
+    """The text of the file. Lists of files too long to be read again are left out: they explain a
+    drift, and a lock holds without them."""
+    text = _text(sidecar)
+    return text if len(text) <= TEXT_LIMIT else _text(replace(sidecar, base={}, dataset={}))
+
+
+def _text(sidecar: Sidecar) -> str:
     return json.dumps({"version": 1, **asdict(sidecar)}, indent=1, sort_keys=True) + "\n"
 
 
@@ -71,14 +77,14 @@ def loads(content: bytes, name: str) -> Sidecar:
         raise InputError("is not 1", file=name, field="version", fix=_FIX)
 
     def texts(field: str, given: object, *, digests: bool) -> dict[str, str]:
-        if not isinstance(given, dict) or len(given) > _MAX_ENTRIES:
+        if not isinstance(given, dict):
             raise InputError("must be an object", file=name, field=field, fix=_FIX)
         for key, value in given.items():
             where = f"{field}[{key[:100]!r}]"
             if digests:
                 sha256_text(value, file=name, field=where, fix=_FIX)
             else:
-                line_text(value, 4000, file=name, field=where, fix=_FIX)
+                line_text(value, MAX_SETTING, file=name, field=where, fix=_FIX)
         return given
 
     def part(field: str, *, digests: bool) -> dict[str, str]:

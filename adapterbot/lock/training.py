@@ -19,6 +19,7 @@ from adapterbot.yamlfile import YamlFile, parse
 
 SOUP_YAML = "soup.yaml"
 _MAX_TEXT = 512  # Soup's bound on `base_model`
+MAX_SETTING = 4000
 # Fields of `data` that name files. `val` and `validation` are other trainers' words.
 _NAMING = (
     "train",
@@ -32,7 +33,8 @@ _NAMING = (
     "audio_dir",
     "video_dir",
 )
-# Where things go, what they are called and how often we hear of them: no weight depends on it.
+# Where things go, what they are called and how often we hear of them: no weight depends on it. At
+# the top, or of `training`; elsewhere such a word may be the name of a column.
 _INERT = frozenset(
     {
         "advise",
@@ -69,8 +71,9 @@ class Named:
 @dataclass(frozen=True)
 class TrainingConfig:
     """What soup.yaml says of base model and data. Paths are as written, relative to the file; the
-    lines are 1-based. `output` is where the run puts its adapter. `settings` are the rest of what
-    changes the result, by dotted name."""
+    lines are 1-based. `output` is where the run puts its adapter. `settings` are what else changes
+    the result, by dotted name: also which file is for what, and in which order, of which the digest
+    of the files knows nothing."""
 
     path: str
     base: str
@@ -170,13 +173,13 @@ def _named(file: YamlFile, data: Mapping[str, object]) -> Iterator[Named]:
 
 
 def _settings(value: object, name: str) -> Iterator[tuple[str, str]]:
-    """Dotted names with their values as JSON, but for what is pinned by content or inert."""
+    """Dotted names with their values as JSON, but for what is compared by itself or inert."""
     if not isinstance(value, dict):
         yield name, _plain(value)
         return
     for key, inner in value.items():
-        pinned = (not name and key == "base") or (name == "data" and key in _NAMING)
-        if key not in _INERT and not pinned:
+        passed = (not name and key == "base") or (name in ("", "training") and key in _INERT)
+        if not passed:
             yield from _settings(inner, f"{name}.{key}" if name else key)
 
 
@@ -184,10 +187,16 @@ def _plain(value: object) -> str:
     if isinstance(value, str):
         # To YAML `1e-4` is a text and `1.0e-4` a number; to the trainer they are the same.
         with suppress(ValueError):
-            value = float(value)
+            number = float(value)
+            # A commit such as 12345e678, or digits beyond a float's, would lose what it says.
+            value = number if abs(number) < 2**53 else value
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    return json.dumps(value, sort_keys=True, default=str)
+    text = json.dumps(value, sort_keys=True, default=str)
+    if len(text) <= MAX_SETTING:
+        return text
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return f"{len(text):,} characters, sha256:{digest}"
 
 
 def changed_settings(old: Mapping[str, str], new: Mapping[str, str]) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from adapterbot import jsonl, lock
 from adapterbot.commands import lock as commands
 from adapterbot.errors import InputError
-from adapterbot.lock import environment, locked_rows
+from adapterbot.lock import environment, locked_rows, sidecar
 from adapterbot.lock.base_model import model_file_names
 from adapterbot.lock.digest_cache import DigestCache
 from adapterbot.lock.environment import EnvLock, Package
@@ -475,6 +475,73 @@ def test_training_settings_are_told_and_are_no_drift(project: Path) -> None:
     assert result.status == "ok"
     assert result.note == "training settings moved since the lock: training.seed 7 → 8"
     assert [(p.line, p.advisory) for p in result.parts if not p.ok] == [(8, True)]
+
+
+@pytest.mark.parametrize("role", ["validation", "replay", "forget_set"])
+def test_which_file_is_for_what_is_told(project: Path, role: str) -> None:
+    """The same files give the same digest, however a change swaps what they are for: what is to be
+    forgotten is then trained on."""
+    (project / "data" / "other.jsonl").write_text('{"a": 3}\n')
+    text = "base: ./base\ndata:\n  train: ./data/{}.jsonl\n  {}: ./data/{}.jsonl\n"
+    (project / "soup.yaml").write_text(text.format("train", role, "other"))
+    commands.write(project / "soup.yaml", project / "soup.lock")
+    assert commands.check(project / "soup.lock", project / "soup.yaml").note == ""
+    (project / "soup.yaml").write_text(text.format("other", role, "train"))
+    result = commands.check(project / "soup.lock", project / "soup.yaml")
+    assert result.status == "ok"
+    assert 'data.train "./data/train.jsonl" → "./data/other.jsonl"' in result.note
+    assert f'data.{role} "./data/other.jsonl" → "./data/train.jsonl"' in result.note
+
+
+@pytest.mark.parametrize("now", ["[b, a]", "[a, a, b]", "[a]"])
+def test_order_and_repetition_of_the_data_are_told(project: Path, now: str) -> None:
+    for name in ("a", "b"):
+        (project / name).write_text("the same\n" if now == "[a]" else name)
+    text = "base: ./base\ndata:\n  train: {}\n"
+    (project / "soup.yaml").write_text(text.format("[a, b]"))
+    commands.write(project / "soup.yaml", project / "soup.lock")
+    (project / "soup.yaml").write_text(text.format(now))
+    assert "data.train" in commands.check(project / "soup.lock", project / "soup.yaml").note
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("revision: 123456e789", "revision: 123457e789"),  # both beyond a float
+        ('seed: "12345678901234567891"', 'seed: "12345678901234567892"'),
+        # A column of that name, and not where the run writes to.
+        ("  columns: {output: answer}", "  columns: {output: rejected}"),
+    ],
+)
+def test_settings_that_look_alike_are_not_taken_for_one(
+    project: Path, before: str, after: str
+) -> None:
+    (project / "soup.yaml").write_text(SOUP_YAML + before)
+    commands.write(project / "soup.yaml", project / "soup.lock")
+    (project / "soup.yaml").write_text(SOUP_YAML + after)
+    note = commands.check(project / "soup.lock", project / "soup.yaml").note
+    assert note.startswith("training settings moved")
+
+
+def test_a_setting_of_any_length_is_read_again(project: Path) -> None:
+    """A chat template, or a system prompt, written into soup.yaml."""
+    text = f"{SOUP_YAML}  chat_template: {'x' * 5000}"
+    (project / "soup.yaml").write_text(text)
+    commands.write(project / "soup.yaml", project / "soup.lock")
+    assert commands.check(project / "soup.lock", project / "soup.yaml").note == ""
+    (project / "soup.yaml").write_text(f"{text}x")
+    note = commands.check(project / "soup.lock", project / "soup.yaml").note
+    assert "data.chat_template 5,002 characters" in note
+
+
+def test_the_record_of_a_great_many_files_is_read_again(project: Path) -> None:
+    """A folder of a quarter of a million images: written, and then refused by every check."""
+    record = sidecar.loads((project / "soup.lock.d" / "pinned.json").read_bytes(), "it")
+    many = replace(record, dataset={f"images/{n:07}.png": "0" * 64 for n in range(250_000)})
+    (project / "soup.lock.d" / "pinned.json").write_text(sidecar.dumps(many))
+    assert check(project) is LockStatus.OK
+    (project / "adapters" / "dates" / "adapter_model.safetensors").write_bytes(b"x")
+    assert check(project) is LockStatus.DRIFT
 
 
 # ---------------------------------------------------------------- the adapter, and its record
