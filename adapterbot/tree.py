@@ -210,7 +210,8 @@ class WorkTree:
             for name in (*names, *files):
                 if (Path(folder) / name).is_symlink():
                     raise link_refused(str((Path(folder) / name).relative_to(self.root)))
-            yield from (Path(folder) / name for name in sorted(files))
+            # A submodule or a work tree has a file of that name, with a path of this machine.
+            yield from (Path(folder) / name for name in sorted(files) if name != ".git")
 
     def survey(self) -> tuple[str, ...]:
         found: list[str] = []

@@ -13,7 +13,7 @@ from adapterbot.commands.folders import checkout_around
 from adapterbot.errors import AdapterbotError, InputError
 from adapterbot.lock import environment, sidecar
 from adapterbot.lock.check import Check
-from adapterbot.lock.dataset import DatasetFiles
+from adapterbot.lock.dataset import DatasetFiles, names_file
 from adapterbot.lock.digest_cache import DigestCache, default_path
 from adapterbot.lock.pinned import (
     ADAPTER_CONFIG,
@@ -112,8 +112,11 @@ def write(
     configs = [path / ADAPTER_CONFIG for path in adapters or ()]
     tree, (name, *named) = _tree_of(config, *configs)
     recorded = tuple(_adapter(tree, path) for path in named)
-    if adapters is None and given.needs_config:
-        recorded = _adapters_of(tree, lock.load_training(tree, name))
+    if given.needs_config:
+        training = lock.load_training(tree, name)
+        _refuse_itself(tree, training, output)
+        if adapters is None:
+            recorded = _adapters_of(tree, training)
     pinned = measure(
         tree,
         name,
@@ -137,6 +140,28 @@ def write(
     if cache:
         cache.save()
     return made
+
+
+def _refuse_itself(tree: WorkTree, training: TrainingConfig, output: Path) -> None:
+    """Refuses data of which the lock would be a part: it would no longer hold once it is written.
+
+    Raises:
+        InputError: naming the entry.
+    """
+    here = output.parent.absolute().resolve() / output.name
+    if not here.is_relative_to(tree.root):
+        return
+    name = here.relative_to(tree.root).as_posix()
+    for written in (name, f"{sidecar.folder(name)}/{sidecar.FILE}"):
+        seen = relpath(written, training.directory or ".")
+        for entry in training.entries:
+            if names_file(training, entry, seen):
+                raise InputError(
+                    f"{entry.text!r} names {seen}, which is no data",
+                    file=training.path,
+                    field=entry.place,
+                    fix="name the folder of the data, or write the lock elsewhere with -o",
+                )
 
 
 def _row_digests(tree: Tree, dataset: DatasetFiles, made: Lock) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from posixpath import normpath
 from typing import TYPE_CHECKING, Literal
 
 from adapterbot.lock import sidecar as sidecars
@@ -78,13 +79,13 @@ def check(
         OurFailure: the Hub did not answer.
     """
     if not tree.has(lock_path):
-        removed = before is not None and before.has(lock_path)
+        known = before is not None and before.has(lock_path)
         return Check(
-            # Taking the lock away must not be a way around it.
-            status="drift" if removed else "missing",
+            # Taking the lock away, or a branch from before it, must not be a way around it.
+            status="drift" if known else "missing",
             path=lock_path,
-            note="the lock was removed here"
-            if removed
+            note=f"the lock is not here, but {before.label} has one"
+            if before and known
             else "no lock: the run cannot be reproduced from what was pushed",
         )
     lock = loads(tree.read(lock_path, limit=MAX_LOCK_BYTES), lock_path)
@@ -99,6 +100,8 @@ def check(
     notes = []
     if now.env_hash is None and not any(part.part == "env_hash" for part in parts):
         notes.append(f"environment not checked: {now.env_path} does not exist")
+    if now.training and not any(part.part == "adapter" for part in parts):
+        notes.append(f"weights not checked: {_record(lock_path)} {_unrecorded(side, adapter)}")
     if side and side.settings and now.training:
         advice = _settings(side, now.training)
         if not advice.ok:
@@ -121,7 +124,8 @@ def _clip(text: str) -> str:
 def _content(lock: Lock, now: Pinned, config: str, then: Then) -> Iterator[Part]:
     base_line = now.training.base_line if now.training else None
     file = config if now.training else None
-    same = lock.base_model == now.base_model
+    # A folder may be written in more ways than one.
+    same = normpath(lock.base_model) == normpath(now.base_model)
     yield Part(
         "base_model",
         lock.base_model,
@@ -168,7 +172,7 @@ def _environment(lock: Lock, now: Pinned, then: Then) -> Iterator[Part]:
     yield Part(
         "env_hash",
         lock.env_hash,
-        now.env_hash or "removed here",
+        now.env_hash or "not here",
         same,
         "" if same else _clip(then.environment_moved(now)),
         now.env_path,
@@ -194,8 +198,8 @@ def _adapters(now: Pinned, then: Then, only: str | None) -> Iterator[Part]:
             f"{path}/adapter_config.json",
             1,
         )
-    record = f"{sidecars.folder(then.lock_path)}/{sidecars.FILE}"
-    if side is None and only and before is not None and before.has(record):
+    record = _record(then.lock_path)
+    if only and only not in locked and before is not None and before.has(record):
         # Nor must taking this record away, or letting it go stale, be a way around it.
         old = sidecars.loads(before.read(record), record)
         if only in {join(now.directory, path) for path in old.adapters}:
@@ -204,11 +208,19 @@ def _adapters(now: Pinned, then: Then, only: str | None) -> Iterator[Part]:
                 "recorded",
                 "not recorded",
                 ok=False,
-                explanation=f"{record} no longer belongs to the lock, so the weights cannot be "
-                "told from others; run `adapterbot lock write` again",
+                explanation=f"{record} {_unrecorded(side, only)}, so the weights cannot be told "
+                "from others; run `adapterbot lock write` again",
                 file=then.lock_path,
                 line=1,
             )
+
+
+def _record(lock_path: str) -> str:
+    return f"{sidecars.folder(lock_path)}/{sidecars.FILE}"
+
+
+def _unrecorded(side: Sidecar | None, adapter: str | None) -> str:
+    return f"does not record {adapter or 'any'}" if side else "does not belong to this lock"
 
 
 def _recorded(side: Sidecar | None) -> dict[str, dict[str, str]]:

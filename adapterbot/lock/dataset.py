@@ -108,7 +108,8 @@ def dataset_paths(training: TrainingConfig, tree: Tree) -> tuple[str, ...]:
 def names_file(training: TrainingConfig, entry: Named, relative: str) -> bool:
     """Whether an entry names a file, or would if it were there, by its path as seen from
     soup.yaml."""
-    path = join(training.directory, entry.text, field=entry.place).split("/")
+    named = join(training.directory, entry.text, field=entry.place)
+    path = named.split("/") if named else []  # the root, of which every file is
     file = normalise(f"{training.directory}/{relative}".removeprefix("/")).split("/")
     inside = not _PATTERN.search(entry.text) and file[: len(path)] == path
     return inside or _matches(file, path)

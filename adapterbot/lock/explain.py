@@ -91,9 +91,10 @@ class Then:
         witness = self._witness("base_model_sha")
         if witness is None:
             return _UNKNOWN
-        _, old = witness
+        tree, old = witness
         moved = files_moved(old.base, now.base)
-        return _since(moved, known=old.base_model_sha == self.lock.base_model_sha)
+        exact = old.base_model_sha == self.lock.base_model_sha
+        return _since(moved, None if exact else tree)
 
     def data_moved(self, now: Pinned) -> tuple[str, tuple[Entry, ...]]:
         """What happened to the data, and to what each entry of soup.yaml names, where that can be
@@ -105,9 +106,10 @@ class Then:
         if locked is None:
             return _UNKNOWN, ()
         moved = files_moved(locked, current)
-        rows = self._rows_moved(now.dataset) if moved else ""
-        known = _digest(locked) == self.lock.dataset_sha
-        told = _since(f"{rows}: {moved}" if rows else moved, known=known)
+        exact = _digest(locked) == self.lock.dataset_sha
+        rows = self._rows_moved(now.dataset) if moved and exact else ""
+        witness = None if exact else self._witness("dataset_sha")
+        told = _since(f"{rows}: {moved}" if rows else moved, witness and witness[0])
         return told, tuple(_by_entry(now.training, now.dataset, locked))
 
     @property
@@ -140,7 +142,8 @@ class Then:
     def environment_moved(self, now: Pinned) -> str:
         """Which packages are not the locked ones."""
         if now.env_hash is None:
-            return f"{now.env_path} was removed here"
+            there = f", but {self.before.label} has it" if self.before else ""
+            return f"{now.env_path} is not here{there}"
         if now.environment is None:
             return "given by hand, and not what was locked"
         current = environment.facts(now.environment)
@@ -185,11 +188,11 @@ def _by_entry(
             yield Entry(entry.line, moved)
 
 
-def _since(moved: str, *, known: bool) -> str:
-    """What moved, seen from what was locked, or from a base that the lock does not match either."""
+def _since(moved: str, tree: Tree | None) -> str:
+    """What moved, seen from what was locked, or from a tree that the lock does not match either."""
     if not moved:
         return "the lock was not written from these files"
-    return moved if known else f"since the base branch {moved}"
+    return f"since {tree.label} {moved}" if tree else moved
 
 
 def _digest(files: Mapping[str, str]) -> str:

@@ -562,13 +562,15 @@ def test_weights_that_are_not_the_locked_ones_are_a_drift(project: Path) -> None
     assert other.status == "ok"
 
 
-@pytest.mark.parametrize("how", ["removed", "stale"])
+@pytest.mark.parametrize("how", ["removed", "stale", "emptied"])
 def test_taking_the_record_away_does_not_hide_other_weights(project: Path, how: str) -> None:
     before = project.parent / f"{project.name}-before"
     shutil.copytree(project, before)
     record = project / "soup.lock.d" / "pinned.json"
     if how == "removed":
         record.unlink()
+    elif how == "emptied":
+        record.write_text(json.dumps({**json.loads(record.read_text()), "adapters": {}}))
     else:
         record.write_text(record.read_text().replace('"closure_sha": "', '"closure_sha": "0')[:-1])
         content = json.loads(record.read_text())
@@ -581,9 +583,65 @@ def test_taking_the_record_away_does_not_hide_other_weights(project: Path, how: 
         before=WorkTree(before),
         adapter="adapters/dates",
     )
-    shutil.rmtree(before)
     assert result.status == "drift"
     assert [part.part for part in result.parts if not part.ok] == ["adapter"]
+    shutil.rmtree(before)
+    # Where no earlier state is known, it is no drift, but neither is it passed over.
+    alone = commands.check(project / "soup.lock", project / "soup.yaml")
+    assert alone.status == "ok"
+    assert alone.note.startswith("weights not checked: soup.lock.d/pinned.json does not")
+
+
+def test_a_branch_from_before_the_lock_is_not_said_to_have_removed_it(project: Path) -> None:
+    """Only the base has it: merging this would leave weights beside a lock that is not theirs."""
+    before = project.parent / f"{project.name}-before"
+    shutil.copytree(project, before)
+    shutil.rmtree(project / "soup.lock.d")
+    (project / "soup.lock").unlink()
+    base = WorkTree(before, label="1234567")
+    result = lock.check(WorkTree(project), "soup.lock", "soup.yaml", before=base)
+    assert (result.status, result.note) == ("drift", "the lock is not here, but 1234567 has one")
+    shutil.copy(before / "soup.lock", project)
+    (project / "soup-env.lock").unlink()
+    result = lock.check(WorkTree(project), "soup.lock", "soup.yaml", before=base)
+    shutil.rmtree(before)
+    (part,) = [part for part in result.parts if not part.ok]
+    assert part.explanation == "soup-env.lock is not here, but 1234567 has it"
+
+
+def test_a_tree_that_the_lock_does_not_match_either_is_named(project: Path) -> None:
+    before = project.parent / f"{project.name}-before"
+    (project / "data" / "train.jsonl").write_text("{}")
+    shutil.copytree(project, before)
+    shutil.rmtree(project / "soup.lock.d")
+    (project / "data" / "train.jsonl").write_text("[]")
+    base = WorkTree(before, label="1234567")
+    result = lock.check(WorkTree(project), "soup.lock", "soup.yaml", before=base)
+    shutil.rmtree(before)
+    (part,) = [part for part in result.parts if not part.ok]
+    assert part.explanation == "since 1234567 data/train.jsonl changed"
+
+
+def test_a_base_model_written_in_another_way_is_no_other(project: Path) -> None:
+    (project / "soup.yaml").write_text(SOUP_YAML.replace("./base", "base/"))
+    assert check(project) is LockStatus.OK
+
+
+def test_a_submodules_link_to_its_repository_is_no_data(project: Path) -> None:
+    """It names a folder of this machine: nobody else could have the same lock."""
+    (project / "soup.yaml").write_text("base: ./base\ndata: {train: ./data}\n")
+    commands.write(project / "soup.yaml", project / "soup.lock")
+    (project / "data" / ".git").write_text("gitdir: /home/somebody/.git/modules/data\n")
+    assert check(project) is LockStatus.OK
+
+
+@pytest.mark.parametrize("data", ["./", "./**/*.json*", "*.lock", "./x/../soup.lock.d"])
+def test_a_lock_does_not_pin_itself(project: Path, data: str) -> None:
+    """It would drift as soon as it is written."""
+    (project / "soup.yaml").write_text(f"base: ./base\ndata:\n  train: {data!r}\n")
+    with pytest.raises(InputError, match="which is no data") as caught:
+        commands.write(project / "soup.yaml", project / "soup.lock")
+    assert "data.train (line 3)" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -628,8 +686,9 @@ def test_hashes_by_hand_alone_or_in_the_place_of_one(project: Path, tmp_path: Pa
     made = commands.write(tmp_path / "none.yaml", tmp_path / "x" / "soup.lock", given=alone)
     assert made.closure_sha == CLOSURE
     computed = commands.read(project / "soup.lock")
+    shutil.copytree(project / "base", project / "twin")
     for field in ("base_model", "base_model_sha", "dataset_sha", "env_hash"):
-        value = "./base/." if field == "base_model" else "d" * 64
+        value = "./twin" if field == "base_model" else "d" * 64
         made = commands.write(
             project / "soup.yaml", project / "other.lock", given=Given(**{field: value})
         )
