@@ -6,6 +6,7 @@ import json
 import random
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -22,7 +23,7 @@ from adapterbot.tree import WorkTree
 
 SHARDS = [f"model-0000{i}-of-00002.safetensors" for i in (1, 2)]
 INDEX = "model.safetensors.index.json"
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "base": "./base",
     "task": "sft",
     "data": {
@@ -99,7 +100,7 @@ def shuffled(value: object, order: random.Random, *, lists: bool = False) -> obj
 def test_no_order_of_keys_files_or_workers_is_a_drift(
     project: Path, order: random.Random, workers: int, flow: bool
 ) -> None:
-    config = shuffled(CONFIG, order)
+    config: Any = shuffled(CONFIG, order)
     text = yaml.safe_dump(config, sort_keys=False, default_flow_style=flow)
     (project / "soup.yaml").write_text(text)
     # Files made anew lie in another order in their folders.
