@@ -31,6 +31,10 @@ GREEDY = Choice()
 # It would be the vocabulary's first, and an answer of those a wrong one like any other.
 NONE = -1
 
+# What is colder is greedy: the noise is far below the logits' last bit long before, and what is
+# divided by still less is infinite.
+_COLD = 1e-30
+
 
 def next_tokens(logits: Tensor, choices: Sequence[Choice], steps: Sequence[int]) -> list[int]:
     """The token that each row of `logits` (rows, vocabulary) goes on with, or `NONE`.
@@ -38,7 +42,7 @@ def next_tokens(logits: Tensor, choices: Sequence[Choice], steps: Sequence[int])
     `steps` counts the tokens of the row's answer before this one.
     """
     best = logits.argmax(-1)
-    drawn = [index for index, choice in enumerate(choices) if choice.temperature > 0]
+    drawn = [index for index, choice in enumerate(choices) if choice.temperature > _COLD]
     if drawn:
         rows = torch.tensor(drawn, device=logits.device)
         picked = _draw(logits[rows], [choices[i] for i in drawn], [steps[i] for i in drawn])
@@ -71,6 +75,7 @@ def _nucleus(scaled: Tensor, top_p: Tensor) -> Tensor:
     ordered, order = scaled.sort(dim=-1, descending=True, stable=True)
     mass = ordered.softmax(-1).cumsum(-1)
     outside = mass - ordered.softmax(-1) >= top_p
+    outside[:, 0] = False  # not even where top_p is too small for fp32, and 0
     return scaled.masked_fill(torch.zeros_like(outside).scatter(-1, order, outside), -torch.inf)
 
 

@@ -97,3 +97,14 @@ def test_logits_that_are_no_numbers_choose_no_token(choice: Choice, broken: floa
     assert tokens[1:3] == [NONE, NONE]
     assert 0 <= tokens[0] < 50
     assert 0 <= tokens[3] < 10
+
+
+@pytest.mark.parametrize(
+    "choice", [Choice(1e-300), Choice(5e-324), Choice(1e-38), Choice(1, 1e-300)]
+)
+def test_what_is_too_small_for_fp32_is_the_likeliest_token_and_not_the_first(
+    choice: Choice,
+) -> None:
+    """Attack, or a client's way to say greedy: logits/T is infinite, or nothing is in the nucleus,
+    and the answer is the vocabulary's first token over and over."""
+    assert next_tokens(torch.tensor([[0.5, 3.0, -2.0, 2.9]]), [choice], [0]) == [1]
