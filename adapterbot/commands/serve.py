@@ -142,11 +142,14 @@ def run(options: ServeOptions, ready: Callable[[str, str, tuple[str, ...]], None
     app = build(options)
     import uvicorn
 
+    from adapterbot.bank.serve.connections import settings
+
+    rules = settings(options.seconds)
     ready(f"http://{options.host}:{options.port}", _name(options), tuple(options.mixtures))
     # When it has stopped, uvicorn raises the signal anew, and takes a KeyboardInterrupt alone.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        uvicorn.run(app, host=options.host, port=options.port, log_level="info", access_log=False)
+        uvicorn.run(app, host=options.host, port=options.port, log_level="info", **rules)
     except SystemExit as ended:  # its codes are not ours: 3 would be a finding
         raise OurFailure("the server did not start", fix="see the lines above") from ended
     finally:

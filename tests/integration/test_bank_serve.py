@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import logging
 import signal
 import urllib.request
@@ -15,50 +14,33 @@ from typing import Any
 import openai
 import pytest
 import transformers
-from tokenizers import Tokenizer, decoders, models
 
 from adapterbot.bank.store import BankStore
 from adapterbot.bank.writer import BankWriter
 from adapterbot.commands.serve import ServeOptions, build
 from adapterbot.errors import InputError
-from tests.bank_server import killed_afterwards, serving
+from tests.bank_server import (
+    base_of_characters,
+    key,
+    key_hash,
+    killed_afterwards,
+    serving,
+    users_with_keys,
+)
 from tests.bank_worlds import vera_bank
-from tests.tiny_models import LONGROPE, VOCABULARY, save_base
+from tests.tiny_models import LONGROPE, save_base
 
 TENANTS = 24
-TEMPLATE = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:"
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = save_base("llama", tmp_path_factory.mktemp("serve") / "tiny")
-    characters = [
-        chr(i) if i in (10, *range(32, 127)) else chr(0x4E00 + i) for i in range(VOCABULARY)
-    ]
-    # A character is a token: a random model's bytes would rarely be text.
-    inner = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(characters)}, merges=[]))
-    inner.decoder = decoders.Fuse()
-    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=inner, model_max_length=256)
-    tokenizer.chat_template = TEMPLATE
-    tokenizer.save_pretrained(folder)
-    return folder
-
-
-def key(user: str) -> str:
-    return f"ab-test-{user}"
-
-
-def key_hash(user: str) -> bytes:
-    return hashlib.sha256(key(user).encode()).digest()
+    return base_of_characters(tmp_path_factory.mktemp("serve") / "tiny")
 
 
 @pytest.fixture(scope="module")
 def bank(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("bank") / "users"
-    with vera_bank(base, path, TENANTS, scale=0.6) as made:
-        for index in range(TENANTS):
-            made.add_key(f"u{index}", key_hash(f"u{index}"))
-    return path
+    return users_with_keys(base, tmp_path_factory.mktemp("bank") / "users", TENANTS)
 
 
 @pytest.fixture(scope="module")
