@@ -105,6 +105,10 @@ class AttachedBank:
         finally:
             self.select(before)
 
+    def digest(self, user: str) -> bytes | None:
+        """What tells the row that is live for a user, who was selected, from any other."""
+        return self._slab.digest(user)
+
     def prefetch(self, users: Sequence[str]) -> None:
         """Has the rows of users who will be asked for soon read beside what is going on."""
         self._slab.prefetch(users)

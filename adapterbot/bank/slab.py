@@ -51,6 +51,10 @@ class Slab:
         """Ends the thread that prefetches."""
         self._reader.shutdown(cancel_futures=True)
 
+    def digest(self, user: str) -> bytes | None:
+        """The source's digest of a user's row that is here; None where there is none."""
+        return self._digest.get(user)
+
     def prefetch(self, users: Sequence[str]) -> None:
         """Has rows that are not here read from the map beside whatever the device is doing.
 

@@ -14,7 +14,7 @@ from fastapi import Request
 from adapterbot.bank.serve.answering import _Client
 from adapterbot.bank.serve.app import _Conversation
 from adapterbot.bank.serve.jobs import Piece
-from adapterbot.bank.serve.protocol import Refused
+from adapterbot.bank.serve.protocol import ChatRequest, CompletionRequest, Refused, parse
 from adapterbot.bank.serve.scheduler import Limits
 
 
@@ -93,3 +93,75 @@ def test_a_prompt_that_is_long_to_read_keeps_nobody_waiting(chat: bool, limits: 
             await talk.complete(request("/", model="base", prompt="x"))
 
     asyncio.run(asyncio.wait_for(both(), 60))
+
+
+@pytest.mark.parametrize(
+    ("given", "param"),
+    [
+        ({"max_tokens": True}, "max_tokens"),
+        ({"max_tokens": "3"}, "max_tokens"),
+        ({"max_tokens": 2.5}, "max_tokens"),
+        ({"temperature": "0.5"}, "temperature"),
+        ({"temperature": True}, "temperature"),
+        ({"stream": "no"}, "stream"),
+        ({"stream_options": {"include_usage": True}}, "stream_options"),
+        ({"z" * 100_000: 1}, "z" * 200),
+    ],
+)
+def test_what_is_not_meant_by_its_type_is_refused_and_not_guessed(
+    given: dict[str, Any], param: str
+) -> None:
+    """`true` was one token, "no" a stream that is off; usage that nobody would send was passed over
+    in silence; and a refusal was as long as the field's name."""
+    with pytest.raises(Refused) as refused:
+        parse(CompletionRequest, json.dumps({"model": "m", "prompt": "x", **given}).encode())
+    assert (refused.value.status, refused.value.param) == (400, param)
+    assert len(str(refused.value)) < 300
+
+
+def test_who_speaks_in_a_chat_is_told_to_the_template() -> None:
+    """`name` was taken and thrown away."""
+    said = [{"role": "user", "content": [{"type": "text", "text": "hi"}], "name": "bob"}]
+    body = json.dumps({"model": "m", "messages": said}).encode()
+    asked: ChatRequest = parse(ChatRequest, body)
+    assert asked.messages[0].turn == {"role": "user", "content": "hi", "name": "bob"}
+
+
+def test_attack_who_sends_many_long_prompts_keeps_nobody_else_waiting_for_them() -> None:
+    """Sixteen prompts of four megabytes kept everybody else's first words waiting for a minute and
+    a half: they were read in the order in which they came."""
+    read: list[str] = []
+    looked_at, go_on = threading.Event(), threading.Event()
+
+    def tokenizer(text: str, **_: Any) -> dict[str, list[int]]:
+        read.append(text)
+        looked_at.set()
+        assert go_on.wait(60)
+        return {"input_ids": []}
+
+    service: Any = SimpleNamespace(
+        name="base",
+        base=SimpleNamespace(tokenizer=tokenizer, context=8),
+        store=None,
+        mixtures=frozenset({"other"}),
+        open_to_all=True,
+        scheduler=SimpleNamespace(alive=True, limits=Limits(seconds=60)),
+    )
+    talk = _Conversation(service)
+
+    async def all_of_them() -> None:
+        asked = [("base", f"long {n}") for n in range(5)] + [("other", "short")]
+        tasks = []
+        for model, prompt in asked:
+            tasks.append(
+                asyncio.create_task(talk.complete(request("/", model=model, prompt=prompt)))
+            )
+            await asyncio.sleep(0.05)
+        assert await asyncio.to_thread(looked_at.wait, 60)
+        go_on.set()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    asyncio.run(asyncio.wait_for(all_of_them(), 60))
+    assert read[:2] == ["long 0", "short"]
+    assert len(read) == 6
+    assert not talk._turns

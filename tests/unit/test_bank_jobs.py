@@ -23,6 +23,7 @@ def job(
         lambda ids: bytes(ids).decode("utf-8", "replace"),
         frozenset({EOS}),
         deadline=1e18,
+        account=ask.who,
         streamed=streamed,
     )
     return made, pieces

@@ -60,7 +60,9 @@ def job(
 ) -> Job:
     ask = Ask(prompt, None, limit)
     deadline = time.monotonic() + 60
-    return Job(ask, deliver, lambda ids: "x" * len(ids), frozenset(), deadline, streamed=False)
+    return Job(
+        ask, deliver, lambda ids: "x" * len(ids), frozenset(), deadline, ask.who, streamed=False
+    )
 
 
 @pytest.mark.parametrize("look", range(1, 14))

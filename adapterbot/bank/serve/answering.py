@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +14,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 
 from adapterbot.bank.serve.jobs import Ask, Job, Piece, Who
 from adapterbot.bank.serve.protocol import ChatRequest, CompletionRequest, Refused
-from adapterbot.bank.serve.refusals import refusal
+from adapterbot.bank.serve.refusals import gone, refusal
 from adapterbot.bank.serve.scheduler import Busy, Stopping
 from adapterbot.bank.serve.service import Service
 from adapterbot.bank.serve.shape import Shape
@@ -23,27 +22,36 @@ from adapterbot.bank.serve.shape import Shape
 _POLL_SECONDS = 0.5
 
 
-async def answer(
-    service: Service,
-    request: Request,
-    asked: ChatRequest | CompletionRequest,
-    prompt: tuple[int, ...],
-    who: Who,
-) -> Response:
-    """What `who` says to a prompt, whole or as a stream.
+@dataclass(frozen=True)
+class Asking:
+    """A request as it was taken in.
 
-    Args:
-        service: whose model answers.
+    Attributes:
         request: the client's, which may go away.
         asked: how it is to be answered.
-        prompt: token ids.
         who: as which tenant or mixture.
+        row: what tells the tenant's row from any other.
+        account: on whose account.
+        deadline: when its time is up, on the monotonic clock.
+    """
+
+    request: Request
+    asked: ChatRequest | CompletionRequest
+    who: Who
+    row: bytes | None
+    account: Who
+    deadline: float
+
+
+async def answer(service: Service, asking: Asking, prompt: tuple[int, ...]) -> Response:
+    """What is said to a prompt, token ids, whole or as a stream.
 
     Raises:
         Refused: the prompt does not fit, there is no room for a job now, or it failed before its
             first text.
     """
-    client = _Client(request, *_submitted(service, asked, prompt, who))
+    asked = asking.asked
+    client = _Client(asking.request, *_submitted(service, asking, prompt))
     kind = "chat.completion" if isinstance(asked, ChatRequest) else "text_completion"
     shape = Shape(kind, asked.model, len(prompt))
     if asked.stream:
@@ -59,9 +67,9 @@ async def answer(
 
 
 def _submitted(
-    service: Service, asked: ChatRequest | CompletionRequest, prompt: tuple[int, ...], who: Who
+    service: Service, asking: Asking, prompt: tuple[int, ...]
 ) -> tuple[Job, asyncio.Queue[Piece]]:
-    base, limits = service.base, service.scheduler.limits
+    base, asked = service.base, asking.asked
     room = (base.context or 2**31) - len(prompt)
     if not prompt or room < 1:
         raise Refused(
@@ -73,7 +81,7 @@ def _submitted(
     loop, pieces = asyncio.get_running_loop(), asyncio.Queue[Piece]()
     seed = secrets.randbits(62) if asked.seed is None else asked.seed & (2**62 - 1)
     wanted = asked.limit or service.limit
-    tenant, mixture = who
+    tenant, mixture = asking.who
     ask = Ask(
         prompt,
         tenant,
@@ -81,13 +89,15 @@ def _submitted(
         asked.stops,
         service.choice(asked.temperature, asked.top_p, seed),
         mixture,
+        asking.row,
     )
     job = Job(
         ask,
         lambda piece: _hand_over(loop, pieces, piece),
         lambda ids: str(base.tokenizer.decode(list(ids), skip_special_tokens=True)),
         base.eos,
-        deadline=time.monotonic() + limits.seconds,
+        deadline=asking.deadline,
+        account=asking.account,
         streamed=asked.stream,
     )
     try:
@@ -130,7 +140,7 @@ class _Client:
             except TimeoutError:
                 if await self.request.is_disconnected():
                     self.job.cancel()
-                    raise Refused(499, "the client has gone") from None
+                    raise gone() from None
             except asyncio.CancelledError:
                 self.job.cancel()
                 raise

@@ -43,6 +43,7 @@ class Ask:
     stop: tuple[str, ...] = ()
     choice: Any = None
     mixture: str | None = None
+    row: bytes | None = None
 
     @property
     def who(self) -> Who:
@@ -55,6 +56,7 @@ class Job:
     """An `Ask` under way. The scheduler's thread feeds it; `deliver` hands pieces to who waits.
 
     Attributes:
+        account: on whose account it is: the owner of the key; without keys, who answers.
         streamed: the text is wanted as it grows, not only in the end.
     """
 
@@ -63,6 +65,7 @@ class Job:
     decode: Decode
     eos: frozenset[int]
     deadline: float
+    account: Who
     streamed: bool
     arrived: float = field(default_factory=time.monotonic)
     answer: list[int] = field(default_factory=list)

@@ -36,6 +36,10 @@ class Live:
         for name, mixture in self._mixtures.items():
             mixture.select([ask.mixture == name for ask in asks])
 
+    def is_of(self, ask: Ask) -> bool:
+        """Whether the row that was made live for `ask` is the one that it was asked of."""
+        return ask.tenant is None or not self._bank or self._bank.digest(ask.tenant) == ask.row
+
     def prefetch(self, tenant: str) -> None:
         """Has a tenant's row read beside what is going on."""
         if self._bank:

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 Text = Annotated[str, Field(max_length=4 * 1024 * 1024)]
 _STOPS = 4
@@ -48,7 +55,8 @@ class Refused(Exception):
 
 
 class _Closed(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Strict: `true` is no number of tokens, and "no" no way to say false.
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class TextPart(_Closed):
@@ -66,11 +74,12 @@ class Message(_Closed):
     name: Annotated[str, Field(max_length=200)] | None = None
 
     @property
-    def text(self) -> str:
-        """The content as one text."""
-        if isinstance(self.content, str):
-            return self.content
-        return "".join(part.text for part in self.content)
+    def turn(self) -> dict[str, str]:
+        """As a chat template reads it: the content as one text, the name where there is one."""
+        content = self.content
+        text = content if isinstance(content, str) else "".join(part.text for part in content)
+        named = {} if self.name is None else {"name": self.name}
+        return {"role": self.role, "content": text, **named}
 
 
 class StreamOptions(_Closed):
@@ -114,6 +123,13 @@ class _Request(_Closed):
         stops = (value,) if isinstance(value, str) else value or ()
         if len(stops) > _STOPS or not all(0 < len(stop) <= 500 for stop in stops):
             raise ValueError(f"at most {_STOPS} strings of 1 to 500 characters")
+        return value
+
+    @field_validator("stream_options")
+    @classmethod
+    def _of_a_stream(cls, value: StreamOptions | None, info: ValidationInfo) -> object:
+        if value is not None and not info.data.get("stream"):
+            raise ValueError("is for a stream only")
         return value
 
     @property
@@ -174,7 +190,7 @@ def parse(kind: type[ChatRequest] | type[CompletionRequest], body: bytes) -> Any
         first = error.errors(include_url=False, include_input=False)[0]
         # What is no name there is pydantic's own word for one of several types.
         names = (str(part) for part in first["loc"])
-        field = ".".join(name for name in names if name.isidentifier() or name.isdecimal())
+        field = ".".join(name for name in names if name.isidentifier() or name.isdecimal())[:200]
         what = first["msg"].removeprefix("Value error, ").lower()
         if first["type"] in {"extra_forbidden", "none_required"}:
             what = "is not supported"

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+
 from fastapi import Request, Response
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from adapterbot.bank.serve.protocol import Refused
-from adapterbot.bank.serve.scheduler import Busy, Stopping, TooSlow
+from adapterbot.bank.serve.scheduler import Busy, Changed, Stopping, TooSlow
 from adapterbot.errors import AdapterbotError, InputError
+
+_LOG = logging.getLogger(__name__)
 
 _ROUTES = "POST /v1/chat/completions, POST /v1/completions and GET /v1/models"
 
@@ -28,6 +32,8 @@ def refusal(error: Exception) -> Refused:
     """Why a job ended without its answer."""
     if isinstance(error, TooSlow):
         return Refused(504, "the request took too long", code="timeout")
+    if isinstance(error, Changed):
+        return Refused(409, "this model has changed meanwhile; ask again", code="model_changed")
     if isinstance(error, Stopping):
         return stopping()
     if isinstance(error, Busy):
@@ -44,3 +50,14 @@ def refusal(error: Exception) -> Refused:
 def stopping() -> Refused:
     """What a request gets that comes, or waits, while the server stops."""
     return Refused(503, "the server is going down", code="stopping", headers={"Retry-After": "5"})
+
+
+def gone() -> Refused:
+    """What nobody reads: the client has hung up."""
+    return Refused(499, "the client has gone")
+
+
+def unreadable(error: AdapterbotError) -> Refused:
+    """What a client is told of a bank that is damaged or missing; the log is told the rest."""
+    _LOG.error("%s", error)
+    return Refused(500, "the bank cannot be read", code="bank_damaged")

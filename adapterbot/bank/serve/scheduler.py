@@ -32,7 +32,7 @@ class Limits:
     Attributes:
         rows: the most jobs answered at once.
         waiting: the most jobs that wait.
-        per_tenant: the most jobs of one tenant, or of one mixture, waiting or answered.
+        per_tenant: the most jobs on one account, waiting or answered.
         prefill: the most prompt tokens, padding included, that are read between two steps.
         seconds: the most a job may take, waiting included.
     """
@@ -46,6 +46,10 @@ class Limits:
 
 class Busy(Exception):
     """There is no room for a job now, or no more of it."""
+
+
+class Changed(Exception):
+    """A tenant's row is not the one that a job began with."""
 
 
 class TooSlow(Exception):
@@ -93,9 +97,9 @@ class Scheduler:
                 raise Stopping
             if len(self._waiting) >= self.limits.waiting:
                 raise Busy("the server is at its limit of waiting requests")
-            if self._asking[job.ask.who] >= self.limits.per_tenant:
-                raise Busy("this model is at its limit of concurrent requests")
-            self._asking[job.ask.who] += 1
+            if self._asking[job.account] >= self.limits.per_tenant:
+                raise Busy("as many requests as one user may have are being answered")
+            self._asking[job.account] += 1
             self._waiting.append(job)
             self._changed.notify()
         if job.ask.tenant is not None:
@@ -197,7 +201,8 @@ class Scheduler:
         return new
 
     def _able(self, jobs: list[Job]) -> list[Job]:
-        """Those whose tenant can be live; the others, whose user is gone or damaged, are failed."""
+        """Those whose tenant can be live; the others, whose user is gone, damaged or another by
+        now, are failed."""
         try:
             self._live.select([job.ask for job in jobs])
         except AdapterbotError:
@@ -208,6 +213,9 @@ class Scheduler:
                     for job in jobs:
                         if job.ask.tenant == ask.tenant:
                             job.fail(error)
+        for job in jobs:
+            if not job.ended and not self._live.is_of(job.ask):
+                job.fail(Changed())
         return [job for job in jobs if not job.ended]
 
     def _expire(self) -> None:
@@ -218,8 +226,7 @@ class Scheduler:
         self._running.drop_ended()
 
     def _done(self, job: Job) -> None:
-        who = job.ask.who
-        self._asking[who] -= 1
-        if not self._asking[who]:
-            del self._asking[who]
+        self._asking[job.account] -= 1
+        if not self._asking[job.account]:
+            del self._asking[job.account]
         self._metrics.finished(job)
