@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from adapterbot.errors import InputError, OurFailure
@@ -28,6 +28,21 @@ def write_bytes(path: Path, content: bytes) -> None:
     write_all({path: content})
 
 
+def write_parts(path: Path, parts: Iterable[bytes | memoryview]) -> None:
+    """As `write_bytes`, of what follows one another: no more than a part is held in memory.
+
+    Raises:
+        InputError, OurFailure: as `write_bytes`; and whatever `parts` raises, the old file being
+            untouched.
+    """
+    staged = temporary(path)
+    try:
+        _fill(staged, path, parts)
+        _replace(staged, path)
+    finally:
+        staged.unlink(missing_ok=True)
+
+
 def write_all(files: Mapping[Path, bytes]) -> None:
     """As `write_bytes` for each of several files, once all of them are on the disk: what can go
     wrong goes wrong before the first is replaced.
@@ -39,12 +54,9 @@ def write_all(files: Mapping[Path, bytes]) -> None:
     try:
         for path, content in files.items():
             staged[path] = temporary(path)
-            _fill(staged[path], path, content)
+            _fill(staged[path], path, (content,))
         for path, filled in staged.items():
-            try:
-                filled.replace(path)
-            except OSError as error:
-                raise not_written(path, error) from error
+            _replace(filled, path)
     finally:
         for filled in staged.values():
             filled.unlink(missing_ok=True)
@@ -117,10 +129,18 @@ def _refused(path: Path, error: OSError, field: str | None) -> InputError | OurF
     )
 
 
-def _fill(filled: Path, path: Path, content: bytes) -> None:
+def _replace(filled: Path, path: Path) -> None:
+    try:
+        filled.replace(path)
+    except OSError as error:
+        raise not_written(path, error) from error
+
+
+def _fill(filled: Path, path: Path, parts: Iterable[bytes | memoryview]) -> None:
     try:
         with filled.open("wb") as stream:
-            stream.write(content)
+            for part in parts:
+                stream.write(part)
             stream.flush()
             os.fsync(stream.fileno())
         # mkstemp is private to its owner; a file that others read gets the usual mode.

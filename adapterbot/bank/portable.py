@@ -7,6 +7,8 @@ their names in UTF-8 one behind the other with `users_ends`, and the shared tens
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +28,10 @@ if TYPE_CHECKING:
 
 _KEY = "adapterbot.bank"
 _FIX = "export the bank again"
+_KINDS = {"U8": np.uint8, "I64": np.int64, "F32": np.float32}
+_DTYPES = {np.dtype(kind): name for name, kind in _KINDS.items()}
+# Bytes of rows that are held in memory while a bank is written.
+_AT_ONCE = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -82,23 +88,51 @@ def write_portable(
     Raises:
         InputError: there is no such user, or the place cannot be written.
     """
-    from safetensors.numpy import save
-
     names = sorted(store.users() if users is None else set(users), key=str.encode)
-    raw = store.raw(names, check=True)
     text = [user_key(name) for name in names]
     tensors = {
-        "rows": raw,
         "users": np.frombuffer(b"".join(text), np.uint8),
         "users_ends": np.cumsum([len(part) for part in text], dtype=np.int64),
         **{f"shared.{name}": np.ascontiguousarray(t) for name, t in (shared or {}).items()},
     }
+    shapes = {name: (_DTYPES[tensor.dtype], tensor.shape) for name, tensor in tensors.items()}
+    size = store.codec.row_bytes
+    shapes["rows"] = ("U8", (len(names), size))
     # Where a bank keeps its rows is its own affair; the same users give the same file.
     manifest = store.manifest.model_copy(
         update={"rows": "rows-1.mdb", "shared": kept or store.manifest.shared}
     )
-    atomic.write_bytes(file, save(tensors, metadata={_KEY: dump_manifest(manifest)}))
+    header, order = _header(shapes, {_KEY: dump_manifest(manifest)})
+
+    def parts() -> Iterator[bytes | memoryview]:
+        yield header
+        for name in order:
+            if name == "rows":
+                at_once = max(1, _AT_ONCE // size)
+                yield from (part.data for part in store.raw_parts(names, size=at_once))
+            else:
+                yield tensors[name].data
+
+    atomic.write_parts(file, parts())
     return len(names)
+
+
+def _header(
+    shapes: Mapping[str, tuple[str, tuple[int, ...]]], metadata: Mapping[str, str]
+) -> tuple[bytes, list[str]]:
+    """The beginning of a safetensors file, and its tensors in the order in which they follow: byte
+    for byte what the library writes, which takes all of them in memory at once."""
+    order = sorted(shapes, key=lambda name: (-_KINDS[shapes[name][0]]().itemsize, name))
+    entries: dict[str, object] = {"__metadata__": metadata}
+    start = 0
+    for name in order:
+        kind, shape = shapes[name]
+        stop = start + math.prod(shape) * _KINDS[kind]().itemsize
+        entries[name] = {"dtype": kind, "shape": shape, "data_offsets": (start, stop)}
+        start = stop
+    text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text, order
 
 
 def read_portable(file: Path, *, shown: str | None = None) -> Portable:
@@ -160,9 +194,6 @@ def _names(file: Path, header: Header, shown: str) -> tuple[str, ...]:
     if before != len(text):
         raise InputError("has text behind the last name", file=shown, field="users", fix=_FIX)
     return tuple(found)
-
-
-_KINDS = {"U8": np.uint8, "I64": np.int64, "F32": np.float32}
 
 
 def _tensor(

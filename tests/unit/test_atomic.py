@@ -7,11 +7,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from adapterbot.atomic import try_folder, write_bytes, write_text
+from adapterbot.atomic import try_folder, write_bytes, write_parts, write_text
 from adapterbot.errors import InputError, OurFailure
 
 LOOP = """
@@ -119,3 +120,19 @@ def test_a_full_disk_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.Monk
         write_text(target, "new")
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_parts_that_end_early_keep_the_old_file(tmp_path: Path) -> None:
+    """A damaged row that is found when half of a bank is written."""
+    file = tmp_path / "file"
+    write_bytes(file, b"old")
+
+    def parts() -> Iterator[bytes]:
+        yield b"new"
+        raise OurFailure("damaged", fix="restore it")
+
+    with pytest.raises(OurFailure, match="damaged"):
+        write_parts(file, parts())
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]
+    write_parts(file, (b"new", memoryview(b" and whole")))
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"new and whole"]
