@@ -13,6 +13,7 @@ from typing import TypeVar
 import torch
 
 from adapterbot.errors import OurFailure
+from adapterbot.weights.memory import memory_ended
 
 _Request = TypeVar("_Request")
 _Result = TypeVar("_Result")
@@ -129,7 +130,9 @@ class Batcher:
         try:
             with torch.inference_mode():
                 return compute(batch)
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not memory_ended(error):
+                raise
             if len(batch) == 1:
                 raise OurFailure(
                     "the device has too little memory for a single sample",

@@ -20,7 +20,7 @@ from transformers.cache_utils import DynamicCache
 from adapterbot.errors import OurFailure
 from adapterbot.eval.key_values import KeyValues
 from adapterbot.eval.trees import laid_out, tree
-from adapterbot.weights.memory import fitting
+from adapterbot.weights.memory import fitting, memory_ended
 
 # 128 MiB in fp32: 256 positions of a vocabulary of 128 k.
 _LOGITS_AT_ONCE = 32 * 1024 * 1024
@@ -195,9 +195,9 @@ class Forward:
         places = torch.arange(ids.shape[1], device=device)[None]
         try:
             got = self.hidden(ids, seen, places + shift)[0, 2:]
-        except torch.OutOfMemoryError:
-            raise
-        except _NOT_WRITTEN_FOR:
+        except _NOT_WRITTEN_FOR as error:
+            if memory_ended(error):
+                raise
             return False  # it makes its masks itself, of two dimensions
         alone = places[:, : apart.shape[1]].expand(2, -1)
         want = self.hidden(apart, torch.ones_like(apart), alone)[:, 2:]
@@ -214,9 +214,9 @@ class Forward:
             keys.advance()
             last = positions.flip(0)[:, -1:]
             got = self.hidden(ids.flip(0)[:, -1:], keys.mask, last, keys.cache)
-        except torch.OutOfMemoryError:
-            raise
-        except _NOT_WRITTEN_FOR:
+        except _NOT_WRITTEN_FOR as error:
+            if memory_ended(error):
+                raise
             return False  # its layers keep something else
         return self._alike(self.hidden(ids, mask, positions)[:, -1:], got.flip(0))
 

@@ -23,6 +23,7 @@ from adapterbot.conversations import Example
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.weights.adapter import Adapter, LowRank
 from adapterbot.weights.likelihood import answer_nll
+from adapterbot.weights.memory import memory_ended
 
 _Result = TypeVar("_Result")
 
@@ -125,7 +126,9 @@ def _in_passes(compute: Callable[[int], _Result], tokens: int) -> _Result:
             return compute(tokens)
         except _MixedRowsError:
             tokens = 1
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not memory_ended(error):
+                raise
             if tokens == 1:
                 raise OurFailure(
                     "the gradients of a single row do not fit into the device's memory",

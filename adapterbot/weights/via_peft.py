@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from adapterbot.errors import InputError, OurFailure, first_line
 from adapterbot.weights.matching import ALL_LINEAR
+from adapterbot.weights.memory import memory_ended
 from adapterbot.weights.patterns import match
 from adapterbot.weights.peft_dir import CONFIG_NAME, AdapterFiles
 
@@ -147,13 +148,13 @@ def _wrapped(
             is_trainable=False,
             torch_device="cpu",
         )
-    except torch.OutOfMemoryError as error:
-        raise OurFailure(
-            "does not fit into the device's memory beside the base",
-            file=files.shown,
-            fix="use a larger device, or engine.quantization",
-        ) from error
     except _PEFT_REFUSES as error:
+        if memory_ended(error):
+            raise OurFailure(
+                "does not fit into the device's memory beside the base",
+                file=files.shown,
+                fix="use a larger device, or engine.quantization",
+            ) from error
         raise _refused(error, files) from error
     # VB-LoRA's one bank shows up under every module, and is saved once.
     missing = [key for key in loaded.missing_keys if "vblora_vector_bank" not in key]

@@ -86,7 +86,9 @@ def test_a_client_may_go_at_any_moment(base: Any, look: int) -> None:
 
 
 @contextmanager
-def full(base: Any, when: Callable[[int, int], bool]) -> Iterator[None]:
+def full(
+    base: Any, when: Callable[[int, int], bool], said: str = "CUDA out of memory"
+) -> Iterator[None]:
     """Memory ends in the second layer of every pass of so many rows and new tokens."""
     alive: list[weakref.ref[torch.Tensor]] = []
 
@@ -94,7 +96,7 @@ def full(base: Any, when: Callable[[int, int], bool]) -> Iterator[None]:
         assert not any(one() is not None for one in alive), "of a pass that failed"
         if when(*hidden.shape[:2]):
             alive.append(weakref.ref(hidden))
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            raise (RuntimeError if "CUBLAS" in said else torch.OutOfMemoryError)(said)
 
     handle = base.model.model.layers[1].mlp.register_forward_hook(look)
     try:
@@ -127,14 +129,15 @@ def test_a_prompt_that_memory_does_not_hold_ends_nobody_elses_answer(base: Any) 
     assert isinstance(errors[0].error, Busy)
 
 
-def test_where_memory_ends_those_who_came_last_give_way(base: Any) -> None:
+@pytest.mark.parametrize("said", ["CUDA out of memory", "CUBLAS_STATUS_ALLOC_FAILED"])
+def test_where_memory_ends_those_who_came_last_give_way(base: Any, said: str) -> None:
     prompts: list[tuple[int, ...]] = [(3, 4, 5), (7, 8), (9, 9, 9), (4,), (6, 5)]
     alone = [job(12, prompt) for prompt in prompts]
     for one in alone:
         answered(base, [one])
     errors: list[Piece] = []
     together = [job(12, prompt, errors.append) for prompt in prompts]
-    with full(base, lambda rows, new: rows > 3 and new == 1):
+    with full(base, lambda rows, new: rows > 3 and new == 1, said):
         answered(base, together)
     lost = [one.answer != whole.answer for one, whole in zip(together, alone, strict=True)]
     assert lost[:2] == [False, False]

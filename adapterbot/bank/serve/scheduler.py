@@ -14,13 +14,12 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-
 from adapterbot.bank.serve.jobs import Job, Who
 from adapterbot.bank.serve.live import Live
 from adapterbot.bank.serve.metrics import Metrics
 from adapterbot.bank.serve.running import Base, Choose, Running
 from adapterbot.errors import AdapterbotError
+from adapterbot.weights.memory import memory_ended
 
 _LOG = logging.getLogger(__name__)
 
@@ -166,9 +165,9 @@ class Scheduler:
         """A token for everybody; where memory ends, those who came last give way."""
         try:
             self._running.step()
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
             jobs = self._running.jobs
-            if len(jobs) == 1:
+            if len(jobs) == 1 or not memory_ended(error):
                 raise
             self._running.take_back()
             self._fail(jobs[len(jobs) // 2 :], error)
@@ -179,7 +178,7 @@ class Scheduler:
         # has come of it.
         _LOG.error("a forward pass failed\n%s", "".join(traceback.format_exception(error)))
         error.__traceback__ = None
-        full = isinstance(error, torch.OutOfMemoryError)
+        full = memory_ended(error)
         for job in jobs:
             job.fail(Busy("the device's memory is full") if full else error)
 
