@@ -138,6 +138,7 @@ def judge_adapter(where: Sides, adapter: AdapterConfig, services: Services) -> A
         make = services.engine()
     with stages("load"):
         evaluator = services.evaluator(case.base, make)
+        case.prepare(evaluator, adapter.policy)
     with stages("scan"):
         looks = subjects.scan_notes(case.candidate.files)
     with stages("evaluate") as progress:

@@ -27,7 +27,7 @@ import torch
 
 from adapterbot.eval.answers import Answer, GenerationSettings, Request, Sample
 from adapterbot.eval.base_model import BaseModel, load_base
-from adapterbot.eval.engine import LocalModel
+from adapterbot.eval.local import LocalModel
 from adapterbot.eval.questions import Ids, Question
 from adapterbot.eval.settings import EngineSettings
 from adapterbot.eval.suite import Task

@@ -16,7 +16,8 @@ from typing import Any
 started = time.process_time()
 
 from adapterbot.eval.answers import Answer  # noqa: E402
-from adapterbot.eval.engine import Engine, LocalModel  # noqa: E402
+from adapterbot.eval.engine import Engine  # noqa: E402
+from adapterbot.eval.local import LocalModel  # noqa: E402
 from adapterbot.eval.questions import Question  # noqa: E402
 from adapterbot.eval.settings import EngineSettings  # noqa: E402
 from adapterbot.eval.suite import Task, load_suite  # noqa: E402
@@ -45,6 +46,7 @@ def answers(engine: Engine, tasks: dict[str, Task], adapter: Path) -> dict[str, 
 def main(base: str, adapters: list[str], folder: str) -> None:
     engine = Engine(Path(base), SETTINGS)
     tasks = {task.name: task for task in load_suite(WorkTree(Path(folder)), "suite.yaml").tasks}
+    engine.prepare(list(tasks.values()), [None])  # loads the base
     found: dict[str, Any] = {"start_up": time.process_time() - started, "seconds": {}}
     for name, task in tasks.items():
         begun = time.process_time()

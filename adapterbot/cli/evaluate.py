@@ -51,8 +51,8 @@ def evaluate(
 ) -> None:
     """Evaluate adapters against a suite, and keep every sample's result.
 
-    The base is loaded once for all of them. Answers are cached as they arrive, so a run that was
-    killed resumes, and no answer is computed twice.
+    The base is loaded once for all of them, and not at all if everything is cached. Answers are
+    cached as they arrive, so a run that was killed resumes, and no answer is computed twice.
 
     ```console
     adapterbot eval adapters/dates checkpoints/checkpoint-0440 --suite evals/suite.yaml

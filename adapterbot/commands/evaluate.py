@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,11 +77,12 @@ def run(options: EvalOptions, environment: Mapping[str, str] = os.environ) -> Ev
     files = _file_names([side.ref for side in asked])
     with stages("import"):
         make = engine(settings, environment, server=server, ray=options.ray)()
-    with stages("load"):
-        evaluator = make(base)
     found: list[EvaluatedAdapter] = []
     drafts: tuple[TaskResult, ...] | None = None
-    with closing(evaluator):
+    with ExitStack() as stack:
+        with stages("load"):
+            evaluator = stack.enter_context(closing(make(base)))
+            evaluator.prepare(suite.tasks, [side.files for side in asked])
         for side, name in zip(asked, files, strict=True):
             before = evaluator.stats()
             with stages(f"evaluate {side.ref.label}"[:100]) as progress:

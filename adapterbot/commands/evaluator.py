@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from adapterbot.commands.interrupts import never_swallowed
@@ -124,12 +126,16 @@ def _cluster(
 
 def _local(settings: EngineSettings, environment: Mapping[str, str]) -> Callable[[], EvaluatorFor]:
     def imported() -> EvaluatorFor:
-        import_engine(settings)
-        from adapterbot.eval.cache import ScoreCache
-        from adapterbot.eval.engine import Engine
-
+        with _importing():
+            found_base = importlib.import_module("adapterbot.eval.found_base")
+            found_base.device_of(settings.device)
+            found_base.versions()
+            from adapterbot.eval.cache import ScoreCache
+            from adapterbot.eval.engine import Engine
+        tame_library_logs()
         cache = ScoreCache(cache_directory(environment))
-        return lambda base: Engine(base, settings, cache=cache)
+        load = partial(import_engine, settings)
+        return lambda base: Engine(base, settings, cache=cache, imported=load)
 
     return imported
 
@@ -144,11 +150,17 @@ def import_engine(settings: EngineSettings | None) -> None:
         InputError: there is no such device.
         OurFailure: a package is not installed.
     """
-    with extras("eval", "evaluating"), for_good(), never_swallowed():
+    with _importing():
         # Torch alone knows what devices there are, and is the lesser part of what is imported.
-        base_model = importlib.import_module("adapterbot.eval.base_model")
+        found_base = importlib.import_module("adapterbot.eval.found_base")
         if settings:
-            base_model.device_of(settings.device)
+            found_base.device_of(settings.device)
         import_library()
-        importlib.import_module("adapterbot.eval.engine")
+        importlib.import_module("adapterbot.eval.local")
     tame_library_logs()
+
+
+@contextmanager
+def _importing() -> Iterator[None]:
+    with extras("eval", "evaluating"), for_good(), never_swallowed():
+        yield

@@ -9,23 +9,17 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-# Threads that spin while they wait starve each other on a shared runner: the example took 16 s
-# beside other jobs, 3 s with this. OpenMP reads it once, when torch is loaded.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
 import torch
 from safetensors import SafetensorError
 
 from adapterbot.errors import InputError, OurFailure, first_line
 from adapterbot.eval.base_files import base_digest
-from adapterbot.eval.base_guard import inspect_base
+from adapterbot.eval.found_base import FoundBase, device_name, find_base
 from adapterbot.eval.heap import keep_freed_memory
 from adapterbot.eval.settings import EngineSettings
-from adapterbot.lock.hub import HubRepo, cached_snapshot, located
+from adapterbot.lock.hub import HubRepo, cached_snapshot
 from adapterbot.weights.memory import fitting
-from adapterbot.weights.peft_dir import CONFIG_NAME
 
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # What transformers raises on a model that is broken, or made to break it. Not RuntimeError: a GPU
 # without memory is no fault of the model's.
 _UNLOADABLE = (
@@ -70,10 +64,7 @@ class BaseModel:
     @property
     def device_name(self) -> str:
         """What a reader calls the device."""
-        if self.device.type == "cuda":
-            return str(torch.cuda.get_device_name(self.device))
-        threads = torch.get_num_threads()
-        return f"{self.device.type}, {threads} thread{'s' if threads > 1 else ''}"
+        return device_name(self.device)
 
     @property
     def gpus(self) -> int:
@@ -82,28 +73,23 @@ class BaseModel:
 
 
 def load_base(base: Path | str, settings: EngineSettings) -> BaseModel:
-    """Loads a causal language model and its tokenizer from a directory or from the Hub's name.
+    """Finds a causal language model, and loads it with its tokenizer.
 
     Raises:
-        InputError: there is none, it has no safetensors weights, or it wants to run its own code.
-            Or the device is not here.
-        OurFailure: the Hub did not answer, and this machine has no copy. Or the device's memory is
-            too small.
+        InputError: as `find_base`, or it has no safetensors weights.
+        OurFailure: as `find_base`, or the device's memory is too small.
     """
-    device = device_of(settings.device)
+    return load_found(find_base(base, settings))
+
+
+def load_found(found: FoundBase) -> BaseModel:
+    """As `load_base`, of what `find_base` found."""
     keep_freed_memory()
-    name = str(base)
-    if (Path(base) / CONFIG_NAME).exists():
-        # transformers would follow it to whatever base it names.
-        raise InputError(
-            "is an adapter, not a base model", file=name, field="base", fix="name the base model"
-        )
-    place = located(base, field="base")
-    inspect_base(Path(place))
     from transformers import AutoConfig, AutoTokenizer
     from transformers.utils import logging
 
-    dtype = _dtype(settings.dtype, device)
+    name, place, settings = found.name, found.place, found.settings
+    device, dtype = found.device, found.dtype
     if settings.deterministic and device.type == "cuda":
         # On a CPU every kernel used here is deterministic, and the call imports torch's compiler.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -151,7 +137,7 @@ def load_base(base: Path | str, settings: EngineSettings) -> BaseModel:
     eos = _eos(model, tokenizer)
     return BaseModel(
         name=name,
-        digest=base_digest(_directory(place)),
+        digest=found.digest or base_digest(_directory(place)),
         model=model,
         tokenizer=tokenizer,
         device=model.device,
@@ -227,36 +213,6 @@ def _directory(place: str) -> Path:
     if copy is None:
         raise OurFailure(f"{place} left no copy in the Hub's cache", fix="check HF_HOME")
     return copy.root
-
-
-def device_of(name: str) -> torch.device:
-    """The device that the settings name.
-
-    Raises:
-        InputError: it is not here.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(name)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise InputError(
-            f"{name} is asked for, but there is no CUDA device here",
-            field="device",
-            fix="use cpu, or auto; `adapterbot doctor` tells more",
-        )
-    if device.type == "cuda" and (device.index or 0) >= (count := torch.cuda.device_count()):
-        raise InputError(
-            f"{name} is asked for, but the last CUDA device here is cuda:{count - 1}",
-            field="device",
-            fix="use auto, or look at CUDA_VISIBLE_DEVICES",
-        )
-    return device
-
-
-def _dtype(name: str, device: torch.device) -> torch.dtype:
-    if name == "auto":
-        return torch.bfloat16 if device.type == "cuda" else torch.float32
-    return _DTYPES[name]
 
 
 def _eos(model: Any, tokenizer: Any) -> frozenset[int]:

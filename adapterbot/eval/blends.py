@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 
 from adapterbot.eval.base_model import BaseModel
-from adapterbot.eval.engine import LocalModel
+from adapterbot.eval.local import LocalModel
 from adapterbot.eval.questions import Subject
 from adapterbot.eval.settings import EngineSettings
 from adapterbot.weights.adapter import Adapter, Lazily

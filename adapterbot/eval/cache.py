@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -41,7 +41,7 @@ class CacheKey:
         adapter: digest of the adapter's files; "" for the bare base.
         task: the task's digest (data, scorer, template, generation).
         settings: the engine's settings and the device it ran on, canonical JSON.
-        versions: torch, transformers, and PEFT where it attaches the adapter.
+        versions: of torch, transformers, tokenizers and PEFT.
         algorithm: version of our own engine.
     """
 
@@ -104,6 +104,15 @@ class ScoreCache:
             if cached is not None:
                 found[sample] = cached
         return found
+
+    def holds(self, key: CacheKey) -> Set[str]:
+        """Of which samples something is stored under `key`, whether or not it can be read."""
+        try:
+            rows = self._database.execute("SELECT sample FROM scores WHERE key = ?", (key.digest,))
+            return {sample for (sample,) in rows}
+        except sqlite3.DatabaseError as error:
+            self._begin_again(error)
+            return set()
 
     def store(self, key: CacheKey, scores: Iterable[CachedScore]) -> None:
         """Stores scores in one transaction: all of them or none."""

@@ -15,7 +15,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from copy import copy, deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,8 +25,8 @@ import torch
 from adapterbot.eval.answers import Answer, Sample
 from adapterbot.eval.base_model import load_base
 from adapterbot.eval.batches import Batcher, no_family, one_pass, ordered
-from adapterbot.eval.engine import LocalModel
 from adapterbot.eval.generation import GenerationRequest
+from adapterbot.eval.local import LocalModel
 from adapterbot.eval.loglikelihood import Likelihood, LikelihoodRequest
 from adapterbot.eval.passes import Limits
 from adapterbot.eval.pool import Pool
@@ -38,12 +38,10 @@ from adapterbot.eval.questions import (
     Question,
     Subject,
     Unanswered,
-    parts,
 )
 from adapterbot.eval.respondent import Respondent
 from adapterbot.eval.settings import EngineSettings
 from adapterbot.weights.peft_dir import CONFIG_NAME, WEIGHTS_NAME, AdapterFiles, read_adapter_dir
-from adapterbot.weights.via_peft import peft_version
 
 _Request = TypeVar("_Request")
 _Result = TypeVar("_Result")
@@ -87,7 +85,7 @@ class _Worker:
             limits=self._model.passes.limits,
             device=self._model.device,
             dtype=self._model.dtype,
-            identity=self._model.identity(None),
+            identity=self._model.identity(),
         )
 
     def compute(self, what: str, adapter: _Sent | None, batch: Sequence[Any]) -> Any:
@@ -255,12 +253,9 @@ class ClusterModel:
     def dtype(self) -> str:
         return self._loaded.dtype
 
-    def identity(self, files: Subject | None) -> Identity:
+    def identity(self) -> Identity:
         """That of one process: the answers are the same, so they share a cache."""
-        found = self._loaded.identity
-        if any(part.left_to_peft for part in parts(files)):
-            return replace(found, versions={**found.versions, "peft": peft_version()})
-        return found
+        return self._loaded.identity
 
     @contextmanager
     def under(self, files: Subject | None, digest: str) -> Iterator[None]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -30,9 +30,10 @@ from adapterbot.eval.questions import (
     Shared,
     SideBySide,
     Subject,
+    Waiting,
     digest_of,
-    parts,
 )
+from adapterbot.eval.questions import parts as parts_of
 from adapterbot.eval.scoring import scored, scorer_of
 from adapterbot.eval.suite import Selection, Task, selected
 from adapterbot.records import EvalStats, SampleScore, TaskResult
@@ -156,14 +157,25 @@ class Evaluation:
         """
         files = read_adapter_dir(adapter) if isinstance(adapter, Path) else adapter
         digest = digest_of(files)
-        identity = self._identity(files)
+        self._check(files)
+        identity = self._model.identity()
         parts = [
             _Part(task, selected(task, samples), _key(identity, task, digest, afresh), variant)
             for task, variant in zip(tasks, variants or [0] * len(tasks), strict=True)
         ]
+        self._load_for(parts)
         under = partial(self._model.under, files, digest)
         with self._timed():
             return self._answer(parts, under, drafts, afresh=afresh, progress=progress)
+
+    def prepare(self, tasks: Sequence[Task], adapters: Iterable[Subject | None]) -> None:
+        """Loads the model if it waits, unless all tasks have been answered under all adapters."""
+        identity = self._model.identity()
+        for files in adapters:
+            digest = digest_of(files)
+            self._load_for(
+                [_Part(task, task.samples, _key(identity, task, digest, False)) for task in tasks]
+            )
 
     def evaluate_together(
         self, asks: Sequence[Ask], *, drafts: Sequence[TaskResult] | None = None
@@ -179,9 +191,21 @@ class Evaluation:
         """
         digests = [digest_of(ask.adapter) for ask in asks]
         adapters = {digest: ask.adapter for digest, ask in zip(digests, asks, strict=True)}
-        identities = {digest: self._identity(files) for digest, files in adapters.items()}
+        for files in adapters.values():
+            self._check(files)
+        identity = self._model.identity()
+        variants = {digest: variant for variant, digest in enumerate(adapters)}
+        parts = [
+            _Part(
+                ask.task,
+                selected(ask.task, {ask.task.name: ask.samples}),
+                _key(identity, ask.task, digest, afresh=False),
+                variants[digest],
+            )
+            for digest, ask in zip(digests, asks, strict=True)
+        ]
         by_row = None
-        if len(adapters) > 1 and isinstance(self._model, SideBySide):
+        if len(adapters) > 1 and isinstance(self._model, SideBySide) and self._load_for(parts):
             by_row = self._model.by_row(adapters)
         if by_row is None:
             return tuple(
@@ -191,23 +215,23 @@ class Evaluation:
                     [ask.task], ask.adapter, drafts=drafts, samples={ask.task.name: ask.samples}
                 )
             )
-        variants = {digest: variant for variant, digest in enumerate(adapters)}
-        parts = [
-            _Part(
-                ask.task,
-                selected(ask.task, {ask.task.name: ask.samples}),
-                _key(identities[digest], ask.task, digest, afresh=False),
-                variants[digest],
-            )
-            for digest, ask in zip(digests, asks, strict=True)
-        ]
         with self._timed():
             return self._answer(parts, lambda: by_row, drafts)
 
-    def _identity(self, files: Subject | None) -> Identity:
-        for part in parts(files):
+    def _check(self, files: Subject | None) -> None:
+        for part in parts_of(files):
             check_base(part, self._model.name)
-        return self._model.identity(files)
+
+    def _load_for(self, asked: Sequence[_Part]) -> bool:
+        """Has the model loaded if something is asked of it, and says whether something is."""
+        lacks = any(
+            not {sample.id for sample in part.samples}
+            <= (self._cache.holds(part.key) if self._cache else frozenset())
+            for part in asked
+        )
+        if lacks and isinstance(self._model, Waiting):
+            self._model.load()
+        return lacks
 
     @contextmanager
     def _timed(self) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""The evaluation of this process: one loaded base, adapters exchanged under it. (torch)
+"""One loaded base of this process, adapters exchanged under it. (torch)
 
 How an answer comes about is `respondent`'s; what is asked, cached and scored is `evaluation`'s.
 """
@@ -8,14 +8,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
-from importlib.metadata import version
-from pathlib import Path
 
 from adapterbot.eval.answers import Answer, Sample
-from adapterbot.eval.base_model import BaseModel, load_base
+from adapterbot.eval.base_model import BaseModel
 from adapterbot.eval.batches import Batcher
-from adapterbot.eval.cache import ScoreCache
-from adapterbot.eval.evaluation import Evaluation
+from adapterbot.eval.found_base import identity
 from adapterbot.eval.passes import LocalPasses
 from adapterbot.eval.prompts import Prompts
 from adapterbot.eval.questions import (
@@ -26,7 +23,6 @@ from adapterbot.eval.questions import (
     Question,
     Subject,
     Unanswered,
-    parts,
 )
 from adapterbot.eval.respondent import Respondent
 from adapterbot.eval.settings import EngineSettings
@@ -35,7 +31,7 @@ from adapterbot.weights.attachment import attach
 from adapterbot.weights.compatibility import rowless_modules
 from adapterbot.weights.memory import fitting
 from adapterbot.weights.peft_dir import AdapterFiles
-from adapterbot.weights.via_peft import attached_by_peft, peft_version, renamed
+from adapterbot.weights.via_peft import attached_by_peft, renamed
 
 # How many adapters stay under the base: the baseline and the one it is compared with.
 _SLOTS = 2
@@ -74,17 +70,9 @@ class LocalModel:
     def dtype(self) -> str:
         return str(self.base.dtype).removeprefix("torch.")
 
-    def identity(self, files: Subject | None) -> Identity:
-        """The base's files, the settings, and PEFT's version where it attaches the adapter."""
-        libraries = {name: version(name) for name in ("torch", "transformers", "tokenizers")}
-        if any(map(self._left_to_peft, parts(files))):
-            libraries["peft"] = peft_version()
-        settings = {
-            **self.settings.model_dump(mode="json"),
-            "device": self.device,
-            "dtype": str(self.base.dtype),
-        }
-        return Identity(self.base.digest, settings, libraries)
+    def identity(self) -> Identity:
+        """The base's files, the settings, and the libraries' versions."""
+        return identity(self.base.digest, self.settings, self.device, self.base.dtype)
 
     def answers(self, questions: Sequence[Question]) -> Iterator[tuple[int, Answer | Unanswered]]:
         """As `Respondent.answers`."""
@@ -203,33 +191,3 @@ def _beside_the_base(shown: str) -> AbstractContextManager[None]:
         file=shown,
         fix="use a larger device, engine.device_map for several, or engine.quantization",
     )
-
-
-class Engine(Evaluation):
-    """An evaluation with a base model loaded into this process; a context manager.
-
-    Attributes:
-        base: the loaded base.
-        settings: device, precision, batch size.
-    """
-
-    def __init__(
-        self,
-        base: Path | str,
-        settings: EngineSettings | None = None,
-        *,
-        cache: ScoreCache | None = None,
-    ) -> None:
-        """Loads the base.
-
-        Args:
-            base: a model directory, or a name on the Hub.
-            settings: device, precision, batch size.
-            cache: where scores are kept between runs; without one nothing is.
-
-        Raises:
-            InputError: the base cannot be loaded.
-        """
-        self.settings = settings or EngineSettings()
-        self.base = load_base(base, self.settings)
-        super().__init__(LocalModel(self.base, self.settings), cache=cache)

@@ -76,6 +76,19 @@ class Shared(Protocol):
 
 
 @runtime_checkable
+class Waiting(Protocol):
+    """A model that is loaded when it is first asked."""
+
+    def load(self) -> object:
+        """Loads it now, unless that has been done.
+
+        Raises:
+            InputError: it cannot be loaded.
+            OurFailure: the device's memory is too small.
+        """
+
+
+@runtime_checkable
 class SideBySide(Protocol):
     """A model that can answer one batch under several adapters, each row under its own."""
 
@@ -176,8 +189,8 @@ class Model(Protocol):
     def dtype(self) -> str:
         """The precision, such as `float32`; "" where it is not known."""
 
-    def identity(self, files: Subject | None) -> Identity:
-        """What decides the answers under an adapter."""
+    def identity(self) -> Identity:
+        """What decides the answers beside adapter and question."""
 
     def under(self, files: Subject | None, digest: str) -> AbstractContextManager[None]:
         """The adapter under the base inside, the bare base after; None is the bare base.

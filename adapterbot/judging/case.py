@@ -40,6 +40,15 @@ class Case:
     bank: tenants.Change | None
     notes: tuple[str, ...]
 
+    def prepare(self, evaluator: Evaluator, policy: Policy) -> None:
+        """Loads the base where it is known that it will be asked; else that is seen as it goes on.
+
+        Raises:
+            AdapterbotError: it cannot be loaded.
+        """
+        if not (self.bank or policy.sequential):
+            evaluator.prepare(self.suite.tasks, (self.baseline.files, self.candidate.files))
+
     def measure(
         self, evaluator: Evaluator, policy: Policy, progress: Callable[[int, int], None]
     ) -> early.Measured:

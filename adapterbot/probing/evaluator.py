@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol, runtime_checkable
 
 from adapterbot import delta
@@ -16,7 +16,11 @@ from adapterbot.records import EvalStats, SavedTask, TaskResult
 
 
 class Evaluator(Protocol):
-    """Scores adapters under one loaded base model."""
+    """Scores adapters under one base model."""
+
+    def prepare(self, tasks: Sequence[Task], adapters: Iterable[Subject | None]) -> None:
+        """Loads the base, unless all tasks have been answered under all adapters before. It need
+        not be called: what is asked and was not answered loads the base as well."""
 
     def evaluate(
         self,

@@ -63,6 +63,9 @@ class Flipping:
         self._inner, self._seed = inner, seed
         self.samples = 0
 
+    def prepare(self, tasks, adapters):
+        self._inner.prepare(tasks, adapters)
+
     def evaluate(self, tasks, adapter, **options):
         digest = adapter_digest(adapter.path) if adapter else ""
 

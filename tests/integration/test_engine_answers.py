@@ -22,8 +22,9 @@ from transformers.models.llama.modeling_llama import eager_attention_forward
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.eval.answers import Answer, Message, Request, Sample
 from adapterbot.eval.base_model import load_base
-from adapterbot.eval.engine import Engine, LocalModel
+from adapterbot.eval.engine import Engine
 from adapterbot.eval.forward import Forward
+from adapterbot.eval.local import LocalModel
 from adapterbot.eval.prompts import Prompts
 from adapterbot.eval.questions import Question, Unanswered
 from adapterbot.eval.settings import EngineSettings
@@ -611,15 +612,22 @@ def test_what_a_trained_base_reads_wrong_is_found_out_in_any_dtype(dtype: str, h
 
 
 @pytest.mark.parametrize("probe", range(6))
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    ],
+)
 def test_memory_that_ends_says_nothing_of_the_architecture(
-    bases: dict[str, Path], probe: int
+    bases: dict[str, Path], probe: int, error: Exception
 ) -> None:
     base = load_base(bases["llama"], EngineSettings(dtype="float32", device="cpu"))
     passes = counted()
 
     def full(*_: object) -> None:
         if next(passes) == probe:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            raise error
 
     base.model.model.layers[0].register_forward_pre_hook(full)
     with pytest.raises(OurFailure, match="too little of the device's memory for a single text"):

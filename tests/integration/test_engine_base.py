@@ -21,8 +21,10 @@ from adapterbot.errors import InputError, OurFailure
 from adapterbot.eval import base_model, chat
 from adapterbot.eval.answers import Answer, Message, Request, Sample
 from adapterbot.eval.base_guard import inspect_base
-from adapterbot.eval.base_model import device_of, load_base
-from adapterbot.eval.engine import Engine, LocalModel
+from adapterbot.eval.base_model import load_base
+from adapterbot.eval.engine import Engine
+from adapterbot.eval.found_base import device_of
+from adapterbot.eval.local import LocalModel
 from adapterbot.eval.prompts import Prompts
 from adapterbot.eval.questions import Question
 from adapterbot.eval.settings import EngineSettings, engine_settings

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -15,12 +16,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from adapterbot.errors import InputError
+from adapterbot.eval import base_model
 from adapterbot.eval.answers import Request, Sample
 from adapterbot.eval.base_files import base_digest
 from adapterbot.eval.base_model import load_base
 from adapterbot.eval.cache import ScoreCache
-from adapterbot.eval.engine import Engine, LocalModel
-from adapterbot.eval.evaluation import Evaluation
+from adapterbot.eval.engine import Engine
+from adapterbot.eval.evaluation import Ask, Evaluation
+from adapterbot.eval.local import LocalModel
 from adapterbot.eval.settings import EngineSettings
 from adapterbot.records import TaskResult
 from adapterbot.weights import adapter_digest, read_adapter_dir
@@ -121,6 +124,42 @@ def test_nothing_is_asked_twice(base: Path, adapters: list[Path], tmp_path: Path
         for adapter in (None, *adapters):
             assert evaluate(engine, adapter) == first[adapter]
         assert engine.cached == engine.asked == TOTAL * (1 + len(adapters))
+
+
+def test_a_run_whose_every_answer_is_cached_does_not_load_the_base(
+    base: Path, adapters: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It took seconds to minutes of a gate that had nothing to ask. Not transformers either."""
+    with ScoreCache(tmp_path) as cache, Engine(base, SETTINGS, cache=cache) as engine:
+        engine.prepare(TASKS, [None])
+        assert engine.stats().seconds == 0.0, "loading is not evaluating"
+        want = [evaluate(engine, adapter) for adapter in (None, *adapters)]
+        stats = engine.stats()
+    monkeypatch.setattr(base_model, "load_found", lambda _: pytest.fail("loaded"))
+    ids = [sample.id for sample in TASKS[0].samples]
+    files = [read_adapter_dir(adapter) for adapter in adapters]
+    with ScoreCache(tmp_path) as cache, Engine(base, SETTINGS, cache=cache) as engine:
+        engine.prepare(TASKS, [None, *files])
+        assert [evaluate(engine, adapter) for adapter in (None, *adapters)] == want
+        engine.evaluate_together([Ask(TASKS[0], one, ids) for one in files])
+        again = engine.stats()
+        assert again.cached == again.samples
+        assert (again.device, again.dtype, again.gpus) == (stats.device, stats.dtype, stats.gpus)
+    code = (
+        "import sys; from pathlib import Path; from tests import tiny_suite;"
+        "from adapterbot.eval.cache import ScoreCache;"
+        "from adapterbot.eval.engine import Engine;"
+        "from adapterbot.eval.settings import EngineSettings;"
+        "settings = EngineSettings(device='cpu', dtype='float32');"
+        f"engine = Engine({str(base)!r}, settings, cache=ScoreCache(Path({str(tmp_path)!r})));"
+        "engine.evaluate([tiny_suite.generate()], None);"
+        "print(engine.cached == engine.asked > 0, 'transformers' in sys.modules)"
+    )
+    one_thread = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=one_thread, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["True", "False"]
 
 
 def test_afresh_is_asked_again_and_kept_apart(
@@ -271,17 +310,17 @@ def test_every_setting_of_the_engine_is_in_the_key(base: Path) -> None:
         "deterministic": False,
     }
     assert other.keys() == EngineSettings.model_fields.keys(), "a new setting needs a line here"
-    plain = LocalModel(loaded, EngineSettings()).identity(None)
+    plain = LocalModel(loaded, EngineSettings()).identity()
     for name, value in other.items():
-        changed = LocalModel(loaded, EngineSettings(**{name: value})).identity(None)
+        changed = LocalModel(loaded, EngineSettings(**{name: value})).identity()
         # Where a base lies and how precise it is, the base itself knows best.
         assert (changed != plain) is (name not in ("device", "dtype"))
     precise = dataclasses.replace(loaded, dtype=torch.bfloat16)
-    assert LocalModel(precise, EngineSettings()).identity(None) != plain
+    assert LocalModel(precise, EngineSettings()).identity() != plain
     elsewhere = dataclasses.replace(loaded, device=torch.device("meta"))
-    assert LocalModel(elsewhere, EngineSettings()).identity(None) != plain
+    assert LocalModel(elsewhere, EngineSettings()).identity() != plain
     changed_base = dataclasses.replace(loaded, digest="0" * 64)
-    assert LocalModel(changed_base, EngineSettings()).identity(None) != plain
+    assert LocalModel(changed_base, EngineSettings()).identity() != plain
 
 
 def test_a_byte_of_an_adapter_is_another_adapter(adapters: list[Path], tmp_path: Path) -> None:
@@ -361,12 +400,12 @@ def test_bad_adapters_and_bases_are_named(base: Path, adapters: list[Path], tmp_
     (hostile / "config.json").write_text(json.dumps(code))
     (hostile / "own.py").write_text("raise SystemExit('ran')")
     with pytest.raises(InputError, match="cannot be loaded"):
-        Engine(hostile, SETTINGS)
+        _ = Engine(hostile, SETTINGS).base
     pickled = save_base("llama", tmp_path / "pickled")
     torch.save({}, pickled / "pytorch_model.bin")
     (pickled / "model.safetensors").unlink()
     with pytest.raises(InputError, match="cannot be loaded"):
-        Engine(pickled, SETTINGS)
+        _ = Engine(pickled, SETTINGS).base
 
 
 def test_the_base_digest_sees_weights_and_tokenizer(base: Path, tmp_path: Path) -> None:

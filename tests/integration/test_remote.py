@@ -21,8 +21,9 @@ from adapterbot.config import Config, Server, load
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.eval.answers import Message, Request, Sample
 from adapterbot.eval.cache import ScoreCache
-from adapterbot.eval.engine import Engine, LocalModel
+from adapterbot.eval.engine import Engine
 from adapterbot.eval.evaluation import Evaluation
+from adapterbot.eval.local import LocalModel
 from adapterbot.eval.questions import Question
 from adapterbot.eval.remote import ServerModel
 from adapterbot.eval.remote.http import Client

@@ -9,7 +9,7 @@ import pytest
 
 from adapterbot.errors import InputError
 from adapterbot.eval.cache import ScoreCache
-from adapterbot.eval.engine import Engine, LocalModel
+from adapterbot.eval.engine import Engine, WaitingModel
 from adapterbot.eval.evaluation import Ask
 from adapterbot.eval.questions import digest_of
 from adapterbot.eval.settings import EngineSettings
@@ -84,7 +84,7 @@ def assert_asked_one_by_one(base: Path, adapters: list[AdapterFiles]) -> None:
     asked = asks(adapters)
     with Engine(base, SETTINGS) as engine:
         model = engine._model
-        assert isinstance(model, LocalModel)
+        assert isinstance(model, WaitingModel)
         assert model.by_row({digest_of(one): one for one in adapters}) is None
         same(engine.evaluate_together(asked), alone(engine, asked))
 

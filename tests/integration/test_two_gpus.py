@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from adapterbot.eval.base_model import load_base
-from adapterbot.eval.engine import LocalModel
 from adapterbot.eval.evaluation import Ask, Evaluation
+from adapterbot.eval.local import LocalModel
 from adapterbot.eval.settings import EngineSettings
 from adapterbot.mole.artifact import read_mixture_dir
 from adapterbot.mole.mixture import Mixture

@@ -76,7 +76,7 @@ class ServerModel:
     def dtype(self) -> str:
         return ""
 
-    def identity(self, files: Subject | None) -> Identity:  # noqa: ARG002 - of `Model`
+    def identity(self) -> Identity:
         """Where it was asked. What runs there may change without our knowing, unless the config
         names a `revision`; so only then is anything kept between runs."""
         settings: dict[str, JsonValue] = {

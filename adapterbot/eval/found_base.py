@@ -1,0 +1,134 @@
+"""A base model as it is known before it is loaded. (torch)
+
+The key of a cached answer is made of that: a run whose every answer is cached loads nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from adapterbot.errors import InputError
+from adapterbot.eval.base_files import base_digest
+from adapterbot.eval.base_guard import inspect_base
+from adapterbot.eval.questions import Identity
+from adapterbot.eval.settings import EngineSettings
+from adapterbot.lock.hub import located
+from adapterbot.weights.peft_dir import CONFIG_NAME
+from adapterbot.weights.via_peft import peft_version
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class FoundBase:
+    """A base model that is there, and how it is going to be loaded.
+
+    Attributes:
+        name: how it was named.
+        place: where transformers reads it: a directory, or a name on the Hub.
+        device: where it will lie, or begin, where it is spread.
+    """
+
+    name: str
+    place: str
+    settings: EngineSettings
+    device: torch.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Its precision."""
+        return _dtype(self.settings.dtype, self.device)
+
+    @property
+    def device_name(self) -> str:
+        """What a reader calls the device."""
+        return device_name(self.device)
+
+    @cached_property
+    def digest(self) -> str | None:
+        """SHA-256 of its files; None where they may have to be fetched first."""
+        return base_digest(Path(self.place)) if Path(self.place).is_dir() else None
+
+    @property
+    def known(self) -> bool:
+        """Whether all that decides its answers is known before it is loaded."""
+        return self.digest is not None and self.settings.device_map is None
+
+
+def find_base(base: Path | str, settings: EngineSettings) -> FoundBase:
+    """Finds a causal language model in a directory, or on the Hub by its name.
+
+    Raises:
+        InputError: there is none, or it wants to run its own code. Or the device is not here.
+        OurFailure: the Hub did not answer, and this machine has no copy.
+    """
+    device = device_of(settings.device)
+    name = str(base)
+    if (Path(base) / CONFIG_NAME).exists():
+        # transformers would follow it to whatever base it names.
+        raise InputError(
+            "is an adapter, not a base model", file=name, field="base", fix="name the base model"
+        )
+    place = located(base, field="base")
+    inspect_base(Path(place))
+    return FoundBase(name, place, settings, device)
+
+
+def identity(digest: str, settings: EngineSettings, device: str, dtype: torch.dtype) -> Identity:
+    """What decides the answers of a base of this digest. PEFT's version is always part of it:
+    whether PEFT attaches an adapter only the loaded model's modules tell."""
+    where = {"device": device, "dtype": str(dtype)}
+    return Identity(digest, {**settings.model_dump(mode="json"), **where}, versions())
+
+
+def versions() -> dict[str, str]:
+    """The libraries that compute, none of which is imported for this.
+
+    Raises:
+        ModuleNotFoundError: one is not installed. PEFT need not be.
+    """
+    found = {name: version(name) for name in ("torch", "transformers", "tokenizers")}
+    return {**found, "peft": peft_version()}
+
+
+def device_of(name: str) -> torch.device:
+    """The device that the settings name.
+
+    Raises:
+        InputError: it is not here.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(name)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(
+            f"{name} is asked for, but there is no CUDA device here",
+            field="device",
+            fix="use cpu, or auto; `adapterbot doctor` tells more",
+        )
+    if device.type == "cuda" and (device.index or 0) >= (count := torch.cuda.device_count()):
+        raise InputError(
+            f"{name} is asked for, but the last CUDA device here is cuda:{count - 1}",
+            field="device",
+            fix="use auto, or look at CUDA_VISIBLE_DEVICES",
+        )
+    return device
+
+
+def device_name(device: torch.device) -> str:
+    """What a reader calls a device."""
+    if device.type == "cuda":
+        return str(torch.cuda.get_device_name(device))
+    threads = torch.get_num_threads()
+    return f"{device.type}, {threads} thread{'s' if threads > 1 else ''}"
+
+
+def _dtype(name: str, device: torch.device) -> torch.dtype:
+    if name == "auto":
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    return _DTYPES[name]
