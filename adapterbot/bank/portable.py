@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +28,12 @@ if TYPE_CHECKING:
 
 _KEY = "adapterbot.bank"
 _FIX = "export the bank again"
-_KINDS = {"U8": np.uint8, "I64": np.int64, "F32": np.float32}
-_DTYPES = {np.dtype(kind): name for name, kind in _KINDS.items()}
+_KINDS: Mapping[str, np.dtype[Any]] = {
+    "U8": np.dtype(np.uint8),
+    "I64": np.dtype(np.int64),
+    "F32": np.dtype(np.float32),
+}
+_NAMES = {kind: name for name, kind in _KINDS.items()}
 # Bytes of rows that are held in memory while a bank is written.
 _AT_ONCE = 4 * 1024 * 1024
 
@@ -90,12 +94,14 @@ def write_portable(
     """
     names = sorted(store.users() if users is None else set(users), key=str.encode)
     text = [user_key(name) for name in names]
-    tensors = {
+    tensors: dict[str, NDArray[Any]] = {
         "users": np.frombuffer(b"".join(text), np.uint8),
         "users_ends": np.cumsum([len(part) for part in text], dtype=np.int64),
         **{f"shared.{name}": np.ascontiguousarray(t) for name, t in (shared or {}).items()},
     }
-    shapes = {name: (_DTYPES[tensor.dtype], tensor.shape) for name, tensor in tensors.items()}
+    shapes: dict[str, tuple[str, tuple[int, ...]]] = {
+        name: (_NAMES[tensor.dtype], tensor.shape) for name, tensor in tensors.items()
+    }
     size = store.codec.row_bytes
     shapes["rows"] = ("U8", (len(names), size))
     # Where a bank keeps its rows is its own affair; the same users give the same file.
@@ -122,12 +128,12 @@ def _header(
 ) -> tuple[bytes, list[str]]:
     """The beginning of a safetensors file, and its tensors in the order in which they follow: byte
     for byte what the library writes, which takes all of them in memory at once."""
-    order = sorted(shapes, key=lambda name: (-_KINDS[shapes[name][0]]().itemsize, name))
+    order = sorted(shapes, key=lambda name: (-_KINDS[shapes[name][0]].itemsize, name))
     entries: dict[str, object] = {"__metadata__": metadata}
     start = 0
     for name in order:
         kind, shape = shapes[name]
-        stop = start + math.prod(shape) * _KINDS[kind]().itemsize
+        stop = start + math.prod(shape) * _KINDS[kind].itemsize
         entries[name] = {"dtype": kind, "shape": shape, "data_offsets": (start, stop)}
         start = stop
     text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
