@@ -191,8 +191,9 @@ def scan(path: Path | AdapterFiles, *, base: Path | str | None = None) -> ScanRe
     """What is wrong with an adapter, or looks it, as far as its files tell.
 
     Fails: options or header that cannot be used, numbers that are not finite, a ΔW that is zero
-    everywhere, another base model. Warns: single dead modules, and modules whose ΔW has a largest
-    singular value or a norm far outside those of their like.
+    everywhere, another base model. Warns: single dead modules, modules whose ΔW has a largest
+    singular value or a norm far outside those of their like, and a base that it could not be held
+    against.
 
     Args:
         path: the adapter's directory, or what `read_adapter_dir` said of it.
@@ -209,9 +210,10 @@ def scan(path: Path | AdapterFiles, *, base: Path | str | None = None) -> ScanRe
     except InputError as error:
         return ScanReport(adapter=shown, findings=(_failed("unreadable", shown, error),))
     findings: list[ScanFinding] = []
+    compared = True
     if base is not None:
         try:
-            check_base(files, base)
+            compared = check_base(files, base)
         except InputError as error:
             findings.append(_failed("other base model", files.shown, error))
     findings.extend(_not_finite(files))
@@ -220,6 +222,16 @@ def scan(path: Path | AdapterFiles, *, base: Path | str | None = None) -> ScanRe
         sizes = _sizes(open_adapter(files))
         findings.extend(_dead(sizes, files))
         findings.extend(_outliers(sizes))
+    if not compared:
+        findings.append(
+            ScanFinding(
+                severity=Severity.WARN,
+                kind="base not checked",
+                where=files.config_shown,
+                message=f"nothing of it could be compared with {base}",
+                fix="give --base the base model's folder",
+            )
+        )
     return ScanReport(
         adapter=shown,
         digest=adapter_digest(files.path),

@@ -133,7 +133,7 @@ def files_digest(*files: Path) -> str:
     return whole.hexdigest()
 
 
-def check_base(files: AdapterFiles, base: Path | str) -> None:
+def check_base(files: AdapterFiles, base: Path | str) -> bool:
     """Refuses an adapter that was trained on another base model, as far as files can tell.
 
     Two Hub names are compared by name. A local base is compared by shape: every low-rank update
@@ -144,18 +144,24 @@ def check_base(files: AdapterFiles, base: Path | str) -> None:
         files: the adapter.
         base: the base model's directory, or its name on the Hub.
 
+    Returns:
+        Whether there was anything to compare: two names of the Hub, or a weight of that name.
+
     Raises:
         InputError: with the first module, or the name, that does not fit.
     """
     directory = Path(base)
     if not directory.is_dir():
         _check_base_name(files, str(base))
-        return
+        trained_on = files.config.base_model_name_or_path
+        return trained_on is not None and _is_hub_name(trained_on) and _is_hub_name(str(base))
     shapes = _base_shapes(directory)
+    compared = False
     for module, entry in files.modules.items():
         weight = shapes.get(f"{module}.weight")
         if weight is None or len(weight.shape) != 2:
             continue
+        compared = True
         fits = {entry.in_features, entry.out_features} == set(weight.shape)
         if not fits:
             raise InputError(
@@ -165,6 +171,7 @@ def check_base(files: AdapterFiles, base: Path | str) -> None:
                 field=module,
                 fix="use it with the base model that it was trained on",
             )
+    return compared
 
 
 def check_same_base(one: AdapterFiles, other: AdapterFiles) -> None:

@@ -161,3 +161,8 @@ def test_a_base_that_is_not_there_is_not_passed_over(adapter: Path, tmp_path: Pa
     """`sound` would have been said of an adapter that was held against nothing."""
     with pytest.raises(InputError, match="missing: --base: does not exist"):
         command.scan(adapter, str(tmp_path / "missing"))
+    # A mistyped folder may be a name on the Hub, and one that holds no model has no shapes.
+    for base in ("bse", str(tmp_path)):
+        found = command.scan(adapter, base)
+        assert [finding.kind for finding in found.findings] == ["base not checked"]
+        assert not found.fails
