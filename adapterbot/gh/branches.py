@@ -10,8 +10,10 @@ import base64
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
 
+from github.GitBlob import GitBlob
 from github.InputGitTreeElement import InputGitTreeElement
 
 from adapterbot.errors import InputError
@@ -109,8 +111,9 @@ class Branches(Refs):
 
     def fork_point(self, base: str, head: str) -> str:
         """The commit at which `head` left `base`."""
-        compared = self._ask("comparing commits", lambda: self._repo.compare(base, head))
-        return compared.merge_base_commit.sha
+        return self._ask(
+            "comparing commits", lambda: self._repo.compare(base, head).merge_base_commit.sha
+        )
 
     def attributes(self, commit: str, change: Change) -> dict[str, bytes]:
         """The .gitattributes files that have a say in what is written, by path.
@@ -127,11 +130,15 @@ class Branches(Refs):
             refusal = InputError("is not a file that Git reads", file=path, fix="correct it")
             if entry.kind != "blob" or entry.mode == "120000":
                 raise refusal
-            blob = self._ask(f"reading {path}", lambda e=entry: self._repo.get_git_blob(e.sha))  # type: ignore[misc]
+            blob = self._ask(f"reading {path}", partial(self._blob_of, entry.sha))
             if blob.size > _ATTRIBUTES_LIMIT:
                 raise refusal
             found[path] = base64.b64decode(blob.content)
         return found
+
+    def _blob_of(self, sha: str) -> GitBlob:
+        # Asked for on the spot: PyGithub would wait until somebody reads a field of it.
+        return self._repo.get_git_blob(sha).complete()
 
     # ------------------------------------------------------------ writing
 
@@ -203,8 +210,8 @@ class Branches(Refs):
 
     def _names(self, tree: str) -> dict[str, Entry]:
         if tree not in self._listed:
-            found = self._ask("reading a tree", lambda: self._repo.get_git_tree(tree))
-            self._listed[tree] = {e.path: Entry(e.type, e.mode, e.sha) for e in found.tree}
+            found = self._ask("reading a tree", lambda: self._repo.get_git_tree(tree).tree)
+            self._listed[tree] = {e.path: Entry(e.type, e.mode, e.sha) for e in found}
         return self._listed[tree]
 
 

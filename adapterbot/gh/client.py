@@ -156,15 +156,18 @@ class Client:
             StrangeAnswer: what answers is not GitHub.
         """
         given = {"query": query, "variables": dict(variables)}
-        url = self.graphql_url or self.api.requester.graphql_url
-        headers, reply = self.api.requester.requestJsonAndCheck("POST", url, input=given)
-        answer = reply if isinstance(reply, dict) else {}
+        url = self._graphql_url
+        headers, answer = self.api.requester.requestJsonAndCheck("POST", url, input=given)
         if answer.get("errors"):
             raise refused(answer["errors"], headers)
-        data = answer.get("data")
-        if not isinstance(data, dict):
+        data: dict[str, Any] | None = answer.get("data")
+        if data is None:
             raise StrangeAnswer(urlsplit(url).netloc, "JSON that is no answer to a query")
         return data
+
+    @property
+    def _graphql_url(self) -> str:
+        return self.graphql_url or self.api.requester.graphql_url
 
     @cached_property
     def login(self) -> str:
@@ -176,10 +179,14 @@ class Client:
         Raises:
             InputError, GitHubFailure: as `repeat`.
         """
-        query = "query { viewer { login } }"
-        data = self.graphql("asking who the token belongs to", query, {})
-        login = str(data["viewer"]["login"])
+        login = self.repeat("asking who the token belongs to", self._viewer)
         return f"{login.removesuffix(_BOT)}{_BOT}" if self.installation else login
+
+    def _viewer(self) -> str:
+        viewer = self.query("query { viewer { login } }", {}).get("viewer")
+        if viewer is None:
+            raise StrangeAnswer(urlsplit(self._graphql_url).netloc, "JSON without a viewer")
+        return str(viewer["login"])
 
 
 def connect(

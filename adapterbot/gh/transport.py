@@ -14,12 +14,15 @@ from typing import NoReturn
 from urllib.parse import urljoin, urlsplit
 
 import requests
+from github import GithubException
 from github.Requester import (
     HTTPRequestsConnectionClass,
     HTTPSRequestsConnectionClass,
     Requester,
     RequestsResponse,
 )
+
+from adapterbot.gh import shapes
 
 _TITLE = re.compile(r"<title[^>]*>(.*?)</title", re.IGNORECASE | re.DOTALL)
 _SHOWN = 80
@@ -78,7 +81,26 @@ def _judged(answer: RequestsResponse) -> RequestsResponse:
     if wrong:
         what = f"status {reply.status_code} with {_described(text)}"
         raise StrangeAnswer(urlsplit(reply.url).netloc, what)
+    if is_json:
+        _as_read(reply)
     return answer
+
+
+def _as_read(reply: requests.Response) -> None:
+    """That a reply in JSON is one which PyGithub, and we, can take apart.
+
+    Raises:
+        StrangeAnswer: it is a success and not GitHub's.
+        GithubException: a failure without GitHub's words.
+    """
+    asked = urlsplit(reply.url)
+    if reply.status_code < 300:
+        method = reply.request.method or ""
+        if wrong := shapes.misfit(method, asked.path, reply.content):
+            what = f"status {reply.status_code} with JSON in which {wrong}"
+            raise StrangeAnswer(asked.netloc, what)
+    elif not shapes.is_refusal(reply.content):
+        raise GithubException(reply.status_code, None, dict(reply.headers))
 
 
 def _redirected(reply: requests.Response) -> NoReturn:

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from adapterbot.commands.pr import EvidenceOptions, token_of
 from adapterbot.commands.pr_open import OpenOptions
 from adapterbot.commands.token import token_for
 from adapterbot.context import Activity, Context, server_url
-from adapterbot.errors import GitHubFailure, InputError, OurFailure
+from adapterbot.errors import AdapterbotError, GitHubFailure, InputError, OurFailure
 from adapterbot.gh import branches, client, lfs
 from adapterbot.gh.proposal import Action
 from adapterbot.gh.refs import BranchMovedError
@@ -648,6 +649,24 @@ FAULTS = [
     Fault("POST", "/labels$", status=502, after_write=True),
     Fault("POST", "/requested_reviewers$", reset=True, after_write=True),
 ]
+
+
+def test_json_that_is_not_githubs_is_one_line_wherever_it_comes(place: Place) -> None:
+    asked = 0
+
+    def chaos(_method: str, _path: str) -> Fault | None:
+        nonlocal asked
+        asked += 1
+        return Fault(status=200, page=content) if asked - 1 == at else None
+
+    for content in (b'["x"]', b'{"sha": null}'):
+        for at in range(20):
+            asked = 0
+            place.retrain(f"{at} {content.decode()}")
+            place.server.chaos = chaos
+            with suppress(AdapterbotError):
+                place.open(labels=("x",), reviewers=("alice",))
+    place.server.chaos = None
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: f"{fault.path} {fault.status}")
