@@ -279,13 +279,14 @@ def write_environment(output: Path, source: Path | None = None) -> str:
     Raises:
         AdapterbotError: the source is not a lock file, or the file cannot be written.
     """
-    from adapterbot.lock import env_sources
+    from adapterbot.lock.env_installed import installed
+    from adapterbot.lock.env_sources import from_lock_file
 
     if source is None:
-        found = env_sources.installed(now())
+        found = installed(now())
     else:
         tree, (output_name, name) = _tree_of(output, source)
         seen = relpath(name, output_name.rpartition("/")[0] or ".")
-        found = env_sources.from_lock_file(tree.read(name), seen, now())
+        found = from_lock_file(tree.read(name), seen, now())
     atomic.write_text(output, environment.dumps(found))
     return environment.env_hash(found)

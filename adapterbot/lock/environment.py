@@ -2,13 +2,14 @@
 
 Soup's entries have a name, a version and a source, and its hash covers no more; what else tells a
 package from others (the hash of its wheel, the commit that it was built from) is therefore an entry
-of its own, of source `wheel`. Where entries come from is for `env_sources`.
+of its own, of source `wheel`. Where entries come from is for `env_installed` and `env_sources`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -17,6 +18,7 @@ from adapterbot.errors import InputError
 from adapterbot.lock.schema import line_text, parse_object, required, sha256_text
 
 DEFAULT_NAME = "soup-env.lock"
+NO_SOUP = "none"
 _SOURCES = ("pip", "conda", "system", "wheel", "unknown")
 # Soup's own bounds.
 _MAX_ENTRIES = 4096
@@ -146,6 +148,20 @@ def _made_from(given: object, name: str) -> MadeFrom:
         file=line_text(found.get("file"), 1000, file=name, field="made_from.file", fix=_FIX),
         sha256=sha256_text(found.get("sha256"), file=name, field="made_from.sha256", fix=_FIX),
     )
+
+
+def normalised(name: str) -> str:
+    """As the package index does (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def checked(lock: EnvLock) -> EnvLock:
+    """The lock as it will be read again: within Soup's bounds.
+
+    Raises:
+        InputError: naming the package that is not.
+    """
+    return loads(dumps(lock).encode(), "the environment")
 
 
 def facts(lock: EnvLock) -> dict[str, str]:

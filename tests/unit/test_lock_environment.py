@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapterbot.errors import InputError
-from adapterbot.lock import env_sources, environment
+from adapterbot.lock import env_installed, env_sources, environment
 from adapterbot.lock.environment import EnvLock, Package
 
 SHA = "0123456789abcdef" * 4
@@ -38,48 +38,62 @@ def pairs(lock: EnvLock) -> list[tuple[str, str, str]]:
 
 
 def test_every_installed_distribution_is_there_and_twice_is_the_same() -> None:
-    found = env_sources.installed("now")
+    found = env_installed.installed("now")
     versions = {entry.name: entry.version for entry in found.entries if entry.source == "pip"}
     for name in ("pydantic", "numpy", "pyyaml", "torch"):
         assert versions[name] == metadata.version(name)
     assert len(versions) == len({entry.name for entry in found.entries})
-    again = env_sources.installed("later")
+    again = env_installed.installed("later")
     assert environment.env_hash(again) == environment.env_hash(found)
     assert environment.loads(environment.dumps(found).encode(), "x") == found
 
 
+def installed_in(site: Path) -> EnvLock:
+    """What a Python finds whose packages are those of one folder."""
+    code = (
+        "import sys\nfrom adapterbot.lock import env_installed, environment\n"
+        # The library stays: from Python 3.13 on, importlib.metadata imports some of it late.
+        "sys.path[:] = [sys.argv[1], *(p for p in sys.path if not p.endswith('site-packages'))]\n"
+        "print(environment.dumps(env_installed.installed('now')))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(site)], capture_output=True, text=True, check=True
+    )
+    return environment.loads(done.stdout.encode(), "x")
+
+
+def distribution(
+    site: Path, name: str, version: str, direct: object = None, *, record: str | None = None
+) -> None:
+    folder = site / f"{name}-{version}.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    if direct is not None:
+        (folder / "direct_url.json").write_text(json.dumps(direct))
+    if record is not None:
+        (folder / "RECORD").write_text(record)
+
+
 def test_wheel_hashes_commits_and_the_build_of_torch_are_recorded(tmp_path: Path) -> None:
     """In site-packages of our own making, since this environment need not hold any of them."""
-
-    def distribution(name: str, version: str, direct: object = None) -> None:
-        folder = tmp_path / f"{name}-{version}.dist-info"
-        folder.mkdir()
-        (folder / "METADATA").write_text(
-            f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
-        )
-        if direct is not None:
-            (folder / "direct_url.json").write_text(json.dumps(direct))
-
-    distribution("From.Wheel", "1.0", {"url": "u", "archive_info": {"hashes": {"sha256": SHA}}})
-    distribution("old_style", "1.0", {"url": "u", "archive_info": {"hash": f"sha256={SHA}"}})
-    distribution("from-git", "1.0", {"url": "u", "vcs_info": {"vcs": "git", "commit_id": "abc1"}})
-    distribution("edited", "1.0", {"url": "file:///x", "dir_info": {"editable": True}})
-    distribution("torch", "2.13.0+cu130")
+    distribution(
+        tmp_path, "From.Wheel", "1.0", {"url": "u", "archive_info": {"hashes": {"sha256": SHA}}}
+    )
+    distribution(
+        tmp_path, "old_style", "1.0", {"url": "u", "archive_info": {"hash": f"sha256={SHA}"}}
+    )
+    distribution(
+        tmp_path, "from-git", "1.0", {"url": "u", "vcs_info": {"vcs": "git", "commit_id": "abc1"}}
+    )
+    distribution(tmp_path, "edited", "1.0", {"url": "file:///x", "dir_info": {"editable": True}})
+    distribution(tmp_path, "torch", "2.13.0+cu130")
     (tmp_path / "torch").mkdir()
     (tmp_path / "torch" / "version.py").write_text(
         "__version__ = '2.13.0+cu130'\ncuda: Optional[str] = '13.0'\ngit_version = 'feedbeef'\n"
     )
-    code = (
-        "import sys\nfrom adapterbot.lock import env_sources, environment\n"
-        # The library stays: from Python 3.13 on, importlib.metadata imports some of it late.
-        "sys.path[:] = [sys.argv[1], *(p for p in sys.path if not p.endswith('site-packages'))]\n"
-        "print(environment.dumps(env_sources.installed('now')))\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
-    )
-    found = environment.loads(done.stdout.encode(), "x")
+    found = installed_in(tmp_path)
     assert pairs(found) == [
+        ("edited", "editable", "wheel"),
         ("edited", "1.0", "pip"),
         ("from-git", "git:abc1", "wheel"),
         ("from-git", "1.0", "pip"),
@@ -93,7 +107,92 @@ def test_wheel_hashes_commits_and_the_build_of_torch_are_recorded(tmp_path: Path
     assert found.cuda_version == "13.0"
 
 
+def test_a_package_of_this_machine_is_known_by_what_is_in_it(tmp_path: Path) -> None:
+    """A library changed in a folder, built and installed under the version that it had."""
+
+    def wheel_of(content: str, interpreter: str) -> str:
+        site = tmp_path / f"{content}{interpreter}"
+        site.mkdir()
+        record = (
+            f"mine/__init__.py,sha256={content},1\nmine-1.0.dist-info/METADATA,sha256=x,1\n"
+            f"../../bin/mine,sha256={interpreter},1\nmine-1.0.dist-info/RECORD,,\n"
+        )
+        distribution(site, "mine", "1.0", {"url": "file:///x", "dir_info": {}}, record=record)
+        (origin, version) = pairs(installed_in(site))
+        assert version == ("mine", "1.0", "pip")
+        assert origin[2] == "wheel"
+        return origin[1]
+
+    assert wheel_of("a", "here") == wheel_of("a", "there")
+    assert wheel_of("b", "here") != wheel_of("a", "everywhere")
+
+
+def test_two_versions_in_one_folder_are_both_said_but_no_rest_of_an_old_one(
+    tmp_path: Path,
+) -> None:
+    """In which order a folder lists them is its own affair; pip passes over what it left."""
+    for version in ("1.0", "2.0", "3.0"):
+        distribution(tmp_path, "torn", version)
+    distribution(tmp_path, "whole", "2.0")
+    (tmp_path / "torn-3.0.dist-info").rename(tmp_path / "~orn-3.0.dist-info")
+    assert pairs(installed_in(tmp_path)) == [
+        ("torn", "1.0", "pip"),
+        ("torn", "2.0", "pip"),
+        ("whole", "2.0", "pip"),
+    ]
+
+
 # ---------------------------------------------------------------- project lock files
+
+_PYLOCK = "lock-version = '1.0'\n[[packages]]\nname = 'a'\nversion = '1'\n"
+_UV = "version = 1\n[[package]]\nname = 'a'\nversion = '1'\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "after"),
+    [
+        *(
+            ("r.txt", f"a==1 --hash={kind}:{'1' * size}", f"a==1 --hash={kind}:{'2' * size}")
+            for kind, size in (("sha384", 96), ("sha512", 128))
+        ),
+        ("r.txt", f"a==1 --hash=sha256:{'A' * 64}", f"a==1 --hash=sha256:{'B' * 64}"),
+        (
+            "pylock.toml",
+            f"{_PYLOCK}wheels = [{{hashes = {{sha512 = '{'1' * 128}'}}}}]",
+            f"{_PYLOCK}wheels = [{{hashes = {{sha512 = '{'2' * 128}'}}}}]",
+        ),
+        # Another version is installed, and none has changed.
+        (
+            "r.txt",
+            "a==1; python_version < '3.12'\na==2; python_version >= '3.12'",
+            "a==2; python_version < '3.12'\na==1; python_version >= '3.12'",
+        ),
+        ("pylock.toml", f"{_PYLOCK}marker = 'a'", f"{_PYLOCK}marker = 'b'"),
+        ("uv.lock", f"{_UV}resolution-markers = ['a']", f"{_UV}resolution-markers = ['b']"),
+        # Where no hash decides, the same version is another build.
+        ("r.txt", "-i https://x/cu118\na==1", "-i https://x/cu121\na==1"),
+        ("r.txt", "--no-binary=:all:\na==1", "a==1"),
+    ],
+)
+def test_a_lock_file_that_installs_something_else_says_so(
+    name: str, before: str, after: str
+) -> None:
+    (change,) = changes(read(name, before), read(name, after))
+    assert change.startswith("a (wheel) ")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (f"a==1 --hash=sha256:{'A' * 64}", f"a==1 --hash=sha256:{'a' * 64}"),
+        (f"-i https://x/\na==1 --hash=sha256:{SHA}", f"a==1 --hash=sha256:{SHA}"),
+        ("-i https://me:secret@x/y\na==1", "--index-url=https://x/y\na==1"),
+        ("a==1; python_version < '3'", 'a==1 ;  python_version  <  "3"'),
+        ("a==1", "--trusted-host x\na==1\r\n"),
+    ],
+)
+def test_a_lock_file_that_installs_the_same_is_no_drift(before: str, after: str) -> None:
+    assert changes(read("r.txt", before), read("r.txt", after)) == ()
 
 
 def test_uv_lock_gives_its_packages() -> None:
@@ -182,6 +281,11 @@ def test_requirements_txt_gives_its_packages() -> None:
         ("requirements.txt", "numpy>=2\n", "line 1: is not pinned"),
         ("requirements.txt", "numpy==2.*\n", "line 1: is not pinned"),
         ("requirements.txt", "\n-r other.txt\n", "line 2: names what is not in this file"),
+        ("requirements.txt", "a==1\n-cother.txt\n", "line 2: names what is not in this file"),
+        ("requirements.txt", "a==1\n--req other.txt\n", "line 2: names what is not in this file"),
+        # A comment ends a line, and the hash behind it is nobody's.
+        ("requirements.txt", f"a==1 \\\n # x\n --hash=sha256:{SHA}", "line 3: names what is not"),
+        ("requirements.txt", "a @ git+https://x/a@main\n", "line 1: is not pinned"),
         ("requirements.txt", "# nothing\n", "pins no package"),
         ("poetry.lock", "", "is not a lock file that we read"),
     ],
