@@ -53,7 +53,12 @@ def sides(
     config = config_of(base, config_path)
     start = fork_point or base
     notes = [
-        f"{name} is {how_changed(start, head, name)} here; the version on the base branch was used"
+        f"{name} is {how_changed(start, head, name)} here; "
+        + (
+            "the version on the base branch was used"
+            if config
+            else "the base branch has none, so the defaults were used"
+        )
         for name in names
         if not same(start, head, name)
     ]

@@ -417,6 +417,16 @@ def test_attack_one_that_a_config_elsewhere_still_lists_is_not_just_removed(root
     assert not removed(where, found)
 
 
+def test_what_decided_is_not_said_to_be_a_file_that_the_base_does_not_have(root: Path) -> None:
+    changed = change(root, lambda root: listing(root, "adapters/a"))
+    said = "adapterbot.yaml is changed here; the version on the base branch was used"
+    assert changed.notes == (said,)
+    change(root, delete("adapterbot.yaml"))
+    added = change(root, lambda root: listing(root, "adapters/a"))
+    said = "adapterbot.yaml is added here; the base branch has none, so the defaults were used"
+    assert added.notes == (said,)
+
+
 def test_one_that_goes_while_it_is_listed_or_another_comes_is_not_just_removed(root: Path) -> None:
     git(root, "checkout", "-q", "-b", "one")
     where = change(root, delete("adapters/a"))
