@@ -18,6 +18,7 @@ from typing import BinaryIO, NamedTuple
 from adapterbot import parquet
 from adapterbot.errors import InputError
 from adapterbot.jsonl import lines
+from adapterbot.strict_json import DuplicateKeyError, unique_object
 from adapterbot.tree import Tree
 
 ROW_LIMIT = 16 * 1024 * 1024
@@ -108,10 +109,12 @@ def _json(name: str, stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
             f"is larger than the {DOCUMENT_LIMIT:,} bytes we read", file=name, fix="use JSONL"
         )
     try:
-        found = json.loads(content)
+        found = json.loads(content, object_pairs_hook=unique_object)
         rows = [_dumped(row) for row in (found if isinstance(found, list) else [found])]
     except (ValueError, RecursionError) as error:
-        raise InputError("is not JSON", file=name, fix="use JSONL, a row per line") from error
+        twice = isinstance(error, DuplicateKeyError)
+        said = f"has the key {error.key!r} twice" if twice else "is not JSON"
+        raise InputError(said, file=name, fix="use JSONL, a row per line") from error
     yield from enumerate(rows, 1)
 
 

@@ -65,7 +65,10 @@ _ENCODE = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", 
 
 
 def _value(row: Row) -> object:
-    """The row as JSON, or its text when it is not (unambiguous) JSON."""
+    """The row as JSON, or its text when it is not (unambiguous) JSON, or a line of text, where
+    `1.0` and `1.00` are two."""
+    if row.file.lower().endswith(".txt"):
+        return row.content.decode("utf-8", "backslashreplace")
     try:
         return _DECODE(row.content.decode(json.detect_encoding(row.content), "surrogatepass"))
     except (ValueError, RecursionError):
@@ -143,7 +146,7 @@ def _leaves(value: object, path: str, depth: int) -> Iterator[Cell]:
     elif isinstance(value, list):
         for index, item in enumerate(value) if depth else ():
             yield from _leaves(item, f"{path}[{index}]", depth - 1)
-    elif value not in (None, "", True, False):
+    elif value is not None and value != "" and not isinstance(value, bool):
         yield path, str(value)
 
 

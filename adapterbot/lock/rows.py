@@ -151,11 +151,23 @@ def _counterparts(
     for name in sorted(before.keys() & after.keys()):
         if before[name].digest != after[name].digest:
             yield [before[name]], [after[name]]
-    moved = {file.digest for file in old.values()} & {file.digest for file in new.values()}
-    left = [old[name] for name in sorted(old) if old[name].digest not in moved]
-    right = [new[name] for name in sorted(new) if new[name].digest not in moved]
+    digests = [Counter(file.digest for file in side.values()) for side in (old, new)]
+    # A copy beside a file that moved is as many rows more.
+    left, right = (_beyond(side, digests[0] & digests[1]) for side in (old, new))
     if left or right:
         yield left, right
+
+
+def _beyond(side: Rows, moved: Counter[str]) -> list[RowFile]:
+    """The files of a side without those that the other side has by another name, as often as it
+    has them."""
+    spare = moved.copy()
+    found = []
+    for name in sorted(side):
+        spare[side[name].digest] -= 1
+        if spare[side[name].digest] < 0:
+            found.append(side[name])
+    return found
 
 
 # ---------------------------------------------------------------- one comparison

@@ -127,6 +127,31 @@ def test_a_renamed_or_resharded_file_is_no_news(tmp_path: Path) -> None:
     assert counts(diff(tmp_path / "2", {"a.jsonl": jsonl(*BASE)}, shards)) == (0, 0, 0)
 
 
+def test_a_copy_beside_a_file_that_moved_is_as_many_rows_more(tmp_path: Path) -> None:
+    """Twice the weight in training, and no name that both sides have."""
+    one, two = {"a.jsonl": jsonl(*BASE)}, {"b.jsonl": jsonl(*BASE), "c.jsonl": jsonl(*BASE)}
+    assert counts(diff(tmp_path / "1", one, two)) == (20, 0, 0)
+    assert counts(diff(tmp_path / "2", two, one)) == (0, 20, 0)
+
+
+def test_a_line_of_text_is_what_it_says_and_not_what_json_would_read(tmp_path: Path) -> None:
+    before, after = '1.0\n{"a": 1}\n', '1.00\n{"a":1}\n'
+    assert counts(diff(tmp_path, {"t.txt": before}, {"t.txt": after})) == (0, 0, 2)
+
+
+def test_an_id_of_one_is_an_id(tmp_path: Path) -> None:
+    """Which to Python equals true, and true tells no row from another."""
+    rows = [{"id": i, "answer": f"a{i}"} for i in range(4)]
+    after = [*rows[2:], {"id": 0, "answer": "x"}, {"id": 1, "answer": "y"}]
+    found = diff(tmp_path, {"t.jsonl": jsonl(*rows)}, {"t.jsonl": jsonl(*after)})
+    assert counts(found) == (0, 0, 2)
+
+
+def test_json_that_says_two_things_is_not_compared(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"t\.json: has the key 'a' twice"):
+        diff(tmp_path, {"t.json": '[{"a": 1, "a": 2}]'}, {"t.json": '[{"a": 3, "a": 2}]'})
+
+
 def test_two_git_refs(tmp_path: Path) -> None:
     def git(*arguments: str) -> str:
         identity = ("-c", "user.name=a", "-c", "user.email=a@b")
