@@ -111,10 +111,12 @@ def _json(name: str, stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
     try:
         found = json.loads(content, object_pairs_hook=unique_object)
         rows = [_dumped(row) for row in (found if isinstance(found, list) else [found])]
+    except DuplicateKeyError as error:
+        raise InputError(
+            f"has the key {error.key!r} twice", file=name, fix="keep one of them"
+        ) from error
     except (ValueError, RecursionError) as error:
-        twice = isinstance(error, DuplicateKeyError)
-        said = f"has the key {error.key!r} twice" if twice else "is not JSON"
-        raise InputError(said, file=name, fix="use JSONL, a row per line") from error
+        raise InputError("is not JSON", file=name, fix="use JSONL, a row per line") from error
     yield from enumerate(rows, 1)
 
 
