@@ -18,7 +18,14 @@ from torch import Tensor
 
 from adapterbot.bank import shared
 from adapterbot.bank.codec import Rows, plain
-from adapterbot.bank.manifest import Module, VbLoraLayout, VeraLayout, shared_shapes
+from adapterbot.bank.manifest import (
+    Module,
+    Seed,
+    Size,
+    VbLoraLayout,
+    VeraLayout,
+    shared_shapes,
+)
 from adapterbot.errors import InputError
 from adapterbot.validation import bad_input
 from adapterbot.weights.peft_dir import AdapterFiles, read_adapter_dir
@@ -27,6 +34,10 @@ _PART = re.compile(
     r"base_model\.model\.(?P<module>.+)\.(?P<part>vera_lambda_[bd]|vblora_logits_[AB])"
     r"(?P<top>_topk_(?:indices|weights))?"
 )
+_SHARED = {
+    "vera": ("base_model.vera_A", "base_model.vera_B"),
+    "vblora": ("base_model.vblora_vector_bank",),
+}
 _SAME_RUN = "push adapter_config.json and the weights of the same training run"
 
 Inputs = Callable[[Sequence[str], str], Mapping[str, Module]]
@@ -42,12 +53,12 @@ class _Options(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="ignore")
 
-    r: int
-    projection_prng_key: int = 0
+    r: Size
+    projection_prng_key: Seed = 0
     save_projection: bool = True
-    num_vectors: int = 256
-    vector_length: int = 256
-    topk: int = 2
+    num_vectors: Size = 256
+    vector_length: Size = 256
+    topk: Size = 2
     save_only_topk_weights: bool = False
     bias: str = "none"
     modules_to_save: list[str] | None = None
@@ -86,17 +97,14 @@ def read_checkpoint(path: Path | str, inputs: Inputs, draw: Draw = shared.draw) 
     files = read_adapter_dir(path)
     options = _options(files)
     tensors = shared.read(files.weights_path)
+    kind = files.config.peft_type.lower()
     parts: dict[str, dict[str, Tensor]] = {}
     for name in sorted(tensors):
         found = _PART.fullmatch(name)
-        if found:
+        if found and found["part"].startswith(kind):
             key = found["part"] + (found["top"] or "")
             parts.setdefault(found["module"], {})[key] = tensors[name]
-        elif name not in (
-            "base_model.vera_A",
-            "base_model.vera_B",
-            "base_model.vblora_vector_bank",
-        ):
+        elif name not in _SHARED[kind]:
             raise InputError(
                 "is a tensor that a bank does not hold",
                 file=files.weights_shown,
@@ -106,7 +114,7 @@ def read_checkpoint(path: Path | str, inputs: Inputs, draw: Draw = shared.draw) 
     if not parts:
         raise InputError("holds no vectors", file=files.weights_shown, fix=_SAME_RUN)
     base = files.config.base_model_name_or_path or ""
-    if files.config.peft_type == "VERA":
+    if kind == "vera":
         modules = inputs(tuple(parts), base)
         return _vera(files, options, tensors, parts, modules, draw, base)
     return _vblora(files, options, tensors, parts, base)
@@ -179,8 +187,9 @@ def _vera(
             )
         seed = options.projection_prng_key
         return Checkpoint(layout, row, draw(layout, seed), seed, base)
-    _check_shapes(files, {"A": a, "B": b}, layout)
-    return Checkpoint(layout, row, {"A": a.float(), "B": b.float()}, None, base)
+    projections = {"A": a.float(), "B": b.float()}
+    _check_shared(files, projections, layout)
+    return Checkpoint(layout, row, projections, None, base)
 
 
 def _vblora(
@@ -197,7 +206,7 @@ def _vblora(
         )
     weights: list[Tensor] = []
     choices: list[Tensor] = []
-    modules: list[Module] = []
+    widths: dict[str, tuple[int, int]] = {}
     for name in sorted(parts):
         sides = []
         for side in "AB":
@@ -213,8 +222,7 @@ def _vblora(
                 field=name,
                 fix=_SAME_RUN,
             )
-        size = options.vector_length
-        modules.append(Module(name=name, inputs=tiles_in * size, outputs=tiles_out * size))
+        widths[name] = tiles_in * options.vector_length, tiles_out * options.vector_length
     layout = _checked(
         files,
         lambda: VbLoraLayout(
@@ -222,12 +230,16 @@ def _vblora(
             length=options.vector_length,
             bank_size=options.num_vectors,
             top_k=options.topk,
-            modules=tuple(modules),
+            modules=tuple(
+                Module(name=name, inputs=width, outputs=height)
+                for name, (width, height) in widths.items()
+            ),
         ),
     )
-    _check_shapes(files, {"vectors": bank}, layout)
+    vectors = {"vectors": bank.float()}
+    _check_shared(files, vectors, layout)
     row = Rows(torch.cat(weights)[None].numpy(), torch.cat(choices)[None].numpy().astype(np.int64))
-    return Checkpoint(layout, row, {"vectors": bank.float()}, None, base)
+    return Checkpoint(layout, row, vectors, None, base)
 
 
 def _chosen(
@@ -236,14 +248,21 @@ def _chosen(
     """Weights and choices (…, …, top_k) of one factor, largest first, saved whole or as its top
     k."""
     logits = held.get(f"vblora_logits_{side}")
-    if logits is not None and logits.dim() == 3:
+    if logits is not None and logits.dim() == 3 and logits.shape[-1] == options.num_vectors:
         best, choices = logits.float().topk(min(options.topk, logits.shape[-1]), dim=-1)
         return best.softmax(-1), choices
     choices = held.get(f"vblora_logits_{side}_topk_indices")
     first = held.get(f"vblora_logits_{side}_topk_weights")
-    if choices is None or first is None or choices.dim() != 3 or first.dim() != 3:
+    if (
+        choices is None
+        or first is None
+        or first.dim() != 3
+        or choices.shape != (*first.shape[:2], options.topk)
+        or first.shape[2] != options.topk - 1
+        or choices.is_floating_point()
+    ):
         raise InputError(
-            f"has no logits for its factor {side}",
+            f"has no logits for its factor {side} that fit its options",
             file=files.weights_shown,
             field=module,
             fix=_SAME_RUN,
@@ -255,7 +274,7 @@ def _chosen(
     return falling, choices.long().gather(-1, order)
 
 
-def _check_shapes(
+def _check_shared(
     files: AdapterFiles, tensors: Mapping[str, Tensor], layout: VeraLayout | VbLoraLayout
 ) -> None:
     wanted = shared_shapes(layout)
@@ -267,6 +286,7 @@ def _check_shapes(
                 field=name,
                 fix=_SAME_RUN,
             )
+    shared.refuse_infinite(tensors, files.weights_shown)
 
 
 def _checked(files: AdapterFiles, make: Callable[[], Any]) -> Any:

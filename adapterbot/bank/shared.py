@@ -127,6 +127,18 @@ def prove(found: Mapping[str, Tensor], manifest: Manifest, shown: str) -> None:
             file=shown,
             fix="restore it",
         )
+    refuse_infinite(found, shown)
+
+
+def refuse_infinite(tensors: Mapping[str, Tensor], shown: str) -> None:
+    """What all users share is in all their answers: one NaN in it, and nobody has one.
+
+    Raises:
+        InputError: a number is not finite.
+    """
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise InputError("holds NaN or infinity", file=shown, field=name, fix="train it again")
 
 
 def read(file: Path) -> dict[str, Tensor]:

@@ -17,6 +17,7 @@ from typing import Any
 
 from adapterbot import atomic
 from adapterbot.errors import InputError
+from adapterbot.strict_json import parse_json
 
 FILE_LIMIT = 16 * 1024 * 1024
 MAX_DIMENSION = 16_384
@@ -114,11 +115,14 @@ def read_bank(path: str | Path) -> VectorBank:
     if (size := target.stat().st_size) > FILE_LIMIT:
         raise _too_large(path, size)
     try:
-        return _parsed(json.loads(target.read_bytes()))
+        # Numbers beyond a float are looked for with the others.
+        return _parsed(parse_json(target.read_bytes().decode(), infinite=True))
     except InputError as error:
         raise InputError(error.message, file=str(path), field=error.field, fix=error.fix) from error
-    except (ValueError, RecursionError) as error:
-        raise InputError("is not JSON", file=str(path), fix="write it again with Soup") from error
+    except ValueError as error:
+        raise InputError(
+            f"is not JSON: {error}", file=str(path), fix="write it again with Soup"
+        ) from error
 
 
 def estimate_bank_size(num_users: int, vector_dim: int) -> int:

@@ -126,6 +126,9 @@ def test_what_soup_refuses_is_refused(changes: dict[str, Any], field: str) -> No
         GOLDEN.replace("0.31", '"0.31"'),
         GOLDEN.replace('"vector_dim": 2', '"vector_dim": 3'),
         GOLDEN.replace('"vector_dim": 2', '"vector_dim": "2"'),
+        GOLDEN.replace('"user_1"', '"\\ud800"'),
+        GOLDEN.replace('"vector_dim": 2', '"vector_dim": 2, "entries": []'),
+        GOLDEN.replace('"vector_dim": 2', '"base_model": "\\ud800", "vector_dim": 2'),
         GOLDEN.replace("[\n    {", '[\n    {"scaling": [1, 2], "user_id": "user_1"}, {'),
     ],
 )
