@@ -11,6 +11,7 @@ import base64
 import functools
 import os
 import re
+import signal
 import subprocess
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -118,14 +119,12 @@ def _run(
     seconds: float | None = None,
 ) -> bytes:
     try:
-        done = subprocess.run(
+        done = finished(
             _command(repository, arguments),
-            input=given,
+            environment,
+            given=given,
+            seconds=seconds,
             stdout=stdout,
-            stderr=subprocess.PIPE,
-            check=False,
-            env=environment,
-            timeout=seconds,
         )
     except FileNotFoundError as error:
         raise _no_git() from error
@@ -134,6 +133,49 @@ def _run(
     if done.returncode != 0:
         raise OurFailure(f"git {arguments[0]} failed: {_reason(done.stderr)}")
     return done.stdout or b""
+
+
+def finished(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    *,
+    given: bytes = b"",
+    seconds: float | None = None,
+    stdout: int = subprocess.PIPE,
+) -> subprocess.CompletedProcess[bytes]:
+    """As `subprocess.run`; but a command that has a time limit is ended with all that it started:
+    Git leaves the helper that talks to a server, and git-lfs, behind.
+
+    Raises:
+        FileNotFoundError: there is no such program.
+        TimeoutExpired: it took too long, and is ended.
+    """
+    # A person's ssh asks for a passphrase at the terminal, which only its own session may.
+    apart = seconds is not None and not _at_a_terminal()
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        env=environment,
+        start_new_session=apart,
+    ) as process:
+        try:
+            out, told = process.communicate(given, timeout=seconds)
+        except BaseException:
+            if apart:
+                os.killpg(process.pid, signal.SIGKILL)
+            process.kill()
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, out, told)
+
+
+def _at_a_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
 
 
 def _reason(told: bytes) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 from adapterbot.errors import AdapterbotError, GitHubFailure, InputError, OurFailure
 from adapterbot.gh.branches import Placement
 from adapterbot.gh.refs import PERMISSION, BranchMovedError
-from adapterbot.gitobjects import authorization, numbered
+from adapterbot.gitobjects import authorization, finished, numbered
 from adapterbot.tree import file_sha256
 
 # Not left to the machine's configuration: without these Git would commit the weights themselves.
@@ -131,7 +131,7 @@ class _Clone:
     root: Path
     environment: Mapping[str, str] = field(repr=False)
 
-    def git(self, *arguments: str, feed: str | None = None) -> str:
+    def git(self, *arguments: str, feed: str = "") -> str:
         return _git(self.root, self.environment, *arguments, feed=feed)
 
     def fetch(self, remote: Remote, wanted: Placement) -> None:
@@ -190,20 +190,13 @@ class _Clone:
                 raise
 
 
-def _git(
-    root: Path, environment: Mapping[str, str], *arguments: str, feed: str | None = None
-) -> str:
+def _git(root: Path, environment: Mapping[str, str], *arguments: str, feed: str = "") -> str:
     try:
-        done = subprocess.run(
+        done = finished(
             ["git", "-C", str(root), *arguments],
-            input=feed,
-            stdin=None if feed is not None else subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            env=dict(environment),
-            timeout=_TIMEOUT,
-            check=False,
+            environment,
+            given=feed.encode(),
+            seconds=_TIMEOUT,
         )
     except FileNotFoundError as error:
         raise OurFailure("git was not found", fix="install git on this machine") from error
@@ -212,8 +205,8 @@ def _git(
             f"git {arguments[0]} did not end within {_TIMEOUT} s", fix="run the job again"
         ) from error
     if done.returncode:
-        raise _why(arguments[0], done.stderr)
-    return done.stdout
+        raise _why(arguments[0], done.stderr.decode(errors="replace"))
+    return done.stdout.decode(errors="replace")
 
 
 def _why(command: str, told: str) -> AdapterbotError:

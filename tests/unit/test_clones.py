@@ -5,8 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import socket
 import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -337,3 +341,48 @@ def test_what_could_not_be_copied_whole_is_not_taken_for_whole_later(
         with pytest.raises(OurFailure, match=r"No space left on device \(free some disk space"):
             tree.on_disk("first.txt")
     assert tree.on_disk("first.txt").read_text() == "first"
+
+
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="looks for processes in /proc")
+@pytest.mark.parametrize("command", ["fetch", "lfs"])
+def test_a_command_that_takes_too_long_leaves_no_helper_behind(
+    bare: Path, tmp_path: Path, command: str
+) -> None:
+    """Git killed alone leaves `git-remote-http`, and git-lfs, waiting for the server for ever."""
+    if command == "lfs" and shutil.which("git-lfs") is None:
+        pytest.skip("no git-lfs here")
+    clone = tmp_path / "clone"
+    git(tmp_path, "clone", "-q", str(bare), str(clone))
+    (clone / "a.bin").write_text(POINTER)
+    (clone / ".gitattributes").write_text("*.bin filter=lfs\n")
+    for setting in ("process=", "clean=cat", "required=false"):
+        git(clone, "config", *f"filter.lfs.{setting}".split("=", 1))
+    git(clone, "add", ".")
+    git(clone, "commit", "-qm", "weights")
+    code = "import sys, pathlib; from adapterbot import gitobjects as g; g._NETWORK_SECONDS = 2.0; "
+    code += "g.ask_remote(pathlib.Path(sys.argv[1]), *sys.argv[2:])"
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        mark = f"unanswered-{silent.getsockname()[1]}"
+        git(clone, "remote", "add", mark, f"http://127.0.0.1:{silent.getsockname()[1]}/x.git")
+        asked = ("fetch", mark) if command == "fetch" else ("lfs", "fetch", mark, "HEAD")
+        # In a session of its own: at a terminal, ssh must be able to ask for a passphrase.
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(clone), *asked],
+            start_new_session=True,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert "did not end within 2 s" in done.stderr
+        until = time.monotonic() + 10
+        while (left := [one for one in running() if mark in one]) and time.monotonic() < until:
+            time.sleep(0.05)  # what is killed is not gone at once
+        assert left == []
+
+
+def running() -> list[str]:
+    found = []
+    for place in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            found.append(place.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+    return found
