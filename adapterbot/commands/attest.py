@@ -24,6 +24,7 @@ from adapterbot.conventions import for_adapter
 from adapterbot.errors import InputError
 from adapterbot.eval.questions import digest_of
 from adapterbot.eval.suite import suite_files
+from adapterbot.lock.check import other_weights
 from adapterbot.lock.schema import MAX_LOCK_BYTES, Lock
 from adapterbot.mole.artifact import is_mixture, read_mixture
 from adapterbot.named import read_named
@@ -142,11 +143,12 @@ def sign(
         builder: URI of who built it; the workflow that runs, when None.
 
     Raises:
-        AdapterbotError: something that it names cannot be read, the report is about others, or
-            nothing can be signed here.
+        AdapterbotError: something that it names cannot be read, the report or the lock is about
+            other weights, or nothing can be signed here.
     """
     if report:
         _judged(of, report)
+    _refuse_anothers_lock(of)
     claim = Claim(
         subjects=verification.subject_digests(of.tree, of.path),
         adapter=of.path,
@@ -165,6 +167,24 @@ def sign(
     place = output or of.tree.root / verification.attestation_path(of.path)
     atomic.write_bytes(place, signed)
     return place
+
+
+def _refuse_anothers_lock(of: Subject) -> None:
+    """Whoever signs says that the adapter was made from what its lock pins.
+
+    Raises:
+        InputError: the lock was written for other weights.
+    """
+    lock_path = normalise(of.adapter.lock)
+    if not of.tree.has(lock_path):
+        return
+    moved = other_weights(of.tree, lock_path, normalise(of.adapter.config), of.path)
+    if moved:
+        raise InputError(
+            moved,
+            file=lock_path,
+            fix="run `adapterbot lock write` after the training, and sign then",
+        )
 
 
 def verify(

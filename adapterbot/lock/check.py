@@ -223,6 +223,22 @@ def _unrecorded(side: Sidecar | None, adapter: str | None) -> str:
     return f"does not record {adapter or 'any'}" if side else "does not belong to this lock"
 
 
+def other_weights(tree: Tree, lock_path: str, config: str, adapter: str) -> str | None:
+    """Why the weights of an adapter are not those that were recorded with its lock; None where they
+    are, or where nobody recorded any. Nothing else is looked at.
+
+    Raises:
+        InputError: the lock, or what is beside it, is broken.
+    """
+    lock = loads(tree.read(lock_path, limit=MAX_LOCK_BYTES), lock_path)
+    side = sidecars.read(tree, lock_path, lock)
+    folder = config.rpartition("/")[0]
+    locked = {join(folder, path): files for path, files in _recorded(side).items()}
+    found = adapter_files(tree, adapter) if adapter in locked else {}
+    same = locked.get(adapter, {}) == found
+    return None if same else adapter_moved(adapter, locked[adapter], found)
+
+
 def _recorded(side: Sidecar | None) -> dict[str, dict[str, str]]:
     return {path: dict(files) for path, files in side.adapters.items()} if side else {}
 

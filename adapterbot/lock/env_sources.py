@@ -172,7 +172,6 @@ def _on_condition(name: str, version: str, marker: str) -> Iterator[Package]:
 def _requirements(text: str, name: str) -> tuple[str | None, list[Package]]:
     found: list[list[Package]] = []
     sources: list[str] = []
-    number = 0
     pending: list[str] = []
     for number, raw in enumerate([*text.splitlines(), ""], 1):
         line = re.sub(r"(^|\s)#.*$", "", raw).strip()
@@ -189,8 +188,9 @@ def _requirements(text: str, name: str) -> tuple[str | None, list[Package]]:
     if sources:
         chosen = bounded(", ".join(sorted(set(sources))))
         for packages in found:
-            # With hashes it does not matter where a file comes from.
-            if not any(_is_hashes(package) for package in packages):
+            # With hashes it does not matter where a file comes from, and a URL says it.
+            by_url = "://" in packages[0].version
+            if not by_url and not any(_is_hashes(package) for package in packages):
                 packages.append(Package(packages[0].name, chosen, "wheel"))
     return None, [package for packages in found for package in packages]
 

@@ -84,6 +84,16 @@ def signed(repository: Path, keys: dict[str, tuple[Path, str]]) -> Path:
 # ---------------------------------------------------------------- what is signed
 
 
+def test_what_a_lock_of_other_weights_pins_is_not_signed_for(repository, keys):
+    """Trained again, and the lock forgotten: the statement would name the data of the old run."""
+    _flip(f"{ADAPTER}/adapter_model.safetensors")(repository)
+    said = invoke("sign", ADAPTER, "--key", keys["ed25519"][0], expect=2)
+    assert said.startswith("soup.lock: these weights are not the ones that were locked")
+    assert not (repository / PLACE).exists()
+    (repository / "soup.lock.d" / "pinned.json").unlink()
+    invoke("sign", ADAPTER, "--key", keys["ed25519"][0])
+
+
 @pytest.mark.parametrize("kind", ["ed25519", "ecdsa"])
 def test_the_signature_is_dsses_own(repository, keys, kind):
     private, public = keys[kind]

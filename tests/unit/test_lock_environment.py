@@ -188,6 +188,7 @@ def test_a_lock_file_that_installs_something_else_says_so(
         (f"-i https://x/\na==1 --hash=sha256:{SHA}", f"a==1 --hash=sha256:{SHA}"),
         ("-i https://me:secret@x/y\na==1", "--index-url=https://x/y\na==1"),
         ("a==1; python_version < '3'", 'a==1 ;  python_version  <  "3"'),
+        (f"-i https://x/\na @ git+https://x/a@{'1' * 40}", f"a @ git+https://x/a@{'1' * 40}"),
         ("a==1", "--trusted-host x\na==1\r\n"),
     ],
 )
