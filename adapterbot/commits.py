@@ -62,6 +62,14 @@ def merge_base(repository: Path, left: str, right: str) -> str | None:
     return _merge_base(repository, left, right)
 
 
+def is_sparse(repository: Path) -> bool:
+    """Whether files that were committed may be left out of the working tree."""
+    try:
+        return git(repository, "config", "--type=bool", "core.sparseCheckout") == b"true\n"
+    except OurFailure:  # the setting is nowhere
+        return False
+
+
 def _boundaries(repository: Path) -> Path:
     """The file in which Git keeps where a shallow clone was cut off; a whole one has none."""
     return git_directory(repository) / "shallow"

@@ -132,7 +132,7 @@ class GitTree:
                 f"at {self.label} is left out of this clone, and could not be fetched",
                 file=path,
                 fix="leave `filter` and `sparse-checkout` out of actions/checkout, or run "
-                "`git fetch --refetch`",
+                "`git fetch --refetch --no-filter`",
             ) from error
 
     def read(self, path: str, *, limit: int = TEXT_LIMIT) -> bytes:

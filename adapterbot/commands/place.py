@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adapterbot import context as contexts
-from adapterbot.commits import merge_base, repository_root, resolve_commit
+from adapterbot.commits import is_sparse, merge_base, repository_root, resolve_commit
 from adapterbot.context import Context
 from adapterbot.errors import InputError
 from adapterbot.gittree import GitTree
@@ -137,9 +137,14 @@ def _place(root: Path, context: Context, base_sha: str, head_sha: str | None) ->
         root=root,
         context=context,
         base=base,
-        head=GitTree(root, head_sha) if head_sha else WorkTree(root),
+        head=GitTree(root, head_sha) if head_sha else _on_disk(root),
         fork_point=base if start in (None, base_sha) else GitTree(root, start),
     )
+
+
+def _on_disk(root: Path) -> WorkTree:
+    # "Does not exist" would have people commit what they have committed.
+    return WorkTree(root, "this sparse checkout") if is_sparse(root) else WorkTree(root)
 
 
 def checkout() -> Path:

@@ -148,6 +148,18 @@ def test_a_file_that_no_clone_has_and_nobody_sends_is_named(without_files: Path)
         tree.sha256("left.txt")
 
 
+def test_what_is_said_to_be_run_for_a_missing_file_gets_it(without_files: Path, bare: Path) -> None:
+    """`git fetch --refetch` by itself keeps to the clone's filter, and gets nothing."""
+    tree = GitTree(without_files, resolve_commit(without_files, "origin/branch"))
+    with pytest.raises(InputError) as caught:
+        tree.sha256("left.txt")
+    _, _, command = (caught.value.fix or "").rpartition(" run `")
+    git(without_files, "remote", "set-url", "origin", f"file://{bare}")
+    git(without_files, *command.removesuffix("`").split()[1:])
+    git(without_files, "remote", "set-url", "origin", "file:///nowhere")
+    assert tree.read("left.txt") == b"left"
+
+
 @pytest.mark.usefixtures("on_runner")
 def test_a_clones_own_credentials_are_used_alone(bare: Path, url: str, tmp_path: Path) -> None:
     """GitHub refuses a request that bears two."""

@@ -1,4 +1,4 @@
-"""A file that is named by hand is found from wherever one stands."""
+"""A file that is named by hand is found from wherever one stands, or it is said why not."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from adapterbot.commands.place import named_file
+from adapterbot.commands.place import by_hand, named_file
+from adapterbot.errors import InputError
+from tests.example import git
 
 
 @pytest.mark.parametrize(
@@ -29,3 +31,21 @@ def test_a_way_up_is_a_way_like_any_other(
     tree, found = named_file(Path(typed), here)
     assert tree.root == (tmp_path / "projects" / root).resolve()
     assert found == name
+
+
+def test_a_file_that_a_sparse_checkout_leaves_out_is_not_said_to_be_nowhere(tmp_path: Path) -> None:
+    """A person was told to commit the suite, which was committed."""
+    git(tmp_path, "init", "-q", "-b", "main", "repository")
+    root = tmp_path / "repository"
+    for name in ("adapters/a.txt", "evals/suite.yaml"):
+        (root / name).parent.mkdir()
+        (root / name).write_text(name)
+    git(root, "add", ".")
+    git(root, "commit", "-qm", "all")
+    assert by_hand(root, "main", None, {}).head.read("evals/suite.yaml")
+    git(root, "sparse-checkout", "set", "--cone", "adapters")
+    head = by_hand(root, "main", None, {}).head
+    assert head.read("adapters/a.txt")
+    with pytest.raises(InputError, match="does not exist in this sparse checkout"):
+        head.read("evals/suite.yaml")
+    assert by_hand(root, "main", "main", {}).head.read("evals/suite.yaml")
