@@ -14,7 +14,7 @@ from adapterbot.bisect import Limits
 from adapterbot.commands import place as places
 from adapterbot.commands.announcement import announce
 from adapterbot.commands.bisect_command import JOURNAL, OUTPUT
-from adapterbot.commands.evaluator import checkpoints_directory, chosen_server, engine
+from adapterbot.commands.evaluator import Computing, checkpoints_directory, engine
 from adapterbot.commands.folders import out_directory
 from adapterbot.commands.place import PULL_REQUEST_EVENTS
 from adapterbot.commands.report_files import Written, write
@@ -24,7 +24,6 @@ from adapterbot.console import listener_for
 from adapterbot.context import BisectInputs
 from adapterbot.conventions import discover
 from adapterbot.errors import AdapterbotError, InputError
-from adapterbot.eval.settings import engine_settings
 from adapterbot.eval.suite import load_suite
 from adapterbot.gittree import GitTree
 from adapterbot.lock.base_model import resolve_base
@@ -46,7 +45,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class BisectOptions:
+class BisectOptions(Computing):
     """What was asked on the command line; the inputs of a dispatch fill what is empty."""
 
     checkpoints: tuple[str, ...] = ()
@@ -54,10 +53,6 @@ class BisectOptions:
     config: str | None = None
     suite: str | None = None
     metric: str | None = None
-    device: str | None = None
-    engine: tuple[str, ...] = ()
-    server: str | None = None
-    ray: str | None = None
     out: Path | None = None
     confidence: float = 0.95
     limits: Limits = field(default_factory=Limits)
@@ -104,9 +99,7 @@ def _run(
     where = _sides(places.checkout(), source, options.config)
     adapter = _adapter(where, options.adapter or inputs.adapter)
     patterns = _patterns(options, inputs, adapter)
-    configured = where.config.engine if where.config else None
-    settings = engine_settings(configured, options.engine, options.device)
-    server = chosen_server(where.config, options.server)
+    settings, server = options.chosen(where.config)
     _refuse_unfit(options, patterns, adapter, server)
     directory = out_directory(options.out, environment)
     if options.output:

@@ -10,14 +10,13 @@ from pathlib import Path
 
 from adapterbot import TOOL
 from adapterbot.commands.base_option import refuse_missing
-from adapterbot.commands.evaluator import chosen_server, engine
+from adapterbot.commands.evaluator import Computing, engine
 from adapterbot.commands.folders import out_directory
 from adapterbot.commands.place import named_file
 from adapterbot.config import SUITE, TRAINING_CONFIG, key_of
 from adapterbot.console import listener_for
 from adapterbot.errors import InputError
 from adapterbot.eval.saved import save_results, saved_task
-from adapterbot.eval.settings import engine_settings
 from adapterbot.eval.suite import Suite, load_suite
 from adapterbot.judging.subjects import BARE, read_local
 from adapterbot.lock.base_model import resolve_base
@@ -40,17 +39,13 @@ NO_ADAPTER = "none"
 
 
 @dataclass(frozen=True)
-class EvalOptions:
+class EvalOptions(Computing):
     """What was asked. An adapter named `none` is the bare base model."""
 
     adapters: tuple[str, ...]
     base: str | None = None
     config: str = TRAINING_CONFIG
     suite: str | None = None
-    device: str | None = None
-    engine: tuple[str, ...] = ()
-    server: str | None = None
-    ray: str | None = None
     out: Path | None = None
 
 
@@ -63,9 +58,7 @@ def run(options: EvalOptions, environment: Mapping[str, str] = os.environ) -> Ev
     Raises:
         AdapterbotError: an adapter, the suite or the base model cannot be used.
     """
-    config = config_of(WorkTree(Path.cwd()))
-    settings = engine_settings(config.engine if config else None, options.engine, options.device)
-    server = chosen_server(config, options.server)
+    settings, server = options.chosen(config_of(WorkTree(Path.cwd())))
     directory = out_directory(options.out, environment) / "results"
     stages = Stages(listener_for(environment))
     with stages("read"):

@@ -6,6 +6,7 @@ import importlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from adapterbot.config import Config, Server
 from adapterbot.console import tame_library_logs
 from adapterbot.errors import InputError
 from adapterbot.eval.library import import_library
-from adapterbot.eval.settings import EngineSettings
+from adapterbot.eval.settings import EngineSettings, engine_settings
 from adapterbot.importing import extras, for_good
 from adapterbot.lock.digest_cache import users_caches
 from adapterbot.pipeline import EvaluatorFor
@@ -55,18 +56,29 @@ def _caches(environment: Mapping[str, str]) -> Path:
     return found
 
 
-def chosen_server(config: Config | None, url: str | None) -> Server | None:
-    """The server that evaluates, if any: the config's, at the address given by hand if there is
-    one. The config is the base ref's, so no pull request chooses where its weights are sent.
+@dataclass(frozen=True, kw_only=True)
+class Computing:
+    """Who evaluates, and how, as options say it; what they leave open is adapterbot.yaml's."""
 
-    Raises:
-        InputError: the address cannot be one.
-    """
-    configured = config.server if config else None
-    if url is None:
-        return configured
-    given = configured.model_dump() if configured else {}
-    return validate(Server, YamlFile("--server", None, {}), {**given, "url": url})
+    device: str | None = None
+    engine: tuple[str, ...] = ()
+    server: str | None = None
+    ray: str | None = None
+
+    def chosen(self, config: Config | None) -> tuple[EngineSettings, Server | None]:
+        """How this machine or the cluster's compute, and the server that does instead, if any: the
+        config's, at the address given by hand if there is one. The config is the base ref's, so no
+        pull request chooses where its weights are sent.
+
+        Raises:
+            InputError: a setting or an address cannot be one.
+        """
+        settings = engine_settings(config.engine if config else None, self.engine, self.device)
+        server = config.server if config else None
+        if self.server is not None:
+            given = {**(server.model_dump() if server else {}), "url": self.server}
+            server = validate(Server, YamlFile("--server", None, {}), given)
+        return settings, server
 
 
 def engine(

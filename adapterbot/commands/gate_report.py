@@ -12,7 +12,7 @@ from pathlib import Path
 
 from adapterbot import pipeline
 from adapterbot.commands import place as places
-from adapterbot.commands.evaluator import checkpoints_directory, chosen_server, engine
+from adapterbot.commands.evaluator import Computing, checkpoints_directory, engine
 from adapterbot.commands.folders import out_directory
 from adapterbot.commands.herald import Herald
 from adapterbot.commands.interrupts import Interrupted, Interrupts
@@ -23,7 +23,6 @@ from adapterbot.console import harmless_lines
 from adapterbot.context import Context
 from adapterbot.errors import AdapterbotError, EndedEarly, InputError, OurFailure
 from adapterbot.eval.saved import save_results
-from adapterbot.eval.settings import engine_settings
 from adapterbot.judging import grounds
 from adapterbot.paths import normalise
 from adapterbot.pipeline import Services
@@ -43,7 +42,7 @@ _ENDED_BY_HAND = ("gate", "run it again: answers were kept")
 
 
 @dataclass(frozen=True)
-class GateOptions:
+class GateOptions(Computing):
     """What was asked on the command line or through the action's inputs."""
 
     base: str | None = None
@@ -53,13 +52,9 @@ class GateOptions:
     suite: str | None = None
     baseline: str | None = None
     checkpoints: str | None = None
-    device: str | None = None
-    engine: tuple[str, ...] = ()
     out: Path | None = None
     publishing: Publishing | None = USUAL
     sequential: bool = False
-    server: str | None = None
-    ray: str | None = None
 
 
 def report_of(gate: Gate, signals: Interrupts) -> Report:
@@ -165,9 +160,7 @@ class Gate:
     def _services(self, where: Sides, suite_tree: Tree | None) -> Services:
         """The outside world, as the base ref's configuration and the command line have it."""
         options, environment = self.options, self.environment
-        configured = where.config.engine if where.config else None
-        settings = engine_settings(configured, options.engine, options.device)
-        server = chosen_server(where.config, options.server)
+        settings, server = options.chosen(where.config)
         out = out_directory(options.out, environment)
         return Services(
             engine(settings, environment, server=server, ray=options.ray),

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from adapterbot.commands.evaluator import chosen_server
+from adapterbot.commands.evaluator import Computing
 from adapterbot.config import Config, Server, load
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.eval.answers import Message, Request, Sample
@@ -397,17 +397,19 @@ def test_the_key_is_sent_and_never_shown(server, caplog) -> None:
 # ---------------------------------------------------------------- who chooses it
 
 
+def chosen_server(config: Config | None, url: str | None = None) -> Server | None:
+    return Computing(server=url).chosen(config)[1]
+
+
 def test_the_address_is_the_options_or_the_configs() -> None:
     config = load(
         b"server: {url: 'http://gpu:8000/v1', model: llama, revision: '7'}\n"
         b"adapters: [{path: a}]\n",
         "adapterbot.yaml",
     )
-    assert chosen_server(None, None) is None
-    assert chosen_server(Config(adapters=config.adapters), None) is None
-    assert chosen_server(config, None) == Server(
-        url="http://gpu:8000/v1", model="llama", revision="7"
-    )
+    assert chosen_server(None) is None
+    assert chosen_server(Config(adapters=config.adapters)) is None
+    assert chosen_server(config) == Server(url="http://gpu:8000/v1", model="llama", revision="7")
     by_hand = chosen_server(config, "http://other/v1")
     assert by_hand == Server(url="http://other/v1", model="llama", revision="7")
 
