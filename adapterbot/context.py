@@ -78,7 +78,7 @@ class Context(Record):
     run_id: Annotated[int, Field(ge=0)] = 0
     run_attempt: Annotated[int, Field(ge=0)] = 0
     api_url: str = "https://api.github.com"
-    graphql_url: str = "https://api.github.com/graphql"
+    graphql_url: str = ""  # the one beside `api_url`
     bisect: BisectInputs = BisectInputs()
     origin: Origin | None = None
     asked: Asked | None = None
@@ -94,16 +94,11 @@ class Context(Record):
         )
 
 
-class _Addresses(TypedDict):
-    """Where GitHub's APIs are."""
+class _Runner(TypedDict):
+    """The fields of a Context that the runner's environment fills, whatever the event."""
 
     api_url: str
     graphql_url: str
-
-
-class _Runner(_Addresses):
-    """The fields of a Context that the runner's environment fills, whatever the event."""
-
     run_id: int
     run_attempt: int
     run_url: str | None
@@ -166,7 +161,7 @@ def by_hand(base_sha: str | None, head_sha: str | None, environment: Mapping[str
         event="manual",
         base_sha=base_sha,
         head_sha=head_sha,
-        **_addresses(environment),
+        api_url=api_url(environment),
     )
 
 
@@ -193,20 +188,12 @@ def server_url(environment: Mapping[str, str]) -> str:
     return f"{scheme}://{host.removeprefix('api.')}"
 
 
-def _addresses(environment: Mapping[str, str]) -> _Addresses:
-    api = api_url(environment)
-    # GHES serves REST at /api/v3 and GraphQL at /api/graphql.
-    graphql = environment.get("GITHUB_GRAPHQL_URL", "").rstrip("/") or (
-        f"{api.removesuffix('/v3')}/graphql"
-    )
-    return {"api_url": api, "graphql_url": graphql}
-
-
 def _runner(environment: Mapping[str, str]) -> _Runner:
     run = environment.get("GITHUB_RUN_ID", "")
     attempt = environment.get("GITHUB_RUN_ATTEMPT", "")
     return {
-        **_addresses(environment),
+        "api_url": api_url(environment),
+        "graphql_url": environment.get("GITHUB_GRAPHQL_URL", "").rstrip("/"),
         "run_id": int(run) if run.isdecimal() else 0,
         "run_attempt": int(attempt) if attempt.isdecimal() else 0,
         "self_hosted": environment.get("RUNNER_ENVIRONMENT", "") == "self-hosted",

@@ -296,6 +296,18 @@ def test_secrets_are_in_no_repr_and_no_traceback(server):
     assert token not in "".join(traceback.format_exception(caught.value))
 
 
+@pytest.mark.parametrize(
+    ("api", "graphql"),
+    [
+        ("https://api.github.com", "https://api.github.com/graphql"),
+        ("https://api.octocorp.ghe.com", "https://api.octocorp.ghe.com/graphql"),
+        ("https://github.example/api/v3", "https://github.example/api/graphql"),
+    ],
+)
+def test_graphql_is_beside_the_api_where_nobody_says_where(api, graphql):
+    assert connect("t0ken", api).api.requester.graphql_url == graphql
+
+
 def test_a_second_host_is_not_told_the_token():
     with pytest.raises(InputError, match="is not on the host of"):
         connect("t0ken", "https://api.github.com", graphql_url="https://evil.example/graphql")

@@ -153,10 +153,10 @@ def test_a_malformed_payload_names_its_field(event: object, field: str) -> None:
 def test_addresses_of_github_and_of_an_enterprise_server() -> None:
     public = from_event("pull_request", pull_request(), {})
     assert public.api_url == "https://api.github.com"
-    assert public.graphql_url == "https://api.github.com/graphql"
+    assert public.graphql_url == ""
     assert public.run_url is None
     ghes = from_event("pull_request", pull_request(), RUNNER)
-    assert ghes.graphql_url == "https://github.example/api/graphql"
+    assert (ghes.api_url, ghes.graphql_url) == ("https://github.example/api/v3", "")
     named = {**RUNNER, "GITHUB_GRAPHQL_URL": "https://other.example/graphql/"}
     assert from_event("pull_request", pull_request(), named).graphql_url == (
         "https://other.example/graphql"
