@@ -20,6 +20,7 @@ from adapterbot.cli import (  # noqa: F401
     bank,
     bank_exchange,
     bisect,
+    bisect_journal,
     demo,
     doctor,
     evaluate,

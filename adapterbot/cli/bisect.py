@@ -1,4 +1,4 @@
-"""`adapterbot bisect`, `bisect log` and `bisect replay`."""
+"""`adapterbot bisect`: a search."""
 
 from __future__ import annotations
 
@@ -24,7 +24,6 @@ from adapterbot.cli.options import (
     seconds_of,
 )
 from adapterbot.cli.output import document, leave, line, say, show
-from adapterbot.errors import ExitCode
 from adapterbot.probing.names import Prior
 
 if TYPE_CHECKING:
@@ -54,9 +53,6 @@ class _Search(TyperCommand):
 
 bisect_app = typer.Typer(cls=_SearchByDefault, help="Find the checkpoint that broke a metric.")
 app.add_typer(bisect_app, name="bisect")
-
-JournalPath = Annotated[Path, typer.Argument(help="Journal of a search.")]
-_JOURNAL = Path(".adapterbot/bisect.journal")
 
 
 @bisect_app.command("search", cls=_Search, hidden=True)
@@ -232,7 +228,7 @@ def bisect(
                 adapter=adapter,
             )
         )
-        _tell(found, as_json)
+        tell(found, as_json)
         leave(bisect_command.exit_code(found.verdict))
     from adapterbot.commands import bisect as command
     from adapterbot.records import BisectVerdict
@@ -291,57 +287,18 @@ def _refuse_ignored(context: typer.Context, *, by_command: bool) -> None:
         refuse_typed(context, _OF_A_COMMAND, "applies to --eval-command only", "add --eval-command")
 
 
-@bisect_app.command("log")
-def bisect_log(journal: JournalPath = _JOURNAL, as_json: Json = False) -> None:
-    """Show the probes of a search, in the order in which they were made.
-
-    ```console
-    adapterbot bisect log .adapterbot/bisect.journal
-    ```
-    """
-    import json
-
-    from adapterbot.commands import bisect_command
-    from adapterbot.commands.folders import left_here
-
-    found = bisect_command.replay(left_here(journal, _JOURNAL))
-    if as_json:
-        steps = [step.model_dump(mode="json") for step in found.steps]
-        document(json.dumps({"version": 1, "steps": steps}, indent=2))
-    else:
-        _steps(found)
-    leave(ExitCode.CLEAN)
-
-
-@bisect_app.command("replay")
-def bisect_replay(journal: JournalPath = _JOURNAL, as_json: Json = False) -> None:
-    """Compute the result of a search again, from its probes.
-
-    ```console
-    adapterbot bisect replay .adapterbot/bisect.journal
-    ```
-
-    Exit codes: those of the search itself.
-    """
-    from adapterbot.commands import bisect_command
-    from adapterbot.commands.folders import left_here
-
-    found = bisect_command.replay(left_here(journal, _JOURNAL))
-    _tell(found, as_json)
-    leave(bisect_command.exit_code(found.verdict))
-
-
-def _steps(found: SavedBisect) -> None:
+def tell_steps(found: SavedBisect) -> None:
+    """The probes, a line each."""
     for step in found.steps:
         line(f"{step.outcome.value:<8} {step.seconds:8.2f} s  {step.checkpoint}  {step.detail}")
 
 
-def _tell(found: SavedBisect, as_json: bool) -> None:
+def tell(found: SavedBisect, as_json: bool) -> None:
     """A result on standard output: a document, or a few lines."""
     if as_json:
         document(found.model_dump_json(indent=2))
         return
-    _steps(found)
+    tell_steps(found)
     sure = "" if found.probability is None else f", probability {found.probability:.3f}"
     said = f"{found.verdict.value} {found.first_broken or ''}".rstrip()
     line(f"{said}{sure}, {found.probes} probe{'' if found.probes == 1 else 's'}")
