@@ -194,7 +194,7 @@ def _adapters(now: Pinned, then: Then, only: str | None) -> Iterator[Part]:
             combined(files),
             combined(found),
             same,
-            "" if same else _clip(adapter_moved(path, files, found)),
+            "" if same else _clip(adapter_moved(then.tree, path, files, found)),
             f"{path}/adapter_config.json",
             1,
         )
@@ -236,7 +236,7 @@ def other_weights(tree: Tree, lock_path: str, config: str, adapter: str) -> str 
     locked = {join(folder, path): files for path, files in _recorded(side).items()}
     found = adapter_files(tree, adapter) if adapter in locked else {}
     same = locked.get(adapter, {}) == found
-    return None if same else adapter_moved(adapter, locked[adapter], found)
+    return None if same else adapter_moved(tree, adapter, locked[adapter], found)
 
 
 def _recorded(side: Sidecar | None) -> dict[str, dict[str, str]]:

@@ -18,10 +18,12 @@ from adapterbot.lock import environment
 from adapterbot.lock.dataset import DatasetFiles, names_file
 from adapterbot.lock.digest_cache import DigestCache
 from adapterbot.lock.hashing import combined
+from adapterbot.lock.line_ends import How, line_ends_or_more
 from adapterbot.lock.pinned import Pinned, measure
 from adapterbot.lock.schema import Lock
 from adapterbot.lock.sidecar import Sidecar
 from adapterbot.lock.training import TrainingConfig
+from adapterbot.paths import join
 from adapterbot.tree import Tree
 
 if TYPE_CHECKING:
@@ -86,13 +88,16 @@ class Then:
         """Which files of the base model are not the locked ones."""
         if not now.base:
             return "given by hand, and not what was locked"
+        how = line_ends_or_more(
+            self.tree, lambda name: join(now.directory, f"{now.base_model}/{name}")
+        )
         if self.sidecar and combined(self.sidecar.base) == self.lock.base_model_sha:
-            return files_moved(self.sidecar.base, now.base)
+            return files_moved(self.sidecar.base, now.base, how)
         witness = self._witness("base_model_sha")
         if witness is None:
             return _UNKNOWN
         tree, old = witness
-        moved = files_moved(old.base, now.base)
+        moved = files_moved(old.base, now.base, how)
         exact = old.base_model_sha == self.lock.base_model_sha
         return _since(moved, None if exact else tree)
 
@@ -105,12 +110,14 @@ class Then:
         locked = self._locked_dataset
         if locked is None:
             return _UNKNOWN, ()
-        moved = files_moved(locked, current)
+        places = {name: path for path, name in now.dataset.relative.items()}
+        how = line_ends_or_more(self.tree, places.__getitem__)
+        moved = files_moved(locked, current, how)
         exact = _digest(locked) == self.lock.dataset_sha
         rows = self._rows_moved(now.dataset) if moved and exact else ""
         witness = None if exact else self._witness("dataset_sha")
         told = _since(f"{rows}: {moved}" if rows else moved, witness and witness[0])
-        return told, tuple(_by_entry(now.training, now.dataset, locked))
+        return told, tuple(_by_entry(now.training, now.dataset, locked, how))
 
     @property
     def _locked_dataset(self) -> Mapping[str, str] | None:
@@ -170,7 +177,7 @@ def _rows_in(tree: Tree, dataset: DatasetFiles) -> Rows:
 
 
 def _by_entry(
-    training: TrainingConfig, now: DatasetFiles, locked: Mapping[str, str]
+    training: TrainingConfig, now: DatasetFiles, locked: Mapping[str, str], how: How
 ) -> Iterator[Entry]:
     """The entries whose files moved. A file that is gone was that of the entry which would name it
     still; when there is none, of the first."""
@@ -182,7 +189,7 @@ def _by_entry(
     for entry in sorted(set(owners.values()), key=lambda entry: entry.line):
         mine = [name for name, owner in owners.items() if owner == entry]
         moved = files_moved(
-            *({n: side[n] for n in mine if n in side} for side in (locked, current))
+            *({n: side[n] for n in mine if n in side} for side in (locked, current)), how
         )
         if moved:
             yield Entry(entry.line, moved)
@@ -199,24 +206,27 @@ def _digest(files: Mapping[str, str]) -> str:
     return next(iter(files.values())) if len(files) == 1 else combined(files)
 
 
-def files_moved(old: Mapping[str, str], new: Mapping[str, str]) -> str:
+def files_moved(old: Mapping[str, str], new: Mapping[str, str], how: How) -> str:
     """`data/train.jsonl changed, data/more.jsonl added`."""
-    return _listed(
-        [
-            f"{name} {'added' if name not in old else 'removed' if name not in new else 'changed'}"
-            for name in sorted(old.keys() | new.keys())
-            if old.get(name) != new.get(name)
-        ]
-    )
+    moved = [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
+
+    def told(name: str) -> str:
+        if name in old and name in new:
+            return f"{name} {how(name, old[name])}"
+        return f"{name} {'removed' if name in old else 'added'}"
+
+    return _listed(list(map(told, moved[:_SHOWN])), len(moved))
 
 
-def adapter_moved(path: str, old: Mapping[str, str], new: Mapping[str, str]) -> str:
+def adapter_moved(tree: Tree, path: str, old: Mapping[str, str], new: Mapping[str, str]) -> str:
     """Why an adapter's weights are not the locked ones."""
     if not new:
         return f"{path} is not there"
-    return f"these weights are not the ones that were locked: {files_moved(old, new)} in {path}"
+    moved = files_moved(old, new, line_ends_or_more(tree, lambda name: join(path, name)))
+    return f"these weights are not the ones that were locked: {moved} in {path}"
 
 
-def _listed(changes: Sequence[str]) -> str:
-    more = f" and {len(changes) - _SHOWN} more" if len(changes) > _SHOWN else ""
+def _listed(changes: Sequence[str], total: int | None = None) -> str:
+    rest = (total or len(changes)) - _SHOWN
+    more = f" and {rest} more" if rest > 0 else ""
     return ", ".join(changes[:_SHOWN]) + more

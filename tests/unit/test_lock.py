@@ -622,6 +622,49 @@ def test_a_tree_that_the_lock_does_not_match_either_is_named(project: Path) -> N
     assert part.explanation == "since 1234567 data/train.jsonl changed"
 
 
+@pytest.mark.parametrize("locked", [b"\n", b"\r\n"])
+def test_line_ends_that_a_checkout_changed_are_told_from_all_else(
+    project: Path, locked: bytes
+) -> None:
+    """As `core.autocrlf` writes them on one machine, and not on the next."""
+    places = ("base/config.json", "data/train.jsonl", "adapters/dates/adapter_config.json")
+
+    other = {b"\n": b"\r\n", b"\r\n": b"\n"}[locked]
+
+    def write(end: bytes, last: bytes) -> None:
+        for name in places:
+            # A piece that is read ends between the two bytes.
+            text = b" " * (1024 * 1024 - 1) + end + b"{" + end + b"}" + last
+            (project / name).write_bytes(text)
+
+    write(locked, locked)
+    commands.write(project / "soup.yaml", project / "soup.lock")
+    write(other, other)
+    result = commands.check(project / "soup.lock", project / "soup.yaml")
+    said = [part.explanation for part in result.parts if not part.ok]
+    adapter = "adapter_config.json changed in its line ends only in adapters/dates"
+    assert said == [
+        "config.json changed in its line ends only",
+        "data/train.jsonl changed in its line ends only",
+        f"these weights are not the ones that were locked: {adapter}",
+    ]
+    write(locked, b"")
+    result = commands.check(project / "soup.lock", project / "soup.yaml")
+    assert not any("line ends" in part.explanation for part in result.parts)
+
+
+def test_a_base_elsewhere_on_this_machine_is_explained_by_its_files(
+    project: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    base = tmp_path_factory.mktemp("elsewhere") / "base"
+    (project / "base").rename(base)
+    (project / "soup.yaml").write_text(SOUP_YAML.replace("./base", str(base)))
+    commands.write(project / "soup.yaml", project / "soup.lock")
+    (base / "config.json").write_text("{}")
+    result = commands.check(project / "soup.lock", project / "soup.yaml")
+    assert [p.explanation for p in result.parts if not p.ok] == ["config.json changed"]
+
+
 def test_a_base_model_written_in_another_way_is_no_other(project: Path) -> None:
     (project / "soup.yaml").write_text(SOUP_YAML.replace("./base", "base/"))
     assert check(project) is LockStatus.OK
