@@ -188,9 +188,8 @@ def _by_entry(
     current = now.by_relative_path
     for entry in sorted(set(owners.values()), key=lambda entry: entry.line):
         mine = [name for name, owner in owners.items() if owner == entry]
-        moved = files_moved(
-            *({n: side[n] for n in mine if n in side} for side in (locked, current)), how
-        )
+        then, here = ({n: side[n] for n in mine if n in side} for side in (locked, current))
+        moved = files_moved(then, here, how)
         if moved:
             yield Entry(entry.line, moved)
 
