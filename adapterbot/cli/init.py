@@ -26,7 +26,9 @@ def init(
     force: Annotated[
         bool,
         typer.Option(
-            "--force", help="Overwrite an existing configuration and workflow, but never a suite."
+            "--force",
+            help="Overwrite an existing workflow, but never a configuration or suite: remove those "
+            "to have them written anew.",
         ),
     ] = False,
     runs_on: Annotated[

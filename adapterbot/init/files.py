@@ -41,7 +41,8 @@ _SUITE_HEAD = """\
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the user decides. `was` is the tag that the action's commit was found under."""
+    """What the user decides. `was` is the tag that the action's commit was found under; `force`
+    replaces a workflow, which holds nothing but these answers."""
 
     runs_on: tuple[str, ...]
     action: str
@@ -79,7 +80,7 @@ def plan(tree: Tree, names: Sequence[str], wanted: Wanted) -> Planned:
     """
     present = [name for name in configs.CONFIG_FILES if tree.has(name)]
     config = present[0] if present else configs.CONFIG_FILES[0]
-    stays = configs.load(tree.read(config), config) if present and not wanted.force else None
+    stays = configs.load(tree.read(config), config) if present else None
     found = survey(tree, names, stays)
     planned = Planned(found, notes=list(found.notes))
     for adapter in found.adapters:
@@ -87,11 +88,11 @@ def plan(tree: Tree, names: Sequence[str], wanted: Wanted) -> Planned:
     steps = workflow(
         runs_on=wanted.runs_on, action=wanted.action, was=wanted.was, lfs=found.uses_lfs
     )
-    for name, content in ((config, _config(found.adapters)), (WORKFLOW, steps.encode())):
-        if not tree.has(name) or (wanted.force and tree.read(name) != content):
-            planned.files[name] = content
-        else:
-            planned.kept.append(name)
+    written = {} if present else {config: _config(found.adapters)}
+    if not tree.has(WORKFLOW) or (wanted.force and tree.read(WORKFLOW) != steps.encode()):
+        written[WORKFLOW] = steps.encode()
+    planned.files |= written
+    planned.kept += [name for name in (config, WORKFLOW) if name not in written]
     planned.commands = list(_next(tree, planned))
     return planned
 

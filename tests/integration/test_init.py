@@ -98,8 +98,18 @@ def test_nothing_is_written_or_replaced_unasked(fresh: Path) -> None:
     }
     train = [(place / "data/train.jsonl").read_text() for place in (example.EXAMPLE, fresh)]
     assert train[0].count("\n") - train[1].count("\n") == document["held_out"][0]["rows_moved"]
-    adapterbot(fresh, "init", "--force")
-    assert "path: adapters/dates\n" in (fresh / "adapterbot.yaml").read_text()
+
+
+def test_a_new_workflow_costs_neither_the_configuration_nor_rows(fresh: Path) -> None:
+    """Who only wants other labels lost the policy, and where the configuration named a suite of
+    its own, rows were moved out of the training data for another."""
+    adapterbot(fresh, "init", "--yes")
+    (fresh / "evals").rename(fresh / "judged")
+    (fresh / "adapterbot.yaml").write_text(MINE.replace("}", ", suite: judged/suite.yaml}"))
+    example.commit(fresh, "policy")
+    adapterbot(fresh, "init", "--force", "--runs-on", "ubuntu-latest")
+    assert changed(fresh) == [".github/workflows/adapter-gate.yml"]
+    assert "ubuntu-latest" in (fresh / ".github/workflows/adapter-gate.yml").read_text()
 
 
 def test_git_applies_the_diff_that_a_dry_run_prints(fresh: Path) -> None:
