@@ -27,7 +27,7 @@ _KEPT = 0.25
 
 
 def cost(stem: int, length: int) -> int:
-    """What a row of `length` positions counts in its batch, the first `stem` of them shared."""
+    """What it costs to read a row of `length` positions, the first `stem` of them shared."""
     return math.ceil(_KEPT * stem) + length - stem
 
 

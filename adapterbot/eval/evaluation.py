@@ -40,7 +40,7 @@ from adapterbot.records import EvalStats, SampleScore, TaskResult
 from adapterbot.weights.peft_dir import AdapterFiles, check_base, read_adapter_dir
 
 # Raised when the same base, adapter and task would be answered in another way: old caches miss.
-ALGORITHM = 5
+ALGORITHM = 6
 _STORE_EVERY = 64
 
 

@@ -65,13 +65,14 @@ class GenerationRequest:
 
     @property
     def read(self) -> int:
-        """How many positions are read when the draft is checked."""
+        """What it costs to check the draft, in positions that are read."""
         return cost(self.stem, len(self.prompt)) + len(self.guess)
 
     @property
-    def tokens(self) -> int:
-        """The most positions that the row can come to hold."""
-        return cost(self.stem, len(self.prompt)) + self.limit
+    def checked(self) -> int:
+        """How many positions its row has while the draft is checked: a stem is read once, but its
+        keys are copied to every row."""
+        return len(self.prompt) + len(self.guess)
 
     @property
     def longest(self) -> int:

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from adapterbot.eval.base_model import BaseModel
-from adapterbot.eval.batches import cost
 from adapterbot.eval.forward import Forward, right_padded
 from adapterbot.eval.questions import Ids
 from adapterbot.eval.reading import Reader
@@ -20,7 +19,7 @@ from adapterbot.eval.trees import tree
 
 # A tree wants a mask of every position for every other. On a CPU that costs 0.9 of copying the
 # context's keys behind 100 tokens, 1.05 behind 500 and 1.6 behind 4,000.
-_LONGEST_TREE = 256
+LONGEST_TREE = 256
 
 
 @dataclass(frozen=True)
@@ -43,10 +42,19 @@ class LikelihoodRequest:
         """Positions of its longest row: the last token is asked for and never read."""
         return len(self.context) + max(map(len, self.continuations)) - 1
 
-    @property
-    def tokens(self) -> int:
-        """How many positions the request takes: its rows times the longest of them."""
-        return len(self.continuations) * cost(self.stem, self.longest)
+    def held(self, trees: int) -> int:
+        """How many positions the request takes, those of a stem among them: it is read once, but
+        its keys are copied to every row.
+
+        Args:
+            trees: up to which length continuations share their context's row.
+        """
+        if self.longest <= trees:
+            return len(self.context) + sum(len(c) - 1 for c in self.continuations)
+        if len(self.continuations) == 1:
+            return self.longest
+        # They go on from copies of their context's keys, which are there meanwhile.
+        return (len(self.continuations) + 1) * self.longest
 
     @property
     def common(self) -> Ids:
@@ -82,7 +90,7 @@ def loglikelihoods(
     single = all(len(request.continuations) == 1 for request in requests)
     if single or forward.recurrent or not forward.keeps(0, longest):
         return _in_one_pass(forward, reader, requests)
-    if longest <= _LONGEST_TREE and forward.tolerates_trees(longest):
+    if longest <= LONGEST_TREE and forward.tolerates_trees(longest):
         return _as_trees(forward, reader, requests)
     return _behind_shared_contexts(base, forward, reader, requests)
 

@@ -14,7 +14,12 @@ from typing import Protocol
 from adapterbot.eval.base_model import BaseModel
 from adapterbot.eval.forward import Forward
 from adapterbot.eval.generation import GenerationRequest, Generator
-from adapterbot.eval.loglikelihood import Likelihood, LikelihoodRequest, loglikelihoods
+from adapterbot.eval.loglikelihood import (
+    LONGEST_TREE,
+    Likelihood,
+    LikelihoodRequest,
+    loglikelihoods,
+)
 from adapterbot.eval.questions import Ids
 from adapterbot.eval.reading import Reader
 
@@ -27,11 +32,13 @@ class Limits:
         device: its type, such as `cuda`.
         context: how many positions it has, None for no limit known.
         holes: how long a row may be that has masked positions between those that count.
+        trees: how long one may be in which continuations of a context lie as a tree; 0 for none.
     """
 
     device: str
     context: int | None
     holes: int
+    trees: int
 
 
 class Passes(Protocol):
@@ -83,6 +90,7 @@ class LocalPasses:
             device=self._base.device.type,
             context=self._base.context,
             holes=holes if self._forward.tolerates_holes(0) else -1,
+            trees=min(holes, LONGEST_TREE) if self._forward.tolerates_trees(0) else 0,
         )
 
     def answer(self, requests: Sequence[GenerationRequest]) -> list[Ids | None]:

@@ -118,7 +118,7 @@ class Respondent:
                 for index, request in drafted
                 if (index in first) is piloted and (request.stem > 0) is shared
             }
-            for index, checked in self._batcher.run(part, _read, check, family=_family):
+            for index, checked in self._batcher.run(part, _checked, check, family=_family):
                 (ids, complete), guess = checked, len(part[index].guess)
                 if ids or complete:
                     prompt = part[index].read - guess
@@ -128,7 +128,7 @@ class Respondent:
 
     def _worth(self, drafted: Sequence[GenerationRequest]) -> Worth:
         drafts = sum(len(request.guess) for request in drafted)
-        tokens = sum(request.tokens for request in drafted)
+        tokens = sum(request.longest for request in drafted)
         return Worth(
             self._limits.device,
             prompts=sum(request.read for request in drafted) - drafts,
@@ -202,7 +202,7 @@ class Respondent:
         compute: Callable[[Sequence[_Request]], Sequence[_Result]],
         passes: Callable[[_Request], int],
     ) -> Iterator[tuple[int, Timed[_Result]]]:
-        """Answers requests in batches, those with stems apart from those without.
+        """Answers requests in batches, those with stems, or in trees, apart from those without.
 
         A sample's seconds are its share of its batch's, by the positions that it takes of it.
         """
@@ -210,15 +210,27 @@ class Respondent:
         def timed(batch: Sequence[_Request]) -> list[Timed[_Result]]:
             started = time.perf_counter()
             results = compute(batch)
-            each = (time.perf_counter() - started) / sum(request.tokens for request in batch)
+            each = (time.perf_counter() - started) / sum(map(self._held, batch))
             return [
-                Timed(result, each * request.tokens)
+                Timed(result, each * self._held(request))
                 for request, result in zip(batch, results, strict=True)
             ]
 
-        for shared in (True, False):
-            part = {i: request for i, request in requests.items() if (request.stem > 0) is shared}
-            yield from self._batcher.run(part, _tokens, timed, family=_family, passes=passes)
+        ways = {index: self._way(request) for index, request in requests.items()}
+        for way in sorted(set(ways.values()), reverse=True):
+            part = {index: request for index, request in requests.items() if ways[index] == way}
+            yield from self._batcher.run(part, self._held, timed, family=_family, passes=passes)
+
+    def _held(self, request: GenerationRequest | LikelihoodRequest) -> int:
+        """How many positions a request takes of its batch."""
+        if isinstance(request, GenerationRequest):
+            return request.longest
+        return request.held(self._limits.trees)
+
+    def _way(self, request: GenerationRequest | LikelihoodRequest) -> tuple[bool, bool]:
+        """What the requests of a batch have in common: a stem or none, a tree or none."""
+        treed = isinstance(request, LikelihoodRequest) and request.longest <= self._limits.trees
+        return request.stem > 0, treed
 
     def _request(self, question: Question, prompt: Ids) -> GenerationRequest:
         settings = question.task.generation
@@ -257,12 +269,8 @@ class Respondent:
         return Answer(text=text, token_ids=ids, seconds=timed.seconds)
 
 
-def _tokens(request: GenerationRequest | LikelihoodRequest) -> int:
-    return request.tokens
-
-
-def _read(request: GenerationRequest) -> int:
-    return request.read
+def _checked(request: GenerationRequest) -> int:
+    return request.checked
 
 
 def _passes(request: GenerationRequest) -> int:

@@ -181,8 +181,8 @@ def test_answers_that_are_nearly_done_are_not_decoded_with_those_that_begin() ->
         return [None] * len(batch)
 
     requests = dict(enumerate([late, whole, late, whole, late, whole]))
-    order = Batcher(3 * whole.tokens, "cpu").run(
-        requests, lambda r: r.tokens, compute, passes=lambda r: r.passes
+    order = Batcher(3 * whole.longest, "cpu").run(
+        requests, lambda r: r.longest, compute, passes=lambda r: r.passes
     )
     assert [index for index, _ in order] == [1, 3, 5, 0, 2, 4]
     assert batches == [3, 3]
