@@ -61,6 +61,8 @@ class TwoGpus(TorchFunctionMode):
         device = options.pop("device", None)
         if name == "to":
             return self._moved(function, device, *args, **options)
+        if name == "pin_memory":
+            return args[0]
         if name == "cpu":
             return args[0].detach().view_as(args[0])
         tensors = [one for one in tree_flatten((args, options))[0] if isinstance(one, Tensor)]

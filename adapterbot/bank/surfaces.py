@@ -67,10 +67,12 @@ def _sites(model: Any, layout: VeraLayout | VbLoraLayout) -> list[Site]:
 
 
 class _OnSites:
-    """What adds low-rank factors to modules, whatever the factors are made of."""
+    """What adds low-rank factors to modules, whatever the factors are made of. Where a base is
+    spread over several devices, each module's factors and gains lie with it."""
 
     def __init__(self, sites: list[Site]) -> None:
         self._sites = sites
+        self._places = [site.device for site in sites]
 
     def clear(self) -> None:
         for site in self._sites:
@@ -86,7 +88,11 @@ class _Vera(_OnSites):
 
     def __init__(self, sites: list[Site], layout: VeraLayout, a: Tensor, b: Tensor) -> None:
         super().__init__(sites)
-        self._factors = [(a[:, : m.inputs], b[: m.outputs]) for m in layout.modules]
+        placed = {place: (a.to(place), b.to(place)) for place in set(self._places)}
+        self._factors = [
+            (placed[place][0][:, : m.inputs], placed[place][1][: m.outputs])
+            for place, m in zip(self._places, layout.modules, strict=True)
+        ]
         self._sizes = layout.vectors
         self._gains: Tensor | None = None
 
@@ -101,10 +107,10 @@ class _Vera(_OnSites):
 
     def live(self, rows: Tensor) -> None:
         """Makes these rows live, one a batch row; gradients flow into them."""
-        parts = rows.split(self._sizes, dim=1)
-        gains = zip(parts[::2], parts[1::2], strict=True)
-        for site, (a, b), (inner, outer) in zip(self._sites, self._factors, gains, strict=True):
-            site.live = Live(a, b, inner, outer)
+        parts = {place: rows.to(place).split(self._sizes, dim=1) for place in set(self._places)}
+        for index, (site, (a, b)) in enumerate(zip(self._sites, self._factors, strict=True)):
+            own = parts[self._places[index]]
+            site.live = Live(a, b, own[2 * index], own[2 * index + 1])
 
 
 class _VbLora(_OnSites):
@@ -119,13 +125,16 @@ class _VbLora(_OnSites):
         present, own = slots.unique(return_inverse=True)
         users = torch.arange(len(present), device=table.device)
         g = (own[:, None] == users.repeat_interleave(self._rank)).to(table.dtype)
+        gains = {place: g.to(place) for place in set(self._places)}
         parts = table[present].split(self._sizes, dim=1)
-        for site, a, b in zip(self._sites, parts[::2], parts[1::2], strict=True):
-            stacked = b.reshape(len(present), -1, self._rank).transpose(0, 1)
+        for site, place, a, b in zip(
+            self._sites, self._places, parts[::2], parts[1::2], strict=True
+        ):
+            stacked = b.to(place).reshape(len(present), -1, self._rank).transpose(0, 1)
             site.live = Live(
-                a.reshape(len(present) * self._rank, -1),
+                a.to(place).reshape(len(present) * self._rank, -1),
                 stacked.reshape(-1, len(present) * self._rank),
-                g,
+                gains[place],
             )
 
 
@@ -133,7 +142,8 @@ class _Residual:
     """h ← h + v ⊙ (P h) on the output of one decoder layer."""
 
     def __init__(self, layer: nn.Module, projection: Tensor) -> None:
-        self._projection = projection
+        self._place = next(layer.parameters()).device
+        self._projection = projection.to(self._place)
         self._gain: Tensor | None = None
         self._handle = layer.register_forward_hook(self._add)
 
@@ -142,7 +152,7 @@ class _Residual:
 
     def live(self, rows: Tensor) -> None:
         """As `_Vera.live`."""
-        self._gain = rows
+        self._gain = rows.to(self._place)
 
     def clear(self) -> None:
         self._gain = None

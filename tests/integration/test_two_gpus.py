@@ -7,9 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import peft
 import pytest
 import torch
 
+from adapterbot.bank.attached import attach_bank
+from adapterbot.bank.soup import VectorBank
 from adapterbot.eval.base_model import load_base
 from adapterbot.eval.evaluation import Ask, Evaluation
 from adapterbot.eval.local import LocalModel
@@ -21,6 +24,7 @@ from adapterbot.records import TaskResult
 from adapterbot.weights import load_adapter, read_adapter_dir
 from adapterbot.weights.mixture_config import GateConfig
 from tests import tiny_suite
+from tests.bank_worlds import QV, bank_of, load, save_user, vera_bank
 from tests.tiny_models import save_adapter, save_base
 from tests.two_gpus import TwoGpus, spread
 
@@ -130,3 +134,33 @@ def test_mixtures(made: Path, here: Evaluation, there: Evaluation) -> None:
     assert said(there.evaluate(TASKS, files)) == said(here.evaluate(TASKS, files))
     answered = [(TASKS[0].samples[0], "this thing")]
     assert there.shares(files, answered) == pytest.approx(here.shares(files, answered))
+
+
+@pytest.mark.parametrize("kind", ["vera", "vblora", "soup"])
+def test_banks(made: Path, there: Evaluation, tmp_path: Path, kind: str) -> None:
+    """Rows lie in one place, and the modules that they act on in several."""
+    base, names = made / "base", ["u0", "u1"]
+    users = [*names, None]
+    bank: Any = tmp_path / "bank"
+    if kind == "vera":
+        vera_bank(base, bank, 2).close()
+    elif kind == "vblora":
+        options: dict[str, Any] = {"num_vectors": 8, "vector_length": 4, "r": 2, "topk": 2}
+        config = peft.VBLoRAConfig(target_modules=QV, **options)
+        saved = {name: save_user(base, tmp_path / name, config, int(name[1])) for name in names}
+        bank_of(base, bank, saved).close()
+    else:
+        vectors = {name: [float(int(name[1]) + 1)] * 32 for name in names}
+        bank = VectorBank(name="b", base_model=str(base), entries=vectors, projection_seed=9)
+    ids = torch.tensor([[3, 4, 5, 6]] * 3)
+    assert isinstance(there._model, LocalModel)
+    model = there._model.base.model
+    with torch.no_grad():
+        with attach_bank(load(base), bank) as attached, attached.tenants(users):
+            expected = attached._model(input_ids=ids).logits
+        with attach_bank(model, bank) as attached:
+            for chosen in (users, users[::-1]):
+                with attached.tenants(chosen):
+                    got = model(input_ids=ids.to("cuda:0")).logits.cpu()
+                order = [users.index(user) for user in chosen]
+                torch.testing.assert_close(got, expected[order], rtol=1e-4, atol=1e-4)

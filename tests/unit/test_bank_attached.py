@@ -236,7 +236,7 @@ def test_a_bank_opened_by_its_path_is_closed_with_it(model: Any, bank: Path) -> 
 
 def test_a_bank_that_does_not_fit_leaves_nothing_behind(model: Any, bank: Path) -> None:
     before, files = logits(model), set(environment._open)
-    with pytest.raises(RuntimeError):  # no device holds as many rows
+    with pytest.raises(OurFailure, match="fewer slots"):  # no device holds as many rows
         attach_bank(model, bank, slots=2**50)
     assert set(environment._open) == files
     assert torch.equal(logits(model), before)
