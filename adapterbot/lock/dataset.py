@@ -111,14 +111,16 @@ def names_file(training: TrainingConfig, entry: Named, relative: str) -> bool:
     named = join(training.directory, entry.text, field=entry.place)
     path = named.split("/") if named else []  # the root, of which every file is
     file = normalise(f"{training.directory}/{relative}".removeprefix("/")).split("/")
-    inside = not _PATTERN.search(entry.text) and file[: len(path)] == path
-    return inside or _matches(file, path)
+    if _PATTERN.search(entry.text):
+        return _matches(file, path)
+    return file[: len(path)] == path and not any(map(_is_hidden, file[len(path) :]))
 
 
 def _names_in_tree(training: TrainingConfig, tree: Tree, entry: Named) -> list[str]:
     path = join(training.directory, entry.text, field=entry.place)
     if not _PATTERN.search(entry.text):
-        return [normalise(name) for name in tree.files(path)] if tree.has(path) else []
+        names = [normalise(name) for name in tree.files(path)] if tree.has(path) else []
+        return [name for name in names if not any(map(_is_hidden, name[len(path) :].split("/")))]
     fixed = _PATTERN.split(path, maxsplit=1)[0].rpartition("/")[0]
     within = tree.files(fixed) if tree.has(fixed) else ()
     pattern = path.split("/")
@@ -126,7 +128,8 @@ def _names_in_tree(training: TrainingConfig, tree: Tree, entry: Named) -> list[s
 
 
 def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
-    """As a shell matches: `*` stays within a folder, `**` is any number of folders.
+    """As a shell matches: `*` stays within a folder, `**` is any number of folders, and neither
+    stands for what is hidden.
 
     Piece by piece, with all places that the pieces so far may end at: to try one way after another
     takes longer than anybody lives where a stranger writes ten of `**`.
@@ -134,10 +137,23 @@ def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
     ends = {0}
     for piece in pattern:
         if piece == "**":
-            ends = set(range(min(ends, default=len(parts) + 1), len(parts) + 1))
+            for end, part in enumerate(parts):
+                if end in ends and not _is_hidden(part):
+                    ends.add(end + 1)
         else:
-            ends = {end + 1 for end in ends if end < len(parts) and fnmatch(parts[end], piece)}
+            ends = {
+                end + 1
+                for end in ends
+                if end < len(parts)
+                and fnmatch(parts[end], piece)
+                and (_is_hidden(piece) or not _is_hidden(parts[end]))
+            }
     return len(parts) in ends
+
+
+def _is_hidden(name: str) -> bool:
+    """Whether a desktop, an editor or Git wrote it there, and no trainer reads it: `.DS_Store`."""
+    return name.startswith(".")
 
 
 def _on_hub(text: str) -> bool:
@@ -162,8 +178,10 @@ def _hub_dataset(
 
 def _data_names(names: Iterable[str]) -> Iterator[str]:
     for name in names:
-        base = PurePosixPath(name).name.lower()
-        if not is_note(base):
+        path = PurePosixPath(name.lower())
+        # Data may be of licences and of usage.
+        is_data = path.suffix in _DATA_SUFFIXES - {".txt"} and not _is_hidden(path.name)
+        if is_data or not is_note(path.name):
             yield name
 
 

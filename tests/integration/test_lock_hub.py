@@ -197,6 +197,17 @@ def test_a_dataset_of_the_hub_by_revision(hub: Hub, project: Path) -> None:
     assert part["explanation"] == "org/data/data/extra.jsonl changed"
 
 
+def test_a_name_like_a_notes_does_not_hide_data_of_the_hub(hub: Hub, project: Path) -> None:
+    data = hub.repositories["datasets/org/data"]
+    plates = {"license_plates.jsonl": b"1", "usage.parquet": b"2", "LICENSE.txt": b"3"}
+    hub.repositories["datasets/org/data"] = replace(data, files={**DATA, **plates})
+    ((code, _, _),) = run(project, hub.url, Step(train="org/data"))
+    assert code == 0
+    sidecar = json.loads(next((project / "soup.lock.d").glob("*.json")).read_text())
+    names = ("data/extra.jsonl", "data/train.parquet", "license_plates.jsonl", "usage.parquet")
+    assert set(sidecar["dataset"]) == {f"org/data/{name}" for name in names}
+
+
 def test_what_the_hub_does_not_show_or_must_not_say(hub: Hub, project: Path) -> None:
     """A name with a newline could pass for two lines of what is hashed."""
     hub.repositories["models/org/odd"] = Repository(COMMIT, {**MODEL, "x\nconfig.json": b""}, LFS)

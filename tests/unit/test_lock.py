@@ -313,6 +313,21 @@ def test_patterns_match_as_a_shell_does(project: Path, pattern: str, names: set[
     assert {name.removeprefix("data/") for name in found.files} == names
 
 
+@pytest.mark.parametrize("data", ["./data", "./data/*", "./data/**/*", "./**/*.jsonl"])
+def test_what_a_desktop_leaves_in_a_folder_is_no_data(project: Path, data: str) -> None:
+    """A Mac writes .DS_Store, which nobody commits: in every other checkout it would be missing."""
+    (project / "soup.yaml").write_text(f"base: ./base\ndata:\n  train: {data!r}\n")
+    commands.write(project / "soup.yaml", project / "soup.lock")
+    (project / "data" / ".DS_Store").write_text("x")
+    (project / "data" / ".ipynb_checkpoints").mkdir()
+    (project / "data" / ".ipynb_checkpoints" / "train-checkpoint.jsonl").write_text("x")
+    assert check(project) is LockStatus.OK
+    # What is named is named.
+    for name in (".DS_Store", ".ipynb_checkpoints", ".ipy*/*", ".*"):
+        (project / "soup.yaml").write_text(f"base: ./base\ndata: {{train: './data/{name}'}}\n")
+        assert lock.measure(WorkTree(project), "soup.yaml").dataset.files
+
+
 def test_a_pattern_of_many_folders_ends(project: Path) -> None:
     """Attack: `**` thirty times, which has more ways to match than anybody can try."""
     deep = project.joinpath(*["d"] * 30)
