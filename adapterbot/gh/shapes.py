@@ -9,9 +9,17 @@ from __future__ import annotations
 
 import re
 from functools import cache
-from typing import Any
+from typing import Annotated, Any
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+)
 
 from adapterbot.validation import first_problem
 
@@ -20,13 +28,25 @@ class _Read(BaseModel):
     model_config = ConfigDict(strict=True, defer_build=True)
 
 
+def _on_the_host(address: str, info: ValidationInfo) -> str:
+    """PyGithub, and so we, go where a reply says that the thing is, and only on the host that was
+    asked: another one would be told the token."""
+    host, asked = urlsplit(address).hostname, (info.context or {}).get("host")
+    if host != asked:
+        raise ValueError(f"is on {host}, and not on {asked}")
+    return address
+
+
+_Address = Annotated[str, AfterValidator(_on_the_host)]
+
+
 class _User(_Read):
     login: str
 
 
 class _Comment(_Read):
     id: int
-    url: str
+    url: _Address
     html_url: str
     node_id: str
     body: str | None = None
@@ -113,7 +133,7 @@ class _Object(_Read):
 
 class _Ref(_Read):
     ref: str
-    url: str
+    url: _Address
     object: _Object
 
 
@@ -187,12 +207,14 @@ _REPLIES: tuple[tuple[str, str, Any], ...] = (
 _COMPILED = tuple((re.compile(f"(?:{m}) .*{end}"), shape) for m, end, shape in _REPLIES)
 
 
-def misfit(method: str, path: str, content: bytes) -> str | None:
+def misfit(method: str, url: str, content: bytes) -> str | None:
     """What of a reply of success is not as GitHub would have it, such as "`0.id` is missing"; None
     where nothing is, or where it is no JSON at all."""
-    asked = f"{method} {path}"
-    shape = next((shape for pattern, shape in _COMPILED if pattern.fullmatch(asked)), None)
-    return None if shape is None else _misfit(shape, content)
+    asked = urlsplit(url)
+    for pattern, shape in _COMPILED:
+        if pattern.fullmatch(f"{method} {asked.path}"):
+            return _misfit(shape, content, asked.hostname)
+    return None
 
 
 def is_refusal(content: bytes) -> bool:
@@ -200,9 +222,9 @@ def is_refusal(content: bytes) -> bool:
     return _misfit(_Refusal, content) is None
 
 
-def _misfit(shape: Any, content: bytes) -> str | None:
+def _misfit(shape: Any, content: bytes, host: str | None = None) -> str | None:
     try:
-        _adapter(shape).validate_json(content)
+        _adapter(shape).validate_json(content, context={"host": host})
     except ValidationError as error:
         if error.errors(include_url=False)[0]["type"] == "json_invalid":
             return None

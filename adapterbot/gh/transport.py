@@ -93,12 +93,10 @@ def _as_read(reply: requests.Response) -> None:
         StrangeAnswer: it is a success and not GitHub's.
         GithubException: a failure without GitHub's words.
     """
-    asked = urlsplit(reply.url)
     if reply.status_code < 300:
-        method = reply.request.method or ""
-        if wrong := shapes.misfit(method, asked.path, reply.content):
+        if wrong := shapes.misfit(reply.request.method or "", reply.url, reply.content):
             what = f"status {reply.status_code} with JSON in which {wrong}"
-            raise StrangeAnswer(asked.netloc, what)
+            raise StrangeAnswer(urlsplit(reply.url).netloc, what)
     elif not shapes.is_refusal(reply.content):
         raise GithubException(reply.status_code, None, dict(reply.headers))
 

@@ -134,3 +134,15 @@ def test_what_is_wrong_with_it_is_said(github):
         "number (check GITHUB_API_URL (an Enterprise Server's ends in /api/v3), and the proxy or "
         "sign-in page on the way)"
     )
+
+
+def test_a_server_that_calls_itself_by_another_name_is_told_apart(github):
+    """An alias of an Enterprise Server: the second run ended in PyGithub's AssertionError."""
+    github.add_pull(REPO, PULL)
+    github.add_comment(REPO, PULL, f"{marker('a')}\nold\n", author=US)
+    alias = github.url.replace("127.0.0.1", "localhost")
+    with pytest.raises(GitHubFailure) as caught:
+        Thread(connect("t0ken", alias), REPO, PULL).put("a", f"{marker('a')}\nnew\n")
+    assert "`0.url` is on 127.0.0.1, and not on localhost (check GITHUB_API_URL" in str(
+        caught.value
+    )
