@@ -36,7 +36,7 @@ from adapterbot.records import (
     Verdict,
 )
 from adapterbot.stats.multiplicity import Step, benjamini_hochberg, holm
-from adapterbot.wording import reason
+from adapterbot.wording import drifted, reason
 
 if TYPE_CHECKING:
     from adapterbot.config import MetricRule
@@ -303,8 +303,7 @@ def with_lock(verdict: Verdict, locked: LockResult | None, *, fails: bool) -> Ve
     """
     if locked is None or locked.status is not LockStatus.DRIFT:
         return verdict
-    moved = ", ".join(part.part for part in locked.parts if not (part.ok or part.advisory))
-    because = f"{locked.path} does not match: {moved}" if moved else f"{locked.path} has drifted"
+    because = drifted(locked)
     if not fails:
         return verdict.model_copy(update={"reasons": (*verdict.reasons, because)})
     if verdict.outcome in (Outcome.REGRESSED, Outcome.NOT_JUDGED):

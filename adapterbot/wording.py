@@ -10,6 +10,7 @@ from adapterbot.records import (
     Direction,
     EarlyStop,
     EvalStats,
+    LockResult,
     MetricDelta,
     NoiseFloor,
     Stage,
@@ -63,6 +64,14 @@ def _decided(delta: MetricDelta, standing: Standing, margin: float) -> str:
 def level(value: float, unit: Unit) -> str:
     """What a metric is at, such as `62.5 %`, `41.3`."""
     return _figure(value, unit) + (" %" if unit is Unit.FRACTION else "")
+
+
+def drifted(locked: LockResult) -> str:
+    """One phrase, such as `soup.lock does not match: env_hash`; advice is no drift."""
+    moved = ", ".join(part.part for part in locked.parts if not (part.ok or part.advisory))
+    if moved:
+        return f"{locked.path} does not match: {moved}"
+    return locked.note or f"{locked.path} has drifted"
 
 
 def stopped_early(early: EarlyStop) -> str:

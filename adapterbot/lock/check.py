@@ -84,9 +84,7 @@ def check(
             # Taking the lock away, or a branch from before it, must not be a way around it.
             status="drift" if known else "missing",
             path=lock_path,
-            note=f"the lock is not here, but {before.label} has one"
-            if before and known
-            else "no lock: the run cannot be reproduced from what was pushed",
+            note=f"{lock_path} is not here, but {before.label} has it" if before and known else "",
         )
     lock = loads(tree.read(lock_path, limit=MAX_LOCK_BYTES), lock_path)
     now = measure(tree, config, allowed_base=allowed_base, given=given, cache=cache)

@@ -21,6 +21,7 @@ from adapterbot.records import (
     Report,
     Standing,
 )
+from adapterbot.wording import drifted
 
 _OUTCOMES = {
     Outcome.PASSED: "passed: every gated metric is within its margin",
@@ -106,8 +107,7 @@ def _adapter(adapter: AdapterReport) -> Iterator[str]:
         )
     lock = adapter.lock
     if lock and lock.status is LockStatus.DRIFT:
-        moved = ", ".join(part.part for part in lock.parts if not part.ok)
-        yield f"{lock.path} does not match: {moved}"
+        yield drifted(lock)
     elif lock and lock.status is LockStatus.MISSING:
         yield f"{lock.path} is missing, so the run cannot be reproduced"
     found = adapter.bisect

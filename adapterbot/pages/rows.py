@@ -103,7 +103,8 @@ def _standing(metric: MetricVerdict) -> Inert:
     delta = metric.delta
     words = STANDINGS[metric.standing][1]
     if metric.standing is Standing.INCONCLUSIVE and delta.samples_needed:
-        return Inert(f"{words}, about {figures.count(delta.samples_needed, 'sample')} would settle")
+        needed = figures.count(delta.samples_needed, "sample")
+        return Inert(f"{words}, about {needed} would settle it")
     if delta.outcome is Comparison.TOO_FEW:
         # Of many samples it is their clusters that are few; the note says how many.
         few = figures.count(delta.n, "sample") if delta.n < FEWEST else "a few clusters of samples"

@@ -615,7 +615,10 @@ def test_a_branch_from_before_the_lock_is_not_said_to_have_removed_it(project: P
     (project / "soup.lock").unlink()
     base = WorkTree(before, label="1234567")
     result = lock.check(WorkTree(project), "soup.lock", "soup.yaml", before=base)
-    assert (result.status, result.note) == ("drift", "the lock is not here, but 1234567 has one")
+    assert (result.status, result.note) == ("drift", "soup.lock is not here, but 1234567 has it")
+    # Where nobody has one the status says all; a comment said it twice in one line.
+    never = lock.check(WorkTree(project), "soup.lock", "soup.yaml")
+    assert (never.status, never.note) == ("missing", "")
     shutil.copy(before / "soup.lock", project)
     (project / "soup-env.lock").unlink()
     result = lock.check(WorkTree(project), "soup.lock", "soup.yaml", before=base)

@@ -16,11 +16,14 @@ import pytest
 
 from adapterbot import render
 from adapterbot.marker import key_of
+from adapterbot.pages.explanation import explain
 from adapterbot.records import (
     BisectResult,
     BisectVerdict,
     Comparison,
     Direction,
+    LockResult,
+    LockStatus,
     Outcome,
     Probe,
     ProbeOutcome,
@@ -198,6 +201,18 @@ def test_many_metrics_are_folded() -> None:
     assert "❌\u00a0regressed" in head
     assert "`task 7`" not in head
     assert "`task 7`" in folded
+
+
+def test_a_lock_that_was_taken_away_is_not_said_to_pin_anything() -> None:
+    """It read: "the push is not what `soup.lock` pins. the lock is not here, but …"; and explain
+    listed what "does not match:", which was nothing."""
+    note = "soup.lock is not here, but 1234567 has it"
+    gone = LockResult(status=LockStatus.DRIFT, path="soup.lock", note=note)
+    told = report(adapter(Outcome.DRIFT, lock=gone))
+    said = render.comment(told, told.adapters[0])
+    assert "**Lock drift**: `soup.lock` is not here, but `1234567` has it\n" in said
+    assert "pins" not in said
+    assert note in explain(told)[0].because
 
 
 def test_a_slice_without_its_task_names_both() -> None:

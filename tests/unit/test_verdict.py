@@ -443,6 +443,9 @@ def test_drift_fails_or_warns() -> None:
     assert (unjudged.outcome, unjudged.fails) == (Outcome.NOT_JUDGED, True)
     bare = verdict.with_lock(PASSED, lock(LockStatus.DRIFT), fails=True)
     assert bare.reasons[0] == "soup.lock has drifted"
+    note = "soup.lock is not here, but 1234567 has it"
+    gone = lock(LockStatus.DRIFT).model_copy(update={"note": note})
+    assert verdict.with_lock(PASSED, gone, fails=True).reasons[0] == note
 
 
 def test_outcomes_that_decide_nothing() -> None:
