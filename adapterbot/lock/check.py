@@ -11,7 +11,14 @@ from adapterbot.lock import sidecar as sidecars
 from adapterbot.lock.digest_cache import DigestCache
 from adapterbot.lock.explain import Entry, Then, adapter_moved
 from adapterbot.lock.hashing import combined
-from adapterbot.lock.pinned import NOTHING_GIVEN, Given, Pinned, adapter_files, measure
+from adapterbot.lock.pinned import (
+    ADAPTER_CONFIG,
+    NOTHING_GIVEN,
+    Given,
+    Pinned,
+    adapter_files,
+    measure,
+)
 from adapterbot.lock.schema import MAX_LOCK_BYTES, Lock, loads
 from adapterbot.lock.sidecar import Sidecar
 from adapterbot.lock.training import TrainingConfig, changed_settings, settings_digest
@@ -193,11 +200,11 @@ def _adapters(now: Pinned, then: Then, only: str | None) -> Iterator[Part]:
             combined(found),
             same,
             "" if same else _clip(adapter_moved(then.tree, path, files, found)),
-            f"{path}/adapter_config.json",
+            join(path, ADAPTER_CONFIG),
             1,
         )
     record = _record(then.lock_path)
-    if only and only not in locked and before is not None and before.has(record):
+    if only is not None and only not in locked and before is not None and before.has(record):
         # Nor must taking this record away, or letting it go stale, be a way around it.
         old = sidecars.loads(before.read(record), record)
         if only in {join(now.directory, path) for path in old.adapters}:

@@ -220,9 +220,9 @@ def files_moved(old: Mapping[str, str], new: Mapping[str, str], how: How) -> str
 def adapter_moved(tree: Tree, path: str, old: Mapping[str, str], new: Mapping[str, str]) -> str:
     """Why an adapter's weights are not the locked ones."""
     if not new:
-        return f"{path} is not there"
+        return f"{path or '.'} is not there"
     moved = files_moved(old, new, line_ends_or_more(tree, lambda name: join(path, name)))
-    return f"these weights are not the ones that were locked: {moved} in {path}"
+    return f"these weights are not the ones that were locked: {moved} in {path or '.'}"
 
 
 def _listed(changes: Sequence[str], total: int | None = None) -> str:

@@ -577,6 +577,24 @@ def test_weights_that_are_not_the_locked_ones_are_a_drift(project: Path) -> None
     assert other.status == "ok"
 
 
+def test_an_adapter_at_the_root_is_as_any_other(project: Path) -> None:
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        (project / "adapters" / "dates" / name).rename(project / name)
+    commands.write(project / "soup.yaml", project / "soup.lock")
+    before = project.parent / f"{project.name}-before"
+    shutil.copytree(project, before)
+    (project / "adapter_model.safetensors").write_bytes(b"x")
+    result = commands.check(project / "soup.lock", project / "soup.yaml")
+    (part,) = [part for part in result.parts if not part.ok]
+    assert part.file == "adapter_config.json"
+    assert part.explanation.endswith("adapter_model.safetensors changed in .")
+    shutil.rmtree(project / "soup.lock.d")
+    tree, base = WorkTree(project), WorkTree(before)
+    result = lock.check(tree, "soup.lock", "soup.yaml", before=base, adapter="")
+    shutil.rmtree(before)
+    assert [part.part for part in result.parts if not part.ok] == ["adapter"]
+
+
 @pytest.mark.parametrize("how", ["removed", "stale", "emptied"])
 def test_taking_the_record_away_does_not_hide_other_weights(project: Path, how: str) -> None:
     before = project.parent / f"{project.name}-before"
