@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -136,10 +135,3 @@ def source_of(bank: BankStore | Portable | VectorBank) -> Source:
     if isinstance(bank, BankStore):
         return StoreSource(bank)
     return PortableSource(bank) if isinstance(bank, Portable) else SoupSource(bank)
-
-
-def fingerprint(rows: Rows, index: int) -> str:
-    """SHA-256 of one decoded row: equal where two banks say the same of a user."""
-    whole = hashlib.sha256(rows.values[index].tobytes())
-    whole.update(rows.choices[index].tobytes())
-    return whole.hexdigest()

@@ -104,11 +104,6 @@ def inner(one: LowRank, other: LowRank) -> float:
     return one.scale * other.scale * float((b * a).sum())
 
 
-def distance(one: LowRank, other: LowRank) -> float:
-    """‖ΔW₁ − ΔW₂‖_F; 0 for twins that differ only in how ΔW is split into factors."""
-    return norm(combined([(1.0, one), (-1.0, other)], dtype=torch.float64))
-
-
 def effective_rank(values: Tensor) -> float:
     """Exp of the entropy of the normalised singular values (Roy & Vetterli, EUSIPCO 2007).
 

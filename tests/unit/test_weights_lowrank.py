@@ -27,7 +27,6 @@ from adapterbot.weights import (
 from adapterbot.weights.adapter import LowRank
 from adapterbot.weights.lowrank import (
     combined,
-    distance,
     effective_rank,
     inner,
     norm,
@@ -46,6 +45,10 @@ OTHER: Mapping[str, dict[str, Any]] = {
     "gemma2": {"r": 6, "use_rslora": True, "target_modules": ["q_proj", "down_proj"]},
     "gpt2": {"r": 6, "lora_alpha": 5, "target_modules": ["c_attn", "c_fc"]},
 }
+
+
+def distance(one: LowRank, other: LowRank) -> float:
+    return norm(combined([(1.0, one), (-1.0, other)], dtype=torch.float64))
 
 
 @pytest.fixture(scope="module")
