@@ -1,8 +1,8 @@
 """Writes the JSON Schemas of our file formats to docs/schemas/. `--check` compares only.
 
-They describe what others write or read: report.json, an adapter pull request, adapterbot.yaml
-and the eval suite. Point an
-editor at one with `# yaml-language-server: $schema=…`.
+They describe what others write or read: report.json, merge.json, an adapter pull request,
+adapterbot.yaml and the eval suite. Point an editor at one with
+`# yaml-language-server: $schema=…`.
 """
 
 from __future__ import annotations

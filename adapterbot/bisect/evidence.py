@@ -87,10 +87,9 @@ def split(weights: Floats, good: Floats, bad: Floats) -> Floats:
     return below + above
 
 
-def mixed_shares(
-    shares: Floats, counts: Floats, good: Floats, bad: Floats, *, alike: bool
-) -> Floats:
-    """Log evidence of categories that come from two populations, `shares` of them from the second.
+def mixed_shares(shares: Floats, counts: Floats, good: Floats, bad: Floats) -> Floats:
+    """Log evidence of categories that come from two populations, `shares` of them from the second;
+    in the first, the first category is as frequent as the last.
 
     The two populations' proportions are unknown, with Dirichlet priors `good` and `bad` of (C,)
     pseudo-counts, and are put where they are likeliest (by expectation and maximisation; Dempster,
@@ -99,7 +98,6 @@ def mixed_shares(
     Args:
         shares: (R, K), a row for each shape.
         counts: (K, C) of each category.
-        alike: in the first population the first category is as frequent as the last.
 
     Returns: (R,).
     """
@@ -110,8 +108,7 @@ def mixed_shares(
         of_second = shares[..., None] * second[:, None]
         part = counts * of_second / np.maximum(of_first + of_second, 1e-300)
         first = (counts - part).sum(axis=1) + good
-        if alike:
-            first = 0.5 * (first + first[:, ::-1])
+        first = 0.5 * (first + first[:, ::-1])
         second = part.sum(axis=1) + bad
         first = first / first.sum(axis=1, keepdims=True)
         second = second / second.sum(axis=1, keepdims=True)

@@ -238,7 +238,7 @@ class PairedBinary:
     def along(self, shares: Floats, sums: Floats) -> Floats:
         rest, churn = self._good
         good = np.array([0.5 * churn, rest, 0.5 * churn])
-        return mixed_shares(shares, sums, good, self._bad, alike=True)
+        return mixed_shares(shares, sums, good, self._bad)
 
 
 def expected_churn(harms: Floats) -> float:
