@@ -131,12 +131,6 @@ def merge(
             field="--weight" if weight else "--expression",
             fix=f"say --strategy {other}",
         )
-    if searches and suite is None:
-        raise InputError(
-            "is missing",
-            field="--eval",
-            fix="name the suite to search with, or say --strategy linear",
-        )
     _refuse_ignored(context, strategy)
     if weight and expression:
         raise InputError("has the weights already", field="--expression", fix="drop --weight")

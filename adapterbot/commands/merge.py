@@ -41,13 +41,18 @@ def run(options: MergeOptions, search: SearchOptions | None, listener: Listener)
         InputError: an input cannot be used; nothing is written.
         OurFailure: no candidate could be evaluated, or the disk is full.
     """
+    searches = options.strategy is Strategy.CMAES
+    if searches and search is None:
+        raise InputError(
+            "is missing",
+            field="--eval",
+            fix="name the suite to search with, or say --strategy linear",
+        )
     stages = Stages(listener)
     with stages("read"):
         files = _read(options)
         inputs = _inputs(files)
-    if options.strategy is Strategy.CMAES:
-        if search is None:
-            raise InputError("is missing", field="--eval", fix="name the suite to search with")
+    if searches and search:
         return _searched(options, search, files, inputs, stages)
     return _combined(options, files, inputs, stages)
 
