@@ -50,7 +50,7 @@ def read(tree: Tree, path: str, base: str | Path, *, side: str = "") -> Side:
         InputError: it is not there, broken, or for another base.
     """
     if not tree.has(path):
-        on_purpose = "" if side else "; one that is removed on purpose leaves adapterbot.yaml, too"
+        on_purpose = "" if side else "; to remove it, delete its entry in adapterbot.yaml, too"
         raise InputError(
             f"does not exist in {tree.label}",
             file=path,

@@ -775,7 +775,7 @@ def test_a_missing_adapter(tmp_path, clean, run, server):
     assert done.code == 2
     assert "adapters/dates: does not exist in" in done.error_lines[0]
     (comment,) = comments(server)
-    assert "removed on purpose leaves `adapterbot.yaml`" in comment
+    assert "to remove it, delete its entry in `adapterbot.yaml`, too" in comment
 
 
 def test_the_pull_request_that_sets_the_gate_up_is_told_so(tmp_path, clean, run, server):
