@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from adapterbot.commands import place as places
@@ -37,7 +37,8 @@ def run(
     """Post a report that another job made for the very commit that this event is about.
 
     The report is a stranger's: it is bounded, validated and rendered as inert text, and what it
-    says of its own origin is only compared with the event, never used to find the pull request.
+    says of its own origin is only compared with the event. Of several pull requests from the branch
+    that the event is about it says which.
     A report that is missing or does not fit is reported there too: silence could leave an older
     comment green.
 
@@ -57,17 +58,18 @@ def run(
     if context.activity is Activity.NOTHING:
         say(f"nothing to do: {context.reason}")
         return announce_nothing(context, directory, environment)
+    pulls = [context]
     if context.event == "workflow_run":
-        found = _pull_of(context, environment)
-        if found is None:
+        pulls = _pulls_of(context, environment)
+        if not pulls:
             say("nothing to do: no open pull request is at the commit that the run was about")
             return announce_nothing(context, directory, environment)
-        context = found
-    audience = audience_for(context, publishing, environment, with_artifact=True)
     try:
-        report = _report(report_path, context, environment)
+        context, report = _report(report_path, pulls, environment)
     except InputError as error:
+        context = pulls[0]
         report = stopped([], context.source(), error)
+    audience = audience_for(context, publishing, environment, with_artifact=True)
     try:
         written = write(report, directory, audience.links)
     except InputError as error:  # what lies in the folder
@@ -85,46 +87,50 @@ def run(
     return written
 
 
-def _pull_of(context: Context, environment: Mapping[str, str]) -> Context | None:
-    """The context with the pull request that the run was about; None when it has moved on.
+def _pulls_of(context: Context, environment: Mapping[str, str]) -> list[Context]:
+    """The context with each pull request that the run may have been about; none where all have
+    moved on.
 
-    Found by the head's repository, branch and commit, all of them GitHub's word. Two pull requests
-    from one branch to two bases have the same head: the result is then said on the first.
+    Found by the head's repository, branch and commit, all of them GitHub's word. From one branch
+    there may be pull requests to several bases: which of these it is, only the report knows.
     """
     from adapterbot.gh.heads import heads_of
 
     if not (context.repository and context.origin and context.head_sha):
-        return None
+        return []
     client = client_for(context, environment)
     heads = heads_of(client, context.repository, context.origin, context.head_sha)
-    if not heads:
-        return None
-    first = min(heads, key=lambda head: head.number)
-    return context.model_copy(
-        update={
-            "pull_request": first.number,
-            "base_sha": first.base_sha,
-            "can_comment": True,
-        }
-    )
+    return [
+        context.model_copy(
+            update={
+                "pull_request": head.number,
+                "base_sha": head.base_sha,
+                "can_comment": True,
+            }
+        )
+        for head in sorted(heads, key=lambda head: head.number)
+    ]
 
 
-def _report(path: Path | None, context: Context, environment: Mapping[str, str]) -> Report:
-    """The report, or those of a matrix as one, held against where it must come from.
+def _report(
+    path: Path | None, pulls: Sequence[Context], environment: Mapping[str, str]
+) -> tuple[Context, Report]:
+    """The report, or those of a matrix as one, held against where it must come from; and whom it
+    is about.
 
     Raises:
         InputError: there is none, or it is not one that we would post.
     """
-    if path is None and context.event == "workflow_run":
-        return _downloaded(context, environment)
+    if path is None and pulls[0].event == "workflow_run":
+        return _downloaded(pulls, environment)
     report = read_report(path or REPORT)
-    _same_origin(report, context, (path or REPORT).name)
-    return report
+    return _origin(report, pulls, (path or REPORT).name), report
 
 
-def _downloaded(context: Context, environment: Mapping[str, str]) -> Report:
+def _downloaded(pulls: Sequence[Context], environment: Mapping[str, str]) -> tuple[Context, Report]:
     from adapterbot.gh import artifacts
 
+    context = pulls[0]
     client = client_for(context, environment)
     repository = context.repository or ""
     found = artifacts.find(client, repository, context.run_id, ARTIFACT)
@@ -138,7 +144,7 @@ def _downloaded(context: Context, environment: Mapping[str, str]) -> Report:
     for artifact in found:
         content = artifacts.fetch(client, repository, artifact, MAX_REPORT_BYTES)
         report = parse_report(content, artifact.name)
-        _same_origin(report, context, artifact.name)
+        context = _origin(report, pulls if whole is None else [context], artifact.name)
         # One at a time: all that a stranger may upload is more than a runner's memory.
         whole = report if whole is None else _joined(whole, report)
     assert whole is not None  # noqa: S101 there is one at least
@@ -149,7 +155,7 @@ def _downloaded(context: Context, environment: Mapping[str, str]) -> Report:
             file=ARTIFACT,
             fix="publish them from several runs",
         )
-    return whole
+    return context, whole
 
 
 def _joined(whole: Report, leg: Report) -> Report:
@@ -167,12 +173,17 @@ def _joined(whole: Report, leg: Report) -> Report:
     return within(whole.model_copy(update={"partial": True, "adapters": sections}))
 
 
-def _same_origin(report: Report, context: Context, name: str) -> None:
-    """Hold what a report says of its origin against what GitHub says.
+def _origin(report: Report, pulls: Sequence[Context], name: str) -> Context:
+    """Hold what a report says of its origin against what GitHub says: which of these it is about.
 
     The run is compared too: a report of an earlier run about the same commit may be older than
     what it was judged against. Attempts are not, since re-running only the posting job is fine.
+
+    Raises:
+        InputError: none of them.
     """
+    named = (pull for pull in pulls if pull.pull_request == report.source.pull_request)
+    context = next(named, pulls[0])
     for field in ("repository", "pull_request", "head_sha", "run_url"):
         said, known = getattr(report.source, field), getattr(context, field)
         # A run of a fork's pull request knows its number as well as we do.
@@ -183,3 +194,4 @@ def _same_origin(report: Report, context: Context, name: str) -> None:
                 field=f"source.{field}",
                 fix="publish the report that the gate made for this very commit",
             )
+    return context

@@ -232,6 +232,22 @@ def test_the_link_to_what_was_left_out_is_the_artifact(server, environment):
     assert f"{RUN_URL}#artifacts" in comment
 
 
+def test_of_pull_requests_from_one_branch_to_two_bases_each_gets_its_own_result(
+    server, environment
+):
+    """The second's result was refused, and said to be so on the first, over the first's own."""
+    server.add_pull(
+        REPO, 9, head_sha=HEAD, head_repository=FORK, head_ref="better", base_ref="next"
+    )
+    upload(server, report("passed"))
+    run(environment())
+    upload(server, report("regressed", pull_request=9))
+    run(environment())
+    ((first,), (second,)) = comments(server), comments(server, 9)
+    assert "✅" in first
+    assert "Regressed" in second
+
+
 # ---------------------------------------------------------------- foreign and replayed reports
 
 
