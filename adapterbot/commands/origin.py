@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.gitobjects import git
@@ -40,7 +41,9 @@ def repository_at(root: Path, server: str) -> str:
             file="remote `origin`",
             fix="name the repository there with --repo owner/name, or set GITHUB_API_URL",
         )
-    return found["path"].strip("/").removesuffix(".git")
+    # A server may lie below a path, which an address over SSH leaves out.
+    below = urlsplit(f"{server}/").path.lstrip("/")
+    return found["path"].strip("/").removesuffix(".git").removeprefix(below)
 
 
 def _host(url: str) -> str:

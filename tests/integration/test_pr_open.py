@@ -444,6 +444,7 @@ def test_a_forced_move_that_is_not_allowed_is_not_called_moved(place: Place) -> 
 # ---------------------------------------------------------------- where `origin` is
 
 GHE = {"GITHUB_API_URL": "https://ghe.example/api/v3"}
+BELOW_A_PATH = {"GITHUB_API_URL": "https://ghe.example/hub/api/v3"}
 RESIDENT = {"GITHUB_API_URL": "https://api.octo.ghe.com"}
 
 
@@ -462,6 +463,8 @@ RESIDENT = {"GITHUB_API_URL": "https://api.octo.ghe.com"}
         ("git@ghe.example:octo/adapters.git", GHE),
         ("ssh://git@ghe.example:122/octo/adapters.git", GHE),
         ("git@octo.ghe.com:octo/adapters.git", RESIDENT),
+        ("https://ghe.example/hub/octo/adapters.git", BELOW_A_PATH),
+        ("git@ghe.example:octo/adapters.git", BELOW_A_PATH),
     ],
 )
 def test_origin_names_the_repository_on_the_apis_own_server(
