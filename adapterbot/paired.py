@@ -171,7 +171,7 @@ def pair_corpus(
     """
     rows = align(baseline, candidate, clusters, dimensions=2)
     before, after = rows.baseline, rows.candidate
-    values = [_defined(aggregate, side) for side in (before, after)]
+    values = [corpus_value(aggregate, side) for side in (before, after)]
     facts = Facts.of(metric, rows, values[0], values[1], level)
     if facts.n == 0 or values[0] is None or values[1] is None:
         return facts.described(None, change=None)
@@ -315,8 +315,8 @@ def _kind(before: FloatArray, after: FloatArray) -> ScoreKind:
     return ScoreKind.BINARY if binary else ScoreKind.CONTINUOUS
 
 
-def _defined(aggregate: Aggregate, stats: FloatArray) -> float | None:
-    """The metric of a corpus, None where it has none."""
+def corpus_value(aggregate: Aggregate, stats: FloatArray) -> float | None:
+    """The metric of a corpus from its samples' statistics, (n, k); None where it has none."""
     if len(stats) == 0:
         return None
     value = float(aggregate(np.array([math.fsum(column) for column in stats.T])))

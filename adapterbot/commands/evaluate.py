@@ -8,6 +8,8 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from adapterbot import TOOL
 from adapterbot.commands.base_option import refuse_missing
 from adapterbot.commands.evaluator import Computing, engine
@@ -15,6 +17,7 @@ from adapterbot.commands.folders import out_directory
 from adapterbot.commands.place import named_file
 from adapterbot.config import SUITE, TRAINING_CONFIG, key_of
 from adapterbot.console import listener_for
+from adapterbot.delta import score_of
 from adapterbot.errors import InputError
 from adapterbot.eval.saved import save_results, saved_task
 from adapterbot.eval.suite import Suite, load_suite
@@ -22,6 +25,7 @@ from adapterbot.judging.subjects import BARE, read_local
 from adapterbot.lock.base_model import resolve_base
 from adapterbot.lock.training import load_training
 from adapterbot.overall import Mean, weighted, weights
+from adapterbot.paired import corpus_value
 from adapterbot.probing.evaluator import corpora
 from adapterbot.records import (
     AdapterRef,
@@ -33,6 +37,7 @@ from adapterbot.records import (
 )
 from adapterbot.sides import config_of
 from adapterbot.stages import Stages
+from adapterbot.stats.alignment import exact_mean
 from adapterbot.tree import WorkTree
 
 NO_ADAPTER = "none"
@@ -113,17 +118,16 @@ def run(options: EvalOptions, environment: Mapping[str, str] = os.environ) -> Ev
 
 
 def task_means(suite: Suite, results: Sequence[TaskResult]) -> tuple[TaskMean, ...]:
-    """Every task's metric: the mean of its scores, or what the scorer makes of the whole corpus."""
+    """Every task's metric, to the digit as a gate has it: the mean of its scores, or what the
+    scorer makes of the whole corpus."""
     whole = corpora(suite.tasks)
     means = []
     for result in results:
         scored = [sample for sample in result.samples if sample.score is not None]
-        mean: float | None = None
-        if scored and result.task in whole:
-            corpus = whole[result.task]
-            mean = float(corpus.aggregate(corpus.table(scored).sum(axis=0)))
-        elif scored:
-            mean = sum(sample.score or 0.0 for sample in scored) / len(scored)
+        if corpus := whole.get(result.task):
+            mean = corpus_value(corpus.aggregate, corpus.table(scored))
+        else:
+            mean = exact_mean(np.array([score_of(sample) for sample in scored]))
         means.append(
             TaskMean(
                 task=result.task,

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
+from adapterbot import delta
 from adapterbot.commands import evaluate, gate_report
 from adapterbot.commands.evaluator import cache_directory, checkpoints_directory
 from adapterbot.commands.notes import problem_note
 from adapterbot.errors import InputError
-from adapterbot.records import AdapterRef
+from adapterbot.eval.suite import load_suite
+from adapterbot.records import AdapterRef, SampleScore
 from adapterbot.records.report import Problem
+from adapterbot.tree import WorkTree
 
 
 def test_results_of_several_adapters_never_share_a_file() -> None:
@@ -19,6 +23,20 @@ def test_results_of_several_adapters_never_share_a_file() -> None:
     names = evaluate._file_names([AdapterRef(label=path, path=path) for path in paths])
     assert names[:2] == ["runs-a.3", "runs-a"]
     assert len(set(names)) == len(paths)
+
+
+def test_a_mean_is_to_the_digit_what_a_gate_shows(tmp_path: Path) -> None:
+    """Summed otherwise, the last digit of `eval --json` is another than that of report.json."""
+    (tmp_path / "suite.yaml").write_text(
+        "version: 1\ntasks: [{name: free, data: d.jsonl, scorer: rouge_l, margin: 0.1}]\n"
+    )
+    (tmp_path / "d.jsonl").write_text('{"prompt": "a", "expected": "b"}\n')
+    suite = load_suite(WorkTree(tmp_path), "suite.yaml")
+    scores = [SampleScore(sample_id=str(i), score=i / 10) for i in (1, 2, 3)]
+    results = (suite.tasks[0].result(scores),)
+    (found,) = evaluate.task_means(suite, results)
+    (gated,) = delta.compare_all(results, results)
+    assert found.mean == gated.delta.baseline
 
 
 def test_a_traceback_shows_no_key_whatever_its_variable_is_called() -> None:
