@@ -25,7 +25,6 @@ from adapterbot.slash import Command, parse
 
 # The last two a workflow hears of only where it lists them.
 GATED_ACTIONS = frozenset({"opened", "synchronize", "reopened", "ready_for_review", "labeled"})
-IGNORED_ACTIONS_NOTE = "nothing to evaluate on this action"
 
 
 class Activity(StrEnum):
@@ -216,7 +215,7 @@ def _pull_request(event: PullRequestEvent, runner: _Runner) -> Context:
         activity=Activity.GATE if gated else Activity.NOTHING,
         reason=f"pull request {event.action}"
         if gated
-        else f"pull request {event.action}: {IGNORED_ACTIONS_NOTE}",
+        else f"pull request {event.action}: nothing to evaluate on this action",
         event="pull_request",
         repository=event.repository.full_name,
         pull_request=pull.number,

@@ -21,6 +21,7 @@ from adapterbot.records import (
     Report,
     Standing,
 )
+from adapterbot.records.deltas import FEWEST
 from adapterbot.wording import drifted
 
 _OUTCOMES = {
@@ -32,7 +33,7 @@ _OUTCOMES = {
     Outcome.NOT_JUDGED: "could not be judged, so the gate ends with an error",
 }
 _NOT_COMPARED = {
-    Comparison.TOO_FEW: "fewer than 10 samples, or clusters of them, are too few to decide "
+    Comparison.TOO_FEW: f"fewer than {FEWEST} samples, or clusters of them, are too few to decide "
     "anything",
     Comparison.EMPTY: "there is no sample that both sides answered",
     Comparison.INCOMPLETE: "a sample is missing on one side, and a gap is not a score",

@@ -60,9 +60,4 @@ class Regression:
     @property
     def metrics(self) -> tuple[str, ...]:
         """The broken metrics as a reader knows them."""
-        return tuple(sorted(shown(broken) for broken in self.harms))
-
-
-def shown(broken: Broken) -> str:
-    """What broke, as a reader knows it."""
-    return metric_name(*broken)
+        return tuple(sorted(metric_name(*broken) for broken in self.harms))

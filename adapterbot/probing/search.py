@@ -19,7 +19,7 @@ from adapterbot.probing.between import Asked, what_changed
 from adapterbot.probing.blame import Blame
 from adapterbot.probing.chunks import Chunks, Series
 from adapterbot.probing.evaluator import Evaluator, ParallelEvaluator, corpora, evaluate_both
-from adapterbot.probing.regression import Regression, shown
+from adapterbot.probing.regression import Regression
 from adapterbot.probing.training_run import TrainingRun
 from adapterbot.records import (
     AdapterRef,
@@ -30,6 +30,7 @@ from adapterbot.records import (
     TaskResult,
     Verdict,
 )
+from adapterbot.records.deltas import metric_name
 from adapterbot.stages import Stages
 from adapterbot.weights.peft_dir import adapter_digest
 
@@ -125,7 +126,7 @@ def _series(regression: Regression) -> list[Series]:
     good = {result.task: result for result in regression.good}
     tasks = {task.name: task for task in regression.tasks}
     return [
-        Series.of(shown(broken), tasks[broken[0]], broken[1], good[broken[0]])
+        Series.of(metric_name(*broken), tasks[broken[0]], broken[1], good[broken[0]])
         for broken in regression.apart()
     ]
 
