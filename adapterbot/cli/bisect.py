@@ -223,7 +223,7 @@ def bisect(
                 pass_env=tuple(pass_env or ()),
                 resume=resume,
                 output=output,
-                folder=out,
+                out=out,
                 config=config,
                 adapter=adapter,
             )

@@ -11,7 +11,7 @@ from pathlib import Path
 from adapterbot import atomic, bisect
 from adapterbot.bisect import Checkpoint, Kind, Limits, Model, SavedBisect, Setting
 from adapterbot.commands.evaluator import checkpoints_directory
-from adapterbot.commands.folders import around, asked_for, own_folder
+from adapterbot.commands.folders import out_directory
 from adapterbot.commands.interrupts import interrupts
 from adapterbot.config import TRAINING_CONFIG, AdapterConfig
 from adapterbot.console import listener_for
@@ -50,7 +50,7 @@ class CommandOptions:
     prior: Prior = Prior.UNIFORM
     resume: bool = False
     output: Path | None = None
-    folder: Path | None = None
+    out: Path | None = None
     config: str | None = None
     adapter: str | None = None
 
@@ -79,7 +79,7 @@ def run(options: CommandOptions, environment: Mapping[str, str] = os.environ) ->
     adapter = _adapter(archive.tree, options)
     reading = Reading.of(options.score_regex, options.score_json)
     kind = _kind(options, reading)
-    folder = asked_for(options.folder) if options.folder else own_folder(around(Path.cwd()))
+    folder = out_directory(options.out, {})  # in the checkout on a runner, too
     output = options.output or folder / "bisect.json"
     atomic.try_file(output, field=OUTPUT if options.output else "--out")
     probe = Command(

@@ -11,26 +11,18 @@ from adapterbot.errors import InputError
 
 def out_directory(given: Path | None, environment: Mapping[str, str]) -> Path:
     """Where results go: as asked, the runner's temporary folder, or the checkout's `.adapterbot/`,
-    and never a folder of an adapter that somebody stands in.
-
-    Raises:
-        InputError: it cannot be written.
-    """
-    if given:
-        return asked_for(given)
-    temporary = environment.get("RUNNER_TEMP")
-    # A runner's is not tried here: where its disk is full, the comment has to say so.
-    return Path(temporary) / "adapterbot" if temporary else own_folder(around(Path.cwd()))
-
-
-def asked_for(folder: Path) -> Path:
-    """The folder that `--out` names, tried before the work whose results should be there.
+    and never a folder of an adapter that somebody stands in. Tried before the work whose results
+    should be there.
 
     Raises:
         InputError, OurFailure: it cannot be written.
     """
-    atomic.try_folder(folder, field="--out")
-    return folder
+    if given:
+        atomic.try_folder(given, field="--out")
+        return given
+    temporary = environment.get("RUNNER_TEMP")
+    # A runner's is not tried here: where its disk is full, the comment has to say so.
+    return Path(temporary) / "adapterbot" if temporary else own_folder(around(Path.cwd()))
 
 
 def checkout_around(folder: Path) -> Path | None:
