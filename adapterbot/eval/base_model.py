@@ -94,6 +94,8 @@ def load_found(found: FoundBase) -> BaseModel:
         # On a CPU every kernel used here is deterministic, and the call imports torch's compiler.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
+        # Else every new tensor is filled with NaN. Nothing here reads what it has not written.
+        torch.utils.deterministic.fill_uninitialized_memory = False
     bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:

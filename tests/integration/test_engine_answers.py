@@ -421,6 +421,21 @@ def test_memory_that_ends_changes_nothing(bases: dict[str, Path]) -> None:
         assert got[name].loglikelihoods == pytest.approx(answer.loglikelihoods, abs=1e-4)
 
 
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_no_memory_is_read_that_was_not_written(bases: dict[str, Path], kind: str) -> None:
+    """So it need not be filled: with NaN in every new tensor all answers are what they were."""
+    one, _ = respondent(bases[kind])
+    want = ask(one, TASKS)
+    assert torch.utils.deterministic.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        assert torch.empty(9).isnan().all()
+        assert ask(one, TASKS) == want
+        assert ask(one, TASKS, want) == want
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
 def test_time_is_shared_by_the_samples_of_a_batch(bases: dict[str, Path]) -> None:
     one, _ = respondent(bases["llama"], 2000)
     started = time.perf_counter()
