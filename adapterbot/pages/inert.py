@@ -197,6 +197,7 @@ def _text(value: str) -> Inert:
 
 # ---------------------------------------------------------------- where there is no code
 
+_SUBJECT = 200
 _FULL_WIDTH = {point: point - 0x20 + 0xFF00 for point in range(0x21, 0x7F)}
 # What GitHub links in a commit message or closes an issue by; the hyphen is that of GH-1.
 _LINKED = re.compile(
@@ -205,12 +206,12 @@ _LINKED = re.compile(
 )
 
 
-def plain(value: str, limit: int = 200) -> str:
+def plain(value: str) -> str:
     """One visible line for a commit message, where GitHub links words and nothing quotes them.
 
     What would be linked is written in full-width forms, which read the same and link nothing.
     """
-    shown = " ".join(visible(clip(value, limit)).split())
+    shown = " ".join(visible(clip(value, _SUBJECT)).split())
     return _LINKED.sub(lambda found: found[0].translate(_FULL_WIDTH), shown)
 
 

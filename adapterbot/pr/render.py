@@ -50,13 +50,9 @@ class Row:
     verdict: Inert
 
 
-def markdown(pull: AdapterPullRequest, *, limit: int | None = None) -> str:
-    """The whole document, its title first; at most `limit` UTF-8 bytes when one is given.
-
-    Raises:
-        ValueError: `limit` leaves no room for the title and the weights.
-    """
-    return _document(pull, heading=True, limit=limit)
+def markdown(pull: AdapterPullRequest) -> str:
+    """The whole document, its title first."""
+    return _document(pull, heading=True, limit=None)
 
 
 def body(pull: AdapterPullRequest, key: str, *, titled: bool, limit: int = BODY_LIMIT) -> str:
@@ -65,6 +61,10 @@ def body(pull: AdapterPullRequest, key: str, *, titled: bool, limit: int = BODY_
     Args:
         key: what `marker.document_key` made of the adapter's.
         titled: with the title as a heading, for a comment; a pull request has its own.
+        limit: UTF-8 bytes, markers included.
+
+    Raises:
+        ValueError: `limit` leaves no room for the title and the weights.
     """
     opening = marker(key)
     room = limit - len(opening) - len(_END) - 2
