@@ -37,7 +37,7 @@ def model_file_names(names: Iterable[str], read: Callable[[str], bytes]) -> list
             any file.
 
     Raises:
-        InputError: the index is broken.
+        InputError: the index is broken, or names what is not there.
     """
     present = set(names)
     settings: list[str] = []
@@ -58,8 +58,19 @@ def model_file_names(names: Iterable[str], read: Callable[[str], bytes]) -> list
         for shard in _shards(read(index), index) & present
     }
     weights |= shards
+    if not weights & _OWN_WEIGHTS - {_ADAPTER_WEIGHTS}:
+        _all_there(present, read)
     own = {name for name in weights & (_OWN_WEIGHTS | shards) if name.endswith(".safetensors")}
     return sorted([*settings, *(own if own - {_ADAPTER_WEIGHTS} else weights)])
+
+
+def _all_there(present: set[str], read: Callable[[str], bytes]) -> None:
+    """Refuses an index of which a shard is missing, if it is the one that transformers takes."""
+    index = next((name for name in _INDEXES if name in present), None)
+    for shard in sorted(_shards(read(index), index) - present) if index else ():
+        raise InputError(
+            f"names {shard}, which is not there", file=index, fix="download the model again"
+        )
 
 
 def _shards(content: bytes, index: str) -> set[str]:
@@ -192,6 +203,20 @@ def base_files(
             fix="name a transformers model",
         )
     return found
+
+
+def refuse_part_of_base(training: TrainingConfig, tree: Tree, allowed: str | None) -> None:
+    """For a base model of which files are missing and nothing else changed: as `hub.refuse_part`,
+    where it is one of the Hub.
+
+    Raises:
+        OurFailure: the Hub is silent.
+    """
+    if base_location(training, tree, allowed) is None:
+        from adapterbot.lock.hub import HubRepo, refuse_part
+
+        field = f"base (line {training.base_line})"
+        refuse_part(HubRepo(training.base, "model", training.path, field))
 
 
 # ---------------------------------------------------------------- all of it

@@ -88,6 +88,23 @@ def dataset_files(
     return DatasetFiles({**local, **remote}, {**relative, **{n: n for n in remote}}, named)
 
 
+def refuse_part_of_data(training: TrainingConfig, tree: Tree, missing: Iterable[str]) -> None:
+    """For files of which some are missing and nothing else changed: as `hub.refuse_part`, where
+    they were a data set's of the Hub.
+
+    Raises:
+        OurFailure: the Hub is silent.
+    """
+    names = tuple(missing)
+    for entry in training.entries:
+        of_it = (f"{_repository(entry.text)}/", f"{entry.text}/")
+        if _names_in_tree(training, tree, entry) or not any(n.startswith(of_it) for n in names):
+            continue
+        from adapterbot.lock.hub import HubRepo, refuse_part
+
+        refuse_part(HubRepo(entry.text, "dataset", training.path, entry.place))
+
+
 def _matches_none(training: TrainingConfig, tree: Tree, entry: Named) -> InputError:
     return InputError(
         f"{entry.text!r} matches no file in {tree.label}",

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 from adapterbot.errors import AdapterbotError, InputError
 from adapterbot.lock import environment
-from adapterbot.lock.dataset import DatasetFiles, names_file
+from adapterbot.lock.base_model import refuse_part_of_base
+from adapterbot.lock.dataset import DatasetFiles, names_file, refuse_part_of_data
 from adapterbot.lock.digest_cache import DigestCache
 from adapterbot.lock.hashing import combined
 from adapterbot.lock.line_ends import How, line_ends_or_more
@@ -85,13 +86,19 @@ class Then:
         return next(exact, self._witnesses[0] if self._witnesses else None)
 
     def base_moved(self, now: Pinned) -> str:
-        """Which files of the base model are not the locked ones."""
+        """Which files of the base model are not the locked ones.
+
+        Raises:
+            OurFailure: some are missing, and it is the Hub that did not answer.
+        """
         if not now.base:
             return "given by hand, and not what was locked"
         how = line_ends_or_more(
             self.tree, lambda name: join(now.directory, f"{now.base_model}/{name}")
         )
         if self.sidecar and combined(self.sidecar.base) == self.lock.base_model_sha:
+            if now.training and now.base.items() < self.sidecar.base.items():
+                refuse_part_of_base(now.training, self.tree, self.allowed_base)
             return files_moved(self.sidecar.base, now.base, how)
         witness = self._witness("base_model_sha")
         if witness is None:
@@ -114,6 +121,8 @@ class Then:
         how = line_ends_or_more(self.tree, places.__getitem__)
         moved = files_moved(locked, current, how)
         exact = _digest(locked) == self.lock.dataset_sha
+        if current.items() < locked.items():
+            refuse_part_of_data(now.training, self.tree, locked.keys() - current.keys())
         rows = self._rows_moved(now.dataset) if moved and exact else ""
         witness = None if exact else self._witness("dataset_sha")
         told = _since(f"{rows}: {moved}" if rows else moved, witness and witness[0])

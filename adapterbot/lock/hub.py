@@ -29,6 +29,7 @@ Choose = Callable[[Iterable[str], Callable[[str], bytes]], list[str]]
 """Picks from the names of a repository, and may read a small file to do so."""
 
 MAX_FETCHED = 1_000
+_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
 _SECONDS = 20  # of silence; the client itself waits for ever
 
 
@@ -68,11 +69,33 @@ def hub_files(repo: HubRepo, choose: Choose, cache: DigestCache | None = None) -
     """
     found = look_up(repo)
     if isinstance(found, Snapshot):
-        return found.digests(choose, cache)
+        digests = found.digests(choose, cache)
+        # To ask for a lock is to fetch the small files, and they alone are no model.
+        if repo.kind == "model" and not any(name.endswith(_WEIGHTS) for name in digests):
+            raise _only_a_part(repo)
+        return digests
     siblings = {normalise(file.rfilename): file for file in found.siblings or ()}
     fetch = partial(_fetch, repo, found.sha or "")
     chosen = choose(siblings, lambda name: fetch(name).read_bytes())
     return _digests(repo, siblings, chosen, fetch, cache)
+
+
+def refuse_part(repo: HubRepo) -> None:
+    """For files that are missing from a repository and nothing else: where the Hub is silent, this
+    machine may only have what it once loaded.
+
+    Raises:
+        OurFailure: the Hub is silent.
+    """
+    if isinstance(look_up(repo), Snapshot):
+        raise _only_a_part(repo)
+
+
+def _only_a_part(repo: HubRepo) -> OurFailure:
+    return repo.failed(
+        f"only a part of {repo.text!r} is on this machine, and the Hub did not answer",
+        f"check the network and HF_ENDPOINT, or run `hf download {repo.name}` where there is one",
+    )
 
 
 def look_up(repo: HubRepo) -> ModelInfo | DatasetInfo | Snapshot:

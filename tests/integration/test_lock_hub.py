@@ -240,3 +240,44 @@ def test_a_silent_hub_is_our_failure_and_no_drift(project: Path) -> None:
     assert code == 1
     assert "did not answer" in err
     assert not (project / "soup.lock").exists()
+
+
+@pytest.mark.parametrize("of", ["model", "data"])
+def test_a_part_of_a_repository_on_this_machine_is_our_failure_and_no_drift(
+    hub: Hub, project: Path, of: str
+) -> None:
+    """The client keeps what was loaded, such as a file of a data set; nothing was removed."""
+    base = f"org/model@{COMMIT}" if of == "model" else "./local"
+    data = f"org/data@{COMMIT}" if of == "data" else "./train.jsonl"
+    (written,) = run(project, hub.url, Step(base, data))
+    assert written[0] == 0
+    files = MODEL if of == "model" else DATA
+    snapshot = project.parent / f"hf/hub/{of}s--org--{of}/snapshots".replace("datas", "datasets")
+    snapshot = snapshot / COMMIT
+    snapshot.mkdir(parents=True, exist_ok=True)
+    left_out = "tokenizer.json" if of == "model" else "data/extra.jsonl"
+    for name, content in files.items():
+        (snapshot / name).parent.mkdir(exist_ok=True)
+        (snapshot / name).unlink(missing_ok=True)
+        if name != left_out:
+            (snapshot / name).write_bytes(content)
+    ((code, _, err),) = run(project, "http://127.0.0.1:9", Step(base, data, "check"))
+    assert (code, "only a part of" in err) == (1, True)
+    (snapshot / left_out).write_bytes(files[left_out])
+    ((code, *_),) = run(project, "http://127.0.0.1:9", Step(base, data, "check"))
+    assert code == 0
+
+
+@pytest.mark.parametrize("sharded", [True, False])
+def test_a_model_without_its_weights_is_not_locked(hub: Hub, project: Path, sharded: bool) -> None:
+    """What a lock fetched for itself, taken for the model once the network is gone."""
+    if not sharded:
+        whole = {n: c for n, c in MODEL.items() if "index" not in n and "of-0000" not in n}
+        hub.repositories["models/org/model"] = Repository(
+            COMMIT, {**whole, "model.safetensors": b"x"}, frozenset({"model.safetensors"})
+        )
+    step = Step(f"org/model@{COMMIT}")
+    assert run(project, hub.url, step)[0][0] == 0
+    ((code, _, err),) = run(project, "http://127.0.0.1:9", step)
+    assert code == (2 if sharded else 1)
+    assert ("which is not there" if sharded else "only a part of") in err
