@@ -21,7 +21,12 @@ from adapterbot.lock.pinned import (
 )
 from adapterbot.lock.schema import MAX_LOCK_BYTES, Lock, loads
 from adapterbot.lock.sidecar import Sidecar
-from adapterbot.lock.training import TrainingConfig, changed_settings, settings_digest
+from adapterbot.lock.training import (
+    TrainingConfig,
+    as_recorded,
+    changed_settings,
+    settings_digest,
+)
 from adapterbot.paths import join
 from adapterbot.tree import Tree
 
@@ -150,7 +155,7 @@ def _content(lock: Lock, now: Pinned, config: str, then: Then) -> Iterator[Part]
         file,
         base_line,
     )
-    same = lock.dataset_sha == now.dataset_sha
+    same = then.same_data(now)
     why, entries = ("", ()) if same else then.data_moved(now)
     line = now.training.data_line if now.training else None
     yield Part(
@@ -249,17 +254,14 @@ def _recorded(side: Sidecar | None) -> dict[str, dict[str, str]]:
 
 
 def _settings(side: Sidecar, training: TrainingConfig) -> Part:
-    changes: Sequence[str] = changed_settings(side.settings, training.settings)
-    lines = [
-        training.setting_lines[name]
-        for name in training.settings
-        if side.settings.get(name) != training.settings[name]
-    ]
+    now = as_recorded(training.settings, side.settings)
+    changes: Sequence[str] = changed_settings(side.settings, now)
+    lines = [training.setting_lines[name] for name in now if side.settings.get(name) != now[name]]
     more = f" and {len(changes) - 8} more" if len(changes) > 8 else ""
     return Part(
         "training_config",
         settings_digest(side.settings),
-        training.settings_digest,
+        settings_digest(now),
         not changes,
         _clip(", ".join(changes[:8]) + more),
         training.path,

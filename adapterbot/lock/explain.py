@@ -18,12 +18,12 @@ from adapterbot.lock import environment
 from adapterbot.lock.base_model import refuse_part_of_base
 from adapterbot.lock.dataset import DatasetFiles, names_file, refuse_part_of_data
 from adapterbot.lock.digest_cache import DigestCache
-from adapterbot.lock.hashing import combined
+from adapterbot.lock.hashing import combined, hash_files
 from adapterbot.lock.line_ends import How, line_ends_or_more
 from adapterbot.lock.pinned import Pinned, measure
 from adapterbot.lock.schema import Lock
 from adapterbot.lock.sidecar import Sidecar
-from adapterbot.lock.training import TrainingConfig
+from adapterbot.lock.training import TrainingConfig, predates_data
 from adapterbot.paths import join
 from adapterbot.tree import Tree
 
@@ -107,6 +107,26 @@ class Then:
         moved = files_moved(old.base, now.base, how)
         exact = old.base_model_sha == self.lock.base_model_sha
         return _since(moved, None if exact else tree)
+
+    def same_data(self, now: Pinned) -> bool:
+        """Whether the data is what was locked; hidden files, which are none, may be counted in the
+        lock, as `predates_data` has it, and be there still."""
+        if self.lock.dataset_sha == now.dataset_sha:
+            return True
+        side = self.sidecar
+        if not (side and side.dataset and now.training and now.dataset):
+            return False
+        if not predates_data(side.settings) or _digest(side.dataset) != self.lock.dataset_sha:
+            return False
+        found = now.dataset.by_relative_path
+        places = {
+            name: join(now.directory, name)
+            for name in side.dataset.keys() - found.keys()
+            if any(part.startswith(".") and part != ".." for part in name.split("/"))
+        }
+        hidden = hash_files(self.tree, filter(self.tree.has, places.values()))
+        beside = {name: hidden[place] for name, place in places.items() if place in hidden}
+        return {**found, **beside} == side.dataset
 
     def data_moved(self, now: Pinned) -> tuple[str, tuple[Entry, ...]]:
         """What happened to the data, and to what each entry of soup.yaml names, where that can be

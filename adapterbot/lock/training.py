@@ -199,6 +199,28 @@ def _plain(value: object) -> str:
     return f"{len(text):,} characters, sha256:{digest}"
 
 
+def predates_data(recorded: Mapping[str, str]) -> bool:
+    """Whether settings were recorded by a program that took neither the names of data, which every
+    soup.yaml has, nor inert words anywhere for settings, and hidden files in a folder for data."""
+    return not any(map(_names_data, recorded))
+
+
+def as_recorded(settings: Mapping[str, str], recorded: Mapping[str, str]) -> dict[str, str]:
+    """Of `settings` those that `recorded` can be compared with."""
+    if not predates_data(recorded):
+        return dict(settings)
+    return {
+        name: value
+        for name, value in settings.items()
+        if not _names_data(name) and _INERT.isdisjoint(name.split("."))
+    }
+
+
+def _names_data(setting: str) -> bool:
+    section, _, field = setting.partition(".")
+    return section == "data" and field.partition(".")[0] in _NAMING
+
+
 def changed_settings(old: Mapping[str, str], new: Mapping[str, str]) -> tuple[str, ...]:
     """What changed, a setting a line: `training.lora.r 8 → 16`."""
     return tuple(

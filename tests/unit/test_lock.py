@@ -492,6 +492,33 @@ def test_training_settings_are_told_and_are_no_drift(project: Path) -> None:
     assert [(p.line, p.advisory) for p in result.parts if not p.ok] == [(8, True)]
 
 
+def test_a_lock_that_predates_names_of_data_as_settings_holds(project: Path) -> None:
+    """The mistake: an unchanged repository drifts as soon as adapterbot is updated."""
+    (project / "data" / ".gitkeep").touch()
+    text = "base: ./base\ndata:\n  train: ./data\n  columns: {output: answer}\n"
+    (project / "soup.yaml").write_text(text)
+    path, record = project / "soup.lock", project / "soup.lock.d" / "pinned.json"
+    commands.write(project / "soup.yaml", path)
+    now, made = sidecar.loads(record.read_bytes(), "it"), lock.loads(path.read_bytes(), "it")
+    files = {**now.dataset, "data/.gitkeep": hashlib.sha256().hexdigest()}
+    sha = combined(files)
+    closure = lock.closure(made.base_model_sha, sha, made.env_hash)
+    path.write_text(lock.dumps(replace(made, dataset_sha=sha, closure_sha=closure)))
+    before = replace(now, closure_sha=closure, dataset=files, settings={"training.lr": "1"})
+    record.write_text(sidecar.dumps(before))
+    (project / "soup.yaml").write_text(text + "training: {lr: 1}\n")
+    result = commands.check(path, project / "soup.yaml")
+    assert (result.status, result.note) == ("ok", "")
+    # It hides nothing that happened since.
+    (project / "soup.yaml").write_text(text + "training: {lr: 2}\n")
+    assert "training.lr 1 → 2" in commands.check(path, project / "soup.yaml").note
+    (project / "data" / ".gitkeep").write_text("x")
+    assert check(project) is LockStatus.DRIFT
+    (project / "data" / ".gitkeep").write_text("")
+    (project / "data" / "train.jsonl").write_text("{}\n")
+    assert check(project) is LockStatus.DRIFT
+
+
 @pytest.mark.parametrize("role", ["validation", "replay", "forget_set"])
 def test_which_file_is_for_what_is_told(project: Path, role: str) -> None:
     """The same files give the same digest, however a change swaps what they are for: what is to be
