@@ -160,6 +160,17 @@ def test_a_command_that_never_fails_is_no_finding_however_unsure(place, more) ->
     assert "less than was asked for" in found["note"]
 
 
+def test_a_limit_that_leaves_most_unasked_is_no_all_clear(place) -> None:
+    """Exit code 0 after two passes would let a pipeline go on that has looked at nothing."""
+    folder, judge = place
+    done = bisect(
+        folder, "ckpt-*", "--eval-command", judge("sys.exit(0)"), "--json", "--probes-max", "2"
+    )
+    found = json.loads(done.stdout)
+    assert found["none_broken"] <= 0.5
+    assert (found["verdict"], done.returncode) == ("BROKEN_WITHIN", 3)
+
+
 def test_a_flaky_command_is_asked_until_it_is_certain(place) -> None:
     folder, judge = place
     body = STEP + (
