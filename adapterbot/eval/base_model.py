@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 
 from adapterbot.errors import InputError, OurFailure, first_line
 from adapterbot.eval.base_files import base_digest
-from adapterbot.eval.found_base import FoundBase, device_name, find_base
+from adapterbot.eval.found_base import ATTENTION_PACKAGES, FoundBase, device_name, find_base
 from adapterbot.eval.heap import keep_freed_memory
 from adapterbot.eval.settings import EngineSettings
 from adapterbot.lock.hub import HubRepo, cached_snapshot
@@ -36,7 +36,6 @@ _ROOM = (
     "use a larger device, engine.device_map for several, or engine.quantization; `nvidia-smi` tells"
     " what else is there"
 )
-_ATTENTION_PACKAGES = {"flash_attention_2": "flash_attn", "flash_attention_3": "flash_attn_3"}
 
 
 @dataclass(frozen=True)
@@ -174,8 +173,8 @@ def _placement(
     options: dict[str, Any] = {}
     if settings.attn_implementation:
         options["attn_implementation"] = settings.attn_implementation
-    if settings.attn_implementation in _ATTENTION_PACKAGES:
-        _require(_ATTENTION_PACKAGES[settings.attn_implementation], "attn_implementation")
+    if settings.attn_implementation in ATTENTION_PACKAGES:
+        _require(ATTENTION_PACKAGES[settings.attn_implementation], "attn_implementation")
     if settings.device_map:
         _require("accelerate", "device_map")
         options["device_map"] = settings.device_map

@@ -41,7 +41,7 @@ class CacheKey:
         adapter: digest of the adapter's files; "" for the bare base.
         task: the task's digest (data, scorer, template, generation).
         settings: the engine's settings and the device it ran on, canonical JSON.
-        versions: of torch, transformers, tokenizers and PEFT.
+        versions: of the libraries that compute.
         algorithm: version of our own engine.
     """
 

@@ -62,7 +62,7 @@ class WaitingModel:
         if self._loaded:
             return self._loaded.identity()
         assert self._found.digest is not None  # noqa: S101 else it is loaded
-        return identity(self._found.digest, self._settings, self.device, self._found.dtype)
+        return identity(self._found.digest, self._settings, self._found.device, self._found.dtype)
 
     def identity(self) -> Identity:
         """As `LocalModel.identity`."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
@@ -19,8 +19,13 @@ from adapterbot.eval.questions import Identity
 from adapterbot.eval.settings import EngineSettings
 from adapterbot.lock.hub import located
 from adapterbot.weights.peft_dir import CONFIG_NAME
-from adapterbot.weights.via_peft import peft_version
 
+ATTENTION_PACKAGES = {"flash_attention_2": "flash_attn", "flash_attention_3": "flash_attn_3"}
+# Settings by which other packages compute than torch.
+_COMPUTING = {
+    "attn_implementation": ATTENTION_PACKAGES,
+    "quantization": dict.fromkeys(("8bit", "4bit"), "bitsandbytes"),
+}
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -79,11 +84,20 @@ def find_base(base: Path | str, settings: EngineSettings) -> FoundBase:
     return FoundBase(name, place, settings, device)
 
 
-def identity(digest: str, settings: EngineSettings, device: str, dtype: torch.dtype) -> Identity:
+def identity(
+    digest: str, settings: EngineSettings, device: torch.device, dtype: torch.dtype
+) -> Identity:
     """What decides the answers of a base of this digest. PEFT's version is always part of it:
     whether PEFT attaches an adapter only the loaded model's modules tell."""
-    where = {"device": device, "dtype": str(dtype)}
-    return Identity(digest, {**settings.model_dump(mode="json"), **where}, versions())
+    where = {"device": device_name(device), "dtype": str(dtype)}
+    if device.type == "cpu":
+        # By which torch chooses its kernels; a cache may come from another machine.
+        where["instructions"] = torch.backends.cpu.get_cpu_capability()
+    libraries = versions()
+    for setting, packages in _COMPUTING.items():
+        if package := packages.get(getattr(settings, setting) or ""):
+            libraries[package] = _installed(package)
+    return Identity(digest, {**settings.model_dump(mode="json"), **where}, libraries)
 
 
 def versions() -> dict[str, str]:
@@ -93,7 +107,15 @@ def versions() -> dict[str, str]:
         ModuleNotFoundError: one is not installed. PEFT need not be.
     """
     found = {name: version(name) for name in ("torch", "transformers", "tokenizers")}
-    return {**found, "peft": peft_version()}
+    return {**found, "peft": _installed("peft")}
+
+
+def _installed(package: str) -> str:
+    """Its version; "" where it is not installed, which whoever needs it will say."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
 
 
 def device_of(name: str) -> torch.device:

@@ -72,7 +72,7 @@ class LocalModel:
 
     def identity(self) -> Identity:
         """The base's files, the settings, and the libraries' versions."""
-        return identity(self.base.digest, self.settings, self.device, self.base.dtype)
+        return identity(self.base.digest, self.settings, self.base.device, self.base.dtype)
 
     def answers(self, questions: Sequence[Question]) -> Iterator[tuple[int, Answer | Unanswered]]:
         """As `Respondent.answers`."""

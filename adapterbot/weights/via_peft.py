@@ -12,7 +12,6 @@ import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
@@ -40,14 +39,6 @@ _PEFT_REFUSES = (
     TypeError,
     ValueError,
 )
-
-
-def peft_version() -> str:
-    """The installed PEFT, on whose version results then depend; "" when there is none."""
-    try:
-        return version("peft")
-    except PackageNotFoundError:
-        return ""
 
 
 def renamed(model: nn.Module, modules: Collection[str]) -> bool:

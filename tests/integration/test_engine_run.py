@@ -16,14 +16,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from adapterbot.errors import InputError
-from adapterbot.eval import base_model
+from adapterbot.eval import base_model, found_base
 from adapterbot.eval.answers import Request, Sample
 from adapterbot.eval.base_files import base_digest
 from adapterbot.eval.base_model import load_base
 from adapterbot.eval.cache import ScoreCache
 from adapterbot.eval.engine import Engine
 from adapterbot.eval.evaluation import Ask, Evaluation
+from adapterbot.eval.found_base import identity
 from adapterbot.eval.local import LocalModel
+from adapterbot.eval.questions import Identity
 from adapterbot.eval.settings import EngineSettings
 from adapterbot.records import TaskResult
 from adapterbot.weights import adapter_digest, read_adapter_dir
@@ -321,6 +323,40 @@ def test_every_setting_of_the_engine_is_in_the_key(base: Path) -> None:
     assert LocalModel(elsewhere, EngineSettings()).identity() != plain
     changed_base = dataclasses.replace(loaded, digest="0" * 64)
     assert LocalModel(changed_base, EngineSettings()).identity() != plain
+
+
+@pytest.mark.parametrize(
+    ("settings", "package"),
+    [
+        ({}, "tokenizers"),
+        ({}, "peft"),
+        ({"quantization": "4bit"}, "bitsandbytes"),
+        ({"attn_implementation": "flash_attention_2"}, "flash_attn"),
+    ],
+)
+def test_the_version_of_what_computes_is_in_the_key(
+    settings: dict[str, str], package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def key() -> Identity:
+        return identity("0", EngineSettings(**settings), torch.device("cpu"), torch.float32)
+
+    before = key()
+    monkeypatch.setattr(found_base, "version", lambda name: "9" if name == package else "1")
+    newer = key()
+    monkeypatch.setattr(found_base, "version", lambda _: "1")
+    assert newer != key()
+    assert newer.versions.keys() == before.versions.keys()
+
+
+def test_a_cpu_of_other_instructions_has_answers_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A cache that travels between runners: AVX2 and AVX-512 differ in the last digits."""
+    keys = []
+    for name in ("AVX2", "AVX512"):
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda name=name: name)
+        keys.append(identity("0", SETTINGS, torch.device("cpu"), torch.float32))
+    assert keys[0] != keys[1]
 
 
 def test_a_byte_of_an_adapter_is_another_adapter(adapters: list[Path], tmp_path: Path) -> None:
