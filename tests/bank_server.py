@@ -84,7 +84,7 @@ def killed_afterwards(base: Path, bank: Path) -> Iterator[tuple[int, command_lin
 def serving(base: Path, *, patience: float = 30.0, **options: Any) -> Iterator[str]:
     """The server in a thread of this process; its address."""
     given = ServeOptions(base=str(base), device="cpu", **{"slots": 64, **options})
-    rules = {**settings(given.seconds, patience=patience), "timeout_graceful_shutdown": 3}
+    rules = {**settings(given.seconds, 500, patience=patience), "timeout_graceful_shutdown": 3}
     server = uvicorn.Server(uvicorn.Config(build(given), port=0, log_level="error", **rules))
     thread = threading.Thread(target=server.run)
     thread.start()

@@ -142,9 +142,9 @@ def run(options: ServeOptions, ready: Callable[[str, str, tuple[str, ...]], None
     app = build(options)
     import uvicorn
 
-    from adapterbot.bank.serve.connections import settings
+    from adapterbot.bank.serve.connections import most_connections, settings
 
-    rules = settings(options.seconds)
+    rules = settings(options.seconds, most_connections(options.rows + options.waiting))
     ready(f"http://{options.host}:{options.port}", _name(options), tuple(options.mixtures))
     # When it has stopped, uvicorn raises the signal anew, and takes a KeyboardInterrupt alone.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)

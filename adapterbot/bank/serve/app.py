@@ -173,7 +173,7 @@ class _Conversation:
 
         Raises:
             Refused: 429, as many prompts wait for that, of all or of one account, as jobs may wait;
-                or 504, its time was up before its turn came.
+                504, its time was up before its turn came; or its client was gone by then.
         """
         account = asking.account
         turn = self._turns.setdefault(account, asyncio.Lock())
@@ -185,6 +185,8 @@ class _Conversation:
                             await held.enter_async_context(lock)
                 except TimeoutError as error:
                     raise refusal(TooSlow()) from error
+                if await asking.request.is_disconnected():
+                    raise gone()
                 return await asyncio.to_thread(read)
 
     @contextmanager
