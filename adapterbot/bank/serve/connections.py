@@ -17,7 +17,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 _PATIENCE = 30.0
 _LINGER = 5.0
-_AT_ONCE = 256  # accepted before any of them is looked at
+_AT_ONCE = 128  # accepted before any of them is looked at; some turns pass until one is closed
 _OTHER_FILES = 64
 
 
@@ -25,7 +25,7 @@ def most_connections(jobs: int) -> int:
     """How many there may be: each job's, as many that are idle, and some that are refused; but no
     more than the process may open."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    room = jobs if files == resource.RLIM_INFINITY else files - _AT_ONCE - _OTHER_FILES
+    room = jobs if files == resource.RLIM_INFINITY else files - 4 * _AT_ONCE - _OTHER_FILES
     return max(1, min(2 * jobs + 200, room))
 
 
