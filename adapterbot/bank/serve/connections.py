@@ -25,8 +25,10 @@ def most_connections(jobs: int) -> int:
     """How many there may be: each job's, as many that are idle, and some that are refused; but no
     more than the process may open."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    room = jobs if files == resource.RLIM_INFINITY else files - 4 * _AT_ONCE - _OTHER_FILES
-    return max(1, min(2 * jobs + 200, room))
+    wanted = 2 * jobs + 200
+    if files == resource.RLIM_INFINITY:
+        return wanted
+    return max(1, min(wanted, files - 4 * _AT_ONCE - _OTHER_FILES))
 
 
 def settings(seconds: float, most: int, *, patience: float = _PATIENCE) -> dict[str, Any]:
