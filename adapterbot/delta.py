@@ -103,7 +103,8 @@ class Corpus:
         if len(widths) > 1:
             raise InputError("samples have different numbers of statistics")
         nothing = [math.nan] * (widths.pop() if widths else 1)
-        return np.array([nothing if row is None else row for row in rows]).reshape(len(rows), -1)
+        whole = [nothing if row is None else row for row in rows]
+        return np.array(whole).reshape(len(rows), len(nothing))
 
 
 def compare_all(

@@ -39,6 +39,20 @@ def test_a_mean_is_to_the_digit_what_a_gate_shows(tmp_path: Path) -> None:
     assert found.mean == gated.delta.baseline
 
 
+@pytest.mark.parametrize("scorer", ["rouge_l", "bleu"])  # by sample, and of the whole corpus
+def test_a_task_without_a_score_has_no_mean(tmp_path: Path, scorer: str) -> None:
+    """The mistake: statistics of no sample were given a shape that numpy refuses, which ended
+    `eval` as a crash where every prompt is longer than the model's context."""
+    (tmp_path / "suite.yaml").write_text(
+        f"version: 1\ntasks: [{{name: free, data: d.jsonl, scorer: {scorer}, margin: 0.1}}]\n"
+    )
+    (tmp_path / "d.jsonl").write_text('{"prompt": "a", "expected": "b"}\n')
+    suite = load_suite(WorkTree(tmp_path), "suite.yaml")
+    lost = SampleScore(sample_id="1", score=None, missing="the prompt is too long")
+    (found,) = evaluate.task_means(suite, (suite.tasks[0].result([lost]),))
+    assert (found.mean, found.missing) == (None, 1)
+
+
 def test_a_traceback_shows_no_key_whatever_its_variable_is_called() -> None:
     secrets = {
         "GITHUB_TOKEN": "ghs_1234567",
