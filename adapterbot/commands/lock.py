@@ -114,7 +114,8 @@ def write(
     recorded = tuple(_adapter(tree, path) for path in named)
     if given.needs_config:
         training = lock.load_training(tree, name)
-        _refuse_itself(tree, training, output)
+        if given.dataset_sha is None:
+            _refuse_itself(tree, training, output)
         if adapters is None:
             recorded = _adapters_of(tree, training)
     pinned = measure(

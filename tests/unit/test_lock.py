@@ -741,6 +741,16 @@ def test_a_submodules_link_to_its_repository_is_no_data(project: Path) -> None:
     assert check(project) is LockStatus.OK
 
 
+@pytest.mark.parametrize("data", ["/mnt/data/train.jsonl", "../elsewhere/train.jsonl", "./"])
+def test_data_whose_hash_is_given_may_lie_anywhere(project: Path, data: str) -> None:
+    """The mistake: what is not read was refused for where it lies, which is why it was given."""
+    (project / "soup.yaml").write_text(f"base: ./base\ndata:\n  train: {data!r}\n")
+    given = Given(dataset_sha="a" * 64)
+    commands.write(project / "soup.yaml", project / "soup.lock", given=given)
+    result = commands.check(project / "soup.lock", project / "soup.yaml", given=given)
+    assert result.status == "ok"
+
+
 @pytest.mark.parametrize("data", ["./", "./**/*.json*", "*.lock", "./x/../soup.lock.d"])
 def test_a_lock_does_not_pin_itself(project: Path, data: str) -> None:
     """It would drift as soon as it is written."""
