@@ -109,16 +109,20 @@ class Then:
         return _since(moved, None if exact else tree)
 
     def same_data(self, now: Pinned) -> bool:
-        """Whether the data is what was locked; hidden files, which are none, may be counted in the
-        lock, as `predates_data` has it, and be there still."""
+        """Whether the data is what was locked."""
         if self.lock.dataset_sha == now.dataset_sha:
             return True
+        side = self.sidecar.dataset if self.sidecar and now.dataset else {}
+        exact = _digest(side) == self.lock.dataset_sha
+        return exact and self._as_locked(now) == side
+
+    def _as_locked(self, now: Pinned) -> dict[str, str]:
+        """The data, with those hidden files that a lock counted, as `predates_data` has it, and
+        that are there still."""
+        found = now.dataset.by_relative_path if now.dataset else {}
         side = self.sidecar
-        if not (side and side.dataset and now.training and now.dataset):
-            return False
-        if not predates_data(side.settings) or _digest(side.dataset) != self.lock.dataset_sha:
-            return False
-        found = now.dataset.by_relative_path
+        if not (side and predates_data(side.settings)):
+            return found
         places = {
             name: join(now.directory, name)
             for name in side.dataset.keys() - found.keys()
@@ -126,19 +130,21 @@ class Then:
         }
         hidden = hash_files(self.tree, filter(self.tree.has, places.values()))
         beside = {name: hidden[place] for name, place in places.items() if place in hidden}
-        return {**found, **beside} == side.dataset
+        return {**found, **beside}
 
     def data_moved(self, now: Pinned) -> tuple[str, tuple[Entry, ...]]:
         """What happened to the data, and to what each entry of soup.yaml names, where that can be
         told; top to bottom."""
         if now.dataset is None or now.training is None:
             return "given by hand, and not what was locked", ()
-        current = now.dataset.by_relative_path
+        current = self._as_locked(now)
         locked = self._locked_dataset
         if locked is None:
             return _UNKNOWN, ()
         places = {name: path for path, name in now.dataset.relative.items()}
-        how = line_ends_or_more(self.tree, places.__getitem__)
+        how = line_ends_or_more(
+            self.tree, lambda name: places.get(name) or join(now.directory, name)
+        )
         moved = files_moved(locked, current, how)
         exact = _digest(locked) == self.lock.dataset_sha
         if current.items() < locked.items():
