@@ -18,144 +18,27 @@ which slot is whose. Every record is sealed with a digest over all that it says,
     facts    "state" → seal, next slot, users, sum of all seals modulo 2¹²⁸;
              "moved" → the file that takes this one's place
 
-Compacting makes a new file of rows, which every reader follows with its next snapshot. Handles of
-one file are no good in another, so a snapshot brings its own; and a file is let go of when the last
-snapshot of it has ended.
-
 LMDB trusts its own file: a stranger's is never opened (`portable` is what travels).
 """
 
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from collections.abc import Iterator, Sequence
 
 import lmdb
 import numpy as np
 
-from adapterbot.bank.blocks import Blocks
-from adapterbot.bank.codec import Bytes, Codec, Rows
-from adapterbot.bank.environment import DAMAGE, Shared, acquire, damaged, release
-from adapterbot.bank.manifest import MANIFEST, read_manifest, user_key
+from adapterbot.bank.codec import Bytes, Rows
+from adapterbot.bank.environment import damaged
+from adapterbot.bank.manifest import user_key
+from adapterbot.bank.opened import OpenBank, Tables
 from adapterbot.bank.records import NUMBER, SEAL, Entry, Place, State, row_seal, seal, slot_of
-from adapterbot.errors import InputError, OurFailure
-
-Tables = Mapping[str, Any]
-"""LMDB's handles, by name."""
-
-MOVED = b"moved"
-"""In `facts`: the file that compacting has made of this one, and that the next writer goes to."""
+from adapterbot.errors import InputError
 
 
-@dataclass(eq=False)
-class _File:
-    """A file of rows as one store has it open, and the snapshots of it that are being read."""
-
-    shared: Shared
-    stamp: tuple[int, int]
-    seen: int = -1
-    snapshots: set[Snapshot] = field(default_factory=set)
-
-
-class Snapshot:
-    """What was committed when it began. A context manager: the transaction, and its tables."""
-
-    __slots__ = ("_file", "_store", "_txn")
-
-    def __init__(self, store: BankStore) -> None:
-        self._store = store
-
-    def __enter__(self) -> tuple[lmdb.Transaction, Tables]:
-        self._file, self._txn = self._store.begun(self)
-        return self._txn, self._file.shared.db
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._txn.abort()
-        self._store.ended(self, self._file)
-        if error is not None and isinstance(error, DAMAGE):
-            raise damaged(self._store.path, error) from error
-
-    @property
-    def stamp(self) -> tuple[int, int]:
-        """Of the manifest that names its file."""
-        return self._file.stamp
-
-
-class BankStore:
-    """An open bank. Any number of processes and threads read; one writes at a time.
-
-    Attributes:
-        path: the bank's directory.
-        manifest: what its rows are.
-        codec: how they are written.
-        blocks: how they are packed.
-    """
-
-    def __init__(self, path: Path | str) -> None:
-        """Opens the bank in `path`; costs the same whatever its size.
-
-        Raises:
-            InputError: it is not a bank.
-            OurFailure: its file is damaged or cannot be mapped.
-        """
-        self.path = Path(path)
-        self._opening = threading.Lock()
-        self._closed = False
-        self._left: list[_File] = []  # files that have moved, and are still being read
-        self._file = self._opened()
-
-    def _opened(self) -> _File:
-        while True:
-            stamp = self._current()
-            try:
-                return self._of_manifest(stamp)
-            except (InputError, OurFailure):
-                # Compacted once more meanwhile, and the file is gone that the manifest named.
-                if self._current() == stamp:
-                    raise
-
-    def _of_manifest(self, stamp: tuple[int, int]) -> _File:
-        self.manifest = read_manifest(self.path)
-        self.codec = Codec(self.manifest)
-        self.blocks = Blocks(self.codec.row_bytes)
-        file = self.path / self.manifest.rows
-        if file.is_symlink() or not file.is_file():
-            raise InputError("does not exist", file=str(file), fix="restore it from a backup")
-        return _File(acquire(file), stamp)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Unmaps the file. Twice is once."""
-        with self._opening:
-            if not self._closed:
-                self._closed = True
-                for file in (self._file, *self._left):
-                    release(file.shared)
-                self._left.clear()
-
-    # ------------------------------------------------------------ reading
-
-    @property
-    def version(self) -> int:
-        """A number that changes with every commit, whoever commits."""
-        snapshot = self.reading()
-        with snapshot as (txn, _):
-            return hash((snapshot.stamp, txn.id()))
+class BankStore(OpenBank):
+    """An open bank. Any number of processes and threads read; one writes at a time."""
 
     def __len__(self) -> int:
         with self.reading() as (txn, db):
@@ -252,68 +135,6 @@ class BankStore:
             if found is None or bytes(found[:SEAL]) != seal(key_hash, bytes(found[SEAL:])):
                 return None
             return bytes(found[SEAL:]).decode()
-
-    # ------------------------------------------------------------ snapshots
-
-    def reading(self) -> Snapshot:
-        """A snapshot; of the new file, when compacting has moved the rows."""
-        return Snapshot(self)
-
-    def begun(self, snapshot: Snapshot) -> tuple[_File, lmdb.Transaction]:
-        """The file that a snapshot is of, which stays open for it, and its transaction."""
-        while True:
-            file = self._file
-            file.snapshots.add(snapshot)
-            # Whoever moves us looks at the snapshots after the new file is in place: either it
-            # sees this one, or this one sees the new file.
-            if file is not self._file:
-                self.ended(snapshot, file)
-                continue
-            txn = file.shared.env.begin(buffers=True)
-            if txn.id() == file.seen:
-                return file, txn
-            if self._current() == file.stamp:
-                # Of a file that is about to move, the manifest is looked at until it has.
-                try:
-                    if txn.get(MOVED, db=file.shared.db["facts"]) is None:
-                        file.seen = txn.id()
-                except DAMAGE as error:
-                    txn.abort()
-                    self.ended(snapshot, file)
-                    raise damaged(self.path, error) from error
-                return file, txn
-            txn.abort()
-            self.ended(snapshot, file)
-            self._reopen(file)
-
-    def ended(self, snapshot: Snapshot, file: _File) -> None:
-        """A snapshot is read no more."""
-        file.snapshots.discard(snapshot)
-        if file is not self._file:
-            with self._opening:
-                if file in self._left and not file.snapshots:
-                    self._left.remove(file)
-                    release(file.shared)
-
-    def _current(self) -> tuple[int, int]:
-        """What tells one manifest from the next; of one that is not there, `read_manifest` says
-        what is wrong."""
-        try:
-            stat = (self.path / MANIFEST).stat()
-        except OSError:
-            return 0, 0
-        return stat.st_ino, stat.st_mtime_ns
-
-    def _reopen(self, moved: _File) -> None:
-        """Goes over to the file that the manifest names now, unless another thread has."""
-        with self._opening:
-            if self._file is not moved:
-                return
-            self._file = self._opened()
-            if moved.snapshots:
-                self._left.append(moved)
-            else:
-                release(moved.shared)
 
 
 def state_of(txn: lmdb.Transaction, db: Tables) -> State:

@@ -19,8 +19,9 @@ import lmdb
 from adapterbot import beside
 from adapterbot.bank.blocks import PAGE
 from adapterbot.bank.manifest import read_manifest
+from adapterbot.bank.opened import Tables
 from adapterbot.bank.records import MODULUS, NUMBER, SEAL, Place, row_seal, seal
-from adapterbot.bank.store import BankStore, Tables, state_of
+from adapterbot.bank.store import BankStore, state_of
 from adapterbot.errors import AdapterbotError, OurFailure
 
 MOST_SHOWN = 100

@@ -18,8 +18,9 @@ from adapterbot.bank.batch import Batch, Made, Maker
 from adapterbot.bank.codec import Rows
 from adapterbot.bank.environment import DAMAGE, acquire, damaged, not_writable, release
 from adapterbot.bank.manifest import MANIFEST, Manifest, dump_manifest, user_key
+from adapterbot.bank.opened import MOVED, Tables
 from adapterbot.bank.records import MODULUS, NUMBER, SEAL, Place, State, packed, seal, summed
-from adapterbot.bank.store import MOVED, BankStore, Tables, place_of, state_of
+from adapterbot.bank.store import BankStore, place_of, state_of
 from adapterbot.errors import InputError, OurFailure
 
 
