@@ -33,13 +33,17 @@ VBLORA: dict[str, Any] = {
     "topk": 2,
 }
 SMALL = {f"{Q}.vera_lambda_d": torch.ones(4), f"{Q}.vera_lambda_b": torch.ones(32)}
-WHOLE = {A: torch.rand(2, 4, 8), B: torch.rand(4, 2, 8), VECTORS: torch.rand(8, 8)}
+RANDOM = torch.Generator().manual_seed(0)
+WHOLE = {
+    name: torch.rand(shape, generator=RANDOM)
+    for name, shape in ((A, (2, 4, 8)), (B, (4, 2, 8)), (VECTORS, (8, 8)))
+}
 TOP = {
     f"{A}_topk_indices": torch.ones(2, 4, 2, dtype=torch.long),
     f"{A}_topk_weights": torch.full((2, 4, 1), 0.7),
     f"{B}_topk_indices": torch.ones(4, 2, 2, dtype=torch.long),
     f"{B}_topk_weights": torch.full((4, 2, 1), 0.7),
-    VECTORS: torch.rand(8, 8),
+    VECTORS: WHOLE[VECTORS],
 }
 NAN = float("nan")
 
@@ -58,7 +62,9 @@ def read(base: Path, folder: Path, options: dict[str, Any], tensors: dict[str, A
 
 
 @pytest.mark.parametrize(
-    ("options", "tensors"), [(VERA, SMALL), (VBLORA, WHOLE), (VBLORA, TOP)], ids=str
+    ("options", "tensors"),
+    [(VERA, SMALL), (VBLORA, WHOLE), (VBLORA, TOP)],
+    ids=["VeRA", "VB-LoRA", "VB-LoRA, chosen vectors only"],
 )
 def test_as_it_is_each_is_read(
     base: Path, tmp_path: Path, options: dict[str, Any], tensors: dict[str, Any]
