@@ -20,6 +20,7 @@ Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
 _ITEM = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1}
 _FP32 = np.dtype("<f4")
+_NO_CHOICES = np.empty((2**32, 0), np.int64)  # of as many rows as a bank holds, in no memory
 _LEVELS = 127
 _FULL = np.uint16(0x7C00)  # the exponent of fp16's infinity and NaN
 # Numbers up to which torch starts no threads of its own: there are enough already.
@@ -162,7 +163,7 @@ class Codec:
         """What `encode` was given, as far as the type holds it. `raw` is (n, row_bytes)."""
         start, stop = self._numbers
         if self._dtype == "fp32" and not self.choices:
-            return Rows(raw.view(_FP32), np.empty((len(raw), 0), np.int64))
+            return Rows(raw.view(_FP32), _NO_CHOICES[: len(raw)])
         numbers = np.ascontiguousarray(raw[:, start:stop])
         if self._dtype == "int8":
             scales = np.ascontiguousarray(raw[:, :start]).view("<f4")

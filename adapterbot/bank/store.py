@@ -126,7 +126,7 @@ class BankStore(OpenBank):
                 raise damaged(self.path, f"the row of {user[:80]} was altered")
             parts.append(row)
         whole = bytearray().join(parts)
-        return np.frombuffer(whole, np.uint8).reshape(len(parts), size)
+        return np.ndarray((len(parts), size), np.uint8, whole)
 
     def key_owner(self, key_hash: bytes) -> str | None:
         """The user whom an API key with this SHA-256 belongs to."""
