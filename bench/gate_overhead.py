@@ -2,8 +2,8 @@
 
 A whole run as on a runner: an environment with what the action installs and no more, a process of
 its own, an event, a comment posted to a local server. The stages time themselves; what no stage
-covers (starting Python, reading the event, ending) is "start". Of the stage "import" only torch's
-share, with what torch itself imports, is not counted: transformers, which "load" imports, is.
+covers (starting Python, reading the event, ending) is "start". The engine is imported in the stages
+"import" and "load"; of that, torch with what torch itself imports is not counted, transformers is.
 """
 
 from __future__ import annotations
@@ -24,36 +24,43 @@ from tests.github_server import GitHubServer
 RUNS = 3
 TARGET_SECONDS = 2.0
 NOT_OVERHEAD = ("torch", "evaluate", "self-check", "bisect")
-OURS = ("adapterbot.eval.found_base", "adapterbot.eval.engine")
 _IMPORT = re.compile(r"import time:\s+(\d+) \|\s+\d+ \| ( *)(\S+)")
 
 
-def torch_share(python: Path) -> float:
-    """How much of importing the engine is importing torch, between 0 and 1.
+IMPORTING = (
+    "import time; import adapterbot.commands.gate;"
+    "from adapterbot.commands.evaluator import import_engine; began = time.perf_counter();"
+    "import_engine(None); print(time.perf_counter() - began)"
+)
 
-    Python reports each module's own time after those that it imports, one level deeper.
+
+def torch_seconds(python: Path) -> float:
+    """How long importing torch takes of importing the engine.
+
+    Python reports each module's own time after those that it imports, one level deeper. Reporting
+    takes time itself, so what is taken from there is torch's share.
     """
-    code = (
-        "from adapterbot.commands.evaluator import engine;"
-        "from adapterbot.eval.settings import EngineSettings; engine(EngineSettings())()"
-    )
-    done = subprocess.run(
-        [python, "-X", "importtime", "-c", code],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={**os.environ, "PYTHONPATH": str(peers.ROOT)},
-    )
-    rows = [match.groups() for match in map(_IMPORT.match, done.stderr.splitlines()) if match]
+    whole, share = (_imported(python, *options) for options in ((), ("-X", "importtime")))
+    rows = [match.groups() for match in map(_IMPORT.match, share.stderr.splitlines()) if match]
     importers: list[str] = []
     torch = rest = 0
     for own, indent, name in reversed(rows):
         importers[len(indent) // 2 :] = [name]
         if any(importer.split(".")[0] == "torch" for importer in importers):
             torch += int(own)
-        elif any(one.startswith(OURS) for one in importers):
+        elif any(one.startswith(("adapterbot.eval.local", "transformers")) for one in importers):
             rest += int(own)
-    return torch / (torch + rest)
+    return float(whole.stdout) * torch / (torch + rest)
+
+
+def _imported(python: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [python, *options, "-c", IMPORTING],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(peers.ROOT)},
+    )
 
 
 def one_run(python: Path, repository: Path, server: GitHubServer, place: Path) -> dict[str, float]:
@@ -95,10 +102,10 @@ def measure() -> list[Figure]:
         repository = example.build(Path(folder) / "repository")
         python = peers.runner()
         runs = [one_run(python, repository, server, Path(folder) / str(i)) for i in range(RUNS)]
-        share = median(torch_share(python) for _ in range(RUNS))
+        torch = median(torch_seconds(python) for _ in range(RUNS))
     split = {name: median(run.get(name, 0.0) for run in runs) for name in runs[0]}
-    split["torch"] = share * split["import"]
-    split["import"] -= split["torch"]
+    split["import and load"] = split.pop("import") + split.pop("load") - torch
+    split["torch"] = torch
     overhead = sum(s for name, s in split.items() if name not in NOT_OVERHEAD)
     shown = ", ".join(f"{name} {seconds:.2f}" for name, seconds in split.items())
     return [
