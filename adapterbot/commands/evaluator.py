@@ -146,7 +146,7 @@ def _local(settings: EngineSettings, environment: Mapping[str, str]) -> Callable
             from adapterbot.eval.engine import Engine
         tame_library_logs()
         cache = ScoreCache(cache_directory(environment))
-        load = partial(import_engine, settings)
+        load = partial(import_engine, None)  # of the device it is known
         return lambda base: Engine(base, settings, cache=cache, imported=load)
 
     return imported

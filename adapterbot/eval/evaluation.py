@@ -170,6 +170,8 @@ class Evaluation:
 
     def prepare(self, tasks: Sequence[Task], adapters: Iterable[Subject | None]) -> None:
         """Loads the model if it waits, unless all tasks have been answered under all adapters."""
+        if not isinstance(self._model, Waiting):
+            return
         identity = self._model.identity()
         for files in adapters:
             digest = digest_of(files)
