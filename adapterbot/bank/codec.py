@@ -19,6 +19,7 @@ from adapterbot.errors import InputError
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
 _ITEM = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1}
+BYTE = np.dtype(np.uint8)
 _FP32 = np.dtype("<f4")
 _NO_CHOICES = np.empty((2**32, 0), np.int64)  # of as many rows as a bank holds, in no memory
 _LEVELS = 127
@@ -34,7 +35,7 @@ _TOO_LARGE = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Rows:
     """Decoded rows. Shapes: `values` (n, floats) fp32; `choices` (n, choices) int64."""
 

@@ -58,7 +58,8 @@ class Place(NamedTuple):
 
 def slot_of(held: bytes | memoryview) -> int:
     """The slot in a user's record."""
-    return int(_SLOT.unpack_from(held, SEAL)[0])
+    slot: int = _SLOT.unpack_from(held, SEAL)[0]
+    return slot
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from collections.abc import Iterator, Sequence
 import lmdb
 import numpy as np
 
-from adapterbot.bank.codec import Bytes, Rows
+from adapterbot.bank.codec import BYTE, Bytes, Rows
 from adapterbot.bank.environment import damaged
 from adapterbot.bank.manifest import user_key
 from adapterbot.bank.opened import OpenBank, Tables
@@ -74,7 +74,7 @@ class BankStore(OpenBank):
                 user=user,
                 digest=found.seal.hex(),
                 created=found.created / 1000,
-                source=_source(txn, db, found.source),
+                source=_source(txn, db, found.source).decode(),
                 scores=json.loads(bytes(scores)[SEAL:]) if scores is not None else {},
             )
 
@@ -95,38 +95,39 @@ class BankStore(OpenBank):
             InputError: there is no such user.
             OurFailure: a row is damaged.
         """
-        return self.codec.decode(self.raw(users, check=check))
+        with self.reading() as (txn, db):
+            raw = self._raw(txn, db, users, check)
+        return self.codec.decode(raw)
 
     def raw(self, users: Sequence[str], *, check: bool = False) -> Bytes:
         """As `gather`, undecoded: (n, row_bytes)."""
         with self.reading() as (txn, db):
-            return self._raw(txn, db, users, check=check)
+            return self._raw(txn, db, users, check)
 
     def raw_parts(self, users: Sequence[str], *, size: int) -> Iterator[Bytes]:
         """As `raw` with `check`, `size` users at a time, all from one snapshot."""
         with self.reading() as (txn, db):
             for start in range(0, len(users), size):
-                yield self._raw(txn, db, users[start : start + size], check=True)
+                yield self._raw(txn, db, users[start : start + size], True)
 
-    def _raw(
-        self, txn: lmdb.Transaction, db: Tables, users: Sequence[str], *, check: bool
-    ) -> Bytes:
+    def _raw(self, txn: lmdb.Transaction, db: Tables, users: Sequence[str], check: bool) -> Bytes:
         size, place, parts = self.codec.row_bytes, self.blocks.place, []
         names, rows, get = db["users"], db["rows"], txn.get
         for user in users:
-            found = get(user_key(user), db=names)
+            key = user_key(user)
+            found = get(key, None, names)
             if found is None:
                 raise _unknown(user)
             block, start = place(slot_of(found))
-            held = get(block, db=rows)
+            held = get(block, None, rows)
             if held is None:
                 raise damaged(self.path, f"the row of {user[:80]} is missing")
             row = held[start : start + size]
-            if check and not _sound(txn, db, user, found, row):
+            if check and not _sound(txn, db, key, found, row):
                 raise damaged(self.path, f"the row of {user[:80]} was altered")
             parts.append(row)
         whole = bytearray().join(parts)
-        return np.ndarray((len(parts), size), np.uint8, whole)
+        return np.ndarray((len(parts), size), BYTE, whole)
 
     def key_owner(self, key_hash: bytes) -> str | None:
         """The user whom an API key with this SHA-256 belongs to."""
@@ -158,18 +159,16 @@ def place_of(txn: lmdb.Transaction, db: Tables, user: str) -> Place:
 def _sound(
     txn: lmdb.Transaction,
     db: Tables,
-    user: str,
+    key: bytes,
     found: bytes | memoryview,
     row: bytes | memoryview,
 ) -> bool:
     place = Place.unpack(found)
-    source = _source(txn, db, place.source).encode()
-    return row_seal(user_key(user), place.created, source, bytes(row)) == place.seal
+    return row_seal(key, place.created, _source(txn, db, place.source), row) == place.seal
 
 
-def _source(txn: lmdb.Transaction, db: Tables, number: int) -> str:
-    held = txn.get(b"n" + NUMBER.pack(number), db=db["sources"])
-    return "" if held is None else bytes(held).decode()
+def _source(txn: lmdb.Transaction, db: Tables, number: int) -> bytes:
+    return bytes(txn.get(b"n" + NUMBER.pack(number), b"", db["sources"]))
 
 
 def _unknown(user: str) -> InputError:
