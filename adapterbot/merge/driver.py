@@ -235,14 +235,17 @@ class Driver:
         standing, search = self._standing, self._search
         if standing.best is None or search is None:
             raise OurFailure("no candidate could be evaluated", fix="see the failures above")
-        finalists = [*standing.starts, standing.best]
+        finalists, held = [*standing.starts], standing.best_start
         # Of a search that found nothing better than where it began, the centre is led by nothing.
-        found = standing.best.result.score > standing.best_start.result.score
-        if stop is not StopReason.INTERRUPTED and found:
-            mean = self._space.weights(search.centre)
-            (result,) = evaluate(self._evaluator, [mean], self._items, self.selection)
-            finalists.append(Candidate("mean of the search", mean, result))
-        winner = self._winner(finalists)
+        if standing.best.result.score > held.result.score:
+            held = standing.best
+            finalists.append(held)
+            if stop is not StopReason.INTERRUPTED:
+                mean = self._space.weights(search.centre)
+                (result,) = evaluate(self._evaluator, [mean], self._items, self.selection)
+                finalists.append(Candidate("mean of the search", mean, result))
+                held = held if result.failed else finalists[-1]
+        winner = self._winner(finalists, held)
         rows = self._measured(finalists, ask=stop is not StopReason.INTERRUPTED)
         return Outcome(
             winner=rows[finalists.index(winner)],
@@ -255,15 +258,14 @@ class Driver:
             report=len(self.report),
         )
 
-    def _winner(self, finalists: Sequence[Candidate]) -> Candidate:
-        """The centre of the search, or the best where there is none, unless another is better by
-        two standard errors.
+    def _winner(self, finalists: Sequence[Candidate], held: Candidate) -> Candidate:
+        """`held`, the centre of the search, or the best where there is none, unless another is
+        better by two standard errors.
 
         The best of many noisy scores owes much of them to luck; the centre is an average.
         """
         sound = [one for one in finalists if one.result.failed is None]
-        held = sound[-1]
-        for other in sorted(sound[:-1], key=lambda one: -one.result.score):
+        for other in sorted(sound, key=lambda one: -one.result.score):
             gain = self._items.difference(
                 (other.result.scores - held.result.scores)[self.selection], self.selection
             )

@@ -70,9 +70,12 @@ class Items:
         return len(self.task)
 
     def mean(self, scores: FloatArray, chosen: IntArray) -> float:
-        """The whole of `scores` (one per chosen item): Σ_t ω_t·mean_t / Σ_t ω_t over tasks seen."""
-        shares = self._shares(chosen)
-        return float(shares @ scores)
+        """The whole of `scores` (one per chosen item): Σ_t ω_t·mean_t / Σ_t ω_t over tasks seen.
+
+        Rounded once, so that the same scores in another order are the same whole: no candidate
+        beats another by a last digit.
+        """
+        return math.fsum((self._shares(chosen) * scores).tolist())
 
     def difference(self, differences: FloatArray, chosen: IntArray) -> Difference:
         """Mean of paired differences and its standard error: stratified by task, by cluster.
