@@ -24,7 +24,7 @@ _EPSILON = 2.0**-52  # of fp64
 def combined(
     terms: Sequence[tuple[float, LowRank]], *, dtype: torch.dtype | None = None
 ) -> LowRank:
-    """Σ wᵢ·ΔWᵢ as one update of rank Σ rᵢ and scale 1.
+    """Σ wᵢ·ΔWᵢ as one update of scale 1, its rank Σ rᵢ over the terms that weigh anything.
 
     Args:
         terms: (w, ΔW) pairs of one module, at least one.
@@ -38,7 +38,9 @@ def combined(
         if shape(update) != shape(first) or update.embedding != first.embedding:
             raise ValueError(f"shapes {shape(first)} and {shape(update)} do not add up")
     stored = dtype or reduce(torch.promote_types, (update.dtype for _, update in terms))
-    parts = [(u.a, w * u.scale * u.b.double()) for w, u in terms]
+    # A merge that weighs an adapter by nothing does not carry its ranks; one term is kept for all.
+    live = [(w, u) for w, u in terms if w] or terms[:1]
+    parts = [(u.a, w * u.scale * u.b.double()) for w, u in live]
     if stored is torch.float16:  # below 6e-5 it loses digits, and a small weight takes B there
         parts = [_balanced(a.double(), b) for a, b in parts]
     a = torch.cat([a.to(stored) for a, _ in parts])

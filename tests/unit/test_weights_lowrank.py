@@ -260,6 +260,15 @@ def test_a_truncation_is_the_best_there_is(rank: int) -> None:
     assert float((dense(small) - dense(update)).norm()) == pytest.approx(least, abs=1e-4)
 
 
+def test_an_adapter_that_weighs_nothing_leaves_no_ranks() -> None:
+    one, other = (LowRank(torch.randn(r, 9), torch.randn(7, r), 0.5) for r in (2, 3))
+    alone = combined([(0.0, one), (2.0, other)])
+    assert alone.rank == 3
+    torch.testing.assert_close(alone.b @ alone.a, other.b @ other.a)
+    nothing = combined([(0.0, one), (0.0, other)])
+    assert not (nothing.b @ nothing.a).any()
+
+
 def test_ranks_that_add_nothing_are_dropped() -> None:
     update = random_update(4)
     wide = replace(update, a=update.a.double(), b=update.b.double())
