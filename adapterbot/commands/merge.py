@@ -70,19 +70,20 @@ def _read(options: MergeOptions) -> list[AdapterFiles]:
             field="--adapter",
             fix=f"name {FEWEST} to {MOST} of them",
         )
-    places = [path.resolve() for path in options.adapters]
-    for place in places:
-        namesakes = [other for other in places if other.name == place.name]
+    # Each goes by the last part of its path, which `.` and `..` do not have.
+    paths = [path.resolve() if path.name in ("", "..") else path for path in options.adapters]
+    for path in paths:
+        namesakes = [other.resolve() for other in paths if other.name == path.name]
         if len(namesakes) > len(set(namesakes)):
-            raise InputError(f"names {place.name!r} twice", field="--adapter", fix="name it once")
+            raise InputError(f"names {path.name!r} twice", field="--adapter", fix="name it once")
         if len(namesakes) > 1:
             raise InputError(
-                f"names two adapters {place.name!r}",
+                f"names two adapters {path.name!r}",
                 field="--adapter",
                 fix="rename one of the directories",
             )
-    _check_output(options.output, places)
-    files = [read_adapter_dir(path) for path in options.adapters]
+    _check_output(options.output, [path.resolve() for path in paths])
+    files = [read_adapter_dir(path) for path in paths]
     check_one_base(options, files)
     return files
 
@@ -139,7 +140,7 @@ def _combined(
         from adapterbot.weights.merging import merge_with
 
     strategy = options.strategy
-    names = [one.path.resolve().name for one in files]
+    names = [one.path.name for one in files]
     if options.expression is not None:
         weights = parse_expression(options.expression, names)
     elif strategy is Strategy.TASK_ARITHMETIC and not options.weights:

@@ -60,7 +60,7 @@ class Searching:
         if population is None:
             population = max(_LEAST_POPULATION, default_population(self._space.dimension))
         self._plan = Plan(
-            names=tuple(adapter.files.path.resolve().name for adapter in adapters),
+            names=tuple(adapter.files.path.name for adapter in adapters),
             population=population,
             generations=options.generations,
             budget=options.budget,

@@ -99,7 +99,7 @@ def check(strategy: Strategy, weights: Sequence[float], rank: int | None, densit
         raise InputError(
             "goes between two adapters, with weights that are not negative",
             field="--strategy slerp",
-            fix="name two adapters",
+            fix="name two adapters, and give no weight below 0",
         )
 
 

@@ -304,6 +304,24 @@ def test_strategies_write_adapters(strategy: str, more: dict[str, Any], tmp_path
         assert record.weights == ((1.0, 0.5, -1.0),)
 
 
+def test_an_adapter_goes_by_the_name_it_was_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A link, such as `latest`, goes by its own name, and `.` by that of the folder."""
+    (tmp_path / "latest").symlink_to(EXPERTS / "dates_eu")
+    monkeypatch.chdir(EXPERTS / "dates_us")
+    asked = MergeOptions(
+        (tmp_path / "latest", Path()),
+        tmp_path / "merged",
+        Strategy.LINEAR,
+        expression="2*latest - dates_us",
+        base=str(BASE),
+    )
+    record = command.run(asked, None, PlainListener())
+    assert record.weights == ((2.0, -1.0),)
+    assert [Path(one.path).name for one in record.inputs] == ["latest", "dates_us"]
+
+
 def test_slerp_asks_for_the_ratio_of_its_weights_alone(tmp_path: Path) -> None:
     """Also where only one of the two adapters has a module, which is scaled and not turned."""
     base = tiny_models.save_base("llama", tmp_path / "base")
