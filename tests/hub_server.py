@@ -16,7 +16,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 @dataclass
 class Repository:
     """One commit of a model or dataset, and those before it. Files in `lfs` are told by their
-    digest and, unless `serves_lfs`, never served: whoever asks for one has asked for too much."""
+    digest and, unless `serves_lfs`, never served: whoever asks for one has asked for too much. One
+    that is `gated` is listed, but its files are for those who accepted its terms."""
 
     commit: str
     files: Mapping[str, bytes]
@@ -25,6 +26,7 @@ class Repository:
     parent: Repository | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     serves_lfs: bool = False
+    gated: bool = False
 
     def history(self) -> Iterator[Repository]:
         """This commit and those before it, the newest first."""
@@ -44,10 +46,12 @@ class Repository:
             found = found.parent
         return found.commit
 
-    def tree(self, folder: str) -> list[dict[str, Any]]:
-        """The files and folders right below a folder."""
+    def tree(self, folder: str, *, recursive: bool = False) -> list[dict[str, Any]]:
+        """The files and folders right below a folder, or all the files that it holds."""
         prefix = f"{folder}/" if folder else ""
         below = {name.removeprefix(prefix) for name in self.files if name.startswith(prefix)}
+        if recursive:
+            return [self.entry(prefix + name) for name in sorted(below)]
         folders = sorted({name.partition("/")[0] for name in below if "/" in name})
         return [
             *(self.entry(prefix + name) for name in sorted(below) if "/" not in name),
@@ -103,13 +107,15 @@ class Hub:
                 self.do_GET()
 
             def do_POST(self) -> None:
-                self._form = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
-                self.do_GET()
+                self._answer(self.rfile.read(int(self.headers["Content-Length"])).decode())
 
             def do_GET(self) -> None:
+                self._answer(urlsplit(self.path).query)
+
+            def _answer(self, form: str) -> None:
                 path = unquote(urlsplit(self.path).path)
                 hub.asked.append(path)
-                status, headers, body = hub.answer(path, getattr(self, "_form", {}))
+                status, headers, body = hub.answer(path, parse_qs(form))
                 self.send_response(status)
                 for name, value in headers.items():
                     self.send_header(name, value)
@@ -156,6 +162,8 @@ class Hub:
 
     @staticmethod
     def _file(repository: Repository, name: str) -> tuple[int, dict[str, str], bytes]:
+        if repository.gated:
+            return 403, {"X-Error-Code": "GatedRepo"}, b""
         kept_back = name in repository.lfs and not repository.serves_lfs
         if kept_back or name not in repository.files:
             return 404, {"X-Error-Code": "EntryNotFound"}, b""
@@ -181,7 +189,9 @@ def _told(
         ]
     if what == "paths-info":
         return [repository.entry(path) for path in form["paths"] if path in repository.files]
-    return repository.tree(rest) if what == "tree" else repository.information(name)
+    if what == "tree":
+        return repository.tree(rest, recursive=form.get("recursive") in (["true"], ["True"]))
+    return repository.information(name)
 
 
 def _json(content: object) -> tuple[int, dict[str, str], bytes]:

@@ -10,7 +10,7 @@ import torch
 
 from adapterbot.bank.manifest import Module
 from adapterbot.errors import InputError, first_line
-from adapterbot.lock.hub import located
+from adapterbot.lock.base_model import config_on_disk
 from adapterbot.weights.compatibility import targeted_modules
 from adapterbot.weights.options import LoraConfig
 from adapterbot.weights.site import features, is_linear
@@ -25,7 +25,7 @@ def skeleton(base: Path | str) -> Any:
     """
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    place = located(base, field="--base")
+    place = config_on_disk(base, field="--base")
     try:
         config = AutoConfig.from_pretrained(place, trust_remote_code=False)
         with torch.device("meta"):

@@ -16,8 +16,12 @@ _INDEX_LIMIT = 64 * 1024 * 1024
 # Doge's config says so many, others a few hundred; transformers may make a module for each.
 _MOST_EXPERTS = 16_384
 # Fields of config.json by which transformers would load other files, or run other code, than the
-# weights beside it.
-_LOADS_MORE = ("transformers_weights", "_attn_implementation", "attn_implementation")
+# weights beside it, and the values that do not.
+_LOADS_MORE = {
+    "transformers_weights": (None,),
+    "_attn_implementation": (None, "eager", "sdpa"),
+    "attn_implementation": (None, "eager", "sdpa"),
+}
 
 
 def inspect_base(directory: Path) -> None:
@@ -33,8 +37,8 @@ def inspect_base(directory: Path) -> None:
         config = _object(file)
         if file.name == "config.json":
             _refuse_hollow(config, directory, file)
-        for field in _LOADS_MORE:
-            if config.get(field) is not None:
+        for field, harmless in _LOADS_MORE.items():
+            if config.get(field) not in harmless:
                 raise InputError(
                     "is refused: it makes transformers load other code or weights",
                     file=str(file),

@@ -13,11 +13,9 @@ import torch
 from safetensors import SafetensorError
 
 from adapterbot.errors import InputError, OurFailure, first_line
-from adapterbot.eval.base_files import base_digest
 from adapterbot.eval.found_base import ATTENTION_PACKAGES, FoundBase, device_name, find_base
 from adapterbot.eval.heap import keep_freed_memory
 from adapterbot.eval.settings import EngineSettings
-from adapterbot.lock.hub import HubRepo, cached_snapshot
 from adapterbot.weights.memory import fitting
 
 # What transformers raises on a model that is broken, or made to break it. Not RuntimeError: a GPU
@@ -44,6 +42,7 @@ class BaseModel:
 
     Attributes:
         name: how it was named.
+        directory: where its files lie.
         digest: SHA-256 of the files it came from.
         eos: token ids that end an answer.
         pad: the id that fills short rows; it is masked, so any id will do.
@@ -51,6 +50,7 @@ class BaseModel:
     """
 
     name: str
+    directory: Path
     digest: str
     model: Any
     tokenizer: Any
@@ -87,7 +87,7 @@ def load_found(found: FoundBase) -> BaseModel:
     from transformers import AutoConfig, AutoTokenizer
     from transformers.utils import logging
 
-    name, place, settings = found.name, found.place, found.settings
+    name, place, settings = found.name, str(found.directory), found.settings
     device, dtype = found.device, found.dtype
     if settings.deterministic and device.type == "cuda":
         # On a CPU every kernel used here is deterministic, and the call imports torch's compiler.
@@ -134,11 +134,14 @@ def load_found(found: FoundBase) -> BaseModel:
         raise OurFailure(
             "does not fit into the memory of all GPUs together", file=name, field="base", fix=_ROOM
         )
+    # By which adapters and banks tell their own base from another, and not by a folder of a cache.
+    model.config.name_or_path = name
     model.eval().requires_grad_(requires_grad=False)
     eos = _eos(model, tokenizer)
     return BaseModel(
         name=name,
-        digest=found.digest or base_digest(_directory(place)),
+        directory=found.directory,
+        digest=found.digest,
         model=model,
         tokenizer=tokenizer,
         device=model.device,
@@ -204,16 +207,6 @@ def _require(package: str, setting: str) -> None:
             field=f"engine.{setting}",
             fix=f"pip install {package}" if package.startswith("flash") else extra,
         )
-
-
-def _directory(place: str) -> Path:
-    """Where the files of a base lie that was just loaded from there."""
-    if Path(place).is_dir():
-        return Path(place)
-    copy = cached_snapshot(HubRepo(place, "model", place, "base"))
-    if copy is None:
-        raise OurFailure(f"{place} left no copy in the Hub's cache", fix="check HF_HOME")
-    return copy.root
 
 
 def _eos(model: Any, tokenizer: Any) -> frozenset[int]:

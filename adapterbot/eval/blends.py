@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from pathlib import Path
 
 from adapterbot.eval.base_model import BaseModel
 from adapterbot.eval.local import LocalModel
@@ -87,7 +86,7 @@ class BlendedModel(LocalModel):
                 yield
             return
         if self._whole:
-            merged = merge_linear(self._adapters, self._weigh, base=_local(self.base.name))
+            merged = merge_linear(self._adapters, self._weigh, base=self.base.directory)
             self._blends.swap(_WHOLE, merged)
             self._blends.select(_WHOLE)
         elif len(self._weights) == 1:
@@ -120,10 +119,6 @@ class BlendedModel(LocalModel):
         """Takes every adapter off the base."""
         self._blends.detach()
         super().close()
-
-
-def _local(name: str) -> Path | None:
-    return Path(name) if Path(name).is_dir() else None
 
 
 def _parts(adapter: Adapter, groups: Sequence[Sequence[int]]) -> list[Adapter]:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class WaitingModel:
     """A base model of this process that waits to be asked before it is loaded.
 
-    One whose files must be fetched first, or which is spread as accelerate sees fit, does not wait.
+    One that is spread as accelerate sees fit does not wait.
     """
 
     def __init__(
@@ -61,7 +61,6 @@ class WaitingModel:
     def _identity(self) -> Identity:
         if self._loaded:
             return self._loaded.identity()
-        assert self._found.digest is not None  # noqa: S101 else it is loaded
         return identity(self._found.digest, self._settings, self._found.device, self._found.dtype)
 
     def identity(self) -> Identity:

@@ -17,7 +17,7 @@ from adapterbot.eval.base_files import base_digest
 from adapterbot.eval.base_guard import inspect_base
 from adapterbot.eval.questions import Identity
 from adapterbot.eval.settings import EngineSettings
-from adapterbot.lock.hub import located
+from adapterbot.lock.base_model import base_on_disk
 from adapterbot.weights.peft_dir import CONFIG_NAME
 
 ATTENTION_PACKAGES = {"flash_attention_2": "flash_attn", "flash_attention_3": "flash_attn_3"}
@@ -35,12 +35,12 @@ class FoundBase:
 
     Attributes:
         name: how it was named.
-        place: where transformers reads it: a directory, or a name on the Hub.
+        directory: where its files lie.
         device: where it will lie, or begin, where it is spread.
     """
 
     name: str
-    place: str
+    directory: Path
     settings: EngineSettings
     device: torch.device
 
@@ -55,33 +55,38 @@ class FoundBase:
         return device_name(self.device)
 
     @cached_property
-    def digest(self) -> str | None:
-        """SHA-256 of its files; None where they may have to be fetched first."""
-        return base_digest(Path(self.place)) if Path(self.place).is_dir() else None
+    def digest(self) -> str:
+        """SHA-256 of its files."""
+        return base_digest(self.directory)
 
     @property
     def known(self) -> bool:
         """Whether all that decides its answers is known before it is loaded."""
-        return self.digest is not None and self.settings.device_map is None
+        return self.settings.device_map is None
 
 
 def find_base(base: Path | str, settings: EngineSettings) -> FoundBase:
-    """Finds a causal language model in a directory, or on the Hub by its name.
+    """Finds a causal language model in a directory, or downloads one of the Hub.
+
+    Args:
+        base: a model directory; or a name on the Hub, `org/name` or `org/name@revision`.
 
     Raises:
         InputError: there is none, or it wants to run its own code. Or the device is not here.
-        OurFailure: the Hub did not answer, and this machine has no copy.
+        OurFailure: as `hub.fetched`.
     """
     device = device_of(settings.device)
-    name = str(base)
-    if (Path(base) / CONFIG_NAME).exists():
+    directory = base_on_disk(base)
+    if (directory / CONFIG_NAME).exists():
         # transformers would follow it to whatever base it names.
         raise InputError(
-            "is an adapter, not a base model", file=name, field="base", fix="name the base model"
+            "is an adapter, not a base model",
+            file=str(base),
+            field="base",
+            fix="name the base model",
         )
-    place = located(base, field="base")
-    inspect_base(Path(place))
-    return FoundBase(name, place, settings, device)
+    inspect_base(directory)
+    return FoundBase(str(base), directory, settings, device)
 
 
 def identity(

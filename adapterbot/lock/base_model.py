@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from adapterbot.errors import InputError
@@ -19,8 +20,12 @@ from adapterbot.tree import Tree, WorkTree
 # What transformers can read from a model directory; notes and pictures change nothing.
 _SETTING_SUFFIXES = frozenset({".json", ".model", ".txt", ".jinja", ".py", ".tiktoken"})
 _WEIGHT_SUFFIXES = frozenset({".safetensors", ".bin", ".pt", ".pth", ".gguf"})
+_NEVER_LOADED = _WEIGHT_SUFFIXES - {".safetensors"} | {".py"}
+# Chat templates beside the tokenizer's own, such as the one for tools.
+_NAMED_TEMPLATES = "additional_chat_templates/"
 _ADAPTER_WEIGHTS = "adapter_model.safetensors"
 _OWN_WEIGHTS = {"model.safetensors", _ADAPTER_WEIGHTS}
+_CONFIG = "config.json"
 _INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 
 
@@ -98,7 +103,7 @@ def _model_paths(tree: Tree, directory: str) -> list[str]:
         (name.removeprefix(prefix) for name in tree.files(directory)),
         lambda name: tree.read(prefix + name),
     )
-    if "config.json" not in names:
+    if _CONFIG not in names:
         raise InputError(
             f"holds no model in {tree.label} (no config.json)",
             file=directory or ".",
@@ -185,7 +190,8 @@ def base_files(
     where = base_location(training, tree, allowed)
     if isinstance(where, str):
         return model_files(tree, where, cache)
-    from adapterbot.lock.hub import HubRepo, Snapshot, hub_files
+    from adapterbot.lock.hub import HubRepo, hub_files
+    from adapterbot.lock.hub_cache import Snapshot
 
     field = f"base (line {training.base_line})"
     if where is None:
@@ -195,7 +201,7 @@ def base_files(
         found = snapshot.digests(model_file_names, cache)
     else:
         return model_files(WorkTree(where, label=str(where)), "", cache)
-    if "config.json" not in found:
+    if _CONFIG not in found:
         raise InputError(
             f"{training.base!r} holds no config.json",
             file=training.path,
@@ -203,6 +209,44 @@ def base_files(
             fix="name a transformers model",
         )
     return found
+
+
+def base_on_disk(base: Path | str, *, field: str = "base") -> Path:
+    """The directory of a base model that is to be loaded; one of the Hub is downloaded.
+
+    Raises:
+        InputError: there is none of this name, here or on the Hub, or none with safetensors.
+        OurFailure: as `hub.fetched`.
+    """
+    if Path(base).exists():
+        return Path(base)
+    from adapterbot.lock.hub import fetched
+
+    return fetched(str(base), partial(_loaded_file_names, str(base)), field=field)
+
+
+def config_on_disk(base: Path | str, *, field: str) -> Path:
+    """As `base_on_disk`, but of one of the Hub only its config is there for certain."""
+    if Path(base).exists():
+        return Path(base)
+    from adapterbot.lock.hub import fetched
+
+    return fetched(str(base), lambda names, _: [_CONFIG] if _CONFIG in names else [], field=field)
+
+
+def _loaded_file_names(base: str, names: Iterable[str], read: Callable[[str], bytes]) -> list[str]:
+    """Those of a model's files that we let transformers load: no code and no pickle."""
+    present = sorted(names)
+    found = [
+        name
+        for name in model_file_names(present, read)
+        if PurePosixPath(name).suffix not in _NEVER_LOADED
+    ]
+    if not any(name.endswith(".safetensors") for name in found):
+        raise InputError(
+            "holds no safetensors weights", file=base, fix="name a model that has them"
+        )
+    return [*found, *(name for name in present if name.startswith(_NAMED_TEMPLATES))]
 
 
 def refuse_part_of_base(training: TrainingConfig, tree: Tree, allowed: str | None) -> None:

@@ -7,30 +7,29 @@ it is the Hub client's own cache on this machine that is hashed.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable
+import errno
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from glob import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.lock.digest_cache import DigestCache
-from adapterbot.lock.hashing import hash_files
+from adapterbot.lock.hub_cache import Choose, Kind, Snapshot, cached_snapshot
 from adapterbot.lock.schema import sha256_text
 from adapterbot.paths import normalise
-from adapterbot.tree import Identity, file_sha256, stamp
+from adapterbot.tree import file_sha256
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import DatasetInfo, ModelInfo, RepoSibling
 
-Kind = Literal["model", "dataset"]
-Choose = Callable[[Iterable[str], Callable[[str], bytes]], list[str]]
-"""Picks from the names of a repository, and may read a small file to do so."""
-
 MAX_FETCHED = 1_000
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
 _SECONDS = 20  # of silence; the client itself waits for ever
+_OUR_DISK = {errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.EPERM, errno.EROFS}
 
 
 @dataclass(frozen=True)
@@ -127,26 +126,43 @@ def look_up(repo: HubRepo) -> ModelInfo | DatasetInfo | Snapshot:
             "correct the name, or set HF_TOKEN for a private one",
         ) from error
     except _unanswered() as error:
-        copy = cached_snapshot(repo)
+        copy = cached_snapshot(repo.name, repo.kind, repo.revision or "main")
         if copy is None:
             raise _silent(repo, error) from error
         return copy
 
 
-def located(base: Path | str, *, field: str) -> str:
-    """Where transformers shall read a base model: a directory, or a name on the Hub.
+def fetched(base: str, choose: Choose, *, field: str) -> Path:
+    """The directory of a base model of the Hub, in the client's cache: the files that `choose`
+    picks are downloaded, unless they are there.
 
-    Where the Hub is silent it is the directory of this machine's copy. Known at once: transformers
-    itself would ask for half a minute.
+    Where the Hub is silent it is this machine's copy. Known at once: transformers itself would ask
+    for half a minute.
 
     Raises:
-        InputError: it is no directory, and the Hub has no such model, or we may not see it.
-        OurFailure: the Hub did not answer and this machine has no copy, or its client is missing.
+        InputError: the Hub has no such model, or does not let us read it; or as `choose`.
+        OurFailure: the Hub did not answer, and this machine has no copy from which `choose` could
+            pick. Or its disk is full, or the Hub's client is missing.
     """
-    if Path(base).exists():
-        return str(base)
-    found = _look_up_base(str(base), field)
-    return str(found.root if isinstance(found, Snapshot) else base)
+    repo, found = _look_up_base(base, field)
+    if isinstance(found, Snapshot):
+        try:
+            found.chosen(choose)
+        except InputError as error:
+            raise _only_a_part(repo) from error
+        return found.root
+    commit = found.sha or "main"
+    names = [normalise(file.rfilename) for file in found.siblings or ()]
+    chosen = choose(names, lambda name: _fetch(repo, commit, name).read_bytes())
+    copy = cached_snapshot(repo.name, repo.kind, commit)
+    if copy and all((copy.root / name).exists() for name in chosen):
+        return copy.root
+    from huggingface_hub import snapshot_download
+
+    with _downloading(repo):
+        # By the name that was asked for, which finds the copy when the Hub is silent one day.
+        patterns = [escape(name) for name in chosen]
+        return Path(snapshot_download(repo.name, revision=repo.revision, allow_patterns=patterns))
 
 
 def copy_of_now(base: str, *, field: str) -> Path | None:
@@ -154,19 +170,20 @@ def copy_of_now(base: str, *, field: str) -> Path | None:
     None where there is none, and it would be downloaded.
 
     Raises:
-        InputError, OurFailure: as `located`.
+        InputError: the Hub has no such model, or we may not see it.
+        OurFailure: as `fetched`.
     """
-    found = _look_up_base(base, field)
+    repo, found = _look_up_base(base, field)
     if not isinstance(found, Snapshot):
-        copy = cached_snapshot(HubRepo(f"{base}@{found.sha}", "model", base, field))
+        copy = cached_snapshot(repo.name, repo.kind, found.sha or "main")
         return copy.root if copy else None
     return found.root
 
 
-def _look_up_base(base: str, field: str) -> ModelInfo | DatasetInfo | Snapshot:
+def _look_up_base(base: str, field: str) -> tuple[HubRepo, ModelInfo | DatasetInfo | Snapshot]:
     repo = HubRepo(base, "model", base, field)
     try:
-        return look_up(repo)
+        return repo, look_up(repo)
     except InputError as error:
         raise repo.bad(
             "is neither a directory nor a model that the Hub shows us",
@@ -192,9 +209,27 @@ def _fetch(repo: HubRepo, commit: str, name: str) -> Path:
     """One small file, through the client's own cache."""
     from huggingface_hub import hf_hub_download
 
-    try:
+    with _downloading(repo):
         return Path(hf_hub_download(repo.name, name, revision=commit, repo_type=repo.kind))
+
+
+@contextmanager
+def _downloading(repo: HubRepo) -> Iterator[None]:
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    try:
+        yield
+    except RepositoryNotFoundError as error:  # as which it also answers for a gated one
+        raise repo.bad(
+            f"{repo.text!r} is shown to us by the Hub, but not its files",
+            "accept its terms there, with the account that HF_TOKEN belongs to",
+        ) from error
     except _unanswered() as error:
+        if isinstance(error, OSError) and error.errno in _OUR_DISK:
+            raise repo.failed(
+                f"{repo.text!r} cannot be kept on this machine: {error.strerror}",
+                "make room, or set HF_HOME to another folder",
+            ) from error
         raise _silent(repo, error) from error
 
 
@@ -228,76 +263,3 @@ def _digests(
                 cache.put(identity, digest)
         found[name] = digest
     return found
-
-
-# ---------------------------------------------------------------- the client's own cache
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """One revision in the Hub client's cache: a folder of links into a store of blobs beside it.
-
-    Links are refused everywhere else; these are followed, but to that store only.
-    """
-
-    root: Path
-
-    @staticmethod
-    def at(path: Path) -> Snapshot | None:
-        """The snapshot that `path` is, or None when it is any other folder."""
-        within_cache = path.parent.name == "snapshots" and path.is_dir()
-        is_repo = path.parent.parent.name.startswith(("models--", "datasets--"))
-        return Snapshot(path) if within_cache and is_repo else None
-
-    def files(self) -> list[str]:
-        """Every file, sorted."""
-        return sorted(
-            (Path(folder) / name).relative_to(self.root).as_posix()
-            for folder, _, names in os.walk(self.root)
-            for name in names
-        )
-
-    def digests(self, choose: Choose, cache: DigestCache | None) -> dict[str, str]:
-        """Path → SHA-256 of the files that `choose` picks."""
-        chosen = choose(self.files(), lambda name: self._resolve(name).read_bytes())
-        return hash_files(self, chosen, cache)
-
-    def _resolve(self, name: str) -> Path:
-        target = (self.root / normalise(name)).resolve()
-        store = (self.root.parent.parent / "blobs").resolve()
-        if not (target.is_relative_to(store) or target.is_relative_to(self.root.resolve())):
-            raise InputError(
-                "is a link out of the Hub's cache",
-                file=str(self.root / name),
-                fix="download the model again",
-            )
-        return target
-
-    def identity(self, path: str) -> Identity | None:
-        """As `Tree.identity`."""
-        return stamp(self._resolve(path))
-
-    def sha256(self, path: str) -> str:
-        """As `Tree.sha256`.
-
-        Raises:
-            InputError: the blob behind the link is gone, or lies elsewhere.
-        """
-        try:
-            return file_sha256(self._resolve(path))
-        except OSError as error:
-            raise InputError(
-                "cannot be read", file=str(self.root / path), fix="download the model again"
-            ) from error
-
-
-def cached_snapshot(repo: HubRepo) -> Snapshot | None:
-    """The revision as the Hub client keeps it on this machine, if it does."""
-    from huggingface_hub import constants
-    from huggingface_hub.file_download import repo_folder_name
-
-    folder = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo.name, repo_type=repo.kind)
-    revision = repo.revision or "main"
-    ref = folder / "refs" / normalise(revision)
-    commit = ref.read_text().strip() if ref.is_file() else revision
-    return Snapshot.at(folder / "snapshots" / normalise(commit))

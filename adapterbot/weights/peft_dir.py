@@ -199,9 +199,10 @@ def _check_base_name(files: AdapterFiles, base: str) -> None:
 
 
 def names_another(one: str, other: str) -> bool:
-    """Whether two names are those of different models of the Hub. A path on somebody's machine
-    says nothing about which model it was."""
-    return one.casefold() != other.casefold() and _is_hub_name(one) and _is_hub_name(other)
+    """Whether two names are those of different models of the Hub, of whatever revision. A path on
+    somebody's machine says nothing about which model it was."""
+    ones, others = (name.partition("@")[0].casefold() for name in (one, other))
+    return ones != others and _is_hub_name(one) and _is_hub_name(other)
 
 
 def _is_hub_name(name: str) -> bool:

@@ -1,0 +1,101 @@
+"""A base model of the Hub becomes a directory of this machine before anything reads it: through the
+Hub's own client and a server that speaks its protocol."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.example import EXAMPLE
+from tests.hub_server import Hub, Repository
+
+FILES = {path.name: path.read_bytes() for path in (EXAMPLE / "base").iterdir()}
+LFS = frozenset({"model.safetensors"})
+OLD, NEW = "1" * 40, "2" * 40
+TEMPLATE = "additional_chat_templates/tool_use.jinja"
+
+DRIVER = """
+import json, sys
+from adapterbot.errors import AdapterbotError
+from adapterbot.eval.found_base import find_base
+from adapterbot.eval.settings import EngineSettings
+told = []
+for name in json.load(sys.stdin):
+    try:
+        found = find_base(name, EngineSettings(device="cpu"))
+        told.append([str(found.directory), found.digest])
+    except AdapterbotError as error:
+        told.append([error.exit_code, str(error)])
+json.dump(told, sys.stdout)
+"""
+
+
+def find(url: str, home: Path, *names: str) -> list[tuple[object, str]]:
+    """What `find_base` says of each; in one process, since the client reads its settings once."""
+    done = subprocess.run(
+        [sys.executable, "-c", DRIVER],
+        input=json.dumps(names),
+        env={**os.environ, "HF_ENDPOINT": url, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return [tuple(one) for one in json.loads(done.stdout)]
+
+
+def model(commit: str = NEW, **more: bytes) -> Repository:
+    return Repository(commit, {**FILES, **more}, LFS, serves_lfs=True)
+
+
+def downloaded(hub: Hub) -> set[str]:
+    return {path.partition("/resolve/")[2].partition("/")[2] for path in hub.asked} - {""}
+
+
+def test_a_base_of_the_hub_is_a_directory_of_what_is_loaded_by_revision(tmp_path: Path) -> None:
+    copies = {"original/consolidated.safetensors": b"", "pytorch_model.bin": b"", "run.py": b""}
+    old = model(OLD, **copies, **{TEMPLATE: b"for tools", "README.md": b""})
+    new = Repository(
+        NEW, {**old.files, "config.json": b"{}"}, LFS, parent=old, tags={"v1": OLD}, serves_lfs=True
+    )
+    with Hub({"models/acme/tiny": new}) as hub:
+        tag, commit, here = find(
+            hub.url, tmp_path, "acme/tiny@v1", f"acme/tiny@{OLD}", str(EXAMPLE / "base")
+        )
+        assert downloaded(hub) == {*FILES, TEMPLATE}
+        assert tag == commit
+        assert Path(str(tag[0])).name == OLD
+        hub.asked.clear()
+        main, again = find(hub.url, tmp_path, "acme/tiny", "acme/tiny")
+        assert Path(str(main[0])).name == NEW
+        assert downloaded(hub) == {*FILES, TEMPLATE}, "another commit may have other files"
+        assert len({tag[1], main[1], here[1]}) == 3
+    (tmp_path / "hub/models--acme--tiny/snapshots" / OLD / "model.safetensors").unlink()
+    silent, part = find("http://127.0.0.1:9", tmp_path, "acme/tiny", "acme/tiny@v1")
+    assert main == again == silent
+    assert (part[0], "only a part of" in part[1]) == (1, True), part
+
+
+def test_what_the_hub_offers_as_a_base_is_looked_at_before_transformers_is(tmp_path: Path) -> None:
+    """A repository with an adapter's config has transformers load whatever base that names; one
+    whose config names an attention kernel has it run code of the Hub; and a pickle is code."""
+    kernel = json.loads(FILES["config.json"]) | {"attn_implementation": "evil/kernel"}
+    pickle = {name: content for name, content in FILES.items() if name not in LFS}
+    adapter = {"adapter_config.json": b'{"base_model_name_or_path": "evil/base"}'}
+    offered = {
+        "adapter": model(**adapter),
+        "kernel": model(**{"config.json": json.dumps(kernel).encode()}),
+        "pickle": Repository(NEW, {**pickle, "pytorch_model.bin": b"."}, serves_lfs=True),
+        "gated": Repository(NEW, FILES, LFS, serves_lfs=True, gated=True),
+    }
+    with Hub({f"models/acme/{name}": made for name, made in offered.items()}) as hub:
+        told = find(hub.url, tmp_path, *(f"acme/{name}" for name in offered))
+        assert not {name for name in downloaded(hub) if name.endswith(".bin")}
+    for (code, words), says in zip(
+        told,
+        ["is an adapter", "attn_implementation", "no safetensors weights", "accept its terms"],
+        strict=True,
+    ):
+        assert (code, says in words) == (2, True), words
