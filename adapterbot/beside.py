@@ -1,16 +1,33 @@
-"""A Python process of ours beside this one: it imports what this one would, and nothing of the
-working directory, which may be a stranger's checkout."""
+"""Processes that we start beside this one: what they may know of its environment. One of our own
+imports what this one would, and nothing of the working directory, which may be a stranger's
+checkout."""
 
 from __future__ import annotations
 
 import json
+import os
+import re
 import sys
 from pathlib import Path
 
+SECRET = re.compile("KEY|TOKEN|SECRET|PASSWORD", re.IGNORECASE)
+_OURS = re.compile(f"^ADAPTERBOT_.*({SECRET.pattern})", re.IGNORECASE)
 _CODE = (
     "import json, sys; sys.path[:] = json.loads(sys.argv.pop(1)); "
     "from {module} import {name}; {name}()"
 )
+
+
+def environment(secret: re.Pattern[str] = SECRET) -> dict[str, str]:
+    """Ours without secrets, by the names of their variables: what our own process reads may be a
+    stranger's, and made to take it over."""
+    return {name: value for name, value in os.environ.items() if not secret.search(name)}
+
+
+def programs_environment() -> dict[str, str]:
+    """Ours for another program, which may need the secrets that its user gave it, and none that
+    only adapterbot knows."""
+    return environment(_OURS)
 
 
 def command(module: str, name: str, *arguments: str) -> list[str]:

@@ -76,8 +76,6 @@ class Context(Record):
     run_url: str | None = None
     run_id: Annotated[int, Field(ge=0)] = 0
     run_attempt: Annotated[int, Field(ge=0)] = 0
-    api_url: str = "https://api.github.com"
-    graphql_url: str = ""  # the one beside `api_url`
     bisect: BisectInputs = BisectInputs()
     origin: Origin | None = None
     asked: Asked | None = None
@@ -96,8 +94,6 @@ class Context(Record):
 class _Runner(TypedDict):
     """The fields of a Context that the runner's environment fills, whatever the event."""
 
-    api_url: str
-    graphql_url: str
     run_id: int
     run_attempt: int
     run_url: str | None
@@ -152,7 +148,7 @@ def from_event(name: str, payload: object, environment: Mapping[str, str]) -> Co
     )
 
 
-def by_hand(base_sha: str | None, head_sha: str | None, environment: Mapping[str, str]) -> Context:
+def by_hand(base_sha: str | None, head_sha: str | None) -> Context:
     """The Context of a gate that a person started in a checkout."""
     return Context(
         activity=Activity.GATE,
@@ -160,7 +156,6 @@ def by_hand(base_sha: str | None, head_sha: str | None, environment: Mapping[str
         event="manual",
         base_sha=base_sha,
         head_sha=head_sha,
-        api_url=api_url(environment),
     )
 
 
@@ -191,8 +186,6 @@ def _runner(environment: Mapping[str, str]) -> _Runner:
     run = environment.get("GITHUB_RUN_ID", "")
     attempt = environment.get("GITHUB_RUN_ATTEMPT", "")
     return {
-        "api_url": api_url(environment),
-        "graphql_url": environment.get("GITHUB_GRAPHQL_URL", "").rstrip("/"),
         "run_id": int(run) if run.isdecimal() else 0,
         "run_attempt": int(attempt) if attempt.isdecimal() else 0,
         "self_hosted": environment.get("RUNNER_ENVIRONMENT", "") == "self-hosted",

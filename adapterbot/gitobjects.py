@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from adapterbot import beside
 from adapterbot.errors import OurFailure
 
 _OBJECT_ID = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
@@ -249,7 +250,7 @@ def _environment(repository: Path, settings: Sequence[tuple[str, str]] = ()) -> 
     on_runner = os.environ.get("GITHUB_ACTIONS") == "true" and server != "/"
     if on_runner and token and not _knows_credentials(repository, server):
         ours += authorization(server, token)
-    return _configured({**os.environ, **quiet}, ours)
+    return _configured({**beside.programs_environment(), **quiet}, ours)
 
 
 def _configured(
@@ -263,7 +264,8 @@ def _configured(
 def _knows_credentials(repository: Path, url: str) -> bool:
     """Whether actions/checkout left the clone a token of its own."""
     asked = ["config", "--get-urlmatch", "http.extraheader", url]
-    done = subprocess.run(_command(repository, asked), capture_output=True, check=False)
+    ours = beside.programs_environment()
+    done = subprocess.run(_command(repository, asked), capture_output=True, check=False, env=ours)
     return done.returncode == 0
 
 

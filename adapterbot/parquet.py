@@ -80,7 +80,7 @@ def _reader(file: BinaryIO, unspoken: Unspoken, limit: int) -> subprocess.Popen[
             stdin=file,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env=os.environ | _ONE_THREAD,
+            env=beside.environment() | _ONE_THREAD,
         )
     except OSError as error:
         raise OurFailure(

@@ -46,6 +46,7 @@ def verify(path: Path) -> tuple[str, ...]:
             capture_output=True,
             timeout=_SECONDS,
             check=False,
+            env=beside.environment(),
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise OurFailure(f"{path} could not be walked: {error}", fix="try again") from error

@@ -172,7 +172,8 @@ def open_(
         --eval report.json --samples report.json --reviewer alice
     ```
 
-    The token is GITHUB_TOKEN; it needs `contents: write` and `pull-requests: write`.
+    It speaks as the GitHub App of ADAPTERBOT_APP_ID and ADAPTERBOT_APP_KEY, or with GITHUB_TOKEN.
+    Either needs `contents: write` and `pull-requests: write`.
 
     Exit codes: 0 it is there, 1 we or GitHub failed, 2 bad input.
     """

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adapterbot.commands import place as places
-from adapterbot.commands.token import client_for
 from adapterbot.console import listener_for
 from adapterbot.context import Activity, Asked
 from adapterbot.gh import workflow
+from adapterbot.gh.access import client_for
 from adapterbot.pages import inert
 from adapterbot.slash import Verb
 
@@ -58,7 +58,7 @@ def run(environment: Mapping[str, str] = os.environ) -> Answer:
     if context.activity is Activity.ANSWER and asked and context.repository:
         from adapterbot.gh.replies import Conversation
 
-        client = client_for(context, environment)
+        client = client_for(context.repository, environment)
         number = context.pull_request or 0
         talk = Conversation(client, context.repository, number, asked.comment)
         answer = _answered(talk, asked, say)

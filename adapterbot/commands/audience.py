@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from adapterbot.commands.token import client_for
 from adapterbot.context import Context
+from adapterbot.gh.access import client_for
 from adapterbot.marker import Stamp
 from adapterbot.publishing import CheckMode, CommentMode, Publishing
 from adapterbot.render import Links
@@ -112,5 +112,5 @@ def audience_for(
     resumed: bool = False,
 ) -> Audience:
     """The audience of the run that this environment is the runner of. Sends nothing yet."""
-    connect = partial(client_for, context, environment)
+    connect = partial(client_for, context.repository, environment)
     return Audience(context, publishing, connect, with_artifact, resumed)

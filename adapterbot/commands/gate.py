@@ -15,10 +15,10 @@ from adapterbot.commands.interrupts import interrupts
 from adapterbot.commands.place import PULL_REQUEST_EVENTS
 from adapterbot.commands.pledge import PLEDGE
 from adapterbot.commands.report_files import Written, write
-from adapterbot.commands.token import client_for
 from adapterbot.console import listener_for
 from adapterbot.context import Activity, Context
 from adapterbot.errors import AdapterbotError, InputError
+from adapterbot.gh.access import client_for
 from adapterbot.render import Links
 from adapterbot.stages import Listener, Stages
 from adapterbot.telemetry import traced
@@ -96,7 +96,7 @@ def _asked_for(options: GateOptions, context: Context, environment: Mapping[str,
     from adapterbot.gh.heads import head_of
 
     context = places.bound(context, options.base, options.head)
-    client = client_for(context, environment)
+    client = client_for(context.repository, environment)
     now = head_of(client, context.repository or "", context.pull_request or 0)
     if now.sha != context.head_sha:
         raise InputError(

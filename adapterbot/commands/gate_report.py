@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import traceback
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adapterbot import pipeline
+from adapterbot.beside import SECRET
 from adapterbot.commands import place as places
 from adapterbot.commands.evaluator import Computing, checkpoints_directory, engine
 from adapterbot.commands.folders import out_directory
@@ -35,7 +35,6 @@ from adapterbot.stages import Listener
 from adapterbot.tree import Tree
 from adapterbot.unjudged import AFTER_KEY, not_judged, stopped
 
-_SECRET = re.compile("KEY|TOKEN|SECRET|PASSWORD", re.IGNORECASE)
 _SHORTEST_SECRET = 6  # what is shorter is a switch
 _ENDED_JOB = ("job", "a newer commit has a run of its own; otherwise re-run the job")
 _ENDED_BY_HAND = ("gate", "run it again: answers were kept")
@@ -125,7 +124,7 @@ class Gate:
         place = (
             places.from_context(root, self.context, options.base, options.head)
             if self.context
-            else places.by_hand(root, options.base, options.head, self.environment)
+            else places.by_hand(root, options.base, options.head)
         )
         self.source = place.context.source()
         where = sides(place.base, place.head, options.config, place.fork_point)
@@ -190,9 +189,7 @@ class Gate:
             others = [result for result in past if result.commit != context.head_sha]
             report = with_trends(report, others)
             if context.event == "push" and context.head_sha and self.options.publishing:
-                history.keep(
-                    config, place.root, report, context.head_sha, context, self.environment
-                )
+                history.keep(config, place.root, report, context.head_sha, self.environment)
         except AdapterbotError as error:
             self.listener.said(f"history: {error}")
         return report
@@ -212,7 +209,7 @@ def _without_secrets(text: str, environment: Mapping[str, str]) -> str:
     server or of a judge, whose variable the suite names."""
     for name, value in environment.items():
         secret = value.strip()
-        if _SECRET.search(name) and len(secret) >= _SHORTEST_SECRET:
+        if SECRET.search(name) and len(secret) >= _SHORTEST_SECRET:
             text = text.replace(secret, "***")
     return text
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from adapterbot.commands import place as places
 from adapterbot.commands.report_files import read_report
-from adapterbot.commands.token import token_for
 from adapterbot.commits import resolve_commit
 from adapterbot.config import CONFIG_FILES, HistoryConfig
-from adapterbot.context import Context, server_url
+from adapterbot.context import server_url
 from adapterbot.errors import InputError
+from adapterbot.gh.access import Purpose, client_for
 from adapterbot.gitobjects import git
 from adapterbot.history.branch import REMOTE, Branch
 from adapterbot.history.database import Database
@@ -41,7 +41,6 @@ def keep(
     root: Path,
     report: Report,
     commit: str,
-    context: Context,
     environment: Mapping[str, str],
 ) -> int:
     """Add a report's results under a commit; how many there were.
@@ -62,8 +61,11 @@ def keep(
         url = git(root, "remote", "get-url", REMOTE).decode().strip()
         # By hand, git knows itself how its user pushes.
         on_runner = environment.get("GITHUB_ACTIONS") == "true"
-        ours = on_runner and url.startswith(f"{server_url(environment)}/")
-        remote = Remote(url, token_for(context, environment)) if ours else Remote("", "")
+        server = f"{server_url(environment)}/"
+        remote = Remote("", "")
+        if on_runner and url.startswith(server):
+            repository = url.removeprefix(server).removesuffix(".git")
+            remote = Remote(url, client_for(repository, environment, Purpose.PUSH).token())
         store.append(results, remote.environment(), f"Results of {commit[:12]}")
     return len(results)
 
@@ -138,8 +140,7 @@ def add(
     root = places.checkout()
     config = _required(root, config_path)
     sha = resolve_commit(root, commit)
-    context = places.by_hand(root, sha, sha, environment).context
-    return keep(config, root, read_report(report_path), sha, context, environment)
+    return keep(config, root, read_report(report_path), sha, environment)
 
 
 def _required(root: Path, config_path: str | None) -> HistoryConfig:

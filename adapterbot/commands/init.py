@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from adapterbot import atomic
+from adapterbot import atomic, beside
 from adapterbot.commands.place import checkout
 from adapterbot.context import server_url
 from adapterbot.errors import OurFailure
@@ -32,7 +32,7 @@ def pinned(action: str, environment: Mapping[str, str]) -> tuple[str, str]:
     if is_pinned(action):
         return action, ""
     url, tag = f"{server_url(environment)}/{repository}", f"refs/tags/{ref}"
-    quiet = {**os.environ, "GIT_TERMINAL_PROMPT": "0"}
+    quiet = {**beside.programs_environment(), "GIT_TERMINAL_PROMPT": "0"}
     # An annotated tag is an object of its own; `^{}` is the commit that it is about.
     asked = ("ls-remote", url, tag, f"{tag}^{{}}")
     try:

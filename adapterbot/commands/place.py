@@ -83,9 +83,7 @@ def bound(context: Context, base: str | None, head: str | None) -> Context:
     return context.model_copy(update={"head_sha": head, "base_sha": base})
 
 
-def by_hand(
-    root: Path, base: str | None, head: str | None, environment: Mapping[str, str]
-) -> Place:
+def by_hand(root: Path, base: str | None, head: str | None) -> Place:
     """A comparison that a person asked for; without a head, the files as they lie on disk.
 
     Raises:
@@ -93,7 +91,7 @@ def by_hand(
     """
     base_sha = resolve_commit(root, base, field="--base") if base else _default_base(root)
     head_sha = resolve_commit(root, head, field="--head") if head else None
-    return _place(root, contexts.by_hand(base_sha, head_sha, environment), base_sha, head_sha)
+    return _place(root, contexts.by_hand(base_sha, head_sha), base_sha, head_sha)
 
 
 def _default_base(root: Path) -> str:

@@ -7,12 +7,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from adapterbot import atomic
 from adapterbot.config import key_of
-from adapterbot.context import api_url
 from adapterbot.errors import InputError
+from adapterbot.gh.access import client_for
 from adapterbot.marker import document_key
 from adapterbot.pr import render as pages
 from adapterbot.pr.dataset import read_dataset_diff
@@ -20,9 +20,6 @@ from adapterbot.pr.document import Evidence, document
 from adapterbot.pr.inputs import read_deltas, read_samples
 from adapterbot.records import AdapterPullRequest
 from adapterbot.weights.peft_dir import adapter_digest
-
-if TYPE_CHECKING:
-    from adapterbot.gh.client import Client
 
 # The logins of Enterprise Managed Users end in an underscore and their enterprise's short code.
 LOGIN = r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}"
@@ -97,7 +94,7 @@ def run(options: PrOptions, environment: Mapping[str, str] = os.environ) -> Rend
     """
     shown = options.adapter.as_posix()
     target = _target(options.push) if options.push else None
-    client = connect(environment) if target else None
+    client = client_for(target[0], environment) if target else None
     evidence = options.evidence.read(shown, adapter_digest(options.adapter))
     pull = document(options.title, options.base_sha, options.adapter, shown, evidence)
     text = pages.json_text(pull) if options.format == "json" else pages.markdown(pull)
@@ -123,24 +120,3 @@ def _target(push: str) -> tuple[str, int]:
             fix="write owner/repository#number",
         )
     return match[1], int(match[2])
-
-
-def token_of(environment: Mapping[str, str]) -> str:
-    """The token, as workflows or GitHub's own command line name it; "" when there is none."""
-    given = (environment.get(name, "").strip() for name in ("GITHUB_TOKEN", "GH_TOKEN"))
-    return next(filter(None, given), "")
-
-
-def connect(environment: Mapping[str, str]) -> Client:
-    """A client with the token of the environment.
-
-    Raises:
-        InputError: there is no token.
-    """
-    from adapterbot.gh.client import connect as open_client
-
-    return open_client(
-        token_of(environment),
-        api_url(environment),
-        graphql_url=environment.get("GITHUB_GRAPHQL_URL") or "",
-    )

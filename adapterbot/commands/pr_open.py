@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from adapterbot.commands.origin import repository_at
-from adapterbot.commands.pr import LOGIN, REPOSITORY, EvidenceOptions, connect, token_of
+from adapterbot.commands.pr import LOGIN, REPOSITORY, EvidenceOptions
 from adapterbot.commits import repository_root
 from adapterbot.config import key_of
 from adapterbot.context import server_url
 from adapterbot.errors import InputError
+from adapterbot.gh.access import Purpose, client_for
 from adapterbot.gh.branches import Change
 from adapterbot.gh.lfs import Remote
 from adapterbot.gh.proposal import Proposal, Proposed
@@ -93,7 +94,7 @@ def run(options: OpenOptions, environment: Mapping[str, str] = os.environ) -> Op
     reviewers = tuple(_reviewer(name) for name in options.reviewers)
     evidence = options.evidence.read(path, weights.digest)
     change = Change(_files(options, root, path, weights), path, is_adapter_file)
-    client = connect(environment)
+    client = client_for(repository, environment, Purpose.PROPOSE)
     base = options.base or client.repeat(
         f"reading {repository}", lambda: client.api.get_repo(repository, lazy=False).default_branch
     )
@@ -114,7 +115,7 @@ def run(options: OpenOptions, environment: Mapping[str, str] = os.environ) -> Op
     outcome = propose(
         client,
         repository,
-        Remote(f"{server_url(environment)}/{repository}.git", token_of(environment)),
+        Remote(f"{server_url(environment)}/{repository}.git", client.token()),
         Proposal(
             base=checked_branch(base, field="--base"),
             branch=branch,

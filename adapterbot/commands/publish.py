@@ -13,10 +13,10 @@ from adapterbot.commands.folders import out_directory
 from adapterbot.commands.herald import Herald, Told
 from adapterbot.commands.report_files import Written, parse_report, read_report, write
 from adapterbot.commands.report_size import MAX_REPORT_BYTES, within
-from adapterbot.commands.token import client_for
 from adapterbot.console import listener_for
 from adapterbot.context import Activity, Context
 from adapterbot.errors import InputError, OurFailure
+from adapterbot.gh.access import client_for
 from adapterbot.publishing import USUAL, Publishing
 from adapterbot.records import Report
 from adapterbot.records.report import MAX_ADAPTERS
@@ -98,7 +98,7 @@ def _pulls_of(context: Context, environment: Mapping[str, str]) -> list[Context]
 
     if not (context.repository and context.origin and context.head_sha):
         return []
-    client = client_for(context, environment)
+    client = client_for(context.repository, environment)
     heads = heads_of(client, context.repository, context.origin, context.head_sha)
     return [
         context.model_copy(
@@ -131,7 +131,7 @@ def _downloaded(pulls: Sequence[Context], environment: Mapping[str, str]) -> tup
     from adapterbot.gh import artifacts
 
     context = pulls[0]
-    client = client_for(context, environment)
+    client = client_for(context.repository, environment)
     repository = context.repository or ""
     found = artifacts.find(client, repository, context.run_id, ARTIFACT)
     if not found:

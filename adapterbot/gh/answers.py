@@ -48,6 +48,10 @@ class Setback(GitHubFailure):
         self.nothing_done = nothing_done
 
 
+class NotKnown(InputError):
+    """GitHub does not know the token, or believes it no longer."""
+
+
 class NotPermitted(InputError):
     """The token is good, and may not do this."""
 
@@ -174,7 +178,7 @@ def _refusal(error: GithubException, doing: str, permission: str | None) -> Adap
     """What GitHub's "no" means for the person who has to act."""
     message = _message(error)
     if error.status == 401:
-        return InputError(
+        return NotKnown(
             f"GitHub refused the token while {doing}: {message}",
             fix="check that the token is set, complete and not expired",
         )
@@ -185,8 +189,8 @@ def _refusal(error: GithubException, doing: str, permission: str | None) -> Adap
         return NotPermitted(
             f"the token lacks a permission while {doing}: {message}"
             + (f" (GitHub accepts {accepted})" if accepted else ""),
-            fix=f"add {named} to the job; a pull request from a fork gets a read-only token, so "
-            "publish its report from a workflow_run workflow",
+            fix=f"add {named} to the job, or to the App that it acts as; a pull request from a "
+            "fork gets a read-only token, so publish its report from a workflow_run workflow",
         )
     if error.status == 403 and "saml" in message.lower():
         return NotPermitted(

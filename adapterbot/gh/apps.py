@@ -1,59 +1,143 @@
-"""A GitHub App's token: its id and private key become a token for this repository, for an hour."""
+"""A GitHub App on one repository: its id and private key become a token, a new one every hour."""
 
 from __future__ import annotations
 
+import sys
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any
 
-from adapterbot.errors import InputError
-from adapterbot.gh.client import connect
+from adapterbot.errors import AdapterbotError, InputError
+from adapterbot.gh.access import APP_ID, APP_KEY, Purpose
+from adapterbot.gh.answers import NotFound, NotKnown
+from adapterbot.gh.client import Client, connect
+from adapterbot.gh.workflow import mask
 
-# No more than a gate posts with, whatever the App itself may do.
-_NEEDED = {"checks": "write", "issues": "write", "pull_requests": "write"}
-# For the artifacts of another run, and for commit statuses. GitHub refuses a token to whoever asks
-# for more than the App has.
-_WHERE_GIVEN = {"actions": "read", "statuses": "write"}
-_LIFE = timedelta(minutes=9)  # GitHub takes ten at most
+# What an App signs may be issued in nobody's future, and may hold for ten minutes at most. Half
+# of them on either side is what a clock may be wrong by.
+_MARGIN = timedelta(minutes=5)
+# A push may take a while, and clocks differ.
+_RENEWED_BEFORE = timedelta(minutes=10)
 
 
-def installation_token(app_id: str, key: str, repository: str, api_url: str) -> str:
-    r"""A token of the App's installation on a repository.
+@dataclass
+class Installation:
+    r"""An App where it is installed.
 
-    Args:
-        app_id: the App's id, or its client id.
+    Attributes:
+        app: its id, or its client id.
         key: its private key, PEM. Line ends may have become `\n` on the way.
-
-    Raises:
-        InputError: the key is none, or the App is not installed there, or may not enough.
-        GitHubFailure: GitHub refused or did not answer.
+        repository: "owner/name".
+        purpose: what its token is for.
+        masked: whether the runner is to star the token out: it does not know it yet.
     """
-    signed = _signed(app_id.strip(), key.strip().replace("\\n", "\n"))
-    # The same door as for everything else; only what the token is differs.
-    client = connect(signed, api_url)
 
-    def send(verb: str, path: str, given: dict[str, object] | None = None) -> dict[str, object]:
-        _, data = client.api.requester.requestJsonAndCheck(verb, path, input=given)
-        found: dict[str, object] = data
-        return found
+    app: str
+    key: str = field(repr=False)
+    repository: str
+    api_url: str
+    purpose: Purpose
+    masked: bool
+    _token: str = field(default="", repr=False)
+    _until: datetime = field(default=datetime.min.replace(tzinfo=UTC), repr=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
-    installed = client.repeat(
-        f"looking for the App's installation on {repository}",
-        lambda: send("GET", f"/repos/{repository}/installation"),
-    )
-    has = installed.get("permissions")
-    given = has if isinstance(has, dict) else {}
-    wanted = _NEEDED | {
-        name: level for name, level in _WHERE_GIVEN.items() if given.get(name) in (level, "write")
-    }
-    # A token that got lost on the way expires by itself, so asking twice does no harm.
-    minted = client.repeat(
-        f"asking for the App's token on {repository}",
-        lambda: send(
-            "POST",
-            f"/app/installations/{installed['id']}/access_tokens",
-            {"repositories": [repository.partition("/")[2]], "permissions": wanted},
-        ),
-    )
-    return str(minted["token"])
+    def token(self, timeout: int) -> str:
+        """The token of this moment. GitHub is asked once for a new one, so that whoever needs it
+        decides how often to try.
+
+        Args:
+            timeout: seconds to wait for each answer.
+
+        Raises:
+            InputError: the key is none, or the App is not installed there, or may not enough.
+            Setback, GitHubFailure: GitHub did not answer, or refused.
+        """
+        with self._lock:
+            if datetime.now(UTC) >= self._until:
+                self._renew(timeout)
+            return self._token
+
+    def _renew(self, timeout: int) -> None:
+        signed = _signed(self.app, self.key.replace("\\n", "\n"))
+        client = connect(signed, self.api_url, timeout=timeout)
+        try:
+            found = _send(client, self._doing, "GET", f"/repos/{self.repository}/installation")
+        except (NotFound, NotKnown) as error:
+            raise self._unknown(error) from error
+        # A token that got lost on the way expires by itself, so asking again does no harm.
+        path = f"/app/installations/{found['id']}/access_tokens"
+        name = self.repository.partition("/")[2]
+        asked = {"repositories": [name], "permissions": self._permissions(found)}
+        given = _send(client, self._doing, "POST", path, asked)
+        if self.masked:
+            sys.stderr.write(f"{mask(given['token'])}\n")
+        self._until = datetime.fromisoformat(given["expires_at"]) - _RENEWED_BEFORE
+        self._token = given["token"]
+
+    @property
+    def _doing(self) -> str:
+        return f"asking for the App's token on {self.repository}"
+
+    def _permissions(self, found: Mapping[str, Any]) -> dict[str, str]:
+        """What to ask for. GitHub refuses a token to whoever asks for more than the App has, and
+        does not say what was too much."""
+        has = found.get("permissions") or {}
+        where = f"at {found.get('html_url') or 'its installation'}"
+        needed = self.purpose.needed
+        lacking = [f"{name}: {needed[name]}" for name in needed if has.get(name) != needed[name]]
+        if found.get("suspended_at") or lacking:
+            what = "is suspended" if not lacking else f"lacks {' and '.join(lacking)}"
+            raise InputError(
+                f"the App {self.app} {what} on {self.repository}",
+                fix=f"add it in the App's settings, then accept it {where}"
+                if lacking
+                else f"lift that {where}",
+            )
+        useful = self.purpose.useful.items()
+        more = {name: level for name, level in useful if has.get(name) in (level, "write")}
+        return {**needed, **more}
+
+    def _unknown(self, error: AdapterbotError) -> InputError:
+        """Why GitHub takes this for no App that is installed there."""
+        if isinstance(error, NotFound) and "integration" not in error.message.lower():
+            return InputError(
+                f"the App {self.app} is not installed on {self.repository}",
+                fix="install it there, in its settings under Install App, or correct the name",
+            )
+        behind = _behind(error.__cause__)
+        if abs(behind) >= _MARGIN:
+            way = "behind" if behind > timedelta() else "ahead of"
+            return InputError(
+                f"this machine's clock is {abs(behind).total_seconds():.0f} s {way} GitHub's, "
+                "which believes no App by it",
+                fix="set the clock",
+            )
+        return InputError(
+            f"GitHub knows no App {self.app} with this key: {error.message}",
+            file=f"{APP_ID} and {APP_KEY} (inputs app-id and app-key)",
+            fix="copy the id from the App's settings, and make a new key there",
+        )
+
+
+def _send(
+    client: Client, doing: str, verb: str, path: str, given: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    ask = client.api.requester.requestJsonAndCheck
+    found: dict[str, Any] = client.once(doing, lambda: ask(verb, path, input=given))[1]
+    return found
+
+
+def _behind(error: BaseException | None) -> timedelta:
+    """How far our clock is behind GitHub's, by when it answered."""
+    headers = getattr(error, "headers", None) or {}
+    try:
+        return parsedate_to_datetime(headers["date"]) - datetime.now(UTC)
+    except (KeyError, ValueError, TypeError):
+        return timedelta()
 
 
 def _signed(app_id: str, key: str) -> str:
@@ -65,8 +149,7 @@ def _signed(app_id: str, key: str) -> str:
     import jwt
 
     now = datetime.now(UTC)
-    # A minute back: clocks differ, and GitHub refuses what is issued in its future.
-    claims = {"iss": app_id, "iat": now - timedelta(minutes=1), "exp": now + _LIFE}
+    claims = {"iss": app_id, "iat": now - _MARGIN, "exp": now + _MARGIN}
     try:
         return jwt.encode(claims, key, algorithm="RS256")
     # A public key is found out by its lack of a method.
@@ -74,6 +157,6 @@ def _signed(app_id: str, key: str) -> str:
         # Without its cause: what the library says of a key may quote it.
         raise InputError(
             "is not a private key",
-            file="input app-key",
+            file=f"{APP_KEY} (input app-key)",
             fix="pass the whole .pem file that GitHub gave you for the App",
         ) from None

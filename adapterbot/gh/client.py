@@ -165,6 +165,16 @@ class Client:
             raise StrangeAnswer(urlsplit(url).netloc, "JSON that is no answer to a query")
         return data
 
+    def token(self) -> str:
+        """The token of this moment, which git takes.
+
+        Raises:
+            InputError, GitHubFailure: as `repeat`; an App's may have to be asked for.
+        """
+        auth = self.api.requester.auth
+        assert auth is not None  # noqa: S101 `connect` gives it one
+        return self.repeat("asking for a token", lambda: auth.token)
+
     @property
     def _graphql_url(self) -> str:
         return self.graphql_url or self.api.requester.graphql_url
@@ -189,8 +199,23 @@ class Client:
         return str(viewer["login"])
 
 
+class _Renewed(github.Auth.Auth):
+    """A token that may be another one at the next request."""
+
+    def __init__(self, ask: Callable[[], str]) -> None:
+        self._ask = ask
+
+    @property
+    def token_type(self) -> str:
+        return "token"
+
+    @property
+    def token(self) -> str:
+        return self._ask()
+
+
 def connect(
-    token: str,
+    token: str | Callable[[], str],
     api_url: str,
     *,
     graphql_url: str = "",
@@ -200,7 +225,8 @@ def connect(
     """A client for github.com or an Enterprise Server. Sends nothing yet.
 
     Args:
-        token: an Actions, App installation or personal access token.
+        token: an Actions, App installation or personal access token; or who to ask for an App's
+            before each request, since it lasts an hour.
         api_url: what GITHUB_API_URL holds ("https://api.github.com").
         graphql_url: what GITHUB_GRAPHQL_URL holds; derived from `api_url` when empty.
         timeout: seconds to wait for a connection, and for each read.
@@ -208,17 +234,7 @@ def connect(
     Raises:
         InputError: no token, one that cannot be sent, or not an http(s) URL.
     """
-    token = token.strip()
-    if not token:
-        raise InputError(
-            "no GitHub token", fix="pass `token: ${{ github.token }}` or set GITHUB_TOKEN"
-        )
-    # What no header can hold, requests would quote in its error.
-    if not re.fullmatch("[!-~]+", token):
-        raise InputError(
-            "the GitHub token holds a space or a character that no token has",
-            fix="copy it anew, without line ends",
-        )
+    auth = _constant(token) if isinstance(token, str) else _Renewed(token)
     address = _address("GITHUB_API_URL", api_url)
     # The token goes to both: a second host would be told the first one's secret.
     if graphql_url and _address("GITHUB_GRAPHQL_URL", graphql_url) != address:
@@ -229,7 +245,7 @@ def connect(
         )
     judge_answers()
     api = github.Github(
-        auth=github.Auth.Token(token),
+        auth=auth,
         base_url=api_url.rstrip("/"),
         timeout=timeout,
         per_page=100,
@@ -242,8 +258,30 @@ def connect(
         seconds_between_writes=None,
         user_agent="adapterbot",
     )
-    installation = token.startswith(_INSTALLATION_PREFIX)
+    installation = not isinstance(token, str) or token.strip().startswith(_INSTALLATION_PREFIX)
     return Client(api, patience or Patience(), installation, graphql_url)
+
+
+def _constant(token: str) -> github.Auth.Token:
+    """A token that stays.
+
+    Raises:
+        InputError: there is none, or it cannot be sent.
+    """
+    token = token.strip()
+    if not token:
+        raise InputError(
+            "no GitHub token",
+            fix="set GITHUB_TOKEN, or ADAPTERBOT_APP_ID and ADAPTERBOT_APP_KEY; of the action, "
+            "pass `token: ${{ github.token }}`, or `app-id` and `app-key`",
+        )
+    # What no header can hold, requests would quote in its error.
+    if not re.fullmatch("[!-~]+", token):
+        raise InputError(
+            "the GitHub token holds a space or a character that no token has",
+            fix="copy it anew, without line ends",
+        )
+    return github.Auth.Token(token)
 
 
 def _address(variable: str, url: str) -> tuple[str, str, int | None]:

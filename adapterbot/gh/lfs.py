@@ -6,7 +6,6 @@ in an empty clone of our own, where nothing of the user's checkout, index or hoo
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import tempfile
@@ -14,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from adapterbot import beside
 from adapterbot.errors import AdapterbotError, GitHubFailure, InputError, OurFailure
 from adapterbot.gh.branches import Placement
 from adapterbot.gh.refs import PERMISSION, BranchMovedError
@@ -70,8 +70,9 @@ class Remote:
 
 def _environment(settings: Sequence[tuple[str, str]]) -> dict[str, str]:
     """Ours, without what Git tells the hook that may have started us of its own repository."""
-    ours = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    return ours | numbered(settings)
+    ours = beside.programs_environment().items()
+    kept = {name: value for name, value in ours if not name.startswith("GIT_")}
+    return kept | numbered(settings)
 
 
 def tracked(attributes: Mapping[str, bytes], paths: Sequence[str]) -> frozenset[str]:
@@ -216,6 +217,6 @@ def _why(command: str, told: str) -> AdapterbotError:
     if any(words in told for words in _DENIED):
         return InputError(
             f"the token may not push: {said}",
-            fix=f"add `permissions: {PERMISSION}` to the job",
+            fix=f"add `permissions: {PERMISSION}` to the job, or to the App that it acts as",
         )
     return GitHubFailure(f"git {command} failed: {said}", fix="run the job again")

@@ -28,14 +28,12 @@ class TokenFacts:
     """A token that GitHub knows.
 
     Attributes:
-        kind: what its prefix says.
         login: who it speaks for.
         scopes: of a classic personal token; "" for the others, whose permissions GitHub does not
             list.
         writes: whether it may write, by the name of the permission in a workflow.
     """
 
-    kind: str
     login: str
     scopes: str
     writes: dict[str, bool]
@@ -49,7 +47,7 @@ def token_kind(token: str) -> str:
     return "a token of unknown kind"
 
 
-def token_facts(client: Client, token: str, repository: str) -> TokenFacts:
+def token_facts(client: Client, repository: str) -> TokenFacts:
     """Ask GitHub about the token of `client`. Writes nothing.
 
     Raises:
@@ -64,7 +62,6 @@ def token_facts(client: Client, token: str, repository: str) -> TokenFacts:
         permission="contents: read",
     )
     return TokenFacts(
-        kind=token_kind(token),
         login=login,
         scopes=str(headers.get("x-oauth-scopes", "")),
         writes={

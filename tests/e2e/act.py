@@ -127,6 +127,7 @@ def run_act(
     job: str | None = None,
     action: Path | None = None,
     environ: Mapping[str, str] | None = None,
+    app: Mapping[str, str] | None = None,
     tool_cache_is_warm: bool = True,
     timeout: float = 300,
 ) -> ActRun:
@@ -142,6 +143,8 @@ def run_act(
         job: a job of it, when only that one is to run (and those it needs).
         action: what `org/adapter-action@v1` is, instead of this tree.
         environ: further variables of the runner.
+        app: ADAPTERBOT_APP_ID, which is a variable of the repository, and ADAPTERBOT_APP_KEY, a
+            secret.
         tool_cache_is_warm: False lets the action build its Python environment.
         timeout: seconds.
     """
@@ -167,7 +170,8 @@ def run_act(
         "--eventpath": [work / "event.json"],
         # Every label of a self-hosted runner, and hosted ones, is this machine itself.
         "--platform": ["self-hosted=-self-hosted", "ubuntu-latest=-self-hosted"],
-        "--secret": [f"GITHUB_TOKEN={TOKEN}"],
+        "--secret": [f"GITHUB_TOKEN={TOKEN}", *_named(app, "ADAPTERBOT_APP_KEY")],
+        "--var": [*_named(app, "ADAPTERBOT_APP_ID")],
         # RUNNER_TOOL_CACHE and the workspace are folders of this one.
         "--action-cache-path": [work / "cache"],
         "--local-repository": [f"{ACTION}={action}", *stand_ins(repository, action)],
@@ -203,6 +207,11 @@ def run_act(
     # After a failure act leaves its copies of the repository and the action for a look.
     shutil.rmtree(work / "cache", ignore_errors=True)
     return read(done, artifacts)
+
+
+def _named(app: Mapping[str, str] | None, name: str) -> Iterator[str]:
+    if app:
+        yield f"{name}={app[name]}"
 
 
 def stand_ins(repository: Path, action: Path) -> Iterator[str]:

@@ -16,10 +16,10 @@ import yaml
 from tests import example
 from tests.e2e.act import ROOT, TOKEN, run_act
 from tests.example import EXAMPLE
+from tests.github_app import PROPOSING, with_app
 from tests.github_server import GitHubServer
 
 WORKFLOW = ROOT / "docs" / "examples" / "adapter-merge.yml"
-APP_TOKEN = "app-token-0123456789"
 SPECIALISTS = ("dates_eu", "dates_us", "dates_iso")
 ROWS = 12
 
@@ -28,7 +28,6 @@ ROWS = 12
 def server() -> Iterator[GitHubServer]:
     with GitHubServer() as server:
         server.add_token(TOKEN)
-        server.add_token(APP_TOKEN, "merger[bot]")
         yield server
         assert server.violations == []
 
@@ -91,7 +90,9 @@ def test_a_merge_is_searched_gated_and_proposed(
         server.url,
         inputs,
         workflow=WORKFLOW.name,
-        environ={"APP_TOKEN": APP_TOKEN},
+        app=with_app(
+            server, login="merger[bot]", permissions=PROPOSING, repository=example.REPOSITORY
+        ),
     )
     assert run.jobs == {"merge": "success", "propose": "success"}, str(run)
     (pull,) = server.world.pulls.values()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import jwt
@@ -25,18 +27,31 @@ class StoredArtifact:
 
 @dataclass(frozen=True)
 class App:
-    """A GitHub App, known by its public key, and the token that its installation is given."""
+    """A GitHub App, known by its public key, and the tokens that its installation is given: the
+    first is `token`, the next one `token` with a 2, and so on.
+
+    Attributes:
+        permissions: what it may do where it is installed.
+        life: of a token.
+    """
 
     id: str
     public_key: str
     token: str
     login: str
-    more: dict[str, str] = field(default_factory=dict)
+    permissions: Mapping[str, str]
+    repository: str = "octo/adapters"
+    suspended: bool = False
+    life: timedelta = timedelta(hours=1)
 
-    @property
-    def permissions(self) -> dict[str, str]:
-        """What it may do here: to comment and to check, and `more`."""
-        return {"checks": "write", "issues": "write", "pull_requests": "write"} | self.more
+
+# What takes which permission, by the beginnings of operations.
+_WRITES = {
+    "contents": ("git/create", "git/update", "git/delete"),
+    "pull_requests": ("pulls/create", "pulls/update", "pulls/request", "issues/"),
+    "checks": ("checks/create", "checks/update"),
+    "statuses": ("repos/create-commit-status",),
+}
 
 
 class Runs:
@@ -48,7 +63,8 @@ class Runs:
     all_comments: dict[int, Comment]
     artifacts: dict[int, StoredArtifact]
     apps: list[App]
-    minted: dict[str, Token]
+    minted: dict[str, tuple[Token, datetime]]
+    ahead: timedelta
     minimized: list[int]
 
     def actions_list_workflow_run_artifacts(self, call: Call) -> Reply:
@@ -94,28 +110,68 @@ class Runs:
         return Reply(200, {"total_count": len(found), "check_runs": found})
 
     def apps_get_repo_installation(self, call: Call) -> Reply:
-        app = next(app for app in self.apps if f"app:{app.id}" == call.login)
+        app = self._signer(call)
+        if call.repository != app.repository:
+            raise Refusal(404, "Not Found")
         shape = blank("installation") | {"id": 77, "account": user_json("octo")}
-        return Reply(200, shape | {"permissions": app.permissions})
+        shape |= {"html_url": f"{self.url}/settings/installations/77"}
+        shape |= {"suspended_at": "2026-01-01T00:00:00Z" if app.suspended else None}
+        return Reply(200, shape | {"permissions": dict(app.permissions)})
 
     def apps_create_installation_access_token(self, call: Call) -> Reply:
-        app = next(app for app in self.apps if f"app:{app.id}" == call.login)
+        app = self._signer(call)
+        if app.suspended:
+            raise Refusal(403, "This installation has been suspended")
         asked = call.body.get("permissions", {})
         if any(app.permissions.get(name) not in (level, "write") for name, level in asked.items()):
-            return Reply(422, {"message": "The permissions requested are not granted"})
-        self.minted[app.token] = Token(app.login, app.login.removesuffix("[bot]"))
-        shape = {"token": app.token, "expires_at": "2030-01-01T00:00:00Z"}
+            raise Refusal(422, "The permissions requested are not granted to this installation.")
+        denied = (ops for name, ops in _WRITES.items() if asked.get(name) != "write")
+        bot = Token(
+            app.login,
+            app.login.removesuffix("[bot]"),
+            forbidden=tuple(op for o in denied for op in o),
+        )
+        made = sum(name.startswith(app.token) for name in self.minted)
+        name = f"{app.token}{made + 1}" if made else app.token
+        until = (self.now + app.life).replace(microsecond=0)
+        self.minted[name] = bot, until
+        shape = {"token": name, "expires_at": until.strftime("%Y-%m-%dT%H:%M:%SZ")}
         return Reply(201, shape | {"permissions": asked})
 
-    def app_of(self, token: str) -> Token | None:
-        """The App that signed this token; None when none of ours did."""
-        for app in self.apps:
-            try:
-                claims = jwt.decode(token, app.public_key, algorithms=["RS256"], issuer=app.id)
-            except jwt.PyJWTError:
-                continue
-            return Token(f"app:{claims['iss']}", "app")
-        return None
+    @property
+    def now(self) -> datetime:
+        """By GitHub's clock."""
+        return datetime.now(UTC) + self.ahead
+
+    def minted_as(self, token: str) -> Token | None:
+        """Whom an App's token speaks for, while it lasts."""
+        known, until = self.minted.get(token, (None, self.now))
+        return known if self.now < until else None
+
+    def app_of(self, token: str) -> Token:
+        """The App that signed this.
+
+        Raises:
+            Refusal: none of ours did, or not for this time.
+        """
+        try:
+            said = jwt.decode(token, options={"verify_signature": False})
+            app = next((app for app in self.apps if app.id == said["iss"]), None)
+            if app is None:
+                raise Refusal(404, "Integration not found")
+            ignored = {f"verify_{claim}": False for claim in ("exp", "iat", "nbf")}
+            jwt.decode(token, app.public_key, algorithms=["RS256"], options=ignored)
+        except jwt.PyJWTError:
+            raise Refusal(401, "A JSON web token could not be decoded") from None
+        now = self.now.timestamp()
+        if said["exp"] > now + 600:
+            raise Refusal(401, "'Expiration time' claim ('exp') is too far in the future")
+        if not said["iat"] <= now < said["exp"]:
+            raise Refusal(401, "'Issued at' claim ('iat') must be an Integer representing the time")
+        return Token(f"app:{app.id}", "app")
+
+    def _signer(self, call: Call) -> App:
+        return next(app for app in self.apps if f"app:{app.id}" == call.login)
 
     def minimize(self, variables: Any) -> Reply:
         number = int(str(variables["id"]).removeprefix("IC_"))

@@ -7,6 +7,7 @@ import re
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -207,7 +208,11 @@ class GitHubServer:
     ) -> Reply | None:
         """Judge, log and answer one request; None when the fault leaves no reply."""
         path, _, query = target.partition("?")
-        token = self._token(headers)
+        unknown = None
+        try:
+            token = self._token(headers)
+        except Refusal as refusal:
+            token, unknown = None, refusal
         operation: Operation | None = None
         if fault is not None and (fault.status or fault.reset) and not fault.after_write:
             reply = _faulty(fault)
@@ -215,7 +220,7 @@ class GitHubServer:
             reply = self.world.stored(path, headers)
         elif token is None:
             wanted = "Bad credentials" if "authorization" in headers else "Requires authentication"
-            reply = Refusal(401, wanted).reply
+            reply = (unknown or Refusal(401, wanted)).reply
         elif path == self.graphql_path:
             reply = self._graphql(token, body)
             if fault is not None and (fault.status or fault.reset):
@@ -245,8 +250,8 @@ class GitHubServer:
         scheme, _, value = headers.get("authorization", "").partition(" ")
         if scheme.lower() not in {"token", "bearer"}:
             return None
-        known = self.tokens.get(value) or self.world.minted.get(value)
-        return known or self.world.app_of(value)
+        known = self.tokens.get(value) or self.world.minted_as(value)
+        return self.world.app_of(value) if known is None and value.count(".") == 2 else known
 
     def _graphql(self, token: Token, body: bytes | None) -> Reply:
         query = (_parsed(body) or {}).get("query", "")
@@ -371,6 +376,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
 
     do_GET = do_POST = do_PATCH = do_PUT = do_DELETE = _serve  # noqa: N815
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        ahead = self.server.github.world.ahead.total_seconds()
+        return super().date_time_string((timestamp or time.time()) + ahead)
 
     def log_message(
         self,

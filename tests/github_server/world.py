@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
@@ -45,7 +45,8 @@ class World(Proposals, Runs):
         self.permissions: dict[tuple[str, str], str] = {}
         self.artifacts: dict[int, StoredArtifact] = {}
         self.apps: list[App] = []
-        self.minted: dict[str, Token] = {}
+        self.minted: dict[str, tuple[Token, datetime]] = {}
+        self.ahead = timedelta()  # of GitHub's clock over ours
         self.minimized: list[int] = []
         self._last_id = 1000
 

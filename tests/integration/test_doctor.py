@@ -16,6 +16,7 @@ from adapterbot.cli import app
 from adapterbot.commands.doctor import run
 from adapterbot.doctor import Finding, Status, exit_code
 from tests import command_line, example
+from tests.github_app import POSTING, with_app
 from tests.github_server import Fault, GitHubServer
 
 Found = dict[str, Finding]
@@ -242,6 +243,23 @@ def test_a_token_that_github_does_not_know_is_wrong(server, look):
     assert found["token"].status is Status.WRONG
     assert "a classic personal token" in found["token"].found
     assert "ghp_stale" not in str(found)
+
+
+@pytest.mark.parametrize(
+    ("permissions", "status", "check"),
+    [
+        (POSTING, Status.OK, Status.OK),
+        ({"pull_requests": "write"}, Status.OK, Status.NOTE),
+        ({"checks": "write"}, Status.WRONG, None),
+    ],
+)
+def test_an_app_is_asked_as_the_gate_would(server, look, permissions, status, check):
+    app = with_app(server, permissions=permissions, repository=example.REPOSITORY)
+    found = look(**app, GITHUB_REPOSITORY=example.REPOSITORY)
+    assert found["token"].status is status
+    assert found["token"].found.startswith("the App 321")
+    assert ("lacks pull_requests: write" in found["token"].found) is (status is Status.WRONG)
+    assert (found["checks: write"].status if "checks: write" in found else None) is check
 
 
 def test_a_name_that_the_repository_no_longer_has_grants_nothing(server, look):

@@ -7,17 +7,12 @@ import time
 import traceback
 from typing import Any
 
-import jwt
 import pytest
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 
 from adapterbot.commands.audience import Audience, audience_for
 from adapterbot.commands.herald import Herald
-from adapterbot.commands.token import client_for
 from adapterbot.context import Activity, Context
 from adapterbot.errors import GitHubFailure, InputError
-from adapterbot.gh.apps import installation_token
 from adapterbot.gh.checks import CheckResult, Checks, Conclusion
 from adapterbot.gh.client import HURRIED, Client, Patience, connect
 from adapterbot.gh.workflow import Level, Note
@@ -25,7 +20,6 @@ from adapterbot.marker import Stamp, key_of, marker
 from adapterbot.publishing import CheckMode, CommentMode, CommentWhen, Publishing
 from adapterbot.records import Report, Source
 from tests.github_server import Fault, GitHubServer
-from tests.github_server.runs import App
 from tests.golden.reports import REPORTS
 
 REPO, PULL, HEAD = "octo/adapters", 7, "c" * 40
@@ -199,90 +193,6 @@ def test_a_classic_token_may_make_statuses_only(server):
 # ---------------------------------------------------------------- tokens
 
 
-def app_key() -> tuple[str, str]:
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    private = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.TraditionalOpenSSL,
-        serialization.NoEncryption(),
-    ).decode()
-    public = key.public_key().public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
-    return private, public.decode()
-
-
-def test_an_app_speaks_with_its_id_and_key(server, capsys):
-    private, public = app_key()
-    token = "_".join(("ghs", "minted"))
-    server.world.apps.append(App("321", public, token, "our-app[bot]"))
-    environment = {
-        "ADAPTERBOT_APP_ID": "321",
-        "ADAPTERBOT_APP_KEY": private.replace("\n", "\\n"),
-        "GITHUB_ACTIONS": "true",
-    }
-    context = Context(
-        activity=Activity.GATE,
-        reason="",
-        event="pull_request",
-        repository=REPO,
-        api_url=server.url,
-        graphql_url=server.graphql_url,
-    )
-    mine = client_for(context, environment)
-    assert mine.login == "our-app[bot]"
-    # The runner is asked to star it out, and nothing else of it is printed.
-    assert capsys.readouterr().err == f"::add-mask::{token}\n"
-    (asked,) = server.sent("POST", "access_tokens")
-    assert asked.body["repositories"] == ["adapters"]
-    assert "contents" not in asked.body["permissions"]
-    client_for(context, environment, hurried=True)
-    assert len(server.sent("POST", "access_tokens")) == 1
-
-
-@pytest.mark.parametrize(
-    ("more", "asked"),
-    [
-        ({}, {}),
-        ({"contents": "write", "statuses": "read"}, {}),
-        ({"actions": "write", "statuses": "write"}, {"actions": "read", "statuses": "write"}),
-    ],
-)
-def test_artifacts_and_statuses_are_asked_for_where_the_app_has_them(server, more, asked):
-    """GitHub gives no token to whoever asks for more than the App may."""
-    private, public = app_key()
-    server.world.apps.append(App("321", public, "_".join(("ghs", "minted")), "our-app[bot]", more))
-    installation_token("321", private, REPO, server.url)
-    (sent,) = server.sent("POST", "access_tokens")
-    always = {"checks": "write", "issues": "write", "pull_requests": "write"}
-    assert sent.body["permissions"] == always | asked
-
-
-@pytest.mark.parametrize("kind", ["broken", "public"])
-def test_a_key_that_is_none_is_named_and_not_shown(server, kind):
-    secret = "-----BEGIN RSA PRIVATE KEY-----\nc2VjcmV0\n-----END RSA PRIVATE KEY-----"
-    if kind == "public":
-        key = rsa.generate_private_key(public_exponent=65537, key_size=2048).public_key()
-        kinds = serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-        secret = key.public_bytes(*kinds).decode()
-    with pytest.raises(InputError, match="is not a private key") as caught:
-        installation_token("321", secret, REPO, server.url)
-    assert secret.splitlines()[1] not in "".join(traceback.format_exception(caught.value))
-    assert server.requests == []
-
-
-def test_one_without_the_other_is_refused():
-    context = Context(activity=Activity.GATE, reason="", event="x", repository=REPO)
-    with pytest.raises(InputError, match="without the other"):
-        client_for(context, {"ADAPTERBOT_APP_ID": "1"})
-
-
-def test_an_unknown_app_is_a_refused_token(server):
-    private, _ = app_key()
-    with pytest.raises(InputError, match="refused the token"):
-        installation_token("9", private, REPO, server.url)
-
-
 def test_secrets_are_in_no_repr_and_no_traceback(server):
     token = "-".join(("ghp", "very", "secret"))
     mine = client(server, token)
@@ -311,16 +221,6 @@ def test_graphql_is_beside_the_api_where_nobody_says_where(api, graphql):
 def test_a_second_host_is_not_told_the_token():
     with pytest.raises(InputError, match="is not on the host of"):
         connect("t0ken", "https://api.github.com", graphql_url="https://evil.example/graphql")
-
-
-@pytest.mark.parametrize("claim", ["iss", "iat", "exp"])
-def test_what_an_app_signs_is_what_github_wants(claim):
-    from adapterbot.gh.apps import _signed
-
-    private, public = app_key()
-    claims = jwt.decode(_signed("5", private), public, algorithms=["RS256"], issuer="5")
-    assert claims[claim]
-    assert claims["exp"] - claims["iat"] <= 600
 
 
 # ---------------------------------------------------------------- the word on the way

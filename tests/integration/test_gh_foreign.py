@@ -85,7 +85,7 @@ def answer(server: GitHubServer) -> None:
 
 
 def ask_of_the_token(server: GitHubServer) -> None:
-    token_facts(client(server), "t0ken", REPO)
+    token_facts(client(server), REPO)
 
 
 def run(flow: Callable[[GitHubServer], None], fault: Fault | None = None, at: int = -1) -> int:

@@ -88,7 +88,6 @@ def gate(server: GitHubServer, number: int, head: str, run: int, kind: str, star
         can_comment=True,
         run_id=run,
         run_attempt=1,
-        api_url=server.url,
     )
     # What GitHub asks for in minutes is cut to what a test can wait.
     patience = Patience(attempts=20, first_wait=0.002, settle=SETTLE, sleep=_shortened)

@@ -14,7 +14,6 @@ import pytest
 
 from adapterbot.commands import history
 from adapterbot.config import HistoryConfig
-from adapterbot.context import Activity, Context
 from adapterbot.errors import OurFailure
 from adapterbot.records import Report
 from tests import command_line, example
@@ -114,7 +113,6 @@ def test_attack_an_origin_that_is_not_githubs_is_not_shown_the_token(tmp_path: P
     example.git(tmp_path, "commit", "-q", "--allow-empty", "-m", "merged")
     commit = example.git(tmp_path, "rev-parse", "HEAD")
     report = REPORTS["passed"]()
-    context = Context(activity=Activity.GATE, reason="", event="push")
     with listening() as (host, sent):
         example.git(tmp_path, "remote", "add", "origin", f"{host}/octo/adapters.git")
         environment = {
@@ -123,8 +121,6 @@ def test_attack_an_origin_that_is_not_githubs_is_not_shown_the_token(tmp_path: P
             "GITHUB_SERVER_URL": host if own else "https://github.com",
         }
         with pytest.raises(OurFailure):
-            history.keep(
-                HistoryConfig(branch="kept"), tmp_path, report, commit, context, environment
-            )
+            history.keep(HistoryConfig(branch="kept"), tmp_path, report, commit, environment)
     assert sent
     assert bool(sent[0]) is own

@@ -19,12 +19,12 @@ import pytest
 
 from adapterbot.commands import pr_open
 from adapterbot.commands.origin import repository_at
-from adapterbot.commands.pr import EvidenceOptions, token_of
+from adapterbot.commands.pr import EvidenceOptions
 from adapterbot.commands.pr_open import OpenOptions
-from adapterbot.commands.token import token_for
-from adapterbot.context import Activity, Context, server_url
+from adapterbot.context import server_url
 from adapterbot.errors import AdapterbotError, GitHubFailure, InputError, OurFailure
 from adapterbot.gh import branches, client, lfs
+from adapterbot.gh.access import client_for
 from adapterbot.gh.proposal import Action
 from adapterbot.gh.refs import BranchMovedError
 from adapterbot.marker import marker
@@ -875,9 +875,8 @@ def test_without_git_lfs_it_is_asked_for(place: Place, monkeypatch: pytest.Monke
 
 
 def test_git_is_given_the_token_without_the_line_end_that_it_was_pasted_with() -> None:
-    assert token_of({"GITHUB_TOKEN": " \n", "GH_TOKEN": "t0ken\n"}) == "t0ken"
-    context = Context(activity=Activity.GATE, reason="", event="push")
-    assert token_for(context, {"GITHUB_TOKEN": "t0ken\n"}) == "t0ken"
+    for given in ({"GITHUB_TOKEN": "t0ken\n"}, {"GITHUB_TOKEN": " \n", "GH_TOKEN": "t0ken\n"}):
+        assert client_for(REPO, given).token() == "t0ken"
 
 
 def test_the_token_is_in_no_argument_url_or_repr() -> None:

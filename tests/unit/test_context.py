@@ -152,15 +152,7 @@ def test_a_malformed_payload_names_its_field(event: object, field: str) -> None:
 
 def test_addresses_of_github_and_of_an_enterprise_server() -> None:
     public = from_event("pull_request", pull_request(), {})
-    assert public.api_url == "https://api.github.com"
-    assert public.graphql_url == ""
     assert public.run_url is None
-    ghes = from_event("pull_request", pull_request(), RUNNER)
-    assert (ghes.api_url, ghes.graphql_url) == ("https://github.example/api/v3", "")
-    named = {**RUNNER, "GITHUB_GRAPHQL_URL": "https://other.example/graphql/"}
-    assert from_event("pull_request", pull_request(), named).graphql_url == (
-        "https://other.example/graphql"
-    )
 
 
 @pytest.mark.parametrize(
@@ -184,7 +176,7 @@ def test_attack_where_one_address_of_an_enterprise_is_named_the_other_is_there_t
 
 
 def test_by_hand_there_is_nobody_to_comment_to() -> None:
-    context = by_hand(BASE, None, {})
+    context = by_hand(BASE, None)
     assert context.activity is Activity.GATE
     assert not context.can_comment
     assert context.source().base_sha == BASE

@@ -42,10 +42,10 @@ def test_a_file_that_a_sparse_checkout_leaves_out_is_not_said_to_be_nowhere(tmp_
         (root / name).write_text(name)
     git(root, "add", ".")
     git(root, "commit", "-qm", "all")
-    assert by_hand(root, "main", None, {}).head.read("evals/suite.yaml")
+    assert by_hand(root, "main", None).head.read("evals/suite.yaml")
     git(root, "sparse-checkout", "set", "--cone", "adapters")
-    head = by_hand(root, "main", None, {}).head
+    head = by_hand(root, "main", None).head
     assert head.read("adapters/a.txt")
     with pytest.raises(InputError, match="does not exist in this sparse checkout"):
         head.read("evals/suite.yaml")
-    assert by_hand(root, "main", "main", {}).head.read("evals/suite.yaml")
+    assert by_hand(root, "main", "main").head.read("evals/suite.yaml")
