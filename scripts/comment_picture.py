@@ -30,7 +30,8 @@ ELEMENTS = set(
     "wbr input".split()
 )
 ATTRIBUTES = {
-    "*": {"align", "alt", "dir", "title", "open", "checked", "disabled", "type", "start", "lang"},
+    "*": {"align", "alt", "dir", "title", "open", "checked", "disabled", "type", "start", "lang"}
+    | {"aria-hidden", "aria-label", "role"},
     "a": {"href"},
     "img": {"src"},
 }

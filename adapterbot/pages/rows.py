@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from adapterbot.pages import charts, figures
-from adapterbot.pages.figures import Scale
+from adapterbot.pages.figures import Compact, Scale
 from adapterbot.pages.inert import Inert
 from adapterbot.records import Comparison, Direction, MetricVerdict, Standing
 from adapterbot.records.deltas import FEWEST
@@ -50,6 +50,7 @@ class Row:
     symbol: Inert
     standing: Inert
     trend: Inert | None
+    trend_said: Inert | None
     verdict: MetricVerdict
 
     @property
@@ -89,6 +90,7 @@ def _row(metric: MetricVerdict, past: Trend | None, *, under_task: bool) -> Row:
         symbol=Inert(STANDINGS[metric.standing][0]),
         standing=_standing(metric),
         trend=_sparkline(past, delta.candidate) if past else None,
+        trend_said=_past(past) if past else None,
         verdict=metric,
     )
 
@@ -97,6 +99,16 @@ def _sparkline(past: Trend, now: float | None) -> Inert:
     """The last levels, and that of the candidate."""
     values = [point.value for point in past.points[-TREND_SIGNS + 1 :]]
     return charts.sparkline([*values, now])
+
+
+def _past(past: Trend) -> Inert:
+    """What a line of signs is read out as: `lowest 94.1%, highest 96.0%, last 95.2%`."""
+    values = [point.value for point in past.points[-TREND_SIGNS + 1 :]]
+    known = [value for value in values if value is not None]
+    scale = Compact.of(past.unit, *known)
+    low, high = scale.level(min(known, default=None)), scale.level(max(known, default=None))
+    last = scale.level(values[-1] if values else None)
+    return Inert(f"lowest {low}, highest {high}, last {last}")
 
 
 def _standing(metric: MetricVerdict) -> Inert:

@@ -47,7 +47,7 @@ def test_the_story_of_one_pull_request(repository: Path, server: GitHubServer) -
     assert opened.jobs == {"gate": "failure"}, opened
     assert set(opened.step_exit_codes.values()) == {3}, opened
     (first,) = server.comments(example.REPOSITORY, example.NUMBER)
-    assert "| Metric | Baseline | Candidate |" in first.body
+    assert "| Metric | Verdict | Δ |" in first.body
     assert "Regressed" in first.body
     assert example.FIRST_POISONED in first.body
     assert example.FIRST_POISONED in opened.summary
