@@ -17,7 +17,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 class Repository:
     """One commit of a model or dataset, and those before it. Files in `lfs` are told by their
     digest and, unless `serves_lfs`, never served: whoever asks for one has asked for too much. One
-    that is `gated` is listed, but its files are for those who accepted its terms."""
+    that is `gated` is listed, but its files are for those who accepted its terms. `sizes` are told
+    in place of the true ones."""
 
     commit: str
     files: Mapping[str, bytes]
@@ -27,6 +28,7 @@ class Repository:
     tags: Mapping[str, str] = field(default_factory=dict)
     serves_lfs: bool = False
     gated: bool = False
+    sizes: Mapping[str, int] = field(default_factory=dict)
 
     def history(self) -> Iterator[Repository]:
         """This commit and those before it, the newest first."""
@@ -81,7 +83,8 @@ class Repository:
 
     def _sibling(self, path: str, content: bytes) -> dict[str, Any]:
         blob = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
-        found: dict[str, Any] = {"rfilename": path, "size": len(content), "blobId": blob}
+        size = self.sizes.get(path, len(content))
+        found: dict[str, Any] = {"rfilename": path, "size": size, "blobId": blob}
         if path in self.lfs:
             sha = hashlib.sha256(content).hexdigest()
             found["lfs"] = {"sha256": sha, "size": len(content), "pointerSize": 134}

@@ -8,17 +8,18 @@ it is the Hub client's own cache on this machine that is hashed.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from glob import escape
 from pathlib import Path
+from shutil import disk_usage
 from typing import TYPE_CHECKING
 
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.lock.digest_cache import DigestCache
-from adapterbot.lock.hub_cache import Choose, Kind, Snapshot, cached_snapshot
+from adapterbot.lock.hub_cache import Choose, Kind, Snapshot, cached_snapshot, folder_of
 from adapterbot.lock.schema import sha256_text
 from adapterbot.paths import normalise
 from adapterbot.tree import file_sha256
@@ -152,17 +153,36 @@ def fetched(base: str, choose: Choose, *, field: str) -> Path:
             raise _only_a_part(repo) from error
         return found.root
     commit = found.sha or "main"
-    names = [normalise(file.rfilename) for file in found.siblings or ()]
-    chosen = choose(names, lambda name: _fetch(repo, commit, name).read_bytes())
+    files = {normalise(file.rfilename): file for file in found.siblings or ()}
+    chosen = choose(files, lambda name: _fetch(repo, commit, name).read_bytes())
     copy = cached_snapshot(repo.name, repo.kind, commit)
     if copy and all((copy.root / name).exists() for name in chosen):
         return copy.root
+    _check_room(repo, [files[name] for name in chosen])
     from huggingface_hub import snapshot_download
 
     with _downloading(repo):
         # By the name that was asked for, which finds the copy when the Hub is silent one day.
         patterns = [escape(name) for name in chosen]
         return Path(snapshot_download(repo.name, revision=repo.revision, allow_patterns=patterns))
+
+
+def _check_room(repo: HubRepo, files: Iterable[RepoSibling]) -> None:
+    """Before hours of download: a pull request may name a model that is larger than the disk.
+
+    Raises:
+        OurFailure: it is.
+    """
+    blobs = folder_of(repo.name, repo.kind) / "blobs"
+    kept = ((file, blobs / (file.lfs.sha256 if file.lfs else file.blob_id or "")) for file in files)
+    needed = sum(file.size or 0 for file, blob in kept if not blob.is_file())
+    disk = next(folder for folder in blobs.parents if folder.exists())
+    free = disk_usage(disk).free
+    if needed > free:
+        raise repo.failed(
+            f"{repo.text!r} takes {needed / 1e9:,.1f} GB more, and {disk} has {free / 1e9:,.1f} GB",
+            "make room, or set HF_HOME to a folder on another disk",
+        )
 
 
 def copy_of_now(base: str, *, field: str) -> Path | None:

@@ -82,10 +82,15 @@ class Snapshot:
 
 def cached_snapshot(name: str, kind: Kind, revision: str) -> Snapshot | None:
     """A commit, branch or tag as the client keeps it, if it does."""
-    from huggingface_hub import constants
-    from huggingface_hub.file_download import repo_folder_name
-
-    folder = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=name, repo_type=kind)
+    folder = folder_of(name, kind)
     ref = folder / "refs" / normalise(revision)
     commit = ref.read_text().strip() if ref.is_file() else revision
     return Snapshot.at(folder / "snapshots" / normalise(commit))
+
+
+def folder_of(name: str, kind: Kind) -> Path:
+    """Where the client keeps a repository, whether it does so already or not."""
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    return Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=name, repo_type=kind)

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from tests.example import EXAMPLE
@@ -80,7 +81,8 @@ def test_a_base_of_the_hub_is_a_directory_of_what_is_loaded_by_revision(tmp_path
 
 def test_what_the_hub_offers_as_a_base_is_looked_at_before_transformers_is(tmp_path: Path) -> None:
     """A repository with an adapter's config has transformers load whatever base that names; one
-    whose config names an attention kernel has it run code of the Hub; and a pickle is code."""
+    whose config names an attention kernel has it run code of the Hub; a pickle is code; and a model
+    larger than the disk fills it."""
     kernel = json.loads(FILES["config.json"]) | {"attn_implementation": "evil/kernel"}
     pickle = {name: content for name, content in FILES.items() if name not in LFS}
     adapter = {"adapter_config.json": b'{"base_model_name_or_path": "evil/base"}'}
@@ -89,13 +91,20 @@ def test_what_the_hub_offers_as_a_base_is_looked_at_before_transformers_is(tmp_p
         "kernel": model(**{"config.json": json.dumps(kernel).encode()}),
         "pickle": Repository(NEW, {**pickle, "pytorch_model.bin": b"."}, serves_lfs=True),
         "gated": Repository(NEW, FILES, LFS, serves_lfs=True, gated=True),
+        "huge": replace(model(), sizes={"model.safetensors": 10**18}),
     }
     with Hub({f"models/acme/{name}": made for name, made in offered.items()}) as hub:
         told = find(hub.url, tmp_path, *(f"acme/{name}" for name in offered))
-        assert not {name for name in downloaded(hub) if name.endswith(".bin")}
+        assert not {path for path in hub.asked if path.endswith(".bin") or "huge/resolve" in path}
     for (code, words), says in zip(
         told,
-        ["is an adapter", "attn_implementation", "no safetensors weights", "accept its terms"],
+        [
+            "is an adapter",
+            "attn_implementation",
+            "no safetensors weights",
+            "accept its terms",
+            "takes 1,000,000,000.0 GB more, and",
+        ],
         strict=True,
     ):
-        assert (code, says in words) == (2, True), words
+        assert (code, says in words) == (1 if "GB" in says else 2, True), words
