@@ -18,6 +18,7 @@ import torch
 from adapterbot.commands.merge_scores import SuiteScores
 from adapterbot.eval.base_model import load_base
 from adapterbot.eval.blends import BlendedModel
+from adapterbot.eval.joining import seen_everywhere
 from adapterbot.eval.pool import Pool
 from adapterbot.eval.settings import EngineSettings
 from adapterbot.eval.suite import Task
@@ -114,7 +115,8 @@ class ClusterScores:
             for one in adapters
         )
         layers, asked = tuple(map(tuple, groups)), tuple(tasks)
-        self.pool = Pool(_Worker, settings, address, base, settings, content, layers, asked)
+        place = seen_everywhere(base)
+        self.pool = Pool(_Worker, settings, address, place, settings, content, layers, asked)
         self.base_digest: str = self.pool.loaded.identity
 
     def scores(

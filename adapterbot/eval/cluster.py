@@ -26,6 +26,7 @@ from adapterbot.eval.answers import Answer, Sample
 from adapterbot.eval.base_model import load_base
 from adapterbot.eval.batches import Batcher, no_family, one_pass, ordered
 from adapterbot.eval.generation import GenerationRequest
+from adapterbot.eval.joining import seen_everywhere
 from adapterbot.eval.local import LocalModel
 from adapterbot.eval.loglikelihood import Likelihood, LikelihoodRequest
 from adapterbot.eval.passes import Limits
@@ -220,7 +221,7 @@ class ClusterModel:
         """
         self.name = str(base)
         self._settings = settings
-        self.pool = Pool(_Worker, settings, address, self.name, settings)
+        self.pool = Pool(_Worker, settings, address, seen_everywhere(base), settings)
         self._loaded: _Loaded = self.pool.loaded
         self._passes, self._respondent = self._own()
 

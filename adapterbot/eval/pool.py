@@ -12,7 +12,8 @@ import ray
 import torch
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
-from adapterbot.errors import InputError, OurFailure, first_line
+from adapterbot.errors import InputError, OurFailure
+from adapterbot.eval.joining import join
 from adapterbot.eval.settings import EngineSettings
 
 _LOG = logging.getLogger(__name__)
@@ -61,7 +62,7 @@ class Pool:
             )
         self._ours = not ray.is_initialized()
         if self._ours:
-            _join(address)
+            join(address)
         self._kind, self.count, threads = _crew(worker, settings)
         self._arguments = [ray.put(one) for one in (*arguments, threads)]
         self._comes_up = COMES_UP_SECONDS
@@ -183,22 +184,6 @@ class Pool:
                 self._bring_up()
                 return
         self._ready.put(OurFailure("too many workers of the cluster died", fix="see Ray's logs"))
-
-
-def _join(address: str) -> None:
-    """Connects this process to a cluster, or starts one for `local`.
-
-    Raises:
-        InputError: there is none at the address.
-    """
-    try:
-        ray.init(address=address, log_to_driver=False, include_dashboard=False)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise InputError(
-            f"there is no Ray cluster at {address!r}: {first_line(error)}",
-            field="--ray",
-            fix="name a running cluster, or `local` to start one on this machine",
-        ) from error
 
 
 def _crew(worker: type, settings: EngineSettings) -> tuple[Any, int, int]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +27,7 @@ from tests import tiny_suite
 from tests.tiny_models import save_adapter
 
 ray = pytest.importorskip("ray", reason="adapterbot[ray] is not installed")
+joining = pytest.importorskip("adapterbot.eval.joining")
 cluster = pytest.importorskip("adapterbot.eval.cluster")
 pools = pytest.importorskip("adapterbot.eval.pool")
 
@@ -57,9 +60,17 @@ def here(base: Path, adapters: list[Path | None]) -> Iterator[dict[Path | None, 
 
 
 @pytest.fixture(scope="module")
-def running(here: object) -> Iterator[None]:
-    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-    yield
+def running(here: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cluster that was joined in a stranger's checkout."""
+    checkout = tmp_path_factory.mktemp("checkout")
+    (checkout / "transformers.py").write_text(f"open({str(checkout / 'ran')!r}, 'w')")
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_OVERRIDE_RESOURCES", '{"CPU": 2}')
+        patch.chdir(checkout)
+        joining.join("local")
+    assert signal.getsignal(signal.SIGTERM) == before, "or no gate could report that it was ended"
+    yield checkout
     ray.shutdown()
 
 
@@ -102,6 +113,31 @@ def test_the_same_digits_as_one_process(many, here, adapters) -> None:
     assert len(many._model.pool.actors) == 2
     assert many.stats().device.startswith("2 × cpu")
     assert many.stats().dtype == "float32"
+
+
+def test_attack_a_module_in_the_checkout_runs_on_no_worker(many, running) -> None:
+    """Attack: Ray puts the driver's current directory before the standard library in a worker."""
+    assert not (running / "ran").exists()
+
+
+def test_what_ray_says_of_the_cluster_is_no_result(running, capsys, caplog) -> None:
+    """It printed to standard output, where a JSON document stands alone."""
+    client = ray._private.worker.global_worker.gcs_client
+    ray._private.utils.publish_error_to_driver("node", "a node died", gcs_client=client)
+    until = time.monotonic() + 30
+    while "a node died" not in caplog.text:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    assert capsys.readouterr().out == ""
+
+
+def test_an_address_at_which_nobody_answers_is_soon_known() -> None:
+    """Ray tried for a quarter of an hour."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    with pytest.raises(InputError, match=f"no Ray cluster at '{address}': .*refused"):
+        joining.join(address)
 
 
 def test_a_mixture_answers_and_shares_as_in_one_process(many, base, adapters, tmp_path) -> None:
@@ -195,7 +231,7 @@ def test_gpus_that_are_all_too_small_teach_the_same_lesson_once() -> None:
 def test_a_worker_has_no_gpu_of_another_number(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ray shows each its own alone, as `cuda:0`; no cluster is started to say so."""
     joined: list[str] = []
-    monkeypatch.setattr(pools, "_join", joined.append)
+    monkeypatch.setattr(pools, "join", joined.append)
     monkeypatch.setattr(pools.ray, "is_initialized", lambda: False)
     with pytest.raises(InputError, match=r"engine\.device: is cuda:1, and a cluster"):
         pools.Pool(object, EngineSettings(device="cuda:1"), "local")
