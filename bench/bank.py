@@ -70,6 +70,7 @@ def drawn(users: int, manifest: Manifest) -> tuple[list[str], Rows]:
 def filled(path: Path, names: list[str], rows: Rows, manifest: Manifest) -> tuple[float, float]:
     """Makes a bank; seconds, and processor seconds, to add everybody."""
     with create(path, manifest) as bank:
+        os.sync()  # what was removed before
         step = max(1, BATCH_BYTES // bank.codec.row_bytes)
         parts = [slice(start, start + step) for start in range(0, len(names), step)]
         batches = (Batch(names[part], rows.at(part), "bench") for part in parts)
@@ -88,6 +89,7 @@ def written(file: Path, payload: Bytes) -> float:
                 stream.write(payload[start : start + step].data)
             os.fsync(stream.fileno())
 
+    os.sync()
     seconds = timed(write)
     file.unlink()
     return seconds
@@ -113,6 +115,7 @@ def put(file: Path, names: list[str], payload: Bytes) -> float:
 
     with lmdb.open(str(file), subdir=False, map_size=MAP_BYTES, max_dbs=2, lock=False) as env:
         rows, users = env.open_db(b"rows"), env.open_db(b"users")
+        os.sync()
         seconds = timed(write)
     file.unlink()
     return seconds

@@ -54,6 +54,7 @@ def copy(bank: BankStore, txn: lmdb.Transaction, tables: Tables, new: Path) -> N
     try:
         with fresh.env.begin(write=True) as target:
             _copy(bank, txn, tables, fresh, target)
+        fresh.env.sync(True)
     except DAMAGE:
         raise  # of the old one
     except lmdb.Error as error:

@@ -62,7 +62,12 @@ def acquire(file: Path, *, make: bool = False) -> Shared:
             _refuse_empty(file)
         env = _opened(file)
         try:
-            db = {table.decode(): env.open_db(table, create=make) for table in DATABASES}
+            if make:
+                with env.begin(write=True) as txn:
+                    for table in DATABASES:
+                        env.open_db(table, txn)
+                env.sync(True)
+            db = {table.decode(): env.open_db(table, create=False) for table in DATABASES}
         except lmdb.Error as error:
             env.close()
             raise (not_written if make else damaged)(file, error) from error
@@ -100,6 +105,8 @@ def _opened(file: Path) -> lmdb.Environment:
             lock=writable,
             # A random row is one page: what lies behind it is somebody else's.
             readahead=False,
+            # A transaction is on the disk with the next one, or once `sync` is called.
+            metasync=False,
         )
         _mind_the_end(env, file, writable=writable)
     except lmdb.ReadonlyError as error:

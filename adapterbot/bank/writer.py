@@ -53,7 +53,8 @@ class BankWriter(BankStore):
         """Adds batches, each in one transaction; the next is made while one is on its way to disk.
 
         Batches of `BATCH_BYTES` are as fast as the disk. One that is no good ends it: those before
-        are there, and nobody of it or behind it.
+        are there, and nobody of it or behind it. A kill takes no batch that was committed; until
+        this returns, a power cut may take the last of them.
 
         Raises:
             As `add`.
@@ -62,13 +63,19 @@ class BankWriter(BankStore):
         with Maker(self.codec, self.blocks.per_block) as maker:
             batch = next(upcoming, None)
             made = None if batch is None else maker.make(batch)
-            while made is not None:
-                batch = next(upcoming, None)
-                with self._writing() as txn:
-                    self._put(txn, made, replace=replace)
-                    # Not before: putting small rows and making them would wait for each other.
-                    following = None if batch is None else maker.begin(batch)
-                made = None if following is None else following.result()
+            added = False
+            try:
+                while made is not None:
+                    batch = next(upcoming, None)
+                    with self._transaction() as txn:
+                        self._put(txn, made, replace=replace)
+                        # Not before: putting small rows and making them would wait for each other.
+                        following = None if batch is None else maker.begin(batch)
+                    added = True
+                    made = None if following is None else following.result()
+            finally:
+                if added:
+                    self._sync()
 
     def remove(self, users: Sequence[str]) -> None:
         """Removes users, their scores and their API keys, in one transaction.
@@ -226,6 +233,20 @@ class BankWriter(BankStore):
 
     @contextmanager
     def _writing(self) -> Iterator[lmdb.Transaction]:
+        """A transaction that no power cut undoes once it has ended."""
+        with self._transaction() as txn:
+            yield txn
+        self._sync()
+
+    def _sync(self) -> None:
+        try:
+            with self._opening:  # nor does a reader that follows a compaction close it
+                self._file.shared.env.sync(True)
+        except lmdb.Error as error:
+            raise atomic.not_written(self.path, error) from error
+
+    @contextmanager
+    def _transaction(self) -> Iterator[lmdb.Transaction]:
         while True:
             file = self._file
             try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import json
 import os
 import random
@@ -234,6 +236,34 @@ def test_a_killed_writer_loses_nothing_committed_and_shows_nothing_else(tmp_path
     assert said > 0
 
 
+def _unwritten(file: Path) -> int:
+    """Pages of a file that a power cut would take: the kernel's own count (cachestat, and none
+    before Linux 6.5)."""
+    whole, counts = (ctypes.c_uint64 * 2)(), (ctypes.c_uint64 * 5)()
+    with file.open("rb") as stream:
+        ctypes.CDLL(None).syscall(451, stream.fileno(), whole, counts, 0)
+    _, dirty, writing, _, _ = counts
+    return dirty + writing
+
+
+def test_a_change_that_has_ended_is_on_the_disk(tmp_path: Path) -> None:
+    with vectors_bank(tmp_path / "b") as bank:
+        batches = [Batch([name], vector_rows(1)) for name in "abc"]
+        for change in (
+            lambda: None,
+            lambda: bank.add(["z"], vector_rows(1)),
+            lambda: bank.add_all(batches),
+            lambda: bank.add_all([Batch(["d"], vector_rows(1)), Batch(["z"], vector_rows(1))]),
+            lambda: bank.set_scores("a", {"exact": 0.5}),
+            lambda: bank.remove(["b"]),
+            bank.compact,
+        ):
+            with contextlib.suppress(InputError):
+                change()
+            assert _unwritten(tmp_path / "b" / bank.manifest.rows) == 0
+        assert list(bank.users()) == ["a", "c", "d", "z"]
+
+
 READER = """
 import sys, time
 from pathlib import Path
@@ -389,6 +419,7 @@ def test_compacting_that_is_killed_before_the_manifest_is_ended_by_the_next_writ
             [sys.executable, "-c", _KILLED, str(tmp_path / "b")], check=False, cwd=ROOT
         )
         assert done.returncode == -signal.SIGKILL
+        assert _unwritten(tmp_path / "b" / "rows-2.mdb") == 0, "before a manifest names it"
         assert reader.manifest.rows == "rows-1.mdb"
         assert list(reader.users()) == ["a", "b"]
         assert verify(tmp_path / "b") == ()
