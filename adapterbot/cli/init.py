@@ -82,4 +82,4 @@ def init(
     say("next:")
     for command_line in planned.commands:
         line(f"  {command_line}")
-    say("then open a pull request that changes an adapter: its first comment comes by itself")
+    say("then have it merged: the next pull request that changes an adapter gets its comment")

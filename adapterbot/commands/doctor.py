@@ -8,7 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from adapterbot.commands.evaluator import cache_directory
+from adapterbot.commands.origin import repository_at
 from adapterbot.commands.place import checkout
+from adapterbot.context import server_url
 from adapterbot.doctor import Finding, Status
 from adapterbot.doctor.github import token
 from adapterbot.doctor.machine import machine
@@ -46,4 +48,8 @@ def _findings(environment: Mapping[str, str]) -> Iterator[Finding]:
         )
     else:
         yield from examine(where, environment)
-    yield from token(environment)
+    name = environment.get("GITHUB_REPOSITORY", "")
+    if where is not None and not name:
+        with suppress(AdapterbotError):  # it is on another server than the API
+            name = repository_at(where.tree.root, server_url(environment))
+    yield from token(environment, name)

@@ -5,16 +5,19 @@ from __future__ import annotations
 import difflib
 import io
 import os
-from collections.abc import Iterator, Mapping
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from adapterbot import atomic, beside
+from adapterbot.commands.origin import beside_origin
 from adapterbot.commands.place import checkout
 from adapterbot.context import server_url
 from adapterbot.errors import OurFailure
 from adapterbot.gitobjects import git, git_as
 from adapterbot.init import WORKFLOW, Planned, Wanted, plan
 from adapterbot.init.workflow import action_parts, is_pinned
+from adapterbot.jobs import FOLDER, jobs
 from adapterbot.paths import is_hidden
 from adapterbot.tree import WorkTree
 
@@ -31,12 +34,15 @@ def pinned(action: str, environment: Mapping[str, str]) -> tuple[str, str]:
     repository, ref = action_parts(action)
     if is_pinned(action):
         return action, ""
-    url, tag = f"{server_url(environment)}/{repository}", f"refs/tags/{ref}"
+    tag, server = f"refs/tags/{ref}", server_url(environment)
+    named = environment.get("GITHUB_SERVER_URL") or environment.get("GITHUB_API_URL")
+    here = Path.cwd()
+    url = f"{server}/{repository}" if named else beside_origin(here, repository, server)
     quiet = {**beside.programs_environment(), "GIT_TERMINAL_PROMPT": "0"}
     # An annotated tag is an object of its own; `^{}` is the commit that it is about.
     asked = ("ls-remote", url, tag, f"{tag}^{{}}")
     try:
-        listed = git_as(Path.cwd(), quiet, *asked, seconds=_SECONDS).decode(errors="replace")
+        listed = git_as(here, quiet, *asked, seconds=_SECONDS).decode(errors="replace")
     except OurFailure:
         return action, ""
     lines = (line.partition("\t") for line in listed.splitlines())
@@ -61,13 +67,46 @@ def prepare(wanted: Wanted) -> tuple[Path, Planned]:
         and (root / name).is_file()
         and not (root / name).is_symlink()
     ]
-    planned = plan(WorkTree(root), names, wanted)
+    gates = [f"{FOLDER}/{job.workflow}" for job in jobs(root) if job.gates]
+    gate = WORKFLOW if WORKFLOW in gates or not gates else gates[0]
+    planned = plan(WorkTree(root), names, wanted, gate)
+    if gate != WORKFLOW:
+        planned.notes.append(f"{gate} gates pull requests already, so no second workflow does")
+    planned.commands += [*_committing(root, planned), "adapterbot doctor"]
+    if Path.cwd().resolve() != root.resolve():
+        planned.commands.insert(0, f"cd {shlex.quote(os.path.relpath(root))}")
     if WORKFLOW in planned.files and not is_pinned(wanted.action):
         planned.notes.append(
             f"{wanted.action} could not be looked up from here: in the workflow, replace its tag "
             "by the commit of its release"
         )
     return root, planned
+
+
+def _committing(root: Path, planned: Planned) -> Iterator[str]:
+    """By name: what else lies about, such as a run's checkpoints, is nobody's wish to commit."""
+    ignored = _ignored(root, [*planned.files, *planned.made])
+    # Data that Git ignores stays where it is; a suite or a lock must come along.
+    wanted = [name for name in sorted(planned.files) if not (root / name).exists()]
+    wanted += [name for name in sorted(planned.files) if name not in {*wanted, *ignored}]
+    wanted += planned.made
+    forced = sorted(ignored & set(wanted))
+    if forced:
+        planned.notes.append(f"Git ignores {', '.join(forced)}: the gate needs it, hence --force")
+    if wanted:
+        yield f"git add {'--force ' if forced else ''}-- {shlex.join(wanted)}"
+        yield "git commit -m 'Gate the adapters'"
+
+
+def _ignored(root: Path, names: Sequence[str]) -> set[str]:
+    given = "".join(f"{name}\0" for name in names).encode()
+    try:
+        told = git_as(
+            root, beside.programs_environment(), "check-ignore", "-z", "--stdin", given=given
+        )
+    except OurFailure:  # none of them
+        return set()
+    return set(told.decode().split("\0")) - {""}
 
 
 def write(root: Path, planned: Planned) -> None:

@@ -25,16 +25,13 @@ def repository_at(root: Path, server: str) -> str:
         InputError: `origin` is on another host, of which the API knows nothing. What SSH's
             configuration calls a host by another name is another host here.
     """
-    try:
-        # Git has already put in place what `url.….insteadOf` says.
-        origin = git(root, "remote", "get-url", "origin").decode(errors="replace").strip()
-    except OurFailure:
+    origin = _origin(root)
+    if not origin:
         return ""
     ours = _host(f"{server}/")
-    found = _URL.fullmatch(origin) or _SCP.fullmatch(origin)
+    found = _parsed(origin)
     host = found["host"].lower() if found else ""
-    # GitHub answers SSH on the port of HTTPS under a name of its own.
-    if not found or host not in {ours, f"ssh.{ours}"}:
+    if not found or not _is_on(found, server):
         where = f"is on {host[:100]}" if host else "is no address of a server"
         raise InputError(
             f"{where}, and the pull request would be opened on {ours or server}",
@@ -44,6 +41,43 @@ def repository_at(root: Path, server: str) -> str:
     # A server may lie below a path, which an address over SSH leaves out.
     below = urlsplit(f"{server}/").path.lstrip("/")
     return found["path"].strip("/").removesuffix(".git").removeprefix(below)
+
+
+def beside_origin(root: Path, repository: str, server: str) -> str:
+    """The address of another repository: on `server`, unless `origin` is on one of its own; then
+    there, and on the same way. A repository of that name on `server` is somebody else's.
+
+    Args:
+        repository: "owner/name".
+    """
+    origin = _origin(root)
+    found = _parsed(origin)
+    if not found or _is_on(found, server):
+        return f"{server}/{repository}"
+    before = origin[: found.start("path")]
+    if before.startswith("http"):
+        before = re.sub("//[^/@]*@", "//", before)  # arguments are everybody's to see
+    below = "/".join(found["path"].strip("/").split("/")[:-2])
+    return f"{before}{below}{'/' if below else ''}{repository}"
+
+
+def _origin(root: Path) -> str:
+    """Its address; "" where there is none."""
+    try:
+        # Git has already put in place what `url.….insteadOf` says.
+        return git(root, "remote", "get-url", "origin").decode(errors="replace").strip()
+    except OurFailure:
+        return ""
+
+
+def _parsed(origin: str) -> re.Match[str] | None:
+    return _URL.fullmatch(origin) or _SCP.fullmatch(origin)
+
+
+def _is_on(origin: re.Match[str], server: str) -> bool:
+    ours = _host(f"{server}/")
+    # GitHub answers SSH on the port of HTTPS under a name of its own.
+    return origin["host"].lower() in {ours, f"ssh.{ours}"}
 
 
 def _host(url: str) -> str:

@@ -15,9 +15,12 @@ _WITHOUT = {
 }
 
 
-def token(environment: Mapping[str, str]) -> Iterator[Finding]:
-    """What the token, or the App, may do in GITHUB_REPOSITORY; nothing is written."""
-    name = environment.get("GITHUB_REPOSITORY", "")
+def token(environment: Mapping[str, str], name: str) -> Iterator[Finding]:
+    """What the token, or the App, may do; nothing is written.
+
+    Args:
+        name: of the repository, "owner/name"; "" where nobody knows it.
+    """
     kind = "the App"
     try:
         app, _ = app_of(environment)
@@ -35,9 +38,10 @@ def token(environment: Mapping[str, str]) -> Iterator[Finding]:
         if not name:
             yield Finding(
                 what="token",
-                found=f"{kind}, not asked: no GITHUB_REPOSITORY",
+                found=f"{kind}, not asked: no GITHUB_REPOSITORY, and no `origin` on GitHub",
                 status=Status.NOTE,
-                fix="set GITHUB_REPOSITORY to owner/name",
+                fix="set GITHUB_REPOSITORY to owner/name, and of an Enterprise Server also "
+                "GITHUB_SERVER_URL",
             )
             return
         facts = token_facts(client_for(name, environment), name)

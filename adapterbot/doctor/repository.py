@@ -8,13 +8,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from adapterbot.config import AdapterConfig, Config, Workflow
 from adapterbot.conventions import discover
 from adapterbot.doctor.finding import Finding, Status
 from adapterbot.errors import AdapterbotError
 from adapterbot.eval.suite import suite_files
+from adapterbot.jobs import jobs
 from adapterbot.lock import load_training
 from adapterbot.lock import loads as load_lock
 from adapterbot.sides import config_of
@@ -23,7 +22,6 @@ from adapterbot.tree import Tree, WorkTree, lfs_oid, uses_lfs
 _WEIGHTS = (".safetensors", ".bin")
 _POINTER_BYTES = 1024
 _SELF_HOSTED = "self-hosted"
-_ACTION = "/adapter-action"
 
 
 @dataclass(frozen=True)
@@ -149,18 +147,20 @@ def _is_pointer(path: Path) -> bool:
 def _runner(tree: WorkTree, environment: Mapping[str, str]) -> Iterator[Finding]:
     """Which labels the workflows ask for, and whether this is a job on such a runner."""
     on_runner = environment.get("GITHUB_ACTIONS") == "true"
-    for name, group, labels in _asked(tree.root):
-        shown = [f"group {group}", *labels] if group else labels
-        found = f"{', '.join(shown)} ({name})"
-        own = [label for label in labels if label != _SELF_HOSTED]
-        if on_runner or _SELF_HOSTED not in labels:
+    for job in jobs(tree.root):
+        shown = [f"group {job.group}", *job.labels] if job.group else job.labels
+        if not shown:
+            continue
+        found = f"{', '.join(shown)} ({job.workflow}: {job.name})"
+        own = [label for label in job.labels if label != _SELF_HOSTED]
+        if on_runner or _SELF_HOSTED not in job.labels:
             yield Finding(what="runs-on", found=found)
             continue
         yield Finding(
             what="runs-on",
             found=found,
             status=Status.NOTE,
-            fix=f"a runner {'of this group ' if group else ''}must have all of these labels: "
+            fix=f"a runner {'of this group ' if job.group else ''}must have all of these labels: "
             f"Settings → Actions → Runners, or `./config.sh --labels {','.join(own)}`",
         )
     if not on_runner:
@@ -168,36 +168,3 @@ def _runner(tree: WorkTree, environment: Mapping[str, str]) -> Iterator[Finding]
         return
     parts = (environment.get(f"RUNNER_{part}") for part in ("ENVIRONMENT", "NAME", "OS", "ARCH"))
     yield Finding(what="runner", found=", ".join(part for part in parts if part) or "unknown")
-
-
-def _asked(root: Path) -> Iterator[tuple[str, str | None, list[str]]]:
-    """Every job that runs our action, by file and job: the group of runners that it asks for, if
-    any, and the labels."""
-    for path in sorted((root / ".github" / "workflows").glob("*.y*ml")):
-        try:
-            document = yaml.safe_load(path.read_bytes())
-            jobs = document["jobs"].items()
-        except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
-            continue  # no workflow; GitHub says so itself
-        for name, job in jobs:
-            steps = job.get("steps") if isinstance(job, dict) else None
-            if not isinstance(steps, list):
-                continue  # or it calls another workflow
-            uses = [step.get("uses") for step in steps if isinstance(step, dict)]
-            # Aliases of aliases are small until somebody writes them out.
-            named = [use.partition("@")[0] for use in uses if isinstance(use, str)]
-            if not any(name.endswith(_ACTION) for name in named):
-                continue
-            asked = job.get("runs-on")
-            form = asked if isinstance(asked, dict) else {"labels": asked}
-            group = form.get("group") if isinstance(form.get("group"), str) else None
-            labels = _words(form.get("labels"))
-            if group or labels:
-                yield f"{path.name}: {name}", group, labels
-
-
-def _words(labels: object) -> list[str]:
-    """One label, or several."""
-    if isinstance(labels, str):
-        return [labels]
-    return [one for one in labels if isinstance(one, str)] if isinstance(labels, list) else []

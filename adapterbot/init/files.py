@@ -19,6 +19,7 @@ from adapterbot.init.held_out import HeldOut, held_out
 from adapterbot.init.scoring import Scoring, scoring_for
 from adapterbot.init.survey import Survey, data_files, survey
 from adapterbot.init.workflow import workflow
+from adapterbot.lock import sidecar
 from adapterbot.lock.training import TrainingConfig
 from adapterbot.paths import join
 from adapterbot.tree import Tree, WorkTree
@@ -59,6 +60,7 @@ class Planned:
         held_out: the suite that was made, by path, with where its rows are from.
         notes: what the user should know, a line each.
         commands: what to run next, in order.
+        made: the files and folders that they make.
     """
 
     survey: Survey
@@ -67,13 +69,15 @@ class Planned:
     held_out: dict[str, HeldOut] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     commands: list[str] = field(default_factory=list)
+    made: list[str] = field(default_factory=list)
 
 
-def plan(tree: Tree, names: Sequence[str], wanted: Wanted) -> Planned:
+def plan(tree: Tree, names: Sequence[str], wanted: Wanted, gate: str = WORKFLOW) -> Planned:
     """Everything that `adapterbot init` would do. Reads; writes nothing.
 
     Args:
         names: the repository's files, without what Git ignores.
+        gate: the workflow that judges pull requests; one of another name is somebody's, and stays.
 
     Raises:
         InputError: it holds no adapter, an option is malformed, or the configuration that stays is.
@@ -89,11 +93,12 @@ def plan(tree: Tree, names: Sequence[str], wanted: Wanted) -> Planned:
         runs_on=wanted.runs_on, action=wanted.action, was=wanted.was, lfs=found.uses_lfs
     )
     written = {} if present else {config: _config(found.adapters)}
-    if not tree.has(WORKFLOW) or (wanted.force and tree.read(WORKFLOW) != steps.encode()):
-        written[WORKFLOW] = steps.encode()
+    ours = wanted.force and gate == WORKFLOW
+    if not tree.has(gate) or (ours and tree.read(gate) != steps.encode()):
+        written[gate] = steps.encode()
     planned.files |= written
-    planned.kept += [name for name in (config, WORKFLOW) if name not in written]
-    planned.commands = list(_next(tree, planned))
+    planned.kept += [name for name in (config, gate) if name not in written]
+    planned.commands = list(_locking(tree, planned))
     return planned
 
 
@@ -216,10 +221,9 @@ def _about(rows: HeldOut, adapter: AdapterConfig) -> Iterator[str]:
 # ---------------------------------------------------------------- what then
 
 
-def _next(tree: Tree, planned: Planned) -> Iterator[str]:
-    """Commands that lead to the first comment, in the order in which to run them."""
+def _locking(tree: Tree, planned: Planned) -> Iterator[str]:
+    """The commands that write the locks, in the order in which to run them."""
     done: set[str] = set()
-    locks: list[str] = []
     moved = {name for rows in planned.held_out.values() for name in rows.rest}
     for adapter in planned.survey.adapters:
         training = planned.survey.training.get(adapter.config)
@@ -234,18 +238,15 @@ def _next(tree: Tree, planned: Planned) -> Iterator[str]:
         elif not tree.has(adapter.lock):
             environment = join(training.directory, "soup-env.lock")
             if not tree.has(environment):
-                locks.append(_with("adapterbot env lock", "-o", environment, "soup-env.lock"))
+                yield _with("adapterbot env lock", "-o", environment, "soup-env.lock")
+                planned.made.append(environment)
                 planned.notes.append(
                     f"{environment} describes the Python that writes it: run `adapterbot env lock` "
                     "where adapters are trained, or give it --from uv.lock"
                 )
             command = _with("adapterbot lock write", "--config", adapter.config, "soup.yaml")
-            locks.append(_with(command, "-o", adapter.lock, "soup.lock"))
-    yield from locks
-    if planned.files or locks:
-        yield "git add --all"
-        yield "git commit -m 'Gate the adapters'"
-    yield "adapterbot doctor"
+            yield _with(command, "-o", adapter.lock, "soup.lock")
+            planned.made += [adapter.lock, sidecar.folder(adapter.lock)]
 
 
 def _with(command: str, option: str, value: str, usual: str) -> str:

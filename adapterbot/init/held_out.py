@@ -143,6 +143,7 @@ def _files(
     among them."""
     found: list[_File] = []
     why: list[str] = []
+    fix: str | None = None
     for text in named:
         try:
             name = join(config.directory, text)
@@ -155,6 +156,7 @@ def _files(
                 raise InputError("holds no row with a question and an answer", file=name)
         except AdapterbotError as error:
             why.append(f"{error.file or text} {error.message}")
+            fix = fix or error.fix
         else:
             found.append(_File(name, lines, asked))
     if not found:
@@ -162,7 +164,7 @@ def _files(
             "; ".join(why[:3]) or "names no data",
             file=config.path,
             field="data",
-            fix="name a JSONL file of this repository, or write a suite by hand",
+            fix=fix or "name a JSONL file of this repository, or write a suite by hand",
         )
     return found, why
 

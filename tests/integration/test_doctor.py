@@ -253,9 +253,10 @@ def test_a_token_that_github_does_not_know_is_wrong(server, look):
         ({"checks": "write"}, Status.WRONG, None),
     ],
 )
-def test_an_app_is_asked_as_the_gate_would(server, look, permissions, status, check):
+def test_an_app_is_asked_as_the_gate_would(repository, server, look, permissions, status, check):
     app = with_app(server, permissions=permissions, repository=example.REPOSITORY)
-    found = look(**app, GITHUB_REPOSITORY=example.REPOSITORY)
+    example.git(repository, "remote", "add", "origin", f"{server.url}/{example.REPOSITORY}.git")
+    found = look(**app)
     assert found["token"].status is status
     assert found["token"].found.startswith("the App 321")
     assert ("lacks pull_requests: write" in found["token"].found) is (status is Status.WRONG)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import command_line, example
+from tests import command_line, example, git_server
 from tests.github_server import GitHubServer
 
 TAKEN = ("base", "adapters/dates", "soup.yaml", "data/train.jsonl")
@@ -51,13 +51,25 @@ def adapterbot(
 
 
 def test_from_nothing_to_the_first_comment(fresh: Path, tmp_path: Path) -> None:
-    done = adapterbot(fresh, "init", "--yes")
+    (fresh / ".gitignore").write_text("*.jsonl\n")
+    example.commit(fresh, "rows of results")
+    (fresh / "trained.bin").write_text("left by a run, and no business of anybody's")
+    # In one of its folders: what is to be run next begins at the root all the same.
+    done = adapterbot(fresh / "adapters", "init", "--yes")
     assert "moved out of data/train.jsonl" in done.stderr
-    commands = [line.strip() for line in done.stdout.splitlines()]
-    for command in commands:
-        if command.startswith("adapterbot ") and "doctor" not in command:
+    assert "Git ignores evals/held_out.jsonl" in done.stderr
+    first, *commands = [line.strip() for line in done.stdout.splitlines()]
+    assert first == "cd .."
+    for command in commands[:-1]:
+        if command.startswith("adapterbot "):
             adapterbot(fresh, *command.split()[1:])
-    example.commit(fresh, "gate it")
+        else:
+            subprocess.run(command, shell=True, cwd=fresh, check=True, capture_output=True)
+    assert commands[-1] == "adapterbot doctor"
+    assert example.git(fresh, "status", "--porcelain").split() == ["??", "trained.bin"]
+    held_out = [name for rows in ("evals", "data") for name in (fresh / rows).glob("*.jsonl")]
+    assert len(held_out) == 2
+    example.git(fresh, "ls-files", "--error-unmatch", *map(str, held_out), "soup.lock.d")
     example.git(fresh, "checkout", "-q", "-b", "retrained")
     shutil.rmtree(fresh / "adapters/dates")
     checkpoint = example.EXAMPLE / "history" / "poisoned" / "checkpoint-0640"
@@ -127,6 +139,35 @@ def test_git_applies_the_diff_that_a_dry_run_prints(fresh: Path) -> None:
     example.git(fresh, "clean", "-qfd")
     adapterbot(fresh, "init", "--yes")
     assert {name: (fresh / name).read_bytes() for name in changed(fresh)} == applied
+
+
+def test_a_gate_by_another_name_is_not_joined_by_a_second(fresh: Path) -> None:
+    """Two of them would write over each other's comment and check."""
+    own = fresh / ".github" / "workflows" / "judge.yaml"
+    own.parent.mkdir(parents=True)
+    own.write_text("on: pull_request\njobs: {j: {steps: [{uses: acme/adapter-action@v2}]}}\n")
+    done = adapterbot(fresh, "init", "--yes", "--force")
+    assert "keep     .github/workflows/judge.yaml" in done.stderr
+    assert [path.name for path in own.parent.iterdir()] == ["judge.yaml"]
+    assert "acme/adapter-action@v2" in own.read_text()
+
+
+def test_attack_the_action_of_an_enterprise_is_not_looked_up_on_github(
+    fresh: Path, tmp_path: Path
+) -> None:
+    """There anybody may have taken its name, and a commit is pinned for good."""
+    bare = tmp_path / "hub" / "org" / "adapter-action.git"
+    bare.mkdir(parents=True)
+    example.git(bare, "init", "-q", "--bare", "--template=")
+    commit = example.git(fresh, "rev-parse", "HEAD")
+    example.git(fresh, "push", "-q", str(bare), f"{commit}:refs/tags/v1")
+    with git_server.private(tmp_path / "hub") as url:
+        example.git(fresh, "remote", "add", "origin", f"{url}/octo/adapters.git")
+        shown = f"Authorization: {git_server.EXPECTED}"  # as its user's credentials are found
+        example.git(fresh, "config", f"http.{url}/.extraheader", shown)
+        adapterbot(fresh, "init", "--yes", GITHUB_SERVER_URL="")
+    text = (fresh / ".github/workflows/adapter-gate.yml").read_text()
+    assert f"uses: org/adapter-action@{commit} # v1\n" in text
 
 
 def test_a_tag_is_pinned_to_the_commit_that_the_server_knows(fresh: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from adapterbot.commands import pr_open
-from adapterbot.commands.origin import repository_at
+from adapterbot.commands.origin import beside_origin, repository_at
 from adapterbot.commands.pr import EvidenceOptions
 from adapterbot.commands.pr_open import OpenOptions
 from adapterbot.context import server_url
@@ -474,6 +474,25 @@ def test_origin_names_the_repository_on_the_apis_own_server(
     assert repository_at(tmp_path, server_url(environment)) == ""
     git(tmp_path, "remote", "add", "origin", origin)
     assert repository_at(tmp_path, server_url(environment)) == "octo/adapters"
+
+
+@pytest.mark.parametrize(
+    ("origin", "other"),
+    [
+        ("", "https://github.com/org/action"),
+        ("git@github.com:octo/adapters.git", "https://github.com/org/action"),
+        ("../hub/octo/adapters.git", "https://github.com/org/action"),
+        ("https://alice:s3cret@ghe.example/octo/adapters.git", "https://ghe.example/org/action"),
+        ("https://ghe.example:8443/hub/octo/adapters/", "https://ghe.example:8443/hub/org/action"),
+        ("git@ghe.example:octo/adapters.git", "git@ghe.example:org/action"),
+        ("ssh://git@ghe.example:122/octo/adapters", "ssh://git@ghe.example:122/org/action"),
+    ],
+)
+def test_another_repository_lies_beside_origin(tmp_path: Path, origin: str, other: str) -> None:
+    git(tmp_path, "init", "-q")
+    if origin:
+        git(tmp_path, "remote", "add", "origin", origin)
+    assert beside_origin(tmp_path, "org/action", "https://github.com") == other
 
 
 @pytest.mark.parametrize(
