@@ -26,8 +26,9 @@ Slots = NDArray[np.int64]
 SEAL = 16
 MODULUS = 1 << (8 * SEAL)
 NUMBER = struct.Struct(">I")
-_SLOT = struct.Struct("<I")
-_ENTRY = struct.Struct(f"<{SEAL}sIQI")
+ENTRY = struct.Struct(f"<{SEAL}sIQI")
+"""A `Place` as `users` holds it; unpacked as it is where a `Place` costs as much as its row."""
+_SAID = struct.Struct("<QH")
 _STATE = struct.Struct(f"<IQ{SEAL}s")
 
 _PLACES = np.dtype([("seal", "u1", SEAL), ("slot", "<u4"), ("created", "<u8"), ("source", "<u4")])
@@ -43,23 +44,17 @@ class Place(NamedTuple):
 
     def packed(self) -> bytes:
         """As `users` holds it."""
-        return _ENTRY.pack(*self)
+        return ENTRY.pack(*self)
 
     @classmethod
     def unpack(cls, held: bytes | memoryview) -> Place:
         """As `packed` wrote it."""
-        return cls(*_ENTRY.unpack(held))
+        return cls(*ENTRY.unpack(held))
 
     @property
     def number(self) -> int:
         """The seal as what it adds to the sum of all."""
         return int.from_bytes(self.seal, "little")
-
-
-def slot_of(held: bytes | memoryview) -> int:
-    """The slot in a user's record."""
-    slot: int = _SLOT.unpack_from(held, SEAL)[0]
-    return slot
 
 
 @dataclass(frozen=True)
@@ -130,7 +125,7 @@ def row_seals(
 
 
 def _said(created: int, source: bytes) -> bytes:
-    return struct.pack("<QH", created, len(source)) + source
+    return _SAID.pack(created, len(source)) + source
 
 
 def packed(seals: Bytes, slots: Slots, created: int, sources: Slots | int) -> list[bytes]:
@@ -138,7 +133,7 @@ def packed(seals: Bytes, slots: Slots, created: int, sources: Slots | int) -> li
     places = np.empty(len(slots), _PLACES)
     places["seal"], places["slot"] = seals, slots
     places["created"], places["source"] = created, sources
-    whole, size = places.tobytes(), _ENTRY.size
+    whole, size = places.tobytes(), ENTRY.size
     return [whole[start : start + size] for start in range(0, len(whole), size)]
 
 

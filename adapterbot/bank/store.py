@@ -33,7 +33,7 @@ from adapterbot.bank.codec import BYTE, Bytes, Rows
 from adapterbot.bank.environment import damaged
 from adapterbot.bank.manifest import user_key
 from adapterbot.bank.opened import OpenBank, Tables
-from adapterbot.bank.records import NUMBER, SEAL, Entry, Place, State, row_seal, seal, slot_of
+from adapterbot.bank.records import ENTRY, NUMBER, SEAL, Entry, Place, State, row_seal, seal
 from adapterbot.errors import InputError
 
 
@@ -113,18 +113,23 @@ class BankStore(OpenBank):
     def _raw(self, txn: lmdb.Transaction, db: Tables, users: Sequence[str], check: bool) -> Bytes:
         size, place, parts = self.codec.row_bytes, self.blocks.place, []
         names, rows, get = db["users"], db["rows"], txn.get
+        sources: dict[int, bytes] = {}
         for user in users:
             key = user_key(user)
             found = get(key, None, names)
             if found is None:
                 raise _unknown(user)
-            block, start = place(slot_of(found))
+            mark, slot, created, source = ENTRY.unpack(found)
+            block, start = place(slot)
             held = get(block, None, rows)
             if held is None:
                 raise damaged(self.path, f"the row of {user[:80]} is missing")
             row = held[start : start + size]
-            if check and not _sound(txn, db, key, found, row):
-                raise damaged(self.path, f"the row of {user[:80]} was altered")
+            if check:
+                if source not in sources:
+                    sources[source] = _source(txn, db, source)
+                if row_seal(key, created, sources[source], row) != mark:
+                    raise damaged(self.path, f"the row of {user[:80]} was altered")
             parts.append(row)
         whole = bytearray().join(parts)
         return np.ndarray((len(parts), size), BYTE, whole)
@@ -154,17 +159,6 @@ def place_of(txn: lmdb.Transaction, db: Tables, user: str) -> Place:
     if found is None:
         raise _unknown(user)
     return Place.unpack(found)
-
-
-def _sound(
-    txn: lmdb.Transaction,
-    db: Tables,
-    key: bytes,
-    found: bytes | memoryview,
-    row: bytes | memoryview,
-) -> bool:
-    place = Place.unpack(found)
-    return row_seal(key, place.created, _source(txn, db, place.source), row) == place.seal
 
 
 def _source(txn: lmdb.Transaction, db: Tables, number: int) -> bytes:
