@@ -62,10 +62,10 @@ def keep(
         # By hand, git knows itself how its user pushes.
         on_runner = environment.get("GITHUB_ACTIONS") == "true"
         server = f"{server_url(environment)}/"
-        remote = Remote("", "")
+        remote = Remote()
         if on_runner and url.startswith(server):
             repository = url.removeprefix(server).removesuffix(".git")
-            remote = Remote(url, client_for(repository, environment, Purpose.PUSH).token())
+            remote = Remote(url, client_for(repository, environment, Purpose.PUSH).token)
         store.append(results, remote.environment(), f"Results of {commit[:12]}")
     return len(results)
 

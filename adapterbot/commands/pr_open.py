@@ -115,7 +115,7 @@ def run(options: OpenOptions, environment: Mapping[str, str] = os.environ) -> Op
     outcome = propose(
         client,
         repository,
-        Remote(f"{server_url(environment)}/{repository}.git", client.token()),
+        Remote(f"{server_url(environment)}/{repository}.git", client.token),
         Proposal(
             base=checked_branch(base, field="--base"),
             branch=branch,

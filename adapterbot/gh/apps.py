@@ -106,7 +106,8 @@ class Installation:
         if isinstance(error, NotFound) and "integration" not in error.message.lower():
             return InputError(
                 f"the App {self.app} is not installed on {self.repository}",
-                fix="install it there, in its settings under Install App, or correct the name",
+                fix="install it there, in its settings under Install App, or correct the name, or "
+                "GITHUB_API_URL",
             )
         behind = _behind(error.__cause__)
         if abs(behind) >= _MARGIN:

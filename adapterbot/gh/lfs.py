@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -44,17 +44,22 @@ _DENIED = (
 
 @dataclass(frozen=True)
 class Remote:
-    """Where git pushes to. The token travels in the environment, never in an argument or URL."""
+    """Where git pushes to. The token travels in the environment, never in an argument or URL.
 
-    url: str
-    token: str = field(repr=False)
+    Attributes:
+        token: asked for by each git that we start: an App's lasts an hour, and a push may take as
+            long as that.
+    """
+
+    url: str = ""
+    token: Callable[[], str] = field(default=str, repr=False)
     author: str = "adapterbot"
 
     def environment(self) -> dict[str, str]:
         """Of every git process that we start."""
         settings = list(_FILTER.items())
         if self.url.startswith(("http://", "https://")):
-            settings += authorization(self.url, self.token)
+            settings += authorization(self.url, self.token())
         mail = f"{self.author}@users.noreply.github.com"
         return {
             **_environment(settings),
@@ -111,8 +116,8 @@ def place(remote: Remote, wanted: Placement, in_lfs: frozenset[str]) -> str | No
             fix="install git-lfs",
         )
     with tempfile.TemporaryDirectory(prefix="adapterbot-") as folder:
-        clone = _Clone(Path(folder), remote.environment())
-        clone.fetch(remote, wanted)
+        clone = _Clone(Path(folder), remote)
+        clone.fetch(wanted)
         commit = clone.commit(wanted)
         if commit is None:
             return None
@@ -130,19 +135,19 @@ class _Clone:
     """An empty clone in a folder of its own; only what the commit is made from comes into it."""
 
     root: Path
-    environment: Mapping[str, str] = field(repr=False)
+    remote: Remote
 
     def git(self, *arguments: str, feed: str = "") -> str:
-        return _git(self.root, self.environment, *arguments, feed=feed)
+        return _git(self.root, self.remote.environment(), *arguments, feed=feed)
 
-    def fetch(self, remote: Remote, wanted: Placement) -> None:
+    def fetch(self, wanted: Placement) -> None:
         """The parent commit alone.
 
         Raises:
             BranchMovedError: its branch no longer ends in it.
         """
         self.git("init", "-q", "--template=")
-        self.git("remote", "add", "origin", remote.url)
+        self.git("remote", "add", "origin", self.remote.url)
         ref = f"refs/heads/{wanted.onto}"
         self.git("fetch", "-q", "--no-tags", "--depth=1", "origin", ref)
         if self.git("rev-parse", "FETCH_HEAD").strip() != wanted.parent:

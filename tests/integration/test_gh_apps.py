@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import traceback
@@ -16,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from adapterbot.commands import history
 from adapterbot.config import HistoryConfig
-from adapterbot.errors import InputError
+from adapterbot.errors import GitHubFailure, InputError
 from adapterbot.gh.access import Purpose, client_for
 from adapterbot.gh.client import Client, Patience
 from adapterbot.gh.comments import Thread
@@ -26,6 +27,7 @@ from tests.github_app import POSTING, PROPOSING, TOKEN, app_key, with_app
 from tests.github_server import Fault, GitHubServer
 from tests.github_server.runs import App
 from tests.golden.reports import REPORTS
+from tests.listening import listening
 
 REPO, PULL = "octo/adapters", 7
 MINTED = "access_tokens$"
@@ -234,6 +236,22 @@ def test_history_is_pushed_as_the_app(github: GitHubServer, tmp_path: Path) -> N
     assert asked.body["permissions"] == {"contents": "write"}
 
 
+def test_each_git_of_a_long_push_is_given_the_token_of_its_moment(tmp_path: Path) -> None:
+    from adapterbot.gh import lfs
+    from adapterbot.gh.branches import Change, Placement
+
+    tokens = iter(f"{n}" for n in range(9))
+    change = Change({}, "adapters/dates", bool)
+    wanted = Placement("b", None, "main", "0" * 40, change, "m")
+    with listening() as (host, sent):
+        remote = lfs.Remote(f"{host}/octo/adapters.git", lambda: next(tokens))
+        for _ in range(2):
+            with pytest.raises(GitHubFailure):
+                lfs.place(remote, wanted, frozenset())
+    shown = [base64.b64decode(header.split()[-1]) for (header,) in sent]
+    assert shown == [b"x-access-token:2", b"x-access-token:5"]
+
+
 def test_attack_no_program_that_we_start_is_told_the_key(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -248,7 +266,7 @@ def test_attack_no_program_that_we_start_is_told_the_key(
     example.git(tmp_path, "config", "alias.told", "!env")
     for said in (
         git(tmp_path, "told"),
-        git_as(tmp_path, Remote("https://github.com/octo/adapters", "x").environment(), "told"),
+        git_as(tmp_path, Remote("https://github.com/octo/adapters").environment(), "told"),
     ):
         assert b"s3cret-key" not in said
         assert b"GITHUB_TOKEN=t0ken" in said  # GitHub's own command line answers Git with it

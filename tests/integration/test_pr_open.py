@@ -841,7 +841,7 @@ def test_a_push_that_loses_a_race_is_looked_at_again(
     change = branches.Change(
         {"adapters/dates/README.md": place.adapter / "README.md"}, "adapters/dates", lambda _: False
     )
-    remote = lfs.Remote(f"file://{place.bare}", "t0ken")
+    remote = lfs.Remote(f"file://{place.bare}")
     wanted = branches.Placement("ours", base, "main", base, change, "again")
 
     def push() -> str | None:
@@ -901,7 +901,7 @@ def test_git_is_given_the_token_without_the_line_end_that_it_was_pasted_with() -
 def test_the_token_is_in_no_argument_url_or_repr() -> None:
     from adapterbot.gh.lfs import Remote
 
-    remote = Remote("https://github.com/octo/adapters.git", "s3cret")
+    remote = Remote("https://github.com/octo/adapters.git", lambda: "s3cret")
     assert "s3cret" not in repr(remote) + remote.url
     values = [v for k, v in remote.environment().items() if k.startswith("GIT_CONFIG_VALUE")]
     assert any(value.startswith("Authorization: Basic ") for value in values)
@@ -917,7 +917,7 @@ def test_one_token_is_sent_where_a_checkout_left_its_own(
         host = f"{server}/"
         monkeypatch.setenv("HOME", str(tmp_path))
         git(tmp_path, "config", "--global", f"http.{host}.extraheader", "Authorization: Basic b2xk")
-        remote = Remote(f"{host}octo/adapters.git", "new")
+        remote = Remote(f"{host}octo/adapters.git", lambda: "new")
         subprocess.run(
             ["git", "ls-remote", remote.url],
             env=remote.environment(),
