@@ -51,13 +51,14 @@ def paired(task: str, baseline: np.ndarray, candidate: np.ndarray) -> Paired:
 
 
 class Picture:
-    """An SVG that is legible on white and on black."""
+    """An SVG on white, so that it is legible on a dark page, too."""
 
     def __init__(self, height: int, title: str) -> None:
         head = f'viewBox="0 0 {WIDTH} {height}" role="img" font-family="sans-serif" font-size="13"'
         self._parts = [
             f'<svg xmlns="http://www.w3.org/2000/svg" {head} fill="{_INK}">',
             f"<title>{escape(title)}</title>",
+            '<rect width="100%" height="100%" fill="#fff"/>',
         ]
 
     def line(self, x: float, y: float, to_x: float, to_y: float, colour: str, width: float) -> None:
