@@ -133,8 +133,8 @@ def packed(seals: Bytes, slots: Slots, created: int, sources: Slots | int) -> li
     places = np.empty(len(slots), _PLACES)
     places["seal"], places["slot"] = seals, slots
     places["created"], places["source"] = created, sources
-    whole, size = places.tobytes(), ENTRY.size
-    return [whole[start : start + size] for start in range(0, len(whole), size)]
+    records: list[bytes] = places.view(f"V{ENTRY.size}").tolist()
+    return records
 
 
 def summed(seals: Bytes) -> int:

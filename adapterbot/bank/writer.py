@@ -201,7 +201,8 @@ class BankWriter(BankStore):
         end = new + wanted - len(freed)
         if end > 2**32:
             raise InputError("is full: it has 2³² slots", file=str(self.path), fix="split the bank")
-        given = np.array([*(NUMBER.unpack(key)[0] for key in freed), *range(new, end)], np.int64)
+        again = np.array([NUMBER.unpack(key)[0] for key in freed], np.int64)
+        given = np.concatenate([again, np.arange(new, end)])
         if not known:
             return given, end
         slots = np.array([known[key].slot if key in known else -1 for key in keys], np.int64)
