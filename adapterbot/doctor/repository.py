@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adapterbot.config import AdapterConfig, Config, Workflow
-from adapterbot.conventions import discover
+from adapterbot.conventions import adapter_directories, discover
 from adapterbot.doctor.finding import Finding, Status
 from adapterbot.errors import AdapterbotError
 from adapterbot.eval.suite import suite_files
 from adapterbot.jobs import jobs
 from adapterbot.lock import load_training
 from adapterbot.lock import loads as load_lock
+from adapterbot.paths import normalise
 from adapterbot.sides import config_of
 from adapterbot.tree import Tree, WorkTree, lfs_oid, uses_lfs
 
@@ -72,6 +73,15 @@ def examine(where: Repository, environment: Mapping[str, str]) -> Iterator[Findi
         )
     for adapter in where.config.adapters if where.config else ():
         yield from _adapter(where.tree, adapter)
+    listed = {normalise(adapter.path) for adapter in where.config.adapters} if where.config else ()
+    others = [path for path in adapter_directories(where.files) if path not in listed]
+    if where.config and others:
+        yield Finding(
+            what="not listed",
+            found=f"{', '.join(others[:8])}: nothing gates a change there",
+            status=Status.NOTE,
+            fix="list every adapter under `adapters:` in the configuration",
+        )
     yield _lfs(where)
     yield from _runner(where.tree, environment)
 

@@ -171,6 +171,17 @@ def test_sigstore_is_asked_for_where_a_policy_trusts_a_workflow(repository, look
     assert "sigstore" in look()
 
 
+def test_an_adapter_that_nobody_listed_is_named(repository, look):
+    """One that was added and judged once is passed over from then on."""
+    assert "not listed" not in look()
+    for name in ("b", "a"):
+        (repository / "adapters" / name).mkdir()
+        (repository / "adapters" / name / "adapter_config.json").write_text("{}")
+    (repository / "adapterbot.yaml").write_text("adapters: [{path: adapters/dates/}]\n")
+    found = look()["not listed"]
+    assert (found.status, found.found[:25]) == (Status.NOTE, "adapters/a, adapters/b: n")
+
+
 def test_labels_that_a_runner_needs_are_named(repository, look):
     folder = repository / ".github" / "workflows"
     folder.mkdir(parents=True)
