@@ -49,7 +49,8 @@ def train(
     if as_json:
         document(trained.model_dump_json(indent=2))
     else:
-        line(f"{trained.path}  {len(trained.experts)} experts, held-out loss {trained.loss:.4f}")
+        loss = "held-out loss" if trained.held_out else "training loss"
+        line(f"{trained.path}  {len(trained.experts)} experts, {loss} {trained.loss:.4f}")
 
 
 def _tell(progress: Progress) -> None:

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
 
 class Trained(Record):
-    """What a training left behind. `loss` is the mean −log p of a held-out answer token."""
+    """What a training left behind. `loss` is the mean −log p of a held-out answer token, or of
+    those of one training step where no row is held out."""
 
     path: str
     experts: tuple[str, ...]

@@ -24,7 +24,7 @@ class Ending(Record):
         mixture: `mixture_digest` of what it wrote.
         rows: how many it was trained on.
         held_out: how many it was measured on.
-        loss: mean −log p of a held-out answer token.
+        loss: mean −log p of a held-out answer token; of a step's where none are held out.
     """
 
     fingerprint: Digest

@@ -67,6 +67,12 @@ def test_from_a_soup_yaml_to_routes(made: Path) -> None:
     assert result(again) == trained
     assert "this training ended before" in again.stderr
     assert "load" not in again.stderr
+    ending = made / "mixture" / "training.json"
+    noted = ending.read_text()
+    ending.write_text(json.dumps(json.loads(noted) | {"held_out": 0}))
+    assert ", training loss " in command(made, "train").stdout, "no row was held out"
+    ending.write_text(noted)
+    assert ", held-out loss " in command(made, "train").stdout
     info = result(command(made, "info", "mixture", "--json"))
     assert [expert["path"] for expert in info["experts"]] == ["../digits", "../letters"]
     assert info["gate"]["hidden_dim"] == 32
