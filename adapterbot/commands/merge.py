@@ -22,7 +22,7 @@ from adapterbot.merge import checkpoint
 from adapterbot.merge.names import DRAWING, SPARSE, Search, Strategy
 from adapterbot.records.merge import MergeInput, MergeRecord, StopReason
 from adapterbot.stages import Listener, Stages
-from adapterbot.weights.peft_dir import AdapterFiles, adapter_digest, read_adapter_dir
+from adapterbot.weights.peft_dir import AdapterFiles, adapter_digest, by_digest, read_adapter_dir
 
 if TYPE_CHECKING:
     from adapterbot.eval.suite import Suite
@@ -51,7 +51,10 @@ def run(options: MergeOptions, search: SearchOptions | None, listener: Listener)
     stages = Stages(listener)
     with stages("read"):
         files = _read(options)
-        inputs = _inputs(files)
+        inputs = tuple(
+            MergeInput(path=str(one.path), digest=digest)
+            for digest, one in by_digest(files).items()
+        )
     if searches and search:
         return _searched(options, search, files, inputs, stages)
     return _combined(options, files, inputs, stages)
@@ -111,20 +114,6 @@ def _check_output(output: Path, adapters: Sequence[Path]) -> None:
                 fix="name an output beside it",
             )
     try_folder(output.parent)
-
-
-def _inputs(files: Sequence[AdapterFiles]) -> tuple[MergeInput, ...]:
-    """The adapters by their digests.
-
-    Raises:
-        InputError: two of them are copies of one.
-    """
-    found: dict[str, AdapterFiles] = {}
-    for one in files:
-        other = found.setdefault(adapter_digest(one.path), one)
-        if other is not one:
-            raise InputError(f"is a copy of {other.shown}", file=one.shown, fix="name it once")
-    return tuple(MergeInput(path=str(one.path), digest=digest) for digest, one in found.items())
 
 
 def _combined(

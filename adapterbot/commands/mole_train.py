@@ -25,7 +25,7 @@ from adapterbot.named import read_named
 from adapterbot.records import Record
 from adapterbot.stages import Listener, Stages
 from adapterbot.tree import WorkTree
-from adapterbot.weights.peft_dir import AdapterFiles, adapter_digest, check_base, read_adapter_dir
+from adapterbot.weights.peft_dir import AdapterFiles, by_digest, check_base, read_adapter_dir
 from adapterbot.yamlfile import MAX_BYTES
 
 if TYPE_CHECKING:
@@ -89,6 +89,7 @@ class _Job:
 
     Attributes:
         paths: where each expert lies, by name.
+        digests: of the experts, in their order.
         base: the base model's directory, or its id on the Hub.
         data: files of training and of held-out rows.
     """
@@ -97,6 +98,7 @@ class _Job:
     output: Path
     paths: dict[str, Path]
     experts: dict[str, AdapterFiles]
+    digests: tuple[str, ...]
     base: str | Path
     data: tuple[Rows, Rows]
 
@@ -108,7 +110,7 @@ class _Job:
         """
         decides = {
             "base": base,
-            "experts": [adapter_digest(path) for path in self.paths.values()],
+            "experts": self.digests,
             "gate": self.config.gate.model_dump(mode="json"),
             "training": self.config.training.model_dump(mode="json"),
             "data": [[file.digest for file in rows.values()] for rows in self.data],
@@ -135,12 +137,13 @@ def _job(file: Path, output: Path | None) -> _Job:
     _check_output(output)
     paths = _experts(folder, config)
     experts = {name: read_adapter_dir(path) for name, path in paths.items()}
+    digests = tuple(by_digest(experts.values()))
     base = base_at(folder, config.base)
     for files in experts.values():
         check_base(files, base)
     tree = WorkTree(folder.resolve())
     data = read_rows(tree, *config.train), read_rows(tree, *config.validation)
-    return _Job(config, output, paths, experts, base, data)
+    return _Job(config, output, paths, experts, digests, base, data)
 
 
 def _ended_before(job: _Job, ending: Ending) -> bool:

@@ -7,7 +7,7 @@ GPU is touched. The tensors themselves are read by `weights.adapter`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -123,6 +123,20 @@ def adapter_digest(path: Path | str) -> str:
     directory = Path(path)
     _read_config(directory, str(path))
     return files_digest(directory / CONFIG_NAME, _weights_file(directory, str(path)))
+
+
+def by_digest(adapters: Iterable[AdapterFiles]) -> dict[str, AdapterFiles]:
+    """Adapters by their digests, in order.
+
+    Raises:
+        InputError: two of them are copies of one.
+    """
+    found: dict[str, AdapterFiles] = {}
+    for one in adapters:
+        other = found.setdefault(adapter_digest(one.path), one)
+        if other is not one:
+            raise InputError(f"is a copy of {other.shown}", file=one.shown, fix="name it once")
+    return found
 
 
 def files_digest(*files: Path) -> str:

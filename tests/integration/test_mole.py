@@ -185,6 +185,15 @@ def test_another_base_is_refused_before_anything_is_loaded(made: Path, tmp_path:
     assert not (tmp_path / "out").exists()
 
 
+def test_an_expert_by_two_names_is_refused(made: Path) -> None:
+    text = SOUP.replace("EPOCHS", "1").replace("./letters", "./letters/../digits")
+    (made / "twice.yaml").write_text(text)
+    done = command(made, "train", "-c", "twice.yaml", "-o", "twice")
+    assert done.returncode == 2
+    assert "letters/../digits: is a copy of digits (name it once)" in done.stderr
+    assert not (made / "twice").exists()
+
+
 def test_where_no_mixture_can_be_is_told_before_anything_is_loaded(made: Path) -> None:
     (made / "soup.yaml").write_text(SOUP.replace("EPOCHS", "1"))
     (made / "file").write_text("")
