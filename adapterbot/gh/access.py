@@ -29,11 +29,15 @@ class Purpose(Enum):
 
     Attributes:
         needed: the permissions without which there is nothing to begin with, by GitHub's names.
-        useful: those that are asked for where the App has them.
+        useful: those that are asked for where the App has them; where nothing is needed, at least
+            one of them.
     """
 
-    # Checks or statuses, whichever there are; the artifacts of another run.
-    POST = {"pull_requests": "write"}, {"checks": "write", "statuses": "write", "actions": "read"}
+    # Comments, checks or statuses, whichever are wanted; the artifacts of another run.
+    POST = (
+        dict[str, str](),
+        {"pull_requests": "write", "checks": "write", "statuses": "write", "actions": "read"},
+    )
     # Only who sees an organisation's teams may ask one for a review.
     PROPOSE = {"contents": "write", "pull_requests": "write"}, {"members": "read"}
     PUSH = {"contents": "write"}, dict[str, str]()

@@ -87,19 +87,21 @@ class Installation:
         does not say what was too much."""
         has = found.get("permissions") or {}
         where = f"at {found.get('html_url') or 'its installation'}"
-        needed = self.purpose.needed
+        needed, useful = self.purpose.needed, [*self.purpose.useful.items()]
+        asked = {name: level for name, level in useful if has.get(name) in (level, "write")}
+        if not needed and not asked:
+            needed = dict(useful[:1])  # to ask for nothing is to ask for everything
         lacking = [f"{name}: {needed[name]}" for name in needed if has.get(name) != needed[name]]
-        if found.get("suspended_at") or lacking:
-            what = "is suspended" if not lacking else f"lacks {' and '.join(lacking)}"
+        if lacking:
             raise InputError(
-                f"the App {self.app} {what} on {self.repository}",
-                fix=f"add it in the App's settings, then accept it {where}"
-                if lacking
-                else f"lift that {where}",
+                f"the App {self.app} lacks {' and '.join(lacking)} on {self.repository}",
+                fix=f"add it in the App's settings, then accept it {where}",
             )
-        useful = self.purpose.useful.items()
-        more = {name: level for name, level in useful if has.get(name) in (level, "write")}
-        return {**needed, **more}
+        if found.get("suspended_at"):
+            raise InputError(
+                f"the App {self.app} is suspended on {self.repository}", fix=f"lift that {where}"
+            )
+        return {**needed, **asked}
 
     def _unknown(self, error: AdapterbotError) -> InputError:
         """Why GitHub takes this for no App that is installed there."""

@@ -257,21 +257,25 @@ def test_a_token_that_github_does_not_know_is_wrong(server, look):
 
 
 @pytest.mark.parametrize(
-    ("permissions", "status", "check"),
+    ("permissions", "app", "comment", "check"),
     [
-        (POSTING, Status.OK, Status.OK),
-        ({"pull_requests": "write"}, Status.OK, Status.NOTE),
-        ({"checks": "write"}, Status.WRONG, None),
+        (POSTING, Status.OK, Status.OK, Status.OK),
+        ({"pull_requests": "write"}, Status.OK, Status.OK, Status.NOTE),
+        ({"checks": "write"}, Status.OK, Status.WRONG, Status.OK),
+        ({"contents": "write"}, Status.WRONG, None, None),
     ],
 )
-def test_an_app_is_asked_as_the_gate_would(repository, server, look, permissions, status, check):
-    app = with_app(server, permissions=permissions, repository=example.REPOSITORY)
+def test_an_app_is_asked_as_the_gate_would(
+    repository, server, look, permissions, app, comment, check
+):
+    given = with_app(server, permissions=permissions, repository=example.REPOSITORY)
     example.git(repository, "remote", "add", "origin", f"{server.url}/{example.REPOSITORY}.git")
-    found = look(**app)
-    assert found["token"].status is status
+    found = look(**given)
+    assert found["token"].status is app
     assert found["token"].found.startswith("the App 321")
-    assert ("lacks pull_requests: write" in found["token"].found) is (status is Status.WRONG)
-    assert (found["checks: write"].status if "checks: write" in found else None) is check
+    assert ("lacks pull_requests: write" in found["token"].found) is (app is Status.WRONG)
+    writes = [found.get(f"{name}: write") for name in ("pull-requests", "checks")]
+    assert [write and write.status for write in writes] == [comment, check]
 
 
 def test_a_name_that_the_repository_no_longer_has_grants_nothing(server, look):

@@ -63,6 +63,7 @@ def test_an_app_speaks_with_its_id_and_key(github: GitHubServer, capsys: Any) ->
     ("purpose", "has", "asked"),
     [
         (Purpose.POST, {"pull_requests": "write", "contents": "write"}, {"pull_requests": "write"}),
+        (Purpose.POST, {"checks": "write", "metadata": "read"}, {"checks": "write"}),
         (Purpose.POST, POSTING | {"statuses": "read"}, POSTING),
         (
             Purpose.POST,
