@@ -21,6 +21,7 @@ from tests.golden.reports import REPORTS, metric, report
 pytestmark = pytest.mark.skipif(EXECUTABLE is None, reason=MISSING)
 # A4 within its margins, in CSS pixels.
 PAPER = 718
+RIGHTS = "cells => cells.map(cell => Math.ceil(cell.getBoundingClientRect().right))"
 
 
 @pytest.fixture(scope="module")
@@ -52,23 +53,27 @@ def test_what_decides_is_seen_on_a_phone_and_all_of_it_on_paper(browser: Browser
     more = {"metrics": (*base.metrics, *(metric(name, 0.9, 0.8) for name in names))}
     page = browser.new_page(viewport={"width": 390, "height": 900})
     page.set_content(html(report(base.model_copy(update=more))))
-    rights = "cells => cells.map(cell => Math.ceil(cell.getBoundingClientRect().right))"
     for column in ("Verdict", "Change"):
         header = page.get_by_role("columnheader", name=column, exact=True)
-        assert max(header.evaluate_all(rights)) <= 390
+        assert max(header.evaluate_all(RIGHTS)) <= 390
     page.get_by_role("button", name="Switch to the dark theme").click()
     page.emulate_media(media="print")
     page.set_viewport_size({"width": PAPER, "height": 1000})
     assert page.evaluate("getComputedStyle(document.documentElement).colorScheme") == "light"
-    assert max(page.locator(".figures").evaluate_all(rights)) <= PAPER
-    body = render.comment(report(base), base)
-    page.set_viewport_size({"width": 400, "height": 900})
+    assert max(page.locator(".figures").evaluate_all(RIGHTS)) <= PAPER
+    page.close()
+
+
+def test_what_decides_is_seen_in_a_comment_on_a_phone(browser: Browser) -> None:
+    told = REPORTS["inconclusive"]()
+    body = render.comment(told, told.adapters[0])
+    page = browser.new_page(viewport={"width": 400, "height": 900})
     page.set_content(comment_picture.page(body, width=400, theme="light", unfolded=False))
     inside = page.locator(".body").bounding_box()
     assert inside is not None
     for column in ("Verdict", "Δ"):
         header = page.get_by_role("columnheader", name=column, exact=True)
-        assert max(header.evaluate_all(rights)) <= inside["x"] + inside["width"]
+        assert max(header.evaluate_all(RIGHTS)) <= inside["x"] + inside["width"]
     page.close()
 
 
