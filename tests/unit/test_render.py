@@ -234,12 +234,16 @@ def test_a_slice_without_its_task_names_both() -> None:
                 "last_good": "c-0",
                 "candidates": [f"c-{i}" for i in range(1, 12)],
                 "probability": 0.4,
+                "suspicions": [
+                    {"index": i, "label": f"c-{i}", "probability": p}
+                    for i, p in ((1, 0.4), (3, 0.3))
+                ],
                 "note": "stopped by its time limit",
             },
             (
                 "**Broke within 11 checkpoints** (most likely `c-1`, 40\u202f%):\n"
-                "`c-1`, `c-2`, `c-3`, `c-4`, `c-5`, `c-6`, `c-7`, `c-8` and 3 more; "
-                "last good checkpoint `c-0`.\nstopped by its time limit\n"
+                "`c-1` 40\u202f%, `c-2`, `c-3` 30\u202f%, `c-4`, `c-5`, `c-6`, "
+                "`c-7`, `c-8` and 3 more; last good checkpoint `c-0`.\nstopped by its time limit\n"
             ),
         ),
     ],
