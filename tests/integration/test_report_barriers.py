@@ -11,12 +11,12 @@ from playwright.sync_api import Browser, expect
 
 from adapterbot import render
 from adapterbot.pages import section
-from adapterbot.records import Report
+from adapterbot.records import Outcome, Report
 from adapterbot.report import Beside, html
 from scripts import comment_picture
 from scripts.browser import EXECUTABLE, MISSING, chromium
 from tests.golden.everywhere import beside
-from tests.golden.reports import REPORTS, metric, report
+from tests.golden.reports import REPORTS, adapter, metric, report, sample
 
 pytestmark = pytest.mark.skipif(EXECUTABLE is None, reason=MISSING)
 # A4 within its margins, in CSS pixels.
@@ -106,4 +106,20 @@ def test_no_line_of_blocks_is_read_out(name: str, browser: Browser) -> None:
     assert not set(heard) & set("▁▂▃▄▅▆▇█░"), heard
     if name == "passed":
         assert "lowest 90.0%, highest 96.0%, last 96.0%" in heard
+    page.close()
+
+
+def test_a_sentence_in_hebrew_ends_on_its_left(browser: Browser) -> None:
+    said = sample(1, "שלום לכולם.", "x", "a", "b")
+    page = browser.new_page()
+    page.set_content(html(report(adapter(Outcome.PASSED, samples=(said,), samples_changed=1))))
+    lefts = page.locator(".asked pre").first.evaluate(
+        """block => [0, block.firstChild.length - 1].map(i => {
+            const range = document.createRange();
+            range.setStart(block.firstChild, i);
+            range.setEnd(block.firstChild, i + 1);
+            return range.getBoundingClientRect().left;
+        })"""
+    )
+    assert lefts[1] < lefts[0]
     page.close()
