@@ -247,7 +247,7 @@ def test_the_policy_comes_from_the_base_ref(tmp_path, poisoned, run):
 
 
 DRIFTED = (
-    "| Part | Locked | Now | What changed |\n|:--|:--|:--|:--|\n| `dataset_sha` | `",
+    "| Part | What changed | Locked | Now |\n|:--|:--|:--|:--|\n| `dataset_sha` | ",
     "| `soup.yaml:4` +1 row: `data/train.jsonl` changed |",
 )
 
