@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from adapterbot import TOOL
 from adapterbot.atomic import not_written, try_folder, write_text
-from adapterbot.commands.merge_base import base_directory, base_name, check_one_base
+from adapterbot.commands.merge_base import base_directory, base_name, check_one_base, with_base
 from adapterbot.commands.merge_options import MergeOptions, SearchOptions
 from adapterbot.errors import InputError
 from adapterbot.importing import extras
@@ -169,7 +169,8 @@ def _combined(
             expression=options.expression,
             output=str(options.output),
         )
-        return _write(merged, record, options.output, lambda: merger.truncation)
+        told = with_base(merged, options, files)
+        return _write(told, record, options.output, lambda: merger.truncation)
 
 
 def _searched(
@@ -239,7 +240,8 @@ def _searched(
             output=str(options.output),
             search=searching.record(outcome, str(search.suite)),
         )
-        written = _write(merged, record, options.output, lambda: merger.truncation)
+        told = with_base(merged, options, files)
+        written = _write(told, record, options.output, lambda: merger.truncation)
     if outcome.stop is not StopReason.INTERRUPTED:
         place.unlink(missing_ok=True)
     return written

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os.path
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from adapterbot.commands.base_option import refuse_missing
 from adapterbot.commands.merge_options import MergeOptions
@@ -17,6 +18,9 @@ from adapterbot.config import LOCK
 from adapterbot.errors import InputError
 from adapterbot.lock.schema import MAX_LOCK_BYTES, loads
 from adapterbot.weights.peft_dir import AdapterFiles, check_base, check_same_base
+
+if TYPE_CHECKING:
+    from adapterbot.weights.adapter import Adapter
 
 _FIX = "if they were trained on one base, name it with --base"
 
@@ -44,21 +48,48 @@ def check_one_base(options: MergeOptions, files: Sequence[AdapterFiles]) -> None
 
 
 def base_name(options: MergeOptions, files: Sequence[AdapterFiles]) -> str:
-    """The base by hand, or what the first adapter says of it: a directory, or a name on the Hub.
+    """The base by hand, or what the adapters say of it: a directory, or `org/name`, of the Hub,
+    with `@revision` where they name one.
 
     Raises:
         InputError: nobody names it.
     """
-    named = options.base or files[0].config.base_model_name_or_path
+    if options.base:
+        return options.base
+    named, revision = _said(files)
     if named is None:
         raise InputError("is not named by the adapters", field="--base", fix="name the base model")
-    return named
+    return f"{named}@{revision}" if revision and not Path(named).is_dir() else named
 
 
 def base_directory(options: MergeOptions, files: Sequence[AdapterFiles]) -> Path | None:
     """The base's own directory, where it is on this machine."""
-    named = options.base or files[0].config.base_model_name_or_path
+    named = options.base or _said(files)[0]
     return Path(named) if named and Path(named).is_dir() else None
+
+
+def with_base(merged: Adapter, options: MergeOptions, files: Sequence[AdapterFiles]) -> Adapter:
+    """What is merged, saying of its base what its adapters do; what `--base` does where they say
+    nothing, or not the same."""
+    configs = [one.config for one in files]
+    names = {_place(c.base_model_name_or_path) for c in configs if c.base_model_name_or_path}
+    revisions = {c.revision for c in configs if c.revision}
+    if options.base is None or (len(names) == 1 and len(revisions) <= 1):
+        return merged
+    name, revision = options.base, ""
+    if not Path(name).is_dir():
+        name, _, revision = name.partition("@")
+    said = {"base_model_name_or_path": name, "revision": revision or None}
+    return replace(merged, config=merged.config.model_copy(update=said))
+
+
+def _said(files: Sequence[AdapterFiles]) -> tuple[str | None, str | None]:
+    """The first name of the base, and the first revision, that the adapters say."""
+    configs = [one.config for one in files]
+    return (
+        next((c.base_model_name_or_path for c in configs if c.base_model_name_or_path), None),
+        next((c.revision for c in configs if c.revision), None),
+    )
 
 
 def _locked(files: AdapterFiles) -> tuple[str, str] | None:
@@ -88,7 +119,7 @@ def _refuse_unlike(
     said, before = (one.config.base_model_name_or_path for one in (second, first))
     if said and before and _place(said) != _place(before):
         _refuse(second, "base_model_name_or_path", said, before, first)
-    said, before = (_revision(files) for files in (second, first))
+    said, before = (one.config.revision for one in (second, first))
     if said and before and said != before:
         _refuse(second, "revision", said, before, first)
 
@@ -107,8 +138,3 @@ def _refuse(
 def _place(name: str) -> str:
     """The same text for the same folder, or the same model of the Hub."""
     return str(Path(name).resolve()) if Path(name).is_dir() else os.path.normpath(name).casefold()
-
-
-def _revision(files: AdapterFiles) -> str | None:
-    found = (files.config.model_extra or {}).get("revision")
-    return found if isinstance(found, str) else None

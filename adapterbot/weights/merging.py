@@ -114,11 +114,13 @@ def _merged_config(adapters: Sequence[Adapter], modules: tuple[str, ...]) -> Lor
         options = {name: getattr(configs[0], name) for name in _TARGETING}
     saved = sorted({name for config in configs for name in config.modules_to_save or ()})
     biases = {config.bias for config in configs}
+    bases = (config.base_model_name_or_path for config in configs)
     return LoraConfig.model_validate(
         {
             "peft_type": "LORA",
             "task_type": configs[0].task_type,
-            "base_model_name_or_path": configs[0].base_model_name_or_path,
+            "base_model_name_or_path": next(filter(None, bases), None),
+            "revision": next((c.revision for c in configs if c.revision), None),
             "modules_to_save": tuple(saved) or None,
             "bias": next((b for b in ("all", "lora_only") if b in biases), "none"),
             "fan_in_fan_out": any(config.fan_in_fan_out for config in configs),

@@ -50,7 +50,6 @@ _INERT = frozenset(
         "inference_mode",
         "lora_dropout",
         "peft_version",
-        "revision",
         "runtime_config",
         "loftq_config",
         "eva_config",
@@ -83,6 +82,7 @@ class PeftConfig(BaseModel):
 
     peft_type: Annotated[str, Field(max_length=100)]
     base_model_name_or_path: Annotated[str, Field(max_length=2000)] | None = None
+    revision: Annotated[str, Field(max_length=2000)] | None = None
     task_type: Annotated[str, Field(max_length=100)] | None = None
 
 

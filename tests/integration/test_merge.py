@@ -443,6 +443,7 @@ def test_bases_of_one_shape_are_told_apart_by_what_is_said_of_them(
     wanted = MergeOptions(adapters, tmp_path / "merged", Strategy.LINEAR)
     if words is None:
         command.run(wanted, None, PlainListener())
+        assert load_adapter(tmp_path / "merged").config.base_model_name_or_path == one
         return
     with pytest.raises(InputError, match=re.escape(words)) as refused:
         command.run(wanted, None, PlainListener())
@@ -450,6 +451,9 @@ def test_bases_of_one_shape_are_told_apart_by_what_is_said_of_them(
     if "--base" in str(refused.value):
         vouched = replace(wanted, base=str(BASE))
         assert command.run(vouched, None, PlainListener()).base_model == str(BASE)
+        assert peft.PeftConfig.from_pretrained(tmp_path / "merged").base_model_name_or_path == str(
+            BASE
+        ), "the one of which somebody here has vouched"
 
 
 def test_revisions_and_locks_tell_bases_apart(tmp_path: Path) -> None:
@@ -466,7 +470,9 @@ def test_revisions_and_locks_tell_bases_apart(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"soup.lock: base_model_sha: is dddddddddddd…, and aaaa"):
         command.run(wanted, None, PlainListener())
     locked(adapters[1], "a" * 64)
-    assert command.run(wanted, None, PlainListener()).base_model == "meta/llama"
+    assert command.run(wanted, None, PlainListener()).base_model == f"meta/llama@{'1' * 40}"
+    merged = peft.PeftConfig.from_pretrained(tmp_path / "merged")
+    assert (merged.base_model_name_or_path, merged.revision) == ("meta/llama", "1" * 40)
 
 
 def test_base_by_hand_does_not_make_another_model_fit(tmp_path: Path) -> None:
