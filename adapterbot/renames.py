@@ -58,7 +58,7 @@ def moved(adapter: AdapterConfig, to: str, head: Tree) -> AdapterConfig:
 
     return adapter.model_copy(
         update={
-            "path": to,
+            "path": to or ".",
             "config": along(adapter.config),
             "lock": along(adapter.lock),
             "baseline": old if adapter.baseline == "base-ref" else adapter.baseline,

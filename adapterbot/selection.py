@@ -105,9 +105,9 @@ def _changed_here(where: Sides, config: Config, files: Sequence[str]) -> list[Ad
         InputError: there are more than a report holds, or one that it cannot name.
     """
     listed = {normalise(adapter.path): adapter for adapter in config.adapters}
-    here = adapter_directories(files)
+    here = _directories(files)
     # Whether the folder is new does not matter: it may have held something else before.
-    before = set(adapter_directories(where.fork_point.survey()))
+    before = set(_directories(where.fork_point.survey()))
     new = [path for path in here if path not in listed and path not in before]
     # Nor does a name like a checkpoint's: the head itself lists it as an adapter.
     new += [
@@ -158,7 +158,7 @@ def _moved_on_base(
     if not since:
         return []
     files = where.fork_point.survey()
-    before = adapter_directories(files)
+    before = _directories(files)
     former = [path for path in before if not _is_there(where.base, path)]
     touched = any(
         _changed(where, for_adapter(None, path, files), _nested_in(path, before)) for path in former
@@ -166,18 +166,22 @@ def _moved_on_base(
     return since if touched else []
 
 
+def _directories(files: Sequence[str]) -> list[str]:
+    """As `adapter_directories`, by the names that listed adapters go by: the root is ""."""
+    return [normalise(path) for path in adapter_directories(files)]
+
+
 def _nested_in(path: str, directories: Sequence[str]) -> tuple[str, ...]:
     """The adapter directories below an adapter's own: they are other adapters."""
-    return tuple(other for other in directories if other.startswith(f"{path}/"))
+    prefix = f"{path}/" if path else ""
+    return tuple(other for other in directories if other != path and other.startswith(prefix))
 
 
 def removed(where: Sides, adapter: AdapterConfig) -> bool:
     """Whether the head takes an adapter away, and says so: no config of it lists the adapter, and
     no adapter is new that could be the same one under another name. One that only moved is not."""
     path = normalise(adapter.path)
-    before, here = (
-        set(adapter_directories(tree.survey())) for tree in (where.fork_point, where.head)
-    )
+    before, here = (set(_directories(tree.survey())) for tree in (where.fork_point, where.head))
     others = before - here - {path}
     new = [
         now
@@ -207,7 +211,7 @@ def _is_there(tree: Tree, path: str) -> bool:
         found = tree.files(path) if tree.has(path) else ()
     except InputError:
         return True  # a link in its place, which judging it will name
-    own = {path, f"{path}/{ADAPTER_CONFIG}", f"{path}/{MIXTURE_CONFIG}"}
+    own = {path, join(path, ADAPTER_CONFIG), join(path, MIXTURE_CONFIG)}
     return not own.isdisjoint(found)
 
 

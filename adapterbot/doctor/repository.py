@@ -74,7 +74,7 @@ def examine(where: Repository, environment: Mapping[str, str]) -> Iterator[Findi
     for adapter in where.config.adapters if where.config else ():
         yield from _adapter(where.tree, adapter)
     listed = {normalise(adapter.path) for adapter in where.config.adapters} if where.config else ()
-    others = [path for path in adapter_directories(where.files) if path not in listed]
+    others = [p for p in adapter_directories(where.files) if normalise(p) not in listed]
     if where.config and others:
         yield Finding(
             what="not listed",

@@ -58,7 +58,7 @@ def survey(tree: Tree, files: Sequence[str], config: Config | None = None) -> Su
         notes += [
             f"{path} is not listed in the configuration: nothing gates it"
             for path in directories
-            if path not in listed
+            if normalise(path) not in listed
         ]
     archives = checkpoint_archives(files)
     if archives and any(adapter.archive is None for adapter in adapters):

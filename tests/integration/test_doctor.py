@@ -177,7 +177,8 @@ def test_an_adapter_that_nobody_listed_is_named(repository, look):
     for name in ("b", "a"):
         (repository / "adapters" / name).mkdir()
         (repository / "adapters" / name / "adapter_config.json").write_text("{}")
-    (repository / "adapterbot.yaml").write_text("adapters: [{path: adapters/dates/}]\n")
+    (repository / "adapter_config.json").write_text("{}")
+    (repository / "adapterbot.yaml").write_text("adapters: [{path: adapters/dates/}, {path: .}]\n")
     found = look()["not listed"]
     assert (found.status, found.found[:25]) == (Status.NOTE, "adapters/a, adapters/b: n")
 

@@ -291,6 +291,13 @@ def test_a_configuration_that_stays_says_where_the_suite_is(tmp_path):
         planned(WorkTree(tmp_path))
 
 
+def test_an_adapter_at_the_root_is_listed_once_it_is(tmp_path):
+    tree = repository(tmp_path, *(alpaca(n) for n in range(60)))
+    (tmp_path / "adapter_config.json").write_text("{}")
+    (tmp_path / "adapterbot.yaml").write_text("adapters: [{path: ., key: root}, {path: adapter}]\n")
+    assert not [note for note in planned(tree).notes if "not listed" in note]
+
+
 def test_attack_a_folder_whose_name_is_a_command_is_only_a_name(tmp_path):
     name = "a; touch pwned"
     (tmp_path / name).mkdir()

@@ -132,6 +132,27 @@ def test_a_suite_that_all_share_is_no_reason_to_judge_and_comes_from_the_base(ro
     assert [(a.path, a.suite) for a in found] == [("adapters/a", "evals/suite.yaml")]
 
 
+def test_attack_an_adapter_at_the_root_does_not_pass_for_one_that_moved(root: Path) -> None:
+    """The mistake: it was taken for gone, and the new one beside it for the same under a new name,
+    so that nobody judged it."""
+    git(root, "rm", "-rq", "adapters", "teams")
+    listing(root, ".")
+    change(root, lambda r: adapter(r, "."))
+    beside = chosen(root, lambda r: adapter(r, "other"))
+    assert [(a.path, a.key) for a in beside] == [("other", "other")]
+    both = chosen(root, lambda r: adapter(r, ".", "bad"), lambda r: adapter(r, "more"))
+    assert [a.path for a in both] == [".", "more"]
+    assert [a.path for a in chosen(root, delete("adapter_config.json"))] == ["."]
+
+
+def test_an_adapter_that_moves_to_the_root_keeps_its_key(root: Path) -> None:
+    def up(at: Path) -> None:
+        for file in (at / "adapters" / "a").iterdir():
+            file.rename(at / file.name)
+
+    assert [(a.path, a.key) for a in chosen(root, up)] == [(".", "adapters-a")]
+
+
 def test_one_adapter_inside_another_is_its_own(root: Path) -> None:
     git(root, "checkout", "-q", "-b", "nested")
     adapter(root, "adapters/a/variant")
