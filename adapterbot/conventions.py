@@ -29,11 +29,7 @@ def discover(files: Sequence[str]) -> Config:
     """
     adapters = adapter_directories(files)
     if not adapters:
-        raise InputError(
-            f"holds no adapter (no {ADAPTER_CONFIG} or {MIXTURE_CONFIG})",
-            file="the repository",
-            fix="commit a PEFT adapter directory, or name it with --adapter",
-        )
+        raise no_adapter(files, "commit a PEFT adapter directory, or name it with --adapter")
     if len(adapters) > 1:
         shown = ", ".join(sorted(adapters)[:3]) + ("…" if len(adapters) > 3 else "")
         raise InputError(
@@ -42,6 +38,18 @@ def discover(files: Sequence[str]) -> Config:
             fix="list them in adapterbot.yaml, or name one with --adapter",
         )
     return Config(adapters=(_conventional(adapters[0], files),))
+
+
+def no_adapter(files: Sequence[str], fix: str) -> InputError:
+    """That there is none among the files; a run's checkpoints are not what is passed on."""
+    runs = checkpoint_archives(files)
+    return InputError(
+        f"holds no adapter but the checkpoints {runs[0]}"
+        if runs
+        else f"holds no adapter (no {ADAPTER_CONFIG} or {MIXTURE_CONFIG})",
+        file="the repository",
+        fix="copy the one to use into a folder of its own, such as adapters/NAME" if runs else fix,
+    )
 
 
 def adapter_directories(files: Sequence[str]) -> list[str]:

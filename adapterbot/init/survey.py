@@ -8,11 +8,11 @@ from pathlib import PurePosixPath
 
 from adapterbot.config import SUITE, TRAINING_CONFIG, AdapterConfig, Config
 from adapterbot.conventions import (
-    ADAPTER_CONFIG,
     adapter_directories,
     checkpoint_archives,
     for_adapter,
     lock_of,
+    no_adapter,
 )
 from adapterbot.errors import AdapterbotError, InputError
 from adapterbot.lock.training import TrainingConfig, load_training
@@ -43,11 +43,7 @@ def survey(tree: Tree, files: Sequence[str], config: Config | None = None) -> Su
     """
     directories = sorted(adapter_directories(files))
     if not directories:
-        raise InputError(
-            f"holds no adapter (no {ADAPTER_CONFIG})",
-            file="the repository",
-            fix="put what PEFT's save_pretrained wrote into a folder of it",
-        )
+        raise no_adapter(files, "put what PEFT's save_pretrained wrote into a folder of it")
     training, notes = _training(tree, files)
     if config is None:
         found = [_adapter(path, files, training) for path in directories]

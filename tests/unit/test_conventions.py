@@ -64,6 +64,8 @@ def test_the_lock_of_another_training_is_not_an_adapters_own() -> None:
 def test_no_adapter_and_several_are_told_apart() -> None:
     with pytest.raises(InputError, match="holds no adapter"):
         discover(["README.md"])
+    with pytest.raises(InputError, match=r"no adapter but the checkpoints out/\* \(copy the one"):
+        discover(["out/checkpoint-10/adapter_config.json", "out/checkpoint-20/adapter_config.json"])
     with pytest.raises(InputError, match="holds 2 adapters"):
         discover(["a/adapter_config.json", "b/adapter_config.json"])
 
