@@ -48,7 +48,7 @@ check schema-k8s python -I scripts/lint/kubernetes.py docs/examples/kubernetes/*
 check docs scripts/docs.sh
 check run-blocks python -I scripts/lint/run_blocks.py action.yml "${workflows[@]}"
 check shellcheck shellcheck --external-sources --source-path=SCRIPTDIR "${shell[@]}"
-check hadolint hadolint Dockerfile
+check hadolint hadolint Dockerfile docs/examples/kubernetes/ray.Dockerfile
 
 wait
 

@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 
+from adapterbot import TOOL
 from adapterbot.commands.merge_scores import SuiteScores
 from adapterbot.eval.base_model import load_base
 from adapterbot.eval.blends import BlendedModel
@@ -36,9 +37,10 @@ Files = tuple[dict[str, bytes], ...]
 
 @dataclass(frozen=True)
 class _Loaded:
-    """What a worker has loaded: the base's digest."""
+    """What a worker has loaded: the base's digest; and by which version."""
 
     identity: str
+    tool: str
 
 
 class _Worker:
@@ -67,7 +69,7 @@ class _Worker:
             loaded.append(load_adapter(place))
         model = BlendedModel(load_base(base, settings), settings, loaded, groups)
         self._scores = SuiteScores(model, tasks)
-        return _Loaded(model.base.digest)
+        return _Loaded(model.base.digest, TOOL)
 
     def score(self, weights: Weights, items: Sequence[int]) -> FloatArray | str:
         """Scores, or why there are none."""

@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 import ray
 import torch
 
+from adapterbot import TOOL
 from adapterbot.eval.answers import Answer, Sample
 from adapterbot.eval.base_model import load_base
 from adapterbot.eval.batches import Batcher, no_family, one_pass, ordered
@@ -67,6 +68,7 @@ class _Loaded:
     device: str
     dtype: str
     identity: Identity
+    tool: str
 
 
 class _Worker:
@@ -87,6 +89,7 @@ class _Worker:
             device=self._model.device,
             dtype=self._model.dtype,
             identity=self._model.identity(),
+            tool=TOOL,
         )
 
     def compute(self, what: str, adapter: _Sent | None, batch: Sequence[Any]) -> Any:

@@ -21,11 +21,11 @@ from urllib.parse import urlsplit
 import ray
 from ray._private import worker as driver
 
-from adapterbot.errors import InputError, first_line
+from adapterbot.errors import InputError
 
 _LOG = logging.getLogger(__name__)
 
-# Ray itself would go on trying for a quarter of an hour.
+# Ray itself would go on trying for many minutes.
 _ANSWERS_SECONDS = 10.0
 
 
@@ -51,8 +51,10 @@ def join(address: str) -> None:
                 configure_logging=False,
             )
     except (OSError, ValueError, RuntimeError) as error:
+        # Of versions that differ Ray tells in several lines.
+        reason = " ".join(str(error).partition("\n\n")[0].split())
         raise InputError(
-            f"there is no Ray cluster at {address!r}: {first_line(error)}",
+            f"no Ray cluster can be joined at {address!r}: {reason}",
             field="--ray",
             fix="name a running cluster, or `local` to start one on this machine",
         ) from error

@@ -10,8 +10,9 @@ from typing import Any
 
 import ray
 import torch
-from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+from ray.exceptions import GetTimeoutError, OutOfMemoryError, RayError, RayTaskError
 
+from adapterbot import TOOL
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.eval.joining import join
 from adapterbot.eval.settings import EngineSettings
@@ -46,7 +47,7 @@ class Pool:
 
         Args:
             worker: the actors' class. Its `load(*arguments, threads)` says what it has loaded;
-                the `identity` of that is the same of all.
+                the `identity` of that is the same of all, and `tool` ours.
             address: of a running cluster; `local` starts one on this machine.
 
         Raises:
@@ -86,18 +87,18 @@ class Pool:
             call: asks an actor.
 
         Raises:
-            InputError: an actor has loaded another base than the others.
+            InputError: an actor has loaded another base than the others, or is of another version.
             OurFailure: too many actors were lost.
         """
         while True:
             actor = self._next()
             try:
                 result = ray.get(call(actor))
-            except RayActorError:
-                self._lose(actor)
             except RayTaskError as error:
                 self._ready.put(actor)
                 raise error.cause from error
+            except RayError as error:
+                self._lose(actor, error)
             else:
                 self._ready.put(actor)
                 return result
@@ -124,7 +125,13 @@ class Pool:
         self.actors.append(actor)
         # Not while it is made: an error there would be the actor's death to Ray.
         loading = actor.load.remote(*self._arguments)
-        threading.Thread(target=self._await, args=(actor, loading), daemon=True).start()
+        threading.Thread(target=self._offer, args=(actor, loading), daemon=True).start()
+
+    def _offer(self, actor: Any, loading: Any) -> None:
+        try:
+            self._await(actor, loading)
+        except Exception as error:  # noqa: BLE001 whoever waits for an actor would wait for ever
+            self._ready.put(error)
 
     def _await(self, actor: Any, loading: Any) -> None:
         """Offers an actor once it has loaded the base: it may never, where its node is gone."""
@@ -133,11 +140,20 @@ class Pool:
         except GetTimeoutError:
             self._leave_out(actor)
             return
-        except RayActorError:
-            self._lose(actor)
-            return
         except RayTaskError as error:
             self._ready.put(error.cause)
+            return
+        except RayError as error:
+            self._lose(actor, error)
+            return
+        if loaded.tool != TOOL:
+            self._ready.put(
+                InputError(
+                    f"has {loaded.tool} on its workers, and this is {TOOL}",
+                    field="--ray",
+                    fix="install the same version on all nodes",
+                )
+            )
             return
         with self._changing:
             self.loaded = self.loaded or loaded
@@ -175,25 +191,36 @@ class Pool:
             )
         )
 
-    def _lose(self, actor: Any) -> None:
+    def _lose(self, actor: Any, error: RayError) -> None:
+        # What Ray's own memory monitor says begins with the reason, all else ends with it.
+        said = str(error).strip().splitlines() or [type(error).__name__]
+        reason = said[0 if isinstance(error, OutOfMemoryError) else -1]
         with self._changing:
             if actor in self.actors:
                 self.actors.remove(actor)
+                ray.kill(actor)  # it may only be out of reach, and would keep its GPU
             self._losses_left -= 1
             if self._losses_left >= 0:
+                _LOG.warning("a worker of the cluster is lost, and replaced: %s", reason)
                 self._bring_up()
                 return
-        self._ready.put(OurFailure("too many workers of the cluster died", fix="see Ray's logs"))
+        self._ready.put(
+            OurFailure(f"too many workers of the cluster died: {reason}", fix="see Ray's logs")
+        )
 
 
 def _crew(worker: type, settings: EngineSettings) -> tuple[Any, int, int]:
     """What to make workers from, how many the cluster has room for, and the threads of each.
 
-    One for each GPU; without any, one for as many processors as this process computes on.
+    One for each GPU; without any, one for as many processors as this process computes on. Where an
+    autoscaler has taken every node away, one is asked for, with a GPU unless the settings say cpu.
     """
     threads = torch.get_num_threads()
-    gpus = int(ray.cluster_resources().get("GPU", 0)) if settings.device != "cpu" else 0
-    cpus = int(ray.cluster_resources().get("CPU", 1))
-    share = {"num_gpus": 1} if gpus else {"num_cpus": min(threads, cpus)}
+    resources = ray.cluster_resources()
+    cpus = int(resources.get("CPU", 0))
+    gpus = int(resources.get("GPU", 0)) if settings.device != "cpu" else 0
+    if not cpus and settings.device != "cpu":
+        gpus = max(gpus, 1)
+    share = {"num_gpus": 1} if gpus else {"num_cpus": min(threads, cpus or threads)}
     kind = ray.remote(worker).options(max_restarts=0, **share)
     return kind, gpus or max(1, cpus // threads), threads

@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -106,6 +107,17 @@ def test_a_base_that_cannot_be_loaded_is_said_as_here(tmp_path: Path, running: N
         torch.set_num_threads(1)
 
 
+def test_workers_of_another_version_are_refused(base, running, monkeypatch) -> None:
+    """They may compute otherwise, and their answers would be cached as ours."""
+    monkeypatch.setattr(pools, "TOOL", "adapterbot 0.0.0")
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(InputError, match=r"--ray: has adapterbot .* and this is .* 0\.0\.0"):
+            cluster.ClusterModel(base, SETTINGS, "local")
+    finally:
+        torch.set_num_threads(1)
+
+
 def test_the_same_digits_as_one_process(many, here, adapters) -> None:
     for adapter in (*adapters, adapters[1]):
         got = many.evaluate(TASKS, adapter, drafts=drafts(here, adapter))
@@ -132,11 +144,11 @@ def test_what_ray_says_of_the_cluster_is_no_result(running, capsys, caplog) -> N
 
 
 def test_an_address_at_which_nobody_answers_is_soon_known() -> None:
-    """Ray tried for a quarter of an hour."""
+    """Ray tried for many minutes."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    with pytest.raises(InputError, match=f"no Ray cluster at '{address}': .*refused"):
+    with pytest.raises(InputError, match=f"no Ray cluster .* at '{address}': .*refused"):
         joining.join(address)
 
 
@@ -171,6 +183,23 @@ def test_a_worker_that_dies_loses_nothing(many, here, adapters) -> None:
     again = many.evaluate(TASKS, None)
     assert again == here[None]
     assert doomed[0] not in pool.actors
+    assert len(pool.actors) == 2
+
+
+def test_a_worker_that_is_lost_otherwise_than_by_its_death_is_replaced(many, here, caplog) -> None:
+    """By Ray's memory monitor, say, whose error is of another kind: it was waited for for ever."""
+    pool = many._model.pool
+    ended = ray.remote(num_cpus=0)(lambda: time.sleep(60)).remote()
+    ray.cancel(ended, force=True)
+    asked: list[Any] = []
+
+    def ask(actor: Any) -> Any:
+        asked.append(actor)
+        return ended if len(asked) == 1 else ray.put("an answer")
+
+    assert pool.ask(ask) == "an answer"
+    assert "a worker of the cluster is lost, and replaced" in caplog.text
+    assert asked[0] not in pool.actors
     assert len(pool.actors) == 2
 
 
