@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -81,3 +82,19 @@ def test_an_adapter_is_told_from_a_mixture(tmp_path: Path) -> None:
     (tmp_path / "mole_config.json").write_text("{}")
     with pytest.raises(InputError, match="not clear which of them is meant"):
         read_mixture_dir(tmp_path)
+
+
+def test_the_docs_name_every_field_with_its_default() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "mole.md").read_text()
+    table = page.partition("| Field | Meaning | Default |")[2].partition("\n\n")[0]
+    least = "base: b\ntask: moe_lora_routing\ndata: {train: t}\n"
+    least += "training: {mole_task_adapters: [a, b]}\n"
+    found = read_config(least.encode(), "soup.yaml")
+    defaults = {
+        **found.training.model_dump(mode="json"),
+        **found.gate.model_dump(include={"top_k", "temperature", "router"}, mode="json"),
+        **found.model_dump(include={"val_split", "max_length", "output"}),
+    }
+    for field, default in defaults.items():
+        row = next(line for line in table.splitlines() if re.search(rf"[`.]{field}`", line))
+        assert f"`{default}`" in row, field
