@@ -6,6 +6,7 @@ in an empty clone of our own, where nothing of the user's checkout, index or hoo
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import tempfile
@@ -30,6 +31,7 @@ _FILTER = {
     "core.fsmonitor": "false",
     "core.autocrlf": "false",
 }
+_REACHED = re.compile(r"GIT_(SSL_|SSH|PROXY_|CONFIG_(GLOBAL|SYSTEM|NOSYSTEM)$)")
 _TIMEOUT = 1800
 _DENIED = (
     "denied to",
@@ -74,9 +76,10 @@ class Remote:
 
 
 def _environment(settings: Sequence[tuple[str, str]]) -> dict[str, str]:
-    """Ours, without what Git tells the hook that may have started us of its own repository."""
+    """Ours, without what Git tells the hook that may have started us of its own repository. How a
+    server is reached and trusted stays: a company's may have an authority of its own."""
     ours = beside.programs_environment().items()
-    kept = {name: value for name, value in ours if not name.startswith("GIT_")}
+    kept = {n: value for n, value in ours if not n.startswith("GIT_") or _REACHED.match(n)}
     return kept | numbered(settings)
 
 
@@ -223,5 +226,10 @@ def _why(command: str, told: str) -> AdapterbotError:
         return InputError(
             f"the token may not push: {said}",
             fix=f"add `permissions: {PERMISSION}` to the job, or to the App that it acts as",
+        )
+    if "certificate" in told:
+        return InputError(
+            f"the certificate of GitHub's server is not trusted: {said}",
+            fix="set GIT_SSL_CAINFO to a file with the certificate of your authority",
         )
     return GitHubFailure(f"git {command} failed: {said}", fix="run the job again")

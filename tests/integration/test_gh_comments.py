@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import IPv4Address
 from threading import Barrier, Lock
 
 import pytest
@@ -19,6 +20,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from adapterbot.errors import GitHubFailure, InputError, OurFailure
+from adapterbot.gh import lfs
+from adapterbot.gh.branches import Change, Placement
 from adapterbot.gh.client import Client, Patience, connect
 from adapterbot.gh.comments import CommentAction, CommentOutcome, Thread
 from adapterbot.marker import key_of, marker
@@ -404,13 +407,18 @@ def test_a_name_that_the_repository_no_longer_has_is_no_success(server, method, 
     assert caught.value.fix == "name the repository as it is called now"
 
 
-def test_a_certificate_that_nobody_vouches_for_is_said_at_once(tmp_path):
+def test_a_certificate_that_nobody_vouches_for_is_said_at_once(tmp_path, monkeypatch):
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
     key = ec.generate_private_key(ec.SECP256R1())
     now = datetime.now(UTC)
-    made = x509.CertificateBuilder(
-        name, name, key.public_key(), 1, now - timedelta(days=1), now + timedelta(days=1)
-    ).sign(key, hashes.SHA256())
+    names = x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))])
+    made = (
+        x509.CertificateBuilder(
+            name, name, key.public_key(), 1, now - timedelta(days=1), now + timedelta(days=1)
+        )
+        .add_extension(names, critical=False)
+        .sign(key, hashes.SHA256())
+    )
     encoding = serialization.Encoding.PEM
     pem = key.private_bytes(
         encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -427,6 +435,14 @@ def test_a_certificate_that_nobody_vouches_for_is_said_at_once(tmp_path):
         mine = connect("t0ken", url, patience=Patience(sleep=waits.append))
         with pytest.raises(InputError, match="is not trusted while asking who") as caught:
             mine.login  # noqa: B018
+        remote = lfs.Remote(f"{url}/octo/adapters.git")
+        wanted = Placement("b", None, "main", "0" * 40, Change({}, "a", bool), "m")
+        with pytest.raises(InputError, match=r"is not trusted: .*set GIT_SSL_CAINFO"):
+            lfs.place(remote, wanted, frozenset())
+        # A company's own authority, which git is told of in the environment.
+        monkeypatch.setenv("GIT_SSL_CAINFO", str(tmp_path / "both.pem"))
+        with pytest.raises(GitHubFailure, match="returned error: 501"):
+            lfs.place(remote, wanted, frozenset())
         served.shutdown()
     assert "REQUESTS_CA_BUNDLE" in str(caught.value.fix)
     assert waits == []
