@@ -150,8 +150,10 @@ class ScoreCache:
     def _connect(self, path: str) -> sqlite3.Connection:
         database = sqlite3.connect(path, timeout=_WAIT_SECONDS)
         try:
-            database.execute("PRAGMA journal_mode = WAL")
-            database.execute("PRAGMA synchronous = NORMAL")
+            # A write-ahead log takes memory that every writer shares, and several machines may share
+            # a volume. Nor is the disk waited for: whatever a crash of the machine leaves is checked.
+            database.execute("PRAGMA journal_mode = TRUNCATE")
+            database.execute("PRAGMA synchronous = OFF")
             (version,) = database.execute("PRAGMA user_version").fetchone()
             if version == _SCHEMA:
                 return database  # nothing to write: another job may be writing
@@ -181,7 +183,7 @@ class ScoreCache:
 
     def _put_aside(self, error: sqlite3.DatabaseError) -> None:
         _LOG.warning("the score cache is damaged (%s) and is begun again", error)
-        for suffix in ("", "-wal", "-shm") if self._path else ():
+        for suffix in ("", "-journal") if self._path else ():
             file = Path(f"{self._path}{suffix}")
             with suppress(FileNotFoundError):
                 file.replace(f"{file}.damaged")

@@ -38,6 +38,8 @@ def test_what_was_stored_is_found_again(tmp_path: Path) -> None:
         cache.store(KEY, [score("x", 0.25)])
         want = {"x": score("x", 0.25), "y": score("y", None)}
         assert cache.load(KEY) == want
+        beside = {file.name for file in tmp_path.iterdir()} - {"scores.sqlite"}
+        assert beside <= {"scores.sqlite-journal"}, "memory is shared by one machine's jobs only"
     with ScoreCache(tmp_path) as cache:
         assert cache.load(KEY) == want
 
