@@ -150,8 +150,8 @@ class ScoreCache:
     def _connect(self, path: str) -> sqlite3.Connection:
         database = sqlite3.connect(path, timeout=_WAIT_SECONDS)
         try:
-            # A write-ahead log takes memory that every writer shares, and several machines may share
-            # a volume. Nor is the disk waited for: whatever a crash of the machine leaves is checked.
+            # A write-ahead log takes memory that every writer shares, and they may be on several
+            # machines. Nor is the disk waited for: what a crash of the machine leaves is checked.
             database.execute("PRAGMA journal_mode = TRUNCATE")
             database.execute("PRAGMA synchronous = OFF")
             (version,) = database.execute("PRAGMA user_version").fetchone()
