@@ -62,7 +62,7 @@ def run(options: MergeOptions, search: SearchOptions | None, listener: Listener)
 
 def checkpoint_path(output: Path) -> Path:
     """Where the search that writes `output` keeps its state while it goes on."""
-    return output.with_name(f".{output.name}.search.json")
+    return output.parent / f".{output.name}.search.json"
 
 
 def _read(options: MergeOptions) -> list[AdapterFiles]:

@@ -358,6 +358,7 @@ def test_bad_input_is_named(suite: Path, tmp_path: Path) -> None:
         (replace(wanted, adapters=(*wanted.adapters, expert)), "names two adapters 'dates_eu'"),
         (replace(wanted, adapters=(expert, twin)), r"twin: is a copy of .*dates_eu \(name it once"),
         (options(tmp_path / "there"), "already exists"),
+        (options(Path()), r"\.: already exists"),  # a workflow's variable that is not set
         (options(tmp_path / "there" / ("x" * 300), **linear), "cannot be written: File name too"),
         (options(expert / "adapter_config.json" / "m", **linear), "cannot be written: Not a dir"),
         (replace(wanted, adapters=(expert, EXPERTS / "dates_us"), output=expert / "m"), "lies ins"),
