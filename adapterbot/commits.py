@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from contextlib import suppress
@@ -133,3 +134,19 @@ def _names(repository: Path) -> list[str]:
     kinds = ("refs/heads", "refs/remotes", "refs/tags")
     found = git(repository, "for-each-ref", "--format=%(refname:short)", *kinds)
     return found.decode(errors="replace").split()
+
+
+def ignored_files(repository: Path, folder: str) -> tuple[str, ...]:
+    """The names of the files right in a folder that Git ignores, so that no commit holds them.
+
+    Args:
+        folder: from the root, normalised.
+
+    Raises:
+        OurFailure: Git is not installed, or failed.
+    """
+    asked = ("ls-files", "-z", "--others", "--ignored", "--exclude-standard", "--", folder or ".")
+    listed = os.fsdecode(git(repository, "--literal-pathspecs", *asked)).split("\0")
+    prefix = f"{folder}/" if folder else ""
+    names = (path.removeprefix(prefix) for path in listed if path.startswith(prefix))
+    return tuple(name for name in names if name and "/" not in name)

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from adapterbot.commits import ignored_files
 from adapterbot.config import AdapterConfig, Config, Workflow
-from adapterbot.conventions import adapter_directories, discover
+from adapterbot.conventions import ADAPTER_CONFIG, adapter_directories, discover
 from adapterbot.doctor.finding import Finding, Status
 from adapterbot.errors import AdapterbotError
 from adapterbot.eval.suite import suite_files
@@ -18,7 +19,7 @@ from adapterbot.lock import load_training
 from adapterbot.lock import loads as load_lock
 from adapterbot.paths import normalise
 from adapterbot.sides import config_of
-from adapterbot.tree import Tree, WorkTree, lfs_oid, uses_lfs
+from adapterbot.tree import WorkTree, lfs_oid, uses_lfs
 
 _WEIGHTS = (".safetensors", ".bin")
 _POINTER_BYTES = 1024
@@ -86,7 +87,7 @@ def examine(where: Repository, environment: Mapping[str, str]) -> Iterator[Findi
     yield from _runner(where.tree, environment)
 
 
-def _adapter(tree: Tree, adapter: AdapterConfig) -> Iterator[Finding]:
+def _adapter(tree: WorkTree, adapter: AdapterConfig) -> Iterator[Finding]:
     """Whether each file that the gate would read of an adapter can be read."""
     read: dict[str, Callable[[], object]] = {
         adapter.suite: lambda: suite_files(tree, adapter.suite),
@@ -94,6 +95,16 @@ def _adapter(tree: Tree, adapter: AdapterConfig) -> Iterator[Finding]:
         adapter.lock: lambda: load_lock(tree.read(adapter.lock), adapter.lock),
     }
     yield Finding(what="adapter", found=adapter.path)
+    left_out = [
+        name for name in ignored_files(tree.root, normalise(adapter.path)) if _is_of_adapter(name)
+    ]
+    if left_out:
+        yield Finding(
+            what="ignored",
+            found=f"{adapter.path}/{left_out[0]} is in no commit: Git ignores it",
+            status=Status.WRONG,
+            fix="take it out of .gitignore; large weights belong in Git LFS",
+        )
     for name, load in read.items():
         if name == adapter.lock and not tree.has(name):
             yield Finding(
@@ -117,6 +128,10 @@ def _adapter(tree: Tree, adapter: AdapterConfig) -> Iterator[Finding]:
             )
         else:
             yield Finding(what=name, found="can be read")
+
+
+def _is_of_adapter(name: str) -> bool:
+    return name == ADAPTER_CONFIG or name.endswith(_WEIGHTS[0])
 
 
 def _told(error: AdapterbotError) -> str:

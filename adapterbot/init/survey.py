@@ -43,7 +43,10 @@ def survey(tree: Tree, files: Sequence[str], config: Config | None = None) -> Su
     """
     directories = sorted(adapter_directories(files))
     if not directories:
-        raise no_adapter(files, "put what PEFT's save_pretrained wrote into a folder of it")
+        raise no_adapter(
+            files,
+            "put what PEFT's save_pretrained wrote into a folder of it that Git does not ignore",
+        )
     training, notes = _training(tree, files)
     if config is None:
         found = [_adapter(path, files, training) for path in directories]

@@ -171,6 +171,21 @@ def test_sigstore_is_asked_for_where_a_policy_trusts_a_workflow(repository, look
     assert "sigstore" in look()
 
 
+def test_weights_that_git_ignores_are_in_no_commit(repository, look):
+    (repository / "adapterbot.yaml").write_text("adapters: [{path: ./adapters/dates/}]\n")
+    (repository / ".gitignore").write_text("*.safetensors\ncheckpoint-*\n")
+    more = repository / "adapters" / "dates" / "checkpoint-1"
+    more.mkdir()
+    (more / "adapter_model.safetensors").write_text("left by a run")
+    assert "ignored" not in look()  # these were committed before
+    example.git(repository, "rm", "-q", "--cached", "adapters/dates/adapter_model.safetensors")
+    found = look()["ignored"]
+    assert (found.status, found.found[:40]) == (
+        Status.WRONG,
+        "adapters/dates/adapter_model.safetensors",
+    )
+
+
 def test_an_adapter_that_nobody_listed_is_named(repository, look):
     """One that was added and judged once is passed over from then on."""
     assert "not listed" not in look()
