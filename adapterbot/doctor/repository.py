@@ -17,7 +17,7 @@ from adapterbot.eval.suite import suite_files
 from adapterbot.jobs import jobs
 from adapterbot.lock import load_training
 from adapterbot.lock import loads as load_lock
-from adapterbot.paths import normalise
+from adapterbot.paths import join, normalise
 from adapterbot.sides import config_of
 from adapterbot.tree import WorkTree, lfs_oid, uses_lfs
 
@@ -95,13 +95,13 @@ def _adapter(tree: WorkTree, adapter: AdapterConfig) -> Iterator[Finding]:
         adapter.lock: lambda: load_lock(tree.read(adapter.lock), adapter.lock),
     }
     yield Finding(what="adapter", found=adapter.path)
-    left_out = [
-        name for name in ignored_files(tree.root, normalise(adapter.path)) if _is_of_adapter(name)
-    ]
+    folder = normalise(adapter.path)
+    files = ignored_files(tree.root, folder)
+    left_out = [join(folder, name) for name in files if _is_of_adapter(name)]
     if left_out:
         yield Finding(
             what="ignored",
-            found=f"{adapter.path}/{left_out[0]} is in no commit: Git ignores it",
+            found=f"{left_out[0]} is in no commit: Git ignores it",
             status=Status.WRONG,
             fix="take it out of .gitignore; large weights belong in Git LFS",
         )
