@@ -200,7 +200,8 @@ def _searched(
     saved = checkpoint.load(place) if search.resume else None
     if saved:
         # What is known without a model is held against it before one is loaded.
-        saved.check({"adapters": digests, "suite": suite.digest, "seed": options.seed})
+        known = {"engine": search.engine, "suite": suite.digest, "seed": options.seed}
+        saved.check({"adapters": digests, **known})
     with stages("import"):
         import_engine(None if search.ray else search.settings)
     from adapterbot.commands.merge_search import Searching

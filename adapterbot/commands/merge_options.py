@@ -47,3 +47,10 @@ class SearchOptions:
     resume: bool = False
     settings: EngineSettings | None = None
     ray: str | None = None
+
+    @property
+    def engine(self) -> str:
+        """The settings that decide what is answered, as they are typed."""
+        settings = self.settings or EngineSettings()
+        names = ("dtype", "quantization", "attn_implementation")
+        return " ".join(f"{name}={value}" for name in names if (value := getattr(settings, name)))

@@ -52,6 +52,7 @@ class Searching:
         self._items = _items(self._tasks, suite.path)
         self._suite = suite
         self._paths = [str(adapter.files.path) for adapter in adapters]
+        self._engine = options.engine
         search = options.search
         modules = {module for adapter in adapters for module in adapter.updates}
         self.groups = layer_groups(modules) if search is Search.PER_LAYER else ((),)
@@ -83,6 +84,7 @@ class Searching:
         return {
             "adapters": list(digests),
             "base": self._scores.base_digest,
+            "engine": self._engine,
             "suite": self._suite.digest,
             "search": self._space.search.value,
             "population": self._plan.population,

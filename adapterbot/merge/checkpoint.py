@@ -16,7 +16,7 @@ from adapterbot.errors import InputError
 from adapterbot.merge.race import Result
 from adapterbot.merge.space import FloatArray
 
-VERSION = 2
+VERSION = 3
 _ANEW = "remove it, and start without --resume"
 _DIGITS = 64  # of a SHA-256
 

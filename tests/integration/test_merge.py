@@ -35,7 +35,7 @@ from adapterbot.merge import checkpoint
 from adapterbot.merge.names import Strategy
 from adapterbot.records import EngineSettings
 from adapterbot.records.merge import MergeRecord, StopReason
-from adapterbot.weights import load_adapter, merge_linear, save_adapter
+from adapterbot.weights import adapter_digest, load_adapter, merge_linear, save_adapter
 from adapterbot.weights.layers import group_of, layer_groups
 from tests import command_line, tiny_models
 from tests.adapter_kinds import QV
@@ -403,6 +403,11 @@ def test_what_cannot_be_resumed_is_told_before_anything_is_loaded(
             search(suite, resume=True),
             PlainListener(),
         )
+    digests = [adapter_digest(EXPERTS / name) for name in DATES]
+    made = {"adapters": digests, "engine": "dtype=auto quantization=4bit"}
+    checkpoint.save(tmp_path / ".m.search.json", made, {})
+    with pytest.raises(InputError, match="engine: was made with dtype=auto quantization=4bit, and"):
+        command.run(options(tmp_path / "m"), search(suite, resume=True), PlainListener())
     (tmp_path / "m").mkdir()
     with pytest.raises(InputError, match=r"already exists \(move it away, and the search goes"):
         command.run(options(tmp_path / "m"), search(suite, resume=True), PlainListener())
