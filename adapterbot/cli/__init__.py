@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import errno
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -95,8 +96,10 @@ def program(arguments: Sequence[str] | None = None) -> NoReturn:
     """The command line as a process of its own.
 
     Once torch is loaded, taking it apart object by object costs a quarter of a second and frees
-    what the operating system frees anyway.
+    what the operating system frees anyway. SIGTERM is as Ctrl-C: the kernel keeps it from the first
+    process of a container that does not handle it, and `docker stop` would wait and kill.
     """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     take_every_letter()
     take_no_width_for_none()
     try:
