@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 from pathlib import Path
 
@@ -16,6 +17,19 @@ settings.load_profile("adapterbot")
 # with them every command that a test interrupts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# What is imported lives until the end: walking those 800,000 objects again and again takes a fifth
+# of collecting the tests, and a tenth of running them.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
+
+
+def pytest_unconfigure() -> None:
+    gc.unfreeze()  # libraries complain at the end of what is left then
 
 
 @pytest.fixture(scope="module")
