@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import signal
 from pathlib import Path
@@ -28,8 +29,7 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
-def pytest_unconfigure() -> None:
-    gc.unfreeze()  # libraries complain at the end of what is left then
+atexit.register(gc.unfreeze)  # libraries complain at the end of what is left then
 
 
 @pytest.fixture(scope="module")

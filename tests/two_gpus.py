@@ -7,13 +7,13 @@ NumPy. Gradients lose their place.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_flatten, tree_map_only
+from torch.utils._pytree import tree_map_only
 
 CPU = "cpu"
 
@@ -27,6 +27,17 @@ def _placed(tensor: Tensor, place: str) -> Tensor:
     if place != CPU:
         tensor.place = place  # type: ignore[attr-defined]
     return tensor
+
+
+def _tensors(among: Any) -> Iterator[Tensor]:
+    """What torch's functions take and give; a tenth of the time of torch's own trees."""
+    if isinstance(among, Tensor):
+        yield among
+    elif isinstance(among, tuple | list):
+        for one in among:
+            yield from _tensors(one)
+    elif isinstance(among, dict):
+        yield from _tensors(list(among.values()))
 
 
 class TwoGpus(TorchFunctionMode):
@@ -65,7 +76,7 @@ class TwoGpus(TorchFunctionMode):
             return args[0]
         if name == "cpu":
             return args[0].detach().view_as(args[0])
-        tensors = [one for one in tree_flatten((args, options))[0] if isinstance(one, Tensor)]
+        tensors = list(_tensors((args, options)))
         places = {place_of(one) for one in tensors if one.dim() or place_of(one) != CPU}
         if name in ("__getitem__", "__setitem__", "copy_"):
             places = {place_of(tensors[0])} | places - {CPU}  # an index may lie on the CPU
@@ -76,11 +87,11 @@ class TwoGpus(TorchFunctionMode):
                 f"{name}: all tensors on the same device, but found {sorted(places)}"
             )
         place = str(torch.device(device)) if device else next(iter(places), CPU)
-        return tree_map_only(
-            Tensor,
-            lambda one: one if any(one is other for other in tensors) else _placed(one, place),
-            function(*args, **options),
-        )
+        made = function(*args, **options)
+        for one in _tensors(made):
+            if not any(one is other for other in tensors):
+                _placed(one, place)
+        return made
 
     @staticmethod
     def _moved(function: Any, device: Any, tensor: Tensor, *given: Any, **options: Any) -> Tensor:
