@@ -16,7 +16,6 @@ import atexit
 import contextlib
 import fcntl
 import functools
-import gc
 import importlib
 import json
 import os
@@ -32,6 +31,8 @@ import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
+
+from adapterbot.importing import for_good
 
 ROOT = Path(__file__).resolve().parents[1]
 # What commands import when they run; whatever is missing here is imported by the fork.
@@ -206,10 +207,10 @@ def _number(wire: socket.socket) -> int:
 
 def serve(at: str) -> NoReturn:
     """Fork a command for each connection, as long as somebody is connected to `held` beside it."""
-    for name in PRELOADED:
-        importlib.import_module(name)
     # What is imported already is no fork's garbage, and no page of it is copied to look for some.
-    gc.freeze()
+    with for_good():
+        for name in PRELOADED:
+            importlib.import_module(name)
     with _listening(Path(at)) as asking, _listening(Path(at).with_name("held")) as holding:
         print("ready", flush=True)
         holders = [holding.accept()[0]]

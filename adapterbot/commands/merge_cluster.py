@@ -17,7 +17,7 @@ import torch
 
 from adapterbot import TOOL
 from adapterbot.commands.merge_scores import SuiteScores
-from adapterbot.eval.base_model import load_base
+from adapterbot.eval.base_model import load_alone
 from adapterbot.eval.blends import BlendedModel
 from adapterbot.eval.joining import seen_everywhere
 from adapterbot.eval.pool import Pool
@@ -67,7 +67,7 @@ class _Worker:
             for name, content in files.items():
                 (place / name).write_bytes(content)
             loaded.append(load_adapter(place))
-        model = BlendedModel(load_base(base, settings), settings, loaded, groups)
+        model = BlendedModel(load_alone(base, settings), settings, loaded, groups)
         self._scores = SuiteScores(model, tasks)
         return _Loaded(model.base.digest, TOOL)
 

@@ -15,7 +15,9 @@ from safetensors import SafetensorError
 from adapterbot.errors import InputError, OurFailure, first_line
 from adapterbot.eval.found_base import ATTENTION_PACKAGES, FoundBase, device_name, find_base
 from adapterbot.eval.heap import keep_freed_memory
+from adapterbot.eval.library import import_library
 from adapterbot.eval.settings import EngineSettings
+from adapterbot.importing import for_good
 from adapterbot.weights.memory import fitting
 
 # What transformers raises on a model that is broken, or made to break it. Not RuntimeError: a GPU
@@ -79,6 +81,14 @@ def load_base(base: Path | str, settings: EngineSettings) -> BaseModel:
         OurFailure: as `find_base`, or the device's memory is too small.
     """
     return load_found(find_base(base, settings))
+
+
+def load_alone(base: Path | str, settings: EngineSettings) -> BaseModel:
+    """As `load_base`, in a process that does nothing else and has imported nothing for it."""
+    found = find_base(base, settings)
+    with for_good():
+        import_library()
+    return load_found(found)
 
 
 def load_found(found: FoundBase) -> BaseModel:

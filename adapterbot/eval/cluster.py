@@ -24,7 +24,7 @@ import torch
 
 from adapterbot import TOOL
 from adapterbot.eval.answers import Answer, Sample
-from adapterbot.eval.base_model import load_base
+from adapterbot.eval.base_model import load_alone
 from adapterbot.eval.batches import Batcher, no_family, one_pass, ordered
 from adapterbot.eval.generation import GenerationRequest
 from adapterbot.eval.joining import seen_everywhere
@@ -82,7 +82,7 @@ class _Worker:
     def load(self, base: str, settings: EngineSettings, threads: int) -> _Loaded:
         """Loads the base."""
         torch.set_num_threads(threads)
-        self._model = LocalModel(load_base(base, settings), settings)
+        self._model = LocalModel(load_alone(base, settings), settings)
         return _Loaded(
             tokenizer=self._model.base.tokenizer,
             limits=self._model.passes.limits,
