@@ -279,7 +279,8 @@ def test_a_checkpoint_of_another_search_is_named(tmp_path: Any) -> None:
     ):
         with pytest.raises(InputError, match=re.escape(words)):
             saved.check({**held, **change})
-    for text in ("", "{}", "[]", '{"version": 2, "identity": [], "state": {}}', "[" * 100_000):
+    unlike = json.dumps({"version": checkpoint.VERSION, "identity": [], "state": {}})
+    for text in ("", "{}", "[]", unlike, "[" * 100_000):
         place.write_text(text)
         with pytest.raises(InputError, match=r"is not a checkpoint of a merge \(remove it, and"):
             checkpoint.load(place)
