@@ -52,6 +52,10 @@ def repository(tmp_path: Path) -> Path:
     for run in indented:
         assert run in text
         text = text.replace(run, f'ln -sfn "{sys.prefix}" "$RUNNER_TEMP/venv"')
+    # No candidate is better than one of the first, which a search goes on from for all its budget.
+    budget = '--budget "$BUDGET"'
+    assert budget in text
+    text = text.replace(budget, f"{budget} --generations 3")
     (folder / ".github" / "workflows" / WORKFLOW.name).write_text(text)
     shutil.copytree(EXAMPLE / "base", folder / "base")
     (folder / "data").mkdir()
