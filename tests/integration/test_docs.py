@@ -72,6 +72,7 @@ def blocks() -> Iterator[Block]:
 
 
 BLOCKS = list(blocks())
+COMMAND = typer.main.get_command(app)
 
 
 def of(*kinds: str) -> list[Any]:
@@ -103,7 +104,7 @@ def test_commands_are_such_as_there_are(block: Block) -> None:
     for command in block.commands:
         words = shlex.split(_COMMENT.sub("", command))
         if words[0] == "adapterbot":
-            _parse(typer.main.get_command(app), words[1:])
+            _parse(COMMAND, words[1:])
         elif words[0] == "make":
             targets = re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
             assert set(words[1:]) <= set(targets)
@@ -181,7 +182,7 @@ def _workflow(content: dict[str, Any]) -> None:
         assert {"run", "uses"} & set(step)
         for line in str(step.get("run", "")).splitlines():
             if line.startswith("adapterbot "):
-                _parse(typer.main.get_command(app), shlex.split(line)[1:])
+                _parse(COMMAND, shlex.split(line)[1:])
 
 
 def _config(content: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ import yaml
 from adapterbot.cli import app
 
 ROOT = Path(__file__).resolve().parents[2]
+COMMAND = typer.main.get_command(app)
 
 
 @pytest.mark.parametrize(
@@ -27,7 +28,7 @@ def test_generated_files_are_up_to_date(script: str) -> None:
 
 def options(words: list[str]) -> set[str]:
     """The options of the command that a line begins with; of a group, those of all its commands."""
-    command = typer.main.get_command(app)
+    command = COMMAND
     for word in words:
         command = getattr(command, "commands", {}).get(word) or command
     commands = [command, *getattr(command, "commands", {}).values()]

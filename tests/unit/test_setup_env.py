@@ -180,16 +180,9 @@ def test_without_locks_the_loser_of_a_race_uses_the_winner(action, environ, tmp_
     assert leftovers(environ) == []
 
 
-def test_pip_that_fails_is_our_failure_and_leaves_nothing(action, environ):
-    (action / "constraints.txt").write_text("tinydep==2.0\n")
-    code, log = finish(start(action, environ))
-    assert code == 1
-    assert "::error title=adapterbot::the Python environment could not be made" in log
-    assert built(environ) == []
-    assert leftovers(environ) == []
-
-
-def test_what_only_lm_eval_needs_is_built_as_no_wheel_of_it_is_published(action, environ, wheels):
+def test_only_what_lm_eval_needs_is_built_and_pip_that_fails_leaves_nothing(
+    action, environ, wheels
+):
     (action / "pyproject.toml").write_text(
         '[project]\ndependencies = ["tinydep", "sqlitedict"]\n'
         '[project.optional-dependencies]\nlm-eval = ["lm-eval"]\n'
@@ -220,6 +213,9 @@ def test_what_only_lm_eval_needs_is_built_as_no_wheel_of_it_is_published(action,
     code, log = finish(start(action, environ))
     assert code == 1, "nothing else is built"
     assert "sqlitedict" in log
+    assert "::error title=adapterbot::the Python environment could not be made" in log
+    assert built(environ) == []
+    assert leftovers(environ) == []
     code, log = finish(start(action, {**environ, "ADAPTERBOT_EXTRAS": "lm-eval"}))
     assert code == 0, log
     [environment] = built(environ)
