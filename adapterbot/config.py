@@ -14,9 +14,9 @@ from typing import Annotated, Literal, Self
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from adapterbot.errors import InputError
-from adapterbot.paths import normalise
+from adapterbot.files.paths import normalise
+from adapterbot.files.yamlfile import parse, validate
 from adapterbot.records import EngineSettings, Finite, Probability, Record
-from adapterbot.yamlfile import parse, validate
 
 CONFIG_FILES = ("adapterbot.yaml", ".github/adapterbot.yaml")
 TRAINING_CONFIG = "soup.yaml"

@@ -10,8 +10,8 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from adapterbot.errors import InputError
+from adapterbot.files.validation import first_problem
 from adapterbot.records import CommitSha
-from adapterbot.validation import first_problem
 
 Number = Annotated[int, Field(ge=1)]
 

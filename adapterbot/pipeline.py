@@ -13,16 +13,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from adapterbot import TOOL, attest, lock, verdict
+from adapterbot.changes.selection import removed
+from adapterbot.changes.sides import Sides
 from adapterbot.config import AdapterConfig, OnDrift
 from adapterbot.differing import differing_samples
 from adapterbot.errors import AdapterbotError
 from adapterbot.eval.saved import saved_task
 from adapterbot.eval.suite import Suite
+from adapterbot.files.paths import normalise
+from adapterbot.files.tree import Tree
 from adapterbot.judging import early, grounds, noise, routing, subjects
 from adapterbot.judging.case import Case, read_case
 from adapterbot.judging.subjects import Side
 from adapterbot.overall import weighted_change
-from adapterbot.paths import normalise
 from adapterbot.probing.evaluator import Evaluator
 from adapterbot.probing.regression import Regression
 from adapterbot.records import (
@@ -37,10 +40,7 @@ from adapterbot.records import (
     TaskResult,
     TaskRouting,
 )
-from adapterbot.selection import removed
-from adapterbot.sides import Sides
 from adapterbot.stages import Listener, Stages
-from adapterbot.tree import Tree
 from adapterbot.unjudged import not_judged, taken_away
 
 MAX_SHOWN_SAMPLES = 24

@@ -269,8 +269,8 @@ def per_probe() -> list[Figure]:
     from adapterbot.eval.engine import Engine
     from adapterbot.eval.evaluation import Ask
     from adapterbot.eval.suite import load_suite
+    from adapterbot.files.tree import WorkTree
     from adapterbot.probing.chunks import CHUNK
-    from adapterbot.tree import WorkTree
     from adapterbot.weights.peft_dir import read_adapter_dir
     from tests import example
 
@@ -302,7 +302,7 @@ def per_probe() -> list[Figure]:
         "import sys; from pathlib import Path\n"
         "from adapterbot.eval.engine import Engine\n"
         "from adapterbot.eval.suite import load_suite\n"
-        "from adapterbot.tree import WorkTree\n"
+        "from adapterbot.files.tree import WorkTree\n"
         "tree = WorkTree(Path(sys.argv[1]))\n"
         "tasks = [t for t in load_suite(tree, 'evals/suite.yaml').tasks if t.name == 'dates_us']\n"
         "Engine(Path(sys.argv[1]) / 'base').evaluate(tasks, Path(sys.argv[2]))\n"

@@ -20,7 +20,7 @@ from adapterbot.eval.cache import ScoreCache
 from adapterbot.eval.engine import Engine
 from adapterbot.eval.settings import EngineSettings
 from adapterbot.eval.suite import load_suite
-from adapterbot.tree import WorkTree
+from adapterbot.files.tree import WorkTree
 from bench.figures import Figure
 from bench.workloads import lay_out, random_adapter, random_llama, requests
 

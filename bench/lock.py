@@ -16,8 +16,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from adapterbot import tree
 from adapterbot.commands import lock as commands
+from adapterbot.files import tree
 from adapterbot.lock.hashing import hash_files
 from bench import peers
 from bench.figures import Figure, median

@@ -24,7 +24,7 @@ import yaml
 
 from adapterbot.eval.engine import Engine
 from adapterbot.eval.suite import load_suite
-from adapterbot.tree import WorkTree
+from adapterbot.files.tree import WorkTree
 from bench import peers
 from bench.figures import Figure, children
 from tests.example import EXAMPLE

@@ -27,10 +27,10 @@ from adapterbot.console import PlainListener
 from adapterbot.eval.engine import Engine
 from adapterbot.eval.settings import EngineSettings
 from adapterbot.eval.suite import Task, load_suite
+from adapterbot.files.tree import WorkTree
 from adapterbot.mole.artifact import read_mixture_dir
 from adapterbot.mole.train import Progress
 from adapterbot.records import TaskResult
-from adapterbot.tree import WorkTree
 from bench.figures import Figure
 
 TINY = Path(__file__).resolve().parent.parent / "examples" / "tiny"

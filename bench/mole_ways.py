@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from adapterbot.atomic import write_text
+from adapterbot.files.atomic import write_text
 from adapterbot.mole.kernels import TABLE, ExpertStack, Routing, Way, mixed
 from bench.figures import median
 

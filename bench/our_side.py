@@ -21,7 +21,7 @@ from adapterbot.eval.local import LocalModel  # noqa: E402
 from adapterbot.eval.questions import Question  # noqa: E402
 from adapterbot.eval.settings import EngineSettings  # noqa: E402
 from adapterbot.eval.suite import Task, load_suite  # noqa: E402
-from adapterbot.tree import WorkTree  # noqa: E402
+from adapterbot.files.tree import WorkTree  # noqa: E402
 from adapterbot.weights import adapter_digest, read_adapter_dir  # noqa: E402
 
 SETTINGS = EngineSettings(device="cpu", dtype="float32")

@@ -15,8 +15,8 @@ from pydantic import ValidationError
 from adapterbot.attest.envelope import PAYLOAD_TYPE, NotAttested, not_in_toto
 from adapterbot.config import Workflow
 from adapterbot.errors import InputError, OurFailure
+from adapterbot.files.validation import bad_input
 from adapterbot.importing import extras
-from adapterbot.validation import bad_input
 
 if TYPE_CHECKING:
     from sigstore.models import ClientTrustConfig

@@ -11,8 +11,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from adapterbot.errors import InputError
+from adapterbot.files.validation import first_problem
 from adapterbot.records import Digest
-from adapterbot.validation import first_problem
 
 PREDICATE_TYPE: Literal["https://slsa.dev/provenance/v1"] = "https://slsa.dev/provenance/v1"
 BUILD_TYPE = "https://github.com/org/adapter-action/blob/main/docs/attest.md#build-type-v1"

@@ -8,10 +8,10 @@ from pathlib import PurePosixPath
 from adapterbot.attest import envelope, keyless
 from adapterbot.attest.envelope import NotAttested
 from adapterbot.attest.statement import Statement, read_statement
+from adapterbot.changes.conventions import ADAPTER_CONFIG, MIXTURE_CONFIG
 from adapterbot.config import Workflow
-from adapterbot.conventions import ADAPTER_CONFIG, MIXTURE_CONFIG
 from adapterbot.errors import InputError
-from adapterbot.tree import Tree
+from adapterbot.files.tree import Tree
 
 _LIMIT = 4 * 1024 * 1024
 _SUFFIX = ".intoto.json"

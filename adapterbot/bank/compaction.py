@@ -11,11 +11,11 @@ from pathlib import Path
 import lmdb
 import numpy as np
 
-from adapterbot import atomic
 from adapterbot.bank.environment import DAMAGE, Shared, acquire, damaged, release
 from adapterbot.bank.opened import Tables
 from adapterbot.bank.records import Place, State
 from adapterbot.bank.store import BankStore, state_of
+from adapterbot.files import atomic
 
 _ROWS = re.compile(r"rows-[0-9]+\.mdb")
 

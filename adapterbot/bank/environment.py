@@ -12,8 +12,8 @@ from pathlib import Path
 
 import lmdb
 
-from adapterbot.atomic import not_written
 from adapterbot.errors import InputError, OurFailure
+from adapterbot.files.atomic import not_written
 
 MAP_BYTES = 1 << 40  # address space, not memory or disk: LMDB's file grows as it is filled
 _ROOM = 1 << 20  # for a new file, its lock and its tables, with some to spare

@@ -21,12 +21,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from adapterbot import atomic
 from adapterbot.bank.manifest import Layout, VbLoraLayout, VeraLayout
 from adapterbot.bank.plan import Plan
 from adapterbot.bank.surfaces import surface_of
 from adapterbot.conversations import Example
 from adapterbot.errors import InputError
+from adapterbot.files import atomic
 from adapterbot.weights.likelihood import answer_nll
 
 D_INITIAL = 0.1  # arXiv 2310.11454 table 6c: small values do best; Λ_b starts at zero

@@ -16,8 +16,8 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from adapterbot.errors import InputError
+from adapterbot.files.validation import bad_input
 from adapterbot.records.base import Digest, Line, Name, Record
-from adapterbot.validation import bad_input
 
 MANIFEST = "manifest.json"
 MANIFEST_LIMIT = 16 * 1024 * 1024

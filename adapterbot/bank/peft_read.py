@@ -27,7 +27,7 @@ from adapterbot.bank.manifest import (
     shared_shapes,
 )
 from adapterbot.errors import InputError
-from adapterbot.validation import bad_input
+from adapterbot.files.validation import bad_input
 from adapterbot.weights.peft_dir import AdapterFiles, read_adapter_dir
 
 _PART = re.compile(

@@ -16,11 +16,11 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from adapterbot import atomic
 from adapterbot.bank.codec import Rows
 from adapterbot.bank.manifest import Generated, Manifest, SoupLayout, VbLoraLayout, VeraLayout
 from adapterbot.bank.vblora import factors
 from adapterbot.errors import InputError
+from adapterbot.files import atomic
 from adapterbot.weights.adapter import Adapter, LowRank
 from adapterbot.weights.header import Header
 from adapterbot.weights.layout import PREFIX

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from adapterbot import atomic
 from adapterbot.bank.codec import Bytes, Codec, Rows
 from adapterbot.bank.manifest import Manifest, Stored, dump_manifest, parse_manifest, user_key
 from adapterbot.errors import InputError
+from adapterbot.files import atomic
 from adapterbot.weights.header import Header, read_header
 
 if TYPE_CHECKING:

@@ -16,7 +16,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from adapterbot import atomic
 from adapterbot.bank.manifest import (
     Generated,
     Layout,
@@ -28,6 +27,7 @@ from adapterbot.bank.manifest import (
     shared_shapes,
 )
 from adapterbot.errors import InputError
+from adapterbot.files import atomic
 from adapterbot.weights.header import read_header
 
 SHARED = "shared.safetensors"

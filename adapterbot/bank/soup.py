@@ -15,9 +15,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from adapterbot import atomic
 from adapterbot.errors import InputError
-from adapterbot.strict_json import parse_json
+from adapterbot.files import atomic
+from adapterbot.files.strict_json import parse_json
 
 FILE_LIMIT = 16 * 1024 * 1024
 MAX_DIMENSION = 16_384

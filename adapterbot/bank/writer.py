@@ -12,7 +12,6 @@ import lmdb
 import numpy as np
 from numpy.typing import NDArray
 
-from adapterbot import atomic
 from adapterbot.bank import blocks, compaction
 from adapterbot.bank.batch import Batch, Made, Maker
 from adapterbot.bank.codec import Rows
@@ -22,6 +21,7 @@ from adapterbot.bank.opened import MOVED, Tables
 from adapterbot.bank.records import MODULUS, NUMBER, SEAL, Place, State, packed, seal, summed
 from adapterbot.bank.store import BankStore, place_of, state_of
 from adapterbot.errors import InputError, OurFailure
+from adapterbot.files import atomic
 
 
 class BankWriter(BankStore):

@@ -28,8 +28,8 @@ from adapterbot.bisect.checkpoints import (
 )
 from adapterbot.bisect.fetched import FetchedDirectories
 from adapterbot.errors import InputError
-from adapterbot.paths import normalise
-from adapterbot.tree import Tree
+from adapterbot.files.paths import normalise
+from adapterbot.files.tree import Tree
 from adapterbot.weights.peft_dir import CONFIG_NAME
 
 

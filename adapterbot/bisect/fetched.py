@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from adapterbot.errors import OurFailure
-from adapterbot.tree import file_sha256
+from adapterbot.files.tree import file_sha256
 
 LIMIT = 16 * 1024**3
 _FILES, _MANIFEST = "files", "manifest.json"

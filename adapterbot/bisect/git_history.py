@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from adapterbot.bisect.checkpoints import Checkpoint
-from adapterbot.commits import repository_root, resolve_commit
 from adapterbot.errors import InputError
-from adapterbot.gitobjects import git
-from adapterbot.gittree import GitTree
-from adapterbot.paths import normalise
-from adapterbot.tree import Tree, WorkTree
+from adapterbot.files.paths import normalise
+from adapterbot.files.tree import Tree, WorkTree
+from adapterbot.git.commits import repository_root, resolve_commit
+from adapterbot.git.program import git
+from adapterbot.git.tree import GitTree
 from adapterbot.weights.peft_dir import CONFIG_NAME, WEIGHTS_NAME
 
 SCHEME = "git:"

@@ -19,7 +19,7 @@ from pydantic import Field, ValidationError
 from adapterbot.bisect.checkpoints import Checkpoint
 from adapterbot.bisect.setting import Setting
 from adapterbot.errors import InputError, OurFailure
-from adapterbot.named import read_named
+from adapterbot.files.named import read_named
 from adapterbot.records.base import Count, Digest, Finite, Line, Record, Seconds
 
 MAX_BYTES = 64 * 1024 * 1024

@@ -24,7 +24,7 @@ from adapterbot.bisect.checkpoints import (
 )
 from adapterbot.bisect.fetched import FetchedDirectories
 from adapterbot.errors import AdapterbotError, InputError, OurFailure, first_line
-from adapterbot.tree import TEXT_LIMIT, file_sha256, too_large
+from adapterbot.files.tree import TEXT_LIMIT, file_sha256, too_large
 from adapterbot.weights.peft_dir import CONFIG_NAME, PICKLE_NAME, WEIGHTS_NAME
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://.")

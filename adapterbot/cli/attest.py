@@ -165,8 +165,8 @@ def attest_cyclonedx(
 
     Exit codes: 0 written, 1 we failed, 2 bad input.
     """
-    from adapterbot import atomic
     from adapterbot.commands import attest as command
+    from adapterbot.files import atomic
 
     text = command.bill(command.subject(adapter), report)
     if output is None:

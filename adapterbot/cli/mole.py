@@ -138,8 +138,8 @@ def route(
     """
     from rich.console import Console
 
-    from adapterbot.atomic import write_text
     from adapterbot.commands import mole_route as command
+    from adapterbot.files.atomic import write_text
     from adapterbot.mole.routes import routes_page, terminal
 
     routes = command.route(mixture, base, text, max_tokens=max_tokens, device=device)

@@ -11,29 +11,30 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from adapterbot import atomic, lock
+from adapterbot import lock
 from adapterbot.attest import bom, envelope, keyless, verification
 from adapterbot.attest import statement as statements
 from adapterbot.attest.make import Claim, statement
+from adapterbot.changes.conventions import for_adapter
+from adapterbot.changes.sides import config_of
 from adapterbot.commands.place import checkout
 from adapterbot.commands.report_files import read_report
 from adapterbot.commands.report_size import MAX_REPORT_BYTES
 from adapterbot.config import AdapterConfig, Workflow
 from adapterbot.context import server_url
-from adapterbot.conventions import for_adapter
 from adapterbot.errors import InputError
 from adapterbot.eval.questions import digest_of
 from adapterbot.eval.suite import suite_files
+from adapterbot.files import atomic
+from adapterbot.files.named import read_named
+from adapterbot.files.paths import normalise
+from adapterbot.files.tree import WorkTree
+from adapterbot.files.validation import first_problem
 from adapterbot.lock.check import other_weights
 from adapterbot.lock.schema import MAX_LOCK_BYTES, Lock
 from adapterbot.mole.artifact import is_mixture, read_mixture
-from adapterbot.named import read_named
-from adapterbot.paths import normalise
 from adapterbot.pr.inputs import about_these
 from adapterbot.records import AdapterReport
-from adapterbot.sides import config_of
-from adapterbot.tree import WorkTree
-from adapterbot.validation import first_problem
 from adapterbot.weights.peft_dir import adapter_digest
 
 BY_HAND = "urn:adapterbot:by-hand"

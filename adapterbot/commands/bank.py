@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from adapterbot import jsonl
 from adapterbot.commands.bank_opened import opened_to_write
 from adapterbot.commands.bank_show import BankSummary, summary
 from adapterbot.commands.base_option import refuse_missing
 from adapterbot.errors import InputError
+from adapterbot.files import jsonl
 from adapterbot.importing import extras
 from adapterbot.records import Line, Record
 from adapterbot.records.base import Count

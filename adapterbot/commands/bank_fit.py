@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adapterbot import jsonl
 from adapterbot.commands.bank_opened import opened_to_write
 from adapterbot.commands.base_option import refuse_another
 from adapterbot.conversations import Example, encode, messages_of
 from adapterbot.errors import InputError
 from adapterbot.eval.settings import engine_settings
+from adapterbot.files import jsonl
 from adapterbot.importing import extras
 from adapterbot.records import Line, Record
 from adapterbot.records.base import Count, Finite

@@ -9,8 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from adapterbot import TOOL, atomic, bisect
+from adapterbot import TOOL, bisect
 from adapterbot.bisect import Limits
+from adapterbot.changes.conventions import discover
+from adapterbot.changes.selection import Overrides, named_adapter, select
+from adapterbot.changes.sides import Sides, sides
 from adapterbot.commands import place as places
 from adapterbot.commands.announcement import announce
 from adapterbot.commands.bisect_command import JOURNAL, OUTPUT
@@ -18,14 +21,15 @@ from adapterbot.commands.evaluator import Computing, checkpoints_directory, engi
 from adapterbot.commands.folders import out_directory
 from adapterbot.commands.place import PULL_REQUEST_EVENTS
 from adapterbot.commands.report_files import Written, write
-from adapterbot.commits import merge_base, resolve_commit
 from adapterbot.config import AdapterConfig, Server
 from adapterbot.console import listener_for
 from adapterbot.context import BisectInputs
-from adapterbot.conventions import discover
 from adapterbot.errors import AdapterbotError, InputError
 from adapterbot.eval.suite import load_suite
-from adapterbot.gittree import GitTree
+from adapterbot.files import atomic
+from adapterbot.files.tree import WorkTree
+from adapterbot.git.commits import merge_base, resolve_commit
+from adapterbot.git.tree import GitTree
 from adapterbot.lock.base_model import resolve_base
 from adapterbot.probing.blame import TOKENS, Blame
 from adapterbot.probing.names import Prior
@@ -33,11 +37,8 @@ from adapterbot.probing.prior import prior
 from adapterbot.probing.search import SearchPlan, search, tasks_of
 from adapterbot.probing.training_run import TrainingRun
 from adapterbot.records import Report, Source
-from adapterbot.selection import Overrides, named_adapter, select
-from adapterbot.sides import Sides, sides
 from adapterbot.stages import Listener, Stages
 from adapterbot.telemetry import traced
-from adapterbot.tree import WorkTree
 from adapterbot.unjudged import stopped
 
 if TYPE_CHECKING:

@@ -8,24 +8,25 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from adapterbot import atomic, bisect
+from adapterbot import bisect
 from adapterbot.bisect import Checkpoint, Kind, Limits, Model, SavedBisect, Setting
+from adapterbot.changes.selection import named_adapter
+from adapterbot.changes.sides import sides
 from adapterbot.commands.evaluator import checkpoints_directory
 from adapterbot.commands.folders import out_directory
 from adapterbot.commands.interrupts import interrupts
 from adapterbot.config import TRAINING_CONFIG, AdapterConfig
 from adapterbot.console import listener_for
 from adapterbot.errors import ExitCode, InputError
+from adapterbot.files import atomic
+from adapterbot.files.tree import Tree, WorkTree
 from adapterbot.probing.between import what_changed_in_the_data
 from adapterbot.probing.by_command import RETRIES, TIMEOUT, Command, Reading
 from adapterbot.probing.names import Prior
 from adapterbot.probing.prior import prior
 from adapterbot.probing.training_run import TrainingRun
 from adapterbot.records import BisectVerdict
-from adapterbot.selection import named_adapter
-from adapterbot.sides import sides
 from adapterbot.stages import Stages
-from adapterbot.tree import Tree, WorkTree
 
 JOURNAL = "bisect.journal"
 OUTPUT = "--output, -o"

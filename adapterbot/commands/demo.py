@@ -14,7 +14,7 @@ from adapterbot.commands.folders import own_folder
 from adapterbot.commands.lock import write as write_lock
 from adapterbot.commands.report_files import Written
 from adapterbot.errors import InputError, OurFailure
-from adapterbot.gitobjects import git_as
+from adapterbot.git.program import git_as
 from adapterbot.records import BisectVerdict, Report
 
 ADAPTER = "adapters/dates"

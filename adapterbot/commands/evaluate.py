@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from adapterbot import TOOL
+from adapterbot.changes.sides import config_of
 from adapterbot.commands.base_option import refuse_missing
 from adapterbot.commands.evaluator import Computing, engine
 from adapterbot.commands.folders import out_directory
@@ -21,6 +22,7 @@ from adapterbot.delta import score_of
 from adapterbot.errors import InputError
 from adapterbot.eval.saved import save_results, saved_task
 from adapterbot.eval.suite import Suite, load_suite
+from adapterbot.files.tree import WorkTree
 from adapterbot.judging.subjects import BARE, read_local
 from adapterbot.lock.base_model import resolve_base
 from adapterbot.lock.training import load_training
@@ -35,10 +37,8 @@ from adapterbot.records import (
     TaskMean,
     TaskResult,
 )
-from adapterbot.sides import config_of
 from adapterbot.stages import Stages
 from adapterbot.stats.alignment import exact_mean
-from adapterbot.tree import WorkTree
 
 NO_ADAPTER = "none"
 

@@ -16,10 +16,10 @@ from adapterbot.console import tame_library_logs
 from adapterbot.errors import InputError
 from adapterbot.eval.library import import_library
 from adapterbot.eval.settings import EngineSettings, engine_settings
+from adapterbot.files.yamlfile import YamlFile, validate
 from adapterbot.importing import extras, for_good
 from adapterbot.lock.digest_cache import users_caches
 from adapterbot.pipeline import EvaluatorFor
-from adapterbot.yamlfile import YamlFile, validate
 
 
 def cache_directory(environment: Mapping[str, str]) -> Path:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from adapterbot import atomic
 from adapterbot.errors import InputError
+from adapterbot.files import atomic
 
 
 def out_directory(given: Path | None, environment: Mapping[str, str]) -> Path:

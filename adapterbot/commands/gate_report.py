@@ -11,6 +11,8 @@ from pathlib import Path
 
 from adapterbot import pipeline
 from adapterbot.beside import SECRET
+from adapterbot.changes.selection import Overrides, named_adapter, select
+from adapterbot.changes.sides import Sides, sides
 from adapterbot.commands import place as places
 from adapterbot.commands.evaluator import Computing, checkpoints_directory, engine
 from adapterbot.commands.folders import out_directory
@@ -23,16 +25,14 @@ from adapterbot.console import harmless_lines
 from adapterbot.context import Context
 from adapterbot.errors import AdapterbotError, EndedEarly, InputError, OurFailure
 from adapterbot.eval.saved import save_results
+from adapterbot.files.paths import normalise
+from adapterbot.files.tree import Tree
 from adapterbot.judging import grounds
-from adapterbot.paths import normalise
 from adapterbot.pipeline import Services
 from adapterbot.publishing import USUAL, Publishing
 from adapterbot.records import Report, Source
 from adapterbot.records.report import MAX_ADAPTERS
-from adapterbot.selection import Overrides, named_adapter, select
-from adapterbot.sides import Sides, sides
 from adapterbot.stages import Listener
-from adapterbot.tree import Tree
 from adapterbot.unjudged import AFTER_KEY, not_judged, stopped
 
 _SHORTEST_SECRET = 6  # what is shorter is a switch

@@ -6,21 +6,21 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from adapterbot.changes.sides import config_of
 from adapterbot.commands import place as places
 from adapterbot.commands.report_files import read_report
-from adapterbot.commits import resolve_commit
 from adapterbot.config import CONFIG_FILES, HistoryConfig
 from adapterbot.context import server_url
 from adapterbot.errors import InputError
+from adapterbot.files.tree import WorkTree
 from adapterbot.gh.access import Purpose, client_for
-from adapterbot.gitobjects import git
+from adapterbot.git.commits import resolve_commit
+from adapterbot.git.program import git
 from adapterbot.history.branch import REMOTE, Branch
 from adapterbot.history.database import Database
 from adapterbot.history.results import of_report, trends
 from adapterbot.records import Report
 from adapterbot.records.history import History, PastResult
-from adapterbot.sides import config_of
-from adapterbot.tree import WorkTree
 
 # What SQLite reads along with its file.
 _BESIDE = ("-journal", "-wal", "-shm")

@@ -9,17 +9,18 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from adapterbot import atomic, beside
+from adapterbot import beside
 from adapterbot.commands.origin import beside_origin
 from adapterbot.commands.place import checkout
 from adapterbot.context import server_url
 from adapterbot.errors import OurFailure
-from adapterbot.gitobjects import git, git_as
+from adapterbot.files import atomic
+from adapterbot.files.paths import is_hidden
+from adapterbot.files.tree import WorkTree
+from adapterbot.git.program import git, git_as
 from adapterbot.init import WORKFLOW, Planned, Wanted, plan
 from adapterbot.init.workflow import action_parts, is_pinned
 from adapterbot.jobs import FOLDER, jobs
-from adapterbot.paths import is_hidden
-from adapterbot.tree import WorkTree
 
 _SECONDS = 15
 _SHOWN_BYTES = 256 * 1024

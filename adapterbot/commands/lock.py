@@ -8,9 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from posixpath import relpath
 
-from adapterbot import __version__, atomic, lock
+from adapterbot import __version__, lock
 from adapterbot.commands.folders import checkout_around
 from adapterbot.errors import AdapterbotError, InputError
+from adapterbot.files import atomic
+from adapterbot.files.tree import Tree, WorkTree, not_a_file
 from adapterbot.lock import environment, sidecar
 from adapterbot.lock.check import Check
 from adapterbot.lock.dataset import DatasetFiles, names_file
@@ -25,7 +27,6 @@ from adapterbot.lock.pinned import (
 )
 from adapterbot.lock.schema import MAX_LOCK_BYTES, Lock, line_text, rewriting, sha256_text
 from adapterbot.lock.training import SOUP_YAML, TrainingConfig
-from adapterbot.tree import Tree, WorkTree, not_a_file
 
 
 def now() -> str:
@@ -180,7 +181,7 @@ def _row_digests(tree: Tree, dataset: DatasetFiles, made: Lock) -> str:
 def _adapters_of(tree: Tree, training: TrainingConfig) -> tuple[str, ...]:
     """The adapter that a run gives. Where its `output` holds none, it is the only one in or below
     the config's folder; checkpoints of the run do not count."""
-    from adapterbot.conventions import adapter_directories
+    from adapterbot.changes.conventions import adapter_directories
 
     prefix = f"{training.directory}/" if training.directory else ""
     below = adapter_directories([name for name in tree.survey() if name.startswith(prefix)])
@@ -254,8 +255,8 @@ def check(
 def _head(tree: WorkTree) -> Tree | None:
     if not (tree.root / ".git").exists():
         return None
-    from adapterbot.commits import resolve_commit
-    from adapterbot.gittree import GitTree
+    from adapterbot.git.commits import resolve_commit
+    from adapterbot.git.tree import GitTree
 
     try:
         return GitTree(tree.root, resolve_commit(tree.root, "HEAD"))

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adapterbot import TOOL
-from adapterbot.atomic import not_written, try_folder, write_text
 from adapterbot.commands.merge_base import base_directory, base_name, check_one_base, with_base
 from adapterbot.commands.merge_options import MergeOptions, SearchOptions
 from adapterbot.errors import InputError
+from adapterbot.files.atomic import not_written, try_folder, write_text
 from adapterbot.importing import extras
 from adapterbot.merge import checkpoint
 from adapterbot.merge.names import DRAWING, SPARSE, Search, Strategy

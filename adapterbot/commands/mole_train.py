@@ -9,24 +9,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adapterbot.atomic import try_folder
+from adapterbot.changes.conventions import ADAPTER_CONFIG
 from adapterbot.commands.mole_base import base_at, load
-from adapterbot.conventions import ADAPTER_CONFIG
 from adapterbot.conversations import Example, encode, messages_of
 from adapterbot.errors import InputError
 from adapterbot.eval.base_files import base_digest
+from adapterbot.files.atomic import try_folder
+from adapterbot.files.named import read_named
+from adapterbot.files.tree import WorkTree
+from adapterbot.files.yamlfile import MAX_BYTES
 from adapterbot.lock.hub import copy_of_now
 from adapterbot.lock.row_files import Rows, read_rows
 from adapterbot.mole.config import MixtureConfig, read_config
 from adapterbot.mole.ending import STATE_NAME, Ending, ending_in, note_ending
 from adapterbot.mole.examples import split
 from adapterbot.mole.saving import save_mixture
-from adapterbot.named import read_named
 from adapterbot.records import Record
 from adapterbot.stages import Listener, Stages
-from adapterbot.tree import WorkTree
 from adapterbot.weights.peft_dir import AdapterFiles, by_digest, check_base, read_adapter_dir
-from adapterbot.yamlfile import MAX_BYTES
 
 if TYPE_CHECKING:
     from adapterbot.eval.base_model import BaseModel

@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from adapterbot.errors import InputError, OurFailure
-from adapterbot.gitobjects import git
+from adapterbot.git.program import git
 
 # git-clone(1), "GIT URLS": with a scheme, or as scp writes it, which has no port.
 _URL = re.compile(r"(?:https?|ssh|git)://(?:[^/@]*@)?(?P<host>[^/@:]+)(?::\d*)?/(?P<path>.*)")

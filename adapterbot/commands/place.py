@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adapterbot import context as contexts
-from adapterbot.commits import is_sparse, merge_base, repository_root, resolve_commit
 from adapterbot.context import Context
 from adapterbot.errors import InputError
-from adapterbot.gittree import GitTree
-from adapterbot.tree import Tree, WorkTree
+from adapterbot.files.tree import Tree, WorkTree
+from adapterbot.git.commits import is_sparse, merge_base, repository_root, resolve_commit
+from adapterbot.git.tree import GitTree
 
 PULL_REQUEST_EVENTS = frozenset(
     {

@@ -7,8 +7,8 @@ from typing import Annotated, Self
 
 from pydantic import Field, ValidationError
 
-from adapterbot import atomic
 from adapterbot.errors import InputError
+from adapterbot.files import atomic
 from adapterbot.records import Record
 from adapterbot.records.base import Key, Line
 

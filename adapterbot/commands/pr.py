@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from adapterbot import atomic
 from adapterbot.config import key_of
 from adapterbot.errors import InputError
+from adapterbot.files import atomic
 from adapterbot.gh.access import client_for
 from adapterbot.marker import document_key
 from adapterbot.pr import render as pages

@@ -13,15 +13,16 @@ from pathlib import Path, PurePosixPath
 
 from adapterbot.commands.origin import repository_at
 from adapterbot.commands.pr import LOGIN, REPOSITORY, EvidenceOptions
-from adapterbot.commits import repository_root
 from adapterbot.config import key_of
 from adapterbot.context import server_url
 from adapterbot.errors import InputError
+from adapterbot.files.tree import WorkTree
 from adapterbot.gh.access import Purpose, client_for
 from adapterbot.gh.branches import Change
 from adapterbot.gh.lfs import Remote
 from adapterbot.gh.proposal import Proposal, Proposed
 from adapterbot.gh.pulls import propose
+from adapterbot.git.commits import repository_root
 from adapterbot.lock.sidecar import folder
 from adapterbot.marker import document_key
 from adapterbot.pages.inert import plain
@@ -36,7 +37,6 @@ from adapterbot.pr.document import (
     is_adapter_file,
 )
 from adapterbot.records import AdapterPullRequest, AdapterWeights
-from adapterbot.tree import WorkTree
 
 _REVIEWER = re.compile(f"{LOGIN}|{REPOSITORY}")
 _MOST_FILES = 2000

@@ -7,9 +7,9 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from adapterbot import atomic, validation
 from adapterbot.commands.report_files import PAGE, page_of, read_report
-from adapterbot.named import read_named
+from adapterbot.files import atomic, validation
+from adapterbot.files.named import read_named
 from adapterbot.records import Count, Line, Record
 from adapterbot.records.merge import MergeRecord
 from adapterbot.records.routes import Routes

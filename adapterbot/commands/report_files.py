@@ -8,12 +8,13 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from adapterbot import atomic, render, validation
+from adapterbot import render
 from adapterbot.commands.report_size import MAX_REPORT_BYTES, within
 from adapterbot.differing import Pair, pairs
 from adapterbot.errors import ExitCode, InputError
 from adapterbot.eval.saved import load_results
-from adapterbot.named import read_named
+from adapterbot.files import atomic, validation
+from adapterbot.files.named import read_named
 from adapterbot.records import AdapterReport, Comparison, Outcome, Report
 from adapterbot.records.merge import MergeRecord
 from adapterbot.records.routes import Routes

@@ -8,18 +8,18 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from adapterbot.commits import ignored_files
+from adapterbot.changes.conventions import ADAPTER_CONFIG, adapter_directories, discover
+from adapterbot.changes.sides import config_of
 from adapterbot.config import AdapterConfig, Config, Workflow
-from adapterbot.conventions import ADAPTER_CONFIG, adapter_directories, discover
 from adapterbot.doctor.finding import Finding, Status
 from adapterbot.errors import AdapterbotError
 from adapterbot.eval.suite import suite_files
+from adapterbot.files.paths import join, normalise
+from adapterbot.files.tree import WorkTree, lfs_oid, uses_lfs
+from adapterbot.git.commits import ignored_files
 from adapterbot.jobs import jobs
 from adapterbot.lock import load_training
 from adapterbot.lock import loads as load_lock
-from adapterbot.paths import join, normalise
-from adapterbot.sides import config_of
-from adapterbot.tree import WorkTree, lfs_oid, uses_lfs
 
 _WEIGHTS = (".safetensors", ".bin")
 _POINTER_BYTES = 1024

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from adapterbot.tree import file_sha256
+from adapterbot.files.tree import file_sha256
 
 _BLOB = re.compile(r"[0-9a-f]{64}")
 

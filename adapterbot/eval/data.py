@@ -14,10 +14,10 @@ from pathlib import PurePosixPath
 
 from pydantic import JsonValue
 
-from adapterbot import jsonl, parquet
 from adapterbot.errors import InputError
-from adapterbot.strict_json import parse_json
-from adapterbot.tree import Tree
+from adapterbot.files import jsonl, parquet
+from adapterbot.files.strict_json import parse_json
+from adapterbot.files.tree import Tree
 
 FILE_LIMIT = 256 * 1024 * 1024
 LINE_LIMIT = 1024 * 1024

@@ -21,8 +21,8 @@ from adapterbot.eval.chat import render_apart
 from adapterbot.eval.data import LINE_LIMIT, Row
 from adapterbot.eval.scorers.base import Scorer
 from adapterbot.eval.suite_file import TaskSpec
-from adapterbot.validation import first_problem
-from adapterbot.yamlfile import Path, nearest
+from adapterbot.files.validation import first_problem
+from adapterbot.files.yamlfile import Path, nearest
 
 if TYPE_CHECKING:
     from jinja2 import Template

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from adapterbot import atomic
 from adapterbot.errors import InputError
 from adapterbot.eval.suite import Task
+from adapterbot.files import atomic
+from adapterbot.files.validation import first_problem, of_another_version
 from adapterbot.records import SampleScore, SavedResults, SavedSample, SavedTask, TaskResult
-from adapterbot.validation import first_problem, of_another_version
 
 # A million samples of a kilobyte.
 _FILE_LIMIT = 1024 * 1024 * 1024

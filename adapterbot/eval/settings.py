@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pydantic import ValidationError
 
 from adapterbot.errors import InputError
+from adapterbot.files.validation import first_problem
 from adapterbot.records import EngineSettings
-from adapterbot.validation import first_problem
 
 __all__ = ["EngineSettings", "engine_settings"]
 

@@ -31,10 +31,10 @@ from adapterbot.eval.data import Row, read_rows
 from adapterbot.eval.samples import Plan, build_samples, digest
 from adapterbot.eval.scorers.base import Files
 from adapterbot.eval.suite_file import SuiteSpec, json_schema
-from adapterbot.paths import join, normalise
+from adapterbot.files.paths import join, normalise
+from adapterbot.files.tree import TEXT_LIMIT, Identity, Tree
+from adapterbot.files.yamlfile import Path, YamlFile, parse, validate
 from adapterbot.records import Digest, Record, SavedTask, Unit
-from adapterbot.tree import TEXT_LIMIT, Identity, Tree
-from adapterbot.yamlfile import Path, YamlFile, parse, validate
 
 __all__ = [
     "Answer",

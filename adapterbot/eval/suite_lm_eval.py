@@ -29,8 +29,8 @@ from adapterbot.eval.scorers.lm_eval import (
     directory_of,
 )
 from adapterbot.eval.suite_file import TaskSpec
+from adapterbot.files.yamlfile import Path, YamlFile
 from adapterbot.records import Direction
-from adapterbot.yamlfile import Path, YamlFile
 
 
 def plan(

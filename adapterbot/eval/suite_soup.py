@@ -18,10 +18,10 @@ from pydantic import Field, JsonValue
 from adapterbot.eval.data import Row, read_rows
 from adapterbot.eval.samples import Plan, as_text
 from adapterbot.eval.suite_file import FilePath, TaskSpec
-from adapterbot.paths import join
+from adapterbot.files.paths import join
+from adapterbot.files.tree import Tree
+from adapterbot.files.yamlfile import Path, YamlFile, nearest, validate
 from adapterbot.records import Finite, Name, Record
-from adapterbot.tree import Tree
-from adapterbot.yamlfile import Path, YamlFile, nearest, validate
 
 # Soup takes a tool call in one shape only, and nothing around it.
 _CALL: Mapping[str, JsonValue] = {"extract": False, "shape": "function"}

@@ -16,10 +16,10 @@ from pathlib import Path
 
 from adapterbot import beside
 from adapterbot.errors import AdapterbotError, GitHubFailure, InputError, OurFailure
+from adapterbot.files.tree import file_sha256
 from adapterbot.gh.branches import Placement
 from adapterbot.gh.refs import PERMISSION, BranchMovedError
-from adapterbot.gitobjects import authorization, finished, numbered
-from adapterbot.tree import file_sha256
+from adapterbot.git.program import authorization, finished, numbered
 
 # Not left to the machine's configuration: without these Git would commit the weights themselves.
 _FILTER = {

@@ -21,7 +21,7 @@ from pydantic import (
     ValidationInfo,
 )
 
-from adapterbot.validation import first_problem
+from adapterbot.files.validation import first_problem
 
 
 class _Read(BaseModel):

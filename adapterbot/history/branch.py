@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adapterbot.errors import OurFailure
-from adapterbot.gitobjects import git, git_as
+from adapterbot.git.program import git, git_as
 from adapterbot.history.results import from_lines, merged, to_lines
 from adapterbot.records.history import PastResult
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from pydantic import ValidationError
 
-from adapterbot import validation
+from adapterbot.files import validation
 from adapterbot.records import AdapterReport, CommitSha, Report
 from adapterbot.records.history import MAX_POINTS, PastMetric, PastResult, Point, Trend
 

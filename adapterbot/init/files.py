@@ -15,14 +15,14 @@ from adapterbot import config as configs
 from adapterbot.config import AdapterConfig, key_of
 from adapterbot.errors import AdapterbotError
 from adapterbot.eval.suite import load_suite
+from adapterbot.files.paths import join
+from adapterbot.files.tree import Tree, WorkTree
 from adapterbot.init.held_out import HeldOut, held_out
 from adapterbot.init.scoring import Scoring, scoring_for
 from adapterbot.init.survey import Survey, data_files, survey
 from adapterbot.init.workflow import workflow
 from adapterbot.lock import sidecar
 from adapterbot.lock.training import TrainingConfig
-from adapterbot.paths import join
-from adapterbot.tree import Tree, WorkTree
 
 WORKFLOW = ".github/workflows/adapter-gate.yml"
 HELD_OUT = "held_out.jsonl"

@@ -19,9 +19,9 @@ from pydantic import JsonValue
 
 from adapterbot.conversations import messages_of
 from adapterbot.errors import AdapterbotError, InputError
+from adapterbot.files.paths import join
+from adapterbot.files.tree import Tree
 from adapterbot.lock.training import TrainingConfig
-from adapterbot.paths import join
-from adapterbot.tree import Tree
 
 WANTED = 200
 SHARE = 5  # at most a fifth of the questions

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 
 from adapterbot.eval.scorers.tool_calls import calls_of
-from adapterbot.strict_json import parse_json
+from adapterbot.files.strict_json import parse_json
 
 _SHORT = 200  # characters that a model can be asked to get right to the last one
 _WORKED = ("####", "\\boxed")

@@ -6,19 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from adapterbot.config import SUITE, TRAINING_CONFIG, AdapterConfig, Config
-from adapterbot.conventions import (
+from adapterbot.changes.conventions import (
     adapter_directories,
     checkpoint_archives,
     for_adapter,
     lock_of,
     no_adapter,
 )
+from adapterbot.changes.renames import with_own_keys
+from adapterbot.config import SUITE, TRAINING_CONFIG, AdapterConfig, Config
 from adapterbot.errors import AdapterbotError, InputError
+from adapterbot.files.paths import join, normalise
+from adapterbot.files.tree import Tree, uses_lfs
 from adapterbot.lock.training import TrainingConfig, load_training
-from adapterbot.paths import join, normalise
-from adapterbot.renames import with_own_keys
-from adapterbot.tree import Tree, uses_lfs
 
 
 @dataclass(frozen=True)

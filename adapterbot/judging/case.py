@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from adapterbot.changes.sides import Sides
 from adapterbot.config import AdapterConfig, Policy
 from adapterbot.eval.suite import Suite
+from adapterbot.files.tree import Tree
 from adapterbot.judging import early, grounds, subjects
 from adapterbot.judging.subjects import Side
 from adapterbot.probing.evaluator import Evaluator
-from adapterbot.sides import Sides
-from adapterbot.tree import Tree
 from adapterbot.verdict import MetricPolicy
 
 if TYPE_CHECKING:

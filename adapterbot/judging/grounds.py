@@ -6,16 +6,16 @@ import time
 from pathlib import Path, PurePosixPath
 
 from adapterbot import verdict
+from adapterbot.changes.conventions import adapter_directories, discover
+from adapterbot.changes.sides import Sides, config_of, how_changed, same
 from adapterbot.config import AdapterConfig
-from adapterbot.conventions import adapter_directories, discover
 from adapterbot.errors import InputError
 from adapterbot.eval.suite import LOOK, Suite, load_suite, suite_files
+from adapterbot.files.paths import normalise
+from adapterbot.files.tree import Tree
 from adapterbot.lock.base_model import base_in_tree, resolve_base
 from adapterbot.lock.training import load_training
-from adapterbot.paths import normalise
 from adapterbot.records.deltas import metric_name
-from adapterbot.sides import Sides, config_of, how_changed, same
-from adapterbot.tree import Tree
 from adapterbot.verdict import MetricPolicy
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from adapterbot.changes.conventions import MIXTURE_CONFIG
+from adapterbot.changes.sides import Sides
 from adapterbot.config import AdapterConfig
-from adapterbot.conventions import MIXTURE_CONFIG
 from adapterbot.errors import InputError
 from adapterbot.eval.questions import Composite, Subject, digest_of, parts
+from adapterbot.files.paths import normalise
+from adapterbot.files.tree import Tree
 from adapterbot.mole.artifact import SOUP_MANIFEST, is_mixture, read_mixture, read_mixture_dir
-from adapterbot.paths import normalise
 from adapterbot.records import AdapterRef
-from adapterbot.sides import Sides
-from adapterbot.tree import Tree
 from adapterbot.weights.peft_dir import AdapterFiles, check_base, read_adapter_dir
 
 MAX_SCAN_NOTES = 4

@@ -19,15 +19,15 @@ import numpy as np
 
 from adapterbot import delta
 from adapterbot.bank.portable import Portable, read_portable
+from adapterbot.changes.sides import Sides
 from adapterbot.config import AdapterConfig
 from adapterbot.errors import InputError
 from adapterbot.eval.suite import Task
+from adapterbot.files.tree import Tree
 from adapterbot.importing import extras
 from adapterbot.judging.early import Measured
 from adapterbot.probing.evaluator import Evaluator, corpora, evaluate_both
 from adapterbot.records import AdapterRef, TaskResult
-from adapterbot.sides import Sides
-from adapterbot.tree import Tree
 from adapterbot.verdict import MetricPolicy, task_of
 from adapterbot.weights.peft_dir import AdapterFiles, check_base, names_another, read_adapter_dir
 

@@ -8,14 +8,14 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from adapterbot.errors import InputError
+from adapterbot.files.paths import join
+from adapterbot.files.tree import Tree, WorkTree
 from adapterbot.lock.dataset import dataset_paths, is_note
 from adapterbot.lock.digest_cache import DigestCache
 from adapterbot.lock.environment import DEFAULT_NAME
 from adapterbot.lock.hashing import hash_files
 from adapterbot.lock.schema import parse_object
 from adapterbot.lock.training import TrainingConfig, load_training
-from adapterbot.paths import join
-from adapterbot.tree import Tree, WorkTree
 
 # What transformers can read from a model directory; notes and pictures change nothing.
 _SETTING_SUFFIXES = frozenset({".json", ".model", ".txt", ".jinja", ".py", ".tiktoken"})

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from posixpath import normpath
 from typing import TYPE_CHECKING, Literal
 
+from adapterbot.files.paths import join
+from adapterbot.files.tree import Tree
 from adapterbot.lock import sidecar as sidecars
 from adapterbot.lock.digest_cache import DigestCache
 from adapterbot.lock.explain import Entry, Then, adapter_moved
@@ -27,8 +29,6 @@ from adapterbot.lock.training import (
     changed_settings,
     settings_digest,
 )
-from adapterbot.paths import join
-from adapterbot.tree import Tree
 
 if TYPE_CHECKING:
     from adapterbot.records import LockResult

@@ -11,11 +11,11 @@ from pathlib import PurePosixPath
 from posixpath import relpath
 
 from adapterbot.errors import InputError
+from adapterbot.files.paths import join, normalise
+from adapterbot.files.tree import Tree
 from adapterbot.lock.digest_cache import DigestCache
 from adapterbot.lock.hashing import combined, hash_files
 from adapterbot.lock.training import Named, TrainingConfig
-from adapterbot.paths import join, normalise
-from adapterbot.tree import Tree
 
 _NOTES = ("readme*", "license*", "notice*", "usage*", "training_args*", "trainer_state*")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(@[\w./-]+)?")

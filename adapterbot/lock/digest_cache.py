@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from adapterbot import atomic
 from adapterbot.errors import AdapterbotError
-from adapterbot.tree import Identity
+from adapterbot.files import atomic
+from adapterbot.files.tree import Identity
 
 MAX_BYTES = 64 * 1024 * 1024
 MAX_ENTRIES = 200_000

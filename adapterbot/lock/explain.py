@@ -14,6 +14,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from adapterbot.errors import AdapterbotError, InputError
+from adapterbot.files.paths import join
+from adapterbot.files.tree import Tree
 from adapterbot.lock import environment
 from adapterbot.lock.base_model import refuse_part_of_base
 from adapterbot.lock.dataset import DatasetFiles, names_file, refuse_part_of_data
@@ -24,8 +26,6 @@ from adapterbot.lock.pinned import Pinned, measure
 from adapterbot.lock.schema import Lock
 from adapterbot.lock.sidecar import Sidecar
 from adapterbot.lock.training import TrainingConfig, predates_data
-from adapterbot.paths import join
-from adapterbot.tree import Tree
 
 if TYPE_CHECKING:
     from adapterbot.lock.row_files import Rows
@@ -67,8 +67,8 @@ class Then:
         return found
 
     def _trees(self) -> Iterator[Tree]:
-        from adapterbot.commits import last_change
-        from adapterbot.gittree import GitTree
+        from adapterbot.git.commits import last_change
+        from adapterbot.git.tree import GitTree
 
         if self.before is not None:
             yield self.before

@@ -11,8 +11,8 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
+from adapterbot.files.tree import Identity
 from adapterbot.lock.digest_cache import DigestCache
-from adapterbot.tree import Identity
 
 
 class Hashable(Protocol):

@@ -18,11 +18,11 @@ from shutil import disk_usage
 from typing import TYPE_CHECKING
 
 from adapterbot.errors import InputError, OurFailure
+from adapterbot.files.paths import normalise
+from adapterbot.files.tree import file_sha256
 from adapterbot.lock.digest_cache import DigestCache
 from adapterbot.lock.hub_cache import Choose, Kind, Snapshot, cached_snapshot, folder_of
 from adapterbot.lock.schema import sha256_text
-from adapterbot.paths import normalise
-from adapterbot.tree import file_sha256
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import DatasetInfo, ModelInfo, RepoSibling

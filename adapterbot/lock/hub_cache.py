@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Literal
 
 from adapterbot.errors import InputError
+from adapterbot.files.paths import normalise
+from adapterbot.files.tree import Identity, file_sha256, stamp
 from adapterbot.lock.digest_cache import DigestCache
 from adapterbot.lock.hashing import hash_files
-from adapterbot.paths import normalise
-from adapterbot.tree import Identity, file_sha256, stamp
 
 Kind = Literal["model", "dataset"]
 Choose = Callable[[Iterable[str], Callable[[str], bytes]], list[str]]

@@ -9,7 +9,7 @@ from contextlib import suppress
 from functools import cache
 
 from adapterbot.errors import AdapterbotError
-from adapterbot.tree import Tree
+from adapterbot.files.tree import Tree
 
 _PIECE = 1024 * 1024
 _LOOKED_AT = 8000  # as many bytes as Git looks at, to tell a text by

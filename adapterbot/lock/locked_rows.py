@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from typing import BinaryIO
 
-from adapterbot.jsonl import lines
+from adapterbot.files.jsonl import lines
+from adapterbot.files.tree import Tree
 from adapterbot.lock.row_files import Row, RowFile, Rows
 from adapterbot.lock.sidecar import ROWS, Sidecar, folder
-from adapterbot.tree import Tree
 
 _FILE = b"file "
 _LONGEST_LINE = 64 * 1024  # a digest is half a hundred bytes, and a path some thousands at most

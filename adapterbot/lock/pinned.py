@@ -9,6 +9,8 @@ from pathlib import PurePosixPath
 from posixpath import relpath
 
 from adapterbot.errors import InputError
+from adapterbot.files.paths import join
+from adapterbot.files.tree import Tree
 from adapterbot.lock import environment
 from adapterbot.lock.base_model import base_files
 from adapterbot.lock.dataset import DatasetFiles, dataset_files
@@ -18,8 +20,6 @@ from adapterbot.lock.hashing import combined, hash_files
 from adapterbot.lock.schema import Lock, closure, with_output
 from adapterbot.lock.sidecar import Sidecar
 from adapterbot.lock.training import TrainingConfig, load_training
-from adapterbot.paths import join
-from adapterbot.tree import Tree
 
 ADAPTER_CONFIG = "adapter_config.json"
 # What decides an adapter's behaviour; a README or a trainer's state beside it does not.

@@ -15,11 +15,11 @@ from itertools import count
 from pathlib import PurePosixPath
 from typing import BinaryIO, NamedTuple
 
-from adapterbot import parquet
 from adapterbot.errors import InputError
-from adapterbot.jsonl import lines
-from adapterbot.strict_json import DuplicateKeyError, unique_object
-from adapterbot.tree import Tree
+from adapterbot.files import parquet
+from adapterbot.files.jsonl import lines
+from adapterbot.files.strict_json import DuplicateKeyError, unique_object
+from adapterbot.files.tree import Tree
 
 ROW_LIMIT = 16 * 1024 * 1024
 DOCUMENT_LIMIT = 256 * 1024 * 1024

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
 
+from adapterbot.files.strict_json import unique_object
 from adapterbot.lock.row_files import Row, RowFile
-from adapterbot.strict_json import unique_object
 
 # Beyond these a dataset is another one, and pairing its rows up would explain nothing.
 MAX_PAIRED = 50_000

@@ -17,6 +17,7 @@ from itertools import chain
 from typing import TypeVar
 
 from adapterbot.errors import InputError
+from adapterbot.files.tree import Tree
 from adapterbot.lock.dataset import dataset_paths
 from adapterbot.lock.row_files import Row, RowFile, Rows, read_rows
 from adapterbot.lock.row_pairs import (
@@ -30,7 +31,6 @@ from adapterbot.lock.row_pairs import (
 )
 from adapterbot.lock.training import load_training
 from adapterbot.records import DatasetDiff, FileDiff, RowExample
-from adapterbot.tree import Tree
 
 __all__ = ["Rows", "dataset_diff", "digests_of", "read_rows", "row_digests", "training_rows"]
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from adapterbot.errors import InputError
-from adapterbot.strict_json import DuplicateKeyError, unique_object
+from adapterbot.files.strict_json import DuplicateKeyError, unique_object
 
 SOUP_LOCK = "soup.lock"
 MAX_LOCK_BYTES = 1024 * 1024

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 
 from adapterbot.errors import InputError
+from adapterbot.files.tree import TEXT_LIMIT, Tree
 from adapterbot.lock.schema import Lock, line_text, parse_object, required, sha256_text
 from adapterbot.lock.training import MAX_SETTING
-from adapterbot.tree import TEXT_LIMIT, Tree
 
 FILE = "pinned.json"
 ROWS = "rows.txt"

@@ -13,9 +13,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from adapterbot.errors import InputError
+from adapterbot.files.tree import Tree
+from adapterbot.files.yamlfile import YamlFile, parse
 from adapterbot.lock.schema import line_text
-from adapterbot.tree import Tree
-from adapterbot.yamlfile import YamlFile, parse
 
 SOUP_YAML = "soup.yaml"
 _MAX_TEXT = 512  # Soup's bound on `base_model`

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from adapterbot.atomic import write_text
 from adapterbot.errors import InputError
+from adapterbot.files.atomic import write_text
 from adapterbot.merge.race import Result
 from adapterbot.merge.space import FloatArray
 

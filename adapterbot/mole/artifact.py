@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from adapterbot.atomic import not_written, try_folder, write_bytes
-from adapterbot.conventions import ADAPTER_CONFIG, EXPERTS_FOLDER, MIXTURE_CONFIG
+from adapterbot.changes.conventions import ADAPTER_CONFIG, EXPERTS_FOLDER, MIXTURE_CONFIG
 from adapterbot.errors import InputError
-from adapterbot.named import read_named
-from adapterbot.paths import join
-from adapterbot.tree import Tree, link_refused
+from adapterbot.files.atomic import not_written, try_folder, write_bytes
+from adapterbot.files.named import read_named
+from adapterbot.files.paths import join
+from adapterbot.files.tree import Tree, link_refused
 from adapterbot.weights.header import read_header
 from adapterbot.weights.mixture_config import Expert, MixtureManifest, Router, parse_manifest
 from adapterbot.weights.peft_dir import (

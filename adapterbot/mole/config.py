@@ -12,6 +12,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from adapterbot.errors import InputError
+from adapterbot.files.yamlfile import Path, YamlFile, parse, validate
 from adapterbot.records import Record
 from adapterbot.weights.mixture_config import (
     MAX_EXPERTS,
@@ -23,7 +24,6 @@ from adapterbot.weights.mixture_config import (
     Temperature,
     TopK,
 )
-from adapterbot.yamlfile import Path, YamlFile, parse, validate
 
 TASK = "moe_lora_routing"
 

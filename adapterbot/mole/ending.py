@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from adapterbot.atomic import write_text
+from adapterbot.files.atomic import write_text
 from adapterbot.mole.artifact import mixture_digest
 from adapterbot.records import Record
 from adapterbot.records.base import Count, Digest

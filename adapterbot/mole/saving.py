@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adapterbot.atomic import write_bytes
+from adapterbot.files.atomic import write_bytes
 from adapterbot.mole.artifact import GATE_NAME, GATE_TENSOR, write_manifest
 from adapterbot.weights.mixture_config import Expert, MixtureManifest
 from adapterbot.weights.peft_dir import adapter_digest

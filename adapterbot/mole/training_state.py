@@ -14,8 +14,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from adapterbot.atomic import write_bytes
 from adapterbot.errors import InputError
+from adapterbot.files.atomic import write_bytes
 from adapterbot.mole.ending import STATE_NAME
 
 _WEIGHT, _BEST, _MOMENT, _SQUARE = "gate.weight", "best.weight", "adam.m", "adam.v"

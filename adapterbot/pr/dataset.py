@@ -7,15 +7,15 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from adapterbot.commits import repository_root, resolve_commit
 from adapterbot.errors import InputError
-from adapterbot.gittree import GitTree
+from adapterbot.files.tree import Tree, WorkTree
+from adapterbot.files.validation import bad_input
+from adapterbot.git.commits import repository_root, resolve_commit
+from adapterbot.git.tree import GitTree
 from adapterbot.lock.rows import Rows, dataset_diff, read_rows, training_rows
 from adapterbot.pr.jsonfile import parse, read_text, whole
 from adapterbot.records import DatasetDiff
 from adapterbot.records.pulls import MAX_DATASET_DIFF
-from adapterbot.tree import Tree, WorkTree
-from adapterbot.validation import bad_input
 
 _FIX = (
     "name a file with the diff, OLD..NEW (two refs), or give the option twice: old data, new data"

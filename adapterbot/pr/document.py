@@ -9,7 +9,8 @@ from pathlib import Path, PurePosixPath
 from adapterbot import TOOL
 from adapterbot.config import key_of
 from adapterbot.errors import InputError
-from adapterbot.paths import normalise
+from adapterbot.files.paths import normalise
+from adapterbot.files.tree import WorkTree, link_refused
 from adapterbot.pr.jsonfile import whole
 from adapterbot.records import (
     AdapterPullRequest,
@@ -19,7 +20,6 @@ from adapterbot.records import (
     SampleChange,
     WeightsFile,
 )
-from adapterbot.tree import WorkTree, link_refused
 from adapterbot.weights.peft_dir import adapter_digest, read_adapter_dir
 
 MAX_TITLE = 256

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from adapterbot.config import key_of
 from adapterbot.errors import InputError
+from adapterbot.files.validation import bad_input, first_problem
 from adapterbot.pr.jsonfile import parse, read_text, whole
 from adapterbot.records import (
     AdapterReport,
@@ -30,7 +31,6 @@ from adapterbot.records import (
     Unit,
 )
 from adapterbot.records.pulls import MAX_DELTAS, MAX_SAMPLE_TEXT, MAX_SAMPLES
-from adapterbot.validation import bad_input, first_problem
 
 Row = TypeVar("Row")
 Raw = Mapping[str, object]

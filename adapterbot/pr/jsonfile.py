@@ -7,8 +7,8 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from adapterbot.errors import InputError
-from adapterbot.named import read_named
-from adapterbot.strict_json import parse_json
+from adapterbot.files.named import read_named
+from adapterbot.files.strict_json import parse_json
 
 # Room for the most that a document holds, 256 samples of three texts, escaped.
 MAX_BYTES = 64 * 1024 * 1024

@@ -14,10 +14,10 @@ from itertools import chain
 from adapterbot.bisect import Checkpoint
 from adapterbot.config import STEP, ArchiveData
 from adapterbot.errors import InputError
+from adapterbot.files.paths import normalise
+from adapterbot.files.tree import Tree
 from adapterbot.lock.row_files import Row
 from adapterbot.lock.rows import Rows, read_rows, row_digests
-from adapterbot.paths import normalise
-from adapterbot.tree import Tree
 
 EXAMPLES = 3
 _PLACEHOLDERS = {STEP: r"([0-9]{1,18})", "*": "[^/]*"}

@@ -14,7 +14,7 @@ from adapterbot.bisect import DEFAULT_LIMITS, Entry, Journal, Limits, Search, Se
 from adapterbot.config import AdapterConfig
 from adapterbot.errors import InputError
 from adapterbot.eval.suite import Suite, Task
-from adapterbot.paths import check_text
+from adapterbot.files.paths import check_text
 from adapterbot.probing.between import Asked, what_changed
 from adapterbot.probing.blame import Blame
 from adapterbot.probing.chunks import Chunks, Series

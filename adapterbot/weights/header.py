@@ -17,7 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from adapterbot.errors import InputError
-from adapterbot.strict_json import DuplicateKeyError, refuse_constant, unique_object
+from adapterbot.files.strict_json import DuplicateKeyError, refuse_constant, unique_object
 
 # Some 50,000 tensors, which take a second to check. The reference implementation allows 100 MB,
 # and a header of 18 MB that claims nothing but nonsense already costs several.

@@ -10,8 +10,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
+from adapterbot.files.validation import bad_input
 from adapterbot.records import Digest, Name, Record
-from adapterbot.validation import bad_input
 
 MIN_EXPERTS, MAX_EXPERTS = 2, 64
 

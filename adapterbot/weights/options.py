@@ -14,8 +14,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from adapterbot.errors import InputError
-from adapterbot.strict_json import DuplicateKeyError, unique_object
-from adapterbot.validation import bad_input
+from adapterbot.files.strict_json import DuplicateKeyError, unique_object
+from adapterbot.files.validation import bad_input
 from adapterbot.weights.patterns import MAX_PATTERNS, check, match
 
 Pattern = Annotated[str, Field(max_length=2000)]

@@ -13,8 +13,8 @@ from pathlib import Path
 from types import MappingProxyType
 
 from adapterbot.errors import InputError
-from adapterbot.named import read_named
-from adapterbot.tree import file_sha256, link_refused
+from adapterbot.files.named import read_named
+from adapterbot.files.tree import file_sha256, link_refused
 from adapterbot.weights.header import Header, TensorInfo, read_header
 from adapterbot.weights.layout import LowRankEntry, check_kinds, layout
 from adapterbot.weights.options import LoraConfig, PeftConfig, parse_config

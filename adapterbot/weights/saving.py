@@ -17,8 +17,8 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from adapterbot.atomic import not_written, temporary, write_text
 from adapterbot.errors import InputError, OurFailure
+from adapterbot.files.atomic import not_written, temporary, write_text
 from adapterbot.weights.adapter import Adapter
 from adapterbot.weights.layout import PREFIX
 from adapterbot.weights.options import LoraConfig

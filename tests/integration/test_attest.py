@@ -38,7 +38,7 @@ from adapterbot.cli import app
 from adapterbot.commands import gate
 from adapterbot.config import Workflow
 from adapterbot.errors import AdapterbotError, InputError
-from adapterbot.tree import WorkTree
+from adapterbot.files.tree import WorkTree
 from adapterbot.weights import adapter_digest
 from tests import example, sigstore_server
 from tests.golden.reports import REPORTS

@@ -14,10 +14,12 @@ from adapterbot import delta
 from adapterbot.bank.codec import Rows, plain
 from adapterbot.bank.portable import Portable, read_portable, write_portable
 from adapterbot.bank.writer import BankWriter, create
+from adapterbot.changes.sides import Sides
 from adapterbot.commands.gate import GateOptions
 from adapterbot.commands.gate import run as gate
 from adapterbot.config import AdapterConfig
 from adapterbot.errors import InputError
+from adapterbot.files.tree import WorkTree
 from adapterbot.judging import tenants
 from adapterbot.records import (
     AdapterRef,
@@ -29,8 +31,6 @@ from adapterbot.records import (
     Standing,
     TaskResult,
 )
-from adapterbot.sides import Sides
-from adapterbot.tree import WorkTree
 from adapterbot.verdict import MetricPolicy, judge
 from tests import example
 from tests.bank_worlds import vera_bank

@@ -19,14 +19,14 @@ from moto.server import ThreadedMotoServer
 from adapterbot import pipeline
 from adapterbot.bisect import Archive, stores
 from adapterbot.bisect.fetched import FetchedDirectories
+from adapterbot.changes.selection import Overrides, select
+from adapterbot.changes.sides import sides
 from adapterbot.commands.evaluator import engine
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.eval.settings import EngineSettings
+from adapterbot.files.tree import WorkTree
 from adapterbot.pipeline import Services
 from adapterbot.records import BisectVerdict, Source
-from adapterbot.selection import Overrides, select
-from adapterbot.sides import sides
-from adapterbot.tree import WorkTree
 from tests import example
 from tests.hub_server import Hub, Repository
 from tests.integration.test_bisect_suite import Silent

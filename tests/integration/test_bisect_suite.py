@@ -20,20 +20,20 @@ from safetensors.torch import load_file
 from adapterbot import pipeline
 from adapterbot.bisect import Archive, Limits
 from adapterbot.bisect import read as read_journal
+from adapterbot.changes.conventions import discover
+from adapterbot.changes.sides import sides
 from adapterbot.commands.bisect import BisectOptions
 from adapterbot.commands.bisect import run as bisect
 from adapterbot.commands.evaluator import engine
-from adapterbot.conventions import discover
 from adapterbot.errors import InputError
 from adapterbot.eval.engine import Engine
 from adapterbot.eval.settings import EngineSettings
 from adapterbot.eval.suite import load_suite
+from adapterbot.files.tree import WorkTree
 from adapterbot.pipeline import Services
 from adapterbot.probing.chunks import Chunks, Series
 from adapterbot.probing.names import Prior
 from adapterbot.records import BisectVerdict, Source
-from adapterbot.sides import sides
-from adapterbot.tree import WorkTree
 from adapterbot.weights.peft_dir import adapter_digest
 from tests import command_line, example
 

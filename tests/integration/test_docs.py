@@ -27,9 +27,9 @@ import yaml
 from adapterbot import config
 from adapterbot.cli import app
 from adapterbot.eval.suite_file import SuiteSpec
+from adapterbot.files.tree import WorkTree
+from adapterbot.files.yamlfile import YamlFile, validate
 from adapterbot.lock import load_training
-from adapterbot.tree import WorkTree
-from adapterbot.yamlfile import YamlFile, validate
 from tests import command_line, example
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -259,7 +259,7 @@ def test_attack_no_program_that_we_start_is_told_the_key(
     """Git and Git LFS run on a checkout of a stranger's; an App's key lasts for years."""
     from adapterbot import beside
     from adapterbot.gh.lfs import Remote
-    from adapterbot.gitobjects import git, git_as
+    from adapterbot.git.program import git, git_as
 
     monkeypatch.setenv("ADAPTERBOT_APP_KEY", "s3cret-key")
     monkeypatch.setenv("GITHUB_TOKEN", "t0ken")

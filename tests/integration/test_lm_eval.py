@@ -18,9 +18,9 @@ from adapterbot.eval.engine import Engine
 from adapterbot.eval.scorers import CorpusScorer, get, lm_eval_side
 from adapterbot.eval.settings import EngineSettings
 from adapterbot.eval.suite import Suite, load_suite, suite_files
-from adapterbot.gittree import GitTree
+from adapterbot.files.tree import WorkTree
+from adapterbot.git.tree import GitTree
 from adapterbot.records import Direction, ScoreKind, Unit
-from adapterbot.tree import WorkTree
 from tests import lm_eval_tasks
 from tests.example import EXAMPLE, commit, git
 

@@ -175,7 +175,7 @@ def test_every_data_entry_that_drifted_is_annotated_on_its_own_line(
 def test_the_cache_is_used_and_can_be_left_out(
     project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("adapterbot.tree._SETTLED_NS", -(10**18))
+    monkeypatch.setattr("adapterbot.files.tree._SETTLED_NS", -(10**18))
     written(capsys)
     cache = project / "cache" / "digests.json"
     assert "train.jsonl" in cache.read_text()

@@ -17,8 +17,8 @@ from adapterbot.eval.base_model import load_base
 from adapterbot.eval.blends import BlendedModel
 from adapterbot.eval.settings import EngineSettings
 from adapterbot.eval.suite import load_suite
+from adapterbot.files.tree import WorkTree
 from adapterbot.merge.race import Failed
-from adapterbot.tree import WorkTree
 from adapterbot.weights import load_adapter
 from tests.example import EXAMPLE
 

@@ -11,18 +11,18 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from adapterbot.changes.conventions import adapter_directories
 from adapterbot.commands.evaluate import EvalOptions
 from adapterbot.commands.evaluate import run as evaluate
 from adapterbot.commands.gate import GateOptions
 from adapterbot.commands.gate import run as gate
-from adapterbot.conventions import adapter_directories
 from adapterbot.errors import InputError
+from adapterbot.files.tree import WorkTree
 from adapterbot.mole import load_mixture
 from adapterbot.mole.artifact import read_mixture, read_mixture_dir
 from adapterbot.mole.mixture import Mixture
 from adapterbot.mole.saving import save_mixture
 from adapterbot.records import AdapterReport, Outcome
-from adapterbot.tree import WorkTree
 from adapterbot.weights import load_adapter
 from adapterbot.weights.mixture_config import GateConfig
 from tests import example

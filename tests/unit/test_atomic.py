@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from adapterbot.atomic import try_folder, write_bytes, write_parts, write_text
 from adapterbot.errors import InputError, OurFailure
+from adapterbot.files.atomic import try_folder, write_bytes, write_parts, write_text
 
 LOOP = """
 import sys
 from pathlib import Path
-from adapterbot.atomic import write_bytes
+from adapterbot.files.atomic import write_bytes
 while True:
     for letter in (b"a", b"b"):
         write_bytes(Path(sys.argv[1]), letter * 200_000)

@@ -400,7 +400,7 @@ def test_compacting_whose_last_commit_fails_moves_nobody(tmp_path: Path) -> None
 _KILLED = """
 import os, signal, sys
 from pathlib import Path
-from adapterbot import atomic
+from adapterbot.files import atomic
 from adapterbot.bank.writer import BankWriter
 def killed(*_):
     os.kill(os.getpid(), signal.SIGKILL)

@@ -14,7 +14,8 @@ import torch
 from adapterbot.bisect import Archive, Checkpoint
 from adapterbot.config import ArchiveData
 from adapterbot.errors import InputError
-from adapterbot.gittree import GitTree
+from adapterbot.files.tree import Tree, WorkTree
+from adapterbot.git.tree import GitTree
 from adapterbot.lock.rows import dataset_diff
 from adapterbot.probing.archive_data import EXAMPLES, files_between
 from adapterbot.probing.between import Asked, what_changed
@@ -30,7 +31,6 @@ from adapterbot.records import (
     Suspicion,
     TaskResult,
 )
-from adapterbot.tree import Tree, WorkTree
 from adapterbot.weights.adapter import load_adapter
 from adapterbot.weights.inspection import layer_changes
 from tests import example

@@ -15,8 +15,8 @@ from adapterbot.bisect import Archive, named_checkpoints, stores
 from adapterbot.bisect.checkpoints import global_step
 from adapterbot.bisect.fetched import FetchedDirectories
 from adapterbot.errors import InputError, OurFailure
-from adapterbot.gittree import GitTree
-from adapterbot.tree import WorkTree
+from adapterbot.files.tree import WorkTree
+from adapterbot.git.tree import GitTree
 from tests.example import EXAMPLE, git
 
 ADAPTERS = EXAMPLE / "history" / "poisoned"

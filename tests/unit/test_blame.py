@@ -23,11 +23,11 @@ from adapterbot.errors import InputError, OurFailure
 from adapterbot.eval.base_model import load_base
 from adapterbot.eval.settings import EngineSettings
 from adapterbot.eval.suite import load_suite
+from adapterbot.files.tree import WorkTree
 from adapterbot.lock.row_files import Row, read_rows
 from adapterbot.probing.archive_data import added_rows, files_between
 from adapterbot.probing.blame import Blame
 from adapterbot.records import SampleDiff
-from adapterbot.tree import WorkTree
 from adapterbot.weights.adapter import load_adapter
 from adapterbot.weights.attachment import attach
 from adapterbot.weights.peft_dir import read_adapter_dir

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from adapterbot.commits import merge_base, repository_root, resolve_commit
 from adapterbot.errors import InputError, OurFailure
-from adapterbot.gittree import GitTree
+from adapterbot.git.commits import merge_base, repository_root, resolve_commit
+from adapterbot.git.tree import GitTree
 from tests import git_server
 from tests.example import git
 from tests.listening import listening
@@ -371,8 +371,8 @@ def test_a_command_that_takes_too_long_leaves_no_helper_behind(
         git(clone, "config", *f"filter.lfs.{setting}".split("=", 1))
     git(clone, "add", ".")
     git(clone, "commit", "-qm", "weights")
-    code = "import sys, pathlib; from adapterbot import gitobjects as g; g._NETWORK_SECONDS = 2.0; "
-    code += "g.ask_remote(pathlib.Path(sys.argv[1]), *sys.argv[2:])"
+    code = "import sys, pathlib; from adapterbot.git import program as g; "
+    code += "g._NETWORK_SECONDS = 2.0; g.ask_remote(pathlib.Path(sys.argv[1]), *sys.argv[2:])"
     with socket.create_server(("127.0.0.1", 0)) as silent:
         mark = f"unanswered-{silent.getsockname()[1]}"
         git(clone, "remote", "add", mark, f"http://127.0.0.1:{silent.getsockname()[1]}/x.git")

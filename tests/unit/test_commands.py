@@ -13,9 +13,9 @@ from adapterbot.commands.evaluator import cache_directory, checkpoints_directory
 from adapterbot.commands.notes import problem_note
 from adapterbot.errors import InputError
 from adapterbot.eval.suite import load_suite
+from adapterbot.files.tree import WorkTree
 from adapterbot.records import AdapterRef, SampleScore
 from adapterbot.records.report import Problem
-from adapterbot.tree import WorkTree
 
 
 def test_results_of_several_adapters_never_share_a_file() -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from adapterbot.changes.conventions import discover, for_adapter
 from adapterbot.config import load
-from adapterbot.conventions import discover, for_adapter
 from adapterbot.errors import InputError
 
 

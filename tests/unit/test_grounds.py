@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from adapterbot.changes.sides import Sides
 from adapterbot.config import AdapterConfig, MetricRule, Policy
 from adapterbot.errors import InputError
 from adapterbot.eval.suite import Suite, load_suite
+from adapterbot.files.tree import WorkTree
 from adapterbot.judging import grounds
 from adapterbot.judging.grounds import policies
-from adapterbot.sides import Sides
-from adapterbot.tree import WorkTree
 from adapterbot.verdict import MetricPolicy
 
 SUITE = """

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from adapterbot.commands.history import read
 from adapterbot.config import HistoryConfig
 from adapterbot.errors import InputError, OurFailure
-from adapterbot.gitobjects import ask_remote
+from adapterbot.git.program import ask_remote
 from adapterbot.history.branch import FILE, Branch
 from adapterbot.history.database import Database
 from adapterbot.history.results import from_lines, merged, of_report, to_lines, trends
@@ -167,7 +167,7 @@ def test_a_network_that_says_nothing_is_not_waited_for(
     silent.parent.mkdir()
     silent.write_text("#!/bin/sh\nexec sleep 20\n")
     silent.chmod(0o755)
-    for patience in ("history.branch._SECONDS", "gitobjects._NETWORK_SECONDS"):
+    for patience in ("history.branch._SECONDS", "git.program._NETWORK_SECONDS"):
         monkeypatch.setattr(f"adapterbot.{patience}", 0.2)
     environment = {**HERE, "PATH": f"{silent.parent}:{os.environ['PATH']}"}
     with pytest.raises(OurFailure, match="did not end within"):

@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from adapterbot import config as configs
 from adapterbot.errors import InputError
 from adapterbot.eval.suite import load_suite
+from adapterbot.files.tree import WorkTree
 from adapterbot.init import Wanted, plan
 from adapterbot.init.held_out import LEAST, held_out
 from adapterbot.init.scoring import scoring_for
 from adapterbot.init.survey import survey
 from adapterbot.init.workflow import ACTION, RUNS_ON, workflow
 from adapterbot.lock.training import load_training
-from adapterbot.tree import WorkTree
 
 ROOT = Path(__file__).resolve().parents[2]
 PINNED = "org/adapter-action@" + "a" * 40

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapterbot import jsonl
 from adapterbot.errors import InputError
+from adapterbot.files import jsonl
 
 ROWS = st.dictionaries(st.text(max_size=4), st.integers() | st.text(max_size=8), max_size=3)
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from adapterbot.gittree import GitTree
+from adapterbot.changes.sides import sides
+from adapterbot.git.tree import GitTree
 from adapterbot.judging import grounds
 from adapterbot.judging.grounds import left_behind
-from adapterbot.sides import sides
 from tests.example import commit, git
 
 SUITE = "version: 1\ntasks:\n  - {name: a, data: rows.jsonl, scorer: exact, margin: 0.1}\n"

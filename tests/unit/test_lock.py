@@ -18,9 +18,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapterbot import jsonl, lock
+from adapterbot import lock
 from adapterbot.commands import lock as commands
 from adapterbot.errors import InputError
+from adapterbot.files import jsonl
+from adapterbot.files.tree import WorkTree
 from adapterbot.lock import environment, locked_rows, sidecar
 from adapterbot.lock.base_model import model_file_names
 from adapterbot.lock.digest_cache import DigestCache
@@ -28,7 +30,6 @@ from adapterbot.lock.environment import EnvLock, Package
 from adapterbot.lock.hashing import combined
 from adapterbot.lock.pinned import Given
 from adapterbot.records import LockStatus
-from adapterbot.tree import WorkTree
 
 CLOSURE = "b20dd8bdd812e18599a5f4b49437265f5ef51619181f1b0f6f57775bf1fbae60"
 ENVIRONMENT = EnvLock("none", "3.12.1", "any", None, (Package("numpy", "2.1.0"),), "now")
@@ -440,7 +441,7 @@ def test_a_drift_is_told_without_digesting_the_data_again(
     project: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of a hundred gigabytes whose digests are known, one file moved."""
-    monkeypatch.setattr("adapterbot.tree._SETTLED_NS", -(10**18))
+    monkeypatch.setattr("adapterbot.files.tree._SETTLED_NS", -(10**18))
     shards = [project / "data" / f"shard-{i}.jsonl" for i in range(3)]
     for shard in shards:
         shard.write_text('{"q": 1}\n')

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from adapterbot.errors import InputError
 from adapterbot.eval.base_files import base_digest
+from adapterbot.files.tree import WorkTree, stamp
 from adapterbot.lock.digest_cache import DigestCache, default_path
 from adapterbot.lock.hashing import combined, hash_files
-from adapterbot.tree import WorkTree, stamp
 
 LONG_AGO = 1_600_000_000
 
@@ -33,7 +33,7 @@ def write(path: Path, content: bytes, when: int = LONG_AGO) -> None:
 @pytest.fixture
 def settled(monkeypatch: pytest.MonkeyPatch) -> None:
     """A file system whose clock ticks finely, so that no test has to wait for it."""
-    monkeypatch.setattr("adapterbot.tree._SETTLED_NS", -(10**18))
+    monkeypatch.setattr("adapterbot.files.tree._SETTLED_NS", -(10**18))
 
 
 @settings(max_examples=15)
@@ -192,8 +192,8 @@ def test_what_may_not_be_read_is_named_and_never_passed_over(tmp_path: Path) -> 
     (tmp_path / "data" / "closed").chmod(0)
     code = (
         "import sys\nfrom pathlib import Path\nfrom adapterbot.errors import InputError\n"
-        "from adapterbot.lock.hashing import hash_files\nfrom adapterbot.tree import WorkTree\n"
-        "import os\n"
+        "from adapterbot.lock.hashing import hash_files\n"
+        "from adapterbot.files.tree import WorkTree\nimport os\n"
         "tree = WorkTree(Path('.'))\n"
         "if os.geteuid() == 0: os.setuid(65534)\n"
         "for look in (lambda: hash_files(tree, ['secret']), lambda: tree.files('data'),\n"

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from adapterbot import lock
 from adapterbot.commands import lock as commands
 from adapterbot.errors import InputError
+from adapterbot.files.tree import WorkTree
 from adapterbot.lock import environment, hashing
 from adapterbot.lock.check import Check
 from adapterbot.lock.pinned import read_environment
-from adapterbot.tree import WorkTree
 
 SHARDS = [f"model-0000{i}-of-00002.safetensors" for i in (1, 2)]
 INDEX = "model.safetensors.index.json"

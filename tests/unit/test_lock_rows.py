@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from adapterbot.errors import InputError
-from adapterbot.gittree import GitTree
+from adapterbot.files.tree import WorkTree
+from adapterbot.git.tree import GitTree
 from adapterbot.lock import row_files, row_pairs
 from adapterbot.lock.row_files import Row
 from adapterbot.lock.rows import dataset_diff, read_rows
 from adapterbot.records import DatasetDiff
-from adapterbot.tree import WorkTree
 
 
 def jsonl(*rows: object) -> str:

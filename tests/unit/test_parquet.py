@@ -14,10 +14,10 @@ import pyarrow as arrow
 import pytest
 from pyarrow import parquet as written
 
-from adapterbot import parquet
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.eval.data import read_rows
-from adapterbot.tree import WorkTree
+from adapterbot.files import parquet
+from adapterbot.files.tree import WorkTree
 
 MIB = 1 << 20
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from adapterbot.config import load
 from adapterbot.eval.suite import load_suite
+from adapterbot.files.tree import WorkTree
 from adapterbot.lock import load_training
-from adapterbot.tree import WorkTree
 
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text()
 _BLOCK = re.compile(r"```yaml\n((?:# evals|# soup|adapters:).*?)```", re.DOTALL)

@@ -13,7 +13,7 @@ from adapterbot.errors import InputError
 from adapterbot.eval import scorers
 from adapterbot.eval.answers import Answer, Sample
 from adapterbot.eval.suite import load_suite
-from adapterbot.tree import WorkTree
+from adapterbot.files.tree import WorkTree
 
 SAMPLE = Sample(id="s", prompt="p", expected="4", fields={"expected": 4, "unit": "km"})
 ANSWER = Answer(text="::set-output name=x::y\n4")

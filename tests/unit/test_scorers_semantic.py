@@ -8,7 +8,7 @@ from adapterbot.errors import InputError
 from adapterbot.eval import scorers
 from adapterbot.eval.answers import Answer
 from adapterbot.eval.suite import load_suite
-from adapterbot.tree import WorkTree
+from adapterbot.files.tree import WorkTree
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

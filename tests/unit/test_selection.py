@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from adapterbot.changes.selection import Overrides, removed, select
+from adapterbot.changes.sides import Sides, sides
 from adapterbot.config import AdapterConfig
 from adapterbot.errors import InputError
-from adapterbot.gittree import GitTree
+from adapterbot.git.tree import GitTree
 from adapterbot.judging.grounds import refuse_stale
-from adapterbot.selection import Overrides, removed, select
-from adapterbot.sides import Sides, sides
 from tests.example import git
 
 Change = Callable[[Path], None]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from adapterbot.strict_json import DuplicateKeyError, unique_object
+from adapterbot.files.strict_json import DuplicateKeyError, unique_object
 
 
 class _Counted(str):

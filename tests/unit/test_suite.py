@@ -11,8 +11,8 @@ import pytest
 
 from adapterbot.errors import InputError
 from adapterbot.eval.suite import json_schema, load_suite
+from adapterbot.files.tree import WorkTree
 from adapterbot.records import Direction, ScoreKind, Unit
-from adapterbot.tree import WorkTree
 
 ROWS = [
     {"prompt": "3. März 2024", "expected": "2024-03-03", "category": "eu", "doc": "a"},
@@ -419,7 +419,7 @@ def test_loading_a_suite_needs_neither_torch_nor_time(tmp_path):
         started = time.process_time()
         from adapterbot.eval.suite import load_suite
         took = time.process_time() - started
-        from adapterbot.tree import WorkTree
+        from adapterbot.files.tree import WorkTree
         load_suite(WorkTree(pathlib.Path(sys.argv[1])), "s.yaml")
         heavy = {"torch", "transformers", "numpy", "jsonschema", "sacrebleu", "requests", "regex"}
         print(sorted(heavy & set(sys.modules)), took)

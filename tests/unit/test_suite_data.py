@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from adapterbot.errors import InputError
 from adapterbot.eval import data
 from adapterbot.eval.data import read_rows
-from adapterbot.strict_json import parse_json, same_json
-from adapterbot.tree import WorkTree
+from adapterbot.files.strict_json import parse_json, same_json
+from adapterbot.files.tree import WorkTree
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 from adapterbot.errors import InputError
 from adapterbot.eval import scorers
 from adapterbot.eval.suite import Answer, load_suite
-from adapterbot.tree import WorkTree
+from adapterbot.files.tree import WorkTree
 
 CALL = '{"function": {"name": "get_weather", "arguments": {"city": "Paris", "days": 2}}}'
 

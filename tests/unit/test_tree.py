@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from adapterbot.commits import repository_root, resolve_commit
 from adapterbot.errors import InputError, OurFailure
-from adapterbot.gitobjects import blob
-from adapterbot.gittree import GitTree
-from adapterbot.paths import join, normalise
-from adapterbot.tree import Tree, WorkTree, lfs_oid
+from adapterbot.files.paths import join, normalise
+from adapterbot.files.tree import Tree, WorkTree, lfs_oid
+from adapterbot.git.blobs import blob
+from adapterbot.git.commits import repository_root, resolve_commit
+from adapterbot.git.tree import GitTree
 from tests.example import git
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize 5\n"
@@ -148,7 +148,7 @@ def test_an_oid_must_be_one() -> None:
 def test_a_file_that_changes_while_it_is_hashed_is_an_error(
     repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import adapterbot.tree as module
+    import adapterbot.files.tree as module
 
     def hash_and_change(path: Path) -> str:
         path.write_bytes(b"different now")

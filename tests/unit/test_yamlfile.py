@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from adapterbot.errors import InputError
-from adapterbot.yamlfile import parse
+from adapterbot.files.yamlfile import parse
 
 BOMB = "a: &a [x]\n" + "".join(f"{n}: [{', '.join(['*a'] * 30)}]\n" for n in "bcdef")
 

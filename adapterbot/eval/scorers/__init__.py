@@ -15,7 +15,7 @@ from pydantic import JsonValue
 
 from adapterbot.errors import InputError
 from adapterbot.eval.scorers.base import CorpusScorer, Scorer
-from adapterbot.yamlfile import Path, YamlFile, nearest, validate
+from adapterbot.files.yamlfile import Path, YamlFile, nearest, validate
 
 __all__ = ["CorpusScorer", "Scorer", "get", "names", "scorer_class", "split_spec"]
 

@@ -16,9 +16,9 @@ from pydantic import JsonValue
 
 from adapterbot.errors import InputError
 from adapterbot.eval.answers import Answer, Request, Sample, Scored
-from adapterbot.paths import join
+from adapterbot.files.paths import join
+from adapterbot.files.tree import Tree
 from adapterbot.records import Direction, Record, ScoreKind, Unit
-from adapterbot.tree import Tree
 
 if TYPE_CHECKING:
     import numpy as np

@@ -11,7 +11,7 @@ from adapterbot.errors import InputError
 from adapterbot.eval.answers import Answer, Sample, Scored
 from adapterbot.eval.scorers.process import ProcessTimeout, environment, run
 from adapterbot.eval.scorers.program import ProgramScorer, last_line, question, verdict
-from adapterbot.strict_json import parse_json
+from adapterbot.files.strict_json import parse_json
 
 
 class Command(ProgramScorer):

@@ -12,8 +12,8 @@ from adapterbot.eval.answers import Answer, Sample, Scored
 from adapterbot.eval.scorers.base import RIGHT, WRONG, Files, Scorer
 from adapterbot.eval.scorers.json_text import json_of
 from adapterbot.eval.scorers.patterns import PatternTimeout, matches
+from adapterbot.files.strict_json import parse_json
 from adapterbot.importing import extras
-from adapterbot.strict_json import parse_json
 
 if TYPE_CHECKING:
     from jsonschema.protocols import Validator

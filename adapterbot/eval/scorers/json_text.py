@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import JsonValue
 
-from adapterbot.strict_json import parse_json
+from adapterbot.files.strict_json import parse_json
 
 _FENCE = "```"
 _OPEN, _CLOSE = "<tool_call>", "</tool_call>"

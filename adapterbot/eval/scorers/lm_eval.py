@@ -14,7 +14,6 @@ from typing import ClassVar
 
 from pydantic import JsonValue, PrivateAttr
 
-from adapterbot import jsonl
 from adapterbot.errors import InputError
 from adapterbot.eval.answers import Answer, Request, Sample, Scored
 from adapterbot.eval.scorers.base import Files
@@ -23,6 +22,7 @@ from adapterbot.eval.scorers.lm_eval_process import LmEvalProcess, take
 from adapterbot.eval.scorers.perplexity import Perplexity
 from adapterbot.eval.scorers.process import ProcessTimeout
 from adapterbot.eval.scorers.worker import ReplyingScorer, Unready
+from adapterbot.files import jsonl
 from adapterbot.importing import extras
 from adapterbot.records import ScoreKind, Unit
 

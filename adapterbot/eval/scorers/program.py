@@ -16,7 +16,7 @@ from pydantic import Field, JsonValue, PrivateAttr
 
 from adapterbot.eval.answers import Answer, Sample, Scored
 from adapterbot.eval.scorers.base import Files, Scorer
-from adapterbot.paths import normalise
+from adapterbot.files.paths import normalise
 from adapterbot.records import Finite, ScoreKind, Unit
 
 FilePath = Annotated[str, Field(min_length=1, max_length=1000)]

@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import JsonValue
 
 from adapterbot.eval.scorers.json_text import json_of
-from adapterbot.strict_json import parse_json, same_json
+from adapterbot.files.strict_json import parse_json, same_json
 
 Shape = Literal["any", "function"]
 

@@ -25,7 +25,7 @@ from adapterbot.eval.scorers.process import (
     start,
 )
 from adapterbot.eval.scorers.program import ProgramScorer, verdict
-from adapterbot.strict_json import parse_json
+from adapterbot.files.strict_json import parse_json
 
 
 class Unready(Exception):

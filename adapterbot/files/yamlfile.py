@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar, get_args, get_origin
 import yaml
 
 from adapterbot.errors import InputError
-from adapterbot.validation import in_words
+from adapterbot.files.validation import in_words
 
 if TYPE_CHECKING:
     from pydantic import BaseModel, ValidationError

@@ -8,8 +8,8 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import PurePosixPath
 
 from adapterbot.config import AdapterConfig, key_of
-from adapterbot.paths import normalise
-from adapterbot.tree import Tree
+from adapterbot.files.paths import normalise
+from adapterbot.files.tree import Tree
 
 
 def paired(start: Tree, head: Tree, gone: Sequence[str], new: Sequence[str]) -> dict[str, str]:

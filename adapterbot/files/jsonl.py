@@ -9,7 +9,7 @@ from typing import BinaryIO
 from pydantic import JsonValue
 
 from adapterbot.errors import InputError
-from adapterbot.strict_json import parse_json
+from adapterbot.files.strict_json import parse_json
 
 _BOM = b"\xef\xbb\xbf"
 

@@ -16,11 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from adapterbot.atomic import not_written
 from adapterbot.errors import InputError, OurFailure
-from adapterbot.gitobjects import ask_remote, blob, blob_size, blob_stream, git, git_directory
-from adapterbot.paths import is_hidden, normalise
-from adapterbot.tree import (
+from adapterbot.files.atomic import not_written
+from adapterbot.files.paths import is_hidden, normalise
+from adapterbot.files.tree import (
     TEXT_LIMIT,
     Identity,
     file_sha256,
@@ -29,6 +28,8 @@ from adapterbot.tree import (
     missing,
     too_large,
 )
+from adapterbot.git.blobs import blob, blob_size, blob_stream
+from adapterbot.git.program import ask_remote, git, git_directory
 
 _SYMLINK_MODE = "120000"
 _SUBMODULE_MODE = "160000"

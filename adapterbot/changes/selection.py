@@ -10,22 +10,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from adapterbot import lock
-from adapterbot.config import AdapterConfig, Config
-from adapterbot.conventions import (
+from adapterbot.changes.conventions import (
     ADAPTER_CONFIG,
     MIXTURE_CONFIG,
     adapter_directories,
     discover,
     for_adapter,
 )
+from adapterbot.changes.renames import moved, moved_as_it_was, paired, with_own_keys
+from adapterbot.changes.sides import Sides, config_of, same
+from adapterbot.config import AdapterConfig, Config
 from adapterbot.errors import InputError
-from adapterbot.paths import check_text, join, normalise
+from adapterbot.files.paths import check_text, join, normalise
+from adapterbot.files.tree import Tree
+from adapterbot.files.yamlfile import nearest
 from adapterbot.records.report import MAX_ADAPTERS
-from adapterbot.renames import moved, moved_as_it_was, paired, with_own_keys
-from adapterbot.sides import Sides, config_of, same
-from adapterbot.tree import Tree
 from adapterbot.weights.mixture_config import parse_manifest
-from adapterbot.yamlfile import nearest
 
 
 @dataclass(frozen=True)

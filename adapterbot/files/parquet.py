@@ -21,8 +21,9 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from typing import BinaryIO, Literal, cast
 
-from adapterbot import beside, jsonl
+from adapterbot import beside
 from adapterbot.errors import AdapterbotError, InputError, OurFailure
+from adapterbot.files import jsonl
 
 MEMORY = 2 << 30
 _BATCH, _BATCH_BYTES = 256, 8 << 20

@@ -1,4 +1,4 @@
-"""Git as a program: one command at a time, and a process that hands out blobs.
+"""Git as a program, one command at a time.
 
 Nothing here knows of paths in a tree. Nothing of the repository (hooks, filters, fsmonitor) is
 executed; only `git_as` runs commands that write.
@@ -6,23 +6,17 @@ executed; only `git_as` runs commands that write.
 
 from __future__ import annotations
 
-import atexit
 import base64
 import functools
 import os
-import re
 import signal
 import subprocess
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO, cast
 
 from adapterbot import beside
 from adapterbot.errors import OurFailure
 
-_OBJECT_ID = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 _NETWORK_SECONDS = 600.0
 _VERDICT = ("fatal: ", "error: ", "Error ", "git: ")
 
@@ -33,7 +27,7 @@ def git(repository: Path, *arguments: str) -> bytes:
     Raises:
         OurFailure: Git is not installed, or the command failed.
     """
-    return _run(repository, arguments, _environment(repository), stdout=subprocess.PIPE)
+    return _run(repository, arguments, environment_for(repository), stdout=subprocess.PIPE)
 
 
 def git_as(
@@ -85,7 +79,7 @@ def ask_remote(
     Raises:
         OurFailure: as `git`, or it took too long.
     """
-    env = _environment(repository, settings)
+    env = environment_for(repository, settings)
     _run(repository, arguments, env, subprocess.DEVNULL, given, _NETWORK_SECONDS)
 
 
@@ -121,14 +115,14 @@ def _run(
 ) -> bytes:
     try:
         done = finished(
-            _command(repository, arguments),
+            command(repository, arguments),
             environment,
             given=given,
             seconds=seconds,
             stdout=stdout,
         )
     except FileNotFoundError as error:
-        raise _no_git() from error
+        raise no_git() from error
     except subprocess.TimeoutExpired as error:
         raise OurFailure(f"git {arguments[0]} did not end within {error.timeout:g} s") from error
     if done.returncode != 0:
@@ -186,57 +180,13 @@ def _reason(told: bytes) -> str:
     return why[0] if why else "no reason given"
 
 
-def blob(repository: Path, object_id: str) -> bytes:
-    """The content of one blob.
-
-    All blobs of a repository come through one `git cat-file --batch`, which is started on the
-    first of them: a process for each would cost seconds per thousand files.
-
-    Raises:
-        OurFailure: there is no such blob, or Git cannot read it.
-    """
-    return _reader(repository, "--batch").ask(object_id)[1]
-
-
-def blob_size(repository: Path, object_id: str) -> int:
-    """How many bytes a blob is, from one process for all of them. Asked only of what is read: a
-    partial clone fetches a blob to tell.
-
-    Raises:
-        OurFailure: as `blob`.
-    """
-    return _reader(repository, "--batch-check").ask(object_id)[0]
-
-
-@contextmanager
-def blob_stream(repository: Path, object_id: str) -> Iterator[BinaryIO]:
-    """One blob piece by piece, from a process of its own: for blobs too large to hold.
-
-    Raises:
-        OurFailure: Git cannot read it.
-    """
-    # The pipe is closed on leaving: whoever stops early must not leave Git writing to nobody.
-    with (
-        subprocess.Popen(
-            _command(repository, ["cat-file", "blob", object_id]),
-            stdout=subprocess.PIPE,
-            stdin=subprocess.DEVNULL,
-            env=_environment(repository),
-        ) as process,
-        cast("BinaryIO", process.stdout) as stream,
-    ):
-        yield stream
-    if process.returncode > 0:
-        raise OurFailure(f"git cat-file failed with exit code {process.returncode}")
-
-
-def _command(repository: Path, arguments: Sequence[str]) -> list[str]:
-    # Repository-local configuration that could run a program is off.
+def command(repository: Path, arguments: Sequence[str]) -> list[str]:
+    """The command line; repository-local configuration that could run a program is off."""
     off = ("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null")
     return ["git", *off, "-C", str(repository), *arguments]
 
 
-def _environment(repository: Path, settings: Sequence[tuple[str, str]] = ()) -> dict[str, str]:
+def environment_for(repository: Path, settings: Sequence[tuple[str, str]] = ()) -> dict[str, str]:
     """Ours, and what lets Git get what this clone lacks (a partial clone asks for it by itself)."""
     quiet = {
         "GIT_TERMINAL_PROMPT": "0",
@@ -265,83 +215,10 @@ def _knows_credentials(repository: Path, url: str) -> bool:
     """Whether actions/checkout left the clone a token of its own."""
     asked = ["config", "--get-urlmatch", "http.extraheader", url]
     ours = beside.programs_environment()
-    done = subprocess.run(_command(repository, asked), capture_output=True, check=False, env=ours)
+    done = subprocess.run(command(repository, asked), capture_output=True, check=False, env=ours)
     return done.returncode == 0
 
 
-def _no_git() -> OurFailure:
+def no_git() -> OurFailure:
+    """The error where there is no such program."""
     return OurFailure("git was not found", fix="install git on this machine")
-
-
-@functools.lru_cache(maxsize=32)
-def _reader(repository: Path, what: str) -> _Reader:
-    reader = _Reader(repository, what)
-    atexit.register(reader.close)
-    return reader
-
-
-class _Reader:
-    """One `git cat-file`; asked by one thread at a time, started again when it ended.
-
-    Args:
-        what: `--batch` for contents, `--batch-check` for sizes alone.
-    """
-
-    def __init__(self, repository: Path, what: str) -> None:
-        self._repository, self._what = repository, what
-        self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def ask(self, object_id: str) -> tuple[int, bytes]:
-        """Size and, where it reads them, content of one blob."""
-        if not _OBJECT_ID.fullmatch(object_id):  # a newline in it would be a second question
-            raise OurFailure(f"{object_id!r} is not the name of a blob")
-        with self._lock:
-            try:
-                return self._answer(object_id)
-            except BaseException as error:
-                # Whatever is left of this answer would be taken for the next one.
-                self._end()
-                if isinstance(error, BrokenPipeError):
-                    raise OurFailure(f"git stopped before the blob {object_id[:12]}") from error
-                raise
-
-    def _answer(self, object_id: str) -> tuple[int, bytes]:
-        asked, told = self._pipes()
-        asked.write(f"{object_id}\n".encode())
-        asked.flush()
-        head = told.readline().split()
-        if len(head) != 3 or head[1] != b"blob":
-            raise OurFailure(f"git has no blob {object_id[:12]}")
-        size = int(head[2])
-        if self._what != "--batch":
-            return size, b""
-        content = told.read(size)
-        if len(content) != size or told.read(1) != b"\n":
-            raise OurFailure(f"git stopped while reading the blob {object_id[:12]}")
-        return size, content
-
-    def close(self) -> None:
-        with self._lock:
-            self._end()
-
-    def _pipes(self) -> tuple[BinaryIO, BinaryIO]:
-        if self._process is None or self._process.poll() is not None:
-            try:
-                self._process = subprocess.Popen(
-                    _command(self._repository, ["cat-file", self._what]),
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.DEVNULL,
-                    env=_environment(self._repository),
-                )
-            except FileNotFoundError as error:
-                raise _no_git() from error
-        return cast("BinaryIO", self._process.stdin), cast("BinaryIO", self._process.stdout)
-
-    def _end(self) -> None:
-        process, self._process = self._process, None
-        if process is None:
-            return
-        process.kill()
-        process.communicate()

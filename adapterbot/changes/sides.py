@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from adapterbot.config import CONFIG_FILES, Config, Signer, load
-from adapterbot.tree import Tree
+from adapterbot.files.tree import Tree
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from adapterbot.errors import InputError, OurFailure
-from adapterbot.gitobjects import ask_remote, git, git_directory
-from adapterbot.yamlfile import nearest
+from adapterbot.files.yamlfile import nearest
+from adapterbot.git.program import ask_remote, git, git_directory
 
 # What was asked for, and neither tags nor the submodules beside it.
 _FETCH = ("--no-tags", "--no-recurse-submodules")

@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 
 from adapterbot.config import LOCK, SUITE, TRAINING_CONFIG, AdapterConfig, Config, key_of
 from adapterbot.errors import InputError
-from adapterbot.paths import check_text, normalise
+from adapterbot.files.paths import check_text, normalise
 
 ADAPTER_CONFIG = "adapter_config.json"
 MIXTURE_CONFIG = "mole_config.json"

@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Protocol
 
 from adapterbot.errors import InputError
-from adapterbot.paths import is_hidden, normalise
+from adapterbot.files.paths import is_hidden, normalise
 
 TEXT_LIMIT = 16 * 1024 * 1024
 _LFS_HEADER = b"version https://git-lfs.github.com/spec/v1\n"
