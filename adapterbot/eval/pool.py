@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ray
@@ -64,7 +64,10 @@ class Pool:
         self._ours = not ray.is_initialized()
         if self._ours:
             join(address)
-        self._kind, self.count, threads = _crew(worker, settings)
+        threads = torch.get_num_threads()
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        share, self.count = places(nodes, settings.device, threads)
+        self._kind = ray.remote(worker).options(max_restarts=0, **share)
         self._arguments = [ray.put(one) for one in (*arguments, threads)]
         self._comes_up = COMES_UP_SECONDS
         self._ready: queue.Queue[Any] = queue.Queue()
@@ -209,18 +212,23 @@ class Pool:
         )
 
 
-def _crew(worker: type, settings: EngineSettings) -> tuple[Any, int, int]:
-    """What to make workers from, how many the cluster has room for, and the threads of each.
+def places(
+    nodes: Sequence[Mapping[str, float]], device: str, threads: int
+) -> tuple[dict[str, int], int]:
+    """What each worker takes of a node, and for how many there is room.
 
-    One for each GPU; without any, one for as many processors as this process computes on. Where an
-    autoscaler has taken every node away, one is asked for, with a GPU unless the settings say cpu.
+    One worker for each GPU; without any, one for as many processors as this process computes on,
+    or as the largest node has. Where an autoscaler has taken every node away, one worker is asked
+    for, with a GPU unless the device is cpu.
+
+    Args:
+        nodes: what each of them has, by Ray's names.
+        device: the settings' own.
+        threads: that this process computes with.
     """
-    threads = torch.get_num_threads()
-    resources = ray.cluster_resources()
-    cpus = int(resources.get("CPU", 0))
-    gpus = int(resources.get("GPU", 0)) if settings.device != "cpu" else 0
-    if not cpus and settings.device != "cpu":
-        gpus = max(gpus, 1)
-    share = {"num_gpus": 1} if gpus else {"num_cpus": min(threads, cpus or threads)}
-    kind = ray.remote(worker).options(max_restarts=0, **share)
-    return kind, gpus or max(1, cpus // threads), threads
+    cpus = [int(node.get("CPU", 0)) for node in nodes]
+    gpus = 0 if device == "cpu" else sum(int(node.get("GPU", 0)) for node in nodes)
+    if gpus or (device != "cpu" and not any(cpus)):
+        return {"num_gpus": 1}, max(gpus, 1)
+    share = min(threads, max(cpus, default=0)) or threads
+    return {"num_cpus": share}, max(sum(each // share for each in cpus), 1)

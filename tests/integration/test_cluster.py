@@ -257,6 +257,21 @@ def test_gpus_that_are_all_too_small_teach_the_same_lesson_once() -> None:
     assert batcher.budget == 40
 
 
+@pytest.mark.parametrize(
+    ("nodes", "device", "share", "count"),
+    [
+        ([{"CPU": 8, "GPU": 2}, {"CPU": 8, "GPU": 1}, {}], "auto", {"num_gpus": 1}, 3),
+        ([{"CPU": 8, "GPU": 1}], "cpu", {"num_cpus": 4}, 2),
+        ([{"CPU": 3}, {"CPU": 3}], "auto", {"num_cpus": 3}, 2),  # 4 would fit nowhere
+        ([{"CPU": 6}, {"CPU": 6}], "auto", {"num_cpus": 4}, 2),  # of 12 // 4 one would wait
+        ([{}], "auto", {"num_gpus": 1}, 1),
+        ([{}], "cpu", {"num_cpus": 4}, 1),
+    ],
+)
+def test_a_worker_takes_what_a_node_has(nodes, device, share, count) -> None:
+    assert pools.places(nodes, device, threads=4) == (share, count)
+
+
 def test_a_worker_has_no_gpu_of_another_number(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ray shows each its own alone, as `cuda:0`; no cluster is started to say so."""
     joined: list[str] = []
