@@ -202,7 +202,8 @@ def test_no_key_reaches_anothers_vectors(server: str) -> None:
         try:
             client(server, user).completions.create(model=model, prompt="a", max_tokens=1)
         except openai.APIStatusError as error:
-            return error.status_code
+            code: int = error.status_code
+            return code
         return 200
 
     assert status("u1", "tiny:u1") == 200
