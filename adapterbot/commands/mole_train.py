@@ -155,10 +155,13 @@ def _ended_before(job: _Job, ending: Ending) -> bool:
     place = _at_hand(job.base)
     if place is None:
         return False
-    fingerprint = job.fingerprint(base_digest(place))
+    try:
+        fingerprint = job.fingerprint(base_digest(place))
+    except InputError:  # of the Hub's files a part may be at hand
+        return False
     if ending.fingerprint == fingerprint:
         return True
-    if place == job.base:  # of the Hub's files a part may be at hand
+    if place == job.base:
         from adapterbot.mole.training_state import refuse_other
 
         refuse_other(job.output, fingerprint)

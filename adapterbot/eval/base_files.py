@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 from adapterbot.files.tree import file_sha256
+from adapterbot.lock.base_model import loaded_file_names
 
 _BLOB = re.compile(r"[0-9a-f]{64}")
 
 
 def base_digest(directory: Path) -> str:
-    """SHA-256 over paths and contents of the files that decide what the base model says."""
+    """SHA-256 over paths and contents of the files that are loaded: what else was put beside them,
+    as a download of the whole repository does, changes nothing.
+
+    Raises:
+        InputError: the index of its weights is broken, or names what is not there.
+    """
     whole = hashlib.sha256()
     for file in _files(directory):
         name = file.relative_to(directory).as_posix()
@@ -21,11 +26,10 @@ def base_digest(directory: Path) -> str:
     return whole.hexdigest()
 
 
-def _files(directory: Path) -> Iterator[Path]:
-    # Below it too: transformers reads chat templates from a folder of their own.
-    for file in sorted(directory.rglob("*")):
-        if file.is_file() and file.suffix in {".safetensors", ".json", ".model", ".jinja", ".txt"}:
-            yield file
+def _files(directory: Path) -> list[Path]:
+    names = (f.relative_to(directory).as_posix() for f in directory.rglob("*") if f.is_file())
+    chosen = loaded_file_names(names, lambda name: (directory / name).read_bytes())
+    return sorted(directory / name for name in chosen)
 
 
 def _file_digest(file: Path) -> str:

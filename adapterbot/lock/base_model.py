@@ -222,7 +222,7 @@ def base_on_disk(base: Path | str, *, field: str = "base") -> Path:
         return Path(base)
     from adapterbot.lock.hub import fetched
 
-    return fetched(str(base), partial(_loaded_file_names, str(base)), field=field)
+    return fetched(str(base), partial(_with_weights, str(base)), field=field)
 
 
 def config_on_disk(base: Path | str, *, field: str) -> Path:
@@ -234,19 +234,28 @@ def config_on_disk(base: Path | str, *, field: str) -> Path:
     return fetched(str(base), lambda names, _: [_CONFIG] if _CONFIG in names else [], field=field)
 
 
-def _loaded_file_names(base: str, names: Iterable[str], read: Callable[[str], bytes]) -> list[str]:
-    """Those of a model's files that we let transformers load: no code and no pickle."""
+def loaded_file_names(names: Iterable[str], read: Callable[[str], bytes]) -> list[str]:
+    """Those of a model's files that we let transformers load: no code and no pickle.
+
+    Raises:
+        InputError: as `model_file_names`.
+    """
     present = sorted(names)
-    found = [
+    found = (
         name
         for name in model_file_names(present, read)
         if PurePosixPath(name).suffix not in _NEVER_LOADED
-    ]
+    )
+    return [*found, *(name for name in present if name.startswith(_NAMED_TEMPLATES))]
+
+
+def _with_weights(base: str, names: Iterable[str], read: Callable[[str], bytes]) -> list[str]:
+    found = loaded_file_names(names, read)
     if not any(name.endswith(".safetensors") for name in found):
         raise InputError(
             "holds no safetensors weights", file=base, fix="name a model that has them"
         )
-    return [*found, *(name for name in present if name.startswith(_NAMED_TEMPLATES))]
+    return found
 
 
 def refuse_part_of_base(training: TrainingConfig, tree: Tree, allowed: str | None) -> None:
