@@ -10,7 +10,8 @@ from adapterbot.bisect.checkpoints import Checkpoint
 from adapterbot.errors import InputError
 from adapterbot.files.paths import normalise
 from adapterbot.files.tree import Tree, WorkTree
-from adapterbot.git.commits import repository_root, resolve_commit
+from adapterbot.git.checkout import repository_root
+from adapterbot.git.commits import resolve_commit
 from adapterbot.git.program import git
 from adapterbot.git.tree import GitTree
 from adapterbot.weights.peft_dir import CONFIG_NAME, WEIGHTS_NAME

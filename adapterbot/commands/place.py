@@ -13,7 +13,8 @@ from adapterbot import context as contexts
 from adapterbot.context import Context
 from adapterbot.errors import InputError
 from adapterbot.files.tree import Tree, WorkTree
-from adapterbot.git.commits import is_sparse, merge_base, repository_root, resolve_commit
+from adapterbot.git.checkout import is_sparse, repository_root
+from adapterbot.git.commits import merge_base, resolve_commit
 from adapterbot.git.tree import GitTree
 
 PULL_REQUEST_EVENTS = frozenset(

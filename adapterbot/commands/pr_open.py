@@ -22,7 +22,7 @@ from adapterbot.gh.branches import Change
 from adapterbot.gh.lfs import Remote
 from adapterbot.gh.proposal import Proposal, Proposed
 from adapterbot.gh.pulls import propose
-from adapterbot.git.commits import repository_root
+from adapterbot.git.checkout import repository_root
 from adapterbot.lock.sidecar import folder
 from adapterbot.marker import document_key
 from adapterbot.pages.inert import plain

@@ -16,7 +16,7 @@ from adapterbot.errors import AdapterbotError
 from adapterbot.eval.suite import suite_files
 from adapterbot.files.paths import join, normalise
 from adapterbot.files.tree import WorkTree, lfs_oid, uses_lfs
-from adapterbot.git.commits import ignored_files
+from adapterbot.git.checkout import ignored_files
 from adapterbot.jobs import jobs
 from adapterbot.lock import load_training
 from adapterbot.lock import loads as load_lock

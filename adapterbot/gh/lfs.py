@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from adapterbot import beside
-from adapterbot.errors import AdapterbotError, GitHubFailure, InputError, OurFailure
+from adapterbot.errors import AdapterbotError, GitHubFailure, InputError
 from adapterbot.files.tree import file_sha256
 from adapterbot.gh.branches import Placement
 from adapterbot.gh.refs import PERMISSION, BranchMovedError
-from adapterbot.git.program import authorization, finished, numbered
+from adapterbot.git.program import authorization, finished, no_git, numbered
 
 # Not left to the machine's configuration: without these Git would commit the weights themselves.
 _FILTER = {
@@ -208,7 +208,7 @@ def _git(root: Path, environment: Mapping[str, str], *arguments: str, feed: str 
             seconds=_TIMEOUT,
         )
     except FileNotFoundError as error:
-        raise OurFailure("git was not found", fix="install git on this machine") from error
+        raise no_git() from error
     except subprocess.TimeoutExpired as error:
         raise GitHubFailure(
             f"git {arguments[0]} did not end within {_TIMEOUT} s", fix="run the job again"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,30 +12,6 @@ from adapterbot.git.program import ask_remote, git, git_directory
 
 # What was asked for, and neither tags nor the submodules beside it.
 _FETCH = ("--no-tags", "--no-recurse-submodules")
-
-
-def repository_root(start: Path) -> Path:
-    """The top of the Git checkout that `start` lies in.
-
-    Raises:
-        InputError: it lies in none.
-    """
-    if shutil.which("git") is None:
-        raise OurFailure("git was not found", fix="install git on this machine")
-    try:
-        return Path(git(start, "rev-parse", "--show-toplevel").decode().rstrip("\n"))
-    except OurFailure as error:
-        if "dubious ownership" in error.message:
-            raise InputError(
-                "belongs to another user, so Git does not read it",
-                file=str(start),
-                fix=f"run `git config --global --add safe.directory {start}`",
-            ) from error
-        raise InputError(
-            "is not inside a Git checkout",
-            file=str(start),
-            fix="run in your repository; in a workflow, use actions/checkout first, without `path`",
-        ) from error
 
 
 def merge_base(repository: Path, left: str, right: str) -> str | None:
@@ -61,14 +35,6 @@ def merge_base(repository: Path, left: str, right: str) -> str | None:
             fix="set `fetch-depth: 0` in actions/checkout, or run `git fetch --unshallow`",
         ) from error
     return _merge_base(repository, left, right)
-
-
-def is_sparse(repository: Path) -> bool:
-    """Whether files that were committed may be left out of the working tree."""
-    try:
-        return git(repository, "config", "--type=bool", "core.sparseCheckout") == b"true\n"
-    except OurFailure:  # the setting is nowhere
-        return False
 
 
 def _boundaries(repository: Path) -> Path:
@@ -134,19 +100,3 @@ def _names(repository: Path) -> list[str]:
     kinds = ("refs/heads", "refs/remotes", "refs/tags")
     found = git(repository, "for-each-ref", "--format=%(refname:short)", *kinds)
     return found.decode(errors="replace").split()
-
-
-def ignored_files(repository: Path, folder: str) -> tuple[str, ...]:
-    """The names of the files right in a folder that Git ignores, so that no commit holds them.
-
-    Args:
-        folder: from the root, normalised.
-
-    Raises:
-        OurFailure: Git is not installed, or failed.
-    """
-    asked = ("ls-files", "-z", "--others", "--ignored", "--exclude-standard", "--", folder or ".")
-    listed = os.fsdecode(git(repository, "--literal-pathspecs", *asked)).split("\0")
-    prefix = f"{folder}/" if folder else ""
-    names = (path.removeprefix(prefix) for path in listed if path.startswith(prefix))
-    return tuple(name for name in names if name and "/" not in name)

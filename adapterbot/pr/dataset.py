@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from adapterbot.errors import InputError
 from adapterbot.files.tree import Tree, WorkTree
 from adapterbot.files.validation import bad_input
-from adapterbot.git.commits import repository_root, resolve_commit
+from adapterbot.git.checkout import repository_root
+from adapterbot.git.commits import resolve_commit
 from adapterbot.git.tree import GitTree
 from adapterbot.lock.rows import Rows, dataset_diff, read_rows, training_rows
 from adapterbot.pr.jsonfile import parse, read_text, whole

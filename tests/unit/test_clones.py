@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from adapterbot.errors import InputError, OurFailure
-from adapterbot.git.commits import merge_base, repository_root, resolve_commit
+from adapterbot.git.checkout import repository_root
+from adapterbot.git.commits import merge_base, resolve_commit
 from adapterbot.git.tree import GitTree
 from tests import git_server
 from tests.example import git

@@ -14,7 +14,8 @@ from adapterbot.errors import InputError, OurFailure
 from adapterbot.files.paths import join, normalise
 from adapterbot.files.tree import Tree, WorkTree, lfs_oid
 from adapterbot.git.blobs import blob
-from adapterbot.git.commits import repository_root, resolve_commit
+from adapterbot.git.checkout import repository_root
+from adapterbot.git.commits import resolve_commit
 from adapterbot.git.tree import GitTree
 from tests.example import git
 
