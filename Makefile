@@ -87,9 +87,10 @@ $(STAMP)-docs: $(STAMP)-venv
 	$(PIP_INSTALL) --group docs
 	@touch $@
 
-$(STAMP)-lint: $(STAMP)-test $(STAMP)-docs
-	$(PIP_INSTALL) --group lint
-	@touch $@
+# All of it at once, since it is what a check of a fresh clone begins with.
+$(STAMP)-lint: $(STAMP)-venv
+	$(PIP_INSTALL) --editable '.[eval]' --group test --group docs --group lint
+	@touch $(STAMP)-demo $(STAMP)-test $(STAMP)-docs $@
 
 $(STAMP)-e2e: $(STAMP)-test
 	$(PIP_INSTALL) --group e2e
