@@ -29,8 +29,8 @@ class Purpose(Enum):
 
     Attributes:
         needed: the permissions without which there is nothing to begin with, by GitHub's names.
-        useful: those that are asked for where the App has them; where nothing is needed, at least
-            one of them.
+        useful: those that are asked for as far as the App has them; where nothing is needed, at
+            least one of them it must have.
     """
 
     # Comments, checks or statuses, whichever are wanted; the artifacts of another run.

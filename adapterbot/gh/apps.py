@@ -88,8 +88,9 @@ class Installation:
         has = found.get("permissions") or {}
         where = f"at {found.get('html_url') or 'its installation'}"
         needed, useful = self.purpose.needed, [*self.purpose.useful.items()]
-        asked = {name: level for name, level in useful if has.get(name) in (level, "write")}
-        if not needed and not asked:
+        # Less than that is of use, too: who sets checks reads at which commit a pull request is.
+        asked = {n: level if has[n] == "write" else has[n] for n, level in useful if n in has}
+        if not needed and not any(asked.get(name) == level for name, level in useful):
             needed = dict(useful[:1])  # to ask for nothing is to ask for everything
         lacking = [f"{name}: {needed[name]}" for name in needed if has.get(name) != needed[name]]
         if lacking:

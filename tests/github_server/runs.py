@@ -52,6 +52,7 @@ _WRITES = {
     "checks": ("checks/create", "checks/update"),
     "statuses": ("repos/create-commit-status",),
 }
+_READS = {"pull_requests": ("pulls/list", "pulls/get")}
 
 
 class Runs:
@@ -125,7 +126,8 @@ class Runs:
         asked = call.body.get("permissions", {})
         if any(app.permissions.get(name) not in (level, "write") for name, level in asked.items()):
             raise Refusal(422, "The permissions requested are not granted to this installation.")
-        denied = (ops for name, ops in _WRITES.items() if asked.get(name) != "write")
+        denied = [ops for name, ops in _WRITES.items() if asked.get(name) != "write"]
+        denied += [ops for name, ops in _READS.items() if name not in asked]
         bot = Token(
             app.login,
             app.login.removesuffix("[bot]"),

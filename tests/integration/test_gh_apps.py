@@ -21,6 +21,7 @@ from adapterbot.errors import GitHubFailure, InputError
 from adapterbot.gh.access import Purpose, client_for
 from adapterbot.gh.client import Client, Patience
 from adapterbot.gh.comments import Thread
+from adapterbot.gh.heads import head_of
 from adapterbot.marker import marker
 from tests import command_line, example, git_server
 from tests.github_app import POSTING, PROPOSING, TOKEN, app_key, with_app
@@ -31,6 +32,7 @@ from tests.listening import listening
 
 REPO, PULL = "octo/adapters", 7
 MINTED = "access_tokens$"
+CHECKING = {"checks": "write", "pull_requests": "read", "statuses": "read"}
 
 
 @pytest.fixture
@@ -64,7 +66,7 @@ def test_an_app_speaks_with_its_id_and_key(github: GitHubServer, capsys: Any) ->
     [
         (Purpose.POST, {"pull_requests": "write", "contents": "write"}, {"pull_requests": "write"}),
         (Purpose.POST, {"checks": "write", "metadata": "read"}, {"checks": "write"}),
-        (Purpose.POST, POSTING | {"statuses": "read"}, POSTING),
+        (Purpose.POST, CHECKING, CHECKING),
         (
             Purpose.POST,
             POSTING | {"actions": "write", "statuses": "write"},
@@ -78,7 +80,10 @@ def test_a_token_may_do_what_it_is_for_and_no_more(
     github: GitHubServer, purpose: Purpose, has: dict[str, str], asked: dict[str, str]
 ) -> None:
     environment = with_app(github, permissions=has)
-    assert client_for(REPO, environment, purpose).token() == TOKEN
+    mine = client_for(REPO, environment, purpose)
+    assert mine.token() == TOKEN
+    if "pull_requests" in asked:  # to set checks is to read at which commit a pull request is
+        assert head_of(mine, REPO, PULL).open
     (sent,) = github.sent("POST", MINTED)
     assert sent.body["permissions"] == asked
 
