@@ -8,16 +8,17 @@ from pathlib import PurePosixPath
 from adapterbot.attest import envelope, keyless
 from adapterbot.attest.envelope import NotAttested
 from adapterbot.attest.statement import Statement, read_statement
-from adapterbot.changes.conventions import ADAPTER_CONFIG, MIXTURE_CONFIG
+from adapterbot.changes.conventions import MIXTURE_CONFIG
 from adapterbot.config import Workflow
 from adapterbot.errors import InputError
 from adapterbot.files.tree import Tree
+from adapterbot.weights.peft_dir import CONFIG_NAME
 
 _LIMIT = 4 * 1024 * 1024
 _SUFFIX = ".intoto.json"
 # What decides how an adapter behaves; a README that nobody signed for decides nothing.
 _DECISIVE = (".safetensors", ".bin", ".pt")
-_CONFIGS = (ADAPTER_CONFIG, MIXTURE_CONFIG)
+_CONFIGS = (CONFIG_NAME, MIXTURE_CONFIG)
 
 
 def attestation_path(adapter: str) -> str:

@@ -11,8 +11,8 @@ from pathlib import PurePosixPath
 from adapterbot.config import LOCK, SUITE, TRAINING_CONFIG, AdapterConfig, Config, key_of
 from adapterbot.errors import InputError
 from adapterbot.files.paths import check_text, normalise
+from adapterbot.weights.peft_dir import CONFIG_NAME
 
-ADAPTER_CONFIG = "adapter_config.json"
 MIXTURE_CONFIG = "mole_config.json"
 EXPERTS_FOLDER = "experts"  # where a mixture that stands alone keeps its own
 _CHECKPOINT = re.compile(r"(^|/)(checkpoint|ckpt|step)[-_]?\d+(/|$)")
@@ -46,7 +46,7 @@ def no_adapter(files: Sequence[str], fix: str) -> InputError:
     return InputError(
         f"holds no adapter but the checkpoints {runs[0]}"
         if runs
-        else f"holds no adapter (no {ADAPTER_CONFIG} or {MIXTURE_CONFIG})",
+        else f"holds no adapter (no {CONFIG_NAME} or {MIXTURE_CONFIG})",
         file="the repository",
         fix="copy the one to use into a folder of its own, such as adapters/NAME" if runs else fix,
     )
@@ -58,12 +58,17 @@ def adapter_directories(files: Sequence[str]) -> list[str]:
     named = [
         PurePosixPath(name)
         for name in files
-        if name.rpartition("/")[2] in (ADAPTER_CONFIG, MIXTURE_CONFIG)
-        and not _CHECKPOINT.search(name)
+        if name.rpartition("/")[2] in (CONFIG_NAME, MIXTURE_CONFIG) and not _CHECKPOINT.search(name)
     ]
     held = {name.parent / EXPERTS_FOLDER for name in named if name.name == MIXTURE_CONFIG}
     found = [str(name.parent) for name in named if held.isdisjoint(name.parents)]
     return list(dict.fromkeys(found))
+
+
+def unlisted(config: Config, files: Sequence[str]) -> list[str]:
+    """The directories of adapters that a configuration does not list."""
+    listed = {normalise(adapter.path) for adapter in config.adapters}
+    return [path for path in adapter_directories(files) if normalise(path) not in listed]
 
 
 def checkpoint_archives(files: Sequence[str]) -> list[str]:
@@ -72,7 +77,7 @@ def checkpoint_archives(files: Sequence[str]) -> list[str]:
         {
             f"{PurePosixPath(name).parent.parent}/*"
             for name in files
-            if name.rpartition("/")[2] == ADAPTER_CONFIG and _CHECKPOINT.search(name)
+            if name.rpartition("/")[2] == CONFIG_NAME and _CHECKPOINT.search(name)
         }
     )
 

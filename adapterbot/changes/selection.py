@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from adapterbot import lock
 from adapterbot.changes.conventions import (
-    ADAPTER_CONFIG,
     MIXTURE_CONFIG,
     adapter_directories,
     discover,
@@ -26,6 +25,7 @@ from adapterbot.files.tree import Tree
 from adapterbot.files.yamlfile import nearest
 from adapterbot.records.report import MAX_ADAPTERS
 from adapterbot.weights.mixture_config import parse_manifest
+from adapterbot.weights.peft_dir import CONFIG_NAME
 
 
 @dataclass(frozen=True)
@@ -211,7 +211,7 @@ def _is_there(tree: Tree, path: str) -> bool:
         found = tree.files(path) if tree.has(path) else ()
     except InputError:
         return True  # a link in its place, which judging it will name
-    own = {path, join(path, ADAPTER_CONFIG), join(path, MIXTURE_CONFIG)}
+    own = {path, join(path, CONFIG_NAME), join(path, MIXTURE_CONFIG)}
     return not own.isdisjoint(found)
 
 

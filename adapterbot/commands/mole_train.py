@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adapterbot.changes.conventions import ADAPTER_CONFIG
 from adapterbot.commands.mole_base import base_at, load
 from adapterbot.conversations import Example, encode, messages_of
 from adapterbot.errors import InputError
@@ -26,7 +25,13 @@ from adapterbot.mole.examples import split
 from adapterbot.mole.saving import save_mixture
 from adapterbot.records import Record
 from adapterbot.stages import Listener, Stages
-from adapterbot.weights.peft_dir import AdapterFiles, by_digest, check_base, read_adapter_dir
+from adapterbot.weights.peft_dir import (
+    CONFIG_NAME,
+    AdapterFiles,
+    by_digest,
+    check_base,
+    read_adapter_dir,
+)
 
 if TYPE_CHECKING:
     from adapterbot.eval.base_model import BaseModel
@@ -228,7 +233,7 @@ def _check_output(output: Path) -> None:
     Raises:
         InputError: it holds an adapter, or cannot be written.
     """
-    if (output / ADAPTER_CONFIG).exists():
+    if (output / CONFIG_NAME).exists():
         raise InputError(
             "holds an adapter, and a mixture beside it could not be told from it",
             file=str(output),

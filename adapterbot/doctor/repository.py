@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from adapterbot.changes.conventions import ADAPTER_CONFIG, adapter_directories, discover
+from adapterbot.changes.conventions import discover, unlisted
 from adapterbot.changes.sides import config_of
 from adapterbot.config import AdapterConfig, Config, Workflow
 from adapterbot.doctor.finding import Finding, Status
@@ -20,6 +20,7 @@ from adapterbot.git.checkout import ignored_files
 from adapterbot.jobs import jobs
 from adapterbot.lock import load_training
 from adapterbot.lock import loads as load_lock
+from adapterbot.weights.peft_dir import CONFIG_NAME
 
 _WEIGHTS = (".safetensors", ".bin")
 _POINTER_BYTES = 1024
@@ -74,9 +75,8 @@ def examine(where: Repository, environment: Mapping[str, str]) -> Iterator[Findi
         )
     for adapter in where.config.adapters if where.config else ():
         yield from _adapter(where.tree, adapter)
-    listed = {normalise(adapter.path) for adapter in where.config.adapters} if where.config else ()
-    others = [p for p in adapter_directories(where.files) if normalise(p) not in listed]
-    if where.config and others:
+    others = unlisted(where.config, where.files) if where.config else []
+    if others:
         yield Finding(
             what="not listed",
             found=f"{', '.join(others[:8])}: nothing gates a change there",
@@ -131,7 +131,7 @@ def _adapter(tree: WorkTree, adapter: AdapterConfig) -> Iterator[Finding]:
 
 
 def _is_of_adapter(name: str) -> bool:
-    return name == ADAPTER_CONFIG or name.endswith(_WEIGHTS[0])
+    return name == CONFIG_NAME or name.endswith(_WEIGHTS[0])
 
 
 def _told(error: AdapterbotError) -> str:

@@ -12,11 +12,12 @@ from adapterbot.changes.conventions import (
     for_adapter,
     lock_of,
     no_adapter,
+    unlisted,
 )
 from adapterbot.changes.renames import with_own_keys
 from adapterbot.config import SUITE, TRAINING_CONFIG, AdapterConfig, Config
 from adapterbot.errors import AdapterbotError, InputError
-from adapterbot.files.paths import join, normalise
+from adapterbot.files.paths import join
 from adapterbot.files.tree import Tree, uses_lfs
 from adapterbot.lock.training import TrainingConfig, load_training
 
@@ -53,11 +54,9 @@ def survey(tree: Tree, files: Sequence[str], config: Config | None = None) -> Su
         adapters = _own_suites(_own_locks(with_own_keys(found, ())), files, training)
     else:
         adapters = config.adapters
-        listed = {normalise(adapter.path) for adapter in adapters}
         notes += [
             f"{path} is not listed in the configuration: nothing gates it"
-            for path in directories
-            if normalise(path) not in listed
+            for path in sorted(unlisted(config, files))
         ]
     archives = checkpoint_archives(files)
     if archives and any(adapter.archive is None for adapter in adapters):

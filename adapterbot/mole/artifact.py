@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from adapterbot.changes.conventions import ADAPTER_CONFIG, EXPERTS_FOLDER, MIXTURE_CONFIG
+from adapterbot.changes.conventions import EXPERTS_FOLDER, MIXTURE_CONFIG
 from adapterbot.errors import InputError
 from adapterbot.files.atomic import not_written, try_folder, write_bytes
 from adapterbot.files.named import read_named
@@ -215,7 +215,7 @@ def read_mixture(tree: Tree, path: str, *, shown: str | None = None) -> MixtureF
     held = f"{path}/{EXPERTS_FOLDER}"
     for file in tree.files(held) if tree.has(held) else ():
         parent = str(PurePosixPath(file).parent)
-        if PurePosixPath(file).name in (ADAPTER_CONFIG, MIXTURE_CONFIG) and parent not in used:
+        if PurePosixPath(file).name in (CONFIG_NAME, MIXTURE_CONFIG) and parent not in used:
             raise InputError(
                 f"is in the folder of {name}'s experts, and none of them",
                 file=parent,
@@ -242,7 +242,7 @@ def _manifest(directory: Path, name: str) -> MixtureManifest:
             file=f"{name}/{SOUP_MANIFEST}",
             fix="train a gate over the same adapters with `adapterbot mole train`",
         )
-    if (directory / ADAPTER_CONFIG).exists():
+    if (directory / CONFIG_NAME).exists():
         if not path.exists():
             raise InputError(
                 f"is an adapter, and no mixture (it holds no {MIXTURE_CONFIG})",
@@ -252,7 +252,7 @@ def _manifest(directory: Path, name: str) -> MixtureManifest:
         raise InputError(
             "holds an adapter too, so it is not clear which of them is meant",
             file=name,
-            fix=f"keep one of {MIXTURE_CONFIG} and {ADAPTER_CONFIG}",
+            fix=f"keep one of {MIXTURE_CONFIG} and {CONFIG_NAME}",
         )
     if path.is_symlink():
         raise link_refused(shown)
