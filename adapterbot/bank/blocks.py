@@ -63,11 +63,9 @@ def write(
         if stop - start == per:
             txn.put(key, flat[start * size : stop * size], db=rows)
             continue
-        held = txn.get(key, db=rows)
-        block = (
-            np.zeros((per, size), np.uint8)
-            if held is None
-            else np.frombuffer(held, np.uint8).reshape(per, -1).copy()
-        )
+        held = txn.get(key, bytes(per * size), rows)
+        if len(held) != per * size:
+            raise lmdb.CorruptedError("a block of rows is cut off")
+        block = np.frombuffer(held, np.uint8).reshape(per, size).copy()
         block[slots[start:stop] - per * number] = raw[start:stop]
         txn.put(key, block.data, db=rows)

@@ -81,7 +81,7 @@ def _copy(
         place = Place.unpack(value)
         block, start = bank.blocks.place(place.slot)
         held = txn.get(block, db=tables["rows"])
-        if held is None:
+        if held is None or len(held) < start + size:
             raise damaged(bank.path, "a row is missing")
         pending[count % per] = np.frombuffer(held, np.uint8, size, start)
         target.put(key, place._replace(slot=count).packed(), db=db["users"], append=True)

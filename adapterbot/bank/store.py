@@ -132,6 +132,8 @@ class BankStore(OpenBank):
                     raise damaged(self.path, f"the row of {user[:80]} was altered")
             parts.append(row)
         whole = bytearray().join(parts)
+        if len(whole) != len(parts) * size:
+            raise damaged(self.path, "a row is cut off")
         return np.ndarray((len(parts), size), BYTE, whole)
 
     def key_owner(self, key_hash: bytes) -> str | None:

@@ -595,6 +595,23 @@ def test_a_damaged_row_is_never_an_answer(tmp_path: Path) -> None:
             bank.gather(["b"], check=True)
 
 
+def test_a_block_that_is_cut_off_is_damage_to_whoever_needs_it(tmp_path: Path) -> None:
+    with vectors_bank(tmp_path / "b") as bank:
+        bank.add(["a", "b"], vector_rows(2))
+        opened = bank._file.shared
+        with opened.env.begin(write=True) as txn:
+            txn.put(bank.blocks.place(0)[0], b"cut", db=opened.db["rows"])
+        for use in (
+            lambda: bank.gather(["a"]),
+            lambda: bank.gather(["a"], check=True),
+            lambda: bank.add(["c"], vector_rows(1)),
+            bank.compact,
+        ):
+            with pytest.raises(OurFailure, match="is damaged: "):
+                use()
+        assert len(bank) == 2
+
+
 _OF_ANOTHER = """
 import os, sys
 from pathlib import Path
