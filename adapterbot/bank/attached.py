@@ -23,7 +23,7 @@ from adapterbot.bank.store import BankStore
 from adapterbot.bank.surfaces import surface_of
 from adapterbot.bank.vblora import expand, expanded_width
 from adapterbot.errors import InputError
-from adapterbot.weights.attach import compute_dtype
+from adapterbot.weights.attachment import compute_dtype
 from adapterbot.weights.memory import fitting
 from adapterbot.weights.peft_dir import names_another
 

@@ -16,7 +16,7 @@ from adapterbot.eval.local import LocalModel
 from adapterbot.eval.questions import Subject
 from adapterbot.eval.settings import EngineSettings
 from adapterbot.weights.adapter import Adapter, Lazily
-from adapterbot.weights.attach import Attachment, attach
+from adapterbot.weights.attachment import Attachment, attach
 from adapterbot.weights.layers import group_of
 from adapterbot.weights.merging import merge_linear
 

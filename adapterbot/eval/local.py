@@ -27,7 +27,7 @@ from adapterbot.eval.questions import (
 from adapterbot.eval.respondent import Respondent
 from adapterbot.eval.settings import EngineSettings
 from adapterbot.weights.adapter import Adapter, load_adapter
-from adapterbot.weights.attach import attach
+from adapterbot.weights.attachment import attach
 from adapterbot.weights.compatibility import rowless_modules
 from adapterbot.weights.memory import fitting
 from adapterbot.weights.peft_dir import AdapterFiles

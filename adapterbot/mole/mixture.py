@@ -21,7 +21,7 @@ from adapterbot.errors import InputError, OurFailure
 from adapterbot.mole.gate import Gate
 from adapterbot.mole.kernels import ExpertStack, Routing, Way, mixed
 from adapterbot.weights.adapter import Adapter
-from adapterbot.weights.attach import compute_dtype
+from adapterbot.weights.attachment import compute_dtype
 from adapterbot.weights.compatibility import check_fit
 from adapterbot.weights.mixture_config import GateConfig
 

@@ -119,7 +119,7 @@ class Blame:
         import torch
 
         from adapterbot.weights.adapter import load_adapter
-        from adapterbot.weights.attach import attach
+        from adapterbot.weights.attachment import attach
         from adapterbot.weights.row_gradients import mean_gradient, scale_to, similarities
 
         model, pad, tokens = self.base.model, self.base.pad, self.tokens

@@ -13,7 +13,7 @@ from adapterbot.weights.peft_dir import AdapterFiles, adapter_digest, check_base
 
 if TYPE_CHECKING:
     from adapterbot.weights.adapter import Adapter, load_adapter, open_adapter
-    from adapterbot.weights.attach import Attachment, attach
+    from adapterbot.weights.attachment import Attachment, attach
     from adapterbot.weights.merging import merge_linear
     from adapterbot.weights.saving import save_adapter
 
@@ -35,8 +35,8 @@ __getattr__ = late(
     __name__,
     {
         "Adapter": "adapterbot.weights.adapter",
-        "Attachment": "adapterbot.weights.attach",
-        "attach": "adapterbot.weights.attach",
+        "Attachment": "adapterbot.weights.attachment",
+        "attach": "adapterbot.weights.attachment",
         "load_adapter": "adapterbot.weights.adapter",
         "merge_linear": "adapterbot.weights.merging",
         "open_adapter": "adapterbot.weights.adapter",

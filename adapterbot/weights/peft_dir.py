@@ -152,7 +152,7 @@ def check_base(files: AdapterFiles, base: Path | str) -> bool:
 
     Two Hub names are compared by name. A local base is compared by shape: every low-rank update
     whose weight the base's own safetensors header lists must fit it. What the header names
-    differently is left to `weights.attach`, which sees the real modules.
+    differently is left to `weights.attachment`, which sees the real modules.
 
     Args:
         files: the adapter.

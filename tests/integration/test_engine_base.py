@@ -142,7 +142,7 @@ def test_an_adapter_that_the_memory_does_not_hold_is_not_to_blame(
     by_peft = save_adapter(base, tmp_path / "dora", use_dora=True)
     with Engine(base, EngineSettings(device="cpu")) as engine:
         for adapter, where in (
-            (plain, "adapterbot.weights.attach.Attachment.swap"),
+            (plain, "adapterbot.weights.attachment.Attachment.swap"),
             (by_peft, "peft.PeftModel.load_adapter"),
         ):
             with monkeypatch.context() as patched:

@@ -29,7 +29,7 @@ from adapterbot.probing.archive_data import added_rows, files_between
 from adapterbot.probing.blame import Blame
 from adapterbot.records import SampleDiff
 from adapterbot.weights.adapter import load_adapter
-from adapterbot.weights.attach import attach
+from adapterbot.weights.attachment import attach
 from adapterbot.weights.peft_dir import read_adapter_dir
 from adapterbot.weights.row_gradients import mean_gradient, similarities
 from tests.adapter_kinds import KINDS, save_bases

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import pkgutil
 import subprocess
 import sys
 from pathlib import Path
@@ -72,3 +73,11 @@ def test_a_mistyped_name_is_refused_before_torch_is_imported(words, says, tmp_pa
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith(f"error: {says}")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("package", ["bank", "merge", "mole", "weights"])
+def test_no_name_that_a_package_loads_late_is_that_of_a_module_of_it(package: str) -> None:
+    """Whoever imports such a module puts it in the name's place."""
+    found = importlib.import_module(f"adapterbot.{package}")
+    modules = {module.name for module in pkgutil.iter_modules(found.__path__)}
+    assert not modules & set(found.__all__)
