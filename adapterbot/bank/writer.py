@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from adapterbot.bank.manifest import MANIFEST, Manifest, dump_manifest, user_key
 from adapterbot.bank.opened import MOVED, Tables
 from adapterbot.bank.records import MODULUS, NUMBER, SEAL, Place, State, packed, seal, summed
 from adapterbot.bank.store import BankStore, place_of, state_of
-from adapterbot.errors import InputError, OurFailure
+from adapterbot.errors import AdapterbotError, InputError, OurFailure
 from adapterbot.files import atomic
 
 
@@ -149,12 +149,19 @@ class BankWriter(BankStore):
                 txn.put(MOVED, new.name.encode(), db=self._tables["facts"])
         except BaseException:
             if new:
-                compaction.unlink(new)
+                self._discard(new)
             raise
         with self._writing():
             return before, after
 
     # ---- inside
+
+    def _discard(self, new: Path) -> None:
+        """Removes a new file, unless it was committed after all: the next writer, which may have
+        waited for just that, has then gone over to it."""
+        with suppress(AdapterbotError), self._transaction():
+            if Path(self._file.shared.env.path()).name != new.name:
+                compaction.unlink(new)
 
     @property
     def _tables(self) -> Tables:
@@ -284,8 +291,8 @@ class BankWriter(BankStore):
     def _move(self, txn: lmdb.Transaction) -> bool:
         """Ends a compaction that has committed its new file: whether there was one.
 
-        Without that file, which a commit that failed after all may have cost, the old one is all
-        there is, and no longer says that it moves.
+        Without that file, which a power cut may have cost, the old one is all there is, and no
+        longer says that it moves.
         """
         moved = txn.get(MOVED, db=self._tables["facts"])
         if moved is None:

@@ -433,7 +433,7 @@ def test_compacting_that_is_killed_before_the_manifest_is_ended_by_the_next_writ
 
 
 def test_a_file_that_says_it_moved_to_none_is_all_there_is(tmp_path: Path) -> None:
-    """A commit may fail once it is on the disk: whoever compacted has then removed the new file."""
+    """A power cut may take the new file's entry in the folder, and leave what names it."""
     with vectors_bank(tmp_path / "b") as bank:
         bank.add(["a"], vector_rows(1))
     done = subprocess.run(
@@ -593,6 +593,28 @@ def test_a_damaged_row_is_never_an_answer(tmp_path: Path) -> None:
         assert len(bank.gather(["a", "c"], check=True)) == 2
         with pytest.raises(OurFailure, match="row of b was altered"):
             bank.gather(["b"], check=True)
+
+
+def test_attack_compacting_that_is_interrupted_takes_nobodys_new_file(tmp_path: Path) -> None:
+    """What waited for the writer's lock goes over to the new file as soon as that is committed."""
+    with vectors_bank(tmp_path / "b") as bank:
+        bank.add(["a"], vector_rows(1))
+
+        def go_over() -> None:
+            with bank._opening:  # on which the one that compacts waits, its new file committed
+                while not (tmp_path / "b/rows-2.mdb").exists():
+                    time.sleep(0.001)
+                with BankWriter(tmp_path / "b") as other:
+                    other.add(["b"], vector_rows(1))
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+        writer = threading.Thread(target=go_over)
+        writer.start()
+        with pytest.raises(KeyboardInterrupt):
+            bank.compact()
+        writer.join()
+        with BankStore(tmp_path / "b") as found:
+            assert list(found.users()) == ["a", "b"]
 
 
 def test_a_block_that_is_cut_off_is_damage_to_whoever_needs_it(tmp_path: Path) -> None:
