@@ -10,7 +10,7 @@ import torch
 
 from adapterbot.bank.manifest import Module
 from adapterbot.errors import InputError, first_line
-from adapterbot.lock.base_model import config_on_disk
+from adapterbot.lock.loaded_base import config_on_disk
 from adapterbot.weights.compatibility import targeted_modules
 from adapterbot.weights.options import LoraConfig
 from adapterbot.weights.site import features, is_linear

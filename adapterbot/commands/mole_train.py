@@ -17,7 +17,7 @@ from adapterbot.files.atomic import try_folder
 from adapterbot.files.named import read_named
 from adapterbot.files.tree import WorkTree
 from adapterbot.files.yamlfile import MAX_BYTES
-from adapterbot.lock.hub import copy_of_now
+from adapterbot.lock.loaded_base import base_at_hand
 from adapterbot.lock.row_files import Rows, read_rows
 from adapterbot.mole.config import MixtureConfig, read_config
 from adapterbot.mole.ending import STATE_NAME, Ending, ending_in, note_ending
@@ -157,7 +157,7 @@ def _ended_before(job: _Job, ending: Ending) -> bool:
     Raises:
         InputError: another training has left a checkpoint there.
     """
-    place = _at_hand(job.base)
+    place = base_at_hand(job.base)
     if place is None:
         return False
     try:
@@ -215,11 +215,6 @@ def _fitted(
         named = next(iter(job.experts.values())).config.base_model_name_or_path
         save_mixture(job.output, mixture, job.paths, base_model=named or job.config.base)
     return loss
-
-
-def _at_hand(base: str | Path) -> Path | None:
-    """Where a base lies on this machine, without downloading it."""
-    return base if isinstance(base, Path) else copy_of_now(base, field="base")
 
 
 def _told(job: _Job, ending: Ending, listener: Listener) -> Trained:

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from adapterbot.files.tree import file_sha256
-from adapterbot.lock.base_model import loaded_file_names
+from adapterbot.lock.loaded_base import loaded_file_names
 
 _BLOB = re.compile(r"[0-9a-f]{64}")
 

@@ -17,7 +17,7 @@ from adapterbot.eval.base_files import base_digest
 from adapterbot.eval.base_guard import inspect_base
 from adapterbot.eval.questions import Identity
 from adapterbot.eval.settings import EngineSettings
-from adapterbot.lock.base_model import base_on_disk
+from adapterbot.lock.loaded_base import base_on_disk
 from adapterbot.weights.peft_dir import CONFIG_NAME
 
 ATTENTION_PACKAGES = {"flash_attention_2": "flash_attn", "flash_attention_3": "flash_attn_3"}
@@ -73,7 +73,7 @@ def find_base(base: Path | str, settings: EngineSettings) -> FoundBase:
 
     Raises:
         InputError: there is none, or it wants to run its own code. Or the device is not here.
-        OurFailure: as `hub.fetched`.
+        OurFailure: as `base_on_disk`.
     """
     device = device_of(settings.device)
     directory = base_on_disk(base)

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import partial
 from pathlib import Path, PurePosixPath
 
 from adapterbot.errors import InputError
@@ -19,13 +18,10 @@ from adapterbot.lock.training import TrainingConfig, load_training
 
 # What transformers can read from a model directory; notes and pictures change nothing.
 _SETTING_SUFFIXES = frozenset({".json", ".model", ".txt", ".jinja", ".py", ".tiktoken"})
-_WEIGHT_SUFFIXES = frozenset({".safetensors", ".bin", ".pt", ".pth", ".gguf"})
-_NEVER_LOADED = _WEIGHT_SUFFIXES - {".safetensors"} | {".py"}
-# Chat templates beside the tokenizer's own, such as the one for tools.
-_NAMED_TEMPLATES = "additional_chat_templates/"
+WEIGHT_SUFFIXES = frozenset({".safetensors", ".bin", ".pt", ".pth", ".gguf"})
 _ADAPTER_WEIGHTS = "adapter_model.safetensors"
 _OWN_WEIGHTS = {"model.safetensors", _ADAPTER_WEIGHTS}
-_CONFIG = "config.json"
+MODEL_CONFIG = "config.json"
 _INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 
 
@@ -52,7 +48,7 @@ def model_file_names(names: Iterable[str], read: Callable[[str], bytes]) -> list
         if "/" in name or is_note(base):
             continue
         suffix = PurePosixPath(base).suffix
-        if suffix in _WEIGHT_SUFFIXES:
+        if suffix in WEIGHT_SUFFIXES:
             weights.add(name)
         elif suffix in _SETTING_SUFFIXES:
             settings.append(name)
@@ -103,7 +99,7 @@ def _model_paths(tree: Tree, directory: str) -> list[str]:
         (name.removeprefix(prefix) for name in tree.files(directory)),
         lambda name: tree.read(prefix + name),
     )
-    if _CONFIG not in names:
+    if MODEL_CONFIG not in names:
         raise InputError(
             f"holds no model in {tree.label} (no config.json)",
             file=directory or ".",
@@ -201,59 +197,12 @@ def base_files(
         found = snapshot.digests(model_file_names, cache)
     else:
         return model_files(WorkTree(where, label=str(where)), "", cache)
-    if _CONFIG not in found:
+    if MODEL_CONFIG not in found:
         raise InputError(
             f"{training.base!r} holds no config.json",
             file=training.path,
             field=field,
             fix="name a transformers model",
-        )
-    return found
-
-
-def base_on_disk(base: Path | str, *, field: str = "base") -> Path:
-    """The directory of a base model that is to be loaded; one of the Hub is downloaded.
-
-    Raises:
-        InputError: there is none of this name, here or on the Hub, or none with safetensors.
-        OurFailure: as `hub.fetched`.
-    """
-    if Path(base).exists():
-        return Path(base)
-    from adapterbot.lock.hub import fetched
-
-    return fetched(str(base), partial(_with_weights, str(base)), field=field)
-
-
-def config_on_disk(base: Path | str, *, field: str) -> Path:
-    """As `base_on_disk`, but of one of the Hub only its config is there for certain."""
-    if Path(base).exists():
-        return Path(base)
-    from adapterbot.lock.hub import fetched
-
-    return fetched(str(base), lambda names, _: [_CONFIG] if _CONFIG in names else [], field=field)
-
-
-def loaded_file_names(names: Iterable[str], read: Callable[[str], bytes]) -> list[str]:
-    """Those of a model's files that we let transformers load: no code and no pickle.
-
-    Raises:
-        InputError: as `model_file_names`.
-    """
-    present = sorted(names)
-    found = (
-        name
-        for name in model_file_names(present, read)
-        if PurePosixPath(name).suffix not in _NEVER_LOADED
-    )
-    return [*found, *(name for name in present if name.startswith(_NAMED_TEMPLATES))]
-
-
-def _with_weights(base: str, names: Iterable[str], read: Callable[[str], bytes]) -> list[str]:
-    found = loaded_file_names(names, read)
-    if not any(name.endswith(".safetensors") for name in found):
-        raise InputError(
-            "holds no safetensors weights", file=base, fix="name a model that has them"
         )
     return found
 

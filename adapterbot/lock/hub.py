@@ -8,27 +8,25 @@ it is the Hub client's own cache on this machine that is hashed.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from glob import escape
-from pathlib import Path
-from shutil import disk_usage
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.files.paths import normalise
 from adapterbot.files.tree import file_sha256
+from adapterbot.lock.base_model import WEIGHT_SUFFIXES
 from adapterbot.lock.digest_cache import DigestCache
-from adapterbot.lock.hub_cache import Choose, Kind, Snapshot, cached_snapshot, folder_of
+from adapterbot.lock.hub_cache import Choose, Kind, Snapshot, cached_snapshot
 from adapterbot.lock.schema import sha256_text
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import DatasetInfo, ModelInfo, RepoSibling
 
 MAX_FETCHED = 1_000
-_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
 _SECONDS = 20  # of silence; the client itself waits for ever
 _OUR_DISK = {errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.EPERM, errno.EROFS}
 
@@ -71,11 +69,13 @@ def hub_files(repo: HubRepo, choose: Choose, cache: DigestCache | None = None) -
     if isinstance(found, Snapshot):
         digests = found.digests(choose, cache)
         # To ask for a lock is to fetch the small files, and they alone are no model.
-        if repo.kind == "model" and not any(name.endswith(_WEIGHTS) for name in digests):
-            raise _only_a_part(repo)
+        if repo.kind == "model" and WEIGHT_SUFFIXES.isdisjoint(
+            PurePosixPath(name).suffix for name in digests
+        ):
+            raise only_a_part(repo)
         return digests
     siblings = {normalise(file.rfilename): file for file in found.siblings or ()}
-    fetch = partial(_fetch, repo, found.sha or "")
+    fetch = partial(fetch_file, repo, found.sha or "")
     chosen = choose(siblings, lambda name: fetch(name).read_bytes())
     return _digests(repo, siblings, chosen, fetch, cache)
 
@@ -88,10 +88,11 @@ def refuse_part(repo: HubRepo) -> None:
         OurFailure: the Hub is silent.
     """
     if isinstance(look_up(repo), Snapshot):
-        raise _only_a_part(repo)
+        raise only_a_part(repo)
 
 
-def _only_a_part(repo: HubRepo) -> OurFailure:
+def only_a_part(repo: HubRepo) -> OurFailure:
+    """That this machine's copy lacks files, and nobody can be asked for them."""
     return repo.failed(
         f"only a part of {repo.text!r} is on this machine, and the Hub did not answer",
         f"check the network and HF_ENDPOINT, or run `hf download {repo.name}` where there is one",
@@ -133,84 +134,6 @@ def look_up(repo: HubRepo) -> ModelInfo | DatasetInfo | Snapshot:
         return copy
 
 
-def fetched(base: str, choose: Choose, *, field: str) -> Path:
-    """The directory of a base model of the Hub, in the client's cache: the files that `choose`
-    picks are downloaded, unless they are there.
-
-    Where the Hub is silent it is this machine's copy. Known at once: transformers itself would ask
-    for half a minute.
-
-    Raises:
-        InputError: the Hub has no such model, or does not let us read it; or as `choose`.
-        OurFailure: the Hub did not answer, and this machine has no copy from which `choose` could
-            pick. Or its disk is full, or the Hub's client is missing.
-    """
-    repo, found = _look_up_base(base, field)
-    if isinstance(found, Snapshot):
-        try:
-            found.chosen(choose)
-        except InputError as error:
-            raise _only_a_part(repo) from error
-        return found.root
-    commit = found.sha or "main"
-    files = {normalise(file.rfilename): file for file in found.siblings or ()}
-    chosen = choose(files, lambda name: _fetch(repo, commit, name).read_bytes())
-    copy = cached_snapshot(repo.name, repo.kind, commit)
-    if copy and all((copy.root / name).exists() for name in chosen):
-        return copy.root
-    _check_room(repo, [files[name] for name in chosen])
-    from huggingface_hub import snapshot_download
-
-    with _downloading(repo):
-        # By the name that was asked for, which finds the copy when the Hub is silent one day.
-        patterns = [escape(name) for name in chosen]
-        return Path(snapshot_download(repo.name, revision=repo.revision, allow_patterns=patterns))
-
-
-def _check_room(repo: HubRepo, files: Iterable[RepoSibling]) -> None:
-    """Before hours of download: a pull request may name a model that is larger than the disk.
-
-    Raises:
-        OurFailure: it is.
-    """
-    blobs = folder_of(repo.name, repo.kind) / "blobs"
-    kept = ((file, blobs / (file.lfs.sha256 if file.lfs else file.blob_id or "")) for file in files)
-    needed = sum(file.size or 0 for file, blob in kept if not blob.is_file())
-    disk = next(folder for folder in blobs.parents if folder.exists())
-    free = disk_usage(disk).free
-    if needed > free:
-        raise repo.failed(
-            f"{repo.text!r} takes {needed / 1e9:,.1f} GB more, and {disk} has {free / 1e9:,.1f} GB",
-            "make room, or set HF_HOME to a folder on another disk",
-        )
-
-
-def copy_of_now(base: str, *, field: str) -> Path | None:
-    """This machine's copy of what a base model on the Hub is now, from which it would be loaded;
-    None where there is none, and it would be downloaded.
-
-    Raises:
-        InputError: the Hub has no such model, or we may not see it.
-        OurFailure: as `fetched`.
-    """
-    repo, found = _look_up_base(base, field)
-    if not isinstance(found, Snapshot):
-        copy = cached_snapshot(repo.name, repo.kind, found.sha or "main")
-        return copy.root if copy else None
-    return found.root
-
-
-def _look_up_base(base: str, field: str) -> tuple[HubRepo, ModelInfo | DatasetInfo | Snapshot]:
-    repo = HubRepo(base, "model", base, field)
-    try:
-        return repo, look_up(repo)
-    except InputError as error:
-        raise repo.bad(
-            "is neither a directory nor a model that the Hub shows us",
-            "correct the name, or set HF_TOKEN for a private one",
-        ) from error
-
-
 def _unanswered() -> tuple[type[Exception], ...]:
     """What the client's HTTP library raises when nobody answers; which one depends on its age."""
     from huggingface_hub.errors import HfHubHTTPError
@@ -225,16 +148,26 @@ def _silent(repo: HubRepo, error: Exception) -> OurFailure:
     )
 
 
-def _fetch(repo: HubRepo, commit: str, name: str) -> Path:
-    """One small file, through the client's own cache."""
+def fetch_file(repo: HubRepo, commit: str, name: str) -> Path:
+    """One small file, through the client's own cache.
+
+    Raises:
+        InputError, OurFailure: as `downloading`.
+    """
     from huggingface_hub import hf_hub_download
 
-    with _downloading(repo):
+    with downloading(repo):
         return Path(hf_hub_download(repo.name, name, revision=commit, repo_type=repo.kind))
 
 
 @contextmanager
-def _downloading(repo: HubRepo) -> Iterator[None]:
+def downloading(repo: HubRepo) -> Iterator[None]:
+    """Around what the client downloads.
+
+    Raises:
+        InputError: the Hub does not let us read the files.
+        OurFailure: it did not answer, or they cannot be kept on this machine.
+    """
     from huggingface_hub.errors import RepositoryNotFoundError
 
     try:
