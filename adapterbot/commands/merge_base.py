@@ -17,7 +17,7 @@ from adapterbot.commands.merge_options import MergeOptions
 from adapterbot.config import LOCK
 from adapterbot.errors import InputError
 from adapterbot.lock.schema import MAX_LOCK_BYTES, loads
-from adapterbot.weights.peft_dir import AdapterFiles, check_base, check_same_base
+from adapterbot.weights.peft_dir import AdapterFiles, check_base, check_same_base, said_base
 
 if TYPE_CHECKING:
     from adapterbot.weights.adapter import Adapter
@@ -56,7 +56,7 @@ def base_name(options: MergeOptions, files: Sequence[AdapterFiles]) -> str:
     """
     if options.base:
         return options.base
-    named, revision = _said(files)
+    named, revision = said_base([one.config for one in files])
     if named is None:
         raise InputError("is not named by the adapters", field="--base", fix="name the base model")
     return f"{named}@{revision}" if revision and not Path(named).is_dir() else named
@@ -64,7 +64,7 @@ def base_name(options: MergeOptions, files: Sequence[AdapterFiles]) -> str:
 
 def base_directory(options: MergeOptions, files: Sequence[AdapterFiles]) -> Path | None:
     """The base's own directory, where it is on this machine."""
-    named = options.base or _said(files)[0]
+    named = options.base or said_base([one.config for one in files])[0]
     return Path(named) if named and Path(named).is_dir() else None
 
 
@@ -81,15 +81,6 @@ def with_base(merged: Adapter, options: MergeOptions, files: Sequence[AdapterFil
         name, _, revision = name.partition("@")
     said = {"base_model_name_or_path": name, "revision": revision or None}
     return replace(merged, config=merged.config.model_copy(update=said))
-
-
-def _said(files: Sequence[AdapterFiles]) -> tuple[str | None, str | None]:
-    """The first name of the base, and the first revision, that the adapters say."""
-    configs = [one.config for one in files]
-    return (
-        next((c.base_model_name_or_path for c in configs if c.base_model_name_or_path), None),
-        next((c.revision for c in configs if c.revision), None),
-    )
 
 
 def _locked(files: AdapterFiles) -> tuple[str, str] | None:

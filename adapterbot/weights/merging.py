@@ -20,7 +20,7 @@ from adapterbot.weights.header import Header, read_header
 from adapterbot.weights.lowrank import combined, recompressed, shape
 from adapterbot.weights.matching import saved_whole
 from adapterbot.weights.options import LoraConfig
-from adapterbot.weights.peft_dir import AdapterFiles, check_same_base
+from adapterbot.weights.peft_dir import AdapterFiles, check_same_base, said_base
 
 # What becomes of the (w, ΔW) pairs of one module; the module's name comes along.
 Combine = Callable[[str, Sequence[tuple[float, LowRank]]], LowRank]
@@ -114,13 +114,13 @@ def _merged_config(adapters: Sequence[Adapter], modules: tuple[str, ...]) -> Lor
         options = {name: getattr(configs[0], name) for name in _TARGETING}
     saved = sorted({name for config in configs for name in config.modules_to_save or ()})
     biases = {config.bias for config in configs}
-    bases = (config.base_model_name_or_path for config in configs)
+    base, revision = said_base(configs)
     return LoraConfig.model_validate(
         {
             "peft_type": "LORA",
             "task_type": configs[0].task_type,
-            "base_model_name_or_path": next(filter(None, bases), None),
-            "revision": next((c.revision for c in configs if c.revision), None),
+            "base_model_name_or_path": base,
+            "revision": revision,
             "modules_to_save": tuple(saved) or None,
             "bias": next((b for b in ("all", "lora_only") if b in biases), "none"),
             "fan_in_fan_out": any(config.fan_in_fan_out for config in configs),

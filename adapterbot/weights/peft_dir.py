@@ -7,7 +7,7 @@ GPU is touched. The tensors themselves are read by `weights.adapter`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -199,6 +199,14 @@ def check_same_base(one: AdapterFiles, other: AdapterFiles) -> None:
     """
     if one.config.base_model_name_or_path:
         _check_base_name(other, one.config.base_model_name_or_path)
+
+
+def said_base(configs: Sequence[PeftConfig]) -> tuple[str | None, str | None]:
+    """The first name of a base, and the first revision, that adapters' options say."""
+    return (
+        next((c.base_model_name_or_path for c in configs if c.base_model_name_or_path), None),
+        next((c.revision for c in configs if c.revision), None),
+    )
 
 
 def _check_base_name(files: AdapterFiles, base: str) -> None:
