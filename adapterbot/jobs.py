@@ -11,6 +11,7 @@ import yaml
 
 FOLDER = ".github/workflows"
 _ACTION = "/adapter-action"
+_GATE = f"{_ACTION}/{FOLDER}/adapter-gate.yml"
 
 
 @dataclass(frozen=True)
@@ -52,19 +53,27 @@ def jobs(root: Path) -> Iterator[Job]:
         events = document.get("on", document.get(True))
         judges = isinstance(events, str | list | dict) and "pull_request" in events
         for name, job in listed:
-            steps = job.get("steps") if isinstance(job, dict) else None
-            if not isinstance(steps, list):
-                continue  # or it calls another workflow
-            commands = {_command(step) for step in steps if _is_ours(step)}
+            commands = _commands(job)
             if commands:
                 group, labels = _runner(job.get("runs-on"))
                 yield Job(path.name, str(name), group, labels, judges and "gate" in commands)
 
 
-def _is_ours(step: object) -> bool:
+def _commands(job: object) -> set[str]:
+    """What a job has our action do, itself or by the workflow of ours that it calls."""
+    if not isinstance(job, dict):
+        return set()
+    if _uses(job).endswith(_GATE):
+        return {"gate"}
+    steps = job.get("steps")
+    listed = steps if isinstance(steps, list) else ()
+    return {_command(step) for step in listed if _uses(step).endswith(_ACTION)}
+
+
+def _uses(what: object) -> str:
     # Aliases of aliases are small until somebody writes them out.
-    uses = step.get("uses") if isinstance(step, dict) else None
-    return isinstance(uses, str) and uses.partition("@")[0].endswith(_ACTION)
+    uses = what.get("uses") if isinstance(what, dict) else None
+    return uses.partition("@")[0] if isinstance(uses, str) else ""
 
 
 def _command(step: dict[str, object]) -> str:

@@ -37,3 +37,13 @@ def test_a_gate_is_known_by_its_event_and_its_command(
     (folder / "folder.yml").mkdir()
     found = [(job.workflow, job.name, job.labels, job.gates) for job in jobs(tmp_path)]
     assert found == ([] if gates is None else [("own.yaml", "judge", ("x",), gates)])
+
+
+def test_a_gate_is_known_where_our_workflow_is_called(tmp_path: Path) -> None:
+    """A second one would write over its comment and check."""
+    folder = tmp_path / FOLDER
+    folder.mkdir(parents=True)
+    for name in ("gate", "bisect"):
+        uses = f"acme/adapter-action/{FOLDER}/adapter-{name}.yml@v1"
+        (folder / f"{name}.yml").write_text(f"on: pull_request\njobs: {{j: {{uses: {uses}}}}}\n")
+    assert [job.workflow for job in jobs(tmp_path) if job.gates] == ["gate.yml"]
