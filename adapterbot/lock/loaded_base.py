@@ -99,14 +99,14 @@ def _on_disk(base: Path | str, choose: Choose, field: str) -> Path:
     commit = found.sha or "main"
     files = {normalise(file.rfilename): file for file in found.siblings or ()}
     chosen = choose(files, lambda name: fetch_file(repo, commit, name).read_bytes())
-    copy = cached_snapshot(repo.name, repo.kind, commit)
-    if copy and all((copy.root / name).exists() for name in chosen):
+    # By the name that was asked for, which finds the copy when the Hub is silent one day.
+    copy = cached_snapshot(repo.name, repo.kind, repo.revision or "main")
+    if copy and copy.root.name == commit and all((copy.root / name).exists() for name in chosen):
         return copy.root
     _check_room(repo, [files[name] for name in chosen])
     from huggingface_hub import snapshot_download
 
     with downloading(repo):
-        # By the name that was asked for, which finds the copy when the Hub is silent one day.
         patterns = [escape(name) for name in chosen]
         return Path(snapshot_download(repo.name, revision=repo.revision, allow_patterns=patterns))
 

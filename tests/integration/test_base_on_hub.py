@@ -59,7 +59,12 @@ def test_a_base_of_the_hub_is_a_directory_of_what_is_loaded_by_revision(tmp_path
     copies = {"original/consolidated.safetensors": b"", "pytorch_model.bin": b"", "run.py": b""}
     old = model(OLD, **copies, **{TEMPLATE: b"for tools", "README.md": b""})
     new = Repository(
-        NEW, {**old.files, "config.json": b"{}"}, LFS, parent=old, tags={"v1": OLD}, serves_lfs=True
+        NEW,
+        {**old.files, "config.json": b"{}"},
+        LFS,
+        parent=old,
+        tags={"v1": OLD, "v2": NEW},
+        serves_lfs=True,
     )
     with Hub({"models/acme/tiny": new}) as hub:
         tag, commit, here = find(
@@ -69,7 +74,7 @@ def test_a_base_of_the_hub_is_a_directory_of_what_is_loaded_by_revision(tmp_path
         assert tag == commit
         assert Path(str(tag[0])).name == OLD
         hub.asked.clear()
-        main, again = find(hub.url, tmp_path, "acme/tiny", "acme/tiny")
+        main, again, v2 = find(hub.url, tmp_path, "acme/tiny", "acme/tiny", "acme/tiny@v2")
         assert Path(str(main[0])).name == NEW
         assert downloaded(hub) == {*FILES, TEMPLATE}, "another commit may have other files"
         assert len({tag[1], main[1], here[1]}) == 3
@@ -79,8 +84,9 @@ def test_a_base_of_the_hub_is_a_directory_of_what_is_loaded_by_revision(tmp_path
     (snapshots / NEW / "onnx").mkdir()
     (snapshots / NEW / "onnx/config.json").write_bytes(b"{}")
     (snapshots / NEW / "consolidated.safetensors").write_bytes(FILES["model.safetensors"])
-    silent, part = find("http://127.0.0.1:9", tmp_path, "acme/tiny", "acme/tiny@v1")
-    assert main == again == silent
+    names = "acme/tiny", "acme/tiny@v2", "acme/tiny@v1"
+    silent, also, part = find("http://127.0.0.1:9", tmp_path, *names)
+    assert main == again == silent == v2 == also
     assert (part[0], "only a part of" in part[1]) == (1, True), part
 
 
