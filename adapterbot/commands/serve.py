@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import re
-import signal
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -146,14 +145,12 @@ def run(options: ServeOptions, ready: Callable[[str, str, tuple[str, ...]], None
 
     rules = settings(options.seconds, most_connections(options.rows + options.waiting))
     ready(f"http://{options.host}:{options.port}", _name(options), tuple(options.mixtures))
-    # When it has stopped, uvicorn raises the signal anew, and takes a KeyboardInterrupt alone.
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
+        # When it has stopped, uvicorn raises the signal anew, and takes the KeyboardInterrupt that
+        # either is to a command.
         uvicorn.run(app, host=options.host, port=options.port, log_level="info", **rules)
     except SystemExit as ended:  # its codes are not ours: 3 would be a finding
         raise OurFailure("the server did not start", fix="see the lines above") from ended
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _refuse_taken(host: str, port: int) -> None:
