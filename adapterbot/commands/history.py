@@ -56,7 +56,7 @@ def keep(
     if isinstance(store, Database):
         store.append(results)
     else:
-        from adapterbot.gh.lfs import Remote
+        from adapterbot.gh.remote import Remote
 
         url = git(root, "remote", "get-url", REMOTE).decode().strip()
         # By hand, git knows itself how its user pushes.

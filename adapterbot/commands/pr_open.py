@@ -19,9 +19,9 @@ from adapterbot.errors import InputError
 from adapterbot.files.tree import WorkTree
 from adapterbot.gh.access import Purpose, client_for
 from adapterbot.gh.branches import Change
-from adapterbot.gh.lfs import Remote
 from adapterbot.gh.proposal import Proposal, Proposed
 from adapterbot.gh.pulls import propose
+from adapterbot.gh.remote import Remote
 from adapterbot.git.checkout import repository_root
 from adapterbot.lock.sidecar import folder
 from adapterbot.marker import document_key

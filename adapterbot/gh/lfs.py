@@ -6,32 +6,20 @@ in an empty clone of our own, where nothing of the user's checkout, index or hoo
 
 from __future__ import annotations
 
-import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from adapterbot import beside
 from adapterbot.errors import AdapterbotError, GitHubFailure, InputError
 from adapterbot.files.tree import file_sha256
 from adapterbot.gh.branches import Placement
 from adapterbot.gh.refs import PERMISSION, BranchMovedError
-from adapterbot.git.program import authorization, finished, no_git, numbered
+from adapterbot.gh.remote import Remote, environment_with
+from adapterbot.git.program import finished, no_git
 
-# Not left to the machine's configuration: without these Git would commit the weights themselves.
-_FILTER = {
-    "filter.lfs.clean": "git-lfs clean -- %f",
-    "filter.lfs.smudge": "git-lfs smudge -- %f",
-    "filter.lfs.process": "git-lfs filter-process",
-    "filter.lfs.required": "true",
-    "core.hooksPath": "/dev/null",
-    "core.fsmonitor": "false",
-    "core.autocrlf": "false",
-}
-_REACHED = re.compile(r"GIT_(SSL_|SSH|PROXY_|CONFIG_(GLOBAL|SYSTEM|NOSYSTEM)$)")
 _TIMEOUT = 1800
 _DENIED = (
     "denied to",
@@ -42,45 +30,6 @@ _DENIED = (
     "Authentication failed",
     "could not read Username",
 )
-
-
-@dataclass(frozen=True)
-class Remote:
-    """Where git pushes to. The token travels in the environment, never in an argument or URL.
-
-    Attributes:
-        token: asked for by each git that we start: an App's lasts an hour, and a push may take as
-            long as that.
-    """
-
-    url: str = ""
-    token: Callable[[], str] = field(default=str, repr=False)
-    author: str = "adapterbot"
-
-    def environment(self) -> dict[str, str]:
-        """Of every git process that we start."""
-        settings = list(_FILTER.items())
-        if self.url.startswith(("http://", "https://")):
-            settings += authorization(self.url, self.token())
-        mail = f"{self.author}@users.noreply.github.com"
-        return {
-            **_environment(settings),
-            "GIT_TERMINAL_PROMPT": "0",
-            "GIT_LITERAL_PATHSPECS": "1",
-            "GIT_LFS_SKIP_SMUDGE": "1",
-            "GIT_AUTHOR_NAME": self.author,
-            "GIT_AUTHOR_EMAIL": mail,
-            "GIT_COMMITTER_NAME": self.author,
-            "GIT_COMMITTER_EMAIL": mail,
-        }
-
-
-def _environment(settings: Sequence[tuple[str, str]]) -> dict[str, str]:
-    """Ours, without what Git tells the hook that may have started us of its own repository. How a
-    server is reached and trusted stays: a company's may have an authority of its own."""
-    ours = beside.programs_environment().items()
-    kept = {n: value for n, value in ours if not n.startswith("GIT_") or _REACHED.match(n)}
-    return kept | numbered(settings)
 
 
 def tracked(attributes: Mapping[str, bytes], paths: Sequence[str]) -> frozenset[str]:
@@ -96,7 +45,7 @@ def tracked(attributes: Mapping[str, bytes], paths: Sequence[str]) -> frozenset[
         for path, content in attributes.items():
             (root / path).parent.mkdir(parents=True, exist_ok=True)
             (root / path).write_bytes(content)
-        environment = _environment([("core.fsmonitor", "false")])
+        environment = environment_with([("core.fsmonitor", "false")])
         _git(root, environment, "init", "-q", "--template=")
         told = _git(root, environment, "check-attr", "-z", "filter", "--", *paths).split("\0")
     return frozenset(

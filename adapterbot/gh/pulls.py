@@ -16,12 +16,13 @@ from adapterbot.gh.client import Client
 from adapterbot.gh.proposal import Action, Proposal, Proposed
 from adapterbot.gh.pull_requests import PullRequests
 from adapterbot.gh.refs import BranchMovedError
+from adapterbot.gh.remote import Remote
 
 _ROUNDS = 6
 _TRAILER = "Adapterbot-Key"
 
 
-def propose(client: Client, repository: str, remote: lfs.Remote, proposal: Proposal) -> Proposed:
+def propose(client: Client, repository: str, remote: Remote, proposal: Proposal) -> Proposed:
     """Open the pull request, or bring the one there is up to date.
 
     Args:
@@ -48,7 +49,7 @@ def propose(client: Client, repository: str, remote: lfs.Remote, proposal: Propo
 class _Desk:
     client: Client
     repository: str
-    remote: lfs.Remote
+    remote: Remote
     proposal: Proposal
 
     def settle(self) -> Proposed:

@@ -245,12 +245,13 @@ def test_history_is_pushed_as_the_app(github: GitHubServer, tmp_path: Path) -> N
 def test_each_git_of_a_long_push_is_given_the_token_of_its_moment(tmp_path: Path) -> None:
     from adapterbot.gh import lfs
     from adapterbot.gh.branches import Change, Placement
+    from adapterbot.gh.remote import Remote
 
     tokens = iter(f"{n}" for n in range(9))
     change = Change({}, "adapters/dates", bool)
     wanted = Placement("b", None, "main", "0" * 40, change, "m")
     with listening() as (host, sent):
-        remote = lfs.Remote(f"{host}/octo/adapters.git", lambda: next(tokens))
+        remote = Remote(f"{host}/octo/adapters.git", lambda: next(tokens))
         for _ in range(2):
             with pytest.raises(GitHubFailure):
                 lfs.place(remote, wanted, frozenset())
@@ -263,7 +264,7 @@ def test_attack_no_program_that_we_start_is_told_the_key(
 ) -> None:
     """Git and Git LFS run on a checkout of a stranger's; an App's key lasts for years."""
     from adapterbot import beside
-    from adapterbot.gh.lfs import Remote
+    from adapterbot.gh.remote import Remote
     from adapterbot.git.program import git, git_as
 
     monkeypatch.setenv("ADAPTERBOT_APP_KEY", "s3cret-key")

@@ -24,6 +24,7 @@ from adapterbot.gh import lfs
 from adapterbot.gh.branches import Change, Placement
 from adapterbot.gh.client import Client, Patience, connect
 from adapterbot.gh.comments import CommentAction, CommentOutcome, Thread
+from adapterbot.gh.remote import Remote
 from adapterbot.marker import key_of, marker
 from tests.github_server import Fault, GitHubServer
 
@@ -435,7 +436,7 @@ def test_a_certificate_that_nobody_vouches_for_is_said_at_once(tmp_path, monkeyp
         mine = connect("t0ken", url, patience=Patience(sleep=waits.append))
         with pytest.raises(InputError, match="is not trusted while asking who") as caught:
             mine.login  # noqa: B018
-        remote = lfs.Remote(f"{url}/octo/adapters.git")
+        remote = Remote(f"{url}/octo/adapters.git")
         wanted = Placement("b", None, "main", "0" * 40, Change({}, "a", bool), "m")
         with pytest.raises(InputError, match=r"is not trusted: .*set GIT_SSL_CAINFO"):
             lfs.place(remote, wanted, frozenset())

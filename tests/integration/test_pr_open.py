@@ -27,6 +27,7 @@ from adapterbot.gh import branches, client, lfs
 from adapterbot.gh.access import client_for
 from adapterbot.gh.proposal import Action
 from adapterbot.gh.refs import BranchMovedError
+from adapterbot.gh.remote import Remote
 from adapterbot.marker import marker
 from tests import command_line
 from tests.example import git
@@ -841,7 +842,7 @@ def test_a_push_that_loses_a_race_is_looked_at_again(
     change = branches.Change(
         {"adapters/dates/README.md": place.adapter / "README.md"}, "adapters/dates", lambda _: False
     )
-    remote = lfs.Remote(f"file://{place.bare}")
+    remote = Remote(f"file://{place.bare}")
     wanted = branches.Placement("ours", base, "main", base, change, "again")
 
     def push() -> str | None:
@@ -899,8 +900,6 @@ def test_git_is_given_the_token_without_the_line_end_that_it_was_pasted_with() -
 
 
 def test_the_token_is_in_no_argument_url_or_repr() -> None:
-    from adapterbot.gh.lfs import Remote
-
     remote = Remote("https://github.com/octo/adapters.git", lambda: "s3cret")
     assert "s3cret" not in repr(remote) + remote.url
     values = [v for k, v in remote.environment().items() if k.startswith("GIT_CONFIG_VALUE")]
@@ -911,8 +910,6 @@ def test_one_token_is_sent_where_a_checkout_left_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """GitHub refuses a request with two Authorization headers."""
-    from adapterbot.gh.lfs import Remote
-
     with listening() as (server, sent):
         host = f"{server}/"
         monkeypatch.setenv("HOME", str(tmp_path))
