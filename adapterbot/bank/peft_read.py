@@ -28,7 +28,7 @@ from adapterbot.bank.manifest import (
 )
 from adapterbot.errors import InputError
 from adapterbot.files.validation import bad_input
-from adapterbot.weights.peft_dir import AdapterFiles, read_adapter_dir
+from adapterbot.weights.peft_dir import AdapterFiles, base_at, read_adapter_dir
 
 _PART = re.compile(
     r"base_model\.model\.(?P<module>.+)\.(?P<part>vera_lambda_[bd]|vblora_logits_[AB])"
@@ -113,7 +113,7 @@ def read_checkpoint(path: Path | str, inputs: Inputs, draw: Draw = shared.draw) 
             )
     if not parts:
         raise InputError("holds no vectors", file=files.weights_shown, fix=_SAME_RUN)
-    base = files.config.base_model_name_or_path or ""
+    base = base_at(files.config.base_model_name_or_path or "", files.config.revision)
     if kind == "vera":
         modules = inputs(tuple(parts), base)
         return _vera(files, options, tensors, parts, modules, draw, base)

@@ -26,7 +26,7 @@ from adapterbot.weights.header import Header
 from adapterbot.weights.layout import PREFIX
 from adapterbot.weights.lowrank import recompressed
 from adapterbot.weights.options import LoraConfig
-from adapterbot.weights.peft_dir import CONFIG_NAME, WEIGHTS_NAME, AdapterFiles
+from adapterbot.weights.peft_dir import CONFIG_NAME, WEIGHTS_NAME, AdapterFiles, named_base
 from adapterbot.weights.saving import save_adapter
 
 
@@ -53,8 +53,10 @@ def write_peft(
     layout = manifest.layout
     if isinstance(layout, SoupLayout):
         raise _no_peft(manifest)
+    base, revision = named_base(manifest.base_model)
     options: dict[str, Any] = {
-        "base_model_name_or_path": manifest.base_model,
+        "base_model_name_or_path": base,
+        "revision": revision,
         "inference_mode": True,
         "r": layout.rank,
         "target_modules": [module.name for module in layout.modules],
@@ -99,11 +101,13 @@ def write_lora(
     """
     updates = lora_updates(manifest, shared, row)
     ranks = [update.rank for update in updates.values()]
+    base, revision = named_base(manifest.base_model)
     config = LoraConfig.model_validate(
         {
             "peft_type": "LORA",
             "task_type": "CAUSAL_LM",
-            "base_model_name_or_path": manifest.base_model,
+            "base_model_name_or_path": base,
+            "revision": revision,
             "target_modules": tuple(updates),
             "r": max(ranks),
             "lora_alpha": max(ranks),

@@ -17,7 +17,14 @@ from adapterbot.commands.merge_options import MergeOptions
 from adapterbot.config import LOCK
 from adapterbot.errors import InputError
 from adapterbot.lock.schema import MAX_LOCK_BYTES, loads
-from adapterbot.weights.peft_dir import AdapterFiles, check_base, check_same_base, said_base
+from adapterbot.weights.peft_dir import (
+    AdapterFiles,
+    base_at,
+    check_base,
+    check_same_base,
+    named_base,
+    said_base,
+)
 
 if TYPE_CHECKING:
     from adapterbot.weights.adapter import Adapter
@@ -59,7 +66,7 @@ def base_name(options: MergeOptions, files: Sequence[AdapterFiles]) -> str:
     named, revision = said_base([one.config for one in files])
     if named is None:
         raise InputError("is not named by the adapters", field="--base", fix="name the base model")
-    return f"{named}@{revision}" if revision and not Path(named).is_dir() else named
+    return base_at(named, revision)
 
 
 def base_directory(options: MergeOptions, files: Sequence[AdapterFiles]) -> Path | None:
@@ -76,10 +83,8 @@ def with_base(merged: Adapter, options: MergeOptions, files: Sequence[AdapterFil
     revisions = {c.revision for c in configs if c.revision}
     if options.base is None or (len(names) == 1 and len(revisions) <= 1):
         return merged
-    name, revision = options.base, ""
-    if not Path(name).is_dir():
-        name, _, revision = name.partition("@")
-    said = {"base_model_name_or_path": name, "revision": revision or None}
+    name, revision = named_base(options.base)
+    said = {"base_model_name_or_path": name, "revision": revision}
     return replace(merged, config=merged.config.model_copy(update=said))
 
 

@@ -7,6 +7,7 @@ GPU is touched. The tensors themselves are read by `weights.adapter`.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ CONFIG_NAME = "adapter_config.json"
 WEIGHTS_NAME = "adapter_model.safetensors"
 PICKLE_NAME = "adapter_model.bin"
 _CONFIG_LIMIT = 4 * 1024 * 1024
+# A model of the Hub, with or without its owner and its revision.
+_ON_HUB = re.compile(r"(\w[\w.-]*(?:/[\w.-]+)?)(?:@(.+))?")
 
 
 @dataclass(frozen=True)
@@ -227,8 +230,22 @@ def names_another(one: str, other: str) -> bool:
     return ones != others and _is_hub_name(one) and _is_hub_name(other)
 
 
+def named_base(base: str) -> tuple[str, str | None]:
+    """The name and the revision of a base, apart as in an adapter's options: `org/name@revision` is
+    a name to us, and to the Hub's own client it is none."""
+    found = _ON_HUB.fullmatch(base)
+    return (base, None) if found is None or Path(base).is_dir() else (found[1], found[2])
+
+
+def base_at(name: str, revision: str | None) -> str:
+    """The base that an adapter's options name: `named_base` the other way round."""
+    found = _ON_HUB.fullmatch(name)
+    alone = found is not None and found[2] is None and not Path(name).is_dir()
+    return f"{name}@{revision}" if revision and alone else name
+
+
 def _is_hub_name(name: str) -> bool:
-    return name.count("/") == 1 and not name.startswith((".", "/", "~"))
+    return name.partition("@")[0].count("/") == 1 and not name.startswith((".", "/", "~"))
 
 
 def _base_shapes(directory: Path) -> dict[str, TensorInfo]:

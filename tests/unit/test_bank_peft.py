@@ -133,16 +133,18 @@ def test_an_exported_user_answers_the_same_under_peft(
     with attach_bank(load(base), path) as attached:
         source = attached._source
         write = write_peft if kind == "peft" else write_lora
-        write(source.manifest, source.shared(), source.gather(["b"]), tmp_path)
+        manifest = source.manifest.model_copy(update={"base_model": "org/base@v1"})
+        write(manifest, source.shared(), source.gather(["b"]), tmp_path)
     with torch.no_grad():
         ours = by_peft(base, tmp_path)(PROMPTS[1:2]).logits
         theirs = by_peft(base, adapters["b"])(PROMPTS[1:2]).logits
     torch.testing.assert_close(
         ours / theirs.abs().max(), theirs / theirs.abs().max(), atol=1e-5, rtol=0
     )
-    named = json.loads((tmp_path / "adapter_config.json").read_text())["peft_type"]
+    named = peft.PeftConfig.from_pretrained(tmp_path)
+    assert (named.base_model_name_or_path, named.revision) == ("org/base", "v1")
     original = json.loads((adapters["b"] / "adapter_config.json").read_text())["peft_type"]
-    assert named == (original if kind == "peft" else "LORA")
+    assert named.peft_type == (original if kind == "peft" else "LORA")
 
 
 def test_an_exported_user_comes_back_as_the_same_row(
@@ -152,8 +154,10 @@ def test_an_exported_user_comes_back_as_the_same_row(
     with attach_bank(load(base), path) as attached:
         source = attached._source
         row = source.gather(["c"])
-        write_peft(source.manifest, source.shared(), row, tmp_path)
+        manifest = source.manifest.model_copy(update={"base_model": "org/base@v1"})
+        write_peft(manifest, source.shared(), row, tmp_path)
     again = checkpoint(base, tmp_path)
+    assert again.base_model == "org/base@v1"
     assert again.layout == source.manifest.layout
     assert shared.digest(again.shared) == source.manifest.shared.digest
     assert (again.row.choices == row.choices).all()
