@@ -13,12 +13,13 @@ from adapterbot.lock.dataset import dataset_paths, is_note
 from adapterbot.lock.digest_cache import DigestCache
 from adapterbot.lock.environment import DEFAULT_NAME
 from adapterbot.lock.hashing import hash_files
+from adapterbot.lock.hub import WEIGHT_SUFFIXES, HubRepo, hub_files, refuse_part
+from adapterbot.lock.hub_cache import Snapshot
 from adapterbot.lock.schema import parse_object
 from adapterbot.lock.training import TrainingConfig, load_training
 
 # What transformers can read from a model directory; notes and pictures change nothing.
 _SETTING_SUFFIXES = frozenset({".json", ".model", ".txt", ".jinja", ".py", ".tiktoken"})
-WEIGHT_SUFFIXES = frozenset({".safetensors", ".bin", ".pt", ".pth", ".gguf"})
 _ADAPTER_WEIGHTS = "adapter_model.safetensors"
 _OWN_WEIGHTS = {"model.safetensors", _ADAPTER_WEIGHTS}
 MODEL_CONFIG = "config.json"
@@ -186,9 +187,6 @@ def base_files(
     where = base_location(training, tree, allowed)
     if isinstance(where, str):
         return model_files(tree, where, cache)
-    from adapterbot.lock.hub import HubRepo, hub_files
-    from adapterbot.lock.hub_cache import Snapshot
-
     field = f"base (line {training.base_line})"
     if where is None:
         repo = HubRepo(training.base, "model", training.path, field)
@@ -215,8 +213,6 @@ def refuse_part_of_base(training: TrainingConfig, tree: Tree, allowed: str | Non
         OurFailure: the Hub is silent.
     """
     if base_location(training, tree, allowed) is None:
-        from adapterbot.lock.hub import HubRepo, refuse_part
-
         field = f"base (line {training.base_line})"
         refuse_part(HubRepo(training.base, "model", training.path, field))
 

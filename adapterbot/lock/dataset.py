@@ -15,6 +15,7 @@ from adapterbot.files.paths import join, normalise
 from adapterbot.files.tree import Tree
 from adapterbot.lock.digest_cache import DigestCache
 from adapterbot.lock.hashing import combined, hash_files
+from adapterbot.lock.hub import HubRepo, hub_files, refuse_part
 from adapterbot.lock.training import Named, TrainingConfig
 
 _NOTES = ("readme*", "license*", "notice*", "usage*", "training_args*", "trainer_state*")
@@ -100,8 +101,6 @@ def refuse_part_of_data(training: TrainingConfig, tree: Tree, missing: Iterable[
         of_it = (f"{_repository(entry.text)}/", f"{entry.text}/")
         if _names_in_tree(training, tree, entry) or not any(n.startswith(of_it) for n in names):
             continue
-        from adapterbot.lock.hub import HubRepo, refuse_part
-
         refuse_part(HubRepo(entry.text, "dataset", training.path, entry.place))
 
 
@@ -187,8 +186,6 @@ def _repository(text: str) -> str:
 def _hub_dataset(
     training: TrainingConfig, entry: Named, cache: DigestCache | None
 ) -> dict[str, str]:
-    from adapterbot.lock.hub import HubRepo, hub_files
-
     repo = HubRepo(entry.text, "dataset", training.path, entry.place)
     return hub_files(repo, lambda names, _: sorted(_data_names(names)), cache)
 

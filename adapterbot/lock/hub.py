@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.files.paths import normalise
 from adapterbot.files.tree import file_sha256
-from adapterbot.lock.base_model import WEIGHT_SUFFIXES
 from adapterbot.lock.digest_cache import DigestCache
 from adapterbot.lock.hub_cache import Choose, Kind, Snapshot, cached_snapshot
 from adapterbot.lock.schema import sha256_text
@@ -26,6 +25,7 @@ from adapterbot.lock.schema import sha256_text
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import DatasetInfo, ModelInfo, RepoSibling
 
+WEIGHT_SUFFIXES = frozenset({".safetensors", ".bin", ".pt", ".pth", ".gguf"})
 MAX_FETCHED = 1_000
 _SECONDS = 20  # of silence; the client itself waits for ever
 _OUR_DISK = {errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.EPERM, errno.EROFS}

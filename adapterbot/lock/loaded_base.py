@@ -12,8 +12,15 @@ from typing import TYPE_CHECKING
 
 from adapterbot.errors import InputError
 from adapterbot.files.paths import normalise
-from adapterbot.lock.base_model import MODEL_CONFIG, WEIGHT_SUFFIXES, model_file_names
-from adapterbot.lock.hub import HubRepo, downloading, fetch_file, look_up, only_a_part
+from adapterbot.lock.base_model import MODEL_CONFIG, model_file_names
+from adapterbot.lock.hub import (
+    WEIGHT_SUFFIXES,
+    HubRepo,
+    downloading,
+    fetch_file,
+    look_up,
+    only_a_part,
+)
 from adapterbot.lock.hub_cache import Choose, Snapshot, cached_snapshot, folder_of
 
 if TYPE_CHECKING:
