@@ -8,6 +8,7 @@ from pathlib import Path
 
 from adapterbot.errors import InputError
 from adapterbot.weights.header import read_header
+from adapterbot.weights.peft_dir import CONFIG_NAME
 
 # A tokenizer of 256 k entries takes 35 MB.
 _TOKENIZER_LIMIT = 128 * 1024 * 1024
@@ -24,13 +25,21 @@ _LOADS_MORE = {
 }
 
 
-def inspect_base(directory: Path) -> None:
+def inspect_base(directory: Path, name: str) -> None:
     """Before transformers sees a local directory, which may be a stranger's.
 
+    Args:
+        name: how the base was named.
+
     Raises:
-        InputError: its config points at weights or code that are not the safetensors beside it, or
-            claims a model that is larger than these weights can fill.
+        InputError: it is an adapter. Or its config points at weights or code that are not the
+            safetensors beside it, or claims a model that is larger than these weights can fill.
     """
+    if (directory / CONFIG_NAME).exists():
+        # transformers would follow it to whatever base it names.
+        raise InputError(
+            "is an adapter, not a base model", file=name, field="base", fix="name the base model"
+        )
     if not directory.is_dir():
         return
     for file in sorted(directory.glob("*.json")):

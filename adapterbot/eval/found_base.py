@@ -18,7 +18,6 @@ from adapterbot.eval.base_guard import inspect_base
 from adapterbot.eval.questions import Identity
 from adapterbot.eval.settings import EngineSettings
 from adapterbot.lock.loaded_base import base_on_disk
-from adapterbot.weights.peft_dir import CONFIG_NAME
 
 ATTENTION_PACKAGES = {"flash_attention_2": "flash_attn", "flash_attention_3": "flash_attn_3"}
 # Settings by which other packages compute than torch.
@@ -77,15 +76,7 @@ def find_base(base: Path | str, settings: EngineSettings) -> FoundBase:
     """
     device = device_of(settings.device)
     directory = base_on_disk(base)
-    if (directory / CONFIG_NAME).exists():
-        # transformers would follow it to whatever base it names.
-        raise InputError(
-            "is an adapter, not a base model",
-            file=str(base),
-            field="base",
-            fix="name the base model",
-        )
-    inspect_base(directory)
+    inspect_base(directory, str(base))
     return FoundBase(str(base), directory, settings, device)
 
 

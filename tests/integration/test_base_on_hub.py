@@ -21,13 +21,15 @@ TEMPLATE = "additional_chat_templates/tool_use.jinja"
 DRIVER = """
 import json, sys
 from adapterbot.errors import AdapterbotError
-from adapterbot.eval.found_base import find_base
-from adapterbot.eval.settings import EngineSettings
+from adapterbot.eval.base_files import base_digest
+from adapterbot.eval.base_guard import inspect_base
+from adapterbot.lock.loaded_base import base_on_disk
 told = []
 for name in json.load(sys.stdin):
     try:
-        found = find_base(name, EngineSettings(device="cpu"))
-        told.append([str(found.directory), found.digest])
+        found = base_on_disk(name)
+        inspect_base(found, name)
+        told.append([str(found), base_digest(found)])
     except AdapterbotError as error:
         told.append([error.exit_code, str(error)])
 json.dump(told, sys.stdout)
@@ -35,7 +37,8 @@ json.dump(told, sys.stdout)
 
 
 def find(url: str, home: Path, *names: str) -> list[tuple[object, str]]:
-    """What `find_base` says of each; in one process, since the client reads its settings once."""
+    """What is found and said of each, as `find_base` does, whose torch takes seconds to import; in
+    one process, since the client reads its settings once."""
     done = subprocess.run(
         [sys.executable, "-c", DRIVER],
         input=json.dumps(names),

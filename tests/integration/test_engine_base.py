@@ -239,7 +239,7 @@ def test_widths_and_bounds_are_no_claims(claim: dict[str, Any], tmp_path: Path) 
     sound = save_base("llama", tmp_path / "sound")
     config = json.loads((sound / "config.json").read_text()) | claim
     (sound / "config.json").write_text(json.dumps(config))
-    inspect_base(sound)
+    inspect_base(sound, "base")
 
 
 def test_a_config_of_many_megabytes_is_not_parsed(tmp_path: Path) -> None:
