@@ -175,20 +175,6 @@ def test_a_run_killed_in_the_middle_asks_only_what_is_missing(
     assert stored(cache) == 300
 
 
-def test_sigterm_is_as_ctrl_c(tmp_path: Path) -> None:
-    """The first process of a container does not see it at all, unless it handles it."""
-    process = start(tmp_path / "cache", tmp_path / "out", "--engine", "token_budget=400")
-    until = time.monotonic() + 120
-    while not stored(tmp_path / "cache"):
-        assert time.monotonic() < until
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGTERM)
-    _, said = process.communicate()
-    assert process.returncode == 1
-    assert said.splitlines()[-1] == "interrupted"
-
-
 def test_a_second_run_asks_nothing(
     cache: Path, results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
