@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import shutil
 import traceback
 from dataclasses import replace
 from datetime import timedelta
@@ -15,13 +16,18 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from adapterbot import beside
 from adapterbot.commands import history
 from adapterbot.config import HistoryConfig
 from adapterbot.errors import GitHubFailure, InputError
+from adapterbot.gh import lfs
 from adapterbot.gh.access import Purpose, client_for
+from adapterbot.gh.branches import Change, Placement
 from adapterbot.gh.client import Client, Patience
 from adapterbot.gh.comments import Thread
 from adapterbot.gh.heads import head_of
+from adapterbot.gh.remote import Remote
+from adapterbot.git.program import git, git_as
 from adapterbot.marker import marker
 from tests import command_line, example, git_server
 from tests.github_app import POSTING, PROPOSING, TOKEN, app_key, with_app
@@ -187,13 +193,10 @@ def test_one_without_the_other_is_refused() -> None:
 def test_a_pull_request_is_opened_by_an_app_on_an_enterprise_server(tmp_path: Path) -> None:
     """What a company has that forbids personal tokens; nothing of it is in its log."""
     bare, place = tmp_path / "hub" / "octo" / "adapters.git", tmp_path / "checkout"
-    bare.mkdir(parents=True)
-    example.git(bare, "init", "-q", "--bare", "-b", "main", "--template=")
+    example.git(tmp_path, "init", "-q", "--bare", "-b", "main", "--template=", str(bare))
     example.git(tmp_path, "clone", "-q", "--template=", str(bare), str(place))
     adapter = place / "adapters" / "dates"
-    adapter.mkdir(parents=True)
-    for file in (example.EXAMPLE / "adapters" / "dates").iterdir():
-        (adapter / file.name).write_bytes(file.read_bytes())
+    shutil.copytree(example.EXAMPLE / "adapters" / "dates", adapter)
     example.git(place, "checkout", "-q", "-b", "main")
     example.commit(place, "first")
     example.git(place, "push", "-q", "origin", "main")
@@ -220,10 +223,8 @@ def test_a_pull_request_is_opened_by_an_app_on_an_enterprise_server(tmp_path: Pa
 def test_history_is_pushed_as_the_app(github: GitHubServer, tmp_path: Path) -> None:
     """The mistake: the App's token was for comments, and GitHub let it push nothing."""
     bare, place = tmp_path / "hub" / "octo" / "adapters.git", tmp_path / "checkout"
-    bare.mkdir(parents=True)
-    example.git(bare, "init", "-q", "--bare", "--template=")
-    place.mkdir()
-    example.git(place, "init", "-q")
+    example.git(tmp_path, "init", "-q", "--bare", "--template=", str(bare))
+    example.git(tmp_path, "init", "-q", str(place))
     example.git(place, "commit", "-q", "--allow-empty", "-m", "merged")
     environment = with_app(github, token=git_server.TOKEN, permissions=PROPOSING)
     environment |= {"GITHUB_ACTIONS": "true"}
@@ -243,10 +244,6 @@ def test_history_is_pushed_as_the_app(github: GitHubServer, tmp_path: Path) -> N
 
 
 def test_each_git_of_a_long_push_is_given_the_token_of_its_moment(tmp_path: Path) -> None:
-    from adapterbot.gh import lfs
-    from adapterbot.gh.branches import Change, Placement
-    from adapterbot.gh.remote import Remote
-
     tokens = iter(f"{n}" for n in range(9))
     change = Change({}, "adapters/dates", bool)
     wanted = Placement("b", None, "main", "0" * 40, change, "m")
@@ -263,10 +260,6 @@ def test_attack_no_program_that_we_start_is_told_the_key(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Git and Git LFS run on a checkout of a stranger's; an App's key lasts for years."""
-    from adapterbot import beside
-    from adapterbot.gh.remote import Remote
-    from adapterbot.git.program import git, git_as
-
     monkeypatch.setenv("ADAPTERBOT_APP_KEY", "s3cret-key")
     monkeypatch.setenv("GITHUB_TOKEN", "t0ken")
     example.git(tmp_path, "init", "-q")
