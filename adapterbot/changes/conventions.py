@@ -4,8 +4,9 @@ belongs to each lies. Pure.
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import PurePosixPath
 
 from adapterbot.config import LOCK, SUITE, TRAINING_CONFIG, AdapterConfig, Config, key_of
@@ -89,6 +90,20 @@ def for_adapter(config: Config | None, path: str, files: Sequence[str]) -> Adapt
         if normalise(adapter.path) == path:
             return adapter
     return _conventional(path or ".", files)
+
+
+def with_own_keys(adapters: Sequence[AdapterConfig], taken: Collection[str]) -> list[AdapterConfig]:
+    """No two under one key, and none under one that is taken: `a/b` and `a-b` would share one."""
+    known = set(taken)
+    found: list[AdapterConfig] = []
+    for adapter in adapters:
+        key = adapter.key
+        if key in known:
+            digest = hashlib.sha256(adapter.path.encode("utf-8", "surrogateescape")).hexdigest()
+            key = key_of(f"{key[:88]}-{digest[:10]}")
+        known.add(key)
+        found.append(adapter if key == adapter.key else adapter.model_copy(update={"key": key}))
+    return found
 
 
 def lock_of(config: str) -> str:

@@ -3,11 +3,10 @@ it is compared with. Whoever renames a bad adapter must not gain by it."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 
-from adapterbot.config import AdapterConfig, key_of
+from adapterbot.config import AdapterConfig
 from adapterbot.files.paths import normalise
 from adapterbot.files.tree import Tree
 
@@ -87,20 +86,6 @@ def _renamed_folders(old: str, new: str) -> Iterator[tuple[str, str]]:
 
 def _prefix(folder: PurePosixPath) -> str:
     return "" if folder == PurePosixPath() else f"{folder}/"
-
-
-def with_own_keys(adapters: Sequence[AdapterConfig], taken: Collection[str]) -> list[AdapterConfig]:
-    """No two under one key, and none under one that is taken: `a/b` and `a-b` would share one."""
-    known = set(taken)
-    found: list[AdapterConfig] = []
-    for adapter in adapters:
-        key = adapter.key
-        if key in known:
-            digest = hashlib.sha256(adapter.path.encode("utf-8", "surrogateescape")).hexdigest()
-            key = key_of(f"{key[:88]}-{digest[:10]}")
-        known.add(key)
-        found.append(adapter if key == adapter.key else adapter.model_copy(update={"key": key}))
-    return found
 
 
 def _contents(tree: Tree, path: str) -> frozenset[str]:

@@ -15,8 +15,9 @@ from adapterbot.changes.conventions import (
     adapter_directories,
     discover,
     for_adapter,
+    with_own_keys,
 )
-from adapterbot.changes.renames import moved, moved_as_it_was, paired, with_own_keys
+from adapterbot.changes.renames import moved, moved_as_it_was, paired
 from adapterbot.changes.sides import Sides, config_of, same
 from adapterbot.config import AdapterConfig, Config
 from adapterbot.errors import InputError

@@ -13,8 +13,8 @@ from adapterbot.changes.conventions import (
     lock_of,
     no_adapter,
     unlisted,
+    with_own_keys,
 )
-from adapterbot.changes.renames import with_own_keys
 from adapterbot.config import SUITE, TRAINING_CONFIG, AdapterConfig, Config
 from adapterbot.errors import AdapterbotError, InputError
 from adapterbot.files.paths import join
