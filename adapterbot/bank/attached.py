@@ -25,7 +25,7 @@ from adapterbot.bank.vblora import expand, expanded_width
 from adapterbot.errors import InputError
 from adapterbot.weights.attachment import compute_dtype
 from adapterbot.weights.memory import fitting
-from adapterbot.weights.peft_dir import names_another
+from adapterbot.weights.trained_on import names_another
 
 DEFAULT_SLOTS = 1024
 

@@ -28,7 +28,8 @@ from adapterbot.bank.manifest import (
 )
 from adapterbot.errors import InputError
 from adapterbot.files.validation import bad_input
-from adapterbot.weights.peft_dir import AdapterFiles, base_at, read_adapter_dir
+from adapterbot.weights.peft_dir import AdapterFiles, read_adapter_dir
+from adapterbot.weights.trained_on import base_at
 
 _PART = re.compile(
     r"base_model\.model\.(?P<module>.+)\.(?P<part>vera_lambda_[bd]|vblora_logits_[AB])"

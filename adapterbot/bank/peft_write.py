@@ -26,8 +26,9 @@ from adapterbot.weights.header import Header
 from adapterbot.weights.layout import PREFIX
 from adapterbot.weights.lowrank import recompressed
 from adapterbot.weights.options import LoraConfig
-from adapterbot.weights.peft_dir import CONFIG_NAME, WEIGHTS_NAME, AdapterFiles, named_base
+from adapterbot.weights.peft_dir import CONFIG_NAME, WEIGHTS_NAME, AdapterFiles
 from adapterbot.weights.saving import save_adapter
+from adapterbot.weights.trained_on import named_base
 
 
 def write_peft(

@@ -12,7 +12,7 @@ from adapterbot.commands.bank_opened import opened, opened_to_write
 from adapterbot.commands.bank_show import BankSummary, summary
 from adapterbot.errors import InputError
 from adapterbot.importing import extras
-from adapterbot.weights.peft_dir import names_another
+from adapterbot.weights.trained_on import names_another
 
 if TYPE_CHECKING:
     from adapterbot.bank.codec import Rows

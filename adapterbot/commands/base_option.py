@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from adapterbot.errors import InputError
-from adapterbot.weights.peft_dir import names_another
+from adapterbot.weights.trained_on import names_another
 
 
 def refuse_missing(base: str) -> None:

@@ -17,8 +17,8 @@ from adapterbot.commands.merge_options import MergeOptions
 from adapterbot.config import LOCK
 from adapterbot.errors import InputError
 from adapterbot.lock.schema import MAX_LOCK_BYTES, loads
-from adapterbot.weights.peft_dir import (
-    AdapterFiles,
+from adapterbot.weights.peft_dir import AdapterFiles
+from adapterbot.weights.trained_on import (
     base_at,
     check_base,
     check_same_base,

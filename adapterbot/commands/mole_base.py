@@ -22,7 +22,7 @@ def load(base: str | Path, device: str | None) -> BaseModel:
     return load_base(base, settings)
 
 
-def base_at(folder: Path, base: str) -> str | Path:
+def base_beside(folder: Path, base: str) -> str | Path:
     """A directory beside the configuration, or a model's id on the Hub."""
     local = folder / base
     return local if local.is_dir() else base

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from adapterbot.commands.mole_base import base_at, load
+from adapterbot.commands.mole_base import base_beside, load
 from adapterbot.errors import InputError
 from adapterbot.mole.artifact import read_mixture_dir
 from adapterbot.records.routes import Routes, TokenRoute
@@ -19,7 +19,7 @@ def route(
         InputError: the directory is no mixture, or does not fit the base.
     """
     files = read_mixture_dir(directory)
-    loaded = load(base or base_at(files.path, files.manifest.base_model), device)
+    loaded = load(base or base_beside(files.path, files.manifest.base_model), device)
 
     import torch
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adapterbot.commands.mole_base import base_at, load
+from adapterbot.commands.mole_base import base_beside, load
 from adapterbot.conversations import Example, encode, messages_of
 from adapterbot.errors import InputError
 from adapterbot.eval.base_files import base_digest
@@ -25,13 +25,8 @@ from adapterbot.mole.examples import split
 from adapterbot.mole.saving import save_mixture
 from adapterbot.records import Record
 from adapterbot.stages import Listener, Stages
-from adapterbot.weights.peft_dir import (
-    CONFIG_NAME,
-    AdapterFiles,
-    by_digest,
-    check_base,
-    read_adapter_dir,
-)
+from adapterbot.weights.peft_dir import CONFIG_NAME, AdapterFiles, by_digest, read_adapter_dir
+from adapterbot.weights.trained_on import check_base
 
 if TYPE_CHECKING:
     from adapterbot.eval.base_model import BaseModel
@@ -143,7 +138,7 @@ def _job(file: Path, output: Path | None) -> _Job:
     paths = _experts(folder, config)
     experts = {name: read_adapter_dir(path) for name, path in paths.items()}
     digests = tuple(by_digest(experts.values()))
-    base = base_at(folder, config.base)
+    base = base_beside(folder, config.base)
     for files in experts.values():
         check_base(files, base)
     tree = WorkTree(folder.resolve())

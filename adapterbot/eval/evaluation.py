@@ -37,7 +37,8 @@ from adapterbot.eval.questions import parts as parts_of
 from adapterbot.eval.scoring import scored, scorer_of
 from adapterbot.eval.suite import Selection, Task, selected
 from adapterbot.records import EvalStats, SampleScore, TaskResult
-from adapterbot.weights.peft_dir import AdapterFiles, check_base, read_adapter_dir
+from adapterbot.weights.peft_dir import AdapterFiles, read_adapter_dir
+from adapterbot.weights.trained_on import check_base
 
 # Raised when the same base, adapter and task would be answered in another way: old caches miss.
 ALGORITHM = 6

@@ -14,7 +14,8 @@ from adapterbot.files.paths import normalise
 from adapterbot.files.tree import Tree
 from adapterbot.mole.artifact import SOUP_MANIFEST, is_mixture, read_mixture, read_mixture_dir
 from adapterbot.records import AdapterRef
-from adapterbot.weights.peft_dir import AdapterFiles, check_base, read_adapter_dir
+from adapterbot.weights.peft_dir import AdapterFiles, read_adapter_dir
+from adapterbot.weights.trained_on import check_base
 
 MAX_SCAN_NOTES = 4
 

@@ -29,7 +29,8 @@ from adapterbot.judging.early import Measured
 from adapterbot.probing.evaluator import Evaluator, corpora, evaluate_both
 from adapterbot.records import AdapterRef, TaskResult
 from adapterbot.verdict import MetricPolicy, task_of
-from adapterbot.weights.peft_dir import AdapterFiles, check_base, names_another, read_adapter_dir
+from adapterbot.weights.peft_dir import AdapterFiles, read_adapter_dir
+from adapterbot.weights.trained_on import check_base, names_another
 
 if TYPE_CHECKING:
     from adapterbot.bank.source import PortableSource

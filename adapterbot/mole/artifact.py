@@ -27,10 +27,10 @@ from adapterbot.weights.peft_dir import (
     CONFIG_NAME,
     AdapterFiles,
     adapter_digest,
-    check_base,
     files_digest,
     read_adapter_dir,
 )
+from adapterbot.weights.trained_on import check_base
 
 if TYPE_CHECKING:
     from torch import nn

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from adapterbot.late import late
-from adapterbot.weights.peft_dir import AdapterFiles, adapter_digest, check_base, read_adapter_dir
+from adapterbot.weights.peft_dir import AdapterFiles, adapter_digest, read_adapter_dir
+from adapterbot.weights.trained_on import check_base
 
 if TYPE_CHECKING:
     from adapterbot.weights.adapter import Adapter, load_adapter, open_adapter

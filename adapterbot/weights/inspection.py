@@ -40,11 +40,10 @@ from adapterbot.weights.options import LoraConfig
 from adapterbot.weights.peft_dir import (
     AdapterFiles,
     adapter_digest,
-    check_base,
-    check_same_base,
     read_adapter_dir,
     refuse_no_adapter,
 )
+from adapterbot.weights.trained_on import check_base, check_same_base
 
 _Value = TypeVar("_Value")
 

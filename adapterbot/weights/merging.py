@@ -20,7 +20,8 @@ from adapterbot.weights.header import Header, read_header
 from adapterbot.weights.lowrank import combined, recompressed, shape
 from adapterbot.weights.matching import saved_whole
 from adapterbot.weights.options import LoraConfig
-from adapterbot.weights.peft_dir import AdapterFiles, check_same_base, said_base
+from adapterbot.weights.peft_dir import AdapterFiles
+from adapterbot.weights.trained_on import check_same_base, said_base
 
 # What becomes of the (w, ΔW) pairs of one module; the module's name comes along.
 Combine = Callable[[str, Sequence[tuple[float, LowRank]]], LowRank]

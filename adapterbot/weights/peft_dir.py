@@ -7,8 +7,7 @@ GPU is touched. The tensors themselves are read by `weights.adapter`.
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -16,7 +15,7 @@ from types import MappingProxyType
 from adapterbot.errors import InputError
 from adapterbot.files.named import read_named
 from adapterbot.files.tree import file_sha256, link_refused
-from adapterbot.weights.header import Header, TensorInfo, read_header
+from adapterbot.weights.header import Header, read_header
 from adapterbot.weights.layout import LowRankEntry, check_kinds, layout
 from adapterbot.weights.options import LoraConfig, PeftConfig, parse_config
 
@@ -24,8 +23,6 @@ CONFIG_NAME = "adapter_config.json"
 WEIGHTS_NAME = "adapter_model.safetensors"
 PICKLE_NAME = "adapter_model.bin"
 _CONFIG_LIMIT = 4 * 1024 * 1024
-# A model of the Hub, with or without its owner and its revision.
-_ON_HUB = re.compile(r"(\w[\w.-]*(?:/[\w.-]+)?)(?:@(.+))?")
 
 
 @dataclass(frozen=True)
@@ -148,111 +145,6 @@ def files_digest(*files: Path) -> str:
     for file in files:
         whole.update(f"{file.name}\0{file_sha256(file)}\n".encode())
     return whole.hexdigest()
-
-
-def check_base(files: AdapterFiles, base: Path | str) -> bool:
-    """Refuses an adapter that was trained on another base model, as far as files can tell.
-
-    Two Hub names are compared by name. A local base is compared by shape: every low-rank update
-    whose weight the base's own safetensors header lists must fit it. What the header names
-    differently is left to `weights.attachment`, which sees the real modules.
-
-    Args:
-        files: the adapter.
-        base: the base model's directory, or its name on the Hub.
-
-    Returns:
-        Whether there was anything to compare: two names of the Hub, or a weight of that name.
-
-    Raises:
-        InputError: with the first module, or the name, that does not fit.
-    """
-    directory = Path(base)
-    if not directory.is_dir():
-        _check_base_name(files, str(base))
-        trained_on = files.config.base_model_name_or_path
-        return trained_on is not None and _is_hub_name(trained_on) and _is_hub_name(str(base))
-    shapes = _base_shapes(directory)
-    compared = False
-    for module, entry in files.modules.items():
-        weight = shapes.get(f"{module}.weight")
-        if weight is None or len(weight.shape) != 2:
-            continue
-        compared = True
-        fits = {entry.in_features, entry.out_features} == set(weight.shape)
-        if not fits:
-            raise InputError(
-                f"was trained for a base with {entry.out_features} × {entry.in_features} here; "
-                f"{base} has {' × '.join(map(str, weight.shape))}",
-                file=files.weights_shown,
-                field=module,
-                fix="use it with the base model that it was trained on",
-            )
-    return compared
-
-
-def check_same_base(one: AdapterFiles, other: AdapterFiles) -> None:
-    """Refuses two adapters that say they were trained on different models of the Hub.
-
-    A path on somebody's machine says nothing; two adapters whose shapes disagree are refused by
-    whoever puts them together.
-
-    Raises:
-        InputError: with both names.
-    """
-    if one.config.base_model_name_or_path:
-        _check_base_name(other, one.config.base_model_name_or_path)
-
-
-def said_base(configs: Sequence[PeftConfig]) -> tuple[str | None, str | None]:
-    """The first name of a base, and the first revision, that adapters' options say."""
-    return (
-        next((c.base_model_name_or_path for c in configs if c.base_model_name_or_path), None),
-        next((c.revision for c in configs if c.revision), None),
-    )
-
-
-def _check_base_name(files: AdapterFiles, base: str) -> None:
-    trained_on = files.config.base_model_name_or_path
-    if trained_on is not None and names_another(trained_on, base):
-        raise InputError(
-            f"is {trained_on!r}, but the base model is {base!r}",
-            file=files.config_shown,
-            field="base_model_name_or_path",
-            fix="use it with the base model that it was trained on",
-        )
-
-
-def names_another(one: str, other: str) -> bool:
-    """Whether two names are those of different models of the Hub, of whatever revision. A path on
-    somebody's machine says nothing about which model it was."""
-    ones, others = (name.partition("@")[0].casefold() for name in (one, other))
-    return ones != others and _is_hub_name(one) and _is_hub_name(other)
-
-
-def named_base(base: str) -> tuple[str, str | None]:
-    """The name and the revision of a base, apart as in an adapter's options: `org/name@revision` is
-    a name to us, and to the Hub's own client it is none."""
-    found = _ON_HUB.fullmatch(base)
-    return (base, None) if found is None or Path(base).is_dir() else (found[1], found[2])
-
-
-def base_at(name: str, revision: str | None) -> str:
-    """The base that an adapter's options name: `named_base` the other way round."""
-    found = _ON_HUB.fullmatch(name)
-    alone = found is not None and found[2] is None and not Path(name).is_dir()
-    return f"{name}@{revision}" if revision and alone else name
-
-
-def _is_hub_name(name: str) -> bool:
-    return name.partition("@")[0].count("/") == 1 and not name.startswith((".", "/", "~"))
-
-
-def _base_shapes(directory: Path) -> dict[str, TensorInfo]:
-    shapes: dict[str, TensorInfo] = {}
-    for shard in sorted(directory.glob("*.safetensors")):
-        shapes.update(read_header(shard).tensors)
-    return shapes
 
 
 def _read_config(directory: Path, shown: str) -> bytes:
