@@ -14,7 +14,6 @@ import torch
 
 from adapterbot.errors import InputError
 from adapterbot.eval.base_files import base_digest
-from adapterbot.eval.base_guard import inspect_base
 from adapterbot.eval.questions import Identity
 from adapterbot.eval.settings import EngineSettings
 from adapterbot.lock.loaded_base import base_on_disk
@@ -75,9 +74,7 @@ def find_base(base: Path | str, settings: EngineSettings) -> FoundBase:
         OurFailure: as `base_on_disk`.
     """
     device = device_of(settings.device)
-    directory = base_on_disk(base)
-    inspect_base(directory, str(base))
-    return FoundBase(str(base), directory, settings, device)
+    return FoundBase(str(base), base_on_disk(base), settings, device)
 
 
 def identity(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from adapterbot.errors import InputError
 from adapterbot.files.paths import normalise
+from adapterbot.lock.base_guard import inspect_base
 from adapterbot.lock.base_model import MODEL_CONFIG, model_file_names
 from adapterbot.lock.hub import (
     WEIGHT_SUFFIXES,
@@ -32,15 +33,15 @@ _NAMED_TEMPLATES = "additional_chat_templates/"
 
 
 def base_on_disk(base: Path | str) -> Path:
-    """The directory of a base model; one of the Hub is downloaded, unless it is in the client's
-    cache.
+    """The directory of a base model that transformers may be shown; one of the Hub is downloaded,
+    unless it is in the client's cache.
 
     Where the Hub is silent it is this machine's copy. Known at once: transformers itself would ask
     for half a minute.
 
     Raises:
         InputError: there is none of this name, here or on the Hub, or none with safetensors. Or the
-            Hub does not let us read it.
+            Hub does not let us read it; or as `inspect_base`.
         OurFailure: the Hub did not answer, and this machine has no copy, or only a part of one. Or
             its disk is full, or the Hub's client is missing.
     """
@@ -49,7 +50,15 @@ def base_on_disk(base: Path | str) -> Path:
 
 def config_on_disk(base: Path | str, *, field: str) -> Path:
     """As `base_on_disk`, but of one of the Hub only its config is there for certain."""
-    return _on_disk(base, lambda names, _: list({MODEL_CONFIG}.intersection(names)), field)
+
+    def choose(names: Iterable[str], _: object) -> list[str]:
+        if MODEL_CONFIG in names:
+            return [MODEL_CONFIG]
+        raise InputError(
+            f"holds no {MODEL_CONFIG}", file=str(base), fix="name a transformers model"
+        )
+
+    return _on_disk(base, choose, field)
 
 
 def base_at_hand(base: Path | str) -> Path | None:
@@ -94,6 +103,12 @@ def _with_weights(base: str, names: Iterable[str], read: Callable[[str], bytes])
 
 def _on_disk(base: Path | str, choose: Choose, field: str) -> Path:
     """Of one of the Hub, the files that `choose` picks."""
+    found = _directory(base, choose, field)
+    inspect_base(found, str(base))
+    return found
+
+
+def _directory(base: Path | str, choose: Choose, field: str) -> Path:
     if Path(base).exists():
         return Path(base)
     repo, found = _look_up(str(base), field)

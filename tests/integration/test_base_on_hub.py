@@ -22,7 +22,7 @@ DRIVER = """
 import json, sys
 from adapterbot.errors import AdapterbotError
 from adapterbot.eval.base_files import base_digest
-from adapterbot.eval.base_guard import inspect_base
+from adapterbot.lock.base_guard import inspect_base
 from adapterbot.lock.loaded_base import base_on_disk
 told = []
 for name in json.load(sys.stdin):

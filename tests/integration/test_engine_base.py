@@ -20,7 +20,6 @@ import transformers
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.eval import base_model, chat
 from adapterbot.eval.answers import Answer, Message, Request, Sample
-from adapterbot.eval.base_guard import inspect_base
 from adapterbot.eval.base_model import load_base
 from adapterbot.eval.engine import Engine
 from adapterbot.eval.found_base import device_of
@@ -28,6 +27,7 @@ from adapterbot.eval.local import LocalModel
 from adapterbot.eval.prompts import Prompts
 from adapterbot.eval.questions import Question
 from adapterbot.eval.settings import EngineSettings, engine_settings
+from adapterbot.lock.base_guard import inspect_base
 from adapterbot.weights.header import HEADER_LIMIT, read_header
 from tests import tiny_suite
 from tests.tiny_models import save_adapter, save_base

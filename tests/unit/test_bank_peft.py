@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from adapterbot.bank import shared
 from adapterbot.bank.attached import attach_bank
+from adapterbot.bank.base import modules_of
 from adapterbot.bank.codec import Codec
 from adapterbot.bank.peft_write import lora_updates, write_lora, write_peft
 from adapterbot.errors import InputError
@@ -162,6 +163,15 @@ def test_an_exported_user_comes_back_as_the_same_row(
     assert shared.digest(again.shared) == source.manifest.shared.digest
     assert (again.row.choices == row.choices).all()
     assert abs(again.row.values - row.values).max() < 1e-6
+
+
+def test_attack_a_base_that_an_adapter_names_runs_no_kernel_of_the_hub(tmp_path: Path) -> None:
+    config = {"model_type": "llama", "attn_implementation": "evil/kernel"}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match="makes transformers load other code"):
+        modules_of(tmp_path, "all-linear")
+    with pytest.raises(InputError, match="is not a directory"):
+        modules_of(tmp_path / "config.json", "all-linear")
 
 
 @pytest.mark.parametrize("top_k", [1, 2, 4])

@@ -26,14 +26,15 @@ _LOADS_MORE = {
 
 
 def inspect_base(directory: Path, name: str) -> None:
-    """Before transformers sees a local directory, which may be a stranger's.
+    """Before transformers sees a directory, which may be a stranger's.
 
     Args:
         name: how the base was named.
 
     Raises:
-        InputError: it is an adapter. Or its config points at weights or code that are not the
-            safetensors beside it, or claims a model that is larger than these weights can fill.
+        InputError: it is no directory, or an adapter's. Or its config points at weights or code
+            that are not the safetensors beside it, or claims a model that is larger than these
+            weights can fill.
     """
     if (directory / CONFIG_NAME).exists():
         # transformers would follow it to whatever base it names.
@@ -41,7 +42,10 @@ def inspect_base(directory: Path, name: str) -> None:
             "is an adapter, not a base model", file=name, field="base", fix="name the base model"
         )
     if not directory.is_dir():
-        return
+        # transformers would read a config alone, too.
+        raise InputError(
+            "is not a directory", file=name, field="base", fix="name the base model's directory"
+        )
     for file in sorted(directory.glob("*.json")):
         config = _object(file)
         if file.name == "config.json":
