@@ -10,6 +10,8 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+from github.Auth import AppAuthToken
+
 from adapterbot.errors import AdapterbotError, InputError
 from adapterbot.gh.access import APP_ID, APP_KEY, Purpose
 from adapterbot.gh.answers import NotFound, NotKnown
@@ -63,7 +65,7 @@ class Installation:
 
     def _renew(self, timeout: int) -> None:
         signed = _signed(self.app, self.key.replace("\\n", "\n"))
-        client = connect(signed, self.api_url, timeout=timeout)
+        client = connect(AppAuthToken(signed), self.api_url, timeout=timeout)
         try:
             found = _send(client, self._doing, "GET", f"/repos/{self.repository}/installation")
         except (NotFound, NotKnown) as error:

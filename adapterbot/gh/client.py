@@ -215,7 +215,7 @@ class _Renewed(github.Auth.Auth):
 
 
 def connect(
-    token: str | Callable[[], str],
+    token: str | github.Auth.Auth | Callable[[], str],
     api_url: str,
     *,
     graphql_url: str = "",
@@ -226,7 +226,7 @@ def connect(
 
     Args:
         token: an Actions, App installation or personal access token; or who to ask for an App's
-            before each request, since it lasts an hour.
+            before each request, since it lasts an hour; or what an App itself signed.
         api_url: what GITHUB_API_URL holds ("https://api.github.com").
         graphql_url: what GITHUB_GRAPHQL_URL holds; derived from `api_url` when empty.
         timeout: seconds to wait for a connection, and for each read.
@@ -234,7 +234,10 @@ def connect(
     Raises:
         InputError: no token, one that cannot be sent, or not an http(s) URL.
     """
-    auth = _constant(token) if isinstance(token, str) else _Renewed(token)
+    if isinstance(token, github.Auth.Auth):
+        auth = token
+    else:
+        auth = _constant(token) if isinstance(token, str) else _Renewed(token)
     address = _address("GITHUB_API_URL", api_url)
     # The token goes to both: a second host would be told the first one's secret.
     if graphql_url and _address("GITHUB_GRAPHQL_URL", graphql_url) != address:

@@ -251,7 +251,9 @@ class GitHubServer:
         if scheme.lower() not in {"token", "bearer"}:
             return None
         known = self.tokens.get(value) or self.world.minted_as(value)
-        return self.world.app_of(value) if known is None and value.count(".") == 2 else known
+        if known is None and value.count(".") == 2 and scheme.lower() == "bearer":
+            return self.world.app_of(value)  # "If you are passing a JWT, you must use Bearer"
+        return known
 
     def _graphql(self, token: Token, body: bytes | None) -> Reply:
         query = (_parsed(body) or {}).get("query", "")
