@@ -51,7 +51,8 @@ def jobs(root: Path) -> Iterator[Job]:
             continue
         # YAML 1.1 reads `on:` as true.
         events = document.get("on", document.get(True))
-        judges = isinstance(events, str | list | dict) and "pull_request" in events
+        events = [events] if isinstance(events, str) else events
+        judges = isinstance(events, list | dict) and "pull_request" in events
         for name, job in listed:
             commands = _commands(job)
             if commands:

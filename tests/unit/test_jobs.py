@@ -21,6 +21,7 @@ USES = "uses: acme/adapter-action@v1"
         ("pull_request", f"{{{USES}, with: {{command: [gate]}}}}", False),
         ("workflow_run", f"{{{USES}, with: {{command: publish}}}}", False),
         ("workflow_dispatch", f"{{{USES}}}", False),
+        ("pull_request_target", f"{{{USES}}}", False),
         ("pull_request", "{uses: acme/other@v1}", None),
         ("pull_request", "[1]", None),
     ],
