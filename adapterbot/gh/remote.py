@@ -20,7 +20,7 @@ _FILTER = {
     "core.autocrlf": "false",
 }
 _NAME, _MAIL = "adapterbot", "adapterbot@users.noreply.github.com"
-_REACHED = re.compile(r"GIT_(SSL_|SSH|PROXY_|CONFIG_(GLOBAL|SYSTEM|NOSYSTEM)$)")
+_REACHED = re.compile(r"GIT_(ASKPASS$|SSL_|SSH|PROXY_|CONFIG_(GLOBAL|SYSTEM|NOSYSTEM)$)")
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,8 @@ class Remote:
 
 def environment_with(settings: Sequence[tuple[str, str]]) -> dict[str, str]:
     """Ours, without what Git tells the hook that may have started us of its own repository. How a
-    server is reached and trusted stays: a company's may have an authority of its own."""
+    server is reached and trusted stays: a company's may have an authority of its own, and by hand
+    git asks its user."""
     ours = beside.programs_environment().items()
     kept = {n: value for n, value in ours if not n.startswith("GIT_") or _REACHED.match(n)}
     return kept | numbered(settings)

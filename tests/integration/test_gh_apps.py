@@ -220,25 +220,30 @@ def test_a_pull_request_is_opened_by_an_app_on_an_enterprise_server(tmp_path: Pa
     assert "PRIVATE KEY" not in done.stdout + done.stderr
 
 
-def test_history_is_pushed_as_the_app(github: GitHubServer, tmp_path: Path) -> None:
-    """The mistake: the App's token was for comments, and GitHub let it push nothing."""
+def test_history_is_pushed_as_the_app_and_by_hand_as_git_asks(
+    github: GitHubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mistakes: the App's token was for comments, and GitHub let it push nothing; nor was
+    anything pushed from an editor's terminal, where git asks the editor."""
     bare, place = tmp_path / "hub" / "octo" / "adapters.git", tmp_path / "checkout"
     example.git(tmp_path, "init", "-q", "--bare", "--template=", str(bare))
     example.git(tmp_path, "init", "-q", str(place))
     example.git(place, "commit", "-q", "--allow-empty", "-m", "merged")
     environment = with_app(github, token=git_server.TOKEN, permissions=PROPOSING)
     environment |= {"GITHUB_ACTIONS": "true"}
+    ask = tmp_path / "ask"
+    ask.write_text(
+        f"#!/bin/sh\ncase $1 in User*) echo x-access-token;; *) echo {git_server.TOKEN};; esac\n"
+    )
+    ask.chmod(0o755)
+    monkeypatch.setenv("GIT_ASKPASS", str(ask))
     with git_server.private(tmp_path / "hub") as url:
         example.git(place, "remote", "add", "origin", f"{url}/octo/adapters.git")
-        kept = history.keep(
-            HistoryConfig(branch="kept"),
-            place,
-            REPORTS["passed"](),
-            example.git(place, "rev-parse", "HEAD"),
-            environment | {"GITHUB_SERVER_URL": url},
-        )
-    assert kept
-    assert example.git(bare, "show", "kept:history.jsonl")
+        for branch, given in (("kept", environment | {"GITHUB_SERVER_URL": url}), ("own", {})):
+            head = example.git(place, "rev-parse", "HEAD")
+            config = HistoryConfig(branch=branch)
+            assert history.keep(config, place, REPORTS["passed"](), head, given)
+            assert example.git(bare, "show", f"{branch}:history.jsonl")
     (asked,) = github.sent("POST", MINTED)
     assert asked.body["permissions"] == {"contents": "write"}
 
