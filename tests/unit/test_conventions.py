@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from adapterbot.changes.conventions import discover, for_adapter
-from adapterbot.config import load
+from adapterbot.changes.conventions import discover, for_adapter, with_own_keys
+from adapterbot.config import AdapterConfig, load
 from adapterbot.errors import InputError
 
 
@@ -84,3 +84,22 @@ def test_a_folder_whose_name_is_no_text_is_bad_input() -> None:
     name = b"adapters/\xff".decode(errors="surrogateescape")
     with pytest.raises(InputError, match=r"adapters/\\udcff: has a name that is no text"):
         discover([f"{name}/adapter_config.json"])
+
+
+def test_two_paths_that_make_one_key_get_two() -> None:
+    # The attack: an adapter under another's key, so that no report can hold both.
+    paths = [
+        "adapters/a",
+        "adapters-a",
+        "adapters/A",
+        "Adapters a",
+        "adapters/b",
+        "x" * 99,
+        "X" * 99,
+    ]
+    found = with_own_keys([AdapterConfig(path=path) for path in paths], {"adapters-b"})
+    keys = [adapter.key for adapter in found]
+    assert [adapter.path for adapter in found] == paths
+    assert len({*keys, "adapters-b"}) == len(paths) + 1
+    assert keys[0] == "adapters-a", "the first keeps its own"
+    assert keys == [adapter.key for adapter in with_own_keys(found, {"adapters-b"})]
