@@ -97,7 +97,9 @@ def test_two_paths_that_make_one_key_get_two() -> None:
         "x" * 99,
         "X" * 99,
     ]
-    found = with_own_keys([AdapterConfig(path=path) for path in paths], {"adapters-b"})
+    found = with_own_keys(
+        [AdapterConfig.model_validate({"path": p}) for p in paths], {"adapters-b"}
+    )
     keys = [adapter.key for adapter in found]
     assert [adapter.path for adapter in found] == paths
     assert len({*keys, "adapters-b"}) == len(paths) + 1
