@@ -12,6 +12,7 @@ from adapterbot.bank.manifest import Module
 from adapterbot.errors import InputError, first_line
 from adapterbot.lock.loaded_base import config_on_disk
 from adapterbot.weights.compatibility import targeted_modules
+from adapterbot.weights.families import as_named, keep_family, model_class
 from adapterbot.weights.options import LoraConfig
 from adapterbot.weights.site import features, is_linear
 
@@ -23,19 +24,21 @@ def skeleton(base: Path | str) -> Any:
         InputError: there is no config, or it wants to run code of its own.
         OurFailure: the Hub did not answer, and this machine has no copy.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig
 
     place = config_on_disk(base, field="--base")
     try:
         config = AutoConfig.from_pretrained(place, trust_remote_code=False)
         with torch.device("meta"):
-            return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+            model = model_class(config).from_config(config, trust_remote_code=False)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise InputError(
             f"has no usable config: {first_line(error)}",
             file=str(base),
             fix="name the base model's directory, or its name on the Hub",
         ) from error
+    keep_family(model, config)
+    return model
 
 
 def modules_of(base: Path | str, targets: Sequence[str] | str) -> tuple[Module, ...]:
@@ -48,8 +51,8 @@ def modules_of(base: Path | str, targets: Sequence[str] | str) -> tuple[Module, 
     Raises:
         InputError: none is named, or something that is not linear.
     """
-    model = skeleton(base)
     wanted = targets if isinstance(targets, str) else tuple(targets)
+    model = as_named(skeleton(base), () if isinstance(wanted, str) else wanted)
     config = LoraConfig.model_validate({"peft_type": "LORA", "target_modules": wanted})
     found = []
     for name in sorted(targeted_modules(model, config)):

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from adapterbot.bank.manifest import Layout, SoupLayout, VbLoraLayout, VeraLayout
 from adapterbot.errors import InputError
+from adapterbot.weights.families import as_named
 from adapterbot.weights.site import Live, Site, features, is_linear
 
 
@@ -49,7 +50,8 @@ def surface_of(model: Any, layout: Layout, shared: Mapping[str, Tensor]) -> Surf
 
 
 def _sites(model: Any, layout: VeraLayout | VbLoraLayout) -> list[Site]:
-    modules = dict(model.named_modules())
+    named = as_named(model, [module.name for module in layout.modules])
+    modules = dict(named.named_modules())
     for wanted in layout.modules:
         module = modules.get(wanted.name)
         found = features(module) if module is not None and is_linear(module) else None

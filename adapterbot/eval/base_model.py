@@ -18,6 +18,7 @@ from adapterbot.eval.heap import keep_freed_memory
 from adapterbot.eval.library import import_library
 from adapterbot.eval.settings import EngineSettings
 from adapterbot.importing import for_good
+from adapterbot.weights.families import keep_family, model_class
 from adapterbot.weights.memory import fitting
 
 # What transformers raises on a model that is broken, or made to break it. Not RuntimeError: a GPU
@@ -111,7 +112,7 @@ def load_found(found: FoundBase) -> BaseModel:
         tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
         config = AutoConfig.from_pretrained(place, trust_remote_code=False)
         with fitting("does not fit into the device's memory", file=name, field="base", fix=_ROOM):
-            model, loading = _loader(config).from_pretrained(
+            model, loading = model_class(config).from_pretrained(
                 place,
                 output_loading_info=True,
                 dtype=dtype,
@@ -144,6 +145,7 @@ def load_found(found: FoundBase) -> BaseModel:
         raise OurFailure(
             "does not fit into the memory of all GPUs together", file=name, field="base", fix=_ROOM
         )
+    keep_family(model, config)
     # By which adapters and banks tell their own base from another, and not by a folder of a cache.
     model.config.name_or_path = name
     model.eval().requires_grad_(requires_grad=False)
@@ -160,19 +162,6 @@ def load_found(found: FoundBase) -> BaseModel:
         pad=_pad(model, tokenizer),
         context=_context(model),
     )
-
-
-def _loader(config: Any) -> Any:
-    """The class that loads a model of this kind: where a family has none but those that also look
-    at pictures (Qwen2.5-VL, Mistral Small 3), such a one, which is asked without."""
-    import transformers
-
-    kind = type(config)
-    if kind in transformers.MODEL_FOR_CAUSAL_LM_MAPPING:
-        return transformers.AutoModelForCausalLM
-    if kind in transformers.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
-        return transformers.AutoModelForImageTextToText
-    return transformers.AutoModelForCausalLM
 
 
 def _placement(

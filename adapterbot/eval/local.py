@@ -9,6 +9,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 
+from torch import nn
+
 from adapterbot.eval.answers import Answer, Sample
 from adapterbot.eval.base_model import BaseModel
 from adapterbot.eval.batches import Batcher
@@ -29,6 +31,7 @@ from adapterbot.eval.settings import EngineSettings
 from adapterbot.weights.adapter import Adapter, load_adapter
 from adapterbot.weights.attachment import attach
 from adapterbot.weights.compatibility import rowless_modules
+from adapterbot.weights.families import as_named
 from adapterbot.weights.memory import fitting
 from adapterbot.weights.peft_dir import AdapterFiles
 from adapterbot.weights.via_peft import attached_by_peft, renamed
@@ -133,10 +136,11 @@ class LocalModel:
 
     def rows_may_differ(self, adapter: Adapter) -> bool:
         """Whether some rows of a batch may be under `adapter` while others are not."""
-        return not adapter.replaced and self._rowless.isdisjoint(adapter.updates)
+        modules = dict(as_named(self.base.model, adapter.updates).named_modules())
+        return not adapter.replaced and self._rowless.isdisjoint(map(modules.get, adapter.updates))
 
     @cached_property
-    def _rowless(self) -> frozenset[str]:
+    def _rowless(self) -> frozenset[nn.Module]:
         return rowless_modules(self.base.model)
 
     @contextmanager

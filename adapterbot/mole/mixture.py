@@ -23,6 +23,7 @@ from adapterbot.mole.kernels import ExpertStack, Routing, Way, mixed
 from adapterbot.weights.adapter import Adapter
 from adapterbot.weights.attachment import compute_dtype
 from adapterbot.weights.compatibility import check_fit
+from adapterbot.weights.families import as_named
 from adapterbot.weights.mixture_config import GateConfig
 
 # `model.layers.3.self_attn.q_proj` lies in the decoder layer `model.layers.3`.
@@ -79,13 +80,15 @@ class Mixture:
                 field="num_task_adapters",
                 fix="make the two agree",
             )
+        named = as_named(model, [name for one in experts.values() for name in one.updates])
         for adapter in experts.values():
-            check_fit(model, adapter)
+            check_fit(named, adapter)
             _check_routable(adapter)
         self.names = tuple(experts)
         self.way: Way | None = None
         self._model = model
-        self._layers = _layers(model, experts.values())
+        self._named = named
+        self._layers = _layers(named, experts.values())
         width = _width(model, config)
         device = next(model.parameters()).device
         self.gate = Gate(config, len(self._layers), width, seed=seed).to(device)
@@ -198,7 +201,7 @@ class Mixture:
                 )
             )
             for name in by_layer[index]:
-                module = self._model.get_submodule(name)
+                module = self._named.get_submodule(name)
                 stack = _stacked(name, experts, module, dtype)
                 self._handles.append(module.register_forward_hook(self._adding(name, index, stack)))
 

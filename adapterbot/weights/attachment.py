@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from adapterbot.errors import InputError
 from adapterbot.weights.adapter import Adapter, LowRank
 from adapterbot.weights.compatibility import check_fit
+from adapterbot.weights.families import as_named
 from adapterbot.weights.site import Live, Site
 from adapterbot.weights.whole import WholeParameters
 
@@ -91,16 +92,18 @@ class Attachment:
         Raises:
             InputError: the adapter does not fit the model; the slot is then as it was.
         """
-        check_fit(self._model, adapter)
+        model = as_named(self._model, (*adapter.updates, *adapter.replaced))
+        check_fit(model, adapter)
         self.select(None)
-        for module in adapter.updates:
-            if module not in self._sites:
-                self._sites[module] = Site(module, self._model.get_submodule(module))
-        factors = {
-            module: self._placed(update, self._sites[module])
-            for module, update in adapter.updates.items()
-        }
-        self._slots[name] = _Slot(adapter, factors, WholeParameters(self._model, adapter))
+        factors = {}
+        for module, update in adapter.updates.items():
+            site = self._sites.get(module) or Site(module, model.get_submodule(module))
+            if site.device.type == "meta":
+                site.close()
+                continue
+            self._sites[module] = site
+            factors[module] = self._placed(update, site)
+        self._slots[name] = _Slot(adapter, factors, WholeParameters(model, adapter))
         self._close_unused()
 
     def drop(self, name: str) -> None:

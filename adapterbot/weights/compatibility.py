@@ -69,7 +69,7 @@ def check_fit(model: nn.Module, adapter: Adapter) -> None:
     _check_replaced(model, adapter)
 
 
-def rowless_modules(model: nn.Module) -> frozenset[str]:
+def rowless_modules(model: nn.Module) -> frozenset[nn.Module]:
     """The modules in which the rows of a batch cannot differ.
 
     The head and what else is behind the body is asked for chosen positions; shared experts, and the
@@ -77,17 +77,15 @@ def rowless_modules(model: nn.Module) -> frozenset[str]:
     """
     ids = torch.tensor([[1, 2, 3], [1, 2, 3]], device=next(model.parameters()).device)
     body = set(getattr(model, "base_model", model).modules()) - {_output_embeddings(model)}
-    found = {name for name, module in model.named_modules() if module not in body}
+    found = set(model.modules()) - body
 
-    def look(name: str, args: tuple[object, ...]) -> None:
+    def look(module: nn.Module, args: tuple[object, ...]) -> None:
         entered = args[0] if args else None
         if not isinstance(entered, Tensor) or entered.shape[:2] != ids.shape:
-            found.add(name)
+            found.add(module)
 
     hooks = [
-        module.register_forward_pre_hook(lambda _, args, name=name: look(name, args))
-        for name, module in model.named_modules()
-        if features(module)
+        module.register_forward_pre_hook(look) for module in model.modules() if features(module)
     ]
     try:
         with torch.inference_mode():

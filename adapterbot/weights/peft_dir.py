@@ -16,7 +16,7 @@ from adapterbot.errors import InputError
 from adapterbot.files.named import read_named
 from adapterbot.files.tree import file_sha256, link_refused
 from adapterbot.weights.header import Header, read_header
-from adapterbot.weights.layout import LowRankEntry, check_kinds, layout
+from adapterbot.weights.layout import PREFIX, LowRankEntry, check_kinds, layout
 from adapterbot.weights.options import LoraConfig, PeftConfig, parse_config
 
 CONFIG_NAME = "adapter_config.json"
@@ -47,6 +47,11 @@ class AdapterFiles:
     modules: Mapping[str, LowRankEntry]
     replaced: Mapping[str, str]
     left_to_peft: tuple[str, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the tensors, as they begin in the base model: with that of a module or parameter."""
+        return tuple(name.removeprefix(PREFIX) for name in self.header.tensors)
 
     @property
     def weights_path(self) -> Path:

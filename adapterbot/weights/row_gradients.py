@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from adapterbot.conversations import Example
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.weights.adapter import Adapter, LowRank
+from adapterbot.weights.families import as_named
 from adapterbot.weights.likelihood import answer_nll
 from adapterbot.weights.memory import memory_ended
 
@@ -220,8 +221,9 @@ def _watched(model: nn.Module, adapter: Adapter, rows: int, take: _Take) -> Iter
 
         return passed
 
+    named = as_named(model, adapter.updates)
     handles = [
-        model.get_submodule(name).register_forward_hook(hook(name, update))
+        named.get_submodule(name).register_forward_hook(hook(name, update))
         for name, update in adapter.updates.items()
     ]
     try:

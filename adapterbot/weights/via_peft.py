@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from adapterbot.errors import InputError, OurFailure, first_line
+from adapterbot.weights.families import as_named
 from adapterbot.weights.matching import ALL_LINEAR
 from adapterbot.weights.memory import memory_ended
 from adapterbot.weights.patterns import match
@@ -46,7 +47,7 @@ def renamed(model: nn.Module, modules: Collection[str]) -> bool:
     for each expert: PEFT translates what was trained on them."""
     from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 
-    known = {name for name, _ in model.named_modules()}
+    known = {name for name, _ in as_named(model, modules).named_modules()}
     return (
         not known.issuperset(modules)
         and get_checkpoint_conversion_mapping(model.config.model_type) is not None
@@ -68,16 +69,32 @@ def attached_by_peft(model: nn.Module, files: AdapterFiles) -> Iterator[None]:
             f"{files.config_shown} uses {files.left_to_peft[0]}, for which PEFT is needed",
             fix="pip install 'adapterbot[peft]'",
         ) from error
-    config = _config(peft, files, [name for name, _ in model.named_modules()])
-    before = _Snapshot(model)
+    named = as_named(model, files.names)
+    config = _config(peft, files, [name for name, _ in named.named_modules()])
+    before = _Snapshot(named)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            wrapped = _wrapped(peft, model, config, files, before)
+            wrapped = _wrapped(peft, named, config, files, before)
         wrapped.eval()
-        yield
+        with _its_head(model, named):
+            yield
     finally:
         before.restore()
+
+
+@contextmanager
+def _its_head(model: Any, named: Any) -> Iterator[None]:
+    """The head of a twin on the model: PEFT replaces what is the twin's own child there alone."""
+    if named is model:
+        yield
+        return
+    head = model.get_output_embeddings()
+    model.set_output_embeddings(named.get_output_embeddings())
+    try:
+        yield
+    finally:
+        model.set_output_embeddings(head)
 
 
 def _config(peft: Any, files: AdapterFiles, modules: Sequence[str]) -> Any:

@@ -7,10 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import peft
 import pytest
 import torch
-import transformers
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
 
@@ -22,14 +20,10 @@ from adapterbot.weights import adapter_digest, read_adapter_dir
 from tests import tiny_suite
 from tests.integration.test_engine_answers import ask, assert_as_naive, assert_as_peft, respondent
 from tests.tiny_models import (
-    BOS,
-    EOS,
     LONGROPE,
     VOCABULARY,
     save_adapter,
     save_base,
-    save_peft,
-    tokenizer,
 )
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
@@ -118,25 +112,6 @@ def test_a_model_with_states_is_decoded_from_them(name: str, tmp_path: Path) -> 
     answers = ask(one, [task])
     assert_as_naive(answers, model, tmp_path / "base", [task])
     assert max(read[1:40]) <= len(task.samples)
-
-
-def test_a_model_that_also_looks_at_pictures_is_asked_without(tmp_path: Path) -> None:
-    size = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4}
-    text = {"model_type": "mistral", "num_hidden_layers": 2, "num_key_value_heads": 2, **size}
-    special = {"vocab_size": VOCABULARY, "bos_token_id": BOS, "eos_token_id": EOS}
-    config = transformers.Mistral3Config(
-        text_config={**text, **special, "max_position_embeddings": 256},
-        vision_config={"model_type": "pixtral", "num_hidden_layers": 1, "head_dim": 8, **size},
-    )
-    torch.manual_seed(0)
-    loader = transformers.AutoModelForImageTextToText
-    model = loader.from_config(config)
-    base = tmp_path / "base"
-    model.save_pretrained(base)
-    tokenizer(bos=True).save_pretrained(base)
-    options = peft.LoraConfig(task_type="CAUSAL_LM", r=4, target_modules=["q_proj", "down_proj"])
-    adapter = save_peft(peft.get_peft_model(model, options), tmp_path / "a", scale=0.6)
-    assert_as_peft(base, adapter, loader)
 
 
 def test_a_text_has_the_frequencies_of_its_own_length(tmp_path: Path) -> None:
