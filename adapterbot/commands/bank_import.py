@@ -264,7 +264,16 @@ def _from_soup(file: Path) -> _Arrival:
 
     found = read_bank(file)
     layout, seed = SoupLayout(size=found.dimension), found.projection_seed
-    rows = np.array(list(found.entries.values()), np.float32).reshape(-1, layout.size)
+    with np.errstate(over="ignore"):  # beyond fp32 is infinity, and told below
+        rows = np.array(list(found.entries.values()), np.float32).reshape(-1, layout.size)
+    for user, row in zip(found.entries, rows, strict=True):
+        if not np.isfinite(row).all():
+            raise InputError(
+                "has a number too large for fp32",
+                file=str(file),
+                field=user[:80],
+                fix="leave this user out, or train again",
+            )
     return _Arrival(
         shown=file.name,
         layout=layout,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -20,6 +21,9 @@ from adapterbot.errors import AdapterbotError, InputError
 from adapterbot.files.paths import join
 from adapterbot.files.tree import Tree, uses_lfs
 from adapterbot.lock.training import TrainingConfig, load_training
+
+_SOUP_SUITE = "training.eval_gate.suite"
+_SOUP_GATE = "evals/gate.yaml"
 
 
 @dataclass(frozen=True)
@@ -92,8 +96,20 @@ def _adapter(path: str, files: Sequence[str], training: dict[str, TrainingConfig
     writers = [name for name, config in training.items() if _output(config) == path]
     if len(writers) == 1:
         (config,) = writers
-        return adapter.model_copy(update={"config": config, "lock": lock_of(config)})
-    return adapter
+        adapter = adapter.model_copy(update={"config": config, "lock": lock_of(config)})
+    if adapter.suite in files or adapter.config not in training:
+        return adapter
+    suite = _soups_suite(training[adapter.config], frozenset(files))
+    return adapter.model_copy(update={"suite": suite}) if suite else adapter
+
+
+def _soups_suite(config: TrainingConfig, files: frozenset[str]) -> str | None:
+    """The gate YAML that Soup judges a run by: the one that its config names, or the one that
+    Soup's pages do. Soup reads paths from where it runs: beside the config, or at the root."""
+    named = config.settings.get(_SOUP_SUITE, "")
+    texts = [json.loads(named), _SOUP_GATE] if named.startswith('"') else [_SOUP_GATE]
+    places = (_joined(folder, text) for text in texts for folder in (config.directory, ""))
+    return next((place for place in places if place in files), None)
 
 
 def _own_locks(adapters: Sequence[AdapterConfig]) -> list[AdapterConfig]:
@@ -139,16 +155,17 @@ def _data(config: TrainingConfig) -> frozenset[str]:
 
 
 def _place(config: TrainingConfig, text: str) -> str:
-    try:
-        return join(config.directory, text)
-    except InputError:
-        return text
+    return _joined(config.directory, text) or text
 
 
 def _output(config: TrainingConfig) -> str | None:
     if config.output is None or config.output.startswith("/"):
         return None
+    return _joined(config.directory, config.output)
+
+
+def _joined(folder: str, text: str) -> str | None:
     try:
-        return join(config.directory, config.output)
+        return join(folder, text)
     except InputError:
         return None  # somewhere outside of the repository

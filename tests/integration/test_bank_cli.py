@@ -287,6 +287,16 @@ def test_soups_bank_comes_and_goes(bank: Any, here: Path) -> None:
     assert (dict(again.entries), again.projection_seed) == (dict(given.entries), 3)
 
 
+def test_a_number_of_soups_beyond_fp32_is_named_with_its_file(bank: Any, here: Path) -> None:
+    from adapterbot.bank import VectorBank, write_bank
+
+    entries = {"a": (0.5, 1.0), "b": (1e39, 1.0)}
+    write_bank(VectorBank(name="b", base_model="m", entries=entries), "bank.json")
+    with pytest.raises(InputError, match=r"bank\.json: b: has a number too large for fp32"):
+        bank("import", "users", "bank.json")
+    assert not Path("users").exists()
+
+
 def test_a_vera_bank_is_made_from_a_bases_config(bank: Any, base: Path) -> None:
     made = bank("create", "users", "--base", base, "--rank", 16, "--targets", "all-linear")[1]
     assert (made["modules"], made["kind"]) == (14, "vera")

@@ -291,6 +291,24 @@ def test_a_configuration_that_stays_says_where_the_suite_is(tmp_path):
         planned(WorkTree(tmp_path))
 
 
+@pytest.mark.parametrize("named", ["", "judged/nightly.yaml"])
+def test_a_suite_of_soups_is_kept_and_no_row_is_moved(tmp_path, named):
+    tree = repository(tmp_path, *(alpaca(n) for n in range(300)))
+    if named:
+        with (tmp_path / "soup.yaml").open("a") as config:
+            config.write(f"training: {{eval_gate: {{enabled: true, suite: ./{named}}}}}\n")
+    suite = tmp_path / (named or "evals/gate.yaml")
+    suite.parent.mkdir()
+    (suite.parent / "rows.jsonl").write_text('{"prompt": "2 + 2?", "expected": "4"}\n')
+    task = "{type: custom, name: sums, threshold: 0.5, tasks: rows.jsonl}"
+    suite.write_text(f"suite: nightly\ntasks: [{task}]\n")
+    made = planned(tree)
+    (adapter,) = configs.load(made.files["adapterbot.yaml"], "adapterbot.yaml").adapters
+    assert adapter.suite == suite.relative_to(tmp_path).as_posix()
+    assert adapter.suite in made.kept
+    assert sorted(made.files) == [".github/workflows/adapter-gate.yml", "adapterbot.yaml"]
+
+
 def test_an_adapter_at_the_root_is_listed_once_it_is(tmp_path):
     tree = repository(tmp_path, *(alpaca(n) for n in range(60)))
     (tmp_path / "adapter_config.json").write_text("{}")
