@@ -47,10 +47,10 @@ def show(
     from adapterbot.history.table import tables
 
     console = Console()
-    for table in tables(found):
-        console.print(table)
+    for table in tables(found, console.width):
+        console.print(table, crop=False)
     if not found.results:
-        say("the history holds no results yet")
+        say(command.why_empty(config))
 
 
 @_history.command()

@@ -23,19 +23,17 @@ from adapterbot.commands.report_size import MAX_REPORT_BYTES
 from adapterbot.config import AdapterConfig, Workflow
 from adapterbot.context import server_url
 from adapterbot.errors import InputError
-from adapterbot.eval.questions import digest_of
 from adapterbot.eval.suite import suite_files
 from adapterbot.files import atomic
 from adapterbot.files.named import read_named
 from adapterbot.files.paths import normalise
 from adapterbot.files.tree import WorkTree
 from adapterbot.files.validation import first_problem
+from adapterbot.judging.subjects import digest_at
 from adapterbot.lock.check import other_weights
 from adapterbot.lock.schema import MAX_LOCK_BYTES, Lock
-from adapterbot.mole.artifact import is_mixture, read_mixture
 from adapterbot.pr.inputs import about_these
 from adapterbot.records import AdapterReport
-from adapterbot.weights.peft_dir import adapter_digest
 
 BY_HAND = "urn:adapterbot:by-hand"
 _LIMIT = 1024 * 1024
@@ -250,18 +248,8 @@ def _judged(of: Subject, report: Path) -> AdapterReport:
             field="adapters",
             fix="gate this adapter, or pass the report that is about it",
         )
-    about_these(judged, _weights_digest(of), file=report)
+    about_these(judged, digest_at(of.tree, of.path), file=report)
     return judged
-
-
-def _weights_digest(of: Subject) -> str:
-    """The digest by which a report names what it judged."""
-    if of.tree.files(of.path) == (of.path,):  # a bank
-        return of.tree.sha256(of.path)
-    directory = of.tree.on_disk(of.path)
-    if is_mixture(directory):
-        return digest_of(read_mixture(of.tree, of.path))
-    return adapter_digest(directory)
 
 
 def _report_digest(report: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,9 +17,12 @@ from adapterbot.files.tree import WorkTree
 from adapterbot.gh.access import Purpose, client_for
 from adapterbot.git.commits import resolve_commit
 from adapterbot.git.program import git
+from adapterbot.git.tree import GitTree
 from adapterbot.history.branch import REMOTE, Branch
 from adapterbot.history.database import Database
 from adapterbot.history.results import of_report, trends
+from adapterbot.judging.subjects import digest_at
+from adapterbot.pr.inputs import about_these
 from adapterbot.records import Report
 from adapterbot.records.history import History, PastResult
 
@@ -49,7 +53,7 @@ def keep(
         AdapterbotError: they could not be written, or pushed.
     """
     when = int(git(root, "show", "-s", "--format=%ct", commit).decode().split()[-1])
-    results = of_report(report, commit, when)
+    results = of_report(report, commit, min(when, int(time.time())))
     store = _store(config, root)
     if not results:
         return 0
@@ -126,6 +130,17 @@ def show(config_path: str | None, adapter: str | None, limit: int) -> History:
     )
 
 
+def why_empty(config_path: str | None) -> str:
+    """What there is to say where `show` found no result."""
+    root = places.checkout()
+    config = _required(root, config_path)
+    store = _store(config, root)
+    if isinstance(store, Database) or store.is_known():
+        return "the history holds no results yet"
+    fetch = f"git fetch {REMOTE} +refs/heads/{store.name}:refs/remotes/{REMOTE}/{store.name}"
+    return f"this clone has no branch {store.name}; if {REMOTE} has one, fetch it: `{fetch}`"
+
+
 def add(
     report_path: Path,
     config_path: str | None,
@@ -135,12 +150,19 @@ def add(
     """Add a report by hand, for a CI that is not GitHub's; how many results it had.
 
     Raises:
-        AdapterbotError: no history is configured, or it cannot be written.
+        AdapterbotError: no history is configured, the report is about other weights than the
+            commit holds, or it cannot be written.
     """
     root = places.checkout()
     config = _required(root, config_path)
     sha = resolve_commit(root, commit)
-    return keep(config, root, read_report(report_path), sha, environment)
+    report = read_report(report_path)
+    tree = GitTree(root, sha)
+    for adapter in report.adapters:
+        if adapter.metrics and adapter.problem is None:
+            digest, these = digest_at(tree, adapter.adapter), f"those at {tree.label}"
+            about_these(adapter, digest, file=report_path, these=these)
+    return keep(config, root, report, sha, environment)
 
 
 def _required(root: Path, config_path: str | None) -> HistoryConfig:

@@ -7,6 +7,8 @@ when somebody was faster, we look again.
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +22,9 @@ FILE = "history.jsonl"
 REMOTE = "origin"
 # Where a fetched state is kept: no branch of the user's.
 _SEEN = "refs/adapterbot/history"
-_ATTEMPTS = 8
+# The legs of a matrix end together: each looks again a little later than the last time.
+_ATTEMPTS = 24
+_LONGEST_WAIT = 4.0
 # A verdict waits for its history, but not for a network that says nothing.
 _SECONDS = 120.0
 
@@ -39,10 +43,16 @@ class Branch:
             InputError: a line of the file is none of ours.
             OurFailure: this clone has no content of the file.
         """
-        for ref in (f"refs/remotes/{REMOTE}/{self.name}", f"refs/heads/{self.name}"):
-            if self._commit(ref):
-                return self._at(ref)
-        return ()
+        ref = self._known()
+        return self._at(ref) if ref else ()
+
+    def is_known(self) -> bool:
+        """Whether this clone has the branch; one that fetched another alone has not."""
+        return self._known() is not None
+
+    def _known(self) -> str | None:
+        refs = (f"refs/remotes/{REMOTE}/{self.name}", f"refs/heads/{self.name}")
+        return next((ref for ref in refs if self._commit(ref)), None)
 
     def append(
         self, results: Sequence[PastResult], environment: Mapping[str, str], message: str
@@ -55,7 +65,7 @@ class Branch:
         Raises:
             OurFailure: the push was refused, and not because somebody was faster.
         """
-        for _ in range(_ATTEMPTS):
+        for attempt in range(_ATTEMPTS):
             parent = self._fetch(environment)
             known = self._at(parent) if parent else ()
             content = merged(known, results)
@@ -64,6 +74,8 @@ class Branch:
             commit = self._write(parent, to_lines(content), environment, message)
             if self._push(parent, commit, environment):
                 return
+            longest = min(_LONGEST_WAIT, 0.1 * 2**attempt)
+            time.sleep(random.uniform(0, longest))  # noqa: S311
         raise OurFailure(
             f"the branch {self.name} moved {_ATTEMPTS} times while results were written to it",
             fix="re-run the job",

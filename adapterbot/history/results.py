@@ -1,6 +1,7 @@
 """What is kept of a report, and the trends that many of them make. Pure.
 
-A file of results is JSON lines, one for each adapter and commit, in the order in which they came.
+A file of results is JSON lines, one for each adapter and commit, by the time of their commits: the
+gate of an older one may well end after that of a newer one.
 """
 
 from __future__ import annotations
@@ -41,10 +42,11 @@ def of_report(report: Report, commit: CommitSha, time: int) -> tuple[PastResult,
 
 
 def merged(known: Iterable[PastResult], new: Iterable[PastResult]) -> tuple[PastResult, ...]:
-    """Both, where a commit that was judged again keeps its place and gets its new result."""
+    """Both, oldest commit first; one that was judged again has its new result. Commits of one
+    second stay as they came."""
     found = {(result.commit, result.adapter): result for result in known}
     found.update({(result.commit, result.adapter): result for result in new})
-    return tuple(found.values())
+    return tuple(sorted(found.values(), key=lambda result: result.time))
 
 
 def trends(

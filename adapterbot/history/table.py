@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
@@ -13,18 +14,40 @@ from adapterbot.pages.inert import visible
 from adapterbot.records import Direction
 from adapterbot.records.history import History, Trend
 
+_HEADS = ("Metric", "Trend", "First", "Last", "Change", "Commits")
+_FRAME = 3 * len(_HEADS) + 1
+_LEAST_NAME, _LEAST_TREND = 20, 8
 
-def tables(history: History) -> Iterator[Table]:
-    """One for each adapter. Names are a stranger's: none is markup, and nothing in them hidden."""
+
+def tables(history: History, width: int) -> Iterator[Table]:
+    """One for each adapter. Names are a stranger's: none is markup, and nothing in them hidden.
+
+    Args:
+        width: of the terminal. A long name takes several lines, and of a trend the newest commits
+            are shown. Where there is no room for the figures even so, the table is wider: a line
+            that a terminal wraps can be read, and half a figure misleads.
+    """
     for key, trends in history.adapters.items():
-        table = Table(title=Text(key), title_justify="left")
-        table.add_column("Metric")
-        table.add_column("Trend")
-        for name in ("First", "Last", "Change", "Commits"):
-            table.add_column(name, justify="right")
-        for trend in trends:
-            table.add_row(*_row(trend))
+        rows = [_row(trend) for trend in trends]
+        name, trend, *figures = (
+            max([len(head), *(cell_len(row[i].plain) for row in rows)])
+            for i, head in enumerate(_HEADS)
+        )
+        room = width - _FRAME - sum(figures)
+        name = min(name, max(_LEAST_NAME, room - trend))
+        trend = min(trend, max(_LEAST_TREND, room - name))
+        widths = (name, trend, *figures)
+        table = Table(title=Text(key), title_justify="left", width=_FRAME + sum(widths))
+        for i, head in enumerate(_HEADS):
+            justify = "left" if i < 2 else "right"
+            table.add_column(head, justify=justify, width=widths[i], overflow="fold")
+        for row in rows:
+            table.add_row(row[0], _newest(row[1], trend), *row[2:])
         yield table
+
+
+def _newest(trend: Text, width: int) -> Text:
+    return trend if len(trend) <= width else Text(f"…{trend.plain[1 - width :]}")
 
 
 def _row(trend: Trend) -> tuple[Text, ...]:
@@ -41,5 +64,5 @@ def _row(trend: Trend) -> tuple[Text, ...]:
         Text(scale.level(first)),
         Text(scale.level(last)),
         Text(scale.change(change), style=style),
-        Text(str(len(levels))),
+        Text(str(len(known))),
     )

@@ -14,7 +14,7 @@ from adapterbot.files.paths import normalise
 from adapterbot.files.tree import Tree
 from adapterbot.mole.artifact import SOUP_MANIFEST, is_mixture, read_mixture, read_mixture_dir
 from adapterbot.records import AdapterRef
-from adapterbot.weights.peft_dir import AdapterFiles, read_adapter_dir
+from adapterbot.weights.peft_dir import AdapterFiles, adapter_digest, read_adapter_dir
 from adapterbot.weights.trained_on import check_base
 
 MAX_SCAN_NOTES = 4
@@ -76,6 +76,20 @@ def _side(files: Subject, label: str, path: str, base: str | Path) -> Side:
     for part in parts(files):
         check_base(part, base)
     return Side(AdapterRef(label=label, path=path, digest=digest_of(files)), files)
+
+
+def digest_at(tree: Tree, path: str) -> str:
+    """The digest by which a report names what it judged: an adapter, a mixture or an exported bank.
+
+    Raises:
+        InputError: there is none, or a file of it is broken.
+    """
+    if tree.files(path) == (path,):
+        return tree.sha256(path)
+    directory = tree.on_disk(path)
+    return (
+        digest_of(read_mixture(tree, path)) if is_mixture(directory) else adapter_digest(directory)
+    )
 
 
 def baseline(

@@ -130,11 +130,14 @@ def _section(content: Raw, path: Path, adapter: str) -> AdapterReport:
     return named[0]
 
 
-def about_these(section: AdapterReport, digest: str | None, *, file: Path) -> None:
+def about_these(
+    section: AdapterReport, digest: str | None, *, file: Path, these: str = "these"
+) -> None:
     """Hold what a report measured against the weights that it is shown beside.
 
     Args:
         digest: of those weights; None takes any.
+        these: what an error calls them.
 
     Raises:
         InputError: it measured others.
@@ -142,7 +145,7 @@ def about_these(section: AdapterReport, digest: str | None, *, file: Path) -> No
     measured = section.candidate.digest if section.candidate else None
     if digest and measured and measured != digest:
         raise InputError(
-            f"is about the weights {measured[:12]}, and these are {digest[:12]}",
+            f"is about the weights {measured[:12]}, and {these} are {digest[:12]}",
             file=str(file),
             field=section.adapter,
             fix="gate these weights, or pass the report that is about them",

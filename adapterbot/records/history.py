@@ -25,7 +25,8 @@ class PastMetric(Record):
 
 
 class PastResult(Record):
-    """One adapter at one commit of the base branch. `time` is the commit's, in Unix seconds."""
+    """One adapter at one commit of the base branch. `time` is the commit's, in Unix seconds, or
+    when it was judged, if that was earlier: a clock that is ahead must not keep it the newest."""
 
     version: Literal[1] = HISTORY_VERSION
     commit: CommitSha

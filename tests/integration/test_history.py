@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,16 @@ import pytest
 
 from adapterbot.commands import history
 from adapterbot.config import HistoryConfig
-from adapterbot.errors import OurFailure
+from adapterbot.errors import InputError, OurFailure
+from adapterbot.git.tree import GitTree
+from adapterbot.judging.subjects import digest_at
 from adapterbot.records import Report
 from tests import command_line, example
 from tests.github_server import GitHubServer
 from tests.golden.reports import REPORTS
 from tests.listening import listening
 
+DATES = "adapters/dates"
 CONFIG = """\
 history: {branch: adapter-history}
 adapters:
@@ -105,6 +109,27 @@ def test_what_is_merged_makes_history_and_pull_requests_only_read_it(repository,
     shown = command_line.run("history", "--json", cwd=repository)
     assert shown.returncode == 0, shown.stderr
     assert json.loads(shown.stdout)["results"] == [result]
+
+
+def test_by_hand_a_report_is_added_to_the_commit_of_its_weights_alone(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(repository)
+    report = REPORTS["passed"]()
+    (section,) = report.adapters
+    measured = digest_at(GitTree(repository, example.git(repository, "rev-parse", "main")), DATES)
+    candidate = section.candidate.model_copy(update={"digest": measured})
+    section = section.model_copy(update={"adapter": DATES, "candidate": candidate})
+    path = tmp_path / "report.json"
+    path.write_text(report.model_copy(update={"adapters": (section,)}).model_dump_json())
+    with pytest.raises(InputError, match="those at"):
+        history.add(path, None, "HEAD", {})
+    example.git(repository, "checkout", "-q", "main")
+    monkeypatch.setenv("GIT_COMMITTER_DATE", "2099-01-01T00:00:00Z")
+    example.commit(repository, "by a clock that is ahead")
+    assert history.add(path, None, "HEAD", {}) == 1
+    (result,) = kept(repository)
+    assert result["time"] <= time.time()
 
 
 @pytest.mark.parametrize("own", [True, False])

@@ -85,6 +85,7 @@ def test_a_database_keeps_what_lines_keep(runs: list[list[PastResult]]) -> None:
 def test_a_branch_keeps_results_and_touches_nothing_else(clone: Path) -> None:
     branch = Branch(clone, "adapter/history")
     assert branch.read() == ()
+    assert not branch.is_known()
     before = git(clone, "status", "--porcelain=v2", "--branch")
     branch.append([result(1), result(2)], HERE, "Results of 1")
     branch.append([result(2, 0.75), result(3)], HERE, "Results of 2")
@@ -151,6 +152,25 @@ def test_two_that_write_at_once_lose_nothing(clone: Path, tmp_path: Path) -> Non
     assert kept == {0, 1, 2, 3, 100, 101, 102, 103}
 
 
+def test_whoever_is_overtaken_by_many_looks_again(
+    clone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the last of a matrix's legs is, by all others."""
+    monkeypatch.setattr("adapterbot.history.branch._LONGEST_WAIT", 0.0)
+    Branch(clone, "history").append([result(1)], HERE, "Results of 1")
+    hook = tmp_path / "origin.git" / "hooks" / "pre-receive"
+    hook.write_text("""#!/bin/sh
+[ $(git rev-list --count history) -gt 9 ] && exit 0
+unset GIT_QUARANTINE_PATH GIT_OBJECT_DIRECTORY GIT_ALTERNATE_OBJECT_DIRECTORIES
+git update-ref refs/heads/history $(git commit-tree history^{tree} -p history -m faster)
+exit 1
+""")
+    hook.chmod(0o755)
+    Branch(clone, "history").append([result(2)], HERE, "Results of 2")
+    git(clone, "fetch", "-q")
+    assert Branch(clone, "history").read() == (result(1), result(2))
+
+
 def test_a_refused_push_is_told_at_once(clone: Path, tmp_path: Path) -> None:
     hook = tmp_path / "origin.git" / "hooks" / "pre-receive"
     hook.write_text("#!/bin/sh\nexit 1\n")
@@ -209,6 +229,12 @@ def test_attack_a_name_that_could_pass_for_two_lines_breaks_no_history() -> None
     assert list(from_lines(to_lines(kept), "f")) == kept
 
 
+def test_a_gate_that_ends_late_does_not_make_its_commit_the_newest() -> None:
+    kept = merged(merged((), [result(3)]), [result(1, 0.25), result(2)])
+    assert kept == (result(1, 0.25), result(2), result(3))
+    assert merged(kept, [result(1, 0.75)]) == (result(1, 0.75), result(2), result(3))
+
+
 def test_only_what_was_judged_is_kept() -> None:
     (kept,) = of_report(REPORTS["regressed"](), "a" * 40, 7)
     assert {m.metric: m.value for m in kept.metrics}["dates [us]"] == 0.525
@@ -231,8 +257,24 @@ def test_a_table_shows_names_as_they_are() -> None:
     past = [result(i, level, name="[red]x[/]\u202e") for i, level in ((1, 0.9), (2, 0.6))]
     history = History(adapters={"dates": trends(past, "dates")}, results=tuple(past))
     console = Console(width=120, record=True, file=io.StringIO())
-    for table in tables(history):
+    for table in tables(history, console.width):
         console.print(table)
     shown = console.export_text()
     for part in ("[red]x[/]⟨U+202E⟩", "█▁", "90.0%", "60.0%", "−30.0%"):
         assert part in shown
+
+
+@pytest.mark.parametrize("width", [20, 80])
+def test_a_narrow_table_keeps_its_figures_and_the_newest_commits(width: int) -> None:
+    from rich.console import Console
+
+    levels = [*(0.1 + i / 1000 for i in range(28)), None, 1.0]
+    past = [result(i, level, name="w" * 50) for i, level in enumerate(levels)]
+    history = History(adapters={"dates": trends(past, "dates")}, results=tuple(past))
+    console = Console(width=width, record=True, file=io.StringIO())
+    for table in tables(history, width):
+        console.print(table, crop=False)
+    shown = console.export_text()
+    for part in (" 10.0% ", " 100.0% ", " +90.0% ", "·█ ", " 29 "):
+        assert part in shown
+    assert shown.count("w") == 50
