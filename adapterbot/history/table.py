@@ -39,8 +39,9 @@ def tables(history: History, width: int) -> Iterator[Table]:
         widths = (name, trend, *figures)
         table = Table(title=Text(key), title_justify="left", width=_FRAME + sum(widths))
         for i, head in enumerate(_HEADS):
-            justify = "left" if i < 2 else "right"
-            table.add_column(head, justify=justify, width=widths[i], overflow="fold")
+            table.add_column(
+                head, justify="right" if i > 1 else "left", width=widths[i], overflow="fold"
+            )
         for row in rows:
             table.add_row(row[0], _newest(row[1], trend), *row[2:])
         yield table
