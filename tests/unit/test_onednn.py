@@ -1,0 +1,55 @@
+"""Linear layers that multiply by oneDNN give what torch's own give."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from adapterbot.eval.onednn import Linear, multiply_by_onednn
+
+AVX512 = torch.backends.cpu.get_cpu_capability() == "AVX512"
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch without oneDNN")
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("rows", [(1,), (300,), (3, 100), (2, 64, 2)])
+def test_a_product_is_that_of_float64(rows: tuple[int, ...], bias: bool) -> None:
+    torch.manual_seed(0)
+    layer = Linear(96, 128, bias=bias)
+    given = torch.randn(*rows[::-1], 96).movedim(0, -2) if len(rows) > 1 else torch.randn(*rows, 96)
+    with torch.inference_mode():
+        found = layer(given)
+        own = [p.double() for p in layer.parameters()]
+        want = nn.functional.linear(given.double(), *own)
+    assert found.shape == want.shape
+    assert (found - want).abs().max() < 1e-5
+
+
+def test_gradients_flow_through_it() -> None:
+    layer = Linear(256, 256)
+    given = torch.randn(64, 256, requires_grad=True)
+    layer(given).sum().backward()
+    assert given.grad is not None
+    assert layer.weight.grad is not None
+
+
+@pytest.mark.skipif(not AVX512, reason="a CPU without AVX-512")
+def test_layers_of_fp32_on_the_cpu_stay_the_same_objects() -> None:
+    model = nn.Sequential(
+        nn.Linear(4, 4),
+        nn.Linear(4, 4, dtype=torch.bfloat16),
+        nn.Linear(4, 4, device="meta"),
+        nn.LayerNorm(4),
+    )
+    layers = list(model)
+    multiply_by_onednn(model)
+    assert all(after is before for after, before in zip(model, layers, strict=True))
+    assert [type(layer) is Linear for layer in model] == [True, False, False, False]
+
+
+def test_nothing_changes_without_avx_512(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    layer = nn.Linear(4, 4)
+    multiply_by_onednn(layer)
+    assert type(layer) is nn.Linear
