@@ -107,8 +107,7 @@ class _RoomyLayer(DynamicLayer):
         start, stop = self._length, self._length + key_states.shape[-2]
         self._keys[:, :, start:stop] = key_states
         self._values[:, :, start:stop] = value_states
-        self._length = stop
-        self.keys, self.values = self._keys[:, :, :stop], self._values[:, :, :stop]
+        self._show(stop)
         return self.keys, self.values
 
     def spread(self, rows: Tensor, room: int) -> _RoomyLayer:
@@ -126,17 +125,17 @@ class _RoomyLayer(DynamicLayer):
         rows = rows.to(self.keys.device)
         other._keys = self._keys.index_select(0, rows)
         other._values = self._values.index_select(0, rows)
-        other._length = self._length
-        other.keys = other._keys[:, :, : self._length]
-        other.values = other._values[:, :, : self._length]
+        other._show(self._length)
         return other
 
     def blank(self, rows: int, length: int, room: int) -> _RoomyLayer:
         """A layer of zeros of this one's type and width, which a mask must hide."""
         other = _RoomyLayer(room)
-        _, heads, _, width = self.keys.shape
-        values = self.values.new_zeros(rows, heads, length, self.values.shape[-1])
-        other.update(self.keys.new_zeros(rows, heads, length, width), values)
+        other.lazy_initialization(self.keys, self.values)
+        heads, width = self.keys.shape[1], self.keys.shape[-1]
+        other._keys = self.keys.new_zeros(rows, heads, room, width)
+        other._values = self.values.new_zeros(rows, heads, room, self.values.shape[-1])
+        other._show(length)
         return other
 
     def place(self, rows: Tensor, other: _RoomyLayer) -> None:
@@ -151,8 +150,12 @@ class _RoomyLayer(DynamicLayer):
         rows = beam_idx.to(self._keys.device)
         self._keys = self._keys.index_select(0, rows)
         self._values = self._values.index_select(0, rows)
-        self.keys = self._keys[:, :, : self._length]
-        self.values = self._values[:, :, : self._length]
+        self._show(self._length)
+
+    def _show(self, length: int) -> None:
+        """Of the room, so many positions are written."""
+        self._length = length
+        self.keys, self.values = self._keys[:, :, :length], self._values[:, :, :length]
 
     def _empty(self, like: Tensor) -> Tensor:
         rows, heads, _, width = like.shape
