@@ -23,7 +23,7 @@ Text = Annotated[str, Field(max_length=4000)]
 class _Read(BaseModel):
     """Fields that we do not know are a later version's, and pass, as the specifications ask."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="allow")
 
 
 class DigestSet(_Read):
@@ -85,6 +85,11 @@ class Statement(_Read):
     ]
     subject: Annotated[tuple[Descriptor, ...], Field(min_length=1, max_length=10_000)]
     predicate: Provenance
+
+    def as_signed(self) -> JsonValue:
+        """All that was signed, and nothing else."""
+        found: JsonValue = self.model_dump(mode="json", by_alias=True, exclude_unset=True)
+        return found
 
 
 def read_statement(payload: bytes, *, file: str) -> Statement:

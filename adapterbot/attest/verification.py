@@ -23,11 +23,13 @@ _CONFIGS = (CONFIG_NAME, MIXTURE_CONFIG)
 
 def attestation_path(adapter: str) -> str:
     """Where an adapter's attestation lies: beside the adapter, so that it is no part of itself."""
-    return f"{adapter.rstrip('/')}{_SUFFIX}"
+    return f"{adapter}{_SUFFIX}"
 
 
 def subject_digests(tree: Tree, adapter: str) -> dict[str, str]:
     """SHA-256 of every file of an adapter, by its name in the directory; of a bank, of the file.
+
+    The attestation of an adapter at the root lies in it, and is no part of it all the same.
 
     Raises:
         InputError: there is no such adapter, or a file of it cannot be read.
@@ -37,11 +39,14 @@ def subject_digests(tree: Tree, adapter: str) -> dict[str, str]:
         raise InputError(
             f"does not exist in {tree.label}", file=adapter, fix="name an adapter directory"
         )
-    return {_inside(name, adapter): tree.sha256(name) for name in names}
+    own = attestation_path(adapter)
+    return {_inside(name, adapter): tree.sha256(name) for name in names if name != own}
 
 
 def _inside(name: str, adapter: str) -> str:
-    return PurePosixPath(name).name if name == adapter else name[len(adapter.rstrip("/")) + 1 :]
+    if name == adapter:
+        return PurePosixPath(name).name
+    return name.removeprefix(f"{adapter}/") if adapter else name
 
 
 def check(

@@ -124,9 +124,10 @@ def attest_verify(
     for option, given in (("--trust-config", trust_config), ("--repository", repository)):
         if key and given:
             raise InputError("applies to --identity only", field=option, fix="drop it, or --key")
+    of = command.subject(adapter)
     try:
         found = command.verify(
-            command.subject(adapter),
+            of,
             key or command.workflow(identity, issuer, repository),
             trust=trust_config,
             report=report,
@@ -138,13 +139,21 @@ def attest_verify(
             say(f"not verified: {error}")
         leave(ExitCode.FINDING)
     if as_json:
-        statement = found.model_dump(mode="json", by_alias=True)
-        document(json.dumps({"verified": True, "statement": statement}, indent=2))
+        told = {
+            "verified": True,
+            "lock": found.lock,
+            "changed": sorted(found.changed),
+            "statement": found.statement.as_signed(),
+        }
+        document(json.dumps(told, indent=2))
         return
-    line(f"verified  {len(found.subject)} files of {adapter}")
-    line(f"builder   {found.predicate.run.builder.id}")
-    for thing in found.predicate.build.dependencies:
-        line(f"from      {thing.name}  {thing.digest.sha256[:12]}")
+    files = len(found.statement.subject)
+    lock = f", and {found.lock}" if found.lock else ""
+    line(f"verified  {files} file{'' if files == 1 else 's'} of {of.path or 'the root'}{lock}")
+    line(f"builder   {found.statement.predicate.run.builder.id}")
+    for thing in found.statement.predicate.build.dependencies:
+        here = "  another is here" if thing.name in found.changed else ""
+        line(f"from      {thing.name}  {thing.digest.sha256[:12]}{here}")
 
 
 @attest_app.command("cyclonedx")

@@ -15,6 +15,7 @@ from adapterbot import lock
 from adapterbot.attest import bom, envelope, keyless, verification
 from adapterbot.attest import statement as statements
 from adapterbot.attest.make import Claim, statement
+from adapterbot.bank.portable import read_portable
 from adapterbot.changes.conventions import for_adapter
 from adapterbot.changes.sides import config_of
 from adapterbot.commands.place import checkout
@@ -69,10 +70,27 @@ class Subject:
         Raises:
             InputError: one of them is broken.
         """
-        names = {name for name in (self.adapter.config, self.adapter.lock) if self.tree.has(name)}
-        if self.tree.has(self.adapter.suite):
-            names |= {self.adapter.suite, *suite_files(self.tree, self.adapter.suite)}
+        suite = normalise(self.adapter.suite)
+        own = (normalise(self.adapter.config), normalise(self.adapter.lock))
+        names = {name for name in own if self.tree.has(name)}
+        if self.tree.has(suite):
+            names |= {suite, *suite_files(self.tree, suite)}
         return {name: self.tree.sha256(name) for name in sorted(names)}
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What an adapter was held against, successfully.
+
+    Attributes:
+        lock: the repository path of its lock, which is the one that was signed for; None: it has
+            none, and none was signed for.
+        changed: of what it was made from, by the statement, the files that are others here.
+    """
+
+    statement: statements.Statement
+    lock: str | None
+    changed: frozenset[str]
 
 
 def subject(path: Path) -> Subject:
@@ -145,6 +163,7 @@ def sign(
         AdapterbotError: something that it names cannot be read, the report or the lock is about
             other weights, or nothing can be signed here.
     """
+    _refuse_no_adapter(of)
     if report:
         _judged(of, report)
     _refuse_anothers_lock(of)
@@ -166,6 +185,20 @@ def sign(
     place = output or of.tree.root / verification.attestation_path(of.path)
     atomic.write_bytes(place, signed)
     return place
+
+
+def _refuse_no_adapter(of: Subject) -> None:
+    """What is signed for is something that people load.
+
+    Raises:
+        InputError: it is neither an adapter nor a mixture, nor an exported bank.
+    """
+    if of.tree.files(of.path) != (of.path,):
+        digest_at(of.tree, of.path)
+    elif of.adapter.is_bank:
+        read_portable(of.tree.on_disk(of.path), shown=of.path)
+    else:
+        raise InputError("is no adapter", file=of.path, fix="name an adapter directory")
 
 
 def _refuse_anothers_lock(of: Subject) -> None:
@@ -192,7 +225,7 @@ def verify(
     *,
     trust: Path | None = None,
     report: Path | None,
-) -> statements.Statement:
+) -> Verified:
     """Hold an adapter against its attestation.
 
     Args:
@@ -204,23 +237,39 @@ def verify(
         NotAttested: it is not what was signed for.
         AdapterbotError: something cannot be read.
     """
-    path = verification.attestation_path(of.path)
+    path, lock_path = verification.attestation_path(of.path), normalise(of.adapter.lock)
     if isinstance(signer, Path):
         keys = (read_key(signer).decode("utf-8", "replace"),)
         envelope.public_key(keys[0], file=str(signer))
-        found = verification.check(of.tree, of.path, keys, lock=of.adapter.lock)
+        found = verification.check(of.tree, of.path, keys, lock=lock_path)
     else:
         content = verification.attestation(of.tree, of.path)
         payload = keyless.opened(content, signer, file=path, trust=_trust(trust))
         found = statements.read_statement(payload, file=path)
-        verification.hold(found, of.tree, of.path, lock=of.adapter.lock)
+        verification.hold(found, of.tree, of.path, lock=lock_path)
     if report:
         named = {thing.digest.sha256 for thing in found.predicate.run.byproducts}
         if _report_digest(report) not in named:
             raise envelope.NotAttested(
                 f"is not about {report}", file=path, fix="sign again with --report"
             )
-    return found
+    return Verified(found, lock_path if of.tree.has(lock_path) else None, _changed(of, found))
+
+
+def _changed(of: Subject, statement: statements.Statement) -> frozenset[str]:
+    return frozenset(
+        thing.name
+        for thing in statement.predicate.build.dependencies
+        if _sha256(of, thing.name) not in (None, thing.digest.sha256)
+    )
+
+
+def _sha256(of: Subject, name: str) -> str | None:
+    """Of a file by its repository path; None where there is none of that name."""
+    try:
+        return of.tree.sha256(name) if of.tree.has(name) else None
+    except InputError:
+        return None  # what a statement calls `dataset` may be the name of a folder
 
 
 def bill(of: Subject, report: Path | None) -> str:
@@ -229,6 +278,7 @@ def bill(of: Subject, report: Path | None) -> str:
     Raises:
         AdapterbotError: something that it names cannot be read, or the report is about others.
     """
+    _refuse_no_adapter(of)
     judged = _judged(of, report) if report else None
     return bom.bill(of.path, verification.subject_digests(of.tree, of.path), of.lock, judged)
 
