@@ -107,6 +107,7 @@ def _scan_text(found: ScanReport) -> str:
         for finding in found.findings
     ]
     head = f"{found.adapter}: {found.peft_type or 'not readable'}, {found.modules} modules, "
-    rows.append(head + f"{found.parameters:,} numbers, ‖ΔW‖ = {found.norm:.4g}")
+    norm = "" if found.norm is None else f", ‖ΔW‖ = {found.norm:.4g}"
+    rows.append(head + f"{found.parameters:,} numbers{norm}")
     rows.append("not sound" if found.fails else "sound")
     return "\n".join(rows)

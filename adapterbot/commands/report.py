@@ -8,6 +8,7 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from adapterbot.commands.report_files import PAGE, page_of, read_report
+from adapterbot.errors import InputError
 from adapterbot.files import atomic, validation
 from adapterbot.files.named import read_named
 from adapterbot.records import Count, Line, Record
@@ -39,6 +40,13 @@ def run(
     Raises:
         AdapterbotError: a file cannot be read, or the page cannot be written.
     """
+    target = output or report.parent / PAGE
+    for read in (report, merge, routes):
+        if read is not None and target.exists() and read.exists() and target.samefile(read):
+            raise InputError(
+                "is what the page is made from", file=str(target), field="--output",
+                fix="name another file",
+            )  # fmt: skip
     told = read_report(report)
     content = page_of(
         told,
@@ -46,7 +54,6 @@ def run(
         merge=_read(MergeRecord, merge, "pass the merge.json that `adapterbot merge` wrote"),
         routes=_read(Routes, routes, "pass what `adapterbot mole route --json` printed"),
     )
-    target = output or report.parent / PAGE
     atomic.write_text(target, content)
     return Reported(page=str(target), adapters=len(told.adapters), bytes=len(content.encode()))
 

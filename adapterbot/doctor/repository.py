@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,7 +75,16 @@ def examine(where: Repository, environment: Mapping[str, str]) -> Iterator[Findi
         )
     for adapter in where.config.adapters if where.config else ():
         yield from _adapter(where.tree, adapter)
-    others = unlisted(where.config, where.files) if where.config else []
+    others: Sequence[str] = ()
+    try:
+        others = unlisted(where.config, where.files) if where.config else ()
+    except AdapterbotError as error:  # a folder whose name no report can hold
+        yield Finding(
+            what="not listed",
+            found=_told(error),
+            status=Status.WRONG,
+            fix=error.fix or "correct it",
+        )
     if others:
         yield Finding(
             what="not listed",

@@ -75,7 +75,8 @@ class ScanFinding(Record):
 
 
 class ScanReport(Record):
-    """What a look at an adapter's files and weights found, without running it."""
+    """What a look at an adapter's files and weights found, without running it. `norm` is that of
+    ΔW, None where it was not computed."""
 
     adapter: Line
     digest: Digest | None = None
@@ -83,7 +84,7 @@ class ScanReport(Record):
     base_model: Line = ""
     modules: Count = 0
     parameters: Count = 0
-    norm: Measure = 0.0
+    norm: Measure | None = None
     findings: tuple[ScanFinding, ...] = ()
 
     @property

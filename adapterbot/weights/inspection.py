@@ -43,7 +43,7 @@ from adapterbot.weights.peft_dir import (
     read_adapter_dir,
     refuse_no_adapter,
 )
-from adapterbot.weights.trained_on import check_base, check_same_base
+from adapterbot.weights.trained_on import check_base, check_same_base, strangers
 
 _Value = TypeVar("_Value")
 
@@ -221,6 +221,20 @@ def scan(path: Path | AdapterFiles, *, base: Path | str | None = None) -> ScanRe
         sizes = _sizes(open_adapter(files))
         findings.extend(_dead(sizes, files))
         findings.extend(_outliers(sizes))
+    unknown: tuple[str, ...] = ()
+    if base is not None and compared and Path(base).is_dir():
+        unknown = strangers(files, base)
+    if unknown:
+        findings.append(
+            ScanFinding(
+                severity=Severity.WARN,
+                kind="not in the base",
+                where=unknown[0],
+                message=f"{base} holds nothing of where this module is"
+                + (f", nor of where {len(unknown) - 1} others are" if len(unknown) > 1 else ""),
+                fix="use it with the base model that it was trained on",
+            )
+        )
     if not compared:
         findings.append(
             ScanFinding(
@@ -238,7 +252,7 @@ def scan(path: Path | AdapterFiles, *, base: Path | str | None = None) -> ScanRe
         base_model=files.config.base_model_name_or_path or "",
         modules=len(files.modules),
         parameters=files.header.parameters,
-        norm=math.hypot(*(size for _, size in sizes.values())),
+        norm=math.hypot(*(size for _, size in sizes.values())) if sizes else None,
         findings=tuple(findings),
     )
 

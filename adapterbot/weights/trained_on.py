@@ -56,6 +56,17 @@ def check_base(files: AdapterFiles, base: Path | str) -> bool:
     return compared
 
 
+def strangers(files: AdapterFiles, base: Path | str) -> tuple[str, ...]:
+    """The adapter's modules in parts of a model (`model.layers.99.mlp`) of which a local base's
+    files hold nothing. One that is only named otherwise there, or fused, is in a part that they
+    know."""
+    known: set[str] = {""}
+    for name in _base_shapes(Path(base)):
+        steps = name.split(".")
+        known.update(".".join(steps[:end]) for end in range(1, len(steps)))
+    return tuple(module for module in files.modules if module.rpartition(".")[0] not in known)
+
+
 def check_same_base(one: AdapterFiles, other: AdapterFiles) -> None:
     """Refuses two adapters that say they were trained on different models of the Hub.
 

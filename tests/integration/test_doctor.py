@@ -198,6 +198,14 @@ def test_an_adapter_that_nobody_listed_is_named(repository, look):
     assert (found.status, found.found[:25]) == (Status.NOTE, "adapters/a, adapters/b: n")
 
 
+def test_a_name_that_no_report_can_hold_is_one_finding_of_many(repository, look):
+    shutil.copytree(repository / "adapters" / "dates", repository / "adapters" / "two\nlines")
+    found = look()
+    assert found["not listed"].status is Status.WRONG
+    assert "control character" in found["not listed"].found
+    assert "token" in found
+
+
 def test_labels_that_a_runner_needs_are_named(repository, look):
     folder = repository / ".github" / "workflows"
     folder.mkdir(parents=True)

@@ -218,6 +218,15 @@ def test_a_file_of_another_kind_is_refused_by_name(option: str, tmp_path: Path) 
     assert not (tmp_path / "page.html").exists()
 
 
+def test_the_page_does_not_take_the_place_of_its_report(tmp_path: Path) -> None:
+    written(tmp_path, "c" * 64, "a", "b")
+    report = tmp_path / "report.json"
+    before = report.read_bytes()
+    with pytest.raises(InputError, match="is what the page is made from"):
+        command.run(report, tmp_path / "." / "report.json")
+    assert report.read_bytes() == before
+
+
 # ---------------------------------------------------------------- drawings
 
 

@@ -125,6 +125,7 @@ def test_numbers_that_are_none(adapter: Path, value: str, words: str) -> None:
     found = scan(edited(adapter, edit))
     assert found.fails
     assert words in found.findings[0].message
+    assert found.norm is None, "nothing was computed of it"
 
 
 def test_another_base_fails(adapter: Path, tmp_path: Path) -> None:
@@ -132,6 +133,15 @@ def test_another_base_fails(adapter: Path, tmp_path: Path) -> None:
     found = scan(adapter, base=wide)
     assert found.fails
     assert found.findings[0].kind == "other base model"
+
+
+def test_layers_that_the_base_does_not_have_are_named(adapter: Path, tmp_path: Path) -> None:
+    short = save_base("llama", tmp_path / "short", num_hidden_layers=6)
+    found = scan(adapter, base=short)
+    (finding,) = found.findings
+    assert (finding.kind, finding.severity) == ("not in the base", Severity.WARN)
+    assert finding.where.startswith("model.layers.6.")
+    assert "nor of where 3 others are" in finding.message
 
 
 def test_kinds_that_are_left_to_peft_are_read_too(base: Path, tmp_path: Path) -> None:
