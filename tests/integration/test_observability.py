@@ -19,7 +19,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
+from adapterbot.console import PlainListener
 from adapterbot.records import Report
+from adapterbot.telemetry import traced
 from tests import command_line, example
 
 _FAILS = """
@@ -165,3 +167,23 @@ def test_a_collector_that_is_not_there_costs_the_gate_nothing(tmp_path: Path) ->
     errors = [event["message"] for event in events if event["level"] == "error"]
     assert any("not inside a Git checkout" in message for message in errors)
     assert any("export" in message for message in errors), "a collector's silence is said, too"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "10"),
+        ("OTEL_BSP_SCHEDULE_DELAY", "-5"),
+        ("OTEL_SPAN_EVENT_COUNT_LIMIT", "x"),
+    ],
+)
+def test_a_setting_that_opentelemetry_refuses_costs_the_traces_and_not_the_run(
+    variable: str, value: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv(variable, value)
+    with traced(PlainListener(), "gate", os.environ) as trace:
+        trace.listener.said("judged")
+    told = capsys.readouterr().err.splitlines()
+    assert told[0].startswith("  no traces are sent: ")
+    assert told[1:] == ["  judged"]
