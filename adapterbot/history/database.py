@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from adapterbot.errors import InputError
+from adapterbot.errors import InputError, OurFailure
 from adapterbot.history.results import from_lines
 from adapterbot.records.history import PastResult
 
@@ -26,6 +26,8 @@ _PUT = """
 INSERT INTO results ("commit", adapter, result) VALUES (?, ?, ?)
 ON CONFLICT ("commit", adapter) DO UPDATE SET result = excluded.result
 """
+# What SQLite says of the machine, and not of the file.
+_OURS = ("SQLITE_BUSY", "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_LOCKED", "SQLITE_NOMEM")
 # A second gate on the machine may be writing.
 _SECONDS_TO_WAIT = 30.0
 
@@ -41,6 +43,7 @@ class Database:
 
         Raises:
             InputError: the file cannot be read, or is no history.
+            OurFailure: another program holds it.
         """
         with self._usable():
             if not self.path.exists():
@@ -54,6 +57,7 @@ class Database:
 
         Raises:
             InputError: the file cannot be written, or is no history.
+            OurFailure: another program holds it, or the disk is full.
         """
         with self._usable():
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -78,6 +82,12 @@ class Database:
         try:
             yield
         except (sqlite3.Error, OSError) as error:
+            if getattr(error, "sqlite_errorname", "").startswith(_OURS):
+                raise OurFailure(
+                    f"cannot be used now: {error}",
+                    file=str(self.path),
+                    fix="see that the disk has room and no other program holds it, then try again",
+                ) from error
             raise InputError(
                 f"is no history that can be used: {error}",
                 file=str(self.path),

@@ -15,6 +15,7 @@ from adapterbot.records import AdapterReport, CommitSha, Report
 from adapterbot.records.history import MAX_POINTS, PastMetric, PastResult, Point, Trend
 
 _FIX = "mend the line, or remove it"
+_NEWER = "a newer adapterbot wrote it: use that one here, too"
 
 
 def of_report(report: Report, commit: CommitSha, time: int) -> tuple[PastResult, ...]:
@@ -97,5 +98,7 @@ def from_lines(text: str, name: str) -> tuple[PastResult, ...]:
         try:
             found.append(PastResult.model_validate_json(line))
         except ValidationError as error:
-            raise validation.bad_input(error, file=f"{name}:{number}", fix=_FIX) from error
+            newer = any(one["loc"] == ("version",) for one in error.errors())
+            fix = _NEWER if newer else _FIX
+            raise validation.bad_input(error, file=f"{name}:{number}", fix=fix) from error
     return merged((), found)

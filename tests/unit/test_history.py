@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
+import sqlite3
 import subprocess
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -213,6 +215,26 @@ def test_a_file_that_is_no_history_is_named(content: bytes, tmp_path: Path) -> N
         with pytest.raises(InputError, match=r"history\.sqlite"):
             use()
     assert path.read_bytes() == content
+
+
+def test_a_file_that_another_program_holds_is_a_failure_and_no_bad_input(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapterbot.history.database._SECONDS_TO_WAIT", 0.05)
+    database = Database(tmp_path / "history.sqlite")
+    database.append([result(1)])
+    with contextlib.closing(sqlite3.connect(database.path)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        for use in (database.read, lambda: database.append([result(2)])):
+            with pytest.raises(OurFailure, match="database is locked"):
+                use()
+    assert database.read() == (result(1),)
+
+
+def test_what_a_newer_version_wrote_is_not_to_be_mended_by_hand() -> None:
+    line = to_lines([result(1)]).replace('"version":1', '"version":2')
+    with pytest.raises(InputError, match=r"history\.jsonl:1: version.*newer adapterbot"):
+        from_lines(line, "history.jsonl")
 
 
 def test_a_broken_line_is_named_by_its_number() -> None:
