@@ -202,7 +202,7 @@ def _refuse_no_adapter(of: Subject) -> None:
 
 
 def _refuse_anothers_lock(of: Subject) -> None:
-    """Whoever signs says that the adapter was made from what its lock pins.
+    """Whoever signs, or writes a bill, says that the adapter was made from what its lock pins.
 
     Raises:
         InputError: the lock was written for other weights.
@@ -215,7 +215,7 @@ def _refuse_anothers_lock(of: Subject) -> None:
         raise InputError(
             moved,
             file=lock_path,
-            fix="run `adapterbot lock write` after the training, and sign then",
+            fix="run `adapterbot lock write` after the training, then this again",
         )
 
 
@@ -279,6 +279,7 @@ def bill(of: Subject, report: Path | None) -> str:
         AdapterbotError: something that it names cannot be read, or the report is about others.
     """
     _refuse_no_adapter(of)
+    _refuse_anothers_lock(of)
     judged = _judged(of, report) if report else None
     return bom.bill(of.path, verification.subject_digests(of.tree, of.path), of.lock, judged)
 
