@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import glob
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
@@ -127,17 +127,18 @@ def _directories(tree: Tree, pattern: str) -> list[Checkpoint]:
             fix="name checkpoints, the folder that holds them, or a pattern such as runs/*",
         )
     steps = {path: _step(tree, path) for path in matched}
-    matched.sort(key=natural)
-    if all(step is not None for step in steps.values()):
-        matched.sort(key=lambda path: steps[path] or 0)
-    return [Checkpoint(path=path, label=label_of(path), step=steps[path]) for path in matched]
+    return [
+        Checkpoint(path=path, label=label_of(path), step=steps[path])
+        for path in _in_order(matched, steps.__getitem__)
+    ]
 
 
 def named_checkpoints(arguments: Sequence[str], directory: Path) -> tuple[Checkpoint, ...]:
     """Checkpoints for a command, which may be anything that has a path.
 
-    What exists under its name is taken as it was named, oldest first; one pattern is expanded, in
-    the order of the steps in `trainer_state.json` or of the numbers in the names.
+    What exists under its name is taken as it was named, oldest first. One pattern is expanded, and
+    a folder that is named alone, in the order of the steps in `trainer_state.json`, or else of the
+    numbers in the names: to its adapter directories, where it has any.
 
     Raises:
         InputError: one is missing or named twice, or there are fewer than two or more than 4096.
@@ -146,15 +147,19 @@ def named_checkpoints(arguments: Sequence[str], directory: Path) -> tuple[Checkp
     # A trainer's state is megabytes of its log.
     step_of = functools.cache(lambda path: _step_on_disk(directory / path))
     for argument in arguments:
+        inside = _adapters(directory, f"{glob.escape(argument)}/*") if len(arguments) == 1 else []
+        if inside and not (directory / argument / CONFIG_NAME).exists():
+            found += _in_order(inside, step_of)
+            continue
         if os.path.lexists(directory / argument):  # a link to nothing is an error of the command's
             found.append(argument)
             continue
-        matched = glob.glob(argument, root_dir=directory)  # noqa: PTH207 - Path.glob makes names over
+        matched = _adapters(directory, argument) or _matched(directory, argument)
         if not matched:
             raise InputError(
                 "does not exist", file=argument, field="checkpoints", fix="correct its path"
             )
-        found += sorted(matched, key=lambda path: _by_step(step_of(path), path))
+        found += _in_order(matched, step_of)
     seen: set[Path] = set()
     for path in found:
         place = (directory / path).resolve()
@@ -167,8 +172,22 @@ def named_checkpoints(arguments: Sequence[str], directory: Path) -> tuple[Checkp
     )
 
 
-def _by_step(step: int | None, name: str) -> tuple[int, tuple[tuple[int, int, str], ...]]:
-    return (-1 if step is None else step, natural(name))
+def _in_order(paths: Sequence[str], step_of: Callable[[str], int | None]) -> list[str]:
+    """By their steps, if all have one: a number in a name is no step. Else by their names."""
+    paths = sorted(paths, key=natural)
+    steps = [step for step in map(step_of, paths) if step is not None]
+    if len(steps) < len(paths):
+        return paths
+    return [path for _, path in sorted(zip(steps, paths, strict=True), key=lambda one: one[0])]
+
+
+def _matched(directory: Path, pattern: str) -> list[str]:
+    return glob.glob(pattern, root_dir=directory)  # noqa: PTH207 - Path.glob makes names over
+
+
+def _adapters(directory: Path, pattern: str) -> list[str]:
+    matched = _matched(directory, pattern)
+    return [path for path in matched if (directory / path / CONFIG_NAME).is_file()]
 
 
 def _step_on_disk(place: Path) -> int | None:

@@ -69,9 +69,10 @@ def conclude(search: Search, *, cut: bool = False) -> BisectResult:
         return _drifted(search, suspects[0], slow, weighed)
     none = float(weights[n])
     passed = all(probe.outcome in _NO_SIGN_OF_A_BREAK for probe in search.probes)
-    # To name the likeliest other would be a false alarm; but a search that was cut short may have
-    # found nothing because it looked at next to nothing.
-    if none > 0.5 or (best == n and passed and not cut):
+    newest = any(p.index == n - 1 and p.outcome is ProbeOutcome.GOOD for p in search.probes)
+    # To name the likeliest other would be a false alarm; but a search that was cut short, or could
+    # not look at the newest, may have found nothing because it looked at next to nothing.
+    if none > 0.5 or (passed and newest and not cut):
         asked = f"that none is broken has a probability of {none:.0%}, less than was asked for"
         return BisectResult(
             verdict=BisectVerdict.ALL_OK,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from adapterbot.bisect.checkpoints import Checkpoint
 from adapterbot.errors import InputError
-from adapterbot.files.paths import normalise
+from adapterbot.files.paths import join, normalise
 from adapterbot.files.tree import Tree, WorkTree
 from adapterbot.git.checkout import repository_root
 from adapterbot.git.commits import resolve_commit
@@ -34,7 +34,7 @@ def commits(tree: Tree, spec: str) -> list[Checkpoint]:
     """
     path, revision = _parts(spec)
     repository, head = _place(tree)
-    files = [f":(literal){path}/{name}" for name in (CONFIG_NAME, WEIGHTS_NAME)]
+    files = [f":(literal){join(path, name)}" for name in (CONFIG_NAME, WEIGHTS_NAME)]
     first = resolve_commit(repository, revision) if revision else None
     found = git(
         repository,
@@ -59,7 +59,7 @@ def commits(tree: Tree, spec: str) -> list[Checkpoint]:
             field="checkpoints",
             fix="set `fetch-depth: 0` in actions/checkout, or run `git fetch --unshallow`",
         )
-    return [Checkpoint(path=f"{SCHEME}{path}@{one}", label=one[:_SHORT]) for one in hashes]
+    return [Checkpoint(path=f"{SCHEME}{path or '.'}@{one}", label=one[:_SHORT]) for one in hashes]
 
 
 @contextmanager

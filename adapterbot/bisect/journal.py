@@ -6,11 +6,13 @@ off in writing is no probe.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -18,7 +20,8 @@ from pydantic import Field, ValidationError
 
 from adapterbot.bisect.checkpoints import Checkpoint
 from adapterbot.bisect.setting import Setting
-from adapterbot.errors import InputError, OurFailure
+from adapterbot.errors import InputError
+from adapterbot.files import atomic
 from adapterbot.files.named import read_named
 from adapterbot.records.base import Count, Digest, Finite, Line, Record, Seconds
 
@@ -93,19 +96,40 @@ def _damaged(path: Path, number: int) -> InputError:
     )
 
 
+def _refuse_in_use(path: Path) -> None:
+    """Refuses a journal that a search elsewhere goes on writing: its probes would be lost.
+
+    Raises:
+        InputError: it does.
+    """
+    try:
+        with path.open("rb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise InputError(
+            "is being written by another search",
+            file=str(path),
+            fix="wait until it has ended, or give this one another folder: --out",
+        ) from error
+    except OSError:
+        return  # there is none, or the file system has no locks
+
+
 class Journal:
     """An open journal; a context manager is not needed, as every line is on disk when written."""
 
     def __init__(self, path: Path, about: Heading, *, resume: bool) -> None:
-        """Opens `path`, and reads what is in it when resuming.
+        """Opens `path`, and reads what is in it when resuming; otherwise what was in it goes.
 
         Raises:
-            InputError: it cannot be written, is there already (and not resumed), or belongs to
-                another search.
+            InputError: it cannot be written, another process is writing it, or it belongs to
+                another search (when resuming).
+            OurFailure: the disk is full; what was in it stays.
         """
         self.path = path
         self.entries: list[Entry] = []
         self._writing = threading.Lock()
+        _refuse_in_use(path)
         if resume and path.exists():
             found, entries = read(path)
             if found.search != about.search:
@@ -116,21 +140,11 @@ class Journal:
                     fix="resume with the same arguments, or start over without --resume",
                 )
             self.entries = list(entries)
-            kept = [about.model_dump_json(), *(entry.model_dump_json() for entry in entries)]
-        else:
-            kept = [about.model_dump_json()]
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if path.is_symlink():
-                raise InputError("is a symbolic link", file=str(path), fix="name the file itself")
-            temporary = path.with_name(f".{path.name}.new")
-            temporary.write_text("\n".join(kept) + "\n", encoding="utf-8")
-            temporary.replace(path)
-            self._stream = path.open("ab")
-        except OSError as error:
-            raise InputError(
-                f"cannot be written: {error.strerror}", file=str(path), fix="choose another folder"
-            ) from error
+        kept = [about.model_dump_json(), *(entry.model_dump_json() for entry in self.entries)]
+        atomic.write_text(path, "\n".join(kept) + "\n")
+        self._stream = path.open("ab")
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def add(self, entry: Entry) -> None:
         """One more finished probe, on disk before this returns; from any thread.
@@ -144,9 +158,5 @@ class Journal:
                 self._stream.flush()
                 os.fsync(self._stream.fileno())
             except OSError as error:
-                raise OurFailure(
-                    f"could not be written: {error.strerror}",
-                    file=str(self.path),
-                    fix="free some disk",
-                ) from error
+                raise atomic.not_written(self.path, error) from error
             self.entries.append(entry)

@@ -160,6 +160,15 @@ class Posterior:
         enough = int(np.searchsorted(np.cumsum(weights[order]), mass - 1e-12)) + 1
         return sorted(int(index) for index in order[:enough])
 
+    def stuck(self, mass: float = 0.95) -> bool:
+        """Whether that much lies on change points that nothing tells apart, as no index between
+        them could be evaluated: to ask further is to learn of failure rates only."""
+        answers = np.ones(self.n, dtype=bool)
+        mute = self._skipped.difference(*(seen.counts for seen in self._seen))
+        answers[[index for index in mute if 0 <= index < self.n]] = False
+        apart = np.concatenate([[0], np.cumsum(answers)])
+        return bool(np.bincount(apart, self.distribution()).max() >= mass)
+
     def misplaced(self, change: int) -> list[int]:
         """What speaks against there being this one change: indices that were asked and are a
         thousand times likelier on the other side of it, everything else staying where it is.

@@ -53,6 +53,22 @@ def _table() -> Floats:
     return np.maximum(table, 0.0)
 
 
+def _log_phi(z: Floats) -> Floats:
+    """Log of the normal distribution function, within 0.06 however far out (Pollak, "A remark on
+    'Elementary inequalities for Mills' ratio'", 1956)."""
+    size = np.abs(z)
+    tail = -0.5 * size**2 - np.log(np.sqrt(0.5 * np.pi) * (size + np.sqrt(size**2 + 8.0 / np.pi)))
+    return np.asarray(np.where(z < 0.0, tail, np.log1p(-np.exp(tail))))
+
+
+def _as_normal(t: Floats, degrees: float) -> Floats:
+    """The normal deviate with the tail of Student's t (Wallace, "Bounds on normal approximations to
+    Student's and the chi-square distributions", 1959): a tail as light as the normal one's, or as
+    heavy as an exponential's, would not make up for what a step the wrong way explains."""
+    size = np.sqrt(degrees * np.log1p(t**2 / degrees)) * (8.0 * degrees + 1.0)
+    return np.asarray(np.sign(t) * size / (8.0 * degrees + 3.0))
+
+
 def _surprise(odds: Floats) -> Floats:
     """Bits of a coin by the log of its odds."""
     size = np.minimum(np.abs(odds), 700.0)
@@ -126,12 +142,15 @@ class Scores:
 
     Args:
         higher_is_bad: the side on which the bad mean must lie.
+        least: by how many standard deviations at least. Without one, "nothing broke" is hardly
+            ever told from "a break too small to see", however much is asked.
     """
 
     width = 3
 
-    def __init__(self, *, higher_is_bad: bool = True) -> None:
+    def __init__(self, *, higher_is_bad: bool = True, least: float = 0.0) -> None:
         self._sign = 1.0 if higher_is_bad else -1.0
+        self._least = least
 
     def statistics(self, outcome: Any) -> Floats:
         values = np.atleast_1d(np.asarray(outcome, dtype=np.float64))
@@ -168,11 +187,14 @@ class Scores:
         log = np.log(share * pseudo) - 0.5 * (
             np.log(strengths[0]) + np.log(strengths[1]) + degrees * np.log(squares)
         )
+        # The prior of the means is cut to where bad is worse by `least`: what is left of it now, by
+        # what was left beforehand. A side of which nothing was seen says nothing of it.
+        spread = np.sqrt(1.0 / strengths[0] + 1.0 / strengths[1])
+        apart = self._sign * (means[1] - means[0]) / np.sqrt(squares / degrees) / spread
+        left = _log_phi(_as_normal(apart, degrees) - self._least / spread)
+        cut = left - _log_phi(np.array(-self._least * np.sqrt(0.5 * pseudo)))
+        log = log + np.where((before[:, 0] > 0) & (after[:, 0] > 0), cut, 0.0)
         variance = squares / max(degrees - 2.0, 1.0)
-        # The prior of the means is cut to the half where bad is worse: 2Φ(z), Φ near enough.
-        spread = np.sqrt(variance * (1.0 / strengths[0] + 1.0 / strengths[1]))
-        z = self._sign * (means[1] - means[0]) / spread
-        log = log + np.log(2.0) - np.logaddexp(0.0, -1.702 * z)
         variances = [variance * (1.0 + 1.0 / strength) for strength in strengths]
         told = [0.5 * np.log2(1.0 + 1.0 / strength) for strength in strengths]
         return log, np.stack([*means, *variances, *told])

@@ -27,11 +27,14 @@ class Model(StrEnum):
     PAIRED_BINARY = "paired_binary"
 
 
+# In standard deviations: the least that a score must get worse to count as broken, where it can be
+# asked for without end. Without one a search that finds nothing would have none.
+_LEAST = 0.5
 _MODELS: dict[Model, Callable[[Kind], Outcomes]] = {
     Model.PASS_FAIL: lambda _: PassFail(),
     Model.EXACT: lambda _: Exact(),
-    Model.HIGHER_IS_BAD: lambda _: Scores(higher_is_bad=True),
-    Model.LOWER_IS_BAD: lambda _: Scores(higher_is_bad=False),
+    Model.HIGHER_IS_BAD: lambda kind: Scores(higher_is_bad=True, least=kind.least),
+    Model.LOWER_IS_BAD: lambda kind: Scores(higher_is_bad=False, least=kind.least),
     Model.PAIRED_BINARY: lambda kind: PairedBinary(kind.churn),
 }
 
@@ -45,6 +48,11 @@ class Kind(Record):
     shown: Line = ""
     room: Count | None = None
     size: Annotated[int, Field(ge=1, le=10_000)] = 1
+
+    @property
+    def least(self) -> float:
+        """By how many standard deviations a score must get worse to count as broken."""
+        return _LEAST if self.room is None else 0.0
 
 
 class Setting(Record):

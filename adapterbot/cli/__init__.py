@@ -92,6 +92,16 @@ def _check_text(arguments: Sequence[str]) -> None:
             ) from error
 
 
+def _open_what_is_closed() -> None:
+    """Standard streams that whoever started us has closed lead nowhere from here on: the number of
+    one would be the next file's, and what a library writes to it would end up there."""
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        try:
+            os.fstat(number)
+        except OSError:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: PTH123, SIM115 - for as long as we are
+
+
 def program(arguments: Sequence[str] | None = None) -> NoReturn:
     """The command line as a process of its own.
 
@@ -100,6 +110,7 @@ def program(arguments: Sequence[str] | None = None) -> NoReturn:
     process of a container that does not handle it, and `docker stop` would wait and kill.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    _open_what_is_closed()
     take_every_letter()
     take_no_width_for_none()
     try:

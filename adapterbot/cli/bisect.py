@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperGroup
 
 from adapterbot.cli.app import app
 from adapterbot.cli.options import (
@@ -15,10 +15,12 @@ from adapterbot.cli.options import (
     Device,
     Engine,
     Json,
+    OnCluster,
     Out,
     Ray,
     Server,
     Suite,
+    a_number,
     one_from_environment,
     refuse_typed,
     seconds_of,
@@ -45,7 +47,7 @@ class _Context(typer.Context):
         return self.parent.command_path if self.parent else super().command_path
 
 
-class _Search(TyperCommand):
+class _Search(OnCluster):
     """Goes by its group's name, as it is called."""
 
     context_class = _Context
@@ -92,17 +94,25 @@ def bisect(
     ] = "noisy",
     score_regex: Annotated[
         str | None,
-        typer.Option(help="Read a score from the output with this regex: last match, first group."),
+        typer.Option(
+            help="Read a score from standard output with this regex: last match, first group."
+        ),
     ] = None,
     score_json: Annotated[
         str | None,
-        typer.Option(help="Read a score from JSON output: a path of keys, such as results.acc."),
+        typer.Option(
+            help="Read a score from JSON: a path of keys, such as results.acc, into standard "
+            "output or its last line."
+        ),
     ] = None,
     lower_is_better: Annotated[
         bool, typer.Option("--lower-is-better", help="A lower score of the command is better.")
     ] = False,
     timeout: Annotated[
-        float, typer.Option(min=1, help="Time limit in seconds for one run of the command.")
+        float,
+        typer.Option(
+            min=1, callback=a_number, help="Time limit in seconds for one run of the command."
+        ),
     ] = 3600.0,
     retries: Annotated[
         int, typer.Option(min=0, max=10, help="How often to retry a command that failed.")
@@ -130,7 +140,10 @@ def bisect(
     confidence: Annotated[
         float,
         typer.Option(
-            min=0.5, max=0.9999, help="Stop at this probability of the first bad checkpoint."
+            min=0.5,
+            max=0.9999,
+            callback=a_number,
+            help="Stop at this probability of the first bad checkpoint.",
         ),
     ] = 0.95,
     probes_max: Annotated[
@@ -200,7 +213,9 @@ def bisect(
     """
     from adapterbot.bisect import Limits
 
-    limits = Limits(probes=probes_max, seconds=seconds_of(budget) if budget else None, jobs=jobs)
+    limits = Limits(
+        probes=probes_max, seconds=None if budget is None else seconds_of(budget), jobs=jobs
+    )
     _refuse_ignored(context, by_command=eval_command is not None)
     named = tuple(one_from_environment(context, "checkpoints", checkpoints))
     from adapterbot.commands import bisect_command

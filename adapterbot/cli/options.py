@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Collection
@@ -160,6 +161,17 @@ def one_from_environment(context: typer.Context, name: str, given: list[str] | N
 
 _TIME = re.compile("".join(rf"(?:([0-9]{{1,6}}(?:\.[0-9]{{1,3}})?){unit})?" for unit in "dhms"))
 _SECONDS = (86_400, 3600, 60, 1)
+
+
+def a_number(value: float) -> float:
+    """For a callback: refuses NaN, which lies within every range.
+
+    Raises:
+        typer.BadParameter: it is none.
+    """
+    if math.isnan(value):
+        raise typer.BadParameter("nan is not a number")
+    return value
 
 
 def seconds_of(text: str) -> float:

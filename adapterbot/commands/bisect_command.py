@@ -98,7 +98,8 @@ def run(options: CommandOptions, environment: Mapping[str, str] = os.environ) ->
     setting = Setting(
         by=_by(options),
         kinds=(kind,),
-        first_good=options.assume_endpoints,
+        # A score tells only a change: were all of them bad, it would look as if all were good.
+        first_good=options.assume_endpoints or reading is not None,
         last_bad=options.assume_endpoints,
         confidence=options.confidence,
         prior=_prior(options, archive, checkpoints, adapter),

@@ -1,4 +1,5 @@
-"""A job that is being ended: the runner asks with SIGINT, then SIGTERM, and then kills.
+"""A job that is being ended: the runner asks with SIGINT, then SIGTERM, and then kills; a terminal
+that is closed, with SIGHUP.
 
 The first signal ends the work, by an exception that no error handler mistakes for one of its own;
 later ones are ignored, so that they do not also cut off the report.
@@ -13,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _Handler = Callable[[int, FrameType | None], object]
 
 
@@ -79,10 +80,15 @@ def never_swallowed() -> Iterator[None]:
 
 @contextmanager
 def _handled(handlers: Mapping[signal.Signals, _Handler]) -> Iterator[None]:
-    """These handlers inside, the former ones after; only the main thread may exchange them."""
+    """These handlers inside, the former ones after; only the main thread may exchange them. A
+    SIGHUP that is ignored stays so: `nohup` asked for it."""
     if threading.current_thread() is not threading.main_thread():
         handlers = {}
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    before = {
+        number: signal.signal(number, handler)
+        for number, handler in handlers.items()
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN
+    }
     try:
         yield
     finally:

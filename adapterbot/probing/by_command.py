@@ -24,6 +24,7 @@ from adapterbot.bisect import Checkpoint, Observation
 from adapterbot.bisect.scores import LARGEST
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.eval.scorers import process
+from adapterbot.files import atomic
 
 CANNOT_TELL = 125
 _QUOTED = re.compile(r"""\\.|'[^']*'|"(?:\\.|[^"\\])*\"""")
@@ -54,8 +55,11 @@ class Reading:
         """What was asked for on the command line; None: exit codes are enough.
 
         Raises:
-            InputError: both are given, or the pattern is none.
+            InputError: both are given, one is empty, or the pattern is none.
         """
+        for name, given in (("--score-regex", regex), ("--score-json", json_path)):
+            if given == "":
+                raise InputError("is empty", field=name, fix="drop it, or say where the score is")
         if regex and json_path:
             raise InputError(
                 "a score is read in one way", field="--score-regex", fix="drop --score-json"
@@ -69,19 +73,27 @@ class Reading:
                 f"is not a regular expression: {error}", field="--score-regex", fix="correct it"
             ) from error
 
-    def score(self, output: str) -> float | None:
-        """The score, or None when there is none."""
+    def score(self, output: str) -> float:
+        """The score.
+
+        Raises:
+            ValueError: there is none, or none that can be reckoned with; it says which.
+        """
         if self.regex:
             matches = list(self.regex.finditer(output))
             # A group that took no part in its match is None.
-            text = (matches[-1][min(self.regex.groups, 1)] if matches else None) or ""
+            found = (matches[-1][min(self.regex.groups, 1)] if matches else None) or None
         else:
-            text = str(self._in_json(output))
+            found = self._in_json(output)
+        if found is None:
+            raise ValueError("no score on its standard output")
         try:
-            value = float(text)
+            value = float(str(found))
         except ValueError:
-            return None
-        return value if abs(value) <= LARGEST else None
+            raise ValueError(f"its score is no number: {str(found)[:40]!r}") from None
+        if not abs(value) <= LARGEST:
+            raise ValueError(f"its score is {value}")
+        return value
 
     def _in_json(self, output: str) -> object:
         for text in (output, output.strip().rpartition("\n")[2]):
@@ -91,7 +103,7 @@ class Reading:
                     found = found[int(key)] if isinstance(found, list) else found[key]
             except (ValueError, KeyError, IndexError, TypeError, RecursionError):
                 continue
-            return None if isinstance(found, bool) else found
+            return found
         return None
 
 
@@ -125,7 +137,7 @@ class Command:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._argv = _words(template)
-        _refuse_the_runners(pass_on)
+        _refuse_no_names(pass_on)
         self._checkpoints = checkpoints
         self._directory = directory
         self._logs = logs
@@ -179,8 +191,9 @@ class Command:
                 return found
             if attempt < self._retries:
                 self._sleep(BACKOFF * 4**attempt)
+        times = f", {self._retries + 1} times" if self._retries else ""
         raise OurFailure(
-            f"the eval command failed on {checkpoint.label} and {self._retries} times more: {why}",
+            f"the eval command failed on {checkpoint.label}{times}: {why}",
             field="--eval-command",
             fix=f"see {log}; then go on with --resume",
         )
@@ -219,23 +232,36 @@ class Command:
                     stop=self._stopping,
                 )
             except process.ProcessTimeout:
-                log.write_text(f"still running after {self._timeout:g} s\n", encoding="utf-8")
+                _keep(log, f"still running after {self._timeout:g} s\n".encode())
                 return None, f"still running after {self._timeout:g} s"
             except (OSError, ValueError) as error:
-                log.write_text(f"{error}\n", encoding="utf-8")
+                _keep(log, f"{error}\n".encode())
                 return None, f"it does not start: {error}"
         status = f"exit code {done.status}" if done.status >= 0 else f"signal {-done.status}"
-        log.write_bytes(done.output + done.errors + f"\n[{status}]\n".encode())
+        _keep(log, done.output + done.errors + f"\n[{status}]\n".encode())
         if done.status == CANNOT_TELL:
             return Observation(None, "exit code 125: it cannot tell"), ""
         if not 0 <= done.status < CANNOT_TELL:
             return None, status
         if self._reading is None:
             return Observation(done.status != 0, status), ""
-        score = self._reading.score(done.output.decode("utf-8", "replace"))
-        if score is None:
-            return None, f"{status}, and no score in what it wrote"
+        try:
+            score = self._reading.score(done.output.decode("utf-8", "replace"))
+        except ValueError as error:
+            return None, f"{status}, and {error}"
         return Observation(score, f"score {score:.6g}"), ""
+
+
+def _keep(log: Path, content: bytes) -> None:
+    """What a run wrote, in place of what one of an earlier search did.
+
+    Raises:
+        OurFailure: it cannot be written.
+    """
+    try:
+        log.write_bytes(content)
+    except OSError as error:
+        raise atomic.not_written(log, error) from error
 
 
 def _words(template: str) -> list[str]:
@@ -276,9 +302,15 @@ def _words(template: str) -> list[str]:
     return words
 
 
-def _refuse_the_runners(variables: Sequence[str]) -> None:
+def _refuse_no_names(variables: Sequence[str]) -> None:
     for name in variables:
         if name.startswith(("GITHUB_", "ACTIONS_", "RUNNER_")):
             raise InputError(
                 f"{name} is the runner's and never passed on", field="--pass-env", fix="drop it"
+            )
+        if not name or "=" in name:
+            raise InputError(
+                f"{name.partition('=')[0]!r} is to be the name of a variable, without its value",
+                field="--pass-env",
+                fix="export the variable, and give its name",
             )

@@ -171,6 +171,59 @@ def test_a_limit_that_leaves_most_unasked_is_no_all_clear(place) -> None:
     assert (found["verdict"], done.returncode) == ("BROKEN_WITHIN", 3)
 
 
+@pytest.mark.parametrize("steps", [(100, 200), (100, 200, 300)])
+def test_a_few_checkpoints_that_all_pass_are_no_finding(place, steps) -> None:
+    """Of three, each of the two inner change points is four times as likely beforehand as none."""
+    folder, judge = place
+    done = bisect(
+        folder,
+        *(f"ckpt-{step}" for step in steps),
+        *("--eval-command", judge("sys.exit(0)"), "--outcomes", "repeat", "--json"),
+    )
+    found = json.loads(done.stdout)
+    assert (found["verdict"], found["probes"], done.returncode) == ("ALL_OK", len(steps), 0)
+
+
+@pytest.mark.parametrize("outcomes", ["exact", "repeat", "noisy"])
+def test_newest_checkpoints_that_cannot_tell_are_no_all_clear(place, outcomes) -> None:
+    """It said ALL_OK with a probability of 23 %; and, of a noisy command, never an end."""
+    folder, judge = place
+    command = judge(STEP + "sys.exit(125 if step > 400 else 0)")
+    done = bisect(
+        folder,
+        *("ckpt-*", "--eval-command", command, "--outcomes", outcomes, "--json"),
+        *("--probes-max", "100"),
+    )
+    found = json.loads(done.stdout)
+    assert (found["verdict"], done.returncode) == ("BROKEN_WITHIN", 3)
+    assert found["probes"] < 100
+    assert "could not be evaluated" in found["note"]
+
+
+def test_a_noisy_search_ends_though_the_first_bad_one_cannot_tell(place) -> None:
+    folder, judge = place
+    command = judge(STEP + "sys.exit(125 if step == 500 else step > 500)")
+    done = bisect(folder, "ckpt-*", "--eval-command", command, "--json", *("--probes-max", "100"))
+    found = json.loads(done.stdout)
+    assert found["probes"] < 40
+    assert found["interval"] == ["ckpt-500", "ckpt-600"]
+
+
+def test_scores_that_stay_or_improve_are_no_finding(place) -> None:
+    """A score that improves at one checkpoint was a break with a probability of 0.96, and one that
+    stays was asked for without end."""
+    folder, judge = place
+    for score in ("0.7", "0.5 + 0.4 * (step >= 500)"):
+        done = bisect(
+            folder,
+            *("ckpt-*", "--eval-command", judge(STEP + f"print('acc', {score})")),
+            *("--score-regex", r"acc (\S+)", "--json", "--probes-max", "200"),
+        )
+        found = json.loads(done.stdout)
+        assert (found["verdict"], done.returncode) == ("ALL_OK", 0), score
+        assert found["probability"] >= 0.95
+
+
 def test_a_flaky_command_is_asked_until_it_is_certain(place) -> None:
     folder, judge = place
     body = STEP + (
@@ -301,25 +354,28 @@ def test_scores_are_read_and_searched_without_a_threshold(place) -> None:
         *("--retries", "0"),
     )
     assert broken.returncode == 1
-    assert "no score in what it wrote" in broken.stderr
+    assert "ckpt-800: exit code 0, and no score on its standard output (see" in broken.stderr
 
 
 def test_a_group_that_took_no_part_in_its_match_is_no_score() -> None:
     reading = Reading.of(r"acc(?:=([0-9.]+))?", None)
     assert reading is not None
-    assert reading.score("acc=0.5\nacc") is None
+    with pytest.raises(ValueError, match="no score"):
+        reading.score("acc=0.5\nacc")
     assert reading.score("acc\nacc=0.5") == 0.5
     whole = Reading.of(r"[0-9.]+", None)
     assert whole is not None
     assert whole.score("1.5 and 2.5") == 2.5
 
 
-@pytest.mark.parametrize("text", ["1e200", "-1e200", "inf", "nan"])
+@pytest.mark.parametrize("text", ["1e200", "-1e200", "inf", "nan", "1,900.5", "90%"])
 def test_a_number_that_cannot_be_reckoned_with_is_no_score(text: str) -> None:
-    """Its square is none: a search by it would say that a good checkpoint comes after a bad one."""
+    """Its square is none: a search by it would say that a good checkpoint comes after a bad one. A
+    diverged run writes `nan`: who reads of "no score" looks for it in vain."""
     reading = Reading.of(r"acc=(\S+)", None)
     assert reading is not None
-    assert reading.score(f"acc={text}") is None
+    with pytest.raises(ValueError, match="its score is"):
+        reading.score(f"acc={text}")
 
 
 def test_probes_max_ends_with_a_range(place) -> None:
@@ -346,7 +402,7 @@ def test_a_score_is_the_last_one_however_much_was_logged_before_it(place) -> Non
     assert {score for index, score in found if index < 5} == {1.0}
 
 
-@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_the_commands_in_every_thread_as_well(place, ending) -> None:
     folder, judge = place
     command = judge("import os, time; open(f'{os.getpid()}.pid', 'w').close(); time.sleep(60)")
@@ -416,6 +472,69 @@ def test_what_is_in_the_way_of_the_logs_is_named(place) -> None:
     assert asked(folder) == []
 
 
+def test_a_log_that_cannot_be_written_is_named(place) -> None:
+    """A full disk was said to be that of standard output."""
+    folder, judge = place
+    log = folder / ".adapterbot" / "bisect-logs" / "0007-000.log"
+    log.mkdir(parents=True)
+    done = bisect(folder, "ckpt-*", "--eval-command", judge("sys.exit(0)"))
+    assert done.returncode == 1
+    assert f"error: {log}: could not be written: Is a directory" in done.stderr
+
+
+def test_two_searches_at_a_time_do_not_share_a_journal(place) -> None:
+    folder, judge = place
+    waits = judge("import time; open('begun', 'w').close(); time.sleep(60)")
+    first = command_line.start("bisect", "ckpt-*", "--eval-command", waits, cwd=folder)
+    until = time.monotonic() + 60
+    while not (folder / "begun").exists() and time.monotonic() < until:
+        time.sleep(0.02)
+    journal = (folder / ".adapterbot" / "bisect.journal").read_text()
+    for more in ((), ("--resume",)):
+        second = bisect(folder, "ckpt-*", "--eval-command", waits, *more)
+        assert second.returncode == 2
+        assert "bisect.journal: is being written by another search" in second.stderr
+    assert (folder / ".adapterbot" / "bisect.journal").read_text() == journal
+    first.send_signal(signal.SIGINT)
+    assert first.wait(20) == 1
+
+
+def test_whoever_closed_standard_error_is_searched_for(place) -> None:
+    """The journal was opened under its number, and the search ended before it began."""
+    folder, judge = place
+    command = judge(STEP + "sys.exit(step >= 600)")
+    done = subprocess.run(
+        [
+            *("sh", "-c", 'exec "$@" 2>&-', "sh", sys.executable, "-m", "adapterbot", "bisect"),
+            *("ckpt-*", "--eval-command", command, "--outcomes", "exact"),
+        ],
+        cwd=folder,
+        capture_output=True,
+        check=False,
+        text=True,
+    )
+    assert done.returncode == 3
+    assert "BROKEN_AT ckpt-600" in done.stdout
+
+
+def test_a_pattern_and_a_folder_stand_for_its_adapters_in_order(place) -> None:
+    """The last one, which `save_model` wrote, has no trainer's state: it was taken for the oldest,
+    and a README for a checkpoint."""
+    folder, judge = place
+    run = folder / "run"
+    for name, step in (("checkpoint-9", 9), ("checkpoint-10", 10), ("final", None)):
+        (run / name).mkdir(parents=True)
+        (run / name / "adapter_config.json").write_text("{}")
+        if step:
+            (run / name / "trainer_state.json").write_text(f'{{"global_step": {step}}}')
+    (run / "README.md").write_text("")
+    for named in ("run/*", "run", "run/"):
+        command = judge("sys.exit(sys.argv[1].endswith('final'))")
+        done = bisect(folder, named, "--eval-command", command, "--outcomes", "exact", "--json")
+        found = json.loads(done.stdout)
+        assert (found["checkpoints"], Path(found["last_good"]).name) == (3, "checkpoint-10")
+
+
 def test_a_score_read_otherwise_is_another_search(place) -> None:
     folder, judge = place
     command = judge(STEP + "print('loss', step); print('time', 1)")
@@ -445,7 +564,11 @@ def test_a_score_read_otherwise_is_another_search(place) -> None:
         (["ckpt-*", "--eval-command", "no-such-program {ckpt}"], 1, "there is no such program"),
         (["ckpt-*", "--outcomes", "sometimes"], 2, "sometimes"),
         (["ckpt-*", "--score-regex", "("], 2, "is not a regular expression"),
+        (["ckpt-*", "--score-regex", ""], 2, "--score-regex: is empty"),
+        (["ckpt-*", "--score-json", ""], 2, "--score-json: is empty"),
         (["ckpt-*", "--budget", "soon"], 2, "is not a duration"),
+        (["ckpt-*", "--budget", ""], 2, "is not a duration"),
+        (["ckpt-*", "--pass-env", "A=B"], 2, "--pass-env: 'A' is to be the name"),
         (["ckpt-*", "--pass-env", "GITHUB_TOKEN"], 2, "never passed on"),
         (["ckpt-*", "-o", "/proc/b.json"], 2, "/proc/b.json: --output, -o: cannot be written"),
         (["ckpt-*", "-o", "ckpt-100"], 2, "--output, -o: is a directory"),

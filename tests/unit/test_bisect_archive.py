@@ -160,6 +160,19 @@ def test_git_history_is_every_commit_that_changed_the_adapter(tmp_path: Path) ->
     assert [c.label for c in early] == [one[:9] for one in hashes[:2]]
 
 
+def test_an_adapter_may_be_the_whole_repository(tmp_path: Path) -> None:
+    git(tmp_path, "init", "-q", "-b", "main")
+    for marker in ("one", "two"):
+        checkpoint(tmp_path, marker)
+        git(tmp_path, "add", ".")
+        git(tmp_path, "commit", "-q", "-m", "change")
+    here = archive(tmp_path)
+    found = here.find(["git:."])
+    assert len(found) == 2
+    with here.opened(found[0]) as path:
+        assert (path / "adapter_model.safetensors").read_text() == "one"
+
+
 def test_git_history_from_a_revision_on(tmp_path: Path) -> None:
     hashes = git_repository(tmp_path)
     git(tmp_path, "tag", "good", hashes[1])

@@ -24,7 +24,7 @@ from adapterbot.bisect import (
     uniform,
 )
 from adapterbot.bisect.pass_fail import Rates
-from adapterbot.bisect.scores import two_means
+from adapterbot.bisect.scores import _as_normal, _log_phi, two_means
 
 
 def search_exactly(n: int, first_bad: int, skipped: frozenset[int] = frozenset()):
@@ -369,3 +369,44 @@ def test_what_one_change_does_not_explain_is_named() -> None:
     for index, bad in ((0, False), (1, True), (2, False)):
         commands.tell(index, np.full(30, bad))
     assert commands.misplaced(1) == [2]
+
+
+def test_tails_are_as_heavy_as_they_are() -> None:
+    z = np.linspace(-40.0, 8.0, 500)
+    assert np.abs(_log_phi(z) - stats.norm.logcdf(z)).max() < 0.06
+    t = np.array([-100.0, -10.0, -3.0, -1.0, 0.0, 1.0, 3.0])
+    for degrees in (3, 30, 300):
+        tail = _log_phi(_as_normal(t, degrees))
+        assert np.abs(tail - stats.t.logcdf(t, degrees)).max() < 0.9, degrees
+
+
+@pytest.mark.parametrize("rise", [0.0, 1.0, 4.0, 40.0])
+def test_scores_that_stay_or_improve_end_with_none_broken(rise: float) -> None:
+    """With tails as of an exponential, a great improvement was a break the more surely the more was
+    asked."""
+    n, found = 20, []
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        prior = uniform(n)
+        prior[0] = 0.0
+        posterior, asked = Posterior(n, Scores(higher_is_bad=False, least=0.5), prior=prior), 0
+        while posterior.best()[1] < 0.95:
+            index = posterior.ask()
+            assert index is not None
+            posterior.tell(index, float(rise * (index >= 12) + rng.normal()))
+            asked += 1
+            assert asked < 1000, "asks for ever"
+        found.append(posterior.best()[0] == n)
+    assert sum(found) >= 17
+
+
+def test_a_search_is_stuck_where_nothing_between_can_tell() -> None:
+    posterior = Posterior(9, PassFail())
+    for index, outcome in ((0, False), (8, True), (4, None), (3, False), (5, True)):
+        for _ in range(1 if outcome is None else 12):
+            posterior.tell(index, outcome)
+    assert posterior.best()[1] < 0.95
+    assert posterior.stuck(0.95)
+    assert not posterior.stuck(0.9999)
+    posterior.tell(4, True)  # it could tell after all
+    assert posterior.best()[0] == 4

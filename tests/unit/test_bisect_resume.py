@@ -134,6 +134,7 @@ def test_a_sample_without_a_score_is_not_asked_again_by_a_search_that_goes_on(
             SimpleNamespace(opened=opened), checkpoints, series, (), Evaluator(), journal.entries
         )
         run(search, probe, journal=journal, limits=Limits(probes=probes))
+        del journal  # another process would go on
     _, entries = read(path)
     assert [len(entry.outcome) for entry in entries] == [5, 5]
     assert not set(asked[0]) & set(asked[1])
