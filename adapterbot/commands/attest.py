@@ -215,7 +215,8 @@ def _refuse_anothers_lock(of: Subject) -> None:
         raise InputError(
             moved,
             file=lock_path,
-            fix="run `adapterbot lock write` after the training, then this again",
+            fix="run `adapterbot lock write` after the training, with an --adapter for each that "
+            "it gave, then this again; another training has a lock of its own",
         )
 
 

@@ -235,7 +235,8 @@ def _unrecorded(side: Sidecar | None, adapter: str | None) -> str:
 
 def other_weights(tree: Tree, lock_path: str, config: str, adapter: str) -> str | None:
     """Why the weights of an adapter are not those that were recorded with its lock; None where they
-    are, or where nobody recorded any. Nothing else is looked at.
+    are, or where nobody recorded any. Nothing else is looked at. A record of other adapters alone
+    says that the lock is theirs; mixtures and banks are never recorded.
 
     Raises:
         InputError: the lock, or what is beside it, is broken.
@@ -244,9 +245,14 @@ def other_weights(tree: Tree, lock_path: str, config: str, adapter: str) -> str 
     side = sidecars.read(tree, lock_path, lock)
     folder = config.rpartition("/")[0]
     locked = {join(folder, path): files for path, files in _recorded(side).items()}
-    found = adapter_files(tree, adapter) if adapter in locked else {}
-    same = locked.get(adapter, {}) == found
-    return None if same else adapter_moved(tree, adapter, locked[adapter], found)
+    if adapter in locked:
+        found = adapter_files(tree, adapter)
+        same = locked[adapter] == found
+        return None if same else adapter_moved(tree, adapter, locked[adapter], found)
+    if locked and tree.has(join(adapter, ADAPTER_CONFIG)):
+        names = ", ".join(sorted(locked)[:4])
+        return f"{_record(lock_path)} records {names} alone, so this is not known to be its lock"
+    return None
 
 
 def _recorded(side: Sidecar | None) -> dict[str, dict[str, str]]:

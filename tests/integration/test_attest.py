@@ -92,6 +92,9 @@ def test_what_a_lock_of_other_weights_pins_is_not_signed_for(repository, keys):
     assert said.startswith("soup.lock: these weights are not the ones that were locked")
     assert not (repository / PLACE).exists()
     assert invoke("cyclonedx", ADAPTER, expect=2) == said
+    shutil.copytree(repository / ADAPTER, repository / "adapters/other")
+    said = invoke("sign", "adapters/other", "--key", keys["ed25519"][0], expect=2)
+    assert f"records {ADAPTER} alone, so this is not known to be its lock" in said
     (repository / "soup.lock.d" / "pinned.json").unlink()
     invoke("sign", ADAPTER, "--key", keys["ed25519"][0])
 
