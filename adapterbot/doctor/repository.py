@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from adapterbot.attest.envelope import public_key
 from adapterbot.changes.conventions import discover, unlisted
 from adapterbot.changes.sides import config_of
 from adapterbot.config import AdapterConfig, Config, Workflow
@@ -42,13 +43,17 @@ class Repository:
         return self.config is None or self.config.server is None
 
     @property
+    def signers(self) -> tuple[str | Workflow, ...]:
+        """Every key and workflow that a policy trusts."""
+        if self.config is None:
+            return ()
+        policies = [adapter.policy.attested_by for adapter in self.config.adapters]
+        return tuple(dict.fromkeys(itertools.chain(self.config.attested_by, *policies)))
+
+    @property
     def trusts_workflows(self) -> bool:
         """Whether a policy takes what a workflow signed, which takes Sigstore to verify."""
-        if self.config is None:
-            return False
-        policies = [adapter.policy.attested_by for adapter in self.config.adapters]
-        signers = itertools.chain(self.config.attested_by, *policies)
-        return any(isinstance(signer, Workflow) for signer in signers)
+        return any(isinstance(signer, Workflow) for signer in self.signers)
 
 
 def repository(root: Path) -> Repository:
@@ -75,6 +80,7 @@ def examine(where: Repository, environment: Mapping[str, str]) -> Iterator[Findi
         )
     for adapter in where.config.adapters if where.config else ():
         yield from _adapter(where.tree, adapter)
+    yield from _signers(where)
     others: Sequence[str] = ()
     try:
         others = unlisted(where.config, where.files) if where.config else ()
@@ -137,6 +143,23 @@ def _adapter(tree: WorkTree, adapter: AdapterConfig) -> Iterator[Finding]:
             )
         else:
             yield Finding(what=name, found="can be read")
+
+
+def _signers(where: Repository) -> Iterator[Finding]:
+    """Whether what a policy trusts can be used to verify at all."""
+    for signer in where.signers:
+        try:
+            if isinstance(signer, str):
+                public_key(signer, file="adapterbot.yaml")
+            elif signer.trust_config:
+                where.tree.read(signer.trust_config)
+        except AdapterbotError as error:
+            yield Finding(
+                what="attested_by",
+                found=_told(error),
+                status=Status.WRONG,
+                fix=error.fix or "correct it",
+            )
 
 
 def _is_of_adapter(name: str) -> bool:

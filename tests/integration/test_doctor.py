@@ -171,6 +171,20 @@ def test_sigstore_is_asked_for_where_a_policy_trusts_a_workflow(repository, look
     assert "sigstore" in look()
 
 
+def test_what_a_policy_trusts_is_looked_at_before_anybody_signs(repository, look):
+    broken = "-----BEGIN PUBLIC KEY-----\\nAAAA\\n-----END PUBLIC KEY-----\\n"
+    for signer, said in (
+        (f'"{broken}"', "is not a public key in PEM"),
+        ("{identity: 'https://h/w', trust_config: trust.json}", "trust.json: does not exist"),
+    ):
+        (repository / "adapterbot.yaml").write_text(
+            f"attested_by: [{signer}]\nadapters: [{{path: adapters/dates}}]\n"
+        )
+        found = look()["attested_by"]
+        assert found.status is Status.WRONG
+        assert said in found.found
+
+
 def test_weights_that_git_ignores_are_in_no_commit(repository, look):
     (repository / "adapterbot.yaml").write_text("adapters: [{path: ./adapters/dates/}]\n")
     (repository / ".gitignore").write_text("*.safetensors\ncheckpoint-*\n")
