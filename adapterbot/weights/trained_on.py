@@ -57,14 +57,22 @@ def check_base(files: AdapterFiles, base: Path | str) -> bool:
 
 
 def strangers(files: AdapterFiles, base: Path | str) -> tuple[str, ...]:
-    """The adapter's modules in parts of a model (`model.layers.99.mlp`) of which a local base's
-    files hold nothing. One that is only named otherwise there, or fused, is in a part that they
-    know."""
-    known: set[str] = {""}
+    """The adapter's modules in layers (`layers.99.mlp`) of which a local base's files hold nothing.
+    What stands before a layer differs between the classes that load one model (`model.layers`,
+    `model.language_model.layers`), and a module that is fused there is in a part that they know."""
+    known = {""}
     for name in _base_shapes(Path(base)):
-        steps = name.split(".")
+        steps = _in_layer(name)
         known.update(".".join(steps[:end]) for end in range(1, len(steps)))
-    return tuple(module for module in files.modules if module.rpartition(".")[0] not in known)
+    parts = {module: ".".join(_in_layer(module)[:-1]) for module in files.modules}
+    return tuple(module for module, part in parts.items() if part not in known)
+
+
+def _in_layer(name: str) -> list[str]:
+    """The steps of a name from the stack of its layer on; none of what lies in no layer."""
+    steps = name.split(".")
+    number = next((at for at, step in enumerate(steps) if step.isdecimal()), len(steps))
+    return steps[max(0, number - 1) :] if number < len(steps) else []
 
 
 def check_same_base(one: AdapterFiles, other: AdapterFiles) -> None:

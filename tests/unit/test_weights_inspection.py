@@ -144,6 +144,18 @@ def test_layers_that_the_base_does_not_have_are_named(adapter: Path, tmp_path: P
     assert "nor of where 3 others are" in finding.message
 
 
+def test_a_base_may_call_its_layers_by_another_class(tmp_path: Path) -> None:
+    """As the files of Qwen3.5 do, and as GPT-2's have no `transformer.` before theirs."""
+    base = save_base("llama", tmp_path / "base")
+    options = {"r": 2, "target_modules": ["q_proj", "lm_head"]}
+    adapter = save_adapter(base, tmp_path / "a", **options)
+    weights = load_file(base / "model.safetensors")
+    weights["lm_head.weight"] = weights["model.embed_tokens.weight"].clone()
+    other = {k.replace("model.", "model.language_model."): v for k, v in weights.items()}
+    save_file(other, base / "model.safetensors")
+    assert not scan(adapter, base=base).findings
+
+
 def test_kinds_that_are_left_to_peft_are_read_too(base: Path, tmp_path: Path) -> None:
     dora = save_adapter(base, tmp_path / "dora", r=2, target_modules=["q_proj"], use_dora=True)
     assert scan(dora).findings == ()
