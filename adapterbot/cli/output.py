@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 _DETAILS = re.compile(
     r"^<details><summary>(.*?)</summary>$.*?^</details>$", re.MULTILINE | re.DOTALL
 )
-_PLAIN = {"−": "-", "Δ": "d", "‖": "|", "•": "*", "▸": ">", "→": "->", "…": "..."}
+_PLAIN = {"−": "-", "Δ": "d", "‖": "|", "•": "*", "·": ".", "▸": ">", "→": "->", "…": "..."}
+_PLAIN |= dict(zip("▁▂▃▄▅▆▇█", "12345678", strict=True))  # a trend, in which nothing is lost
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import re
@@ -16,7 +17,7 @@ from typer.testing import CliRunner
 
 from adapterbot import cli
 from adapterbot.cli import app
-from adapterbot.cli.output import say
+from adapterbot.cli.output import say, take_every_letter
 from adapterbot.commands.folders import out_directory
 from adapterbot.records import Report
 from tests import example
@@ -218,3 +219,12 @@ def test_a_wrong_input_of_the_action_is_one_line_that_names_the_command(tmp_path
     line = begun.stderr.splitlines()[0]
     assert line.startswith("error: --comment: ")
     assert line.endswith("'off' (see adapterbot gate --help)")
+
+
+def test_a_trend_is_read_in_ascii_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", page)
+    take_every_letter()
+    print("▁▄·█", end="", file=page, flush=True)
+    page.seek(0)
+    assert page.read() == "14.8"
