@@ -34,7 +34,7 @@ _SECONDS_TO_WAIT = 30.0
 
 @dataclass(frozen=True)
 class Database:
-    """The file. It is made by the first result, and one that is not there holds none."""
+    """The file. It is made by the first result; one that is not there, or empty, holds none."""
 
     path: Path
 
@@ -46,7 +46,7 @@ class Database:
             OurFailure: another program holds it.
         """
         with self._usable():
-            if not self.path.exists():
+            if not self.path.exists() or not self.path.stat().st_size:
                 return ()
         with self._open() as connection:
             rows = connection.execute("SELECT result FROM results ORDER BY id").fetchall()

@@ -199,6 +199,14 @@ def test_a_network_that_says_nothing_is_not_waited_for(
         ask_remote(clone, "fetch", "origin")
 
 
+def test_a_file_that_was_made_for_the_gate_to_fill_holds_none(tmp_path: Path) -> None:
+    (tmp_path / "history.sqlite").touch()
+    database = Database(tmp_path / "history.sqlite")
+    assert database.read() == ()
+    database.append([result(1)])
+    assert database.read() == (result(1),)
+
+
 def test_a_file_below_what_is_no_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("")
     path = tmp_path / "taken" / "history.sqlite"
