@@ -124,11 +124,16 @@ def show(written: Written, as_json: bool) -> None:
 
 
 def _say_verdicts(report: Report) -> None:
-    """What a red job is red for, a line for each reason."""
+    """What a red job is red for, a line for each reason, and where it broke."""
     for adapter in report.adapters:
         outcome = adapter.verdict.outcome.value.replace("_", " ")
         for reason in adapter.verdict.reasons if adapter.problem is None else ():
             say(f"{outcome}: {adapter.adapter}: {reason}")
+        found = adapter.bisect
+        if found and found.first_broken:
+            within = f" of {len(found.candidates)} possible" if len(found.candidates) > 1 else ""
+            likely = "" if found.probability is None else f", probability {found.probability:.3f}"
+            say(f"{found.verdict.value}: {adapter.adapter}: {found.first_broken}{within}{likely}")
 
 
 def _folded(comment: str) -> str:

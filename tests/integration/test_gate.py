@@ -587,6 +587,7 @@ def test_bisect_from_the_actions_tab(poisoned, run):
     assert found.first_broken == example.FIRST_POISONED
     assert found.last_good == "checkpoint-0400"
     assert example.FIRST_POISONED in (done.place / "summary").read_text()
+    assert f"BROKEN_AT: adapters/dates: {example.FIRST_POISONED}, probability 0.9" in done.err
     assert done.outputs["first-bad-checkpoint"] == example.FIRST_POISONED
 
 
