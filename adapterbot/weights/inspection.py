@@ -43,7 +43,7 @@ from adapterbot.weights.peft_dir import (
     read_adapter_dir,
     refuse_no_adapter,
 )
-from adapterbot.weights.trained_on import check_base, check_same_base, strangers
+from adapterbot.weights.trained_on import check_base, check_same_base, strangers, unsaved
 
 _Value = TypeVar("_Value")
 
@@ -191,8 +191,8 @@ def scan(path: Path | AdapterFiles, *, base: Path | str | None = None) -> ScanRe
 
     Fails: options or header that cannot be used, numbers that are not finite, a ΔW that is zero
     everywhere, another base model. Warns: single dead modules, modules whose ΔW has a largest
-    singular value or a norm far outside those of their like, and a base that it could not be held
-    against.
+    singular value or a norm far outside those of their like, modules that are not in the base, or
+    are and were not saved, and a base that it could not be held against.
 
     Args:
         path: the adapter's directory, or what `read_adapter_dir` said of it.
@@ -221,20 +221,8 @@ def scan(path: Path | AdapterFiles, *, base: Path | str | None = None) -> ScanRe
         sizes = _sizes(open_adapter(files))
         findings.extend(_dead(sizes, files))
         findings.extend(_outliers(sizes))
-    unknown: tuple[str, ...] = ()
     if base is not None and compared and Path(base).is_dir():
-        unknown = strangers(files, base)
-    if unknown:
-        findings.append(
-            ScanFinding(
-                severity=Severity.WARN,
-                kind="not in the base",
-                where=unknown[0],
-                message=f"{base} holds nothing of where this module is"
-                + (f", nor of where {len(unknown) - 1} others are" if len(unknown) > 1 else ""),
-                fix="use it with the base model that it was trained on",
-            )
-        )
+        findings.extend(_beside(files, base))
     if not compared:
         findings.append(
             ScanFinding(
@@ -255,6 +243,28 @@ def scan(path: Path | AdapterFiles, *, base: Path | str | None = None) -> ScanRe
         norm=math.hypot(*(size for _, size in sizes.values())) if sizes else None,
         findings=tuple(findings),
     )
+
+
+def _beside(files: AdapterFiles, base: Path | str) -> Iterator[ScanFinding]:
+    """What a local base has and the adapter lacks, and the other way round."""
+    if unknown := strangers(files, base):
+        more = f", nor of where {len(unknown) - 1} more are" if len(unknown) > 1 else ""
+        yield ScanFinding(
+            severity=Severity.WARN,
+            kind="not in the base",
+            where=unknown[0],
+            message=f"{base} holds nothing of where this module is{more}",
+            fix="use it with the base model that it was trained on",
+        )
+    if lacking := unsaved(files, base):
+        more = f", nor for {len(lacking) - 1} more that it names" if len(lacking) > 1 else ""
+        yield ScanFinding(
+            severity=Severity.WARN,
+            kind="not saved",
+            where=lacking[0],
+            message=f"target_modules names this module, and there are no weights for it{more}",
+            fix="push adapter_config.json and the weights of the same training run",
+        )
 
 
 def _failed(kind: str, where: str, error: InputError) -> ScanFinding:

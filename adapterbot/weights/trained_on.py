@@ -8,7 +8,8 @@ from pathlib import Path
 
 from adapterbot.errors import InputError
 from adapterbot.weights.header import TensorInfo, read_header
-from adapterbot.weights.options import PeftConfig
+from adapterbot.weights.matching import targeted
+from adapterbot.weights.options import LoraConfig, PeftConfig
 from adapterbot.weights.peft_dir import AdapterFiles
 
 # A model of the Hub, with or without its owner and its revision.
@@ -73,6 +74,29 @@ def _in_layer(name: str) -> list[str]:
     steps = name.split(".")
     number = next((at for at, step in enumerate(steps) if step.isdecimal()), len(steps))
     return steps[max(0, number - 1) :] if number < len(steps) else []
+
+
+def unsaved(files: AdapterFiles, base: Path | str) -> tuple[str, ...]:
+    """The modules of a local base that a LoRA's options name and of which it has no weights. PEFT
+    leaves them as the base has them, in silence. Only layers of a stack that it has weights of are
+    looked at: an encoder of images beside it may be none of what it was trained under."""
+    config = files.config
+    if not isinstance(config, LoraConfig):
+        return ()
+    stacks = {_stack(module) for module in files.modules} - {None}
+    linear = (
+        name.removesuffix(".weight")
+        for name, tensor in _base_shapes(Path(base)).items()
+        if name.endswith(".weight") and len(tensor.shape) == 2 and _stack(name) in stacks
+    )
+    return tuple(one for one in linear if one not in files.modules and targeted(config, one))
+
+
+def _stack(name: str) -> str | None:
+    """Where the layers lie that a name is in one of (`model.layers`); None for one in none."""
+    inside = ".".join(_in_layer(name))
+    stack = inside.partition(".")[0]
+    return name.removesuffix(inside) + stack if inside else None
 
 
 def check_same_base(one: AdapterFiles, other: AdapterFiles) -> None:

@@ -141,7 +141,7 @@ def test_layers_that_the_base_does_not_have_are_named(adapter: Path, tmp_path: P
     (finding,) = found.findings
     assert (finding.kind, finding.severity) == ("not in the base", Severity.WARN)
     assert finding.where.startswith("model.layers.6.")
-    assert "nor of where 3 others are" in finding.message
+    assert "nor of where 3 more are" in finding.message
 
 
 def test_a_base_may_call_its_layers_by_another_class(tmp_path: Path) -> None:
@@ -154,6 +154,16 @@ def test_a_base_may_call_its_layers_by_another_class(tmp_path: Path) -> None:
     other = {k.replace("model.", "model.language_model."): v for k, v in weights.items()}
     save_file(other, base / "model.safetensors")
     assert not scan(adapter, base=base).findings
+
+
+def test_layers_that_were_not_saved_are_named(adapter: Path, base: Path) -> None:
+    weights = adapter / "adapter_model.safetensors"
+    kept = {name: t for name, t in load_file(weights).items() if "layers.0." not in name}
+    save_file(kept, weights, metadata={"format": "pt"})
+    (finding,) = scan(adapter, base=base).findings
+    assert (finding.kind, finding.severity) == ("not saved", Severity.WARN)
+    assert finding.where.startswith("model.layers.0.")
+    assert "nor for 1 more" in finding.message
 
 
 def test_kinds_that_are_left_to_peft_are_read_too(base: Path, tmp_path: Path) -> None:
