@@ -11,7 +11,7 @@ import functools
 import glob
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
@@ -29,8 +29,8 @@ from adapterbot.bisect.checkpoints import (
 from adapterbot.bisect.fetched import FetchedDirectories
 from adapterbot.errors import InputError
 from adapterbot.files.paths import normalise
-from adapterbot.files.tree import Tree
-from adapterbot.weights.peft_dir import CONFIG_NAME
+from adapterbot.files.tree import Tree, WorkTree
+from adapterbot.weights.peft_dir import CONFIG_NAME, WEIGHTS_NAME
 
 
 class Archive:
@@ -128,7 +128,12 @@ def _directories(tree: Tree, pattern: str) -> list[Checkpoint]:
         )
     steps = {path: _step(tree, path) for path in matched}
     return [
-        Checkpoint(path=path, label=label_of(path), step=steps[path])
+        Checkpoint(
+            path=path,
+            label=label_of(path),
+            step=steps[path],
+            looks=_looks(tree.root / path) if isinstance(tree, WorkTree) else "",
+        )
         for path in _in_order(matched, steps.__getitem__)
     ]
 
@@ -168,8 +173,26 @@ def named_checkpoints(arguments: Sequence[str], directory: Path) -> tuple[Checkp
         seen.add(place)
     check_count(found, ", ".join(arguments)[:500])
     return told_apart(
-        [Checkpoint(path=path, label=label_of(path), step=step_of(path)) for path in found]
+        [
+            Checkpoint(
+                path=path,
+                label=label_of(path),
+                step=step_of(path),
+                looks=_looks(directory / path),
+            )
+            for path in found
+        ]
     )
+
+
+def _looks(place: Path) -> str:
+    """Size and time of the weights; they are too large to be read of every checkpoint."""
+    for file in (place / WEIGHTS_NAME, place):
+        with suppress(OSError):
+            if file.is_file():
+                found = file.stat()
+                return f"{found.st_size} {found.st_mtime_ns}"
+    return ""
 
 
 def _in_order(paths: Sequence[str], step_of: Callable[[str], int | None]) -> list[str]:

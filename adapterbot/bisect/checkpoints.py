@@ -17,12 +17,14 @@ _NUMBER = re.compile(r"([0-9]{1,18})")
 class Checkpoint(Record):
     """One adapter directory of a history. `step` is its optimiser step, where that is known.
 
-    `path` says where it is kept: a path of the repository, `git:path@commit`, or a URL.
+    `path` says where it is kept: a path of the repository, `git:path@commit`, or a URL. `looks` is
+    what tells its weights from those of another run under the same path; empty where nothing does.
     """
 
     path: str
     label: str
     step: int | None = None
+    looks: str = ""
 
 
 def natural(text: str) -> tuple[tuple[int, int, str], ...]:

@@ -56,7 +56,7 @@ def heading(checkpoints: Sequence[Checkpoint], setting: Setting) -> Heading:
     """The first line of a search over these checkpoints in this setting."""
     # How sure one wants to be may change from one run to the next.
     how = setting.model_dump(mode="json", exclude={"confidence"})
-    content = json.dumps([[c.path for c in checkpoints], how], sort_keys=True)
+    content = json.dumps([[[c.path, c.looks] for c in checkpoints], how], sort_keys=True)
     return Heading(
         search=hashlib.sha256(content.encode()).hexdigest(),
         setting=setting,
@@ -134,7 +134,8 @@ class Journal:
             found, entries = read(path)
             if found.search != about.search:
                 raise InputError(
-                    "belongs to another search: other checkpoints, or another way to judge them",
+                    "belongs to another search: other checkpoints, weights written anew, or judged "
+                    "in another way",
                     file=str(path),
                     field="--resume",
                     fix="resume with the same arguments, or start over without --resume",

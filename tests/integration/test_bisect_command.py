@@ -535,6 +535,21 @@ def test_a_pattern_and_a_folder_stand_for_its_adapters_in_order(place) -> None:
         assert (found["checkpoints"], Path(found["last_good"]).name) == (3, "checkpoint-10")
 
 
+def test_a_run_that_was_trained_anew_is_another_search(place) -> None:
+    """Under the same names: the old run's result was told of it, and nothing was run."""
+    folder, judge = place
+    weights = [folder / f"ckpt-{step}" / "adapter_model.safetensors" for step in (100, 200)]
+    for file in weights:
+        file.write_text("old")
+    arguments = ["ckpt-100", "ckpt-200", "--eval-command", judge("sys.exit(0)"), "--resume"]
+    assert bisect(folder, *arguments, "--outcomes", "exact").returncode == 0
+    assert bisect(folder, *arguments, "--outcomes", "exact").returncode == 0
+    assert len(asked(folder)) == 1
+    weights[1].write_text("trained anew")
+    again = bisect(folder, *arguments, "--outcomes", "exact")
+    assert (again.returncode, "weights written anew" in again.stderr) == (2, True)
+
+
 def test_a_score_read_otherwise_is_another_search(place) -> None:
     folder, judge = place
     command = judge(STEP + "print('loss', step); print('time', 1)")
