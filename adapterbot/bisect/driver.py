@@ -6,8 +6,8 @@ It is given a way to probe one checkpoint and knows nothing of how that is done.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,7 +87,7 @@ def run(
         if len(batch) == 1:
             return [one(batch[0])]
         if together is None:
-            return workers.map(one, batch)
+            return _in_threads(workers, one, batch)
         begun = clock()
         seen = together(batch)
         each = (clock() - begun) / len(batch)
@@ -111,6 +111,22 @@ def run(
             stop()  # the pool waits for its threads, which may be at it for hours
             raise
     return conclude(search, cut=cut)
+
+
+def _in_threads(
+    workers: ThreadPoolExecutor,
+    one: Callable[[Query], tuple[Entry, Observation]],
+    batch: Sequence[Query],
+) -> Iterator[tuple[Entry, Observation]]:
+    """The probes of a batch, in its order; though one of them fails, the rest is waited for."""
+    futures = [workers.submit(one, asked) for asked in batch]
+    try:
+        yield from (future.result() for future in futures)
+    except Exception:
+        # Not left to the pool: before Python 3.13 a thread for whose end one was waiting when
+        # interrupted is taken for one that has ended.
+        wait(futures)
+        raise
 
 
 def _entry(asked: Query, seen: Observation, seconds: float) -> Entry:

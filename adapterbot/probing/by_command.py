@@ -14,7 +14,6 @@ import shlex
 import shutil
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -32,7 +31,7 @@ _QUOTED = re.compile(r"""\\.|'[^']*'|"(?:\\.|[^"\\])*\"""")
 _OPERATOR = re.compile(r"(?:^|\s)(?:[0-9]?[<>]|[|&;])[<>|&;]*|;(?=\s|$)")
 TIMEOUT = 3600.0
 RETRIES = 2
-BACKOFF = 1.0
+BACKOFF, LONGEST_WAIT = 1.0, 60.0  # seconds
 _PLACES = ("{ckpt}", "{index}", "{step}")
 # Where models and GPUs are found; none of them is a secret.
 _KEPT = ("CUDA_VISIBLE_DEVICES", "HF_HOME", "HF_HUB_OFFLINE", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
@@ -134,7 +133,6 @@ class Command:
         retries: int = RETRIES,
         pass_on: Sequence[str] = (),
         place: Callable[[Checkpoint], AbstractContextManager[Path]] | None = None,
-        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._argv = _words(template)
         _refuse_no_names(pass_on)
@@ -146,7 +144,6 @@ class Command:
         self._retries = retries
         self._pass_on = (*_KEPT, *pass_on)
         self._place = place
-        self._sleep = sleep
         self._stopping = threading.Event()
         try:
             logs.mkdir(parents=True, exist_ok=True)
@@ -190,7 +187,7 @@ class Command:
             if found is not None:
                 return found
             if attempt < self._retries:
-                self._sleep(BACKOFF * 4**attempt)
+                self._stopping.wait(min(BACKOFF * 4**attempt, LONGEST_WAIT))
         times = f", {self._retries + 1} times" if self._retries else ""
         raise OurFailure(
             f"the eval command failed on {checkpoint.label}{times}: {why}",

@@ -418,6 +418,26 @@ def test_a_signal_ends_the_commands_in_every_thread_as_well(place, ending) -> No
     assert not any(map(_runs, commands))
 
 
+def test_an_interrupt_ends_the_rest_of_a_batch_of_which_one_failed(place) -> None:
+    """It was waited for; the interrupt ended the waiting, and left the command behind."""
+    folder, judge = place
+    command = judge(
+        STEP + "import time\nif step == 800: sys.exit(127)\n"
+        "open(f'{os.getpid()}.pid', 'w').close(); time.sleep(60)"
+    )
+    arguments = ["ckpt-*", "--eval-command", command, "--jobs", "2", "--retries", "0"]
+    process = command_line.start("bisect", *arguments, cwd=folder)
+    log = folder / ".adapterbot" / "bisect-logs" / "0007-000.log"
+    until = time.monotonic() + 60
+    while not (log.exists() and list(folder.glob("*.pid"))) and time.monotonic() < until:
+        time.sleep(0.05)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 1
+    (other,) = (int(file.stem) for file in folder.glob("*.pid"))
+    assert not _runs(other)
+
+
 def _runs(pid: int) -> bool:
     try:
         os.kill(pid, 0)
