@@ -79,7 +79,9 @@ def _in_layer(name: str) -> list[str]:
 def unsaved(files: AdapterFiles, base: Path | str) -> tuple[str, ...]:
     """The modules of a local base that a LoRA's options name and of which it has no weights. PEFT
     leaves them as the base has them, in silence. Only layers of a stack that it has weights of are
-    looked at: an encoder of images beside it may be none of what it was trained under."""
+    looked at: an encoder of images beside it may be none of what it was trained under. Nor are
+    experts (`layers.0.mlp.experts.3.up_proj`), which a model may hold as one tensor.
+    """
     config = files.config
     if not isinstance(config, LoraConfig):
         return ()
@@ -88,6 +90,7 @@ def unsaved(files: AdapterFiles, base: Path | str) -> tuple[str, ...]:
         name.removesuffix(".weight")
         for name, tensor in _base_shapes(Path(base)).items()
         if name.endswith(".weight") and len(tensor.shape) == 2 and _stack(name) in stacks
+        if sum(step.isdecimal() for step in name.split(".")) == 1
     )
     return tuple(one for one in linear if one not in files.modules and targeted(config, one))
 

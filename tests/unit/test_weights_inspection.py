@@ -156,7 +156,7 @@ def test_a_base_may_call_its_layers_by_another_class(tmp_path: Path) -> None:
     assert not scan(adapter, base=base).findings
 
 
-def test_layers_that_were_not_saved_are_named(adapter: Path, base: Path) -> None:
+def test_layers_that_were_not_saved_are_named(adapter: Path, base: Path, tmp_path: Path) -> None:
     weights = adapter / "adapter_model.safetensors"
     kept = {name: t for name, t in load_file(weights).items() if "layers.0." not in name}
     save_file(kept, weights, metadata={"format": "pt"})
@@ -164,6 +164,13 @@ def test_layers_that_were_not_saved_are_named(adapter: Path, base: Path) -> None
     assert (finding.kind, finding.severity) == ("not saved", Severity.WARN)
     assert finding.where.startswith("model.layers.0.")
     assert "nor for 1 more" in finding.message
+    weights = load_file(base / "model.safetensors")
+    (tmp_path / "experts").mkdir()
+    expert = weights["model.layers.1.mlp.down_proj.weight"].clone()
+    weights = {k: v for k, v in weights.items() if "layers.0." not in k}
+    weights["model.layers.1.mlp.experts.0.down_proj.weight"] = expert
+    save_file(weights, tmp_path / "experts" / "model.safetensors")
+    assert not scan(adapter, base=tmp_path / "experts").findings, "of experts nothing is known"
 
 
 def test_kinds_that_are_left_to_peft_are_read_too(base: Path, tmp_path: Path) -> None:
