@@ -164,12 +164,12 @@ def test_layers_that_were_not_saved_are_named(adapter: Path, base: Path, tmp_pat
     assert (finding.kind, finding.severity) == ("not saved", Severity.WARN)
     assert finding.where.startswith("model.layers.0.")
     assert "nor for 1 more" in finding.message
-    weights = load_file(base / "model.safetensors")
+    tensors = load_file(base / "model.safetensors")
     (tmp_path / "experts").mkdir()
-    expert = weights["model.layers.1.mlp.down_proj.weight"].clone()
-    weights = {k: v for k, v in weights.items() if "layers.0." not in k}
-    weights["model.layers.1.mlp.experts.0.down_proj.weight"] = expert
-    save_file(weights, tmp_path / "experts" / "model.safetensors")
+    expert = tensors["model.layers.1.mlp.down_proj.weight"].clone()
+    tensors = {k: v for k, v in tensors.items() if "layers.0." not in k}
+    tensors["model.layers.1.mlp.experts.0.down_proj.weight"] = expert
+    save_file(tensors, tmp_path / "experts" / "model.safetensors")
     assert not scan(adapter, base=tmp_path / "experts").findings, "of experts nothing is known"
 
 
