@@ -11,7 +11,8 @@ from adapterbot.attest.statement import Statement, read_statement
 from adapterbot.changes.conventions import MIXTURE_CONFIG
 from adapterbot.config import Workflow
 from adapterbot.errors import InputError
-from adapterbot.files.tree import Tree
+from adapterbot.files.tree import Tree, WorkTree
+from adapterbot.git.checkout import ignored_files
 from adapterbot.weights.peft_dir import CONFIG_NAME
 
 _LIMIT = 4 * 1024 * 1024
@@ -29,7 +30,9 @@ def attestation_path(adapter: str) -> str:
 def subject_digests(tree: Tree, adapter: str) -> dict[str, str]:
     """SHA-256 of every file of an adapter, by its name in the directory; of a bank, of the file.
 
-    The attestation of an adapter at the root lies in it, and is no part of it all the same.
+    What a run leaves there and Git ignores (checkpoints, `.DS_Store`) is in no other checkout; it
+    is no part of the adapter, unless people would load it. Nor is the attestation of an adapter at
+    the root, which lies in it.
 
     Raises:
         InputError: there is no such adapter, or a file of it cannot be read.
@@ -39,14 +42,22 @@ def subject_digests(tree: Tree, adapter: str) -> dict[str, str]:
         raise InputError(
             f"does not exist in {tree.label}", file=adapter, fix="name an adapter directory"
         )
-    own = attestation_path(adapter)
-    return {_inside(name, adapter): tree.sha256(name) for name in names if name != own}
+    inside = {_inside(name, adapter): name for name in names if name != attestation_path(adapter)}
+    if isinstance(tree, WorkTree) and names != (adapter,):
+        for name in ignored_files(tree.root, adapter):
+            if "/" in name or not _is_decisive(name):
+                inside.pop(name, None)
+    return {name: tree.sha256(path) for name, path in inside.items()}
 
 
 def _inside(name: str, adapter: str) -> str:
     if name == adapter:
         return PurePosixPath(name).name
     return name.removeprefix(f"{adapter}/") if adapter else name
+
+
+def _is_decisive(name: str) -> bool:
+    return PurePosixPath(name).name in _CONFIGS or name.endswith(_DECISIVE)
 
 
 def check(
@@ -181,7 +192,7 @@ def _compare(statement: Statement, found: Mapping[str, str], *, file: str) -> No
                 f"{name} {what}", file=file, fix="sign the adapter that is meant, or restore it"
             )
     for name in sorted(found.keys() - signed.keys()):
-        if PurePosixPath(name).name in _CONFIGS or name.endswith(_DECISIVE):
+        if _is_decisive(name):
             raise NotAttested(
                 f"says nothing about {name}", file=file, fix="sign again, or remove the file"
             )

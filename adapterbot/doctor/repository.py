@@ -112,7 +112,7 @@ def _adapter(tree: WorkTree, adapter: AdapterConfig) -> Iterator[Finding]:
     yield Finding(what="adapter", found=adapter.path)
     folder = normalise(adapter.path)
     files = ignored_files(tree.root, folder)
-    left_out = [join(folder, name) for name in files if _is_of_adapter(name)]
+    left_out = [join(folder, name) for name in files if "/" not in name and _is_of_adapter(name)]
     if left_out:
         yield Finding(
             what="ignored",

@@ -44,7 +44,7 @@ def is_sparse(repository: Path) -> bool:
 
 
 def ignored_files(repository: Path, folder: str) -> tuple[str, ...]:
-    """The names of the files right in a folder that Git ignores, so that no commit holds them.
+    """The files below a folder that Git ignores, so that no commit holds them, as seen from there.
 
     Args:
         folder: from the root, normalised.
@@ -55,5 +55,4 @@ def ignored_files(repository: Path, folder: str) -> tuple[str, ...]:
     asked = ("ls-files", "-z", "--others", "--ignored", "--exclude-standard", "--", folder or ".")
     listed = os.fsdecode(git(repository, "--literal-pathspecs", *asked)).split("\0")
     prefix = f"{folder}/" if folder else ""
-    names = (path.removeprefix(prefix) for path in listed if path.startswith(prefix))
-    return tuple(name for name in names if name and "/" not in name)
+    return tuple(path.removeprefix(prefix) for path in listed if path and path.startswith(prefix))

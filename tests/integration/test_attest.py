@@ -167,6 +167,23 @@ def test_attack_an_adapter_at_the_root_is_signed_for_by_its_files_own_names(repo
         check(WorkTree(repository), "", [public])
 
 
+def test_what_git_ignores_is_signed_for_only_where_people_would_load_it(repository, keys):
+    """A run leaves checkpoints in its folder, which the checkout that verifies does not have."""
+    private, public = keys["ed25519"]
+    (repository / ".gitignore").write_text("checkpoint-*\n.DS_Store\n*.bin\n")
+    left = repository / ADAPTER / "checkpoint-1"
+    left.mkdir()
+    (left / "optimizer.pt").write_text("state")
+    (repository / ADAPTER / ".DS_Store").write_text("view")
+    invoke("sign", ADAPTER, "--key", private)
+    statement = check(WorkTree(repository), ADAPTER, [public])
+    names = {one.name for one in statement.subject}
+    assert names == {"adapter_config.json", "adapter_model.safetensors"}
+    (repository / ADAPTER / "adapter_model.bin").write_bytes(b"\x80")
+    with pytest.raises(NotAttested, match=r"nothing about adapter_model\.bin"):
+        check(WorkTree(repository), ADAPTER, [public])
+
+
 def test_a_lock_is_signed_for_however_its_path_is_written(repository, keys):
     private, public = keys["ed25519"]
     adapter = {"path": ADAPTER, "lock": "./soup.lock", "config": "./soup.yaml"}
