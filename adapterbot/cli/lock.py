@@ -67,7 +67,9 @@ def lock_write(
     env_hash: EnvHash = None,
     adapter: Annotated[
         list[Path] | None,
-        typer.Option(help="Adapter directory to record.", show_default="output in soup.yaml"),
+        typer.Option(
+            help="Adapter directory to record. Repeatable.", show_default="output in soup.yaml"
+        ),
     ] = None,
     rows: Annotated[
         bool,
