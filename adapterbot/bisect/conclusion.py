@@ -72,7 +72,7 @@ def conclude(search: Search, *, cut: bool = False) -> BisectResult:
     newest = any(p.index == n - 1 and p.outcome is ProbeOutcome.GOOD for p in search.probes)
     # To name the likeliest other would be a false alarm; but a search that was cut short, or could
     # not look at the newest, may have found nothing because it looked at next to nothing.
-    if none > 0.5 or (passed and newest and not cut):
+    if none > 0.5 or (none and passed and newest and not cut):
         asked = f"that none is broken has a probability of {none:.0%}, less than was asked for"
         return BisectResult(
             verdict=BisectVerdict.ALL_OK,

@@ -185,6 +185,18 @@ def test_a_few_checkpoints_that_all_pass_are_no_finding(place, steps) -> None:
 
 
 @pytest.mark.parametrize("outcomes", ["exact", "repeat", "noisy"])
+def test_an_end_that_is_assumed_to_be_bad_is_no_all_clear(place, outcomes) -> None:
+    folder, judge = place
+    done = bisect(
+        folder,
+        *("ckpt-*", "--eval-command", judge("sys.exit(0)"), "--outcomes", outcomes),
+        *("--assume-endpoints", "--probes-max", "100", "--json"),
+    )
+    found = json.loads(done.stdout)
+    assert (found["first_broken"], found["none_broken"], done.returncode) == ("ckpt-800", 0.0, 3)
+
+
+@pytest.mark.parametrize("outcomes", ["exact", "repeat", "noisy"])
 def test_newest_checkpoints_that_cannot_tell_are_no_all_clear(place, outcomes) -> None:
     """It said ALL_OK with a probability of 23 %; and, of a noisy command, never an end."""
     folder, judge = place

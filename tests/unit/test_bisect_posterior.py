@@ -373,7 +373,7 @@ def test_what_one_change_does_not_explain_is_named() -> None:
 
 def test_tails_are_as_heavy_as_they_are() -> None:
     z = np.linspace(-40.0, 8.0, 500)
-    assert np.abs(_log_phi(z) - stats.norm.logcdf(z)).max() < 0.06
+    assert np.abs(_log_phi(z) - stats.norm.logcdf(z)).max() < 1e-6
     t = np.array([-100.0, -10.0, -3.0, -1.0, 0.0, 1.0, 3.0])
     for degrees in (3, 30, 300):
         tail = _log_phi(_as_normal(t, degrees))
@@ -402,11 +402,12 @@ def test_scores_that_stay_or_improve_end_with_none_broken(rise: float) -> None:
 
 def test_a_search_is_stuck_where_nothing_between_can_tell() -> None:
     posterior = Posterior(9, PassFail())
-    for index, outcome in ((0, False), (8, True), (4, None), (3, False), (5, True)):
-        for _ in range(1 if outcome is None else 12):
-            posterior.tell(index, outcome)
+    for index, bad in ((0, False), (8, True), (3, False), (6, True)):
+        for _ in range(12):
+            posterior.tell(index, bad)
     assert posterior.best()[1] < 0.95
-    assert posterior.stuck(0.95)
-    assert not posterior.stuck(0.9999)
-    posterior.tell(4, True)  # it could tell after all
-    assert posterior.best()[0] == 4
+    assert not posterior.stuck()
+    posterior.tell(4, None)
+    assert not posterior.stuck(), "5 may still tell"
+    posterior.tell(5, None)
+    assert posterior.stuck()
