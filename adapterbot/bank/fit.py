@@ -26,7 +26,7 @@ from adapterbot.bank.plan import Plan
 from adapterbot.bank.surfaces import surface_of
 from adapterbot.conversations import Example
 from adapterbot.errors import InputError
-from adapterbot.files import atomic
+from adapterbot.files import atomic, there
 from adapterbot.weights.likelihood import answer_nll
 
 D_INITIAL = 0.1  # arXiv 2310.11454 table 6c: small values do best; Λ_b starts at zero
@@ -237,7 +237,7 @@ def load_state(file: Path, key: str) -> dict[str, Fit]:
     Raises:
         InputError: what it kept is damaged.
     """
-    if not file.is_file():
+    if not there.is_file(file):
         return {}
     try:
         with safe_open(file, framework="pt", device="cpu") as stream:

@@ -16,6 +16,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from adapterbot.errors import InputError
+from adapterbot.files import there
 from adapterbot.files.validation import bad_input
 from adapterbot.records.base import Digest, Line, Name, Record
 
@@ -229,7 +230,7 @@ def read_manifest(bank: Path) -> Manifest:
         InputError: there is none, it is a link, or it cannot be read.
     """
     file = bank / MANIFEST
-    if file.is_symlink() or not file.is_file():
+    if file.is_symlink() or not there.is_file(file):
         raise InputError(
             "is not a vector bank: it holds no manifest.json",
             file=str(bank),

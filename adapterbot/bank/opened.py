@@ -21,6 +21,7 @@ from adapterbot.bank.codec import Codec
 from adapterbot.bank.environment import DAMAGE, Shared, acquire, damaged, release
 from adapterbot.bank.manifest import MANIFEST, read_manifest
 from adapterbot.errors import InputError, OurFailure
+from adapterbot.files import there
 
 Tables = Mapping[str, Any]
 """LMDB's handles, by name."""
@@ -106,7 +107,7 @@ class OpenBank:
         self.codec = Codec(self.manifest)
         self.blocks = Blocks(self.codec.row_bytes)
         file = self.path / self.manifest.rows
-        if file.is_symlink() or not file.is_file():
+        if file.is_symlink() or not there.is_file(file):
             raise InputError("does not exist", file=str(file), fix="restore it from a backup")
         return _File(acquire(file), stamp)
 

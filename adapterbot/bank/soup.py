@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any
 
 from adapterbot.errors import InputError
-from adapterbot.files import atomic
+from adapterbot.files import atomic, there
 from adapterbot.files.strict_json import parse_json
 
 FILE_LIMIT = 16 * 1024 * 1024
@@ -110,7 +110,7 @@ def read_bank(path: str | Path) -> VectorBank:
         InputError: there is none, the place is refused, or it is not what Soup writes.
     """
     target = _contained(path)
-    if not target.is_file():
+    if not there.is_file(target):
         raise InputError("does not exist", file=str(path), fix="name Soup's bank.json")
     if (size := target.stat().st_size) > FILE_LIMIT:
         raise _too_large(path, size)

@@ -21,7 +21,7 @@ from adapterbot.bank.opened import MOVED, Tables
 from adapterbot.bank.records import MODULUS, NUMBER, SEAL, Place, State, packed, seal, summed
 from adapterbot.bank.store import BankStore, place_of, state_of
 from adapterbot.errors import AdapterbotError, InputError, OurFailure
-from adapterbot.files import atomic
+from adapterbot.files import atomic, there
 
 
 class BankWriter(BankStore):
@@ -298,7 +298,7 @@ class BankWriter(BankStore):
         if moved is None:
             return False
         rows = bytes(moved).decode()
-        if compaction.is_rows(rows) and (self.path / rows).is_file():
+        if compaction.is_rows(rows) and there.is_file(self.path / rows):
             to = self.manifest.model_copy(update={"rows": rows})
             atomic.write_text(self.path / MANIFEST, dump_manifest(to))
             compaction.unlink(Path(self._file.shared.env.path()))
@@ -318,7 +318,9 @@ def create(path: Path, manifest: Manifest) -> BankWriter:
     Raises:
         InputError: there is something already, or it cannot be written.
     """
-    if path.is_symlink() or (path.exists() and (not path.is_dir() or (path / MANIFEST).exists())):
+    if path.is_symlink() or (
+        there.exists(path) and (not there.is_dir(path) or there.exists(path / MANIFEST))
+    ):
         raise InputError("exists already", file=str(path), fix="name another place, or remove it")
     try:
         path.mkdir(parents=True, exist_ok=True)

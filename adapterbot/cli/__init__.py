@@ -68,6 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         if error.errno != errno.ENOSPC or error.filename is not None:
             raise
         say("error: standard output: could not be written: the disk is full (free some space)")
+        # What it did not take is tried once more as we end, and must not fail then.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(int(ExitCode.FAILURE))
     except KeyboardInterrupt:  # while the options were still being read
         say("interrupted")

@@ -18,7 +18,7 @@ from adapterbot.commands.bank_opened import opened_to_write
 from adapterbot.commands.bank_show import BankSummary, summary
 from adapterbot.commands.base_option import refuse_missing
 from adapterbot.errors import InputError
-from adapterbot.files import jsonl
+from adapterbot.files import jsonl, there
 from adapterbot.importing import extras
 from adapterbot.records import Line, Record
 from adapterbot.records.base import Count
@@ -88,7 +88,7 @@ def create(
     Raises:
         InputError: there is one already, or the base has no such modules.
     """
-    if path.exists() and any(path.iterdir() if path.is_dir() else [path]):
+    if there.exists(path) and any(path.iterdir() if there.is_dir(path) else [path]):
         raise InputError("exists already", file=str(path), fix="name another place, or remove it")
     refuse_missing(base)
     with extras("bank,eval", "a new bank"):
@@ -163,7 +163,7 @@ def _batches(file: Path, codec: Codec) -> Iterator[Batch]:
 def _lines(file: Path, floats: int) -> Iterator[tuple[int, str, Floats]]:
     import numpy as np
 
-    if not file.is_file():
+    if not there.is_file(file):
         raise InputError("does not exist", file=str(file), fix="name a JSONL file")
     shape = f'{{"user": "…", "vector": [{floats} numbers]}}'
     with file.open("rb") as stream, np.errstate(over="ignore"):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from adapterbot.commands.bank_opened import opened, opened_to_write
 from adapterbot.commands.bank_show import BankSummary, summary
 from adapterbot.errors import InputError
+from adapterbot.files import there
 from adapterbot.importing import extras
 from adapterbot.weights.trained_on import names_another
 
@@ -70,13 +71,13 @@ def import_(
     incoming = _Incoming(path, base, dtype, replace=replace)
     for source in sources:
         user, file = _named(source)
-        if not file.exists():
+        if not there.exists(file):
             raise InputError(
                 "does not exist",
                 file=str(file),
                 fix="name a PEFT adapter's directory, Soup's bank.json or an exported file",
             )
-        if file.is_dir():
+        if there.is_dir(file):
             incoming.take(_from_peft(user or file.name, file, base, incoming))
         elif file.suffix == ".json":
             incoming.take(_from_soup(file))
@@ -105,7 +106,7 @@ class _Incoming:
         # Adapters of one training share a seed, whose projections take longer than all the rest.
         self.draw = lru_cache(maxsize=1)(shared.draw)
         self._generated = lru_cache(maxsize=1)(shared.generated)
-        if (path / "manifest.json").exists():
+        if there.exists(path / "manifest.json"):
             with opened(path) as bank:
                 self._manifest = bank.manifest
             if dtype not in (None, self._manifest.dtype):
@@ -166,7 +167,7 @@ class _Incoming:
         from adapterbot.bank import shared
         from adapterbot.bank.writer import create
 
-        if (self._path / "manifest.json").exists():
+        if there.exists(self._path / "manifest.json"):
             return opened_to_write(self._path)
         assert self._manifest is not None  # noqa: S101 there is at least one source
         if self._shared is not None:
@@ -221,12 +222,12 @@ class _Incoming:
 def _same_base(one: str, other: str) -> bool:
     """Whether a typed base is the bank's; a bank of which none is known is of any."""
     both = (Path(one), Path(other))
-    same_place = all(path.is_dir() for path in both) and both[0].samefile(both[1])
+    same_place = all(there.is_dir(path) for path in both) and both[0].samefile(both[1])
     return other == UNKNOWN or one.casefold() == other.casefold() or same_place
 
 
 def _named(source: str) -> tuple[str | None, Path]:
-    if not Path(source).exists() and "=" in source:
+    if not there.exists(Path(source)) and "=" in source:
         user, _, place = source.partition("=")
         return user, Path(place)
     return None, Path(source)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from adapterbot.errors import InputError
+from adapterbot.files import there
 from adapterbot.weights.trained_on import names_another
 
 
@@ -16,9 +17,9 @@ def refuse_missing(base: str) -> None:
     Raises:
         InputError: naming it.
     """
-    if base.startswith((".", "/", "~")) and not Path(base).is_dir():
+    if base.startswith((".", "/", "~")) and not there.is_dir(Path(base)):
         raise InputError(
-            "is not a directory" if Path(base).exists() else "does not exist",
+            "is not a directory" if there.exists(Path(base)) else "does not exist",
             file=base,
             field="--base",
             fix="name the base model's directory, or its name on the Hub",
@@ -31,7 +32,7 @@ def refuse_another(base: str, own: str, *, bank: Path) -> None:
     Raises:
         InputError: with both names.
     """
-    if not Path(base).is_dir() and names_another(base, own):
+    if not there.is_dir(Path(base)) and names_another(base, own):
         raise InputError(
             f"is {base!r}, and the bank is of {own!r}",
             file=str(bank),

@@ -11,7 +11,7 @@ from posixpath import relpath
 from adapterbot import __version__, lock
 from adapterbot.commands.folders import checkout_around
 from adapterbot.errors import AdapterbotError, InputError
-from adapterbot.files import atomic
+from adapterbot.files import atomic, there
 from adapterbot.files.tree import Tree, WorkTree, not_a_file
 from adapterbot.lock import environment, sidecar
 from adapterbot.lock.check import Check
@@ -66,7 +66,7 @@ def _tree_of(first: Path, *others: Path) -> tuple[WorkTree, list[str]]:
         InputError: one is a directory, or they do not lie in one checkout.
     """
     for path in (first, *others):
-        if path.is_dir():
+        if there.is_dir(path):
             raise not_a_file(str(path), path, "")
     files = [path.parent.absolute().resolve() / path.name for path in (first, *others)]
     tops = [checkout_around(file.parent) for file in files]
@@ -83,7 +83,7 @@ def config_of(lock: Path) -> Path:
     """The training config of a lock, where nobody names it: the one beside it, else the one in
     the working directory."""
     beside = lock.parent / SOUP_YAML
-    return beside if beside.is_file() else Path(SOUP_YAML)
+    return beside if there.is_file(beside) else Path(SOUP_YAML)
 
 
 def open_cache(*, used: bool = True) -> DigestCache | None:
@@ -253,7 +253,7 @@ def check(
 
 
 def _head(tree: WorkTree) -> Tree | None:
-    if not (tree.root / ".git").exists():
+    if not there.exists(tree.root / ".git"):
         return None
     from adapterbot.git.commits import resolve_commit
     from adapterbot.git.tree import GitTree

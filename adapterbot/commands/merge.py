@@ -16,6 +16,7 @@ from adapterbot import TOOL
 from adapterbot.commands.merge_base import base_directory, base_name, check_one_base, with_base
 from adapterbot.commands.merge_options import MergeOptions, SearchOptions
 from adapterbot.errors import InputError
+from adapterbot.files import there
 from adapterbot.files.atomic import not_written, try_folder, write_text
 from adapterbot.importing import extras
 from adapterbot.merge import checkpoint
@@ -103,7 +104,7 @@ def _check_output(output: Path, adapters: Sequence[Path]) -> None:
         ) from error
     else:
         fix = "name another output, or remove it"
-        if checkpoint_path(output).exists():
+        if there.exists(checkpoint_path(output)):
             fix = "move it away, and the search goes on with --resume"
         raise InputError("already exists", file=str(output), fix=fix)
     for adapter in adapters:
@@ -184,13 +185,13 @@ def _searched(
     from adapterbot.commands.interrupts import interrupts
 
     place = checkpoint_path(options.output)
-    if place.exists() and not search.resume:
+    if there.exists(place) and not search.resume:
         raise InputError(
             "is the checkpoint of a search that did not end",
             file=str(place),
             fix="go on with --resume, or remove it",
         )
-    if search.resume and not place.exists():
+    if search.resume and not there.exists(place):
         raise InputError(
             "does not exist", file=str(place), fix="name the same --output, or drop --resume"
         )
@@ -269,8 +270,8 @@ def _suite(path: Path) -> Suite:
     from adapterbot.commands.place import named_file
     from adapterbot.eval.suite import load_suite
 
-    if not path.is_file():
-        what = "is not a file" if path.exists() else "does not exist"
+    if not there.is_file(path):
+        what = "is not a file" if there.exists(path) else "does not exist"
         raise InputError(what, file=str(path), fix="name an eval suite")
     return load_suite(*named_file(path.resolve(), Path.cwd()))
 

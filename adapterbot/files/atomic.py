@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from adapterbot.errors import InputError, OurFailure
+from adapterbot.files import there
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EIO}
 _LONGEST = 200
@@ -82,7 +83,7 @@ def try_folder(folder: Path, *, field: str | None = None) -> None:
         InputError, OurFailure: as `write_bytes`.
     """
     try:
-        nearest = next(one for one in (folder, *folder.absolute().parents) if one.exists())
+        nearest = next(one for one in (folder, *folder.absolute().parents) if there.exists(one))
         with tempfile.TemporaryFile(dir=nearest):
             pass
     except OSError as error:
@@ -102,12 +103,12 @@ def temporary(path: Path, *, shown: Path | None = None, field: str | None = None
     """
     named = {"file": str(shown or path), "field": field}
     try:
-        if path.is_symlink():
+        if there.is_symlink(path):
             raise InputError("is a symbolic link", **named, fix="name the file itself")
-        if path.is_dir():
+        if there.is_dir(path):
             raise InputError("is a directory", **named, fix="name a file")
         # Replacing /dev/null by a file would take it away from everybody.
-        if path.exists() and not path.is_file():
+        if there.exists(path) and not there.is_file(path):
             raise InputError("is a device or a pipe", **named, fix="name a file")
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, made = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Protocol
 
 from adapterbot.errors import InputError
+from adapterbot.files import there
 from adapterbot.files.paths import is_hidden, normalise
 
 TEXT_LIMIT = 16 * 1024 * 1024
@@ -121,9 +122,9 @@ def uses_lfs(tree: Tree, files: Sequence[str]) -> bool:
 
 def not_a_file(path: str, here: Path, label: str) -> InputError:
     """The error for what is not there, or is there and no file."""
-    if here.is_dir():
+    if there.is_dir(here):
         return InputError("is a directory", file=path, fix="name the file in it")
-    if here.exists():
+    if there.exists(here):
         return InputError("is not a regular file", file=path, fix="replace it by a file")
     return missing(path, label)
 
@@ -189,7 +190,7 @@ class WorkTree:
         try:
             for part in PurePosixPath(path).parts:
                 here = here / part
-                if here.is_symlink():
+                if there.is_symlink(here):
                     raise link_refused(path)
         except PermissionError as error:
             raise unreadable(path) from error
@@ -197,7 +198,9 @@ class WorkTree:
 
     def has(self, path: str) -> bool:
         here = self._resolve(path)
-        return here.is_file() or (here.is_dir() and next(self._walk(here), None) is not None)
+        return there.is_file(here) or (
+            there.is_dir(here) and next(self._walk(here), None) is not None
+        )
 
     def _walk(self, directory: Path) -> Iterator[Path]:
         def refuse(error: OSError) -> None:
@@ -220,19 +223,19 @@ class WorkTree:
             found += (
                 path.relative_to(self.root).as_posix()
                 for path in (Path(folder) / name for name in files)
-                if path.is_file() and not path.is_symlink()
+                if there.is_file(path) and not there.is_symlink(path)
             )
         return tuple(sorted(found))
 
     def files(self, directory: str = "") -> tuple[str, ...]:
         here = self._resolve(directory)
-        if here.is_file():
+        if there.is_file(here):
             return (normalise(directory),)
         return tuple(sorted(file.relative_to(self.root).as_posix() for file in self._walk(here)))
 
     def read(self, path: str, *, limit: int = TEXT_LIMIT) -> bytes:
         here = self._resolve(path)
-        if not here.is_file():
+        if not there.is_file(here):
             raise not_a_file(path, here, self.label)
         size = here.stat().st_size
         if size > limit:
@@ -253,7 +256,7 @@ class WorkTree:
     def open(self, path: str, *, fetch: bool = True) -> Iterator[BinaryIO]:
         del fetch  # what is on disk is all there is
         here = self._resolve(path)
-        if not here.is_file():
+        if not there.is_file(here):
             raise not_a_file(path, here, self.label)
         if here.stat().st_size < _LFS_POINTER_LIMIT:
             self.read(path)  # which refuses a pointer
@@ -266,7 +269,7 @@ class WorkTree:
 
     def sha256(self, path: str) -> str:
         here = self._resolve(path)
-        if not here.is_file():
+        if not there.is_file(here):
             raise not_a_file(path, here, self.label)
         try:
             before = here.stat()
@@ -291,7 +294,7 @@ class WorkTree:
 
     def on_disk(self, path: str) -> Path:
         here = self._resolve(path)
-        if not here.exists():
+        if not there.exists(here):
             raise missing(path, self.label)
         for file in self.files(path):
             real = self.root / file

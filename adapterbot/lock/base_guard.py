@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from adapterbot.errors import InputError
+from adapterbot.files import there
 from adapterbot.weights.header import read_header
 from adapterbot.weights.peft_dir import CONFIG_NAME
 
@@ -36,12 +37,12 @@ def inspect_base(directory: Path, name: str) -> None:
             that are not the safetensors beside it, or claims a model that is larger than these
             weights can fill.
     """
-    if (directory / CONFIG_NAME).exists():
+    if there.exists(directory / CONFIG_NAME):
         # transformers would follow it to whatever base it names.
         raise InputError(
             "is an adapter, not a base model", file=name, field="base", fix="name the base model"
         )
-    if not directory.is_dir():
+    if not there.is_dir(directory):
         # transformers would read a config alone, too.
         raise InputError(
             "is not a directory", file=name, field="base", fix="name the base model's directory"

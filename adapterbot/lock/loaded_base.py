@@ -11,6 +11,7 @@ from shutil import disk_usage
 from typing import TYPE_CHECKING
 
 from adapterbot.errors import InputError
+from adapterbot.files import there
 from adapterbot.files.paths import normalise
 from adapterbot.lock.base_guard import inspect_base
 from adapterbot.lock.base_model import MODEL_CONFIG, model_file_names
@@ -68,7 +69,7 @@ def base_at_hand(base: Path | str) -> Path | None:
         InputError: there is none of this name, here or on the Hub.
         OurFailure: the Hub did not answer, and this machine has no copy, or no client for it.
     """
-    if Path(base).exists():
+    if there.exists(Path(base)):
         return Path(base)
     repo, found = _look_up(str(base), "base")
     if not isinstance(found, Snapshot):
@@ -109,7 +110,7 @@ def _on_disk(base: Path | str, choose: Choose, field: str) -> Path:
 
 
 def _directory(base: Path | str, choose: Choose, field: str) -> Path:
-    if Path(base).exists():
+    if there.exists(Path(base)):
         return Path(base)
     repo, found = _look_up(str(base), field)
     if isinstance(found, Snapshot):
@@ -123,7 +124,7 @@ def _directory(base: Path | str, choose: Choose, field: str) -> Path:
     chosen = choose(files, lambda name: fetch_file(repo, commit, name).read_bytes())
     # By the name that was asked for, which finds the copy when the Hub is silent one day.
     copy = cached_snapshot(repo.name, repo.kind, repo.revision or "main")
-    if copy and copy.root.name == commit and all((copy.root / name).exists() for name in chosen):
+    if copy and copy.root.name == commit and all(there.exists(copy.root / name) for name in chosen):
         return copy.root
     _check_room(repo, [files[name] for name in chosen])
     from huggingface_hub import snapshot_download
@@ -152,8 +153,8 @@ def _check_room(repo: HubRepo, files: Iterable[RepoSibling]) -> None:
     """
     blobs = folder_of(repo.name, repo.kind) / "blobs"
     kept = ((file, blobs / (file.lfs.sha256 if file.lfs else file.blob_id or "")) for file in files)
-    needed = sum(file.size or 0 for file, blob in kept if not blob.is_file())
-    disk = next(folder for folder in blobs.parents if folder.exists())
+    needed = sum(file.size or 0 for file, blob in kept if not there.is_file(blob))
+    disk = next(folder for folder in blobs.parents if there.exists(folder))
     free = disk_usage(disk).free
     if needed > free:
         raise repo.failed(

@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from adapterbot.errors import InputError
+from adapterbot.files import there
 from adapterbot.files.tree import Tree, WorkTree
 from adapterbot.files.validation import bad_input
 from adapterbot.git.checkout import repository_root
@@ -41,7 +42,7 @@ def read_dataset_diff(given: Sequence[str], config: str) -> DatasetDiff | str | 
     if len(given) > 2:
         raise InputError("is given more than twice", field="--dataset-diff", fix=_FIX)
     path = Path(given[0])
-    if path.is_file():
+    if there.is_file(path):
         return _file(path)
     old_ref, dots, new_ref = given[0].partition("..")
     if not dots:
@@ -72,9 +73,9 @@ def _file(path: Path) -> DatasetDiff | str:
 
 
 def _rows_at(path: Path) -> Rows:
-    folder = path if path.is_dir() else path.parent
+    folder = path if there.is_dir(path) else path.parent
     tree = WorkTree(folder.absolute(), label=str(folder))
-    return read_rows(tree, "" if path.is_dir() else path.name)
+    return read_rows(tree, "" if there.is_dir(path) else path.name)
 
 
 def _between(old: str, new: str, config: str) -> DatasetDiff:

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from adapterbot.errors import InputError
+from adapterbot.files import there
 from adapterbot.files.named import read_named
 from adapterbot.files.tree import file_sha256, link_refused
 from adapterbot.weights.header import Header, read_header
@@ -75,9 +76,9 @@ def refuse_no_adapter(path: Path) -> None:
     Raises:
         InputError: it is no directory, or has no adapter_config.json.
     """
-    if not path.is_dir():
-        what = "is not a directory" if path.exists() else "does not exist"
-    elif not (path / CONFIG_NAME).exists():
+    if not there.is_dir(path):
+        what = "is not a directory" if there.exists(path) else "does not exist"
+    elif not there.exists(path / CONFIG_NAME):
         what = f"is no adapter: it holds no {CONFIG_NAME}"
     else:
         return
@@ -153,16 +154,16 @@ def files_digest(*files: Path) -> str:
 
 
 def _read_config(directory: Path, shown: str) -> bytes:
-    if not directory.is_dir():
+    if not there.is_dir(directory):
         raise InputError(
-            "is not a directory" if directory.exists() else "does not exist",
+            "is not a directory" if there.exists(directory) else "does not exist",
             file=shown,
             fix="name the adapter's directory",
         )
     file = directory / CONFIG_NAME
-    if file.is_symlink():
+    if there.is_symlink(file):
         raise link_refused(f"{shown}/{CONFIG_NAME}")
-    if not file.is_file():
+    if not there.is_file(file):
         raise InputError(
             f"is not a PEFT adapter: it holds no {CONFIG_NAME}",
             file=shown,
@@ -174,11 +175,11 @@ def _read_config(directory: Path, shown: str) -> bytes:
 
 def _weights_file(directory: Path, shown: str) -> Path:
     file = directory / WEIGHTS_NAME
-    if file.is_symlink():
+    if there.is_symlink(file):
         raise link_refused(f"{shown}/{WEIGHTS_NAME}")
-    if file.is_file():
+    if there.is_file(file):
         return file
-    if (directory / PICKLE_NAME).exists():
+    if there.exists(directory / PICKLE_NAME):
         raise InputError(
             "is a pickle, which can run code when it is loaded; it is never loaded here",
             file=f"{shown}/{PICKLE_NAME}",

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from adapterbot.errors import InputError, OurFailure
+from adapterbot.files import there
 from adapterbot.files.atomic import not_written, temporary, write_text
 from adapterbot.weights.adapter import Adapter
 from adapterbot.weights.layout import PREFIX
@@ -51,7 +52,7 @@ def save_adapter(adapter: Adapter, directory: Path | str) -> None:
         OurFailure: the disk is full; what was there before is untouched.
     """
     target = Path(directory)
-    if target.is_symlink() or (target.exists() and not target.is_dir()):
+    if target.is_symlink() or (there.exists(target) and not there.is_dir(target)):
         raise InputError("is not a directory", file=str(directory), fix="name another")
     config = adapter.config
     names = [*adapter.updates, *adapter.replaced]

@@ -607,11 +607,14 @@ def test_attack_compacting_that_is_interrupted_takes_nobodys_new_file(tmp_path: 
                 with BankWriter(tmp_path / "b") as other:
                     other.add(["b"], vector_rows(1))
                 signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+                interrupted.wait(60)  # else whoever waits for the lock may be given it first
 
+        interrupted = threading.Event()
         writer = threading.Thread(target=go_over)
         writer.start()
         with pytest.raises(KeyboardInterrupt):
             bank.compact()
+        interrupted.set()
         writer.join()
         with BankStore(tmp_path / "b") as found:
             assert list(found.users()) == ["a", "b"]
