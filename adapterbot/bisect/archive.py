@@ -205,7 +205,11 @@ def _in_order(paths: Sequence[str], step_of: Callable[[str], int | None]) -> lis
 
 
 def _matched(directory: Path, pattern: str) -> list[str]:
-    return glob.glob(pattern, root_dir=directory)  # noqa: PTH207 - Path.glob makes names over
+    """What a pattern matches; a link to another match, such as `latest`, is none of its own."""
+    found = glob.glob(pattern, root_dir=directory)  # noqa: PTH207 - Path.glob makes names over
+    links = [path for path in found if (directory / path).is_symlink()]
+    known = {(directory / path).resolve() for path in set(found).difference(links)}
+    return [p for p in found if p not in links or (directory / p).resolve() not in known]
 
 
 def _adapters(directory: Path, pattern: str) -> list[str]:

@@ -560,6 +560,7 @@ def test_a_pattern_and_a_folder_stand_for_its_adapters_in_order(place) -> None:
         if step:
             (run / name / "trainer_state.json").write_text(f'{{"global_step": {step}}}')
     (run / "README.md").write_text("")
+    (run / "latest").symlink_to("final")
     for named in ("run/*", "run", "run/"):
         command = judge("sys.exit(sys.argv[1].endswith('final'))")
         done = bisect(folder, named, "--eval-command", command, "--outcomes", "exact", "--json")
