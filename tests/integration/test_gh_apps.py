@@ -29,7 +29,7 @@ from adapterbot.gh.heads import head_of
 from adapterbot.gh.remote import Remote
 from adapterbot.git.program import git, git_as
 from adapterbot.marker import marker
-from tests import command_line, example, git_server
+from tests import command_line, example, git_server, programs
 from tests.github_app import POSTING, PROPOSING, TOKEN, app_key, with_app
 from tests.github_server import Fault, GitHubServer
 from tests.github_server.runs import App
@@ -248,7 +248,10 @@ def test_history_is_pushed_as_the_app_and_by_hand_as_git_asks(
     assert asked.body["permissions"] == {"contents": "write"}
 
 
-def test_each_git_of_a_long_push_is_given_the_token_of_its_moment(tmp_path: Path) -> None:
+def test_each_git_of_a_long_push_is_given_the_token_of_its_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs.git_lfs(tmp_path, monkeypatch)
     tokens = iter(f"{n}" for n in range(9))
     change = Change({}, "adapters/dates", bool)
     wanted = Placement("b", None, "main", "0" * 40, change, "m")

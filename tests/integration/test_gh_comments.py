@@ -26,6 +26,7 @@ from adapterbot.gh.client import Client, Patience, connect
 from adapterbot.gh.comments import CommentAction, CommentOutcome, Thread
 from adapterbot.gh.remote import Remote
 from adapterbot.marker import key_of, marker
+from tests import programs
 from tests.github_server import Fault, GitHubServer
 
 REPO, PULL, KEY = "octo/adapters", 7, "dates"
@@ -409,6 +410,7 @@ def test_a_name_that_the_repository_no_longer_has_is_no_success(server, method, 
 
 
 def test_a_certificate_that_nobody_vouches_for_is_said_at_once(tmp_path, monkeypatch):
+    programs.git_lfs(tmp_path, monkeypatch)
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
     key = ec.generate_private_key(ec.SECP256R1())
     now = datetime.now(UTC)

@@ -30,6 +30,8 @@ def fresh(tmp_path: Path) -> Path:
         source = example.EXAMPLE / name
         (shutil.copytree if source.is_dir() else shutil.copyfile)(source, place / name)
     example.git(place, "init", "-q", "-b", "main")
+    example.git(place, "config", "user.name", "dev")
+    example.git(place, "config", "user.email", "dev@example.invalid")
     example.commit(place, "an adapter")
     return place
 

@@ -29,7 +29,7 @@ from adapterbot.gh.proposal import Action
 from adapterbot.gh.refs import BranchMovedError
 from adapterbot.gh.remote import Remote
 from adapterbot.marker import marker
-from tests import command_line
+from tests import command_line, programs
 from tests.example import git
 from tests.github_server import Fault, GitHubServer
 from tests.listening import listening
@@ -825,9 +825,7 @@ def test_a_push_that_loses_a_race_is_looked_at_again(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pushed: str
 ) -> None:
     """Git has many words for it: the server's own, when both pushes are there at once."""
-    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "git-lfs").touch(0o755)  # of no file's concern here
+    programs.git_lfs(tmp_path, monkeypatch)
     base = git(place.bare, "rev-parse", "main")
     new = git(place.bare, "commit-tree", f"{base}^{{tree}}", "-p", base, "-m", "by hand")
     git(place.bare, "update-ref", "refs/heads/ours", base)
