@@ -29,6 +29,7 @@ CANNOT_TELL = 125
 _QUOTED = re.compile(r"""\\.|'[^']*'|"(?:\\.|[^"\\])*\"""")
 # A word that starts with what only a shell understands, or ends with its semicolon.
 _OPERATOR = re.compile(r"(?:^|\s)(?:[0-9]?[<>]|[|&;])[<>|&;]*|;(?=\s|$)")
+_ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
 TIMEOUT = 3600.0
 RETRIES = 2
 BACKOFF, LONGEST_WAIT = 1.0, 60.0  # seconds
@@ -290,6 +291,12 @@ def _words(template: str) -> list[str]:
             fix="name a script that does; or quote it, if it is a word of the command",
         )
     program = words[0]
+    if _ASSIGNMENT.match(program):
+        raise InputError(
+            f"begins with {program.partition('=')[0]}=, which only a shell understands",
+            field="--eval-command",
+            fix="write env before it",
+        )
     if "{" not in program and shutil.which(program, path=os.environ.get("PATH")) is None:
         raise OurFailure(
             f"{program}: there is no such program",

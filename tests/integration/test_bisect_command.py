@@ -609,6 +609,7 @@ def test_a_score_read_otherwise_is_another_search(place) -> None:
         (["ckpt-*", "--eval-command", "sleep 3; true {ckpt}"], 2, "holds ;, but no shell"),
         (["ckpt-*", "--eval-command", "true {ckpt} && true"], 2, "holds &&, but no shell"),
         (["ckpt-*", "--eval-command", "true {ckpt} 2>/dev/null"], 2, "holds 2>, but no shell"),
+        (["ckpt-*", "--eval-command", "A=1 true {ckpt}"], 2, "begins with A=, which only a shell"),
         (["ckpt-*", "--eval-command", "no-such-program {ckpt}"], 1, "there is no such program"),
         (["ckpt-*", "--outcomes", "sometimes"], 2, "sometimes"),
         (["ckpt-*", "--score-regex", "("], 2, "is not a regular expression"),
