@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from adapterbot.bisect import Posterior, Scores, Setting, uniform
+from adapterbot.bisect import Kind, Model, Posterior, Scores, Setting, uniform
 from adapterbot.probing.chunks import Series
 from adapterbot.records import Direction, SampleScore, ScoreKind, TaskResult
 from bench.bisect import paired, pass_fail, scores, searches
@@ -57,6 +57,27 @@ def test_scores_of_which_nothing_was_measured_before(distance, most) -> None:
     found = searches(lambda rng: scores(rng, distance, gate=0), runs)
     check(found, most, runs=runs)
     assert found.error < most / 10
+
+
+@pytest.mark.parametrize(
+    ("distance", "most", "right"),
+    [(-2.0, 24, 0.98), (0.0, 120, 0.9), (0.5, 240, 0.72), (0.75, 125, 0.9), (1.0, 75, 0.93)],
+)
+def test_scores_of_a_command_find_what_they_look_for(distance, most, right) -> None:
+    """Nobody says that something broke: it may be that nothing did, or that the score improved."""
+
+    def one(rng: np.random.Generator) -> tuple[float, bool]:
+        n, asked = 20, 0
+        change = int(rng.integers(1, n))
+        posterior = Setting(
+            by="a command", kinds=(Kind(model=Model.HIGHER_IS_BAD),), first_good=True
+        ).posterior(n)
+        while posterior.best()[1] < 0.95 and (index := posterior.ask()) is not None:
+            posterior.tell(index, rng.normal(distance if index >= change else 0.0))
+            asked += 1
+        return asked, posterior.best()[0] == (change if distance > 0 else n)
+
+    check(searches(one, RUNS), most, right)
 
 
 @pytest.mark.parametrize("distance", [1.0, 4.0])
