@@ -109,9 +109,12 @@ def program(arguments: Sequence[str] | None = None) -> NoReturn:
 
     Once torch is loaded, taking it apart object by object costs a quarter of a second and frees
     what the operating system frees anyway. SIGTERM is as Ctrl-C: the kernel keeps it from the first
-    process of a container that does not handle it, and `docker stop` would wait and kill.
+    process of a container that does not handle it, and `docker stop` would wait and kill. SIGHUP
+    is, too, unless `nohup` has it ignored: programs that we run would outlive a closed terminal.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, signal.default_int_handler)
     _open_what_is_closed()
     take_every_letter()
     take_no_width_for_none()

@@ -625,6 +625,7 @@ def test_a_score_read_otherwise_is_another_search(place) -> None:
         (["ckpt-*", "--out", "/proc/o", "-o", "b.json"], 2, "/proc/o: --out: cannot be written"),
         (["ckpt-*", "--metric", "dates_us"], 2, "--metric: applies to a search by suite only"),
         (["ckpt-*", "--blame"], 2, "--blame: applies to a search by suite only"),
+        (["ckpt-*", "--ray"], 2, "--ray: applies to a search by suite only"),
         (["ckpt-*", "--device", "cpu"], 2, "--device: applies to a search by suite only"),
         (["ckpt-*", "--head", "main"], 2, "--head: applies to a search by suite only"),
         (["ckpt-*", "--base", "main"], 2, "--base: applies to a search by suite only"),

@@ -47,11 +47,21 @@ def test_an_interrupt_that_an_import_tells_as_its_own_failure_is_an_interrupt() 
         signal.raise_signal(signal.SIGINT)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_job_that_is_ended_while_it_imports_says_so(number: signal.Signals) -> None:
     with pytest.raises(Interrupted) as caught, interrupts() as asked:
         _imported(number, [], swallowing=True)
     assert caught.value.name == asked.came == number.name
+
+
+def test_who_asked_for_nohup_is_not_hung_up_on() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with interrupts() as asked:
+            signal.raise_signal(signal.SIGHUP)
+        assert not asked.came
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_an_import_that_fails_says_so() -> None:
