@@ -52,9 +52,11 @@ def commits(tree: Tree, spec: str) -> list[Checkpoint]:
     hashes = [entry.partition(b"\n")[0].decode() for entry in found.split(b"\0")[1:]]
     if first:
         hashes.insert(0, first)
-    if len(hashes) < 2 and git(repository, "rev-parse", "--is-shallow-repository") == b"true\n":
+    cut = _cut_off(repository)
+    if cut and (len(hashes) < 2 or (not first and hashes[0] in cut)):
+        # At the cut everything looks as if it had been made there.
         raise InputError(
-            "has no history here: the clone is shallow",
+            "has no more than the end of its history here: the clone is shallow",
             file=spec,
             field="checkpoints",
             fix="set `fetch-depth: 0` in actions/checkout, or run `git fetch --unshallow`",
@@ -79,6 +81,15 @@ def tree_at(tree: Tree, checkpoint: Checkpoint) -> GitTree:
     _, commit = _parts(checkpoint.path)
     repository, _ = _place(tree)
     return GitTree(repository, commit or "HEAD")
+
+
+def _cut_off(repository: Path) -> frozenset[str]:
+    """The commits of a shallow clone whose parents it lacks."""
+    named = git(repository, "rev-parse", "--git-path", "shallow").decode().rstrip("\n")
+    try:
+        return frozenset((repository / named).read_text(encoding="ascii").split())
+    except FileNotFoundError:
+        return frozenset()
 
 
 def _parts(spec: str) -> tuple[str, str | None]:

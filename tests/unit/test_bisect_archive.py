@@ -180,13 +180,18 @@ def test_git_history_from_a_revision_on(tmp_path: Path) -> None:
     assert [c.path for c in found] == [f"git:run/x@{one}" for one in hashes[1:]]
 
 
-def test_a_shallow_clone_says_so(tmp_path: Path) -> None:
+@pytest.mark.parametrize("depth", [1, 2])
+def test_a_shallow_clone_says_so(tmp_path: Path, depth: int) -> None:
+    """Where the clone is cut off, the oldest checkpoint would be "broken already"."""
     (tmp_path / "origin").mkdir()
-    git_repository(tmp_path / "origin")
+    hashes = git_repository(tmp_path / "origin")
     url = f"file://{tmp_path}/origin"
-    git(tmp_path, "clone", "-q", "--depth=1", url, str(tmp_path / "clone"))
+    git(tmp_path, "clone", "-q", f"--depth={depth}", url, str(tmp_path / "clone"))
+    here = archive(tmp_path / "clone")
     with pytest.raises(InputError, match="shallow"):
-        archive(tmp_path / "clone").find(["git:run/x"])
+        here.find(["git:run/x"])
+    if depth > 1:
+        assert len(here.find([f"git:run/x@{hashes[1]}"])) == 2
 
 
 def test_lfs_pointers_are_named(tmp_path: Path) -> None:
