@@ -109,15 +109,19 @@ def run(options: CommandOptions, environment: Mapping[str, str] = os.environ) ->
     )
     stages = Stages(listener_for(environment))
     # A command has a session of its own: whatever ends us has to end it first.
-    with stages("bisect"), interrupts():
-        result = bisect.run(
-            bisect.Search(checkpoints, setting),
-            probe,
-            limits=options.limits,
-            journal=journal,
-            stop=probe.stop,
-            progress=stages.listener.said,
-        )
+    try:
+        with stages("bisect"), interrupts():
+            result = bisect.run(
+                bisect.Search(checkpoints, setting),
+                probe,
+                limits=options.limits,
+                journal=journal,
+                stop=probe.stop,
+                progress=stages.listener.said,
+            )
+    except KeyboardInterrupt:
+        stages.listener.said("what was probed is kept: go on with --resume")
+        raise
     if adapter:
         between = what_changed_in_the_data(TrainingRun.of(archive, checkpoints, adapter), result)
         result = result.model_copy(update={"between": between})
