@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from adapterbot.cli.app import app
-from adapterbot.cli.options import Device, Json, refuse_typed
+from adapterbot.cli.options import Device, Json, a_number, refuse_typed
 from adapterbot.cli.output import document, leave, line, say
 from adapterbot.errors import ExitCode
 
@@ -265,7 +265,9 @@ def bank_fit(
         ),
     ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Steps per user, at most.")] = 200,
-    rate: Annotated[float, typer.Option(min=1e-6, max=10, help="Adam's learning rate.")] = 0.02,
+    rate: Annotated[
+        float, typer.Option(min=1e-6, max=10, callback=a_number, help="Adam's learning rate.")
+    ] = 0.02,
     batch: Annotated[int, typer.Option(min=1, help="A user's examples in one step.")] = 2,
     every: Annotated[int, typer.Option(min=1, help="Steps between looks at held-out rows.")] = 10,
     patience: Annotated[
@@ -276,6 +278,7 @@ def bank_fit(
         float,
         typer.Option(
             max=0.9,
+            callback=a_number,
             help="Share of a user's prompts whose rows are held out; above 0, one at least.",
         ),
     ] = 0.2,

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from adapterbot.cli.app import app
-from adapterbot.cli.options import Device, Json
+from adapterbot.cli.options import Device, Json, a_number
 from adapterbot.cli.output import document, say
 
 
@@ -39,7 +39,8 @@ def serve(
         int, typer.Option(min=1, help="Requests of one user at a time; further ones get 429.")
     ] = 16,
     timeout: Annotated[
-        float, typer.Option(min=0.1, help="Time limit in seconds for one request.")
+        float,
+        typer.Option(min=0.1, callback=a_number, help="Time limit in seconds for one request."),
     ] = 120.0,
     max_tokens: Annotated[int, typer.Option(min=1, help="Tokens of an answer, at most.")] = 1024,
     slots: Annotated[

@@ -52,6 +52,19 @@ def test_every_command_prints_json_and_shows_an_example(name: str) -> None:
     assert set(examples) <= {line.strip() for line in result.output.splitlines()}
 
 
+def test_what_is_no_number_lies_within_no_range() -> None:
+    ranges = [
+        (name, parameter)
+        for name, command in COMMANDS.items()
+        for parameter in command.params
+        if type(parameter.type).__name__ == "FloatRange"
+    ]
+    assert len(ranges) > 4
+    for name, parameter in ranges:
+        with pytest.raises(typer.BadParameter, match="nan"):
+            parameter.process_value(typer.Context(COMMANDS[name]), "nan")
+
+
 def ours(code: re.Match[str]) -> str:
     """What is quoted as code, unless it is of another program's command line."""
     return code[0] if code[0].startswith(("`adapterbot", "`--")) else ""
