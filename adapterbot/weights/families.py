@@ -85,8 +85,10 @@ def _twin(model: Any, config: Any) -> nn.Module:
     with torch.device("meta"):
         twin = transformers.AutoModelForImageTextToText.from_config(config, trust_remote_code=False)
     paths = {module: path for path, module in twin.named_modules()}
+    # Not the model's own get_decoder, which of Llama 3.2 gives the model itself.
+    decoder = next(one for one in model.modules() if type(one) is type(twin.get_decoder()))
     shared = {
-        paths[twin.get_decoder()]: model.get_decoder(),
+        paths[twin.get_decoder()]: decoder,
         paths[twin.get_output_embeddings()]: model.get_output_embeddings(),
     }
     for path, module in shared.items():

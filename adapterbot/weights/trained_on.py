@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -113,6 +114,36 @@ def check_same_base(one: AdapterFiles, other: AdapterFiles) -> None:
     """
     if one.config.base_model_name_or_path:
         _check_base_name(other, one.config.base_model_name_or_path)
+
+
+def check_same_class(one: AdapterFiles, other: AdapterFiles) -> None:
+    """Refuses two adapters that call the same layers by different names (`model.layers`,
+    `model.language_model.layers`), as the classes that load one model do: added up, they would name
+    modules of both, and no class has them all.
+
+    Raises:
+        InputError: with both names.
+    """
+    ones, others = (_stacks(files) for files in (one, other))
+    for a, b in itertools.product(ones.keys() - others, others.keys() - ones):
+        short, long = sorted((a.split("."), b.split(".")), key=len)
+        steps = iter(long)
+        if all(step in steps for step in short) and not ones[a].isdisjoint(others[b]):
+            raise InputError(
+                f"holds modules of {b}, where {one.shown} holds those of {a}: they were trained"
+                " under two classes of one model",
+                file=other.weights_shown,
+                fix="train both under one class",
+            )
+
+
+def _stacks(files: AdapterFiles) -> dict[str, set[str]]:
+    """The stacks of layers that an adapter changes, and its modules' places in each."""
+    found: dict[str, set[str]] = {}
+    for module in files.modules:
+        if stack := _stack(module):
+            found.setdefault(stack, set()).add(module.removeprefix(stack))
+    return found
 
 
 def said_base(configs: Sequence[PeftConfig]) -> tuple[str | None, str | None]:

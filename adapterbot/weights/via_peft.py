@@ -75,6 +75,8 @@ def attached_by_peft(model: nn.Module, files: AdapterFiles) -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            if config.peft_type == peft.PeftType.VERA:
+                _bring_from_meta(named, next(model.parameters()).device)
             wrapped = _wrapped(peft, named, config, files, before)
         wrapped.eval()
         with _its_head(model, named):
@@ -95,6 +97,17 @@ def _its_head(model: Any, named: Any) -> Iterator[None]:
         yield
     finally:
         model.set_output_embeddings(head)
+
+
+def _bring_from_meta(model: nn.Module, device: torch.device) -> None:
+    """Parameters of the meta device as zeros that take no room. VeRA moves the matrices that all
+    modules share to each module's device, and from the meta device they would not come back."""
+    for module in model.modules():
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            if parameter.is_meta:
+                zeros = torch.zeros((), dtype=parameter.dtype, device=device)
+                shown = nn.Parameter(zeros.expand(parameter.shape), requires_grad=False)
+                setattr(module, name, shown)
 
 
 def _config(peft: Any, files: AdapterFiles, modules: Sequence[str]) -> Any:

@@ -18,9 +18,11 @@ from adapterbot.errors import InputError
 from adapterbot.eval.base_model import load_base
 from adapterbot.eval.settings import EngineSettings
 from adapterbot.mole.mixture import Mixture
-from adapterbot.weights import attach, load_adapter
+from adapterbot.weights import attach, load_adapter, merge_linear
 from adapterbot.weights.mixture_config import GateConfig
+from adapterbot.weights.peft_dir import read_adapter_dir
 from adapterbot.weights.row_gradients import mean_gradient
+from adapterbot.weights.via_peft import attached_by_peft
 from tests.bank_worlds import bank_of
 from tests.integration.test_engine_answers import assert_as_peft
 from tests.integration.test_engine_architectures import LINEAR
@@ -48,6 +50,15 @@ def save_pictured(family: str, base: Path) -> None:
         options = {
             "text_config": {**text, **LINEAR, "num_hidden_layers": 2},
             "vision_config": {**vision, "patch_size": 4},
+        }
+    elif family == "mllama":
+        depth = {"num_hidden_layers": 1, "num_global_layers": 1, "attention_heads": 4}
+        tiles = {"image_size": 28, "max_num_tiles": 1, "supported_aspect_ratios": [[1, 1]]}
+        out = {"vision_output_dim": 64, "intermediate_layers_indices": [0]}
+        layers = {"num_hidden_layers": 2, "cross_attention_layers": [1], "pad_token_id": 0}
+        options = {
+            "text_config": {**text, **layers},
+            "vision_config": {"hidden_size": 32, "intermediate_size": 64, **depth, **tiles, **out},
         }
     else:
         vision = {"num_hidden_layers": 1, "image_size": 28, "vision_output_dim": 32, **size}
@@ -81,6 +92,8 @@ PICTURED: Mapping[str, tuple[str, dict[str, Any]]] = {
     "by peft": ("qwen3_5", {"target_modules": ["q_proj", "down_proj"], "use_dora": True}),
     "head by peft": ("qwen3_5", {"target_modules": ["lm_head", "v_proj"], "use_dora": True}),
     "llama 4": ("llama4", {"target_modules": ["q_proj", "o_proj"]}),  # both have such
+    "llama 3.2": ("mllama", {"target_modules": ["q_proj", "lm_head"]}),
+    "llama 3.2 by peft": ("mllama", {"target_modules": ["q_proj", "lm_head"], "use_dora": True}),
     "llama 4 by peft": ("llama4", {"target_modules": ["q_proj", "lm_head"], "use_dora": True}),
 }
 
@@ -93,6 +106,20 @@ def test_a_model_that_also_looks_at_pictures_is_asked_without(case: str, tmp_pat
     save_pictured(family, base)
     config = peft.LoraConfig(task_type="CAUSAL_LM", r=4, **options)
     assert_as_peft(base, trained(base, tmp_path / "a", config), PICTURES)
+
+
+def test_matrices_that_modules_share_stay_where_text_needs_them(tmp_path: Path) -> None:
+    """VeRA's, whose modules look at pictures, too."""
+    save_pictured("llama4", tmp_path / "base")
+    config = peft.VeraConfig(task_type="CAUSAL_LM", r=8, target_modules=["q_proj"])
+    place = trained(tmp_path / "base", tmp_path / "a", config)
+    model = load_base(tmp_path / "base", SETTINGS).model
+    bare = logits(model)
+    with attached_by_peft(model, read_adapter_dir(place)):
+        got = logits(model)
+    want = as_peft_says(tmp_path / "base", place)
+    torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-5)
+    assert torch.equal(logits(model), bare)
 
 
 def test_an_adapter_of_the_class_for_text_alone(tmp_path: Path) -> None:
@@ -136,6 +163,15 @@ def test_one_model_takes_adapters_of_both_classes_at_once(base: Path, tmp_path: 
         torch.testing.assert_close(row, reference(base, one), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(rows[1:2], bare, rtol=1e-4, atol=1e-5)
     assert torch.equal(logits(model), bare)
+
+
+def test_what_no_class_could_load_is_not_merged(base: Path, tmp_path: Path) -> None:
+    config = peft.LoraConfig(task_type="CAUSAL_LM", r=4, target_modules=["q_proj"])
+    pictured = load_adapter(trained(base, tmp_path / "pictured", config))
+    text = load_adapter(save_adapter(base, tmp_path / "text", r=4, target_modules=["q_proj"]))
+    with pytest.raises(InputError, match=r"holds modules of model\.layers, where .*language_model"):
+        merge_linear([pictured, text], [0.5, 0.5])
+    assert merge_linear([text, text], [0.5, 0.5]).updates.keys() == text.updates.keys()
 
 
 def reference(base: Path, adapter: Path) -> torch.Tensor:
