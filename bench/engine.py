@@ -77,6 +77,13 @@ class Sides:
         }
         return process([sys.executable, "-m", "bench.our_side", json.dumps(asked)])
 
+    def one_by_one(self) -> float:
+        """CPU seconds that lm-eval would take for all prompts of both adapters, one at a time."""
+        asked = {"weigh": [], "write": [1], "first": ONE_BY_ONE}
+        found = [self.theirs(adapter, **asked) for adapter in self.work.adapters]
+        spent: float = sum(one["write"]["seconds"]["1"] for one in found)
+        return spent * self.work.prompts / ONE_BY_ONE
+
     def our_command(self) -> float:
         """CPU seconds of `adapterbot eval` on both adapters, with nothing cached."""
         with tempfile.TemporaryDirectory() as folder:
@@ -142,20 +149,17 @@ def on(work: Workload, python: Path) -> list[Figure]:
     batches = {kind: [size] for kind, size in sizes.items()}
     whole: list[tuple[float, float]] = []
     inside: dict[str, list[tuple[float, float]]] = {"choose": [], "write": []}
+    alone: list[tuple[float, float]] = []
     apart = 0.0
     for _ in range(ROUNDS):
         mine = sides.ours()
+        alone.append((mine["seconds"]["write"], sides.one_by_one()))
         theirs = [sides.theirs(adapter, **batches) for adapter in work.adapters]
         whole.append((sides.our_command(), sides.their_command(sizes["weigh"])))
         for task, kind in (("choose", "weigh"), ("write", "write")):
             spent = sum(sum(found[kind]["seconds"].values()) for found in theirs)
             inside[task].append((mine["seconds"][task], spent))
         apart = max(apart, agreement(mine, theirs))
-    alone = [
-        sides.theirs(adapter, weigh=[], write=[1], first=ONE_BY_ONE) for adapter in work.adapters
-    ]
-    one = sum(found["write"]["seconds"]["1"] for found in alone) * work.prompts / ONE_BY_ONE
-    write = median(mine for mine, _ in inside["write"])
 
     def figure(name: str, setting: str, pairs: list[tuple[float, float]], wanted: str) -> Figure:
         mine, theirs = (median(pair[side] for pair in pairs) for side in (0, 1))
@@ -191,7 +195,7 @@ def on(work: Workload, python: Path) -> list[Figure]:
         figure(
             "generation against its default batch of one",
             f"{ONE_BY_ONE} of {work.prompts} prompts timed there, scaled",
-            [(write, one)],
+            alone,
             "asked ≥ 8 ×",
         ),
     ]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -46,6 +49,28 @@ def test_layers_of_fp32_on_the_cpu_stay_the_same_objects() -> None:
     multiply_by_onednn(model)
     assert all(after is before for after, before in zip(model, layers, strict=True))
     assert [type(layer) is Linear for layer in model] == [True, False, False, False]
+
+
+@pytest.mark.skipif(not AVX512 or sys.platform != "linux", reason="a CPU without AVX-512")
+def test_products_of_many_shapes_hold_little_memory() -> None:
+    script = """
+import torch
+from adapterbot.eval.onednn import multiply_by_onednn
+def held():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+model = torch.nn.Sequential(torch.nn.Linear(256, 384), torch.nn.Linear(384, 256))
+multiply_by_onednn(model)
+with torch.inference_mode():
+    model(torch.ones(100, 256))
+    before = held()
+    for rows in range(101, 401):
+        model(torch.ones(rows, 256))
+print(held() - before)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) < 150 * 2**20
 
 
 def test_nothing_changes_without_avx_512(monkeypatch: pytest.MonkeyPatch) -> None:
