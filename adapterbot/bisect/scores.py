@@ -15,6 +15,9 @@ from adapterbot.bisect.evidence import Floats, Prediction, entropy, mixed_shares
 LARGEST = 1e100
 """Of outcomes: their squares are summed."""
 
+# The variance of scores that are all alike.
+_SMALLEST = 1e-200
+
 # Steps of the table of `two_means` along either side, and of the integral behind an entry.
 _STEPS, _NODES = 64, 129
 # Of a number's bits about the mean of its side, those that count as if they were about the change:
@@ -159,11 +162,17 @@ class Scores:
     def __init__(self, *, higher_is_bad: bool = True, least: float = 0.0) -> None:
         self._sign = 1.0 if higher_is_bad else -1.0
         self._least = least
+        self._origin: float | None = None
 
     def statistics(self, outcome: Any) -> Floats:
         values = np.atleast_1d(np.asarray(outcome, dtype=np.float64))
         if values.ndim != 1 or not (np.abs(values) <= LARGEST).all():
             raise ValueError(f"{outcome!r} is no finite number of at most {LARGEST:g}")
+        if self._origin is None and len(values):
+            self._origin = float(values[0])
+        # From the first: squares of what lies far from zero and close together lose what they are
+        # summed for.
+        values = values - (self._origin or 0.0)
         return np.array([len(values), values.sum(), (values**2).sum()])
 
     def weigh(self, before: Floats, after: Floats) -> tuple[Floats, Prediction]:
@@ -181,7 +190,7 @@ class Scores:
         share, pseudo = prior
         count = max(total[0], 1.0)
         centre = total[1] / count
-        scale = max((total[2] / count - centre**2) * count / max(count - 1.0, 1.0), 1e-12)
+        scale = max((total[2] / count - centre**2) * count / max(count - 1.0, 1.0), _SMALLEST)
         degrees = 1.0
         strengths, means, squares = [], [], np.full(len(before), degrees * scale / 4)
         for side in (before, after):
@@ -214,7 +223,7 @@ class Scores:
         centre = total[1] / max(total[0], 1.0)
         values = sums[:, 1] - centre * counts
         squares = total[2] - total[0] * centre**2
-        scale = max(squares / max(total[0] - 1.0, 1.0), 1e-12)
+        scale = max(squares / max(total[0] - 1.0, 1.0), _SMALLEST)
         good = 1.0 - shares
         b = (good * shares) @ counts
         u, v = good @ values, shares @ values

@@ -8,7 +8,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -201,6 +201,9 @@ def test_scores_integrate_two_means_and_the_variance(distance, each) -> None:
 
 
 @given(st.lists(st.floats(-5, 5), min_size=3, max_size=8), st.floats(-100, 100), st.floats(0.1, 50))
+@example([0.1, 0.3, 2.0, 2.2], 1e9, 1.0)
+@example([0.1, 0.3, 2.0, 2.2], 0.0, 1e-9)
+@example([0.1, 0.3, 2.0, 2.2], 0.0, 1e60)
 def test_scores_do_not_depend_on_their_scale_or_origin(values, origin, scale) -> None:
     def told(transform):
         posterior = Posterior(20, Scores(), prior=uniform(20, ends=0.0))
