@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import glob
+import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -28,9 +29,12 @@ from adapterbot.bisect.checkpoints import (
 )
 from adapterbot.bisect.fetched import FetchedDirectories
 from adapterbot.errors import InputError
+from adapterbot.files import there
 from adapterbot.files.paths import normalise
 from adapterbot.files.tree import Tree, WorkTree
 from adapterbot.weights.peft_dir import CONFIG_NAME, WEIGHTS_NAME
+
+_PIECES, _PIECE = 8, 4096  # bytes
 
 
 class Archive:
@@ -167,7 +171,7 @@ def named_checkpoints(arguments: Sequence[str], directory: Path) -> tuple[Checkp
         found += _in_order(matched, step_of)
     seen: set[Path] = set()
     for path in found:
-        place = (directory / path).resolve()
+        place = there.real(directory / path)
         if place in seen:
             raise named_twice(path)
         seen.add(place)
@@ -186,12 +190,18 @@ def named_checkpoints(arguments: Sequence[str], directory: Path) -> tuple[Checkp
 
 
 def _looks(place: Path) -> str:
-    """Size and time of the weights; they are too large to be read of every checkpoint."""
+    """Digest of the size and of pieces of the weights, which are too large to be read whole of
+    every checkpoint. Not their time: a copy, or another checkout, is what was trained then."""
     for file in (place / WEIGHTS_NAME, place):
         with suppress(OSError):
             if file.is_file():
-                found = file.stat()
-                return f"{found.st_size} {found.st_mtime_ns}"
+                size = file.stat().st_size
+                found = hashlib.sha256(str(size).encode())
+                with file.open("rb") as stream:
+                    for piece in range(_PIECES):
+                        stream.seek(max(size - _PIECE, 0) * piece // (_PIECES - 1))
+                        found.update(stream.read(_PIECE))
+                return found.hexdigest()
     return ""
 
 
@@ -208,8 +218,8 @@ def _matched(directory: Path, pattern: str) -> list[str]:
     """What a pattern matches; a link to another match, such as `latest`, is none of its own."""
     found = glob.glob(pattern, root_dir=directory)  # noqa: PTH207 - Path.glob makes names over
     links = [path for path in found if (directory / path).is_symlink()]
-    known = {(directory / path).resolve() for path in set(found).difference(links)}
-    return [p for p in found if p not in links or (directory / p).resolve() not in known]
+    known = {there.real(directory / path) for path in set(found).difference(links)}
+    return [p for p in found if p not in links or there.real(directory / p) not in known]
 
 
 def _adapters(directory: Path, pattern: str) -> list[str]:

@@ -68,7 +68,7 @@ def _tree_of(first: Path, *others: Path) -> tuple[WorkTree, list[str]]:
     for path in (first, *others):
         if there.is_dir(path):
             raise not_a_file(str(path), path, "")
-    files = [path.parent.absolute().resolve() / path.name for path in (first, *others)]
+    files = [there.real(path.parent) / path.name for path in (first, *others)]
     tops = [checkout_around(file.parent) for file in files]
     for path, top in zip(others, tops[1:], strict=True):
         if top != tops[0]:
@@ -150,7 +150,7 @@ def _refuse_itself(tree: WorkTree, training: TrainingConfig, output: Path) -> No
     Raises:
         InputError: naming the entry.
     """
-    here = output.parent.absolute().resolve() / output.name
+    here = there.real(output.parent) / output.name
     if not here.is_relative_to(tree.root):
         return
     name = here.relative_to(tree.root).as_posix()

@@ -75,9 +75,9 @@ def _read(options: MergeOptions) -> list[AdapterFiles]:
             fix=f"name {FEWEST} to {MOST} of them",
         )
     # Each goes by the last part of its path, which `.` and `..` do not have.
-    paths = [path.resolve() if path.name in ("", "..") else path for path in options.adapters]
+    paths = [there.real(path) if path.name in ("", "..") else path for path in options.adapters]
     for path in paths:
-        namesakes = [other.resolve() for other in paths if other.name == path.name]
+        namesakes = [there.real(other) for other in paths if other.name == path.name]
         if len(namesakes) > len(set(namesakes)):
             raise InputError(f"names {path.name!r} twice", field="--adapter", fix="name it once")
         if len(namesakes) > 1:
@@ -86,7 +86,7 @@ def _read(options: MergeOptions) -> list[AdapterFiles]:
                 field="--adapter",
                 fix="rename one of the directories",
             )
-    _check_output(options.output, [path.resolve() for path in paths])
+    _check_output(options.output, [there.real(path) for path in paths])
     files = [read_adapter_dir(path) for path in paths]
     check_one_base(options, files)
     return files
@@ -108,7 +108,7 @@ def _check_output(output: Path, adapters: Sequence[Path]) -> None:
             fix = "move it away, and the search goes on with --resume"
         raise InputError("already exists", file=str(output), fix=fix)
     for adapter in adapters:
-        if output.resolve().is_relative_to(adapter):
+        if there.real(output).is_relative_to(adapter):
             raise InputError(
                 f"lies inside the adapter {adapter.name}",
                 file=str(output),
@@ -273,7 +273,7 @@ def _suite(path: Path) -> Suite:
     if not there.is_file(path):
         what = "is not a file" if there.exists(path) else "does not exist"
         raise InputError(what, file=str(path), fix="name an eval suite")
-    return load_suite(*named_file(path.resolve(), Path.cwd()))
+    return load_suite(*named_file(there.real(path), Path.cwd()))
 
 
 def _write(

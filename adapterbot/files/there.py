@@ -7,6 +7,7 @@ error on every Python: nobody is told that a file is missing which is there.
 from __future__ import annotations
 
 import errno
+import os
 import stat
 from pathlib import Path
 
@@ -50,6 +51,12 @@ def is_symlink(path: Path) -> bool:
     """
     mode = _mode(path, follow=False)
     return mode is not None and stat.S_ISLNK(mode)
+
+
+def real(path: Path) -> Path:
+    """The path with no link in it; what leads back to itself stays as it is. (`Path.resolve` fails
+    there before Python 3.13.)"""
+    return Path(os.path.realpath(path))
 
 
 def _mode(path: Path, *, follow: bool = True) -> int | None:

@@ -350,6 +350,8 @@ def test_bad_input_is_named(suite: Path, tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     other = str(tiny_models.save_base("llama", tmp_path / "other", hidden_size=32))
     linear: dict[str, Any] = {"strategy": Strategy.LINEAR}
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
     expert = tmp_path / "dates_eu"
     shutil.copytree(EXPERTS / "dates_eu", expert)
     twin = tmp_path / "twin"
@@ -360,6 +362,7 @@ def test_bad_input_is_named(suite: Path, tmp_path: Path) -> None:
         (options(tmp_path / "m", "dates_eu", "dates_eu"), "--adapter: names 'dates_eu' twice"),
         (replace(wanted, adapters=(*wanted.adapters, expert)), "names two adapters 'dates_eu'"),
         (replace(wanted, adapters=(expert, twin)), r"twin: is a copy of .*dates_eu \(name it once"),
+        (replace(wanted, adapters=(expert, loop)), "loop: does not exist"),
         (options(tmp_path / "there"), "already exists"),
         (options(Path()), r"\.: already exists"),  # a workflow's variable that is not set
         (options(tmp_path / "there" / ("x" * 300), **linear), "cannot be written: File name too"),

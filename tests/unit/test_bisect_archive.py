@@ -63,6 +63,12 @@ def test_a_trainers_state_is_read_once_a_checkpoint(
     assert len(read) == 3
 
 
+def test_a_link_that_leads_back_to_itself_is_left_to_the_command(tmp_path: Path) -> None:
+    checkpoint(tmp_path / "one")
+    (tmp_path / "two").symlink_to("two")
+    assert [c.path for c in named_checkpoints(["one", "two"], tmp_path)] == ["one", "two"]
+
+
 def test_numbers_in_names_decide_without_reading_a_state(tmp_path: Path) -> None:
     for step in (900, 1000, 20):
         checkpoint(tmp_path / "run" / f"checkpoint-{step}")
