@@ -41,7 +41,7 @@ from adapterbot.weights.peft_dir import AdapterFiles, read_adapter_dir
 from adapterbot.weights.trained_on import check_base
 
 # Raised when the same base, adapter and task would be answered in another way: old caches miss.
-ALGORITHM = 6
+ALGORITHM = 7
 _STORE_EVERY = 64
 
 
