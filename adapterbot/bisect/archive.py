@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import glob
 import hashlib
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatch
@@ -151,16 +150,18 @@ def named_checkpoints(arguments: Sequence[str], directory: Path) -> tuple[Checkp
 
     Raises:
         InputError: one is missing or named twice, or there are fewer than two or more than 4096.
+        OSError: one may not look.
     """
     found: list[str] = []
     # A trainer's state is megabytes of its log.
     step_of = functools.cache(lambda path: _step_on_disk(directory / path))
     for argument in arguments:
         inside = _adapters(directory, f"{glob.escape(argument)}/*") if len(arguments) == 1 else []
-        if inside and not (directory / argument / CONFIG_NAME).exists():
+        if inside and not there.exists(directory / argument / CONFIG_NAME):
             found += _in_order(inside, step_of)
             continue
-        if os.path.lexists(directory / argument):  # a link to nothing is an error of the command's
+        # A link to nothing is an error of the command's.
+        if there.is_symlink(directory / argument) or there.exists(directory / argument):
             found.append(argument)
             continue
         matched = _adapters(directory, argument) or _matched(directory, argument)

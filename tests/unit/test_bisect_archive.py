@@ -69,6 +69,22 @@ def test_a_link_that_leads_back_to_itself_is_left_to_the_command(tmp_path: Path)
     assert [c.path for c in named_checkpoints(["one", "two"], tmp_path)] == ["one", "two"]
 
 
+def test_what_may_not_be_looked_at_is_not_said_to_be_missing(tmp_path: Path) -> None:
+    locked = tmp_path / "locked"
+    checkpoint(locked / "one")
+    checkpoint(locked / "two")
+    locked.chmod(0)
+    user = os.geteuid()
+    try:
+        if user == 0:
+            os.seteuid(65534)
+        with pytest.raises(PermissionError):
+            named_checkpoints(["locked/one", "locked/two"], tmp_path)
+    finally:
+        os.seteuid(user)
+        locked.chmod(0o755)
+
+
 def test_numbers_in_names_decide_without_reading_a_state(tmp_path: Path) -> None:
     for step in (900, 1000, 20):
         checkpoint(tmp_path / "run" / f"checkpoint-{step}")
