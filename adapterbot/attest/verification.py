@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from adapterbot.attest import envelope, keyless
 from adapterbot.attest.envelope import NotAttested
 from adapterbot.attest.statement import Statement, read_statement
-from adapterbot.changes.conventions import MIXTURE_CONFIG
+from adapterbot.changes.conventions import EXPERTS_FOLDER, MIXTURE_CONFIG
 from adapterbot.config import Workflow
 from adapterbot.errors import InputError
 from adapterbot.files.tree import Tree, WorkTree
@@ -44,8 +44,10 @@ def subject_digests(tree: Tree, adapter: str) -> dict[str, str]:
         )
     inside = {_inside(name, adapter): name for name in names if name != attestation_path(adapter)}
     if isinstance(tree, WorkTree) and names != (adapter,):
+        held = MIXTURE_CONFIG in inside
         for name in ignored_files(tree.root, adapter):
-            if "/" in name or not _is_decisive(name):
+            loaded = "/" not in name or (held and name.startswith(f"{EXPERTS_FOLDER}/"))
+            if not (loaded and _is_decisive(name)):
                 inside.pop(name, None)
     return {name: tree.sha256(path) for name, path in inside.items()}
 
@@ -131,7 +133,7 @@ def attestation(tree: Tree, adapter: str) -> bytes:
         raise NotAttested(
             f"does not exist in {tree.label}: nobody signed for this adapter",
             file=path,
-            fix=f"run `adapterbot attest sign {adapter} --key …` where it is trained",
+            fix=f"run `adapterbot attest sign {adapter or '.'} --key …` where it is trained",
         )
     return tree.read(path, limit=_LIMIT)
 

@@ -35,6 +35,7 @@ from referencing import Registry, Resource
 from typer.testing import CliRunner
 
 from adapterbot.attest import NotAttested, attestation_path, check, envelope, keyless
+from adapterbot.attest.verification import subject_digests
 from adapterbot.cli import app
 from adapterbot.commands import gate
 from adapterbot.config import Workflow
@@ -158,6 +159,8 @@ def test_attack_an_adapter_at_the_root_is_signed_for_by_its_files_own_names(repo
     for path in (repository / ADAPTER).iterdir():
         shutil.copyfile(path, repository / path.name)
     (repository / "soup.lock").unlink()
+    with pytest.raises(NotAttested, match=r"run `adapterbot attest sign \. --key"):
+        check(WorkTree(repository), "", [public])
     for _ in range(2):  # an attestation signs for no other, which it replaces
         invoke("sign", ".", "--key", private)
     statement = check(WorkTree(repository), "", [public])
@@ -182,6 +185,18 @@ def test_what_git_ignores_is_signed_for_only_where_people_would_load_it(reposito
     (repository / ADAPTER / "adapter_model.bin").write_bytes(b"\x80")
     with pytest.raises(NotAttested, match=r"nothing about adapter_model\.bin"):
         check(WorkTree(repository), ADAPTER, [public])
+
+
+def test_a_mixture_that_git_ignores_is_signed_for_with_its_experts(repository):
+    (repository / ".gitignore").write_text("mixtures\n")
+    mixture = repository / "mixtures/one"
+    expert = mixture / "experts/00"
+    expert.mkdir(parents=True)
+    for file in (mixture / "mole_config.json", expert / "adapter_model.safetensors"):
+        file.write_text("{}")
+    (expert / "README.md").write_text("trained")
+    names = subject_digests(WorkTree(repository), "mixtures/one").keys()
+    assert names == {"mole_config.json", "experts/00/adapter_model.safetensors"}
 
 
 def test_a_lock_is_signed_for_however_its_path_is_written(repository, keys):
