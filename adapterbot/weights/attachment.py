@@ -98,7 +98,7 @@ class Attachment:
         factors = {}
         for module, update in adapter.updates.items():
             site = self._sites.get(module) or Site(module, model.get_submodule(module))
-            if site.device.type == "meta":
+            if model is not self._model and site.device.type == "meta":
                 site.close()
                 continue
             self._sites[module] = site
