@@ -22,7 +22,8 @@ def check_base(files: AdapterFiles, base: Path | str) -> bool:
 
     Two Hub names are compared by name. A local base is compared by shape: every low-rank update
     whose weight the base's own safetensors header lists must fit it. What the header names
-    differently is left to `weights.attachment`, which sees the real modules.
+    differently is left to `weights.attachment`, which sees the real modules; it counts as compared
+    where the same place of a layer fits (`model.layers`, `model.language_model.layers`).
 
     Args:
         files: the adapter.
@@ -40,14 +41,18 @@ def check_base(files: AdapterFiles, base: Path | str) -> bool:
         trained_on = files.config.base_model_name_or_path
         return trained_on is not None and _is_hub_name(trained_on) and _is_hub_name(str(base))
     shapes = _base_shapes(directory)
+    # Under another class's names it may be of another stack that it does not fit.
+    places = {(".".join(_in_layer(name)), frozenset(of.shape)) for name, of in shapes.items()}
     compared = False
     for module, entry in files.modules.items():
+        sizes = frozenset((entry.in_features, entry.out_features))
         weight = shapes.get(f"{module}.weight")
         if weight is None or len(weight.shape) != 2:
+            place = ".".join(_in_layer(f"{module}.weight"))
+            compared = compared or (place != "" and (place, sizes) in places)
             continue
         compared = True
-        fits = {entry.in_features, entry.out_features} == set(weight.shape)
-        if not fits:
+        if sizes != set(weight.shape):
             raise InputError(
                 f"was trained for a base with {entry.out_features} × {entry.in_features} here; "
                 f"{base} has {' × '.join(map(str, weight.shape))}",

@@ -19,6 +19,7 @@ from adapterbot.eval.base_model import load_base
 from adapterbot.eval.settings import EngineSettings
 from adapterbot.mole.mixture import Mixture
 from adapterbot.weights import attach, load_adapter, merge_linear
+from adapterbot.weights.inspection import scan
 from adapterbot.weights.mixture_config import GateConfig
 from adapterbot.weights.peft_dir import read_adapter_dir
 from adapterbot.weights.row_gradients import mean_gradient
@@ -26,7 +27,7 @@ from adapterbot.weights.via_peft import attached_by_peft
 from tests.bank_worlds import bank_of
 from tests.integration.test_engine_answers import assert_as_peft
 from tests.integration.test_engine_architectures import LINEAR
-from tests.tiny_models import BOS, EOS, VOCABULARY, save_adapter, save_peft, tokenizer
+from tests.tiny_models import BOS, EOS, VOCABULARY, save_adapter, save_base, save_peft, tokenizer
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
 
@@ -163,6 +164,19 @@ def test_one_model_takes_adapters_of_both_classes_at_once(base: Path, tmp_path: 
         torch.testing.assert_close(row, reference(base, one), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(rows[1:2], bare, rtol=1e-4, atol=1e-5)
     assert torch.equal(logits(model), bare)
+
+
+def test_a_scan_holds_adapters_of_both_classes_against_the_base(base: Path, tmp_path: Path) -> None:
+    """Its files name the modules of the class that also looks at pictures."""
+    config = peft.LoraConfig(task_type="CAUSAL_LM", r=4, target_modules=["q_proj", "down_proj"])
+    pictured = trained(base, tmp_path / "pictured", config)
+    text = save_adapter(base, tmp_path / "text", r=4, target_modules=["q_proj", "down_proj"])
+    for one in (pictured, text):
+        assert not scan(one, base=base).findings
+    save_base("llama", tmp_path / "other", hidden_size=48)
+    assert [f.kind for f in scan(pictured, base=tmp_path / "other").findings] == [
+        "base not checked"
+    ]
 
 
 def test_what_no_class_could_load_is_not_merged(base: Path, tmp_path: Path) -> None:
