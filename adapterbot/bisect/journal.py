@@ -103,7 +103,7 @@ def _refuse_in_use(path: Path) -> None:
         InputError: it does.
     """
     try:
-        with path.open("rb") as stream:
+        with path.open("r+b") as stream:  # NFS locks only what is open for writing
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise InputError(
