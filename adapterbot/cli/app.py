@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 
 from adapterbot import TOOL
 from adapterbot.cli.output import leave, refused, say, tell
+from adapterbot.commands.interrupts import ignored
 from adapterbot.errors import ExitCode, InputError
 
 # click's own, which newer versions of typer carry under a name that is not theirs to give.
@@ -33,8 +34,9 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            say("interrupted")
-            leave(ExitCode.FAILURE)
+            with ignored():
+                say("interrupted")
+                leave(ExitCode.FAILURE)
         except _UsageError as error:
             self._tell(ctx, error)
             raise

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from types import FrameType
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_Handler = Callable[[int, FrameType | None], object]
+_Handler = Callable[[int, FrameType | None], object] | signal.Handlers
 
 
 class Interrupted(KeyboardInterrupt):
@@ -51,6 +51,13 @@ def interrupts() -> Iterator[Interrupts]:
     found = Interrupts()
     with _handled(dict.fromkeys(_SIGNALS, found._arrive)):  # noqa: SLF001
         yield found
+
+
+@contextmanager
+def ignored() -> Iterator[None]:
+    """Signals do nothing inside: who is ending already says so, and ends as it says."""
+    with _handled(dict.fromkeys(_SIGNALS, signal.SIG_IGN)):
+        yield
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from adapterbot.commands.interrupts import Interrupted, interrupts, never_swallowed
+from adapterbot.commands.interrupts import Interrupted, ignored, interrupts, never_swallowed
 
 
 @contextlib.contextmanager
@@ -62,6 +62,14 @@ def test_who_asked_for_nohup_is_not_hung_up_on() -> None:
         assert not asked.came
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_second_signal_does_not_cut_off_what_the_first_has_us_say(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with ignored():
+        signal.raise_signal(number)
+    assert signal.getsignal(number) is before
 
 
 def test_an_import_that_fails_says_so() -> None:
