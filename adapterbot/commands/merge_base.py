@@ -6,7 +6,6 @@ the name and the revision in adapter_config.json, and the digest in a soup.lock 
 
 from __future__ import annotations
 
-import itertools
 import os.path
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,8 +21,7 @@ from adapterbot.weights.peft_dir import AdapterFiles
 from adapterbot.weights.trained_on import (
     base_at,
     check_base,
-    check_same_base,
-    check_same_class,
+    check_together,
     named_base,
     said_base,
 )
@@ -43,10 +41,7 @@ def check_one_base(options: MergeOptions, files: Sequence[AdapterFiles]) -> None
     Raises:
         InputError: with what two of them say.
     """
-    for other in files[1:]:
-        check_same_base(files[0], other)
-    for one, other in itertools.combinations(files, 2):
-        check_same_class(one, other)
+    check_together(files)
     if options.base:
         refuse_missing(options.base)
     named = options.base or base_directory(options, files)

@@ -44,9 +44,11 @@ def run(
     for read in (report, merge, routes):
         if read is not None and target.exists() and read.exists() and target.samefile(read):
             raise InputError(
-                "is what the page is made from", file=str(target), field="--output",
+                "is what the page is made from",
+                file=str(target),
+                field="--output",
                 fix="name another file",
-            )  # fmt: skip
+            )
     told = read_report(report)
     content = page_of(
         told,

@@ -21,9 +21,8 @@ def model_class(config: Any) -> Any:
     import transformers
 
     kind = type(config)
-    if kind in transformers.MODEL_FOR_CAUSAL_LM_MAPPING:
-        return transformers.AutoModelForCausalLM
-    if kind in transformers.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+    reads_text = kind in transformers.MODEL_FOR_CAUSAL_LM_MAPPING
+    if not reads_text and kind in transformers.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
         return transformers.AutoModelForImageTextToText
     return transformers.AutoModelForCausalLM
 

@@ -43,7 +43,13 @@ from adapterbot.weights.peft_dir import (
     read_adapter_dir,
     refuse_no_adapter,
 )
-from adapterbot.weights.trained_on import check_base, check_same_base, strangers, unsaved
+from adapterbot.weights.trained_on import (
+    base_shapes,
+    check_base,
+    check_same_base,
+    strangers,
+    unsaved,
+)
 
 _Value = TypeVar("_Value")
 
@@ -247,7 +253,8 @@ def scan(path: Path | AdapterFiles, *, base: Path | str | None = None) -> ScanRe
 
 def _beside(files: AdapterFiles, base: Path | str) -> Iterator[ScanFinding]:
     """What a local base has and the adapter lacks, and the other way round."""
-    if unknown := strangers(files, base):
+    shapes = base_shapes(Path(base))
+    if unknown := strangers(files, shapes):
         more = f", nor of where {len(unknown) - 1} more are" if len(unknown) > 1 else ""
         yield ScanFinding(
             severity=Severity.WARN,
@@ -256,7 +263,7 @@ def _beside(files: AdapterFiles, base: Path | str) -> Iterator[ScanFinding]:
             message=f"{base} holds nothing of where this module is{more}",
             fix="use it with the base model that it was trained on",
         )
-    if lacking := unsaved(files, base):
+    if lacking := unsaved(files, shapes):
         more = f", nor for {len(lacking) - 1} more that it names" if len(lacking) > 1 else ""
         yield ScanFinding(
             severity=Severity.WARN,

@@ -7,7 +7,6 @@ low-rank, is decided here. Nothing is computed before it is asked for. (torch)
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from adapterbot.weights.lowrank import combined, recompressed, shape
 from adapterbot.weights.matching import saved_whole
 from adapterbot.weights.options import LoraConfig
 from adapterbot.weights.peft_dir import AdapterFiles
-from adapterbot.weights.trained_on import check_same_base, check_same_class, said_base
+from adapterbot.weights.trained_on import check_together, said_base
 
 # What becomes of the (w, ΔW) pairs of one module; the module's name comes along.
 Combine = Callable[[str, Sequence[tuple[float, LowRank]]], LowRank]
@@ -80,10 +79,7 @@ def merge_with(
     if not adapters or (not callable(weights) and len(adapters) != len(weights)):
         raise ValueError("one weight for each of at least one adapter")
     weigh = weights if callable(weights) else lambda _: weights
-    for other in adapters[1:]:
-        check_same_base(adapters[0].files, other.files)
-    for one, other in itertools.combinations(adapters, 2):
-        check_same_class(one.files, other.files)
+    check_together([adapter.files for adapter in adapters])
     modules = {module: None for adapter in adapters for module in adapter.updates}
     parameters = {name: None for adapter in adapters for name in adapter.replaced}
     config = _merged_config(adapters, tuple(modules))

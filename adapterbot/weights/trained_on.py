@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from adapterbot.errors import InputError
@@ -40,7 +40,7 @@ def check_base(files: AdapterFiles, base: Path | str) -> bool:
         _check_base_name(files, str(base))
         trained_on = files.config.base_model_name_or_path
         return trained_on is not None and _is_hub_name(trained_on) and _is_hub_name(str(base))
-    shapes = _base_shapes(directory)
+    shapes = base_shapes(directory)
     # Under another class's names it may be of another stack that it does not fit.
     places = {(".".join(_in_layer(name)), frozenset(of.shape)) for name, of in shapes.items()}
     compared = False
@@ -63,12 +63,13 @@ def check_base(files: AdapterFiles, base: Path | str) -> bool:
     return compared
 
 
-def strangers(files: AdapterFiles, base: Path | str) -> tuple[str, ...]:
-    """The adapter's modules in layers (`layers.99.mlp`) of which a local base's files hold nothing.
-    What stands before a layer differs between the classes that load one model (`model.layers`,
-    `model.language_model.layers`), and a module that is fused there is in a part that they know."""
+def strangers(files: AdapterFiles, shapes: Mapping[str, TensorInfo]) -> tuple[str, ...]:
+    """The adapter's modules in layers (`layers.99.mlp`) of which a base has nothing, by its
+    `base_shapes`. What stands before a layer differs between the classes that load one model
+    (`model.layers`, `model.language_model.layers`), and a module that is fused there is in a part
+    that they know."""
     known = {""}
-    for name in _base_shapes(Path(base)):
+    for name in shapes:
         steps = _in_layer(name)
         known.update(".".join(steps[:end]) for end in range(1, len(steps)))
     parts = {module: ".".join(_in_layer(module)[:-1]) for module in files.modules}
@@ -82,11 +83,11 @@ def _in_layer(name: str) -> list[str]:
     return steps[max(0, number - 1) :] if number < len(steps) else []
 
 
-def unsaved(files: AdapterFiles, base: Path | str) -> tuple[str, ...]:
-    """The modules of a local base that a LoRA's options name and of which it has no weights. PEFT
-    leaves them as the base has them, in silence. Only layers of a stack that it has weights of are
-    looked at: an encoder of images beside it may be none of what it was trained under. Nor are
-    experts (`layers.0.mlp.experts.3.up_proj`), which a model may hold as one tensor.
+def unsaved(files: AdapterFiles, shapes: Mapping[str, TensorInfo]) -> tuple[str, ...]:
+    """The modules of a base, by its `base_shapes`, that a LoRA's options name and of which it has
+    no weights. PEFT leaves them as the base has them, in silence. Only layers of a stack that it
+    has weights of are looked at: an encoder of images beside it may be none of what it was trained
+    under. Nor are experts (`layers.0.mlp.experts.3.up_proj`), which a model may hold as one tensor.
     """
     config = files.config
     if not isinstance(config, LoraConfig):
@@ -94,7 +95,7 @@ def unsaved(files: AdapterFiles, base: Path | str) -> tuple[str, ...]:
     stacks = {_stack(module) for module in files.modules} - {None}
     linear = (
         name.removesuffix(".weight")
-        for name, tensor in _base_shapes(Path(base)).items()
+        for name, tensor in shapes.items()
         if name.endswith(".weight") and len(tensor.shape) == 2 and _stack(name) in stacks
         if sum(step.isdecimal() for step in name.split(".")) == 1
     )
@@ -121,25 +122,30 @@ def check_same_base(one: AdapterFiles, other: AdapterFiles) -> None:
         _check_base_name(other, one.config.base_model_name_or_path)
 
 
-def check_same_class(one: AdapterFiles, other: AdapterFiles) -> None:
-    """Refuses two adapters that call the same layers by different names (`model.layers`,
-    `model.language_model.layers`), as the classes that load one model do: added up, they would name
-    modules of both, and no class has them all.
+def check_together(adapters: Sequence[AdapterFiles]) -> None:
+    """Refuses adapters that cannot be added up: as `check_same_base`; or they call the same layers
+    by different names (`model.layers`, `model.language_model.layers`), as the classes that load one
+    model do. Their sum would name modules of both, and no class has them all.
 
     Raises:
-        InputError: with both names.
+        InputError: with the names of two.
     """
-    ones, others = (_stacks(files) for files in (one, other))
-    for a, b in itertools.product(ones.keys() - others, others.keys() - ones):
-        short, long = sorted((a.split("."), b.split(".")), key=len)
-        steps = iter(long)
-        if all(step in steps for step in short) and not ones[a].isdisjoint(others[b]):
-            raise InputError(
-                f"holds modules of {b}, where {one.shown} holds those of {a}: they were trained"
-                " under two classes of one model",
-                file=other.weights_shown,
-                fix="train both under one class",
-            )
+    for other in adapters[1:]:
+        check_same_base(adapters[0], other)
+    stacks = [_stacks(files) for files in adapters]
+    for (one, ones), (other, others) in itertools.combinations(
+        zip(adapters, stacks, strict=True), 2
+    ):
+        for a, b in itertools.product(ones.keys() - others, others.keys() - ones):
+            short, long = sorted((a.split("."), b.split(".")), key=len)
+            steps = iter(long)
+            if all(step in steps for step in short) and not ones[a].isdisjoint(others[b]):
+                raise InputError(
+                    f"holds modules of {b}, where {one.shown} holds those of {a}: they were trained"
+                    " under two classes of one model",
+                    file=other.weights_shown,
+                    fix="train both under one class",
+                )
 
 
 def _stacks(files: AdapterFiles) -> dict[str, set[str]]:
@@ -195,7 +201,12 @@ def _is_hub_name(name: str) -> bool:
     return name.partition("@")[0].count("/") == 1 and not name.startswith((".", "/", "~"))
 
 
-def _base_shapes(directory: Path) -> dict[str, TensorInfo]:
+def base_shapes(directory: Path) -> Mapping[str, TensorInfo]:
+    """The tensors of a local base by name, of the headers of all its files.
+
+    Raises:
+        InputError: one of them is broken.
+    """
     shapes: dict[str, TensorInfo] = {}
     for shard in sorted(directory.glob("*.safetensors")):
         shapes.update(read_header(shard).tensors)
