@@ -177,7 +177,10 @@ def attest_cyclonedx(
     from adapterbot.commands import attest as command
     from adapterbot.files import atomic
 
-    text = command.bill(command.subject(adapter), report)
+    of = command.subject(adapter)
+    if output:
+        of.spare(output, report)
+    text = command.bill(of, report)
     if output is None:
         document(text.rstrip("\n"))  # which is JSON anyway
         return

@@ -140,8 +140,11 @@ def route(
 
     from adapterbot.commands import mole_route as command
     from adapterbot.files.atomic import write_text
+    from adapterbot.files.spared import spare
     from adapterbot.mole.routes import routes_page, terminal
 
+    if html:
+        spare(html, mixture, field="--html")
     routes = command.route(mixture, base, text, max_tokens=max_tokens, device=device)
     if html:
         write_text(html, routes_page(routes))

@@ -28,6 +28,7 @@ from adapterbot.eval.suite import suite_files
 from adapterbot.files import atomic
 from adapterbot.files.named import read_named
 from adapterbot.files.paths import normalise
+from adapterbot.files.spared import spare
 from adapterbot.files.tree import WorkTree
 from adapterbot.files.validation import first_problem
 from adapterbot.judging.subjects import digest_at
@@ -76,6 +77,16 @@ class Subject:
         if self.tree.has(suite):
             names |= {suite, *suite_files(self.tree, suite)}
         return {name: self.tree.sha256(name) for name in sorted(names)}
+
+    def spare(self, output: Path, *needed: Path | None) -> None:
+        """Refuses to write over what is signed for or described, or what that takes.
+
+        Raises:
+            InputError: naming `output`.
+        """
+        names = (*self.tree.files(self.path), normalise(self.adapter.lock))
+        here = (self.tree.root / name for name in names)
+        spare(output, *here, *needed, field="--output, -o")
 
 
 @dataclass(frozen=True)
@@ -164,6 +175,8 @@ def sign(
             other weights, or nothing can be signed here.
     """
     _refuse_no_adapter(of)
+    if output:
+        of.spare(output, key, trust, report)
     if report:
         _judged(of, report)
     _refuse_anothers_lock(of)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from adapterbot.commands.bank import Written
 from adapterbot.commands.bank_opened import opened
 from adapterbot.errors import InputError
+from adapterbot.files.spared import spare
 from adapterbot.importing import extras
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def export(
                 field=option,
                 fix=f"leave it out, or say --as {reader}",
             )
+    spare(out, path, field="out")
     with opened(path) as bank:
         if form == "soup":
             return _to_soup(bank, out, users)

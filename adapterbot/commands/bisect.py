@@ -20,13 +20,14 @@ from adapterbot.commands.bisect_command import JOURNAL, OUTPUT
 from adapterbot.commands.evaluator import Computing, checkpoints_directory, engine
 from adapterbot.commands.folders import out_directory
 from adapterbot.commands.place import PULL_REQUEST_EVENTS
-from adapterbot.commands.report_files import Written, write
+from adapterbot.commands.report_files import PAGE, REPORT, Written, write
 from adapterbot.config import AdapterConfig, Server
 from adapterbot.console import listener_for
 from adapterbot.context import BisectInputs
 from adapterbot.errors import AdapterbotError, InputError
 from adapterbot.eval.suite import load_suite
 from adapterbot.files import atomic
+from adapterbot.files.spared import spare
 from adapterbot.files.tree import WorkTree
 from adapterbot.git.commits import merge_base, resolve_commit
 from adapterbot.git.tree import GitTree
@@ -97,7 +98,8 @@ def _run(
     listener: Listener,
     stack: ExitStack,
 ) -> Written:
-    where = _sides(places.checkout(), source, options.config)
+    root = places.checkout()
+    where = _sides(root, source, options.config)
     adapter = _adapter(where, options.adapter or inputs.adapter)
     patterns = _patterns(options, inputs, adapter)
     settings, server = options.chosen(where.config)
@@ -110,6 +112,11 @@ def _run(
     with stages("read"):
         checkpoints = archive.find(patterns)
         suite = load_suite(where.base, options.suite or adapter.suite)
+        if options.output:
+            state = (directory / name for name in (JOURNAL, REPORT, PAGE))
+            read = (suite.path, *(one.path for one in checkpoints))
+            here = (root / name for name in read if not bisect.is_elsewhere(name))
+            spare(options.output, *state, *here, field=OUTPUT)
         metric = options.metric or inputs.metric or None
         tasks_of(suite, metric)
         base_name, base = resolve_base(where.base, adapter.config, where.allowed_base)

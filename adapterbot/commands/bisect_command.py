@@ -19,6 +19,7 @@ from adapterbot.config import TRAINING_CONFIG, AdapterConfig
 from adapterbot.console import listener_for
 from adapterbot.errors import ExitCode, InputError
 from adapterbot.files import atomic
+from adapterbot.files.spared import spare
 from adapterbot.files.tree import Tree, WorkTree
 from adapterbot.probing.between import what_changed_in_the_data
 from adapterbot.probing.by_command import RETRIES, TIMEOUT, Command, Reading
@@ -82,7 +83,9 @@ def run(options: CommandOptions, environment: Mapping[str, str] = os.environ) ->
     kind = _kind(options, reading)
     folder = out_directory(options.out, {})  # in the checkout on a runner, too
     output = options.output or folder / "bisect.json"
-    atomic.try_file(output, field=OUTPUT if options.output else "--out")
+    option = OUTPUT if options.output else "--out"
+    atomic.try_file(output, field=option)
+    spare(output, folder / JOURNAL, *_here(checkpoints, directory), field=option)
     probe = Command(
         options.command,
         checkpoints,
@@ -107,7 +110,12 @@ def run(options: CommandOptions, environment: Mapping[str, str] = os.environ) ->
     journal = bisect.Journal(
         folder / JOURNAL, bisect.heading(checkpoints, setting), resume=options.resume
     )
+    if not journal.entries:
+        probe.forget_logs()
     stages = Stages(listener_for(environment))
+    for name in options.pass_env:
+        if name not in environment:
+            stages.listener.said(f"--pass-env: {name} is not set, and the command will not have it")
     # A command has a session of its own: whatever ends us has to end it first.
     try:
         with stages("bisect"), interrupts():
@@ -128,6 +136,11 @@ def run(options: CommandOptions, environment: Mapping[str, str] = os.environ) ->
     found = bisect.saved(result, checkpoints, confidence=options.confidence)
     atomic.write_text(output, found.model_dump_json(indent=2) + "\n")
     return found
+
+
+def _here(checkpoints: Sequence[Checkpoint], directory: Path) -> list[Path]:
+    """Where those checkpoints lie that are on this machine."""
+    return [directory / one.path for one in checkpoints if not bisect.is_elsewhere(one.path)]
 
 
 def _adapter(tree: Tree, options: CommandOptions) -> AdapterConfig | None:

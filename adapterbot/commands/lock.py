@@ -12,6 +12,7 @@ from adapterbot import __version__, lock
 from adapterbot.commands.folders import checkout_around
 from adapterbot.errors import AdapterbotError, InputError
 from adapterbot.files import atomic, there
+from adapterbot.files.spared import spare
 from adapterbot.files.tree import Tree, WorkTree, not_a_file
 from adapterbot.lock import environment, sidecar
 from adapterbot.lock.check import Check
@@ -27,6 +28,9 @@ from adapterbot.lock.pinned import (
 )
 from adapterbot.lock.schema import MAX_LOCK_BYTES, Lock, line_text, rewriting, sha256_text
 from adapterbot.lock.training import SOUP_YAML, TrainingConfig
+from adapterbot.weights.peft_dir import WEIGHTS_NAME
+
+OUTPUT = "--output, -o"
 
 
 def now() -> str:
@@ -119,6 +123,11 @@ def write(
             _refuse_itself(tree, training, output)
         if adapters is None:
             recorded = _adapters_of(tree, training)
+    weights = (
+        tree.root / path / part for path in recorded for part in (ADAPTER_CONFIG, WEIGHTS_NAME)
+    )
+    environment_lock = config.parent / environment.DEFAULT_NAME
+    spare(output, config, environment_lock, *weights, field=OUTPUT)
     pinned = measure(
         tree,
         name,
@@ -127,8 +136,7 @@ def write(
         adapters=recorded,
         cache=cache,
     )
-    env_lock = str(config.parent / environment.DEFAULT_NAME)
-    made = lock_of(pinned, created_at=now(), version=__version__, env_lock=env_lock)
+    made = lock_of(pinned, created_at=now(), version=__version__, env_lock=str(environment_lock))
     files = {output: lock.dumps(made)}
     beside = Path(sidecar.folder(str(output)))
     if pinned.training:
@@ -284,6 +292,7 @@ def write_environment(output: Path, source: Path | None = None) -> str:
     from adapterbot.lock.env_installed import installed
     from adapterbot.lock.env_sources import from_lock_file
 
+    spare(output, source, field=OUTPUT)
     if source is None:
         found = installed(now())
     else:

@@ -12,6 +12,7 @@ from typing import Literal
 from adapterbot.config import key_of
 from adapterbot.errors import InputError
 from adapterbot.files import atomic
+from adapterbot.files.spared import spare
 from adapterbot.gh.access import client_for
 from adapterbot.marker import document_key
 from adapterbot.pr import render as pages
@@ -19,7 +20,7 @@ from adapterbot.pr.dataset import read_dataset_diff
 from adapterbot.pr.document import Evidence, document
 from adapterbot.pr.inputs import read_deltas, read_samples
 from adapterbot.records import AdapterPullRequest
-from adapterbot.weights.peft_dir import adapter_digest
+from adapterbot.weights.peft_dir import CONFIG_NAME, WEIGHTS_NAME, adapter_digest
 
 # The logins of Enterprise Managed Users end in an underscore and their enterprise's short code.
 LOGIN = r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}"
@@ -93,6 +94,11 @@ def run(options: PrOptions, environment: Mapping[str, str] = os.environ) -> Rend
         AdapterbotError: an input, the token, or GitHub.
     """
     shown = options.adapter.as_posix()
+    if options.output:
+        read = options.evidence
+        files = (Path(name) for name in (*read.dataset_diff, read.config))
+        weights = (options.adapter / name for name in (CONFIG_NAME, WEIGHTS_NAME))
+        spare(options.output, read.eval, read.samples, *files, *weights, field="--output, -o")
     target = _target(options.push) if options.push else None
     client = client_for(target[0], environment) if target else None
     evidence = options.evidence.read(shown, adapter_digest(options.adapter))

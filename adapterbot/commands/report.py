@@ -8,9 +8,9 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from adapterbot.commands.report_files import PAGE, page_of, read_report
-from adapterbot.errors import InputError
 from adapterbot.files import atomic, validation
 from adapterbot.files.named import read_named
+from adapterbot.files.spared import spare
 from adapterbot.records import Count, Line, Record
 from adapterbot.records.merge import MergeRecord
 from adapterbot.records.routes import Routes
@@ -41,14 +41,7 @@ def run(
         AdapterbotError: a file cannot be read, or the page cannot be written.
     """
     target = output or report.parent / PAGE
-    for read in (report, merge, routes):
-        if read is not None and target.exists() and read.exists() and target.samefile(read):
-            raise InputError(
-                "is what the page is made from",
-                file=str(target),
-                field="--output",
-                fix="name another file",
-            )
+    spare(target, report, merge, routes, field="--output")
     told = read_report(report)
     content = page_of(
         told,

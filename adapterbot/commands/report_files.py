@@ -21,6 +21,7 @@ from adapterbot.records.routes import Routes
 from adapterbot.render import Links
 from adapterbot.report import Beside, html
 
+REPORT = "report.json"
 PAGE = "report.html"
 RESULTS = "results"
 NO_LINKS = Links()
@@ -54,7 +55,7 @@ def write(report: Report, directory: Path, links: Links = NO_LINKS) -> Written:
     }
     written = Written(
         report=report,
-        report_path=directory / "report.json",
+        report_path=directory / REPORT,
         comment_paths=tuple(comments),
         summary_path=directory / "summary.md",
         page_path=directory / PAGE,

@@ -155,6 +155,19 @@ class Command:
                 fix="remove what is in its place",
             ) from error
 
+    def forget_logs(self) -> None:
+        """Remove the logs of an earlier search, which would be taken for this one's.
+
+        Raises:
+            OurFailure: one cannot be removed.
+        """
+        for log in self._logs.glob("[0-9]*-[0-9]*.log"):
+            if log.is_file():
+                try:
+                    log.unlink()
+                except OSError as error:
+                    raise atomic.not_written(log, error) from error
+
     def stop(self) -> None:
         """End what runs, in whatever thread; nobody waits for what it would have said."""
         self._stopping.set()

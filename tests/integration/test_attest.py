@@ -541,6 +541,10 @@ def test_what_keeps_a_job_from_signing_is_said_in_a_line(repository, sigstore, k
     said = invoke("sign", ADAPTER, "--key", keys["other"][0], "--trust-config", trust, expect=2)
     assert "--trust-config" in said
     key = keys["other"][0]
+    before = Path(key).read_bytes()
+    said = invoke("sign", ADAPTER, "--key", key, "-o", key, expect=2)
+    assert "--output, -o: is a file that the command itself needs" in said
+    assert Path(key).read_bytes() == before
     said = invoke("verify", ADAPTER, "--key", key, "--repository", "https://h/o/r", expect=2)
     assert "--repository" in said
     said = invoke("verify", ADAPTER, "--identity", WORKFLOW, "--issuer", "", expect=2)

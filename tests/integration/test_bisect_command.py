@@ -310,12 +310,55 @@ def test_a_time_out_is_ours_and_the_whole_process_group_ends(place) -> None:
     assert "still running after 1 s" in done.stderr
     pid = int((folder / "pid").read_text())
     for _ in range(100):
-        state = Path(f"/proc/{pid}/stat")
-        if not state.exists() or state.read_text().split()[2] == "Z":
+        if not _runs(pid):
             break
         time.sleep(0.05)
     else:
         pytest.fail("a grandchild lives on")
+
+
+def test_what_a_command_runs_ends_with_us_were_it_by_sigkill(place) -> None:
+    folder, judge = place
+    command = judge(
+        "import os, subprocess, time\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+        "for pid in (child.pid, os.getpid()): open(f'{pid}.pid', 'w').close()\n"
+        "time.sleep(60)"
+    )
+    process = command_line.start("bisect", "ckpt-*", "--eval-command", command, cwd=folder)
+    until = time.monotonic() + 60
+    while len(list(folder.glob("*.pid"))) < 2 and time.monotonic() < until:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    started = [int(file.stem) for file in folder.glob("*.pid")]
+    assert len(started) == 2, "the command, and what it started"
+    while any(map(_runs, started)) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not any(map(_runs, started))
+
+
+def test_logs_are_of_this_search_alone(place) -> None:
+    folder, judge = place
+    logs = folder / ".adapterbot" / "bisect-logs"
+    arguments = ["ckpt-*", "--eval-command", judge(STEP + "sys.exit(step >= 600)")]
+    bisect(folder, *arguments)
+    before = len(list(logs.iterdir()))
+    (logs / "notes.txt").write_text("mine")
+    done = bisect(folder, *arguments, "--outcomes", "exact", "--json")
+    kept = sorted(path.name for path in logs.iterdir())
+    assert len(kept) == json.loads(done.stdout)["probes"] + 1 < before
+    assert "notes.txt" in kept
+    # What is gone on with keeps its logs.
+    bisect(folder, *arguments, "--outcomes", "exact", "--resume")
+    assert sorted(path.name for path in logs.iterdir()) == kept
+
+
+def test_a_variable_that_is_not_set_is_said_once(place) -> None:
+    folder, judge = place
+    arguments = ("ckpt-*", "--eval-command", judge("sys.exit(0)"), "--pass-env", "NOT_SET_HERE")
+    done = bisect(folder, *arguments)
+    assert done.stderr.count("--pass-env: NOT_SET_HERE is not set") == 1
 
 
 def test_the_command_sees_no_secret(place) -> None:
@@ -452,10 +495,10 @@ def test_an_interrupt_ends_the_rest_of_a_batch_of_which_one_failed(place) -> Non
 
 def _runs(pid: int) -> bool:
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        state = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
         return False
-    return True
+    return state.rpartition(")")[2].split()[0] != "Z"
 
 
 def test_killed_at_any_moment_it_goes_on_without_repeating_a_probe(place) -> None:
@@ -623,6 +666,12 @@ def test_a_score_read_otherwise_is_another_search(place) -> None:
         (["ckpt-*", "--pass-env", "GITHUB_TOKEN"], 2, "never passed on"),
         (["ckpt-*", "-o", "/proc/b.json"], 2, "/proc/b.json: --output, -o: cannot be written"),
         (["ckpt-*", "-o", "ckpt-100"], 2, "--output, -o: is a directory"),
+        (
+            ["ckpt-*", "-o", ".adapterbot/bisect.journal"],
+            2,
+            "-o: is a file that the command itself",
+        ),
+        (["ckpt-*", "-o", "ckpt-100/b.json"], 2, "-o: lies inside "),
         (["ckpt-*", "--out", "/proc/o"], 2, "/proc/o: --out: cannot be written"),
         (["ckpt-*", "--out", "/proc/o", "-o", "b.json"], 2, "/proc/o: --out: cannot be written"),
         (["ckpt-*", "--metric", "dates_us"], 2, "--metric: applies to a search by suite only"),

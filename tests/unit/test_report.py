@@ -222,7 +222,7 @@ def test_the_page_does_not_take_the_place_of_its_report(tmp_path: Path) -> None:
     written(tmp_path, "c" * 64, "a", "b")
     report = tmp_path / "report.json"
     before = report.read_bytes()
-    with pytest.raises(InputError, match="is what the page is made from"):
+    with pytest.raises(InputError, match="is a file that the command itself needs"):
         command.run(report, tmp_path / "." / "report.json")
     assert report.read_bytes() == before
 

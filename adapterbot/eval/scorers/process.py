@@ -10,8 +10,8 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -127,10 +127,32 @@ def run(
         question.seek(0)
         process = start(argv, directory=directory, env=env, stdin=question.fileno())
     try:
-        output, errors = _drain(process, deadline, stop or threading.Event())
+        with _ending_with_us(process.pid):
+            output, errors = _drain(process, deadline, stop or threading.Event())
     finally:
         status = end(process)
     return Finished(status, output, errors)
+
+
+@contextmanager
+def _ending_with_us(group: int) -> Iterator[None]:
+    """Inside, a process group is killed as soon as there is no more of us, were it by SIGKILL.
+
+    A shell waits for a line of ours: that is all is well, the end of the pipe that we are gone. (A
+    parent-death signal of Linux would reach the leader alone.)
+    """
+    script = 'read -r _ || kill -s KILL -- "-$0"'
+    with subprocess.Popen(
+        ("/bin/sh", "-c", script, str(group)),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as watch:
+        try:
+            yield
+        finally:
+            watch.communicate(b"\n")
 
 
 def _drain(
