@@ -14,7 +14,7 @@ from adapterbot.commands.folders import own_folder
 from adapterbot.commands.lock import write as write_lock
 from adapterbot.commands.report_files import Written
 from adapterbot.errors import InputError, OurFailure
-from adapterbot.git.program import git_as
+from adapterbot.git.program import environment_apart, git_as, of_a_repository
 from adapterbot.records import BisectVerdict, Report
 
 ADAPTER = "adapters/dates"
@@ -103,17 +103,20 @@ def _commit(directory: Path, message: str) -> None:
 
 
 def _git(directory: Path, *arguments: str) -> None:
-    git_as(directory, os.environ, *arguments, settings=_NOBODYS)
+    git_as(directory, environment_apart(_NOBODYS), *arguments)
 
 
 @contextmanager
 def _inside(directory: Path) -> Iterator[None]:
+    """There, and in no repository that Git's variables name."""
     before = Path.cwd()
+    aside = {name: os.environ.pop(name) for name in filter(of_a_repository, [*os.environ])}
     os.chdir(directory)
     try:
         yield
     finally:
         os.chdir(before)
+        os.environ.update(aside)
 
 
 def found_the_break(report: Report) -> bool:

@@ -14,15 +14,17 @@ from github.Auth import AppAuthToken
 
 from adapterbot.errors import AdapterbotError, InputError
 from adapterbot.gh.access import APP_ID, APP_KEY, Purpose
-from adapterbot.gh.answers import NotFound, NotKnown
+from adapterbot.gh.answers import NotFound, NotKnown, Setback
 from adapterbot.gh.client import Client, connect
 from adapterbot.gh.workflow import mask
 
 # What an App signs may be issued in nobody's future, and may hold for ten minutes at most. Half
 # of them on either side is what a clock may be wrong by.
 _MARGIN = timedelta(minutes=5)
+_NEVER = datetime.min.replace(tzinfo=UTC)
 # A push may take a while, and clocks differ.
 _RENEWED_BEFORE = timedelta(minutes=10)
+_ASKED_AGAIN = timedelta(seconds=30)
 
 
 @dataclass
@@ -44,7 +46,8 @@ class Installation:
     purpose: Purpose
     masked: bool
     _token: str = field(default="", repr=False)
-    _until: datetime = field(default=datetime.min.replace(tzinfo=UTC), repr=False)
+    _until: datetime = field(default=_NEVER, repr=False)
+    _ends: datetime = field(default=_NEVER, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def token(self, timeout: int) -> str:
@@ -56,11 +59,17 @@ class Installation:
 
         Raises:
             InputError: the key is none, or the App is not installed there, or may not enough.
-            Setback, GitHubFailure: GitHub did not answer, or refused.
+            Setback: GitHub did not answer, and there is no token that still holds.
+            GitHubFailure: GitHub refused.
         """
         with self._lock:
-            if datetime.now(UTC) >= self._until:
-                self._renew(timeout)
+            if (now := datetime.now(UTC)) >= self._until:
+                try:
+                    self._renew(timeout)
+                except Setback:
+                    if now >= self._ends:
+                        raise
+                    self._until = now + _ASKED_AGAIN  # the one that there is still holds
             return self._token
 
     def _renew(self, timeout: int) -> None:
@@ -77,7 +86,8 @@ class Installation:
         given = _send(client, self._doing, "POST", path, asked)
         if self.masked:
             sys.stderr.write(f"{mask(given['token'])}\n")
-        self._until = datetime.fromisoformat(given["expires_at"]) - _RENEWED_BEFORE
+        self._ends = datetime.fromisoformat(given["expires_at"])
+        self._until = self._ends - _RENEWED_BEFORE
         self._token = given["token"]
 
     @property

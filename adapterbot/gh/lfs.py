@@ -17,8 +17,8 @@ from adapterbot.errors import AdapterbotError, GitHubFailure, InputError
 from adapterbot.files.tree import file_sha256
 from adapterbot.gh.branches import Placement
 from adapterbot.gh.refs import PERMISSION, BranchMovedError
-from adapterbot.gh.remote import Remote, environment_with
-from adapterbot.git.program import finished, no_git
+from adapterbot.gh.remote import Remote
+from adapterbot.git.program import environment_apart, finished, no_git
 
 _TIMEOUT = 1800
 _DENIED = (
@@ -45,7 +45,7 @@ def tracked(attributes: Mapping[str, bytes], paths: Sequence[str]) -> frozenset[
         for path, content in attributes.items():
             (root / path).parent.mkdir(parents=True, exist_ok=True)
             (root / path).write_bytes(content)
-        environment = environment_with([("core.fsmonitor", "false")])
+        environment = environment_apart([("core.fsmonitor", "false")])
         _git(root, environment, "init", "-q", "--template=")
         told = _git(root, environment, "check-attr", "-z", "filter", "--", *paths).split("\0")
     return frozenset(

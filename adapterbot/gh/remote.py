@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from adapterbot import beside
-from adapterbot.git.program import authorization, numbered
+from adapterbot.git.program import authorization, environment_apart
 
 # Not left to the machine's configuration: without these Git would commit the weights themselves.
 _FILTER = {
@@ -20,7 +18,6 @@ _FILTER = {
     "core.autocrlf": "false",
 }
 _NAME, _MAIL = "adapterbot", "adapterbot@users.noreply.github.com"
-_REACHED = re.compile(r"GIT_(ASKPASS$|SSL_|SSH|PROXY_|CONFIG_(GLOBAL|SYSTEM|NOSYSTEM)$)")
 
 
 @dataclass(frozen=True)
@@ -45,7 +42,7 @@ class Remote:
         if self.url.startswith(("http://", "https://")):
             settings += authorization(self.url, self.token())
         return {
-            **environment_with(settings),
+            **environment_apart(settings),
             "GIT_TERMINAL_PROMPT": "0",
             "GIT_LITERAL_PATHSPECS": "1",
             "GIT_LFS_SKIP_SMUDGE": "1",
@@ -54,12 +51,3 @@ class Remote:
             "GIT_COMMITTER_NAME": _NAME,
             "GIT_COMMITTER_EMAIL": _MAIL,
         }
-
-
-def environment_with(settings: Sequence[tuple[str, str]]) -> dict[str, str]:
-    """Ours, without what Git tells the hook that may have started us of its own repository. How a
-    server is reached and trusted stays: a company's may have an authority of its own, and by hand
-    git asks its user."""
-    ours = beside.programs_environment().items()
-    kept = {n: value for n, value in ours if not n.startswith("GIT_") or _REACHED.match(n)}
-    return kept | numbered(settings)

@@ -9,15 +9,19 @@ from __future__ import annotations
 import base64
 import functools
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from adapterbot import beside
-from adapterbot.errors import OurFailure
+from adapterbot.errors import InputError, OurFailure
 
 _NETWORK_SECONDS = 600.0
+_REACHED = re.compile(
+    r"GIT_(ASKPASS$|SSL_|SSH|PROXY_|CONFIG_(GLOBAL|SYSTEM|NOSYSTEM|COUNT|KEY_\d+|VALUE_\d+)$)"
+)
 _VERDICT = ("fatal: ", "error: ", "Error ", "git: ")
 
 
@@ -94,7 +98,7 @@ def authorization(url: str, token: str) -> list[tuple[str, str]]:
     return [(header, ""), (header, f"Authorization: Basic {basic}")]
 
 
-def numbered(settings: Sequence[tuple[str, str]], first: int = 0) -> dict[str, str]:
+def _numbered(settings: Sequence[tuple[str, str]], first: int = 0) -> dict[str, str]:
     """Settings as the environment variables that Git reads them from: the arguments of a process
     are everybody's to see."""
     entries = list(enumerate(settings, start=first))
@@ -203,11 +207,34 @@ def environment_for(repository: Path, settings: Sequence[tuple[str, str]] = ()) 
     return _configured({**beside.programs_environment(), **quiet}, ours)
 
 
+def environment_apart(settings: Sequence[tuple[str, str]] = ()) -> dict[str, str]:
+    """Ours, for a repository of our own, with settings over those that it finds.
+
+    Raises:
+        InputError: there is a GIT_CONFIG_COUNT, and it is no number.
+    """
+    ours = beside.programs_environment()
+    return _configured({n: v for n, v in ours.items() if not of_a_repository(n)}, settings)
+
+
+def of_a_repository(variable: str) -> bool:
+    """Whether Git is told by it of one repository, as the hook is that may have started us, or who
+    commits. How servers are reached and trusted is none of that: a company's may have an authority
+    of its own, and by hand git asks its user."""
+    return variable.startswith("GIT_") and not _REACHED.match(variable)
+
+
 def _configured(
     environment: Mapping[str, str], settings: Sequence[tuple[str, str]]
 ) -> dict[str, str]:
-    first = int(environment.get("GIT_CONFIG_COUNT") or 0)
-    return {**environment, **numbered(settings, first)}
+    count = environment.get("GIT_CONFIG_COUNT", "")
+    if not re.fullmatch("[0-9]{0,9}", count):
+        raise InputError(
+            f"{count[:40]!r} is no number of settings",
+            file="GIT_CONFIG_COUNT",
+            fix="correct it, or unset it",
+        )
+    return {**environment, **_numbered(settings, int(count or 0))}
 
 
 @functools.lru_cache(maxsize=32)

@@ -119,6 +119,30 @@ def test_a_token_is_asked_for_again_when_github_does_not_answer(github: GitHubSe
     assert len(github.sent("POST", MINTED)) == 2
 
 
+def test_a_token_is_used_to_its_end_when_github_gives_no_other(github: GitHubServer) -> None:
+    environment = with_app(github, life=timedelta(minutes=9))
+    mine = swift(client_for(REPO, environment))
+    assert mine.token() == TOKEN
+    github.inject(*[Fault("POST", MINTED, status=502)] * 9)
+    for _ in range(3):
+        assert mine.token() == TOKEN
+    assert len(github.sent("POST", MINTED)) == 2, "not asked anew by every request"
+
+
+def test_what_the_user_says_of_git_by_numbers_holds_where_we_push(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("COUNT", "1"), ("KEY_0", "http.proxy"), ("VALUE_0", "http://p")):
+        monkeypatch.setenv(f"GIT_CONFIG_{name}", value)
+    ours = Remote("https://github.com/octo/adapters", lambda: "t0ken").environment()
+    assert git_as(tmp_path, ours, "config", "http.proxy") == b"http://p\n"
+    assert git_as(tmp_path, ours, "config", "core.hooksPath") == b"/dev/null\n"
+    monkeypatch.setenv("GIT_CONFIG_COUNT", "one")
+    for asked in (Remote().environment, lambda: git(tmp_path, "version")):
+        with pytest.raises(InputError, match="GIT_CONFIG_COUNT: 'one' is no number of settings"):
+            asked()
+
+
 # ---------------------------------------------------------------- refusals
 
 

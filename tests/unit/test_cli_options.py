@@ -18,7 +18,9 @@ from typer.testing import CliRunner
 
 from adapterbot.cli import app
 from adapterbot.cli.options import OnCluster, Ray
+from adapterbot.commands.demo import build_repository, example_directory
 from adapterbot.errors import InputError
+from tests.example import git
 
 
 def commands(command: Any, name: str) -> Iterator[tuple[str, Any]]:
@@ -240,3 +242,16 @@ def test_the_demo_takes_a_new_folder_only(place: str, says: str, tmp_path: Path)
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=says):
         CliRunner().invoke(app, ["demo", str(tmp_path / place)], catch_exceptions=False)
+
+
+def test_the_demo_commits_in_its_own_repository(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Started by a hook of Git's, it wrote its commits into the repository of the hook."""
+    git(tmp_path, "init", "-q", "theirs")
+    (tmp_path / "own").mkdir()
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "theirs" / ".git"))
+    build_repository(example_directory(), tmp_path / "own")
+    for folder, branches in (("own", 2), ("theirs", 0)):
+        monkeypatch.setenv("GIT_DIR", str(tmp_path / folder / ".git"))
+        assert len(git(tmp_path, "branch").splitlines()) == branches
