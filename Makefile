@@ -1,8 +1,6 @@
 # demo, test, lint, docs, e2e, bench: the only commands to know. Each makes what it needs in .venv.
 # PYTHON=/path/to/python3.12 chooses another Python for a new .venv.
 
-SHELL := /bin/bash
-.SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 # Every target installs into the one .venv, and lint and test would fight for two cores.
 .NOTPARALLEL:
@@ -25,7 +23,7 @@ PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -
 
 .PHONY: help
 help: ## Show this
-	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "%-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: $(STAMP)-demo ## Review a bad adapter pull request made from examples/tiny, offline
@@ -69,7 +67,7 @@ clean: ## Remove .venv, node_modules and every cache
 $(STAMP)-venv:
 	@# A .venv that was killed while being made, or whose Python has gone, is made anew.
 	$(BIN)/python -m pip --version >/dev/null 2>&1 \
-		|| { python=$$(scripts/find-python.sh); "$$python" -m venv --clear $(VENV); }
+		|| { python=$$(scripts/find-python.sh) && "$$python" -m venv --clear $(VENV); }
 	@# ensurepip's pip may be too old for --group and --build-constraint.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt pip
 	@touch $@

@@ -18,7 +18,7 @@ trap 'rm -rf "$work"' EXIT
 "$work/venv/bin/python" -m pip install --quiet "torch==$torch" ".[eval,bank,serve,peft,quantize,attest,keyless]" hatchling \
   --group test --group lint --group docs --group e2e
 {
-  echo "# Every version that make, the action and the image install, on Python 3.11 to 3.13."
+  echo "# Every version that make, the action and the image install, on Python 3.11 to 3.14."
   echo "# Written by \`make constraints\`; do not edit."
   "$work/venv/bin/python" -m pip list --format freeze \
     | sed -E '/^(adapterbot|nvidia-|cuda-|triton)/d; s/\+[a-z0-9.]+$//' \

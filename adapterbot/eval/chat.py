@@ -5,12 +5,14 @@ A template is Jinja, sandboxed against reaching out; but it may loop for hours o
 So templates are rendered in a child process with a time and a memory limit. The child is a fork: it
 has the tokenizer already, and touches neither torch nor a lock of ours. What another thread held at
 that moment, of an import or of Jinja's own, is held in the child for ever: one that waits and does
-nothing is replaced by another.
+nothing is replaced by another. Without /proc, as on macOS, which lets no process be bounded in
+memory, the time limit alone stands and no child is replaced.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import resource
 import signal
@@ -31,6 +33,7 @@ _MEMORY = 1024 * 1024 * 1024
 # A child that took less than `_IDLE` seconds of processor time in `_PATIENCE` is replaced so often.
 _PATIENCE, _IDLE, _REPLACED = 3.0, 0.05, 2
 _TEXT_LIMIT = 64 * 1024 * 1024
+_PROC = Path("/proc")
 
 T = TypeVar("T")
 Chat = tuple[Message, ...]
@@ -124,8 +127,10 @@ def _rendered(
 
 def _limit(seconds: float) -> None:
     _lower(resource.RLIMIT_CPU, int(seconds) + 1)
+    if not _PROC.exists():
+        return
     # What the address space holds already, the parent's libraries and weights, is not its fault.
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    pages = int((_PROC / "self/statm").read_text(encoding="ascii").split()[0])
     size = pages * resource.getpagesize() + _MEMORY
     _lower(resource.RLIMIT_AS, size)
 
@@ -162,8 +167,11 @@ def _read(pipe: int, until: float, watched: int | None) -> bytes | None:
 
 
 def _processor_time(process: int) -> float:
-    """Seconds, as /proc counts them (man 5 proc: utime and stime, behind the name)."""
-    fields = Path(f"/proc/{process}/stat").read_text(encoding="ascii", errors="replace")
+    """Seconds, as /proc counts them (man 5 proc: utime and stime, behind the name); infinitely
+    many without it."""
+    if not _PROC.exists():
+        return math.inf
+    fields = (_PROC / f"{process}/stat").read_text(encoding="ascii", errors="replace")
     ticks = fields.rpartition(")")[2].split()[11:13]
     return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
 

@@ -13,6 +13,7 @@ import re
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from adapterbot import beside
@@ -163,7 +164,9 @@ def finished(
             out, told = process.communicate(given, timeout=seconds)
         except BaseException:
             if apart:
-                os.killpg(process.pid, signal.SIGKILL)
+                # It may have ended; macOS calls that a lack of permission until it is reaped.
+                with suppress(ProcessLookupError, PermissionError):
+                    os.killpg(process.pid, signal.SIGKILL)
             process.kill()
             raise
     return subprocess.CompletedProcess(command, process.returncode, out, told)

@@ -14,6 +14,7 @@ import pytest
 
 from adapterbot.probing.by_command import Reading
 from tests import command_line
+from tests.processes import alive
 
 JUDGE = """
 import os, sys, pathlib
@@ -310,7 +311,7 @@ def test_a_time_out_is_ours_and_the_whole_process_group_ends(place) -> None:
     assert "still running after 1 s" in done.stderr
     pid = int((folder / "pid").read_text())
     for _ in range(100):
-        if not _runs(pid):
+        if not alive(pid):
             break
         time.sleep(0.05)
     else:
@@ -333,9 +334,9 @@ def test_what_a_command_runs_ends_with_us_were_it_by_sigkill(place) -> None:
     process.wait()
     started = [int(file.stem) for file in folder.glob("*.pid")]
     assert len(started) == 2, "the command, and what it started"
-    while any(map(_runs, started)) and time.monotonic() < until:
+    while any(map(alive, started)) and time.monotonic() < until:
         time.sleep(0.05)
-    assert not any(map(_runs, started))
+    assert not any(map(alive, started))
 
 
 def test_logs_are_of_this_search_alone(place) -> None:
@@ -470,7 +471,7 @@ def test_a_signal_ends_the_commands_in_every_thread_as_well(place, ending) -> No
     assert process.wait(20) == 1
     commands = [int(file.stem) for file in folder.glob("*.pid")]
     assert len(commands) == 2, "one for each thread"
-    assert not any(map(_runs, commands))
+    assert not any(map(alive, commands))
 
 
 def test_an_interrupt_ends_the_rest_of_a_batch_of_which_one_failed(place) -> None:
@@ -490,15 +491,7 @@ def test_an_interrupt_ends_the_rest_of_a_batch_of_which_one_failed(place) -> Non
     process.send_signal(signal.SIGINT)
     assert process.wait(20) == 1
     (other,) = (int(file.stem) for file in folder.glob("*.pid"))
-    assert not _runs(other)
-
-
-def _runs(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state.rpartition(")")[2].split()[0] != "Z"
+    assert not alive(other)
 
 
 def test_killed_at_any_moment_it_goes_on_without_repeating_a_probe(place) -> None:

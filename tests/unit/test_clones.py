@@ -22,6 +22,7 @@ from adapterbot.git.tree import GitTree
 from tests import git_server
 from tests.example import git
 from tests.listening import listening
+from tests.processes import needs_proc
 
 WEIGHTS = b"weights of the base"
 OID = hashlib.sha256(WEIGHTS).hexdigest()
@@ -356,7 +357,18 @@ def test_what_could_not_be_copied_whole_is_not_taken_for_whole_later(
     assert tree.on_disk("first.txt").read_text() == "first"
 
 
-@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="looks for processes in /proc")
+def test_an_interrupted_command_that_ends_by_itself_is_still_an_interrupt() -> None:
+    """Ctrl-C has Python wait for a moment, in which Git may end."""
+    code = "import os, signal, threading; from adapterbot.git.program import finished; "
+    code += "threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start(); "
+    code += "finished(['sleep', '0.3'], os.environ, seconds=20.0)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], start_new_session=True, capture_output=True, text=True
+    )
+    assert done.stderr.endswith("KeyboardInterrupt\n"), done.stderr
+
+
+@needs_proc
 @pytest.mark.parametrize("command", ["fetch", "lfs"])
 def test_a_command_that_takes_too_long_leaves_no_helper_behind(
     bare: Path, tmp_path: Path, command: str

@@ -35,6 +35,7 @@ def find(tmp_path: Path, pythons: dict[str, str], *arguments: str, **environ: st
     [
         {"python3": GOOD, "python3.13": BROKEN},
         {"python3": TOO_OLD, "python3.12": GOOD},
+        {"python3": TOO_OLD, "python3.14": GOOD},
         {"python3": WITHOUT_VENV, "python3.13": BROKEN, "python3.11": GOOD},
     ],
 )

@@ -15,6 +15,7 @@ from adapterbot.git.tree import GitTree
 from adapterbot.judging import grounds
 from adapterbot.judging.grounds import left_behind
 from tests.example import commit, git
+from tests.processes import needs_proc
 
 SUITE = "version: 1\ntasks:\n  - {name: a, data: rows.jsonl, scorer: exact, margin: 0.1}\n"
 CONFIG = "adapters: [{path: one}]\n"
@@ -142,6 +143,7 @@ def test_attack_a_template_of_the_head_neither_hangs_the_gate_nor_fills_its_memo
     assert (says in told, bool(told)) == (True, bool(says))
 
 
+@needs_proc
 def test_a_template_is_rendered_where_the_system_has_limits_of_its_own():
     """A login node's `ulimit -t`: it cannot be raised, and need not be."""
     script = (

@@ -18,6 +18,7 @@ from adapterbot.errors import InputError, OurFailure
 from adapterbot.eval.data import read_rows
 from adapterbot.files import parquet
 from adapterbot.files.tree import WorkTree
+from tests.processes import needs_proc
 
 MIB = 1 << 20
 
@@ -89,8 +90,8 @@ LINE = "line 1: is longer than the 1,048,576 bytes we read"
         (lambda: repeated("0" * 100_000, rows=100_000), ROWS),
         (lambda: plain("0" * 2 * MIB), LINE),
         (lambda: nulls(1_000_000), LINE),
-        (lambda: nulls(50_000_000), MEMORY),
-        (lambda: belittled(plain("0" * 300 * MIB)), MEMORY),
+        pytest.param(lambda: nulls(50_000_000), MEMORY, marks=needs_proc),
+        pytest.param(lambda: belittled(plain("0" * 300 * MIB)), MEMORY, marks=needs_proc),
     ],
     ids=["pages", "belittled", "dictionary", "cell", "nulls", "many nulls", "belittled page"],
 )
@@ -105,6 +106,7 @@ def test_attack_a_small_file_that_stands_for_much_is_refused(
     assert says in str(caught.value)
 
 
+@needs_proc
 def test_attack_a_suite_of_one_kilobyte_asks_for_little_memory(tmp_path: Path) -> None:
     content = repeated("0" * 1_000_000, rows=100_000)
     assert len(content) < 100_000
@@ -184,6 +186,7 @@ def test_pyarrow_is_taken_from_where_this_process_takes_it_but_never_from_a_chec
     assert read(plain("a")) == [b'{"prompt": "a"}']
 
 
+@needs_proc
 def test_who_stops_in_the_middle_leaves_no_process(tmp_path: Path) -> None:
     def children() -> set[str]:
         return set(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())

@@ -1,11 +1,11 @@
 """Scorers that are programs: what they see, how they end, and that nothing of them stays."""
 
+import errno
 import json
 import os
 import shutil
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
@@ -14,6 +14,7 @@ from adapterbot.eval import scorers
 from adapterbot.eval.answers import Answer, Sample
 from adapterbot.eval.suite import load_suite
 from adapterbot.files.tree import WorkTree
+from tests.processes import alive
 
 SAMPLE = Sample(id="s", prompt="p", expected="4", fields={"expected": 4, "unit": "km"})
 ANSWER = Answer(text="::set-output name=x::y\n4")
@@ -87,11 +88,6 @@ def test_a_missing_program_is_the_suites_mistake():
         command("no-such-program").score(SAMPLE, ANSWER)
 
 
-def alive(pid):
-    stat = Path(f"/proc/{pid}/stat")
-    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
-
-
 @pytest.mark.parametrize("leader_waits", [True, False])
 def test_the_whole_process_group_ends(tmp_path, leader_waits):
     """A child that outlives its parent, and holds its output open, goes with it."""
@@ -112,6 +108,25 @@ def test_the_whole_process_group_ends(tmp_path, leader_waits):
             break
         time.sleep(0.02)
     assert not alive(int(note.read_text()))
+
+
+@pytest.mark.parametrize("leader_waits", [True, False])
+def test_programs_end_on_a_system_that_cannot_look_at_an_unreaped_leader(
+    tmp_path, monkeypatch, leader_waits
+):
+    """macOS before Python 3.13."""
+    monkeypatch.delattr(os, "waitid", raising=False)
+    test_the_whole_process_group_ends(tmp_path, leader_waits)
+
+
+def test_a_group_that_has_ended_need_not_be_killed(monkeypatch):
+    """macOS refuses to signal processes that are dead and not reaped."""
+
+    def refused(group, number):
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "killpg", refused)
+    assert python("print(1)").score(SAMPLE, ANSWER).score == 1.0
 
 
 def test_endless_output_is_cut_and_ended():

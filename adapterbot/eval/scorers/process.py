@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -86,8 +86,13 @@ def end(process: subprocess.Popen[bytes]) -> int:
 
     In this order: while the leader is not reaped, its number cannot belong to another group.
     """
-    with suppress(ProcessLookupError):
+    try:
         os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    except PermissionError:  # what macOS says of a group that has ended and is not reaped
+        if not has_ended(process):
+            raise
     status = process.wait()
     for pipe in (process.stdin, process.stdout, process.stderr):
         if pipe is not None:
@@ -96,7 +101,9 @@ def end(process: subprocess.Popen[bytes]) -> int:
 
 
 def has_ended(process: subprocess.Popen[bytes]) -> bool:
-    """Whether the leader has exited; it stays unreaped."""
+    """Whether the leader has exited; it stays unreaped, but on macOS before Python 3.13."""
+    if not hasattr(os, "waitid"):
+        return process.poll() is not None
     return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
