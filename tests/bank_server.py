@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import os
 import signal
 import threading
 import time
@@ -60,12 +61,15 @@ def users_with_keys(base: Path, path: Path, count: int) -> Path:
 
 
 @contextmanager
-def killed_afterwards(base: Path, bank: Path) -> Iterator[tuple[int, command_line.Process]]:
+def killed_afterwards(
+    base: Path, bank: Path, **environment: str
+) -> Iterator[tuple[int, command_line.Process]]:
     """The port of a server that answers, and its process; what still runs in the end is killed
     (SIGKILL), not stopped."""
     port = free_port()
     process = command_line.start(
-        *("serve", "--base", base, "--bank", bank, "--port", str(port), "--device", "cpu")
+        *("serve", "--base", base, "--bank", bank, "--port", str(port), "--device", "cpu"),
+        env={**os.environ, **environment},
     )
     try:
         for _ in range(10 * SECONDS_TO_START):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adapterbot.commands.base_option import refuse_another, refuse_missing
+from adapterbot.console import tame_library_logs
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.importing import extras
 from adapterbot.mole.artifact import MixtureFiles, read_mixture_dir
@@ -73,10 +74,12 @@ def build(options: ServeOptions) -> FastAPI:
     mixtures = _mixtures(options)
     # What is looked at first takes no torch, whose import takes seconds.
     with extras("serve,bank,eval", "serving"):
+        from adapterbot.bank.serve.presence import Presence
         from adapterbot.bank.store import BankStore
-    store = None
+    store = presence = None
     if options.bank is not None:
         store = BankStore(options.bank)
+        presence = Presence(store)
         refuse_another(options.base, store.manifest.base_model, bank=options.bank)
     with extras("serve,bank,eval", "serving"):
         from adapterbot.bank.attached import attach_bank
@@ -123,6 +126,7 @@ def build(options: ServeOptions) -> FastAPI:
             mixtures=frozenset(attached),
             open_to_all=options.open_to_all,
             limit=options.max_tokens,
+            presence=presence,
         )
     )
 
@@ -138,6 +142,7 @@ def run(options: ServeOptions, ready: Callable[[str, str, tuple[str, ...]], None
         AdapterbotError: as `build`.
     """
     _refuse_taken(options.host, options.port)
+    tame_library_logs()
     app = build(options)
     import uvicorn
 
@@ -148,7 +153,14 @@ def run(options: ServeOptions, ready: Callable[[str, str, tuple[str, ...]], None
     try:
         # When it has stopped, uvicorn raises the signal anew, and takes the KeyboardInterrupt that
         # either is to a command.
-        uvicorn.run(app, host=options.host, port=options.port, log_level="info", **rules)
+        uvicorn.run(
+            app,
+            host=options.host,
+            port=options.port,
+            log_config=None,  # as all that is logged here
+            log_level="info",
+            **rules,
+        )
     except SystemExit as ended:  # its codes are not ours: 3 would be a finding
         raise OurFailure("the server did not start", fix="see the lines above") from ended
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import functools
+import http.client
+import json
 import logging
+import shutil
 import signal
 import urllib.request
 from collections.abc import Iterator
@@ -344,6 +347,47 @@ def test_a_request_that_takes_too_long_is_ended(base: Path, bank: Path) -> None:
         assert caught.value.status_code == 504
         with urllib.request.urlopen(f"{url}/healthz") as response:
             assert response.status == 200
+
+
+def test_who_is_served_another_bank_than_lies_there_is_not_ready(
+    base: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, away = tmp_path / "bank", tmp_path / "away"
+    users_with_keys(base, path, 3)
+    with serving(base, bank=path) as url:
+
+        def ready() -> int:
+            connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=60)
+            connection.request("HEAD", "/readyz")
+            return connection.getresponse().status
+
+        assert ready() == 200
+        manifest = (path / "manifest.json").read_bytes()
+        with BankWriter(path) as writer:
+            writer.add_key("u1", key_hash("another"))
+        (path / "manifest.json").write_text("{")
+        assert ready() == 503
+        assert str(path) in caplog.text
+        (path / "manifest.json").write_bytes(manifest)
+        with BankWriter(path) as writer:
+            writer.remove(["u0"])
+            writer.compact()
+        assert ready() == 200, "the same bank"
+        path.rename(away)
+        assert ready() == 503
+        shutil.copytree(away, path)
+        assert [ready() for _ in range(3)] == [503] * 3
+        assert caplog.text.count("another bank was put in its place") == 1
+        with urllib.request.urlopen(f"{url}/healthz") as response:
+            assert response.status == 200, "a new process would serve nobody better"
+
+
+def test_a_server_logs_as_it_is_told_to(base: Path, bank: Path) -> None:
+    with killed_afterwards(base, bank, ADAPTERBOT_LOG_FORMAT="json") as (_, process):
+        process.send_signal(signal.SIGTERM)
+        process.wait(60)
+    lines = [json.loads(line) for line in process.written(1).splitlines()]
+    assert "Application shutdown complete." in [line["message"] for line in lines]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -55,7 +55,8 @@ def application(service: Service) -> FastAPI:
     # A name may hold anything; it is no label of a metric.
     one = _safe(service, talk.model, route="/v1/models/{model}")
     app.add_api_route("/v1/models/{model:path}", one, methods=["GET"])
-    app.add_api_route("/healthz", _safe(service, talk.health), methods=["GET"])
+    for path, state in (("/healthz", talk.health), ("/readyz", talk.readiness)):
+        app.add_api_route(path, _safe(service, state), methods=["GET", "HEAD"])
     app.add_api_route("/metrics", _safe(service, talk.figures), methods=["GET"])
     app.add_exception_handler(HTTPException, no_such_route)
     return app
@@ -96,6 +97,14 @@ class _Conversation:
     async def health(self, _: Request) -> Response:
         alive = self._service.scheduler.alive
         return JSONResponse({"status": "ok" if alive else "down"}, 200 if alive else 503)
+
+    async def readiness(self, _: Request) -> Response:
+        """Whether requests should come here, as far as the bank is concerned, too. Why not is in
+        the log: it names files."""
+        presence = self._service.presence
+        lacks = presence is not None and await asyncio.to_thread(presence.lack) is not None
+        ready = self._service.scheduler.alive and not lacks
+        return JSONResponse({"status": "ready" if ready else "not ready"}, 200 if ready else 503)
 
     async def figures(self, _: Request) -> Response:
         return Response(self._service.metrics.text(), media_type="text/plain; version=0.0.4")

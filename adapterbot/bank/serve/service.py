@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from adapterbot.bank.serve.metrics import Metrics
+from adapterbot.bank.serve.presence import Presence
 from adapterbot.bank.serve.running import Base
 from adapterbot.bank.serve.scheduler import Scheduler
 from adapterbot.bank.store import BankStore
@@ -24,6 +25,7 @@ class Service:
         choice: how tokens are chosen: temperature, top-p and seed to what the chooser takes.
         open_to_all: no API keys are asked for; whoever reaches the server reaches every tenant.
         limit: the most tokens of an answer.
+        presence: of the store's bank.
     """
 
     name: str
@@ -35,3 +37,4 @@ class Service:
     mixtures: frozenset[str] = frozenset()
     open_to_all: bool = False
     limit: int = 1024
+    presence: Presence | None = None
