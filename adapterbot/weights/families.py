@@ -1,13 +1,14 @@
 """Families of models: one class reads text alone, another looks at pictures as well. (torch)
 
-Qwen3.5 and Llama 4 have both classes for the same weights, under other names. The one that reads
-text is loaded, since that is what is asked; adapters were trained on either.
+Qwen3.5, Llama 4 and Gemma 3 have both classes for the same weights, under other names. That is
+loaded which transformers takes for a language model, the one for text where it can be; adapters
+were trained on either.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -36,16 +37,21 @@ def keep_family(model: Any, config: Any) -> None:
     """
     import transformers
 
-    pictured = transformers.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
-    if type(config) is not type(model.config) and type(config) in pictured:
-        setattr(model, _FAMILY, _Family(config))
+    if type(config) not in transformers.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+        return
+    text = config.get_text_config()
+    if type(config) is not type(model.config):
+        setattr(model, _FAMILY, _Family(transformers.AutoModelForImageTextToText, config))
+    elif type(text) in transformers.MODEL_FOR_CAUSAL_LM_MAPPING and text is not config:
+        setattr(model, _FAMILY, _Family(transformers.AutoModelForCausalLM, text))
 
 
 def as_named(model: nn.Module, names: Collection[str]) -> nn.Module:
-    """What the names of an adapter are of: `model`, or its twin that also looks at pictures.
+    """What the names of an adapter are of: `model`, or its twin, the other class of its family.
 
-    The twin has the modules of `model` itself for all that reads text. The others, which text does
-    not reach, are on the meta device: they have names, kinds and shapes, and no weights.
+    The twin has the modules of `model` itself for all that reads text. Others, which look at
+    pictures and which text does not reach, are on the meta device: they have names, kinds and
+    shapes, and no weights.
 
     Args:
         model: as loaded.
@@ -65,31 +71,33 @@ def _known(model: nn.Module, names: Collection[str]) -> int:
 
 
 class _Family:
-    """What a model was made from, and its twin once somebody has asked for it."""
+    """How the twin of a model is made, and the twin once somebody has asked for it."""
 
-    def __init__(self, config: Any) -> None:
+    def __init__(self, loader: Any, config: Any) -> None:
+        self._loader = loader
         self._config = config
         self._twin: nn.Module | None = None
 
     def twin(self, model: nn.Module) -> nn.Module:
-        """The twin of `model`, made when it is first asked for."""
+        """The twin of `model`, made when it is first asked for; itself where the two read text by
+        modules of different kinds."""
         if self._twin is None:
-            self._twin = _twin(model, self._config)
+            self._twin = self._made(model) or model
         return self._twin
 
-
-def _twin(model: Any, config: Any) -> nn.Module:
-    import transformers
-
-    with torch.device("meta"):
-        twin = transformers.AutoModelForImageTextToText.from_config(config, trust_remote_code=False)
-    paths = {module: path for path, module in twin.named_modules()}
-    # Not the model's own get_decoder, which of Llama 3.2 gives the model itself.
-    decoder = next(one for one in model.modules() if type(one) is type(twin.get_decoder()))
-    shared = {
-        paths[twin.get_decoder()]: decoder,
-        paths[twin.get_output_embeddings()]: model.get_output_embeddings(),
-    }
-    for path, module in shared.items():
-        twin.set_submodule(path, module)
-    return twin.eval()
+    def _made(self, model: Any) -> nn.Module | None:
+        with torch.device("meta"):
+            twin = self._loader.from_config(self._config, trust_remote_code=False)
+        paths = {module: path for path, module in twin.named_modules()}
+        # Not the model's own get_decoder, which of Llama 3.2 gives the model itself.
+        kind = type(twin.get_decoder())
+        decoder = next((one for one in model.modules() if type(one) is kind), None)
+        if decoder is None:
+            return None
+        shared = {
+            paths[twin.get_decoder()]: decoder,
+            paths[twin.get_output_embeddings()]: model.get_output_embeddings(),
+        }
+        for path, module in shared.items():
+            twin.set_submodule(path, module)
+        return cast("nn.Module", twin.eval())

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from adapterbot.errors import OurFailure
+from adapterbot.errors import InputError, OurFailure
 from adapterbot.weights.expansion import expand
 
 
@@ -105,6 +105,14 @@ class Site:
         live = self.live
         if live is None:
             return None
+        if not isinstance(output, Tensor):
+            # Llama 4's routers, which all-linear names; under PEFT such an adapter does not run.
+            raise InputError(
+                f"is a {type(self.module).__name__} in the base model, whose output is no tensor "
+                "that an update could be added to",
+                field=self.name,
+                fix="train without this module: name it in exclude_modules",
+            )
         # To its device as well: hooks see what a module was called with, which accelerate moves
         # to where the module is only behind them.
         u = F.linear(args[0].to(live.a), live.a)

@@ -52,6 +52,10 @@ def save_pictured(family: str, base: Path) -> None:
             "text_config": {**text, **LINEAR, "num_hidden_layers": 2},
             "vision_config": {**vision, "patch_size": 4},
         }
+    elif family == "gemma3":
+        vision = {"num_hidden_layers": 1, "image_size": 28, "patch_size": 14, **size}
+        local = {"num_hidden_layers": 2, "head_dim": 8, "sliding_window": 8, "pad_token_id": 0}
+        options = {"text_config": {**text, **local}, "vision_config": vision}
     elif family == "mllama":
         depth = {"num_hidden_layers": 1, "num_global_layers": 1, "attention_heads": 4}
         tiles = {"image_size": 28, "max_num_tiles": 1, "supported_aspect_ratios": [[1, 1]]}
@@ -123,10 +127,50 @@ def test_matrices_that_modules_share_stay_where_text_needs_them(tmp_path: Path) 
     assert torch.equal(logits(model), bare)
 
 
+TEXT: Mapping[str, tuple[Any, str | list[str]]] = {
+    # Of these, transformers gives whoever asks for a language model the class with pictures.
+    "gemma3": (transformers.Gemma3ForCausalLM, "all-linear"),
+    "mistral3": (transformers.MistralForCausalLM, ["q_proj", "lm_head"]),
+}
+
+
 def test_an_adapter_of_the_class_for_text_alone(tmp_path: Path) -> None:
     save_pictured("qwen3_5", tmp_path / "base")
     adapter = save_adapter(tmp_path / "base", tmp_path / "a", r=4, target_modules=["q_proj"])
     assert_as_peft(tmp_path / "base", adapter)
+
+
+@pytest.mark.parametrize("family", TEXT)
+def test_an_adapter_of_the_half_that_reads_text(family: str, tmp_path: Path) -> None:
+    kind, targets = TEXT[family]
+    save_pictured(family, tmp_path / "base")
+    whole = PICTURES.from_pretrained(tmp_path / "base")
+    half = kind(whole.config.text_config)
+    half.model, half.lm_head = whole.model.language_model, whole.lm_head
+    half.save_pretrained(tmp_path / "half")
+    config = peft.LoraConfig(task_type="CAUSAL_LM", r=4, target_modules=targets)
+    adapter = save_peft(peft.get_peft_model(half, config), tmp_path / "a", scale=0.6)
+    loaded = load_base(tmp_path / "base", SETTINGS).model
+    with attach(loaded, {"it": load_adapter(adapter)}) as attached, attached.selected("it"):
+        got = logits(loaded)
+    half = kind.from_pretrained(tmp_path / "half")
+    want = logits(peft.PeftModel.from_pretrained(half, adapter).eval())
+    torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-5)
+    assert not torch.equal(got, logits(loaded))
+
+
+def test_a_router_that_gives_more_than_a_tensor_is_named(tmp_path: Path) -> None:
+    """PEFT ends in a traceback there, training or not; so did we."""
+    save_pictured("llama4", tmp_path / "base")
+    config = peft.LoraConfig(task_type="CAUSAL_LM", r=4, target_modules="all-linear")
+    adapter = load_adapter(trained(tmp_path / "base", tmp_path / "a", config))
+    model = load_base(tmp_path / "base", SETTINGS).model
+    with (
+        attach(model, {"it": adapter}) as attached,
+        attached.selected("it"),
+        pytest.raises(InputError, match=r"feed_forward\.router: is a Llama4Router in the base"),
+    ):
+        logits(model)
 
 
 @pytest.fixture(scope="module")
