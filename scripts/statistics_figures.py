@@ -17,7 +17,7 @@ from adapterbot.verdict import MetricPolicy, judge
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "images"
 MARGIN = 0.05
-RUNS = 100
+RUNS = 400
 METRICS = 10
 WIDTH = 720
 _LEFT, _RIGHT, _TOP = 190, 30, 34

@@ -95,7 +95,8 @@ def mid_p(worse: int, better: int) -> float:
     """One-sided mid-p McNemar test against "no harm": P(X > b) + ½ P(X = b), X ~ Bin(b + c, ½).
 
     M. W. Fagerland, S. Lydersen, P. Laake, BMC Med. Res. Methodol. 13:91 (2013). Its size,
-    enumerated for n = 10…1000, any discordance and levels 0.05…0.001, never exceeds the level.
+    enumerated for n = 10…1000, discordance up to 80 % and levels 0.05…0.001, exceeds the level by
+    at most 1 % of it; where every pair disagrees, by up to a half.
     Without discordant pairs there is nothing to test: 1.
     """
     discordant = worse + better
