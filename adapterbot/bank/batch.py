@@ -28,7 +28,7 @@ BATCH_BYTES = 16 << 20
 _SOURCE_BYTES = 400
 # From here on hashlib lets other threads run.
 _LARGE = 2048
-_PART = 1 << 20
+_PART = 2 << 20
 _KEPT = 31 << 20  # below the most that glibc adapts itself to
 _THREADS = 8  # more than any disk takes
 

@@ -23,7 +23,7 @@ BYTE = np.dtype(np.uint8)
 _FP32 = np.dtype("<f4")
 _NO_CHOICES = np.empty((2**32, 0), np.int64)  # of as many rows as a bank holds, in no memory
 _LEVELS = 127
-_FULL = np.uint16(0x7C00)  # the exponent of fp16's infinity and NaN
+_INFINITY = 0x7C00  # of fp16, behind which lie its NaNs; with the sign, 0x8000 more
 # Numbers up to which torch starts no threads of its own: there are enough already.
 _SERIAL = 30_000
 # The least magnitude that becomes infinity: half a step beyond the type's largest number.
@@ -126,8 +126,12 @@ class Codec:
         else:
             with np.errstate(over="ignore"):
                 numbers.view("<f2")[...] = rows.values
-        # Half the bytes to look at: whatever is refused has become infinity or NaN.
-        if self._dtype == "fp16" and (numbers.view("<u2") & _FULL).max(initial=0) == _FULL:
+        # Half the bytes to look at: whatever is refused has become infinity or NaN. As signed
+        # numbers the positive ones are the greatest, as unsigned ones the negative.
+        if self._dtype == "fp16" and (
+            numbers.view("<i2").max(initial=0) >= _INFINITY
+            or numbers.view("<u2").max(initial=0) >= 0x8000 + _INFINITY
+        ):
             self._check_values(rows, users)
         if self.choices:
             raw[:, stop:] = np.ascontiguousarray(rows.choices, dtype=self._choice).view(np.uint8)
@@ -210,9 +214,12 @@ def _narrow(torch: Any, dtype: str, values: Floats, halves: NDArray[np.int16]) -
     if made.is_contiguous() and given.is_contiguous():
         made, given = made.view(1, -1), given.view(1, -1)
     step = max(1, _SERIAL // max(1, given.shape[1]))
-    for some, of in zip(made.split(step), given.split(step), strict=True):
-        for part, numbers in zip(some.split(_SERIAL, 1), of.split(_SERIAL, 1), strict=True):
-            part.copy_(numbers)
+
+    def pieces(whole: Any) -> list[Any]:
+        return [piece for some in whole.split(step) for piece in some.split(_SERIAL, 1)]
+
+    # All in one call: else threads that narrow wait for each other between any two pieces.
+    torch._foreach_copy_(pieces(made), pieces(given))
 
 
 def _rounded_to_bf16(values: Floats) -> NDArray[np.uint32]:
