@@ -15,7 +15,7 @@ from adapterbot.doctor import Finding, Status
 from adapterbot.doctor.github import token
 from adapterbot.doctor.machine import machine
 from adapterbot.doctor.repository import Repository, examine, repository
-from adapterbot.errors import AdapterbotError
+from adapterbot.errors import AdapterbotError, InputError
 
 
 def run(environment: Mapping[str, str] = os.environ) -> tuple[Finding, ...]:
@@ -30,8 +30,10 @@ def _findings(environment: Mapping[str, str]) -> Iterator[Finding]:
         where = repository(checkout())
     except AdapterbotError as error:
         outside = str(error)
-    caches = {"scores kept in": cache_directory(environment)}
-    with suppress(RuntimeError):  # a user without a home
+    caches = {}
+    with suppress(InputError):  # a user without a home
+        caches["scores kept in"] = cache_directory(environment)
+    with suppress(RuntimeError):
         models = environment.get("HF_HOME") or Path.home() / ".cache" / "huggingface"
         caches["models kept in"] = Path(models)
     yield from machine(

@@ -34,7 +34,8 @@ def machine(
     """Look at this machine, the quick things first.
 
     Args:
-        caches: folders that are written to, by what is kept there.
+        caches: folders that are written to, by what is kept there; one is missing for a user
+            without a home.
         evaluates: whether models run here, and not on a server.
         keyless: whether signatures of workflows are verified here.
     """
@@ -51,8 +52,8 @@ def machine(
     yield _cuda(has_driver=driver.status is Status.OK, evaluates=evaluates)
     yield _memory()
     yield _disk("disk", Path.cwd())
-    for what, place in caches.items():
-        yield _writable(what, place)
+    for what in ("scores kept in", "models kept in"):
+        yield _writable(what, caches.get(what))
 
 
 def _git() -> Finding:
@@ -205,8 +206,15 @@ def _disk(what: str, place: Path) -> Finding:
     )
 
 
-def _writable(what: str, place: Path) -> Finding:
+def _writable(what: str, place: Path | None) -> Finding:
     """Whether a file can be made where something is kept, or where its folder would be made."""
+    if place is None:
+        return Finding(
+            what=what,
+            found="nowhere: HOME is not set, and this user has no home folder",
+            status=Status.MISSING,
+            fix="set it; or ADAPTERBOT_CACHE for scores, and HF_HOME for models",
+        )
     there = next(folder for folder in (place, *place.parents) if folder.exists())
     try:
         with tempfile.TemporaryFile(dir=there):

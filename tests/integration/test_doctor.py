@@ -48,6 +48,20 @@ def test_a_whole_repository_is_whole(repository: Path, look: Callable[..., Found
     assert all(finding.fix for finding in found.values() if finding.status is not Status.OK)
 
 
+def test_a_user_without_a_home_is_told(
+    monkeypatch: pytest.MonkeyPatch, look: Callable[..., Found]
+) -> None:
+    """As in a container that runs under a number of its own: it ended there, in an error."""
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(os, "getuid", lambda: 2**31 - 9)
+    found = {finding.what: finding for finding in run({})}
+    for place in ("scores kept in", "models kept in"):
+        assert found[place].status is Status.MISSING
+        assert "ADAPTERBOT_CACHE" in found[place].fix
+    found = look(HF_HOME="/tmp")
+    assert {found[place].status for place in ("scores kept in", "models kept in")} == {Status.OK}
+
+
 def test_attack_words_of_the_repository_command_no_terminal_and_no_runner(repository: Path) -> None:
     label = r"x\n::set-output name=verdict::passed\e[2J"
     job = f'runs-on: "{label}", steps: [{{uses: org/adapter-action@v1}}]'
