@@ -25,10 +25,14 @@ _MINUS = "−"
 def reason(
     delta: MetricDelta, standing: Standing, margin: float, threshold: float | None = None
 ) -> str:
-    """One line, such as `date_us −45.0 points [−53.1, −36.4], margin 5.0`."""
+    """One line, such as `date_us by −45.0 points [−53.1, −36.4], margin 5.0`.
+
+    The word between name and number is of more than style: behind a Hebrew name a number is drawn
+    from the right, its minus sign last.
+    """
     if standing is Standing.NOT_JUDGED:
         return f"{delta.metric} was not judged: {delta.note or 'it could not be compared'}"
-    moved = f"{delta.metric} {_change(delta)}"
+    moved = f"{delta.metric} {'' if delta.change is None else 'by '}{_change(delta)}"
     if standing is Standing.INFORMATIVE:
         return moved
     line = f"{moved}, margin {_given(margin, delta.unit)}"

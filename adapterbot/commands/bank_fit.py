@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adapterbot.commands.bank_opened import opened_to_write
-from adapterbot.commands.base_option import refuse_another
+from adapterbot.commands.base_option import nameable, refuse_another
 from adapterbot.conversations import Example, encode, messages_of
 from adapterbot.errors import InputError
 from adapterbot.eval.settings import engine_settings
@@ -87,7 +87,8 @@ def fit(
             from adapterbot.bank.plan import plan_key
             from adapterbot.eval.base_model import load_base
             from adapterbot.weights import memory
-        model = load_base(base or bank.manifest.base_model, settings)
+        with nameable(base):
+            model = load_base(base or bank.manifest.base_model, settings)
         key = plan_key(plan, [model.digest, bank.manifest.shared.digest])
         marks = {user: _mark(key, rows) for user, rows in texts.items()}
         wanted = _wanted(bank, marks, replace=replace)

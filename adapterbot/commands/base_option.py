@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from adapterbot.errors import InputError
+from adapterbot.errors import AdapterbotError, InputError
 from adapterbot.files import there
 from adapterbot.weights.trained_on import names_another
 
@@ -24,6 +26,22 @@ def refuse_missing(base: str) -> None:
             field="--base",
             fix="name the base model's directory, or its name on the Hub",
         )
+
+
+@contextmanager
+def nameable(given: str | None) -> Iterator[None]:
+    """Has what is wrong with a base that was not typed say how to type one: a relative path was
+    meant from another folder.
+
+    Raises:
+        AdapterbotError: as inside.
+    """
+    try:
+        yield
+    except AdapterbotError as error:
+        if given is None:
+            error.fix = "; ".join(filter(None, ("name the base with --base", error.fix)))
+        raise
 
 
 def refuse_another(base: str, own: str, *, bank: Path) -> None:

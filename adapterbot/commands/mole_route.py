@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from adapterbot.commands.base_option import nameable
 from adapterbot.commands.mole_base import base_beside, load
 from adapterbot.errors import InputError
 from adapterbot.mole.artifact import read_mixture_dir
@@ -19,7 +20,8 @@ def route(
         InputError: the directory is no mixture, or does not fit the base.
     """
     files = read_mixture_dir(directory)
-    loaded = load(base or base_beside(files.path, files.manifest.base_model), device)
+    with nameable(base):
+        loaded = load(base or base_beside(files.path, files.manifest.base_model), device)
 
     import torch
 

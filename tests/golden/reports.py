@@ -210,7 +210,7 @@ def regressed() -> Report:
     return report(
         adapter(
             Outcome.REGRESSED,
-            "regressed: dates [us] −45.0 points [−53.4, −36.6], margin 5.0",
+            "regressed: dates [us] by −45.0 points [−53.4, −36.6], margin 5.0",
             metrics=metrics(0.525, Standing.REGRESSED),
             samples=_us_samples(),
             stages=(
@@ -273,7 +273,7 @@ def inconclusive() -> Report:
     return report(
         adapter(
             Outcome.INCONCLUSIVE,
-            "inconclusive: dates [us] −4.0 points [−9.1, +1.1]: the suite is too small to tell",
+            "inconclusive: dates [us] by −4.0 points [−9.1, +1.1]: the suite is too small to tell",
             "currency: 2 of 60 answers are missing",
             metrics=(
                 metric("dates", 0.97, 0.955, 0.031),
@@ -476,7 +476,7 @@ def oversize() -> Report:
     return report(
         adapter(
             Outcome.REGRESSED,
-            "regressed: task-07 −18.0 points [−22.0, −14.0], margin 5.0",
+            "regressed: task-07 by −18.0 points [−22.0, −14.0], margin 5.0",
             metrics=tuple(rows),
             samples=tuple(
                 sample(i, story * (4 + i), "2024-03-03", "2024-03-03", story * 9, task="task-07")

@@ -80,6 +80,12 @@ def test_from_a_soup_yaml_to_routes(made: Path) -> None:
     again = command(made, "export", "mixture", "-o", "alone")
     assert again.returncode == 2
     assert "exists already" in again.stderr
+    manifest = made / "alone" / "mole_config.json"
+    moved = json.loads(manifest.read_text()) | {"base_model": "./base"}
+    manifest.write_text(json.dumps(moved))
+    lost = command(made / "digits", "route", "../alone", "Hi")
+    assert lost.returncode == 2
+    assert "(name the base with --base; " in lost.stderr
     routes = result(
         command(
             made, "route", "alone", "say <b>1</b>", "--base", "base", "--max-tokens", "3",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 
 import numpy as np
 import pytest
@@ -97,7 +98,7 @@ def test_a_metric_that_is_the_same_number_everywhere_is_undecided() -> None:
     (found,), overall = judge(constant, policy=MetricPolicy(True, 2.0))
     assert found.standing is Standing.INCONCLUSIVE
     assert found.delta.samples_needed is None
-    assert found.reason == "length 0, margin 2: undecided"
+    assert found.reason == "length by 0, margin 2: undecided"
     assert overall.outcome is Outcome.INCONCLUSIVE
 
 
@@ -379,15 +380,24 @@ def test_the_order_of_metrics_changes_no_figure() -> None:
 
 def test_a_reason_says_the_change_the_margin_and_what_would_settle_it() -> None:
     (found,), _ = judge(binary(90, 0, task="date_us"))
-    assert found.reason == "date_us −45.0 points [−51.9, −38.3], margin 5.0"
+    assert found.reason == "date_us by −45.0 points [−51.9, −38.3], margin 5.0"
     (found,), _ = judge(binary(12, 8, task="date_us"))
     assert found.reason == (
-        "date_us −2.0 points [−6.8, +2.6], margin 5.0: about 257 samples would settle it, not 200"
+        "date_us by −2.0 points [−6.8, +2.6], margin 5.0: "
+        "about 257 samples would settle it, not 200"
     )
     (found,), _ = judge(binary(3, 2), policy=MetricPolicy(False, 0.05))
-    assert found.reason.startswith("dates −0.5 points [")
+    assert found.reason.startswith("dates by −0.5 points [")
     (found,), _ = judge(binary(0, 0, 0), policy=MetricPolicy(False, 0.05))
     assert found.reason == "dates no samples"
+
+
+def test_a_hebrew_name_does_not_turn_the_number_behind_it_around() -> None:
+    """Unicode's rule N1: what is neutral between such a name and a number is drawn as Hebrew is, so
+    that −45.0 reads 45.0−, unless a letter of the other direction stands between them."""
+    (found,), _ = judge(binary(90, 0, task="דיוק"))
+    before = found.reason[len("דיוק") :].partition("45")[0]
+    assert "L" in {unicodedata.bidirectional(letter) for letter in before}
 
 
 def test_plain_numbers_have_no_points() -> None:
@@ -399,7 +409,7 @@ def test_plain_numbers_have_no_points() -> None:
         before + rng.normal(0.4, 0.3, size=100),
     )
     (found,), _ = judge(slower, policy=MetricPolicy(True, 0.125))
-    assert found.reason.startswith("perplexity +0.3")
+    assert found.reason.startswith("perplexity by +0.3")
     assert found.reason.endswith("], margin 0.125")
     assert "points" not in found.reason
 
@@ -407,7 +417,7 @@ def test_plain_numbers_have_no_points() -> None:
 def test_a_single_sample_has_no_interval_to_show() -> None:
     alone = pair(Metric("m", Direction.HIGHER, unit=Unit.NUMBER), [3.0], [2.0])
     (found,), _ = judge(alone, policy=MetricPolicy(False, 0.1))
-    assert found.reason == "m −1"
+    assert found.reason == "m by −1"
 
 
 # ---------------------------------------------------------------- the lock

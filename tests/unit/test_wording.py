@@ -72,7 +72,7 @@ def test_a_figure_is_rounded_as_it_is_in_the_table_beside_it(counted: tuple[int,
     )
     table = str(Scale.of(delta).change(delta.change)).split("\N{NARROW NO-BREAK SPACE}")
     if table[0] != "≈":
-        assert reason(delta, Standing.INFORMATIVE, 0.0).split()[1] == table[0]
+        assert reason(delta, Standing.INFORMATIVE, 0.0).split()[2] == table[0]
 
 
 @pytest.mark.parametrize(
