@@ -18,7 +18,7 @@ from adapterbot.attest.make import Claim, statement
 from adapterbot.bank.portable import read_portable
 from adapterbot.changes.conventions import for_adapter
 from adapterbot.changes.sides import config_of
-from adapterbot.commands.place import checkout
+from adapterbot.commands.place import checkout, named_file
 from adapterbot.commands.report_files import read_report
 from adapterbot.commands.report_size import MAX_REPORT_BYTES
 from adapterbot.config import AdapterConfig, Workflow
@@ -111,11 +111,9 @@ def subject(path: Path) -> Subject:
         InputError: there is none, it lies in no checkout, or the configuration is broken.
     """
     root = checkout()
-    absolute = path.absolute()
-    if not absolute.is_relative_to(root):
+    tree, name = named_file(path, root)
+    if tree.root != root:
         raise InputError("lies outside of this repository", file=str(path), fix="name one in it")
-    tree = WorkTree(root)
-    name = absolute.relative_to(root).as_posix()
     if not tree.has(name):
         raise InputError(
             f"does not exist in {tree.label}", file=str(path), fix="name an adapter directory"

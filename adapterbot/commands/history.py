@@ -13,6 +13,7 @@ from adapterbot.commands.report_files import read_report
 from adapterbot.config import CONFIG_FILES, HistoryConfig
 from adapterbot.context import server_url
 from adapterbot.errors import InputError
+from adapterbot.files import there
 from adapterbot.files.tree import WorkTree
 from adapterbot.gh.access import Purpose, client_for
 from adapterbot.git.commits import resolve_commit
@@ -87,6 +88,8 @@ def _nobodys(root: Path, file: str) -> Path:
         InputError: it is a file of the repository, or lies behind a link of it.
     """
     place = Path(os.path.normpath(root / file))
+    if not place.is_relative_to(root):  # by name
+        place = there.real(place)
     if place.is_relative_to(root):
         inside = place.relative_to(root).as_posix()
         WorkTree(root).has(inside)  # refuses links

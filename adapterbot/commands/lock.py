@@ -20,6 +20,7 @@ from adapterbot.lock.dataset import DatasetFiles, names_file
 from adapterbot.lock.digest_cache import DigestCache, default_path
 from adapterbot.lock.pinned import (
     ADAPTER_CONFIG,
+    ADAPTER_FILES,
     NOTHING_GIVEN,
     Given,
     lock_of,
@@ -28,7 +29,6 @@ from adapterbot.lock.pinned import (
 )
 from adapterbot.lock.schema import MAX_LOCK_BYTES, Lock, line_text, rewriting, sha256_text
 from adapterbot.lock.training import SOUP_YAML, TrainingConfig
-from adapterbot.weights.peft_dir import WEIGHTS_NAME
 
 OUTPUT = "--output, -o"
 
@@ -123,9 +123,7 @@ def write(
             _refuse_itself(tree, training, output)
         if adapters is None:
             recorded = _adapters_of(tree, training)
-    weights = (
-        tree.root / path / part for path in recorded for part in (ADAPTER_CONFIG, WEIGHTS_NAME)
-    )
+    weights = (tree.root / path / part for path in recorded for part in ADAPTER_FILES)
     environment_lock = config.parent / environment.DEFAULT_NAME
     spare(output, config, environment_lock, *weights, field=OUTPUT)
     pinned = measure(

@@ -12,6 +12,7 @@ from pathlib import Path
 from adapterbot import context as contexts
 from adapterbot.context import Context
 from adapterbot.errors import InputError
+from adapterbot.files import there
 from adapterbot.files.tree import Tree, WorkTree
 from adapterbot.git.checkout import is_sparse, repository_root
 from adapterbot.git.commits import merge_base, resolve_commit
@@ -163,5 +164,7 @@ def named_file(path: Path, within: Path) -> tuple[WorkTree, str]:
     """
     # `..` would be taken for a way out of the tree, also where it leads back or is meant.
     file = Path(os.path.normpath(Path.cwd() / path))
+    if not file.is_relative_to(within):  # by name; perhaps it is through a link on the way there
+        file = there.real(file.parent) / file.name
     root = within if file.is_relative_to(within) else file.parent
     return WorkTree(root), file.relative_to(root).as_posix()

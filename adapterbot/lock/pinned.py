@@ -23,7 +23,7 @@ from adapterbot.lock.training import TrainingConfig, load_training
 
 ADAPTER_CONFIG = "adapter_config.json"
 # What decides an adapter's behaviour; a README or a trainer's state beside it does not.
-_ADAPTER_FILES = (
+ADAPTER_FILES = (
     ADAPTER_CONFIG,
     "adapter_model.safetensors",
     "mole_config.json",  # which pins its experts by digest
@@ -144,7 +144,7 @@ def adapter_files(tree: Tree, path: str, cache: DigestCache | None = None) -> di
     """The files that decide what an adapter does, with their digests; empty where it is gone."""
     names = tree.files(path) if tree.has(path) else ()
     prefix = f"{path}/" if path else ""
-    wanted = [name for name in names if name.removeprefix(prefix) in _ADAPTER_FILES]
+    wanted = [name for name in names if name.removeprefix(prefix) in ADAPTER_FILES]
     found = hash_files(tree, wanted, cache)
     return {PurePosixPath(name).name: digest for name, digest in found.items()}
 

@@ -86,6 +86,15 @@ def signed(repository: Path, keys: dict[str, tuple[Path, str]]) -> Path:
 # ---------------------------------------------------------------- what is signed
 
 
+def test_an_adapter_is_signed_by_a_way_through_a_link_to_the_checkout(repository, keys, tmp_path):
+    """As of /tmp on macOS."""
+    (tmp_path / "way").symlink_to(repository.parent)
+    adapter = tmp_path / "way" / repository.name / ADAPTER
+    invoke("sign", adapter, "--key", keys["ed25519"][0])
+    assert (repository / PLACE).is_file()
+    assert "outside" in invoke("sign", tmp_path, "--key", keys["ed25519"][0], expect=2)
+
+
 def test_what_a_lock_of_other_weights_pins_is_not_signed_for(repository, keys):
     """Trained again, and the lock forgotten: the statement would name the data of the old run."""
     _flip(f"{ADAPTER}/adapter_model.safetensors")(repository)

@@ -140,6 +140,19 @@ def test_attack_a_file_that_comes_with_the_checkout_is_no_history(clone: Path, h
         read(config, clone)
 
 
+def test_attack_a_way_around_to_a_file_of_the_checkout_is_no_history(
+    clone: Path, tmp_path: Path
+) -> None:
+    """A runner's workspace may lie behind a link."""
+    (tmp_path / "way").symlink_to(clone)
+    config = HistoryConfig(file=str(tmp_path / "way" / "history.sqlite"))
+    Database(clone / "history.sqlite").append([result(1)])
+    assert read(config, clone) == (result(1),)
+    git(clone, "add", "-f", "history.sqlite")
+    with pytest.raises(InputError, match="is a file of this repository"):
+        read(config, clone)
+
+
 def test_two_that_write_at_once_lose_nothing(clone: Path, tmp_path: Path) -> None:
     git(tmp_path, "clone", "-q", "origin.git", "other")
 

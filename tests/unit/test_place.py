@@ -33,6 +33,18 @@ def test_a_way_up_is_a_way_like_any_other(
     assert found == name
 
 
+def test_a_way_through_a_link_to_the_repository_leads_into_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of /tmp on macOS."""
+    here = tmp_path / "repository"
+    (here / "evals").mkdir(parents=True)
+    (tmp_path / "way").symlink_to(tmp_path)
+    monkeypatch.chdir(here)
+    tree, found = named_file(tmp_path / "way" / "repository" / "evals" / "suite.yaml", here)
+    assert (tree.root, found) == (here, "evals/suite.yaml")
+
+
 def test_a_file_that_a_sparse_checkout_leaves_out_is_not_said_to_be_nowhere(tmp_path: Path) -> None:
     """A person was told to commit the suite, which was committed."""
     git(tmp_path, "init", "-q", "-b", "main", "repository")
