@@ -66,6 +66,8 @@ def train(
     """
     stages = Stages(listener)
     job = _job(config, output)
+    for doubt in job.config.doubts:
+        listener.said(doubt)
     ending = ending_in(job.output)
     if ending and _ended_before(job, ending):
         return _told(job, ending, listener)

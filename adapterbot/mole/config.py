@@ -6,6 +6,8 @@ Reads the seed's `training.mole` block and Soup's flat keys (`mole_task_adapters
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from enum import StrEnum
 from typing import Annotated, Literal, TypeVar
 
@@ -26,6 +28,9 @@ from adapterbot.weights.mixture_config import (
 )
 
 TASK = "moe_lora_routing"
+
+# As `epoch` is like `epochs`; Soup's own `warmup_auto` is less like `warmup_ratio`.
+_ALMOST = 0.87
 
 Paths = Annotated[tuple[str, ...], Field(min_length=MIN_EXPERTS, max_length=MAX_EXPERTS)]
 
@@ -77,7 +82,8 @@ class TrainingPlan(_Pace, _Losses, Record):
 class MixtureConfig(Record):
     """A mixture to train: base, experts in the gate's order, data, gate and training.
 
-    Paths are as soup.yaml writes them, relative to that file.
+    Paths are as soup.yaml writes them, relative to that file. `doubts` are a line each for fields
+    that are not read, and are spelt almost like one that is.
     """
 
     path: str
@@ -90,6 +96,7 @@ class MixtureConfig(Record):
     output: str
     gate: GateConfig
     training: TrainingPlan
+    doubts: tuple[str, ...] = ()
 
 
 class _Mole(_Losses):
@@ -181,7 +188,18 @@ def read_config(content: bytes, name: str) -> MixtureConfig:
             **training.model_dump(include=set(_Pace.model_fields)),
             **mole.model_dump(include=set(_Losses.model_fields)),
         ),
+        doubts=tuple(_doubts(file, file.content)),
     )
+
+
+def _doubts(file: YamlFile, content: Mapping[object, object]) -> Iterator[str]:
+    for section, model in (("training", _Training), ("data", _Data)):
+        given = content.get(section)
+        for key in given if isinstance(given, Mapping) else ():
+            if isinstance(key, str) and key not in model.model_fields:
+                for meant in get_close_matches(key, model.model_fields, 1, _ALMOST):
+                    place = file.place(section, key)
+                    yield f"{file.name}: {place}: is not read; did you mean {meant}?"
 
 
 _Value = TypeVar("_Value")

@@ -75,6 +75,15 @@ def test_what_is_wrong_names_the_field_and_its_line(old: str, new: str, message:
     assert error.value.fix
 
 
+def test_a_field_that_is_almost_spelt_like_one_is_doubted() -> None:
+    """Soup's schema has hundreds of fields, so none of them can be refused."""
+    text = SEED.replace("training:", "training:\n  epoch: 9\n  warmup_auto: true\n  lora: {r: 8}")
+    line = text.splitlines().index("  epoch: 9") + 1
+    (said,) = read_config(text.encode(), "soup.yaml").doubts
+    assert said == f"soup.yaml: training.epoch (line {line}): is not read; did you mean epochs?"
+    assert read_config(SEED.encode(), "soup.yaml").doubts == ()
+
+
 def test_an_adapter_is_told_from_a_mixture(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text("{}")
     with pytest.raises(InputError, match=r"is an adapter, and no mixture \(it holds no mole"):
