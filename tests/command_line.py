@@ -149,7 +149,8 @@ def run(
 def address() -> Path:
     """The address of the process that forks, which ends with the last of pytest's that asked."""
     run = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
-    place = Path(tempfile.gettempdir(), f"adapterbot-tests-{run}")
+    # An address has 103 bytes on macOS, of which the temporary folder takes 48 and `run` 32.
+    place = Path(tempfile.gettempdir(), f"adapterbot-{run}")
     place.mkdir(mode=0o700, exist_ok=True)
     found = place / "socket"
     with (place / "lock").open("w") as lock:

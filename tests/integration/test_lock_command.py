@@ -218,7 +218,7 @@ def test_a_malformed_hash_is_named(
         ("rm soup.lock && mkdir soup.lock", "soup.lock: is a directory"),
         ("rm soup.lock && mkdir soup.lock && touch soup.lock/x", "soup.lock: is a directory"),
         ("head -c 2097152 /dev/zero > soup.lock", "more than the 1,048,576 we read"),
-        ("sed -i s/.$/x/ soup.lock", "soup.lock: line"),
+        ("sed s/.$/x/ soup.lock > x; mv x soup.lock", "soup.lock: line"),
         ("rm soup.lock && ln -s /etc/hostname soup.lock", "soup.lock: is a symbolic link"),
         ("rm -r base && ln -s /etc base", "base: is a symbolic link"),
         ("rm train.jsonl && ln -s /etc/passwd train.jsonl", "train.jsonl: is a symbolic link"),
