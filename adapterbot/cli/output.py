@@ -11,12 +11,13 @@ import json
 import os
 import re
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
-from adapterbot.errors import AdapterbotError, ExitCode
+from adapterbot.errors import AdapterbotError, ExitCode, OurFailure
 
 if TYPE_CHECKING:
     from adapterbot.commands.report_files import Written
@@ -164,4 +165,5 @@ def tell(error: AdapterbotError, *, as_json: bool) -> None:
         from adapterbot.pages import inert
 
         said = f"### 🚫 adapterbot stopped\n\n{inert.text(str(error))}\n"
-        workflow.append_summary(Path(os.environ["GITHUB_STEP_SUMMARY"]), said)
+        with suppress(OurFailure):  # which may be what is told here
+            workflow.append_summary(Path(os.environ["GITHUB_STEP_SUMMARY"]), said)

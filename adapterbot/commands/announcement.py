@@ -35,11 +35,11 @@ def announce(
     Args:
         comments: key → URL.
         annotate: False where a check run has put the findings on their lines already.
+
+    Raises:
+        OurFailure: a file of the runner's cannot be written.
     """
     report = written.report
-    if environment.get("GITHUB_STEP_SUMMARY"):
-        summary = written.summary_path.read_text(encoding="utf-8")
-        workflow.append_summary(Path(environment["GITHUB_STEP_SUMMARY"]), summary)
     if environment.get("GITHUB_OUTPUT"):
         workflow.write_outputs(
             Path(environment["GITHUB_OUTPUT"]),
@@ -53,6 +53,10 @@ def announce(
         for adapter in report.adapters:
             for note in notes(adapter):
                 sys.stderr.write(f"{workflow.annotation(note)}\n")
+    # Last: the steps that follow do without it.
+    if environment.get("GITHUB_STEP_SUMMARY"):
+        summary = written.summary_path.read_text(encoding="utf-8")
+        workflow.append_summary(Path(environment["GITHUB_STEP_SUMMARY"]), summary)
 
 
 def announce_nothing(context: Context, directory: Path, environment: Mapping[str, str]) -> Written:

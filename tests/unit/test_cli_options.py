@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
 import socket
 from collections import defaultdict
@@ -18,9 +19,13 @@ from typer.testing import CliRunner
 
 from adapterbot.cli import app
 from adapterbot.cli.options import OnCluster, Ray
+from adapterbot.commands.announcement import announce
 from adapterbot.commands.demo import build_repository, example_directory
-from adapterbot.errors import InputError
+from adapterbot.commands.report_files import write
+from adapterbot.errors import InputError, OurFailure
+from tests import command_line
 from tests.example import git
+from tests.golden.reports import REPORTS
 
 
 def commands(command: Any, name: str) -> Iterator[tuple[str, Any]]:
@@ -242,6 +247,20 @@ def test_the_demo_takes_a_new_folder_only(place: str, says: str, tmp_path: Path)
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=says):
         CliRunner().invoke(app, ["demo", str(tmp_path / place)], catch_exceptions=False)
+
+
+def test_a_summary_that_cannot_be_written_is_a_line_and_takes_no_outputs_along(
+    tmp_path: Path,
+) -> None:
+    """It was a traceback, and the steps that follow had no verdict."""
+    runner = {"GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": str(tmp_path)}
+    done = command_line.run("lock", "show", cwd=tmp_path, env={**os.environ, **runner})
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 2), done.stderr
+    outputs = tmp_path / "outputs"
+    written = write(REPORTS["regressed"](), tmp_path / "report")
+    with pytest.raises(OurFailure, match="cannot write: Is a directory"):
+        announce(written, {}, {**runner, "GITHUB_OUTPUT": str(outputs)})
+    assert "regressed" in outputs.read_text()
 
 
 def test_the_demo_commits_in_its_own_repository(
