@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
+import signal
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -132,7 +133,8 @@ def build(options: ServeOptions) -> FastAPI:
 
 
 def run(options: ServeOptions, ready: Callable[[str, str, tuple[str, ...]], None]) -> None:
-    """Serves until it is told to stop, by SIGINT or SIGTERM: either is an orderly end.
+    """Serves until it is told to stop, by SIGINT, SIGTERM or, with its terminal, SIGHUP: each is an
+    orderly end.
 
     Args:
         options: what was asked.
@@ -150,6 +152,8 @@ def run(options: ServeOptions, ready: Callable[[str, str, tuple[str, ...]], None
 
     rules = settings(options.seconds, most_connections(options.rows + options.waiting))
     ready(f"http://{options.host}:{options.port}", _name(options), tuple(options.mixtures))
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # which uvicorn does not know
+        signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
     try:
         # When it has stopped, uvicorn raises the signal anew, and takes the KeyboardInterrupt that
         # either is to a command.

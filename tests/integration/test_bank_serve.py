@@ -382,6 +382,24 @@ def test_who_is_served_another_bank_than_lies_there_is_not_ready(
             assert response.status == 200, "a new process would serve nobody better"
 
 
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+def test_an_answer_that_is_under_way_is_told_to_its_end(
+    base: Path, bank: Path, number: int
+) -> None:
+    """A terminal that was closed cut it off."""
+    with killed_afterwards(base, bank) as (port, process):
+        client = openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key=key("u1"))
+        messages: Any = [{"role": "user", "content": "Hi"}]
+        name = f"{base.name}:u1"
+        asked = {"model": name, "messages": messages, "max_tokens": 200, "seed": 0}
+        stream = client.chat.completions.create(**asked, stream=True)
+        next(iter(stream))
+        process.send_signal(number)
+        assert [part.choices[0].finish_reason for part in stream][-1] in ("length", "stop")
+        assert process.wait(60) == 0
+    assert "Traceback" not in process.written(1)
+
+
 def test_a_server_logs_as_it_is_told_to(base: Path, bank: Path) -> None:
     with killed_afterwards(base, bank, ADAPTERBOT_LOG_FORMAT="json") as (_, process):
         process.send_signal(signal.SIGTERM)
