@@ -16,7 +16,7 @@ from adapterbot.errors import InputError, OurFailure, first_line
 from adapterbot.eval.found_base import ATTENTION_PACKAGES, FoundBase, device_name, find_base
 from adapterbot.eval.heap import keep_freed_memory
 from adapterbot.eval.library import import_library
-from adapterbot.eval.onednn import multiply_by_onednn
+from adapterbot.eval.onednn import multiply_by_onednn, of_intel
 from adapterbot.eval.settings import EngineSettings
 from adapterbot.importing import for_good
 from adapterbot.weights.families import keep_family, model_class
@@ -123,7 +123,7 @@ def load_found(found: FoundBase) -> BaseModel:
             )
             if not (settings.quantization or settings.device_map):
                 model.to(device)
-                multiply_by_onednn(model)
+                multiply_by_onednn(model, intel=of_intel())
     except _UNLOADABLE as error:
         raise InputError(
             f"cannot be loaded as a causal language model: {first_line(error)}",

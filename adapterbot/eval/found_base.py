@@ -14,6 +14,7 @@ import torch
 
 from adapterbot.errors import InputError
 from adapterbot.eval.base_files import base_digest
+from adapterbot.eval.onednn import of_intel
 from adapterbot.eval.questions import Identity
 from adapterbot.eval.settings import EngineSettings
 from adapterbot.lock.loaded_base import base_on_disk
@@ -84,8 +85,9 @@ def identity(
     whether PEFT attaches an adapter only the loaded model's modules tell."""
     where = {"device": device_name(device), "dtype": str(dtype)}
     if device.type == "cpu":
-        # By which torch chooses its kernels; a cache may come from another machine.
+        # By which kernels are chosen; a cache may come from another machine.
         where["instructions"] = torch.backends.cpu.get_cpu_capability()
+        where["maker"] = "Intel" if of_intel() else "other"
     libraries = versions()
     for setting, packages in _COMPUTING.items():
         if package := packages.get(getattr(settings, setting) or ""):

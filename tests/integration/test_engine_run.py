@@ -359,6 +359,15 @@ def test_a_cpu_of_other_instructions_has_answers_of_its_own(
     assert keys[0] != keys[1]
 
 
+def test_a_cpu_of_another_maker_has_answers_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MKL has other kernels for Intel's CPUs than for the others, and oneDNN serves fewer there."""
+    keys = []
+    for intel in (True, False):
+        monkeypatch.setattr(found_base, "of_intel", lambda intel=intel: intel)
+        keys.append(identity("0", SETTINGS, torch.device("cpu"), torch.float32))
+    assert keys[0] != keys[1]
+
+
 def test_a_byte_of_an_adapter_is_another_adapter(adapters: list[Path], tmp_path: Path) -> None:
     seen = {adapter_digest(adapter) for adapter in adapters}
     assert len(seen) == len(adapters)
