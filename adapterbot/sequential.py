@@ -3,7 +3,7 @@
 `Sequential` is told the scores of one chunk of samples after another and says when a metric is
 settled. It knows nothing of suites or engines. What it has seen goes to `verdict.judge` like any
 other delta; its p-values and bounds hold wherever one stopped (`stats.betting`). The price: a
-suite used up to its end finds a drop 1.4 × as large as a fixed comparison would with equal
+suite used up to its end finds a drop 1.4–1.6 × as large as a fixed comparison would with equal
 power. The gain: a drop of twice what the fixed comparison detects takes 30–45 % of the samples.
 """
 
