@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "find-python.sh"
 GOOD = f'exec "{sys.executable}" "$@"'
@@ -81,3 +83,9 @@ def test_a_pull_request_in_the_working_directory_is_not_imported(tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_whatever_is_installed_takes_the_oldest_python_that_we_take():
+    """Debian 12 has 3.11.2."""
+    found = [(d.name, d.version, d.metadata["Requires-Python"]) for d in distributions()]
+    assert [one for one in found if one[2] and "3.11.0" not in SpecifierSet(one[2])] == []
