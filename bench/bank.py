@@ -9,7 +9,6 @@ import json
 import os
 import random
 import shutil
-import struct
 import tempfile
 import time
 from collections.abc import Callable
@@ -22,7 +21,6 @@ import lmdb
 import numpy as np
 
 from adapterbot.bank.batch import BATCH_BYTES, Batch
-from adapterbot.bank.blocks import Blocks
 from adapterbot.bank.codec import Bytes, Codec, Rows, plain
 from adapterbot.bank.environment import MAP_BYTES
 from adapterbot.bank.manifest import (
@@ -96,22 +94,18 @@ def written(file: Path, payload: Bytes) -> float:
 
 
 def put(file: Path, names: list[str], payload: Bytes) -> float:
-    """Seconds to put the same keys and bytes, in the same transactions and blocks, into LMDB."""
-    size = payload.shape[1]
-    per, step = Blocks(size).per_block, max(1, BATCH_BYTES // size)
-    keys, record, flat = [name.encode() for name in names], bytes(32), payload.reshape(-1).data
+    """Seconds to put the same keys and bytes, in the same transactions, into LMDB."""
+    step = max(1, BATCH_BYTES // payload.shape[1])
+    keys, record = [name.encode() for name in names], bytes(32)
 
     def write() -> None:
         for start in range(0, len(keys), step):
-            stop = min(start + step, len(keys))
+            some = slice(start, start + step)
             with env.begin(write=True) as txn:
-                firsts = range(start, stop, per)
-                blocks = [
-                    (struct.pack(">I", at // per), flat[at * size : min(at + per, stop) * size])
-                    for at in firsts
-                ]
-                txn.cursor(db=rows).putmulti(blocks)
-                txn.cursor(db=users).putmulti([(key, record) for key in keys[start:stop]])
+                numbers = (index.to_bytes(4, "big") for index in range(start, len(keys)))
+                values = (row.data for row in payload[some])
+                txn.cursor(db=rows).putmulti(zip(numbers, values, strict=False))
+                txn.cursor(db=users).putmulti([(key, record) for key in keys[some]])
 
     with lmdb.open(str(file), subdir=False, map_size=MAP_BYTES, max_dbs=2, lock=False) as env:
         rows, users = env.open_db(b"rows"), env.open_db(b"users")
@@ -170,7 +164,7 @@ def store_figures(folder: Path) -> list[Figure]:
         rows = median(timed(partial(bank.gather, user)) for user in single)
         several = [draw.sample(names, 256) for _ in range(60)]
         gathers = median(timed(partial(bank.gather, users)) for users in several)
-        size = (path / bank.manifest.rows).stat().st_size
+        size = bank.file_bytes
     figures += [
         target("a random row", "of 100,000, decoded", rows * 1e6, 10, "µs"),
         target("gather", "256 random rows of 100,000, decoded", gathers * 1e3, 2, "ms"),

@@ -78,15 +78,14 @@ class Made:
 class Maker:
     """Makes batches on every core. A context manager, which ends its threads."""
 
-    def __init__(self, codec: Codec, per_block: int) -> None:
+    def __init__(self, codec: Codec) -> None:
         """
         Args:
             codec: how rows are written.
-            per_block: how many of them lie together.
         """
         self._codec = codec
         size = codec.row_bytes
-        self._step = per_block * max(1, _PART // (per_block * size)) if size >= _LARGE else None
+        self._step = max(1, _PART // size) if size >= _LARGE else None
         # Memory that is new costs as much as what is written to it. So there is one room for all
         # batches; and glibc, once given back as much, keeps what LMDB gives back after each.
         given_back = np.empty(_KEPT, np.uint8)

@@ -1,4 +1,7 @@
-"""LMDB environments, one per file and process as LMDB wants it, shared by all who open it."""
+"""The two files of a bank, one pair of them per process, shared by all who open it. (lmdb)
+
+LMDB wants its file open once in a process.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,14 @@ import os
 import shutil
 import struct
 import threading
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import lmdb
 
-from adapterbot.errors import InputError, OurFailure
+from adapterbot.bank.failures import damaged, not_writable
+from adapterbot.bank.rowfile import RowFile
 from adapterbot.files.atomic import not_written
 
 MAP_BYTES = 1 << 40  # address space, not memory or disk: LMDB's file grows as it is filled
@@ -20,15 +25,16 @@ _ROOM = 1 << 20  # for a new file, its lock and its tables, with some to spare
 # What may be missing at the end of a sound file: in a thousand random transactions it was one page,
 # once. Where nothing can be put in its place, little is believed to be that.
 _NEVER_WRITTEN, _UNMENDED = 64 << 12, 4 << 12
-DATABASES = (b"users", b"rows", b"free", b"sources", b"scores", b"keys", b"facts")
+DATABASES = (b"users", b"sources", b"scores", b"keys", b"facts")
 
 
 @dataclass
 class Shared:
-    """An environment, its tables, and how many hold it."""
+    """An environment, its tables, the rows that they tell of, and how many hold it."""
 
     env: lmdb.Environment
     db: dict[str, lmdb._Database]
+    rows: RowFile
     holders: int = 1
 
 
@@ -46,11 +52,22 @@ _open: dict[str, Shared] = {}
 _lock = threading.Lock()
 
 
+def rows_of(file: Path) -> Path:
+    """The file of rows that an LMDB file tells of."""
+    return file.with_suffix(".bin")
+
+
+def bytes_on_disk(file: Path) -> int:
+    """Of an LMDB file and its rows."""
+    return file.stat().st_size + rows_of(file).stat().st_size
+
+
 def acquire(file: Path, *, make: bool = False) -> Shared:
-    """The environment of `file`, opened or shared; `make` makes the file and its tables.
+    """The environment of `file`, opened or shared; `make` makes both files, and the tables.
 
     Raises:
-        InputError: it is there to be read only, and its folder is not.
+        InputError: they are there to be read only, and their folder is not; or the rows are not
+            there.
         OurFailure: the file is no LMDB file, or cannot be mapped, or the disk is full.
     """
     name = os.path.realpath(file)
@@ -60,18 +77,21 @@ def acquire(file: Path, *, make: bool = False) -> Shared:
             return _open[name]
         if not make:
             _refuse_empty(file)
-        env = _opened(file)
-        try:
-            if make:
-                with env.begin(write=True) as txn:
-                    for table in DATABASES:
-                        env.open_db(table, txn)
-                env.sync(True)
-            db = {table.decode(): env.open_db(table, create=False) for table in DATABASES}
-        except lmdb.Error as error:
-            env.close()
-            raise (not_written if make else damaged)(file, error) from error
-        _open[name] = Shared(env, db)
+        with ExitStack() as opened:
+            env = opened.enter_context(_opened(file))
+            rows = RowFile(rows_of(file), writable=_writable(file), make=make)
+            opened.callback(rows.close)
+            try:
+                if make:
+                    with env.begin(write=True) as txn:
+                        for table in DATABASES:
+                            env.open_db(table, txn)
+                    env.sync(True)
+                db = {table.decode(): env.open_db(table, create=False) for table in DATABASES}
+            except lmdb.Error as error:
+                raise (not_written if make else damaged)(file, error) from error
+            opened.pop_all()
+        _open[name] = Shared(env, db, rows)
         return _open[name]
 
 
@@ -81,6 +101,7 @@ def release(shared: Shared) -> None:
         shared.holders -= 1
         if shared.holders == 0:
             shared.env.close()
+            shared.rows.close()
             for name in [name for name, held in _open.items() if held is shared]:
                 del _open[name]
 
@@ -88,7 +109,7 @@ def release(shared: Shared) -> None:
 def _opened(file: Path) -> lmdb.Environment:
     # A reader takes part in the lock too, so that the writer does not reuse the pages that it
     # reads; on a read-only disk there is no writer.
-    writable = os.access(file.parent, os.W_OK)
+    writable = _writable(file)
     # The lock is a file that is mapped and filled: where the disk has no page for it, the process
     # is killed (SIGBUS).
     if writable and not Path(f"{file}-lock").exists():
@@ -114,6 +135,10 @@ def _opened(file: Path) -> lmdb.Environment:
     except (lmdb.Error, OSError) as error:
         raise damaged(file, error) from error
     return env
+
+
+def _writable(file: Path) -> bool:
+    return os.access(file.parent, os.W_OK)
 
 
 def _refuse_empty(file: Path) -> None:
@@ -146,19 +171,3 @@ def _mind_the_end(env: lmdb.Environment, file: Path, *, writable: bool) -> None:
             raise damaged(file, f"it has {size:,} of {whole:,} bytes")
         if writable:
             os.truncate(file, max(size, whole))
-
-
-def not_writable(path: object) -> InputError:
-    """The refusal of a bank that is somebody else's to write."""
-    return InputError(
-        "may not be written to",
-        file=str(path),
-        fix="make the bank's folder writable for you, and what is in it",
-    )
-
-
-def damaged(file: object, why: object) -> OurFailure:
-    """The failure for a file that is not as it was written."""
-    return OurFailure(
-        f"{file} is damaged: {why}", fix="run `adapterbot bank verify`, restore it from a backup"
-    )

@@ -21,6 +21,7 @@ from adapterbot.files.validation import bad_input
 from adapterbot.records.base import Digest, Line, Name, Record
 
 MANIFEST = "manifest.json"
+FORMAT = 4
 MANIFEST_LIMIT = 16 * 1024 * 1024
 MOST_SHARED = 2**28
 USER_BYTES = 480  # of an LMDB key's 511
@@ -169,12 +170,13 @@ class Manifest(Record):
     """All of a bank but its rows.
 
     Attributes:
-        format: of the directory.
+        format: of the directory. An exported file of format 3 is as one of format 4.
         dtype: in which the rows are kept; int8 with a scale for each vector of a row.
-        rows: the file that holds them now; compacting makes a new one.
+        rows: the file that says where they lie now, beside the one that holds them; compacting
+            makes new ones.
     """
 
-    format: Literal[3] = 3
+    format: Literal[3, 4] = 4
     name: Name
     base_model: Line
     dtype: Dtype = "fp32"
@@ -187,7 +189,7 @@ class Manifest(Record):
     def _readable(cls, value: object) -> object:
         if value in (1, 2):
             raise ValueError(
-                f"is {value}, of an older adapterbot; this one reads 3: make the bank anew"
+                f"is {value}, of an older adapterbot; this one reads 4: make the bank anew"
             )
         return value
 
@@ -227,7 +229,7 @@ def read_manifest(bank: Path) -> Manifest:
     """The manifest of the bank in directory `bank`.
 
     Raises:
-        InputError: there is none, it is a link, or it cannot be read.
+        InputError: there is none, it is a link, it cannot be read, or it is of an older format.
     """
     file = bank / MANIFEST
     if file.is_symlink() or not there.is_file(file):
@@ -238,7 +240,16 @@ def read_manifest(bank: Path) -> Manifest:
         )
     if file.stat().st_size > MANIFEST_LIMIT:
         raise InputError("is too large", file=str(file), fix="export the bank again")
-    return parse_manifest(file.read_bytes(), str(file))
+    manifest = parse_manifest(file.read_bytes(), str(file))
+    if manifest.format != FORMAT:
+        raise InputError(
+            f"is {manifest.format}, of an older adapterbot; this one reads {FORMAT}",
+            file=str(file),
+            field="format",
+            fix="with that one `bank export` it to a file, and with this one `bank import` the file"
+            " into a new bank",
+        )
+    return manifest
 
 
 def user_key(user: str) -> bytes:

@@ -1,8 +1,8 @@
-"""An open bank: the file of rows that its manifest names, and snapshots of it. (lmdb)
+"""An open bank: the files that its manifest names, and snapshots of them. (lmdb)
 
-Compacting makes a new file of rows, which every reader follows with its next snapshot. Handles of
-one file are no good in another, so a snapshot brings its own; and a file is let go of when the last
-snapshot of it has ended.
+Compacting makes new files, which every reader follows with its next snapshot. Handles of one file
+are no good in another, so a snapshot brings its own; and files are let go of when the last snapshot
+of them has ended.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ from typing import Any, Self
 
 import lmdb
 
-from adapterbot.bank.blocks import Blocks
 from adapterbot.bank.codec import Codec
-from adapterbot.bank.environment import DAMAGE, Shared, acquire, damaged, release
+from adapterbot.bank.environment import DAMAGE, Shared, acquire, bytes_on_disk, release
+from adapterbot.bank.failures import damaged
 from adapterbot.bank.manifest import MANIFEST, read_manifest
+from adapterbot.bank.records import State
+from adapterbot.bank.rowfile import RowFile
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.files import there
 
@@ -30,9 +32,15 @@ MOVED = b"moved"
 """In `facts`: the file that compacting has made of this one, and that the next writer goes to."""
 
 
+def state_of(txn: lmdb.Transaction, db: Tables) -> State:
+    """What a store says of itself as a whole."""
+    held = txn.get(b"state", db=db["facts"])
+    return State() if held is None else State.unpack(bytes(held))
+
+
 @dataclass(eq=False)
 class _File:
-    """A file of rows as one bank has it open, and the snapshots of it that are being read."""
+    """The files of a bank as it has them open, and the snapshots of them that are being read."""
 
     shared: Shared
     stamp: tuple[int, int]
@@ -64,6 +72,11 @@ class Snapshot:
             raise damaged(self._bank.path, error) from error
 
     @property
+    def rows(self) -> RowFile:
+        """The rows that the tables tell of."""
+        return self._file.shared.rows
+
+    @property
     def stamp(self) -> tuple[int, int]:
         """Of the manifest that names its file."""
         return self._file.stamp
@@ -76,7 +89,6 @@ class OpenBank:
         path: the bank's directory.
         manifest: what its rows are.
         codec: how they are written.
-        blocks: how they are packed.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -105,11 +117,21 @@ class OpenBank:
     def _of_manifest(self, stamp: tuple[int, int]) -> _File:
         self.manifest = read_manifest(self.path)
         self.codec = Codec(self.manifest)
-        self.blocks = Blocks(self.codec.row_bytes)
         file = self.path / self.manifest.rows
         if file.is_symlink() or not there.is_file(file):
             raise InputError("does not exist", file=str(file), fix="restore it from a backup")
-        return _File(acquire(file), stamp)
+        shared = acquire(file)
+        try:
+            with shared.env.begin() as txn:
+                committed = state_of(txn, shared.db).next_slot
+            shared.rows.require(committed * self.codec.row_bytes)
+        except DAMAGE as error:
+            release(shared)
+            raise damaged(self.path, error) from error
+        except OurFailure:
+            release(shared)
+            raise
+        return _File(shared, stamp)
 
     def __enter__(self) -> Self:
         return self
@@ -132,6 +154,11 @@ class OpenBank:
         snapshot = self.reading()
         with snapshot as (txn, _):
             return hash((snapshot.stamp, txn.id()))
+
+    @property
+    def file_bytes(self) -> int:
+        """Bytes on disk of the rows, and of what tells where they lie."""
+        return bytes_on_disk(self.path / self.manifest.rows)
 
     def reading(self) -> Snapshot:
         """A snapshot; of the new file, when compacting has moved the rows."""

@@ -18,7 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adapterbot.bank.codec import Bytes, Codec, Rows
-from adapterbot.bank.manifest import Manifest, Stored, dump_manifest, parse_manifest, user_key
+from adapterbot.bank.manifest import (
+    FORMAT,
+    Manifest,
+    Stored,
+    dump_manifest,
+    parse_manifest,
+    user_key,
+)
 from adapterbot.errors import InputError
 from adapterbot.files import atomic
 from adapterbot.weights.header import Header, read_header
@@ -155,7 +162,7 @@ def read_portable(file: Path, *, shown: str | None = None) -> Portable:
         raise InputError(
             "is not an exported bank", file=name, fix="make one with `adapterbot bank export`"
         )
-    manifest = parse_manifest(header.metadata[_KEY], name)
+    manifest = parse_manifest(header.metadata[_KEY], name).model_copy(update={"format": FORMAT})
     raw = _tensor(file, header, "rows", "U8", 2, name)
     size = Codec(manifest).row_bytes
     users = _names(file, header, name)

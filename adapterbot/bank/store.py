@@ -1,17 +1,17 @@
-"""The bank on disk, read: LMDB under a manifest. (numpy, lmdb; no torch) Writing is `writer`'s.
+"""The bank on disk, read: LMDB and a file of rows under a manifest. (numpy, lmdb; no torch)
 
-Why LMDB: one file, read through the page cache without a server or a copy; opening costs the same
-for ten users or a million; readers never wait for the writer; a transaction is whole or absent
-after a kill at any moment, without a log to replay. SQLite copies every row and parses SQL for it;
-RocksDB and its like need background threads and replay a log on opening.
+Writing is `writer`'s. Why LMDB: opening costs the same for ten users or a million; readers never
+wait for the writer; a transaction is whole or absent after a kill at any moment, without a log to
+replay. SQLite parses SQL for every row; RocksDB and its like need background threads and replay a
+log on opening.
 
-Rows of a few hundred bytes would waste a fifth of LMDB's pages, and rows a little over half a page
-would waste half. So rows lie packed in blocks of several pages, numbered by slot; `users` says
-which slot is whose. Every record is sealed with a digest over all that it says, key included.
+LMDB copies what it is given twice, and then waits until it is on the disk. So rows lie in a file
+of their own (`rowfile`), one behind the other, numbered by slot; `users` says which slot is whose.
+Rows are on the disk before the transaction that tells of them. A slot is given once: that of a
+removed or replaced row stays empty until the bank is compacted. Every record is sealed with a
+digest over all that it says, key included.
 
     users    name → seal, slot, created (ms), source
-    rows     block number → `per_block` rows
-    free     slot → nothing: slots of removed users
     sources  number ↔ text: where rows came from, once
     scores   name → seal, JSON
     keys     SHA-256 of an API key → seal, name
@@ -30,10 +30,11 @@ import lmdb
 import numpy as np
 
 from adapterbot.bank.codec import BYTE, Bytes, Rows
-from adapterbot.bank.environment import damaged
+from adapterbot.bank.failures import damaged
 from adapterbot.bank.manifest import user_key
-from adapterbot.bank.opened import OpenBank, Tables
-from adapterbot.bank.records import ENTRY, NUMBER, SEAL, Entry, Place, State, row_seal, seal
+from adapterbot.bank.opened import OpenBank, Tables, state_of
+from adapterbot.bank.records import ENTRY, NUMBER, SEAL, Entry, Place, row_seal, seal
+from adapterbot.bank.rowfile import RowFile
 from adapterbot.errors import InputError
 
 
@@ -95,46 +96,42 @@ class BankStore(OpenBank):
             InputError: there is no such user.
             OurFailure: a row is damaged.
         """
-        with self.reading() as (txn, db):
-            raw = self._raw(txn, db, users, check)
-        return self.codec.decode(raw)
+        return self.codec.decode(self.raw(users, check=check))
 
     def raw(self, users: Sequence[str], *, check: bool = False) -> Bytes:
         """As `gather`, undecoded: (n, row_bytes)."""
-        with self.reading() as (txn, db):
-            return self._raw(txn, db, users, check)
+        snapshot = self.reading()
+        with snapshot as (txn, db):
+            return self._raw(txn, db, snapshot.rows, users, check)
 
     def raw_parts(self, users: Sequence[str], *, size: int) -> Iterator[Bytes]:
         """As `raw` with `check`, `size` users at a time, all from one snapshot."""
-        with self.reading() as (txn, db):
+        snapshot = self.reading()
+        with snapshot as (txn, db):
             for start in range(0, len(users), size):
-                yield self._raw(txn, db, users[start : start + size], True)
+                yield self._raw(txn, db, snapshot.rows, users[start : start + size], True)
 
-    def _raw(self, txn: lmdb.Transaction, db: Tables, users: Sequence[str], check: bool) -> Bytes:
-        size, place, parts = self.codec.row_bytes, self.blocks.place, []
-        names, rows, get = db["users"], db["rows"], txn.get
+    def _raw(
+        self, txn: lmdb.Transaction, db: Tables, rows: RowFile, users: Sequence[str], check: bool
+    ) -> Bytes:
+        size, names, get, read = self.codec.row_bytes, db["users"], txn.get, rows.read
         sources: dict[int, bytes] = {}
+        raw = np.empty((len(users), size), BYTE)
+        rest = raw.reshape(-1).data
         for user in users:
             key = user_key(user)
             found = get(key, None, names)
             if found is None:
                 raise _unknown(user)
             mark, slot, created, source = ENTRY.unpack(found)
-            block, start = place(slot)
-            held = get(block, None, rows)
-            if held is None:
-                raise damaged(self.path, f"the row of {user[:80]} is missing")
-            row = held[start : start + size]
+            row, rest = rest[:size], rest[size:]
+            read(slot, row)
             if check:
                 if source not in sources:
                     sources[source] = _source(txn, db, source)
                 if row_seal(key, created, sources[source], row) != mark:
                     raise damaged(self.path, f"the row of {user[:80]} was altered")
-            parts.append(row)
-        whole = bytearray().join(parts)
-        if len(whole) != len(parts) * size:
-            raise damaged(self.path, "a row is cut off")
-        return np.ndarray((len(parts), size), BYTE, whole)
+        return raw
 
     def key_owner(self, key_hash: bytes) -> str | None:
         """The user whom an API key with this SHA-256 belongs to."""
@@ -143,12 +140,6 @@ class BankStore(OpenBank):
             if found is None or bytes(found[:SEAL]) != seal(key_hash, bytes(found[SEAL:])):
                 return None
             return bytes(found[SEAL:]).decode()
-
-
-def state_of(txn: lmdb.Transaction, db: Tables) -> State:
-    """What a store says of itself as a whole."""
-    held = txn.get(b"state", db=db["facts"])
-    return State() if held is None else State.unpack(bytes(held))
 
 
 def place_of(txn: lmdb.Transaction, db: Tables, user: str) -> Place:

@@ -1,4 +1,4 @@
-"""Whether a bank's file still says what was written: every record, and that none went missing.
+"""Whether a bank's files still say what was written: every record, and that none went missing.
 
 LMDB follows the offsets of a damaged page wherever they lead, out of the file if need be. So the
 walk is a process of its own, whose death is a finding too. Findings, not failures: `verify` is
@@ -17,15 +17,16 @@ from pathlib import Path
 import lmdb
 
 from adapterbot import beside
-from adapterbot.bank.blocks import PAGE
 from adapterbot.bank.manifest import read_manifest
-from adapterbot.bank.opened import Tables
+from adapterbot.bank.opened import Tables, state_of
 from adapterbot.bank.records import MODULUS, NUMBER, SEAL, Place, row_seal, seal
-from adapterbot.bank.store import BankStore, state_of
+from adapterbot.bank.rowfile import RowFile
+from adapterbot.bank.store import BankStore
 from adapterbot.errors import AdapterbotError, OurFailure
 
 MOST_SHOWN = 100
 _SECONDS = 3600
+_PAGE = 4096
 # Where a meta page keeps the number of the transaction that wrote it: behind a page header of 16
 # bytes, magic, version, address, map size and two tables of 48 bytes, and the last page's number.
 _TXNID = struct.Struct("<Q")
@@ -73,8 +74,9 @@ def main() -> None:
 def _findings(store: BankStore) -> Iterator[str]:
     yield from _torn(store.path / store.manifest.rows)
     try:
-        with store.reading() as (txn, db):
-            yield from _users(store, txn, db)
+        snapshot = store.reading()
+        with snapshot as (txn, db):
+            yield from _users(store.codec.row_bytes, snapshot.rows, txn, db)
             yield from _sealed(txn, db)
     except OurFailure as error:
         yield f"the file's structure is damaged: {error.__cause__}"
@@ -86,14 +88,14 @@ def _torn(file: Path) -> Iterator[str]:
     A changed number would have LMDB take the older one, and forget the last transaction.
     """
     with file.open("rb") as stream:
-        head = stream.read(2 * PAGE)
-    first, second = (_TXNID.unpack_from(head, page * PAGE + _TXNID_AT)[0] for page in (0, 1))
+        head = stream.read(2 * _PAGE)
+    first, second = (_TXNID.unpack_from(head, page * _PAGE + _TXNID_AT)[0] for page in (0, 1))
     if abs(first - second) != 1 or first % 2 or not second % 2:
         yield f"the meta pages name transactions {first} and {second}, which do not follow"
 
 
-def _users(store: BankStore, txn: lmdb.Transaction, db: Tables) -> Iterator[str]:
-    size, state = store.codec.row_bytes, state_of(txn, db)
+def _users(size: int, rows: RowFile, txn: lmdb.Transaction, db: Tables) -> Iterator[str]:
+    state, row = state_of(txn, db), memoryview(bytearray(size))
     held = txn.get(b"state", db=db["facts"])
     if held is not None and bytes(held) != state.packed():
         yield "the record of the whole bank was altered"
@@ -111,18 +113,18 @@ def _users(store: BankStore, txn: lmdb.Transaction, db: Tables) -> Iterator[str]
         if place.slot in slots:
             yield f"{shown}: shares its slot with another user"
         slots.add(place.slot)
-        block, start = store.blocks.place(place.slot)
-        rows = txn.get(block, db=db["rows"])
-        row = b"" if rows is None else bytes(rows[start : start + size])
-        if len(row) != size:
-            yield f"{shown}: the row is missing"
-        elif row_seal(name, place.created, sources.get(place.source, b""), row) != place.seal:
+        if place.slot >= state.next_slot:
+            yield f"{shown}: the row lies where the next one will"
+            continue
+        try:
+            rows.read(place.slot, row)
+        except OurFailure as error:
+            yield f"{shown}: {error.message}"
+            continue
+        if row_seal(name, place.created, sources.get(place.source, b""), row) != place.seal:
             yield f"{shown}: the row was altered"
     if (count, total % MODULUS) != (state.users, state.total):
         yield f"{count} users are there, but not the {state.users} that were written"
-    free = {NUMBER.unpack(bytes(key))[0] for key, _ in txn.cursor(db=db["free"])}
-    if free & slots or free | slots != set(range(state.next_slot)):
-        yield "the list of free slots is not what the rows leave free"
 
 
 def _sealed(txn: lmdb.Transaction, db: Tables) -> Iterator[str]:

@@ -1,25 +1,28 @@
-"""The bank on disk, written: every change is one transaction, whole or absent. (numpy, lmdb)"""
+"""The bank on disk, written: every change is one transaction, whole or absent. (numpy, lmdb)
+
+Rows are on the disk before LMDB commits what tells of them.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from itertools import islice
 from pathlib import Path
 
 import lmdb
 import numpy as np
 from numpy.typing import NDArray
 
-from adapterbot.bank import blocks, compaction
+from adapterbot.bank import compaction
 from adapterbot.bank.batch import Batch, Made, Maker
 from adapterbot.bank.codec import Rows
-from adapterbot.bank.environment import DAMAGE, acquire, damaged, not_writable, release
+from adapterbot.bank.environment import DAMAGE, acquire, bytes_on_disk, release
+from adapterbot.bank.failures import damaged, not_writable
 from adapterbot.bank.manifest import MANIFEST, Manifest, dump_manifest, user_key
-from adapterbot.bank.opened import MOVED, Tables
+from adapterbot.bank.opened import MOVED, Tables, state_of
 from adapterbot.bank.records import MODULUS, NUMBER, SEAL, Place, State, packed, seal, summed
-from adapterbot.bank.store import BankStore, place_of, state_of
+from adapterbot.bank.store import BankStore, place_of
 from adapterbot.errors import AdapterbotError, InputError, OurFailure
 from adapterbot.files import atomic, there
 
@@ -60,17 +63,17 @@ class BankWriter(BankStore):
             As `add`.
         """
         upcoming = iter(batches)
-        with Maker(self.codec, self.blocks.per_block) as maker:
+        with Maker(self.codec) as maker:
             batch = next(upcoming, None)
             made = None if batch is None else maker.make(batch)
             added = False
             try:
                 while made is not None:
                     batch = next(upcoming, None)
-                    with self._transaction() as txn:
-                        self._put(txn, made, replace=replace)
-                        # Not before: putting small rows and making them would wait for each other.
-                        following = None if batch is None else maker.begin(batch)
+                    following = None
+                    with self._transaction() as txn, self._put(txn, made, replace=replace):
+                        if batch is not None:
+                            following = maker.begin(batch)
                     added = True
                     made = None if following is None else following.result()
             finally:
@@ -92,7 +95,6 @@ class BankWriter(BankStore):
                 gone.add(user_key(user))
                 txn.delete(user_key(user), db=self._tables["users"])
                 txn.delete(user_key(user), db=self._tables["scores"])
-                txn.put(NUMBER.pack(found.slot), b"", db=self._tables["free"])
             cursor = txn.cursor(db=self._tables["keys"])
             for held in [k for k, owner in cursor if owner[SEAL:] in gone]:
                 txn.delete(held, db=self._tables["keys"])
@@ -142,8 +144,8 @@ class BankWriter(BankStore):
                 old = Path(self._file.shared.env.path())
                 compaction.sweep(self.path, kept=old)
                 new = compaction.next_file(old)
-                compaction.copy(self, txn, self._tables, new)
-                before, after = old.stat().st_size, new.stat().st_size
+                compaction.copy(txn, self._file.shared, new, self.codec.row_bytes)
+                before, after = bytes_on_disk(old), bytes_on_disk(new)
                 # The manifest names the new file only once this is committed: it is what readers
                 # of the old one look up for, and what the next writer goes over by.
                 txn.put(MOVED, new.name.encode(), db=self._tables["facts"])
@@ -168,8 +170,10 @@ class BankWriter(BankStore):
         """Of the transaction that writes: while it lasts, nobody moves the file."""
         return self._file.shared.db
 
-    def _put(self, txn: lmdb.Transaction, made: Made, *, replace: bool) -> None:
-        """Puts a batch; its rows come while the last of them are being made."""
+    @contextmanager
+    def _put(self, txn: lmdb.Transaction, made: Made, *, replace: bool) -> Iterator[None]:
+        """Puts a batch; its rows come while the last of them are being made, and are on the disk
+        when this has ended. Meanwhile the next batch may be made."""
         keys = made.keys
         cursor = txn.cursor(db=self._tables["users"])
         # Behind all others they are new, and fill their pages; else a page that overflows is split.
@@ -179,42 +183,28 @@ class BankWriter(BankStore):
         if known and not replace:
             raise _known(next(iter(known)).decode())
         state = state_of(txn, self._tables)
-        slots, next_slot = self._slots(txn, keys, known, state.next_slot)
-        at, seals = 0, []
-        for coming in made.parts:
-            seals.append(coming.result())
-            part = slice(at, at + len(seals[-1]))
-            blocks.write(txn, self._tables["rows"], self.blocks, slots[part], made.raw[part])
-            at = part.stop
-        marks = np.concatenate(seals)
-        numbers = self._source_numbers(txn, made.sources)
-        items = zip(keys, packed(marks, slots, made.created, numbers), strict=True)
-        cursor.putmulti(items if made.rising else sorted(items), append=behind)
-        for key in known:
-            txn.delete(key, db=self._tables["scores"])
-        total = state.total - sum(place.number for place in known.values()) + summed(marks)
-        users_now = state.users + len(keys) - len(known)
-        self._set(txn, State(next_slot, users_now, total % MODULUS))
-
-    def _slots(
-        self, txn: lmdb.Transaction, keys: Sequence[bytes], known: Mapping[bytes, Place], new: int
-    ) -> tuple[NDArray[np.int64], int]:
-        """A slot for each row: its own where it has one, then freed ones, then new ones."""
-        wanted = len(keys) - len(known)
-        cursor = txn.cursor(db=self._tables["free"])
-        freed = [bytes(key) for key in islice(cursor.iternext(keys=True, values=False), wanted)]
-        for key in freed:
-            txn.delete(key, db=self._tables["free"])
-        end = new + wanted - len(freed)
+        first, end = state.next_slot, state.next_slot + len(keys)
         if end > 2**32:
-            raise InputError("is full: it has 2³² slots", file=str(self.path), fix="split the bank")
-        again = np.array([NUMBER.unpack(key)[0] for key in freed], np.int64)
-        given = np.concatenate([again, np.arange(new, end)])
-        if not known:
-            return given, end
-        slots = np.array([known[key].slot if key in known else -1 for key in keys], np.int64)
-        slots[slots < 0] = given
-        return slots, end
+            raise InputError("has no slot left of 2³²", file=str(self.path), fix="compact the bank")
+        at, seals = 0, []
+        with self._file.shared.rows.appended(first * self.codec.row_bytes) as append:
+            for coming in made.parts:
+                seals.append(coming.result())
+                part = slice(at, at + len(seals[-1]))
+                append(made.raw[part])
+                at = part.stop
+            marks = np.concatenate(seals)
+            numbers = self._source_numbers(txn, made.sources)
+            records = packed(marks, np.arange(first, end), made.created, numbers)
+            items = zip(keys, records, strict=True)
+            cursor.putmulti(items if made.rising else sorted(items), append=behind)
+            for key in known:
+                txn.delete(key, db=self._tables["scores"])
+            total = state.total - sum(place.number for place in known.values()) + summed(marks)
+            users_now = state.users + len(keys) - len(known)
+            self._set(txn, State(end, users_now, total % MODULUS))
+            # Not before: putting small rows and making them would wait for each other.
+            yield
 
     def _set(self, txn: lmdb.Transaction, state: State) -> None:
         txn.put(b"state", state.packed(), db=self._tables["facts"])
@@ -298,7 +288,7 @@ class BankWriter(BankStore):
         if moved is None:
             return False
         rows = bytes(moved).decode()
-        if compaction.is_rows(rows) and there.is_file(self.path / rows):
+        if compaction.whole(self.path, rows):
             to = self.manifest.model_copy(update={"rows": rows})
             atomic.write_text(self.path / MANIFEST, dump_manifest(to))
             compaction.unlink(Path(self._file.shared.env.path()))

@@ -28,7 +28,7 @@ def opened(path: Path) -> BankStore:
 def opened_to_write(path: Path) -> BankWriter:
     """As `opened`, for writing; a bank that takes none is refused here, before any work for it."""
     with extras("bank", "banks"):
-        from adapterbot.bank.environment import not_writable
+        from adapterbot.bank.failures import not_writable
         from adapterbot.bank.writer import BankWriter
     bank = BankWriter(path)
     if not os.access(path, os.W_OK):

@@ -63,7 +63,6 @@ def summary(bank: BankStore) -> BankSummary:
     """What a bank is, and what it takes."""
     manifest, count = bank.manifest, len(bank)
     shared = manifest.shared
-    file = bank.path / manifest.rows
     return BankSummary(
         path=str(bank.path),
         name=manifest.name,
@@ -76,7 +75,7 @@ def summary(bank: BankStore) -> BankSummary:
         modules=len(getattr(manifest.layout, "modules", ())),
         shared=f"seed {shared.seed}" if shared.origin == "seed" else "shared.safetensors",
         payload_bytes=count * bank.codec.row_bytes,
-        file_bytes=file.stat().st_size,
+        file_bytes=bank.file_bytes,
     )
 
 

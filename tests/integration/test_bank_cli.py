@@ -86,22 +86,28 @@ def test_damage_is_a_finding(bank: Any, here: Path) -> None:
     bank("create", "users", "--base", "any", "--dimension", 4)
     (here / "v.jsonl").write_text('{"user": "a", "vector": [1.25, 2.5, 3.75, 5.125]}')
     bank("add", "users", "v.jsonl")
-    file = here / "users" / "rows-1.mdb"
+    file = here / "users" / "rows-1.bin"
     raw = file.read_bytes()
     file.write_bytes(raw.replace(b"\x00\x00\xa0\x3f", b"\x00\x00\xa1\x3f"))
     code, found = bank("verify", "users")
     assert (code, found["findings"]) == (3, ["a: the row was altered"])
 
 
-@pytest.mark.parametrize("share", [0.0, 0.005, 0.01, 0.3, 0.6])
+@pytest.mark.parametrize(
+    ("name", "share"),
+    [
+        *[("rows-1.mdb", share) for share in (0.0, 0.005, 0.01, 0.3, 0.6)],
+        *[("rows-1.bin", share) for share in (0.0, 0.9999)],
+    ],
+)
 def test_a_file_that_was_cut_short_is_a_line_and_no_crash(
-    bank: Any, here: Path, share: float
+    bank: Any, here: Path, name: str, share: float
 ) -> None:
-    bank("create", "b", "--base", "any", "--dimension", 64)
-    rows = [json.dumps({"user": f"u{i:05}", "vector": [i, *[0.5] * 63]}) for i in range(3000)]
+    bank("create", "b", "--base", "any", "--dimension", 4)
+    rows = [json.dumps({"user": f"u{i:05}", "vector": [i, 1, 2, 3]}) for i in range(15_000)]
     (here / "v.jsonl").write_text("\n".join(rows))
     bank("add", "b", "v.jsonl")
-    file = here / "b" / "rows-1.mdb"
+    file = here / "b" / name
     os.truncate(file, int(share * file.stat().st_size))
     for command in (
         ("list", "b"),
@@ -115,7 +121,7 @@ def test_a_file_that_was_cut_short_is_a_line_and_no_crash(
         done = command_line.run("bank", *command, cwd=here)
         assert done.returncode == 1, done.stderr
         assert len(done.stderr.splitlines()) == 1
-        assert "rows-1.mdb is damaged: " in done.stderr
+        assert f"{name} is damaged: " in done.stderr
         assert file.stat().st_size == left
     done = command_line.run("bank", "verify", "b", cwd=here)
     assert done.returncode == 3, done.stderr

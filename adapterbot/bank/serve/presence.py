@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from adapterbot.bank.environment import rows_of
 from adapterbot.bank.store import BankStore
 from adapterbot.errors import AdapterbotError
 
@@ -17,7 +18,7 @@ class Presence:
     def __init__(self, store: BankStore) -> None:
         self._store = store
         self._folder = _identity(store.path)
-        self._files: dict[str, tuple[int, int] | None] = {}
+        self._files: dict[str, list[tuple[int, int] | None]] = {}
         self._said: str | None = None
         self.lack()
 
@@ -37,8 +38,9 @@ class Presence:
         except AdapterbotError as error:
             return f"cannot be read: {error}"
         name = store.manifest.rows
-        rows = _identity(store.path / name)
-        if _identity(store.path) != self._folder or self._files.setdefault(name, rows) != rows:
+        file = store.path / name
+        found = [_identity(file), _identity(rows_of(file))]
+        if _identity(store.path) != self._folder or self._files.setdefault(name, found) != found:
             return "another bank was put in its place, or it was removed; restart the server"
         return None
 

@@ -1,0 +1,199 @@
+"""The file of rows: what is committed never changes, and what is not is nobody's."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from adapterbot.bank.codec import plain
+from adapterbot.bank.manifest import Generated, Manifest, SoupLayout
+from adapterbot.bank.portable import read_portable, write_portable
+from adapterbot.bank.store import BankStore
+from adapterbot.bank.verify import verify
+from adapterbot.bank.writer import BankWriter, create
+from adapterbot.errors import InputError, OurFailure
+from tests.bank_rows import vector_rows, vectors_bank
+
+ROOT = Path(__file__).resolve().parents[2]
+ROW = 64  # bytes of a row of `vectors_bank`
+
+_KILLED = """
+import os, signal, sys
+from pathlib import Path
+from adapterbot.bank.writer import BankWriter
+from tests.bank_rows import vector_rows
+pwrite, fdatasync = os.pwrite, os.fdatasync
+def killed():
+    os.kill(os.getpid(), signal.SIGKILL)
+def torn(handle, rows, at):
+    pwrite(handle, rows[: len(rows) // 2 + 7], at)
+    killed()
+def synced(handle):
+    fdatasync(handle)
+    killed()
+name, hook = {
+    "in the middle of a row": ("pwrite", torn),
+    "before the rows are on the disk": ("fdatasync", lambda _: killed()),
+    "before the commit": ("fdatasync", synced),
+}[sys.argv[2]]
+with BankWriter(Path(sys.argv[1])) as bank:
+    setattr(os, name, hook)
+    bank.add(["b", "c", "d"], vector_rows(3, seed=7), replace=True)
+"""
+
+
+@pytest.mark.parametrize(
+    "moment", ["in the middle of a row", "before the rows are on the disk", "before the commit"]
+)
+def test_rows_of_a_killed_transaction_are_nobodys(tmp_path: Path, moment: str) -> None:
+    with vectors_bank(tmp_path / "b") as bank, BankStore(tmp_path / "b") as reader:
+        rows = vector_rows(2)
+        bank.add(["a", "b"], rows)
+        done = subprocess.run(
+            [sys.executable, "-c", _KILLED, str(tmp_path / "b"), moment], check=False, cwd=ROOT
+        )
+        assert done.returncode == -signal.SIGKILL
+        assert (tmp_path / "b/rows-1.bin").stat().st_size > 2 * ROW
+        assert list(reader.users()) == ["a", "b"]
+        assert np.array_equal(reader.gather(["a", "b"], check=True).values, rows.values)
+        assert verify(tmp_path / "b") == ()
+        bank.add(["e"], vector_rows(1, seed=9))
+        assert np.array_equal(reader.gather(["a", "b"], check=True).values, rows.values)
+        assert np.array_equal(
+            reader.gather(["e"], check=True).values, vector_rows(1, seed=9).values
+        )
+    assert verify(tmp_path / "b") == ()
+
+
+def test_a_batch_that_fails_takes_back_the_rows_that_it_wrote(tmp_path: Path) -> None:
+    layout, shared = SoupLayout(size=2048), Generated(generator="soup-1", seed=0, digest="0" * 64)
+    manifest = Manifest(name="n", base_model="b", layout=layout, shared=shared)
+    values = np.random.default_rng(0).normal(size=(600, 2048)).astype(np.float32)
+    with create(tmp_path / "b", manifest) as bank:
+        bank.add(["a"], plain(values[:1]))
+        values[599, 7] = np.nan
+        with pytest.raises(InputError, match="NaN"):
+            bank.add([f"u{index}" for index in range(600)], plain(values))
+        assert (tmp_path / "b/rows-1.bin").stat().st_size == bank.codec.row_bytes
+        assert list(bank.users()) == ["a"]
+    assert verify(tmp_path / "b") == ()
+
+
+def test_an_old_state_is_read_while_rows_are_replaced_removed_and_compacted(
+    tmp_path: Path,
+) -> None:
+    users, rows = [f"u{index:03}" for index in range(90)], vector_rows(90)
+    with vectors_bank(tmp_path / "b") as bank, BankStore(tmp_path / "b") as reader:
+        bank.add(users, rows)
+        parts = reader.raw_parts(users, size=30)
+        got = [next(parts)]
+        bank.add(users, vector_rows(90, seed=1), replace=True)
+        bank.remove(users[50:])
+        got.append(next(parts))
+        bank.compact()
+        bank.add([f"v{index}" for index in range(90)], vector_rows(90, seed=2))
+        got.append(next(parts))
+        assert not [*parts]
+        assert np.array_equal(reader.codec.decode(np.concatenate(got)).values, rows.values)
+        now = reader.gather(users[:50], check=True).values
+        assert np.array_equal(now, vector_rows(90, seed=1).values[:50])
+    assert verify(tmp_path / "b") == ()
+
+
+def test_the_room_of_rows_that_are_gone_comes_back_with_compacting(tmp_path: Path) -> None:
+    with vectors_bank(tmp_path / "b") as bank:
+        users = [f"u{index:03}" for index in range(100)]
+        for seed in range(3):
+            bank.add(users, vector_rows(100, seed=seed), replace=True)
+        bank.remove(users[10:])
+        assert (tmp_path / "b/rows-1.bin").stat().st_size == 300 * ROW
+        before, after = bank.compact()
+        assert (tmp_path / "b/rows-2.bin").stat().st_size == 10 * ROW
+        assert before - after >= 290 * ROW
+        assert after == bank.file_bytes
+        assert np.array_equal(
+            bank.gather(users[:10], check=True).values, vector_rows(100, seed=2).values[:10]
+        )
+    assert verify(tmp_path / "b") == ()
+
+
+@pytest.mark.parametrize("left", [0, 1, 50 * ROW, 100 * ROW - 1])
+def test_rows_that_were_cut_off_are_told_of_and_no_crash(tmp_path: Path, left: int) -> None:
+    """Whoever has the file open already is told by the first row that is missing."""
+    users, file = [f"u{index:03}" for index in range(100)], tmp_path / "b/rows-1.bin"
+    with vectors_bank(tmp_path / "b") as bank:
+        bank.add(users, vector_rows(100))
+        os.truncate(file, left)
+        with pytest.raises(OurFailure, match=r"rows-1\.bin is damaged: a row is cut off"):
+            bank.gather(users)
+        for change in (lambda: bank.add(["v"], vector_rows(1)), bank.compact):
+            with pytest.raises(OurFailure, match=r"rows-1\.bin is damaged: "):
+                change()
+        assert sorted(one.name for one in (tmp_path / "b").glob("*.bin")) == ["rows-1.bin"]
+        assert file.stat().st_size == left, "a longer one would look whole"
+    with pytest.raises(OurFailure, match=rf"rows-1\.bin is damaged: it has {left:,} of 6,400 "):
+        BankStore(tmp_path / "b")
+    assert any("rows-1.bin is damaged" in finding for finding in verify(tmp_path / "b"))
+
+
+def test_rows_of_another_bank_are_no_answer(tmp_path: Path) -> None:
+    for name, seed in (("b", 0), ("other", 1)):
+        with vectors_bank(tmp_path / name) as bank:
+            bank.add(["a", "b"], vector_rows(2, seed=seed))
+    (tmp_path / "other/rows-1.bin").replace(tmp_path / "b/rows-1.bin")
+    with BankStore(tmp_path / "b") as store, pytest.raises(OurFailure, match="row of a was alt"):
+        store.gather(["a"], check=True)
+    assert len(verify(tmp_path / "b")) == 2
+
+
+def test_attack_rows_are_not_read_through_a_link(tmp_path: Path) -> None:
+    with vectors_bank(tmp_path / "b") as bank:
+        bank.add(["a"], vector_rows(1))
+    rows = tmp_path / "b/rows-1.bin"
+    rows.rename(tmp_path / "rows")
+    for lies in (lambda: None, lambda: rows.symlink_to(tmp_path / "rows"), lambda: os.mkfifo(rows)):
+        rows.unlink(missing_ok=True)
+        lies()
+        with pytest.raises(InputError, match="does not exist") as caught:
+            BankStore(tmp_path / "b")
+        assert caught.value.file == str(rows)
+
+
+def test_a_copy_with_holes_is_the_bank(tmp_path: Path) -> None:
+    with vectors_bank(tmp_path / "b") as bank:
+        users = [f"u{index:03}" for index in range(1000)]
+        bank.add(users, plain(np.zeros((1000, 16), np.float32)))
+        bank.add(["z"], vector_rows(1))
+    subprocess.run(["cp", "-r", "--sparse=always", tmp_path / "b", tmp_path / "c"], check=True)
+    assert verify(tmp_path / "c") == ()
+    with BankStore(tmp_path / "c") as store:
+        assert not store.gather(users, check=True).values.any()
+        assert np.array_equal(store.gather(["z"], check=True).values, vector_rows(1).values)
+
+
+def test_a_bank_of_format_3_says_how_it_goes_over(tmp_path: Path) -> None:
+    """Its exported files are as they were, so they are read."""
+    with vectors_bank(tmp_path / "b") as bank:
+        bank.add(["a"], vector_rows(1))
+        write_portable(bank, tmp_path / "file")
+    manifest = tmp_path / "b/manifest.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"format": 3}))
+    for use in (BankStore, BankWriter, verify):
+        with pytest.raises(InputError) as caught:
+            use(tmp_path / "b")
+        assert str(caught.value) == (
+            f"{manifest}: format: is 3, of an older adapterbot; this one reads 4 (with that one"
+            " `bank export` it to a file, and with this one `bank import` the file into a new bank)"
+        )
+    said = (tmp_path / "file").read_bytes()
+    assert said.count(rb"\"format\": 4") == 1
+    (tmp_path / "file").write_bytes(said.replace(rb"\"format\": 4", rb"\"format\": 3"))
+    found = read_portable(tmp_path / "file")
+    assert (found.users, found.manifest.format) == (("a",), 4)
