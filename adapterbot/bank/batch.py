@@ -1,8 +1,8 @@
 """Users to add, and what is made of them before the writer needs it. (numpy)
 
-Narrowing and hashing let other threads run, and so does LMDB: the parts of a batch are made on
-every core, the first are put while the last are made, and the next batch is made while this one is
-on its way to the disk.
+Narrowing, hashing and writing let other threads run: the parts of a batch are made on every core,
+the first are written while the last are made, and the next batch is made while this one is on its
+way to the disk.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from adapterbot.bank.manifest import user_keys
 from adapterbot.bank.records import row_seals
 from adapterbot.errors import InputError
 
-BATCH_BYTES = 16 << 20
-"""Rows of a good transaction: the disk is what one waits for, and the caches still hold them."""
+BATCH_BYTES = 32 << 20
+"""Rows of a good transaction: so large that the disk is what one waits for."""
 
 _SOURCE_BYTES = 400
 # From here on hashlib lets other threads run.
@@ -87,7 +87,7 @@ class Maker:
         size = codec.row_bytes
         self._step = max(1, _PART // size) if size >= _LARGE else None
         # Memory that is new costs as much as what is written to it. So there is one room for all
-        # batches; and glibc, once given back as much, keeps what LMDB gives back after each.
+        # batches; and glibc, once given back as much, keeps what narrowing gives back.
         given_back = np.empty(_KEPT, np.uint8)
         del given_back
         self._room = np.empty(0, np.uint8)

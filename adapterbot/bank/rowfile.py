@@ -19,6 +19,7 @@ from adapterbot.bank.codec import Bytes
 from adapterbot.bank.failures import damaged, not_writable
 from adapterbot.errors import InputError
 from adapterbot.files import there
+from adapterbot.files.atomic import not_written
 
 
 class RowFile:
@@ -33,6 +34,7 @@ class RowFile:
 
         Raises:
             InputError: it is not there, or is a link, or may not be opened.
+            OurFailure: it cannot be made, or opened.
         """
         self.file = file
         if not make and (file.is_symlink() or not there.is_file(file)):
@@ -43,6 +45,8 @@ class RowFile:
             self._handle = os.open(file, how, 0o666)
         except PermissionError as error:
             raise not_writable(file) from error
+        except OSError as error:
+            raise (not_written if make else damaged)(file, error) from error
 
     def close(self) -> None:
         """Closes the file."""
