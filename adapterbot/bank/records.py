@@ -28,7 +28,6 @@ MODULUS = 1 << (8 * SEAL)
 NUMBER = struct.Struct(">I")
 ENTRY = struct.Struct(f"<{SEAL}sIQI")
 """A `Place` as `users` holds it; unpacked as it is where a `Place` costs as much as its row."""
-_SAID = struct.Struct("<QH")
 _STATE = struct.Struct(f"<IQ{SEAL}s")
 
 _PLACES = np.dtype([("seal", "u1", SEAL), ("slot", "<u4"), ("created", "<u8"), ("source", "<u4")])
@@ -95,7 +94,7 @@ def seal(key: bytes, body: bytes) -> bytes:
 
 def row_seal(key: bytes, created: int, source: bytes, row: bytes | memoryview) -> bytes:
     """The digest of a user's row, and of all that is said about it but where it lies: its seed."""
-    return xxhash.xxh3_128_digest(row, xxhash.xxh3_64_intdigest(_said(created, source) + key))
+    return xxhash.xxh3_128_digest(row, xxhash.xxh3_64_intdigest(key, _said(created, source)))
 
 
 def row_seals(
@@ -104,28 +103,24 @@ def row_seals(
     sources: bytes | Sequence[bytes],
     rows: bytes | memoryview,
 ) -> Bytes:
-    """`row_seal` of each key, with its row of `rows`, which are of one size: (n, SEAL).
-
-    What comes before `key` has a known length, so no two records are the same bytes.
-    """
+    """`row_seal` of each key, with its row of `rows`, which are of one size: (n, SEAL)."""
     size = max(1, len(rows) // len(keys)) if keys else 1
     if isinstance(sources, bytes):
-        said = _said(created, sources)
-        tails = [said + key for key in keys]
+        said = [_said(created, sources)] * len(keys)
     else:
         known = {text: _said(created, text) for text in set(sources)}
-        tails = [known[text] + key for text, key in zip(sources, keys, strict=True)]
+        said = [known[text] for text in sources]
     digest, seed = xxhash.xxh3_128_digest, xxhash.xxh3_64_intdigest
     starts = range(0, len(rows), size)
     seals = [
-        digest(rows[start : start + size], seed(tail))
-        for start, tail in zip(starts, tails, strict=True)
+        digest(rows[start : start + size], seed(key, of_all))
+        for start, key, of_all in zip(starts, keys, said, strict=True)
     ]
     return np.frombuffer(b"".join(seals), np.uint8).reshape(-1, SEAL)
 
 
-def _said(created: int, source: bytes) -> bytes:
-    return _SAID.pack(created, len(source)) + source
+def _said(created: int, source: bytes) -> int:
+    return xxhash.xxh3_64_intdigest(created.to_bytes(8, "little") + source)
 
 
 def packed(seals: Bytes, slots: Slots, created: int, sources: Slots | int) -> list[bytes]:
