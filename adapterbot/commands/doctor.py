@@ -11,7 +11,8 @@ from adapterbot.commands.evaluator import cache_directory
 from adapterbot.commands.origin import repository_at
 from adapterbot.commands.place import checkout
 from adapterbot.context import server_url
-from adapterbot.doctor import Finding, Status
+from adapterbot.doctor import Finding
+from adapterbot.doctor.finding import note
 from adapterbot.doctor.github import token
 from adapterbot.doctor.machine import machine
 from adapterbot.doctor.repository import Repository, examine, repository
@@ -42,11 +43,8 @@ def _findings(environment: Mapping[str, str]) -> Iterator[Finding]:
         keyless=where is not None and where.trusts_workflows,
     )
     if where is None:
-        yield Finding(
-            what="repository",
-            found=outside[:500],
-            status=Status.NOTE,
-            fix="run it again inside of the repository that is to be gated",
+        yield note(
+            "repository", outside[:500], "run it again inside of the repository that is to be gated"
         )
     else:
         yield from examine(where, environment)

@@ -31,6 +31,21 @@ class Finding(Record):
     fix: Line = ""
 
 
+def note(what: str, found: str, fix: str) -> Finding:
+    """That something is worth knowing."""
+    return Finding(what=what, found=found, status=Status.NOTE, fix=fix)
+
+
+def missing(what: str, found: str, fix: str) -> Finding:
+    """That this machine lacks something."""
+    return Finding(what=what, found=found, status=Status.MISSING, fix=fix)
+
+
+def wrong(what: str, found: str, fix: str | None) -> Finding:
+    """That the gate would not take something; without a word on how to mend it, it is corrected."""
+    return Finding(what=what, found=found, status=Status.WRONG, fix=fix or "correct it")
+
+
 def exit_code(findings: Iterable[Finding]) -> ExitCode:
     """1 when the machine lacks something, else 2 when the repository or the token does."""
     seen = {finding.status for finding in findings}

@@ -14,7 +14,7 @@ from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
-from adapterbot.doctor.finding import Finding, Status
+from adapterbot.doctor.finding import Finding, Status, missing, note
 
 NEEDED_DISK_GIB = 5.0
 NEEDED_MEMORY_GIB = 4.0
@@ -59,7 +59,7 @@ def machine(
 def _git() -> Finding:
     said = _said("git", "--version")
     if said is None:
-        return Finding(what="git", found="not found", status=Status.MISSING, fix="install git")
+        return missing("git", "not found", "install git")
     return Finding(what="git", found=said)
 
 
@@ -76,14 +76,14 @@ def _said(*command: str) -> str | None:
 
 
 def _package(name: str, fix: str, *, needed: bool) -> Finding:
-    lacking = Status.MISSING if needed else Status.NOTE
+    lacking = missing if needed else note
     try:
         found = metadata.version(name)
     except metadata.PackageNotFoundError:
-        return Finding(what=name, found="not installed", status=lacking, fix=fix)
+        return lacking(name, "not installed", fix)
     least = _least(name)
     if least is not None and _release(found) < _release(least):
-        return Finding(what=name, found=f"{found}, older than {least}", status=lacking, fix=fix)
+        return lacking(name, f"{found}, older than {least}", fix)
     return Finding(what=name, found=found)
 
 
@@ -111,18 +111,16 @@ def _driver() -> Finding:
     if said is not None:
         return Finding(what="driver", found=said)
     if shutil.which("nvidia-smi") is None:
-        return Finding(
-            what="driver",
-            found="no nvidia-smi",
-            status=Status.NOTE,
-            fix="evaluation runs on the CPU; with a card, install its driver, and give a "
+        return note(
+            "driver",
+            "no nvidia-smi",
+            "evaluation runs on the CPU; with a card, install its driver, and give a "
             "container `options: --gpus all`",
         )
-    return Finding(
-        what="driver",
-        found="nvidia-smi fails",
-        status=Status.NOTE,
-        fix="run `nvidia-smi` and mend what it says; after an update of the driver, reboot",
+    return note(
+        "driver",
+        "nvidia-smi fails",
+        "run `nvidia-smi` and mend what it says; after an update of the driver, reboot",
     )
 
 
@@ -130,12 +128,8 @@ def _cuda(*, has_driver: bool, evaluates: bool) -> Finding:
     try:
         import torch
     except (ImportError, OSError) as error:
-        return Finding(
-            what="CUDA",
-            found=f"unknown: torch does not load ({error})"[:300],
-            status=Status.MISSING if evaluates else Status.NOTE,
-            fix=_INSTALL,
-        )
+        lacking = missing if evaluates else note
+        return lacking("CUDA", f"unknown: torch does not load ({error})"[:300], _INSTALL)
     if torch.cuda.is_available():
         cards = torch.cuda.device_count()
         first = torch.cuda.get_device_properties(0)
@@ -145,11 +139,10 @@ def _cuda(*, has_driver: bool, evaluates: bool) -> Finding:
     if not has_driver:
         return Finding(what="CUDA", found=f"no card; torch {torch.__version__} runs on the CPU")
     build = torch.version.cuda
-    return Finding(
-        what="CUDA",
-        found=f"there is a card, and torch {torch.__version__} cannot use it",
-        status=Status.NOTE,
-        fix=f"update the driver to one for CUDA {build}, or install a torch for an older CUDA"
+    return note(
+        "CUDA",
+        f"there is a card, and torch {torch.__version__} cannot use it",
+        f"update the driver to one for CUDA {build}, or install a torch for an older CUDA"
         if build
         else "install a CUDA build of torch; this one is for CPUs",
     )
@@ -165,11 +158,10 @@ def _memory() -> Finding:
     free = known / _GIB
     if free >= NEEDED_MEMORY_GIB:
         return Finding(what="memory", found=f"{free:.0f} GiB free")
-    return Finding(
-        what="memory",
-        found=f"{free:.1f} GiB free",
-        status=Status.NOTE,
-        fix="the base's weights must fit: take a larger runner, or `engine: {quantization: 4bit}`",
+    return note(
+        "memory",
+        f"{free:.1f} GiB free",
+        "the base's weights must fit: take a larger runner, or `engine: {quantization: 4bit}`",
     )
 
 
@@ -198,33 +190,28 @@ def _disk(what: str, place: Path) -> Finding:
     free = shutil.disk_usage(place).free / _GIB
     if free >= NEEDED_DISK_GIB:
         return Finding(what=what, found=f"{free:.0f} GiB free")
-    return Finding(
-        what=what,
-        found=f"{free:.1f} GiB free",
-        status=Status.NOTE,
-        fix=f"free {NEEDED_DISK_GIB:.0f} GiB for models and caches",
+    return note(
+        what, f"{free:.1f} GiB free", f"free {NEEDED_DISK_GIB:.0f} GiB for models and caches"
     )
 
 
 def _writable(what: str, place: Path | None) -> Finding:
     """Whether a file can be made where something is kept, or where its folder would be made."""
     if place is None:
-        return Finding(
-            what=what,
-            found="nowhere: HOME is not set, and this user has no home folder",
-            status=Status.MISSING,
-            fix="set it; or ADAPTERBOT_CACHE for scores, and HF_HOME for models",
+        return missing(
+            what,
+            "nowhere: HOME is not set, and this user has no home folder",
+            "set it; or ADAPTERBOT_CACHE for scores, and HF_HOME for models",
         )
     there = next(folder for folder in (place, *place.parents) if folder.exists())
     try:
         with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
-        return Finding(
-            what=what,
-            found=f"{place}: {error.strerror}",
-            status=Status.NOTE,
-            fix="make it writable, or name another folder: ADAPTERBOT_CACHE for scores, HF_HOME "
+        return note(
+            what,
+            f"{place}: {error.strerror}",
+            "make it writable, or name another folder: ADAPTERBOT_CACHE for scores, HF_HOME "
             "for models",
         )
     return Finding(what=what, found=str(place))

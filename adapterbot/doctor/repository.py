@@ -12,7 +12,7 @@ from adapterbot.attest.envelope import public_key
 from adapterbot.changes.conventions import discover, unlisted
 from adapterbot.changes.sides import config_of
 from adapterbot.config import AdapterConfig, Config, Workflow
-from adapterbot.doctor.finding import Finding, Status
+from adapterbot.doctor.finding import Finding, missing, note, wrong
 from adapterbot.errors import AdapterbotError
 from adapterbot.eval.suite import suite_files
 from adapterbot.files.paths import join, normalise
@@ -72,12 +72,8 @@ def examine(where: Repository, environment: Mapping[str, str]) -> Iterator[Findi
     if where.problem is not None:
         empty = where.problem.file == "the repository"
         then = "; `adapterbot init` writes the rest" if empty else ""
-        yield Finding(
-            what="config",
-            found=_told(where.problem),
-            status=Status.NOTE if empty else Status.WRONG,
-            fix=f"{where.problem.fix or 'correct it'}{then}",
-        )
+        told = note if empty else wrong
+        yield told("config", _told(where.problem), f"{where.problem.fix or 'correct it'}{then}")
     for adapter in where.config.adapters if where.config else ():
         yield from _adapter(where.tree, adapter)
     yield from _signers(where)
@@ -85,18 +81,12 @@ def examine(where: Repository, environment: Mapping[str, str]) -> Iterator[Findi
     try:
         others = unlisted(where.config, where.files) if where.config else ()
     except AdapterbotError as error:  # a folder whose name no report can hold
-        yield Finding(
-            what="not listed",
-            found=_told(error),
-            status=Status.WRONG,
-            fix=error.fix or "correct it",
-        )
+        yield wrong("not listed", _told(error), error.fix)
     if others:
-        yield Finding(
-            what="not listed",
-            found=f"{', '.join(others[:8])}: nothing gates a change there",
-            status=Status.NOTE,
-            fix="list every adapter under `adapters:` in the configuration",
+        yield note(
+            "not listed",
+            f"{', '.join(others[:8])}: nothing gates a change there",
+            "list every adapter under `adapters:` in the configuration",
         )
     yield _lfs(where)
     yield from _runner(where.tree, environment)
@@ -114,33 +104,25 @@ def _adapter(tree: WorkTree, adapter: AdapterConfig) -> Iterator[Finding]:
     files = ignored_files(tree.root, folder)
     left_out = [join(folder, name) for name in files if "/" not in name and _is_of_adapter(name)]
     if left_out:
-        yield Finding(
-            what="ignored",
-            found=f"{left_out[0]} is in no commit: Git ignores it",
-            status=Status.WRONG,
-            fix="take it out of .gitignore; large weights belong in Git LFS",
+        yield wrong(
+            "ignored",
+            f"{left_out[0]} is in no commit: Git ignores it",
+            "take it out of .gitignore; large weights belong in Git LFS",
         )
     for name, load in read.items():
         if name == adapter.lock and not tree.has(name):
-            yield Finding(
-                what=name,
-                found="not there",
-                status=Status.NOTE,
-                fix="without it the gate cannot say whether the run can be repeated: docs/lock.md",
+            yield note(
+                name,
+                "not there",
+                "without it the gate cannot say whether the run can be repeated: docs/lock.md",
             )
             continue
         try:
             load()
         except AdapterbotError as error:
             no_suite = name == adapter.suite and not tree.has(name)
-            yield Finding(
-                what=name,
-                found=_told(error),
-                status=Status.WRONG,
-                fix="run `adapterbot init`, which makes a starter, or correct the path"
-                if no_suite
-                else error.fix or "correct it",
-            )
+            starter = "run `adapterbot init`, which makes a starter, or correct the path"
+            yield wrong(name, _told(error), starter if no_suite else error.fix)
         else:
             yield Finding(what=name, found="can be read")
 
@@ -154,12 +136,7 @@ def _signers(where: Repository) -> Iterator[Finding]:
             elif signer.trust_config:
                 where.tree.read(signer.trust_config)
         except AdapterbotError as error:
-            yield Finding(
-                what="attested_by",
-                found=_told(error),
-                status=Status.WRONG,
-                fix=error.fix or "correct it",
-            )
+            yield wrong("attested_by", _told(error), error.fix)
 
 
 def _is_of_adapter(name: str) -> bool:
@@ -177,19 +154,17 @@ def _lfs(where: Repository) -> Finding:
     here = shutil.which("git-lfs") is not None
     pointers = [name for name in where.files if _is_pointer(where.tree.root / name)]
     if pointers:
-        return Finding(
-            what="Git LFS",
-            found=f"{pointers[0]} is a pointer, not the file (one of {len(pointers)})",
-            status=Status.WRONG,
-            fix=("" if here else "install git-lfs, then ")
+        return wrong(
+            "Git LFS",
+            f"{pointers[0]} is a pointer, not the file (one of {len(pointers)})",
+            ("" if here else "install git-lfs, then ")
             + "run `git lfs pull`; in a workflow, set `lfs: true` in actions/checkout",
         )
     if needed and not here:
-        return Finding(
-            what="Git LFS",
-            found="this repository uses it, and it is not installed",
-            status=Status.MISSING,
-            fix="install git-lfs, then run `git lfs install`",
+        return missing(
+            "Git LFS",
+            "this repository uses it, and it is not installed",
+            "install git-lfs, then run `git lfs install`",
         )
     use = "used here" if needed else "not used by this repository"
     return Finding(what="Git LFS", found=f"{'installed' if here else 'not installed'}, {use}")
@@ -213,11 +188,10 @@ def _runner(tree: WorkTree, environment: Mapping[str, str]) -> Iterator[Finding]
         if on_runner or _SELF_HOSTED not in job.labels:
             yield Finding(what="runs-on", found=found)
             continue
-        yield Finding(
-            what="runs-on",
-            found=found,
-            status=Status.NOTE,
-            fix=f"a runner {'of this group ' if job.group else ''}must have all of these labels: "
+        yield note(
+            "runs-on",
+            found,
+            f"a runner {'of this group ' if job.group else ''}must have all of these labels: "
             f"Settings → Actions → Runners, or `./config.sh --labels {','.join(own)}`",
         )
     if not on_runner:
