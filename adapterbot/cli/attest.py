@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from adapterbot.cli.app import app
-from adapterbot.cli.options import Json
+from adapterbot.cli.options import Json, output_option
 from adapterbot.cli.output import document, leave, line, say, wrote
 from adapterbot.errors import ExitCode
 
@@ -46,10 +46,7 @@ def attest_sign(
         typer.Option(help="URI of who trained it.", show_default="the workflow that runs"),
     ] = None,
     output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output", "-o", help="Where to write it.", show_default="ADAPTER.intoto.json"
-        ),
+        Path | None, output_option("Where to write it.", "ADAPTER.intoto.json")
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -160,10 +157,7 @@ def attest_verify(
 def attest_cyclonedx(
     adapter: Adapter,
     report: ReportFile = None,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", help="Where to write it.", show_default="standard output"),
-    ] = None,
+    output: Annotated[Path | None, output_option("Where to write it.", "standard output")] = None,
     as_json: Json = False,
 ) -> None:
     """Describe an adapter as a CycloneDX ML-BOM: files, base model, data, and how it was judged.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from adapterbot.cli.app import app
-from adapterbot.cli.options import Device, Json, a_number, refuse_typed
+from adapterbot.cli.options import Device, Json, a_number, base_option, refuse_typed
 from adapterbot.cli.output import document, leave, line, say
 from adapterbot.errors import ExitCode
 
@@ -257,13 +257,7 @@ def bank_fit(
     users: Annotated[
         Path, typer.Option(help="JSONL whose rows name a user, or a folder of USER.jsonl files.")
     ],
-    base: Annotated[
-        str | None,
-        typer.Option(
-            help="Base model: a directory or a Hub name.",
-            show_default="the one that the bank names",
-        ),
-    ] = None,
+    base: Annotated[str | None, base_option("the one that the bank names")] = None,
     steps: Annotated[int, typer.Option(min=1, help="Steps per user, at most.")] = 200,
     rate: Annotated[
         float, typer.Option(min=1e-6, max=10, callback=a_number, help="Adam's learning rate.")

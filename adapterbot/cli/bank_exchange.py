@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from adapterbot.cli.bank import Bank, Replace, bank_app, show
-from adapterbot.cli.options import Json
+from adapterbot.cli.options import Json, base_option
 
 
 @bank_app.command("import")
@@ -18,13 +18,7 @@ def bank_import(
         list[str],
         typer.Argument(help="PEFT directories (user=DIR), Soup's bank.json, exported files."),
     ],
-    base: Annotated[
-        str | None,
-        typer.Option(
-            help="Base model: a directory or a Hub name.",
-            show_default="the one that the source names",
-        ),
-    ] = None,
+    base: Annotated[str | None, base_option("the one that the source names")] = None,
     dtype: Annotated[
         Literal["fp32", "fp16", "bf16", "int8"] | None,
         typer.Option(

@@ -8,23 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer.core import TyperGroup
 
+from adapterbot.cli import options
 from adapterbot.cli.app import app
-from adapterbot.cli.options import (
-    Adapter,
-    Config,
-    Device,
-    Engine,
-    Json,
-    OnCluster,
-    Out,
-    Ray,
-    Server,
-    Suite,
-    a_number,
-    one_from_environment,
-    refuse_typed,
-    seconds_of,
-)
 from adapterbot.cli.output import document, leave, line, say, show
 from adapterbot.probing.names import Prior
 
@@ -47,7 +32,7 @@ class _Context(typer.Context):
         return self.parent.command_path if self.parent else super().command_path
 
 
-class _Search(OnCluster):
+class _Search(options.OnCluster):
     """Goes by its group's name, as it is called."""
 
     context_class = _Context
@@ -68,9 +53,9 @@ def bisect(
             "hf://ORG/NAME, s3://BUCKET/RUN.",
         ),
     ] = None,
-    config: Config = None,
-    adapter: Adapter = None,
-    suite: Suite = None,
+    config: options.Config = None,
+    adapter: options.Adapter = None,
+    suite: options.Suite = None,
     metric: Annotated[
         str | None,
         typer.Option(
@@ -111,7 +96,9 @@ def bisect(
     timeout: Annotated[
         float,
         typer.Option(
-            min=1, callback=a_number, help="Time limit in seconds for one run of the command."
+            min=1,
+            callback=options.a_number,
+            help="Time limit in seconds for one run of the command.",
         ),
     ] = 3600.0,
     retries: Annotated[
@@ -142,7 +129,7 @@ def bisect(
         typer.Option(
             min=0.5,
             max=0.9999,
-            callback=a_number,
+            callback=options.a_number,
             help="Stop at this probability of the first bad checkpoint.",
         ),
     ] = 0.95,
@@ -173,11 +160,8 @@ def bisect(
     ] = False,
     output: Annotated[
         Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            help="Where to write bisect.json.",
-            show_default="with --eval-command, bisect.json in --out",
+        options.output_option(
+            "Where to write bisect.json.", "with --eval-command, bisect.json in --out"
         ),
     ] = None,
     base: Annotated[
@@ -192,12 +176,12 @@ def bisect(
             envvar="ADAPTERBOT_HEAD", help="Head commit, when answering `/adapterbot bisect`."
         ),
     ] = None,
-    device: Device = None,
-    engine: Engine = None,
-    server: Server = None,
-    ray: Ray = None,
-    out: Out = None,
-    as_json: Json = False,
+    device: options.Device = None,
+    engine: options.Engine = None,
+    server: options.Server = None,
+    ray: options.Ray = None,
+    out: options.Out = None,
+    as_json: options.Json = False,
 ) -> None:
     """Find the checkpoint of a training run that broke a metric.
 
@@ -214,10 +198,10 @@ def bisect(
     from adapterbot.bisect import Limits
 
     limits = Limits(
-        probes=probes_max, seconds=None if budget is None else seconds_of(budget), jobs=jobs
+        probes=probes_max, seconds=None if budget is None else options.seconds_of(budget), jobs=jobs
     )
     _refuse_ignored(context, by_command=eval_command is not None)
-    named = tuple(one_from_environment(context, "checkpoints", checkpoints))
+    named = tuple(options.one_from_environment(context, "checkpoints", checkpoints))
     from adapterbot.commands import bisect_command
 
     if eval_command is not None:
@@ -295,11 +279,13 @@ _OF_A_SUITE = frozenset(
 def _refuse_ignored(context: typer.Context, *, by_command: bool) -> None:
     """An option that was typed and that this search would not read."""
     if by_command:
-        refuse_typed(
+        options.refuse_typed(
             context, _OF_A_SUITE, "applies to a search by suite only", "drop it, or --eval-command"
         )
     else:
-        refuse_typed(context, _OF_A_COMMAND, "applies to --eval-command only", "add --eval-command")
+        options.refuse_typed(
+            context, _OF_A_COMMAND, "applies to --eval-command only", "add --eval-command"
+        )
 
 
 def tell_steps(found: SavedBisect) -> None:

@@ -7,47 +7,33 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from adapterbot.cli import options
 from adapterbot.cli.app import app
-from adapterbot.cli.options import (
-    Device,
-    Engine,
-    Json,
-    OnCluster,
-    Out,
-    Ray,
-    Server,
-    SoupYaml,
-)
 from adapterbot.cli.output import document, leave, lines, say, show
 
 if TYPE_CHECKING:
     from adapterbot.records import Evaluated, TaskMean
 
 
-@app.command("eval", cls=OnCluster)
+@app.command("eval", cls=options.OnCluster)
 def evaluate(
     adapters: Annotated[
         list[str], typer.Argument(help="Adapter directories; `none` is the bare base model.")
     ],
-    base: Annotated[
-        str | None,
-        typer.Option(
-            help="Base model: a directory or a Hub name.", show_default="base in soup.yaml"
-        ),
-    ] = None,
-    config: SoupYaml = Path("soup.yaml"),
+    base: Annotated[str | None, options.base_option("base in soup.yaml")] = None,
+    config: options.SoupYaml = Path("soup.yaml"),
     suite: Annotated[
         str | None,
         typer.Option(
             envvar="ADAPTERBOT_SUITE", help="Eval suite.", show_default="evals/suite.yaml"
         ),
     ] = None,
-    device: Device = None,
-    engine: Engine = None,
-    server: Server = None,
-    ray: Ray = None,
-    out: Out = None,
-    as_json: Json = False,
+    device: options.Device = None,
+    engine: options.Engine = None,
+    server: options.Server = None,
+    ray: options.Ray = None,
+    out: options.Out = None,
+    as_json: options.Json = False,
 ) -> None:
     """Evaluate adapters against a suite, and keep every sample's result.
 
@@ -108,7 +94,7 @@ def delta(
             show_default=".adapterbot/delta/",
         ),
     ] = None,
-    as_json: Json = False,
+    as_json: options.Json = False,
 ) -> None:
     """Compare two saved results, and judge them as the gate would.
 

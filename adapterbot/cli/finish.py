@@ -7,15 +7,8 @@ from typing import Annotated
 
 import typer
 
+from adapterbot.cli import options
 from adapterbot.cli.app import app
-from adapterbot.cli.options import (
-    CheckOption,
-    CommentOption,
-    CommentWhenOption,
-    Json,
-    NameOption,
-    Out,
-)
 from adapterbot.cli.output import document, say
 from adapterbot.marker import DEFAULT_NAME
 from adapterbot.publishing import CheckMode, CommentMode, CommentWhen, Publishing
@@ -23,18 +16,18 @@ from adapterbot.publishing import CheckMode, CommentMode, CommentWhen, Publishin
 
 @app.command()
 def finish(
-    comment: CommentOption = CommentMode.UPDATE,
-    comment_when: CommentWhenOption = CommentWhen.ALWAYS,
-    check: CheckOption = CheckMode.AUTO,
-    name: NameOption = DEFAULT_NAME,
+    comment: options.CommentOption = CommentMode.UPDATE,
+    comment_when: options.CommentWhenOption = CommentWhen.ALWAYS,
+    check: options.CheckOption = CheckMode.AUTO,
+    name: options.NameOption = DEFAULT_NAME,
     base: Annotated[
         str | None, typer.Option(envvar="ADAPTERBOT_BASE", help="As the gate was given it.")
     ] = None,
     head: Annotated[
         str | None, typer.Option(envvar="ADAPTERBOT_HEAD", help="As the gate was given it.")
     ] = None,
-    out: Out = None,
-    as_json: Json = False,
+    out: options.Out = None,
+    as_json: options.Json = False,
 ) -> None:
     """Report on the pull request if this job's gate was killed. The action's last step.
 

@@ -6,29 +6,14 @@ from typing import Annotated, Literal
 
 import typer
 
+from adapterbot.cli import options
 from adapterbot.cli.app import app
-from adapterbot.cli.options import (
-    Adapter,
-    CheckOption,
-    CommentOption,
-    CommentWhenOption,
-    Config,
-    Device,
-    Engine,
-    Json,
-    NameOption,
-    OnCluster,
-    Out,
-    Ray,
-    Server,
-    Suite,
-)
 from adapterbot.cli.output import leave, say, show
 from adapterbot.marker import DEFAULT_NAME
 from adapterbot.publishing import CheckMode, CommentMode, CommentWhen, Publishing
 
 
-@app.command(cls=OnCluster)
+@app.command(cls=options.OnCluster)
 def gate(
     base: Annotated[
         str | None,
@@ -42,9 +27,9 @@ def gate(
             envvar="ADAPTERBOT_HEAD", help="Ref to judge.", show_default="the files on disk"
         ),
     ] = None,
-    config: Config = None,
-    adapter: Adapter = None,
-    suite: Suite = None,
+    config: options.Config = None,
+    adapter: options.Adapter = None,
+    suite: options.Suite = None,
     baseline: Annotated[
         str | None,
         typer.Option(
@@ -68,10 +53,10 @@ def gate(
             help="`github` posts a comment and a check; `none` only writes the report.",
         ),
     ] = "github",
-    comment: CommentOption = CommentMode.UPDATE,
-    comment_when: CommentWhenOption = CommentWhen.ALWAYS,
-    check: CheckOption = CheckMode.AUTO,
-    name: NameOption = DEFAULT_NAME,
+    comment: options.CommentOption = CommentMode.UPDATE,
+    comment_when: options.CommentWhenOption = CommentWhen.ALWAYS,
+    check: options.CheckOption = CheckMode.AUTO,
+    name: options.NameOption = DEFAULT_NAME,
     sequential: Annotated[
         bool,
         typer.Option(
@@ -80,12 +65,12 @@ def gate(
             help="Stop evaluating as soon as every gated metric is decided.",
         ),
     ] = False,
-    device: Device = None,
-    engine: Engine = None,
-    server: Server = None,
-    ray: Ray = None,
-    out: Out = None,
-    as_json: Json = False,
+    device: options.Device = None,
+    engine: options.Engine = None,
+    server: options.Server = None,
+    ray: options.Ray = None,
+    out: options.Out = None,
+    as_json: options.Json = False,
 ) -> None:
     """Judge the adapters that a change touches, and report the verdict.
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from adapterbot.cli import options
 from adapterbot.cli.app import app
-from adapterbot.cli.options import Device, Engine, Json, OnCluster, Ray, refuse_typed, seconds_of
 from adapterbot.cli.output import document, lines
 from adapterbot.errors import InputError
 from adapterbot.merge.names import DRAWING, SPARSE, Search, Strategy
@@ -33,7 +33,7 @@ _OF_A_SEARCH = frozenset(
 )
 
 
-@app.command(cls=OnCluster)
+@app.command(cls=options.OnCluster)
 def merge(
     context: typer.Context,
     adapter: Annotated[
@@ -94,17 +94,11 @@ def merge(
         float, typer.Option(help="Share of ΔW that ties, dare and magnitude-prune keep.")
     ] = 0.5,
     seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
-    base: Annotated[
-        str | None,
-        typer.Option(
-            help="Base model: a directory or a Hub name.",
-            show_default="the one that the adapters name",
-        ),
-    ] = None,
-    device: Device = None,
-    engine: Engine = None,
-    ray: Ray = None,
-    as_json: Json = False,
+    base: Annotated[str | None, options.base_option("the one that the adapters name")] = None,
+    device: options.Device = None,
+    engine: options.Engine = None,
+    ray: options.Ray = None,
+    as_json: options.Json = False,
 ) -> None:
     r"""Merge adapters of one base into one, with weights found by evolutionary search.
 
@@ -134,7 +128,7 @@ def merge(
     _refuse_ignored(context, strategy)
     if weight and expression:
         raise InputError("has the weights already", field="--expression", fix="drop --weight")
-    options = MergeOptions(
+    asked = MergeOptions(
         adapters=tuple(adapter),
         output=output,
         strategy=strategy,
@@ -158,7 +152,7 @@ def merge(
             settings=engine_settings(None, engine or (), device),
             ray=ray,
         )
-    record = command.run(options, how, listener_for(os.environ))
+    record = command.run(asked, how, listener_for(os.environ))
     if as_json:
         document(record.model_dump_json(indent=2))
     else:
@@ -171,7 +165,7 @@ def parse_budget(text: str) -> int:
     Raises:
         InputError: it is not a duration, or not from 60 seconds to 24 hours.
     """
-    seconds = seconds_of(text)
+    seconds = options.seconds_of(text)
     if not 60 <= seconds <= 24 * 3600:
         raise InputError(
             f"is {seconds:,.0f} seconds", field="--budget", fix="give it between 60s and 24h"
@@ -182,11 +176,11 @@ def parse_budget(text: str) -> int:
 def _refuse_ignored(context: typer.Context, strategy: Strategy) -> None:
     """An option that was typed and that this strategy would not read."""
     if strategy is not Strategy.CMAES:
-        refuse_typed(context, _OF_A_SEARCH, "is for a search", "use --strategy cmaes")
+        options.refuse_typed(context, _OF_A_SEARCH, "is for a search", "use --strategy cmaes")
     for name, readers in (("density", SPARSE), ("seed", DRAWING)):
         if strategy not in readers:
             fix = f"leave it out, or use {', '.join(sorted(readers))}"
-            refuse_typed(context, {name}, f"means nothing to {strategy}", fix)
+            options.refuse_typed(context, {name}, f"means nothing to {strategy}", fix)
 
 
 def _shown(record: MergeRecord) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from adapterbot.cli.app import app
-from adapterbot.cli.options import Device, Json
+from adapterbot.cli.options import Device, Json, base_option, output_option
 from adapterbot.cli.output import document, line, say, wrote
 
 if TYPE_CHECKING:
@@ -27,10 +27,7 @@ def train(
         Path, typer.Option("--config", "-c", help="soup.yaml with `task: moe_lora_routing`.")
     ] = Path("soup.yaml"),
     output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output", "-o", help="Directory to write.", show_default="output in soup.yaml"
-        ),
+        Path | None, output_option("Directory to write.", "output in soup.yaml")
     ] = None,
     device: Device = None,
     as_json: Json = False,
@@ -116,13 +113,7 @@ def export(
 def route(
     mixture: Mixture,
     text: Annotated[str, typer.Argument(help="The prompt.")],
-    base: Annotated[
-        str | None,
-        typer.Option(
-            help="Base model: a directory or a Hub name.",
-            show_default="the one that the mixture names",
-        ),
-    ] = None,
+    base: Annotated[str | None, base_option("the one that the mixture names")] = None,
     max_tokens: Annotated[
         int, typer.Option(min=0, max=4096, help="Tokens of the answer, at most.")
     ] = 32,

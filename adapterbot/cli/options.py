@@ -99,6 +99,18 @@ Config = Annotated[
 SoupYaml = Annotated[
     Path, typer.Option("--config", "-c", readable=False, help="The training config.")
 ]
+
+
+def base_option(usual: str) -> Any:
+    """A base model; by default the usual one."""
+    return typer.Option(help="Base model: a directory or a Hub name.", show_default=usual)
+
+
+def output_option(what: str, usual: str) -> Any:
+    """What to write, and where by default."""
+    return typer.Option("--output", "-o", help=what, show_default=usual)
+
+
 CommentOption = Annotated[
     CommentMode,
     typer.Option(

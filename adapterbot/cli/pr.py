@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from adapterbot.cli.app import app
-from adapterbot.cli.options import Json
+from adapterbot.cli.options import Json, output_option
 from adapterbot.cli.output import document, line, say
 
 _WRITE = "write"
@@ -73,10 +73,7 @@ def write(
     samples: Samples = None,
     dataset_diff: DatasetDiff = None,
     config: Training = "soup.yaml",
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", help="File to write.", show_default="standard output"),
-    ] = None,
+    output: Annotated[Path | None, output_option("File to write.", "standard output")] = None,
     form: Annotated[
         Literal["markdown", "json"], typer.Option("--format", "-f", help="Output format.")
     ] = "markdown",

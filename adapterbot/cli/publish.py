@@ -7,15 +7,8 @@ from typing import Annotated
 
 import typer
 
+from adapterbot.cli import options
 from adapterbot.cli.app import app
-from adapterbot.cli.options import (
-    CheckOption,
-    CommentOption,
-    CommentWhenOption,
-    Json,
-    NameOption,
-    Out,
-)
 from adapterbot.cli.output import leave, show
 from adapterbot.marker import DEFAULT_NAME
 from adapterbot.publishing import CheckMode, CommentMode, CommentWhen, Publishing
@@ -35,12 +28,12 @@ def publish(
         str | None,
         typer.Option(envvar="ADAPTERBOT_HEAD", help="Head commit, when answering a slash command."),
     ] = None,
-    comment: CommentOption = CommentMode.UPDATE,
-    comment_when: CommentWhenOption = CommentWhen.ALWAYS,
-    check: CheckOption = CheckMode.AUTO,
-    name: NameOption = DEFAULT_NAME,
-    out: Out = None,
-    as_json: Json = False,
+    comment: options.CommentOption = CommentMode.UPDATE,
+    comment_when: options.CommentWhenOption = CommentWhen.ALWAYS,
+    check: options.CheckOption = CheckMode.AUTO,
+    name: options.NameOption = DEFAULT_NAME,
+    out: options.Out = None,
+    as_json: options.Json = False,
 ) -> None:
     """Post a report that another job made: that job needs no token, this one no torch.
 

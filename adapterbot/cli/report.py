@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from adapterbot.cli.app import app
-from adapterbot.cli.options import REPORT, Json
+from adapterbot.cli.options import REPORT, Json, output_option
 from adapterbot.cli.output import document, say
 
 
@@ -18,13 +18,7 @@ def report(
         Path, typer.Argument(help="The report.json of a gate, a bisect or a delta.")
     ] = REPORT,
     output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            help="The page to write.",
-            show_default="report.html beside the report",
-        ),
+        Path | None, output_option("The page to write.", "report.html beside the report")
     ] = None,
     merge: Annotated[
         Path | None, typer.Option(help="merge.json of the candidate, to show how it was merged.")
