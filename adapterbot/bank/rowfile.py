@@ -59,11 +59,13 @@ class RowFile:
             OurFailure: the file ends before it does, or the disk cannot read it.
         """
         at = slot * len(into)
-        while into:
+        while True:
             try:
                 got = os.preadv(self._handle, (into,), at)
             except OSError as error:
                 raise damaged(self.file, error) from error
+            if got == len(into):
+                return
             if not got:
                 raise damaged(self.file, "a row is cut off")
             into, at = into[got:], at + got

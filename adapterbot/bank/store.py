@@ -117,14 +117,14 @@ class BankStore(OpenBank):
         size, names, get, read = self.codec.row_bytes, db["users"], txn.get, rows.read
         sources: dict[int, bytes] = {}
         raw = np.empty((len(users), size), BYTE)
-        rest = raw.reshape(-1).data
-        for user in users:
+        places = raw.reshape(-1).data
+        for at, user in enumerate(users):
             key = user_key(user)
             found = get(key, None, names)
             if found is None:
                 raise _unknown(user)
             mark, slot, created, source = ENTRY.unpack(found)
-            row, rest = rest[:size], rest[size:]
+            row = places[at * size : (at + 1) * size]
             read(slot, row)
             if check:
                 if source not in sources:
