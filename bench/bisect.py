@@ -78,7 +78,7 @@ def pass_fail(
     """One search by pass or fail. `gate`: samples that were measured at both ends; without any, the
     ends are probed, and counted."""
     first_bad = int(rng.integers(1, n))
-    posterior = Posterior(n, prior=uniform(n, ends=0.0))
+    posterior = Posterior(n, prior=uniform(n, ends=(0.0, 0.0)))
     posterior.tell(0, rng.random(gate or 1) < good)
     posterior.tell(n - 1, rng.random(gate or 1) < bad)
     asked = 0 if gate else 2
@@ -98,7 +98,7 @@ def scores(
     measured at each end, and say how far the means lie apart; without any, the ends are probed, and
     counted."""
     first_bad = int(rng.integers(1, n))
-    posterior = Posterior(n, Scores(), prior=uniform(n, ends=0.0))
+    posterior = Posterior(n, Scores(), prior=uniform(n, ends=(0.0, 0.0)))
     posterior.tell(0, rng.normal(0.0, 1.0, gate or 1))
     posterior.tell(n - 1, rng.normal(distance, 1.0, gate or 1))
     asked = 0 if gate else 2
@@ -131,7 +131,7 @@ def paired(
 
     seen = draw(bad, suite)
     posterior = Posterior(
-        n, PairedBinary(expected_churn(seen)), prior=uniform(n, ends=0.0), room=suite
+        n, PairedBinary(expected_churn(seen)), prior=uniform(n, ends=(0.0, 0.0)), room=suite
     )
     posterior.tell(n - 1, seen)
     asked = 0

@@ -9,6 +9,8 @@ from adapterbot.bisect.search import Search
 from adapterbot.records import BisectResult, BisectVerdict, Drift, Probe, ProbeOutcome, Suspicion
 
 MOST_SUSPICIONS = 64
+# Of "none is broken": an all-clear although more was asked for. It is as likely as not beforehand.
+_NEARLY_SURE = 0.9
 _NO_SIGN_OF_A_BREAK = {ProbeOutcome.GOOD, ProbeOutcome.SKIPPED}
 
 
@@ -72,7 +74,7 @@ def conclude(search: Search, *, cut: bool = False) -> BisectResult:
     newest = any(p.index == n - 1 and p.outcome is ProbeOutcome.GOOD for p in search.probes)
     # To name the likeliest other would be a false alarm; but a search that was cut short, or could
     # not look at the newest, may have found nothing because it looked at next to nothing.
-    if none > 0.5 or (none and passed and newest and not cut):
+    if none > _NEARLY_SURE or (none and passed and newest and not cut):
         asked = f"that none is broken has a probability of {none:.0%}, less than was asked for"
         return BisectResult(
             verdict=BisectVerdict.ALL_OK,
@@ -80,7 +82,7 @@ def conclude(search: Search, *, cut: bool = False) -> BisectResult:
             note=_doubts(search, asked, cut=cut),
             **weighed,
         )
-    perhaps = "it may also be that none of them is broken" if n in credible else ""
+    perhaps = f"none of them is broken with a probability of {none:.0%}" if n in credible else ""
     first, oldest = suspects[0], min(suspects)
     candidates = [first] if sure else sorted(suspects)
     return BisectResult(

@@ -8,17 +8,18 @@ import numpy as np
 
 from adapterbot.bisect.evidence import Floats
 
-# How likely it is beforehand that none is bad, and that all are.
-END_MASS = 0.1
+# How likely it is beforehand that all are bad, and that none is. The latter is an even chance: to
+# be 95 % sure of a break takes evidence of nineteen to one then, which noise alone brings about in
+# one search of nineteen at most, however few checkpoints there are (Ville's inequality).
+ENDS = (0.1, 0.5)
 # Share of the mass between them that is spread evenly: a small change can break much.
 _EVEN = 0.25
 
 
-def uniform(n: int, *, ends: float = END_MASS) -> Floats:
-    """A prior (n + 1,) that prefers no checkpoint; `ends` is the mass on "all" and on "none"."""
-    weights = np.full(n + 1, (1.0 - 2.0 * ends) / max(n - 1, 1))
-    weights[[0, n]] = ends
-    return np.asarray(weights / weights.sum())
+def uniform(n: int, *, ends: tuple[float, float] = ENDS) -> Floats:
+    """A prior (n + 1,) that prefers no checkpoint; `ends`: the mass on "all are bad" and on "none
+    is"."""
+    return _between(np.full(n - 1, 1.0 / max(n - 1, 1)), ends)
 
 
 def by_change(sizes: Sequence[float]) -> Floats:
@@ -38,4 +39,10 @@ def by_change(sizes: Sequence[float]) -> Floats:
     total = amounts.sum()
     even = np.full(len(amounts), 1.0 / max(len(amounts), 1))
     inner = even if total <= 0 else _EVEN * even + (1.0 - _EVEN) * amounts / total
-    return np.concatenate([[END_MASS], (1.0 - 2.0 * END_MASS) * inner, [END_MASS]])
+    return _between(inner, ENDS)
+
+
+def _between(inner: Floats, ends: tuple[float, float]) -> Floats:
+    every, none = ends
+    weights = np.concatenate([[every], (1.0 - every - none) * inner, [none]])
+    return np.asarray(weights / weights.sum())

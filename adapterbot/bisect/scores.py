@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adapterbot.bisect.evidence import Floats, Prediction, entropy, mixed_shares, split
+from adapterbot.bisect.pass_fail import PassFail
 
 LARGEST = 1e100
 """Of outcomes: their squares are summed."""
@@ -18,14 +19,17 @@ LARGEST = 1e100
 # The variance of scores that are all alike.
 _SMALLEST = 1e-200
 
+# Of numbers that are not alike, as many as a bell curve may have.
+_MANY = 3
+
 # Steps of the table of `two_means` along either side, and of the integral behind an entry.
 _STEPS, _NODES = 64, 129
 # Of a number's bits about the mean of its side, those that count as if they were about the change:
 # two sides whose first numbers happen to be alike would otherwise never be told apart.
-_MEAN_BITS = 0.5
+_MEAN_BITS = 2.0
 # How far apart the sides of `Scores` lie beforehand, far or about a deviation: how likely that is,
 # and the pseudo-observations of either mean.
-_PRIORS = ((0.3, 0.05), (0.7, 1.0))
+_PRIORS = ((0.3, 0.05), (0.7, 2.0))
 # Pseudo-observations of the two priors of `PairedBinary`. The good side's counts for more: nothing
 # has been measured there, while the bad end usually has.
 _GOOD, _BAD = 30.0, 3.0
@@ -146,10 +150,13 @@ class Scores:
     Normal and inverse gamma priors, integrated in closed form (Murphy, "Conjugate Bayesian
     analysis of the Gaussian distribution", 2007, §6): the variance with one pseudo-observation, a
     quarter of the variance of everything seen, and the means with some around the mean of
-    everything seen. Few of them, and the sides lie far apart; as many as one, and they lie about a
-    deviation apart. Beforehand it is one or the other: a prior that allows any distance believes a
-    lucky streak of a noisy eval, in which the sides look far apart, and is sure too early. Scale
-    and origin of the scores do not matter.
+    everything seen. Few of them, and the sides lie far apart; two, and they lie about a deviation
+    apart. Beforehand it is one or the other: a prior that allows any distance believes a lucky
+    streak of a noisy eval, in which the sides look far apart, and is sure too early. Scale and
+    origin of the scores do not matter.
+
+    Numbers of which there are only two are no bell curve, whose deviation a few alike ones would
+    make small: as long as no third was seen, the worse one is a failure, as of `PassFail`.
 
     Args:
         higher_is_bad: the side on which the bad mean must lie.
@@ -162,26 +169,37 @@ class Scores:
     def __init__(self, *, higher_is_bad: bool = True, least: float = 0.0) -> None:
         self._sign = 1.0 if higher_is_bad else -1.0
         self._least = least
-        self._origin: float | None = None
+        # The first three numbers that are not alike.
+        self._values: list[float] = []
+        self._two = PassFail()
 
     def statistics(self, outcome: Any) -> Floats:
         values = np.atleast_1d(np.asarray(outcome, dtype=np.float64))
         if values.ndim != 1 or not (np.abs(values) <= LARGEST).all():
             raise ValueError(f"{outcome!r} is no finite number of at most {LARGEST:g}")
-        if self._origin is None and len(values):
-            self._origin = float(values[0])
+        if len(self._values) < _MANY:
+            self._values = list(dict.fromkeys([*self._values, *values.tolist()]))[:_MANY]
         # From the first: squares of what lies far from zero and close together lose what they are
         # summed for.
-        values = values - (self._origin or 0.0)
+        values = values - (self._values[0] if self._values else 0.0)
         return np.array([len(values), values.sum(), (values**2).sum()])
 
     def weigh(self, before: Floats, after: Floats) -> tuple[Floats, Prediction]:
         total = before[0] + after[0]
+        if 0 < len(self._values) < _MANY <= total[0]:
+            return self._two.weigh(self._passes(before), self._passes(after))
         weighed = [self._weighed(before, after, total, prior) for prior in _PRIORS]
         logs = np.stack([log for log, _ in weighed])
         log = np.logaddexp.reduce(logs)
         shares = np.exp(logs - log)
         return log, Means(*np.einsum("pk,pfk->fk", shares, np.stack([of for _, of in weighed])))
+
+    def _passes(self, sums: Floats) -> Floats:
+        """How often the better and the worse of two numbers came, (K, 2)."""
+        first, other = self._values[0], self._values[-1]
+        others = np.rint(sums[:, 1] / (other - first)) if other != first else 0.0 * sums[:, 0]
+        counts = [sums[:, 0] - others, others]
+        return np.stack(counts if self._sign * (other - first) >= 0 else counts[::-1], axis=1)
 
     def _weighed(
         self, before: Floats, after: Floats, total: Floats, prior: tuple[float, float]

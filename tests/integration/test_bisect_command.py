@@ -148,16 +148,18 @@ def test_the_ends_come_first_and_may_end_it(place, body, verdict, first, code) -
     assert found["probes"] <= 2
 
 
-@pytest.mark.parametrize("more", [("--probes-max", "10"), ("--outcomes", "repeat")])
+@pytest.mark.parametrize(
+    "more", [("--probes-max", "6"), ("--outcomes", "repeat", "--confidence", "0.97")]
+)
 def test_a_command_that_never_fails_is_no_finding_however_unsure(place, more) -> None:
     """A greedy eval that passes everywhere exited with 3 and named the last checkpoint, since its
-    eight answers cannot bring "none is broken" to 0.95."""
+    eight answers cannot bring "none is broken" to what was asked for."""
     folder, judge = place
     done = bisect(folder, "ckpt-*", "--eval-command", judge("sys.exit(0)"), "--json", *more)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert (found["verdict"], found["first_broken"]) == ("ALL_OK", None)
-    assert found["none_broken"] < 0.95
+    assert found["none_broken"] < 0.97
     assert "less than was asked for" in found["note"]
 
 
@@ -168,13 +170,12 @@ def test_a_limit_that_leaves_most_unasked_is_no_all_clear(place) -> None:
         folder, "ckpt-*", "--eval-command", judge("sys.exit(0)"), "--json", "--probes-max", "2"
     )
     found = json.loads(done.stdout)
-    assert found["none_broken"] <= 0.5
+    assert found["none_broken"] <= 0.8
     assert (found["verdict"], done.returncode) == ("BROKEN_WITHIN", 3)
 
 
 @pytest.mark.parametrize("steps", [(100, 200), (100, 200, 300)])
 def test_a_few_checkpoints_that_all_pass_are_no_finding(place, steps) -> None:
-    """Of three, each of the two inner change points is four times as likely beforehand as none."""
     folder, judge = place
     done = bisect(
         folder,

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from adapterbot.bisect import Kind, Model, Posterior, Scores, Setting, uniform
+from adapterbot.bisect import Kind, Model, Posterior, Setting, uniform
 from adapterbot.probing.chunks import Series
 from adapterbot.records import Direction, SampleScore, ScoreKind, TaskResult
 from bench.bisect import paired, pass_fail, scores, searches
@@ -61,7 +61,7 @@ def test_scores_of_which_nothing_was_measured_before(distance, most) -> None:
 
 @pytest.mark.parametrize(
     ("distance", "most", "right"),
-    [(-2.0, 24, 0.98), (0.0, 120, 0.9), (0.5, 240, 0.72), (0.75, 125, 0.9), (1.0, 75, 0.93)],
+    [(-2.0, 24, 0.98), (0.0, 60, 0.94), (0.5, 240, 0.6), (0.75, 140, 0.88), (1.0, 80, 0.93)],
 )
 def test_scores_of_a_command_find_what_they_look_for(distance, most, right) -> None:
     """Nobody says that something broke: it may be that nothing did, or that the score improved."""
@@ -80,12 +80,54 @@ def test_scores_of_a_command_find_what_they_look_for(distance, most, right) -> N
     check(searches(one, RUNS), most, right)
 
 
+@pytest.mark.parametrize("n", [2, 3, 20])
+@pytest.mark.parametrize("outcomes", ["scores", "zeros and ones", "exit codes"])
+def test_where_nothing_broke_few_searches_name_a_checkpoint(outcomes, n) -> None:
+    """However few checkpoints there are: of two, a lucky first score is no proof."""
+    runs = max(RUNS // 2, 30)
+    exits = outcomes == "exit codes"
+
+    def one(rng: np.random.Generator) -> tuple[float, bool]:
+        asked = 0
+        posterior = Setting(
+            by="a command",
+            kinds=(Kind(model=Model.PASS_FAIL if exits else Model.LOWER_IS_BAD),),
+            first_good=not exits,
+        ).posterior(n)
+        while posterior.best()[1] < 0.95 and (index := posterior.ask()) is not None:
+            fails = bool(rng.random() < 0.1)
+            told = {"scores": float(rng.normal()), "exit codes": fails}
+            posterior.tell(index, told.get(outcomes, float(not fails)))
+            asked += 1
+        return asked, posterior.best()[0] == n
+
+    check(searches(one, runs), 60, 0.94, runs=runs)
+
+
+def test_a_score_of_zero_or_one_is_no_bell_curve() -> None:
+    def one(rng: np.random.Generator) -> tuple[float, bool]:
+        n, asked = 20, 0
+        change = int(rng.integers(1, n))
+        posterior = Setting(
+            by="a command", kinds=(Kind(model=Model.LOWER_IS_BAD),), first_good=True
+        ).posterior(n)
+        while posterior.best()[1] < 0.95 and (index := posterior.ask()) is not None:
+            posterior.tell(index, float(rng.random() < (0.4 if index >= change else 0.9)))
+            asked += 1
+        return asked, posterior.best()[0] == change
+
+    check(searches(one, RUNS), 65, 0.94)
+
+
 @pytest.mark.parametrize("distance", [1.0, 4.0])
 def test_one_score_for_each_checkpoint_is_covered(distance) -> None:
     def one(rng: np.random.Generator) -> tuple[float, bool]:
         n = 30
-        first_bad = int(rng.integers(1, n))
-        posterior = Posterior(n, Scores(), room=1)
+        # As likely as it is taken to be.
+        first_bad = n if rng.random() < 0.55 else int(rng.integers(1, n))
+        posterior = Setting(
+            by="", kinds=(Kind(model=Model.HIGHER_IS_BAD, room=1),), first_good=True
+        ).posterior(n)
         while posterior.best()[1] < 0.95 and (index := posterior.ask()) is not None:
             posterior.tell(index, rng.normal(distance if index >= first_bad else 0.0))
         return 0.0, first_bad in posterior.credible(0.95)
@@ -112,7 +154,7 @@ def test_greedy_outcomes_are_covered() -> None:
     def one(rng: np.random.Generator) -> tuple[float, bool]:
         n = 200
         first_bad = int(rng.integers(1, n))
-        posterior = Posterior(n, prior=uniform(n, ends=0.0), room=1)
+        posterior = Posterior(n, prior=uniform(n, ends=(0.0, 0.0)), room=1)
         while posterior.best()[1] < 0.95 and (index := posterior.ask()) is not None:
             posterior.tell(index, bool(rng.random() < (0.6 if index >= first_bad else 0.1)))
         return 0.0, first_bad in posterior.credible(0.95)
