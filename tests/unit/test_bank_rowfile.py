@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 from adapterbot.bank.codec import plain
 from adapterbot.bank.manifest import Generated, Manifest, SoupLayout
 from adapterbot.bank.portable import read_portable, write_portable
+from adapterbot.bank.serve.presence import Presence
 from adapterbot.bank.store import BankStore
 from adapterbot.bank.verify import verify
 from adapterbot.bank.writer import BankWriter, create
@@ -141,6 +143,52 @@ def test_rows_that_were_cut_off_are_told_of_and_no_crash(tmp_path: Path, left: i
     with pytest.raises(OurFailure, match=rf"rows-1\.bin is damaged: it has {left:,} of 6,400 "):
         BankStore(tmp_path / "b")
     assert any("rows-1.bin is damaged" in finding for finding in verify(tmp_path / "b"))
+
+
+_ONE_OF_TWO = """
+import sys
+from pathlib import Path
+from adapterbot.bank.batch import Batch
+from adapterbot.bank.writer import BankWriter
+from tests.bank_rows import vector_rows
+mine = int(sys.argv[2])
+with BankWriter(Path(sys.argv[1])) as bank:
+    for turn in range(20):
+        users = [f"{mine}-{turn}-{index}" for index in range(40)]
+        bank.add_all([Batch([user], vector_rows(40, seed=mine).at([at]))
+                      for at, user in enumerate(users[:5])])
+        bank.add(users[5:], vector_rows(40, seed=mine).at(slice(5, None)))
+        if turn % 6 == 5:
+            bank.compact()
+"""
+
+
+def test_two_writers_never_write_over_each_others_rows(tmp_path: Path) -> None:
+    vectors_bank(tmp_path / "b").close()
+    writers = [
+        subprocess.Popen([sys.executable, "-c", _ONE_OF_TWO, str(tmp_path / "b"), mine], cwd=ROOT)
+        for mine in "12"
+    ]
+    assert [writer.wait(timeout=120) for writer in writers] == [0, 0]
+    assert verify(tmp_path / "b") == ()
+    with BankStore(tmp_path / "b") as store:
+        assert len(store) == 2 * 20 * 40
+        for mine in (1, 2):
+            for turn in range(20):
+                users = [f"{mine}-{turn}-{index}" for index in range(40)]
+                got = store.gather(users, check=True).values
+                assert np.array_equal(got, vector_rows(40, seed=mine).values)
+
+
+def test_a_server_is_told_that_the_rows_were_put_in_place_of_others(tmp_path: Path) -> None:
+    with vectors_bank(tmp_path / "b") as bank:
+        bank.add(["a"], vector_rows(1))
+        presence = Presence(bank)
+        bank.compact()
+        assert presence.lack() is None
+        shutil.copy(tmp_path / "b/rows-2.bin", tmp_path / "copy")
+        (tmp_path / "copy").replace(tmp_path / "b/rows-2.bin")
+        assert "another bank was put in its place" in str(presence.lack())
 
 
 def test_rows_of_another_bank_are_no_answer(tmp_path: Path) -> None:
