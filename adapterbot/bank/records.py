@@ -82,8 +82,14 @@ class State:
 
     @classmethod
     def unpack(cls, held: bytes) -> State:
-        """As `packed` wrote it."""
+        """As `packed` wrote it.
+
+        Raises:
+            struct.error: it did not: to write where an altered record says would destroy rows.
+        """
         next_slot, users, total = _STATE.unpack(held[SEAL:])
+        if seal(b"state", held[SEAL:]) != held[:SEAL]:
+            raise struct.error("the record of the whole bank was altered")
         return cls(next_slot, users, int.from_bytes(total, "little"))
 
 

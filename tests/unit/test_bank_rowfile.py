@@ -16,6 +16,7 @@ import pytest
 from adapterbot.bank.codec import plain
 from adapterbot.bank.manifest import Generated, Manifest, SoupLayout
 from adapterbot.bank.portable import read_portable, write_portable
+from adapterbot.bank.records import SEAL, State
 from adapterbot.bank.serve.presence import Presence
 from adapterbot.bank.store import BankStore
 from adapterbot.bank.verify import verify
@@ -143,6 +144,21 @@ def test_rows_that_were_cut_off_are_told_of_and_no_crash(tmp_path: Path, left: i
     with pytest.raises(OurFailure, match=rf"rows-1\.bin is damaged: it has {left:,} of 6,400 "):
         BankStore(tmp_path / "b")
     assert any("rows-1.bin is damaged" in finding for finding in verify(tmp_path / "b"))
+
+
+def test_nothing_is_written_where_an_altered_record_says(tmp_path: Path) -> None:
+    with vectors_bank(tmp_path / "b") as bank:
+        bank.add(["a", "b"], vector_rows(2))
+        with bank._file.shared.env.begin(write=True) as txn:
+            held = txn.get(b"state", db=bank._file.shared.db["facts"])
+            assert held is not None
+            altered = held[:SEAL] + State(next_slot=1, users=2).packed()[SEAL:]
+            txn.put(b"state", altered, db=bank._file.shared.db["facts"])
+        rows = (tmp_path / "b/rows-1.bin").read_bytes()
+        with pytest.raises(OurFailure, match="the record of the whole bank was altered"):
+            bank.add(["c"], vector_rows(1, seed=1))
+        assert (tmp_path / "b/rows-1.bin").read_bytes() == rows
+    assert any("the record of the whole bank was altered" in one for one in verify(tmp_path / "b"))
 
 
 _ONE_OF_TWO = """
