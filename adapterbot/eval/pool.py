@@ -167,7 +167,7 @@ class Pool:
             InputError(
                 "is not the same on every machine of the cluster",
                 field="base",
-                fix="put the same files and packages on all of them",
+                fix="put the same files and packages on all of them, with CPUs of one kind",
             )
         )
 
