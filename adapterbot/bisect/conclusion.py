@@ -69,6 +69,9 @@ def conclude(search: Search, *, cut: bool = False) -> BisectResult:
     slow = search.posterior.rise()
     if slow and slow.certain:
         return _drifted(search, suspects[0], slow, weighed)
+    rate = None if sure else search.posterior.constant(search.setting.confidence)
+    if rate is not None:
+        return _constant(search, rate, weighed)
     none = float(weights[n])
     passed = all(probe.outcome in _NO_SIGN_OF_A_BREAK for probe in search.probes)
     newest = any(p.index == n - 1 and p.outcome is ProbeOutcome.GOOD for p in search.probes)
@@ -92,6 +95,22 @@ def conclude(search: Search, *, cut: bool = False) -> BisectResult:
         candidates=tuple(_label(search, index) for index in candidates),
         probability=float(weights[first]),
         note=_certainty(search, first) if sure else _doubts(search, perhaps, cut=cut),
+        **weighed,
+    )
+
+
+def _constant(search: Search, rate: float, weighed: _Weighed) -> BisectResult:
+    """Every checkpoint fails as often as any other."""
+    note = f"every checkpoint fails in about {rate:.0%} of runs: none of them changed that"
+    if rate < 0.5:
+        none = weighed["good_probability"]
+        return BisectResult(verdict=BisectVerdict.ALL_OK, probability=none, note=note, **weighed)
+    oldest = _label(search, 0)
+    return BisectResult(
+        verdict=BisectVerdict.BROKEN_WITHIN,
+        first_broken=oldest,
+        candidates=(oldest,),
+        note=f"{note}; the oldest is broken already, or the command often fails on good ones",
         **weighed,
     )
 

@@ -21,6 +21,8 @@ from adapterbot.bisect.priors import uniform
 
 # An index speaks against a change if it is this much likelier on the other side of it.
 _UNLIKELY = 1000.0
+# Failure rates of "all are bad" and "none is" that are one rate.
+_ALIKE = 0.02
 # How many histories of outcomes of a batch are followed: those of seven coins.
 _HISTORIES = 128
 
@@ -168,6 +170,17 @@ class Posterior:
         answers[[index for index in mute if 0 <= index < self.n]] = False
         apart = np.concatenate([[0], np.cumsum(answers)])
         return bool(np.bincount(apart, self.distribution()).max() >= mass)
+
+    def constant(self, mass: float = 0.95) -> float | None:
+        """The failure rate that all share, where that much lies on "all are bad" and "none is", and
+        either expects the same: to ask further does not tell whether it is a good one's or a bad
+        one's. None otherwise."""
+        weights = self.distribution()
+        ends = weights[[0, self.n]]
+        if len(self._seen) > 1 or ends.sum() < mass or not ends.all():
+            return None
+        good, bad = self._predictions[0].looks_bad(1)
+        return float(ends @ [bad[0], good[-1]]) if abs(bad[0] - good[-1]) < _ALIKE else None
 
     def misplaced(self, change: int) -> list[int]:
         """What speaks against there being this one change: indices that were asked and are a

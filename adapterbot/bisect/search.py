@@ -125,7 +125,8 @@ class Search:
             self.contradicted = True
             return []
         if probability < self.setting.confidence:
-            if self.posterior.stuck(self.setting.confidence):
+            mass = self.setting.confidence
+            if self.posterior.stuck(mass) or self.posterior.constant(mass) is not None:
                 return []
             # A slow rise keeps a search of one change busy for long.
             looks = self.made >= _FIRST_LOOK and self.made.bit_count() == 1

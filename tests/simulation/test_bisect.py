@@ -9,9 +9,20 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from adapterbot.bisect import Kind, Model, Posterior, Setting, uniform
+from adapterbot.bisect import (
+    Checkpoint,
+    Kind,
+    Limits,
+    Model,
+    Observation,
+    Posterior,
+    Search,
+    Setting,
+    run,
+    uniform,
+)
 from adapterbot.probing.chunks import Series
-from adapterbot.records import Direction, SampleScore, ScoreKind, TaskResult
+from adapterbot.records import BisectVerdict, Direction, SampleScore, ScoreKind, TaskResult
 from bench.bisect import paired, pass_fail, scores, searches
 from tests.unit.test_bisect_posterior import check_every_position
 
@@ -102,6 +113,31 @@ def test_where_nothing_broke_few_searches_name_a_checkpoint(outcomes, n) -> None
         return asked, posterior.best()[0] == n
 
     check(searches(one, runs), 60, 0.94, runs=runs)
+
+
+@pytest.mark.parametrize(
+    ("rate", "verdict", "most"),
+    [(0.3, BisectVerdict.ALL_OK, 400), (0.6, BisectVerdict.BROKEN_WITHIN, 400)],
+)
+def test_a_command_that_fails_as_often_everywhere_is_not_asked_for_ever(
+    rate, verdict, most
+) -> None:
+    """Whether such a rate is a good one's or a bad one's no run tells: the search went on without
+    end, and after thousands of runs called checkpoints good that fail in six runs of ten."""
+    checkpoints = [Checkpoint(path=name, label=name) for name in ("a", "b", "c")]
+    setting = Setting(by="a command", kinds=(Kind(model=Model.PASS_FAIL),))
+    limits, found = Limits(probes=2000), []
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+
+        def probe(*_: int, rng: np.random.Generator = rng) -> Observation:
+            return Observation(bool(rng.random() < rate))
+
+        found.append(run(Search(checkpoints, setting), probe, limits=limits))
+    assert sum(one.verdict == verdict for one in found) >= 9
+    assert np.mean([len(one.probes) for one in found]) < most
+    told = next(one for one in found if one.verdict == verdict)
+    assert "every checkpoint fails in about" in told.note
 
 
 def test_a_score_of_zero_or_one_is_no_bell_curve() -> None:
