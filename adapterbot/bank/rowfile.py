@@ -10,6 +10,7 @@ has gone bad, reading kills the process (SIGBUS).
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -98,13 +99,24 @@ class RowFile:
             while left:
                 put = os.pwrite(self._handle, left, at)
                 left, at = left[put:], at + put
-            # The kernel begins to write them to the disk, while the next ones are being made.
-            os.posix_fadvise(self._handle, begun, at - begun, os.POSIX_FADV_DONTNEED)
+            if hasattr(os, "posix_fadvise"):
+                # Linux begins to write them to the disk, while the next ones are being made.
+                os.posix_fadvise(self._handle, begun, at - begun, os.POSIX_FADV_DONTNEED)
 
         try:
             yield append
-            os.fdatasync(self._handle)
+            _on_disk(self._handle)
         except BaseException:
             with suppress(OSError):
                 os.ftruncate(self._handle, start)
             raise
+
+
+def _on_disk(handle: int) -> None:
+    """Waits until all that was written is on the disk itself: macOS has another word for it, and
+    its fsync leaves it to the disk when."""
+    whole = getattr(fcntl, "F_FULLFSYNC", None)
+    if whole is not None:
+        fcntl.fcntl(handle, whole)
+    else:
+        os.fdatasync(handle)

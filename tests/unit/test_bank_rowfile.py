@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -261,3 +262,19 @@ def test_a_bank_of_format_3_says_how_it_goes_over(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(said.replace(rb"\"format\": 4", rb"\"format\": 3"))
     found = read_portable(tmp_path / "file")
     assert (found.users, found.manifest.format) == (("a",), 4)
+
+
+def test_rows_are_written_on_a_system_that_has_neither_fdatasync_nor_fadvise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """macOS, whose own word for the former is F_FULLFSYNC."""
+    asked: list[int] = []
+    monkeypatch.delattr(os, "posix_fadvise", raising=False)
+    monkeypatch.delattr(os, "fdatasync", raising=False)
+    monkeypatch.setattr(fcntl, "F_FULLFSYNC", 51, raising=False)
+    monkeypatch.setattr(fcntl, "fcntl", lambda _, command: asked.append(command))
+    with vectors_bank(tmp_path / "b") as bank:
+        bank.add(["a"], vector_rows(1))
+        bank.compact()
+        assert asked == [51, 51]
+        assert np.array_equal(bank.gather(["a"], check=True).values, vector_rows(1).values)
