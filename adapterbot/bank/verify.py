@@ -67,7 +67,7 @@ def main() -> None:
                 if len(found) == MOST_SHOWN:
                     break
     except AdapterbotError as error:
-        found.append(error.message)
+        found.append(": ".join(part for part in (error.file, error.message) if part))
     sys.stdout.write(json.dumps(found))
 
 

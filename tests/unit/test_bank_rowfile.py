@@ -229,6 +229,7 @@ def test_attack_rows_are_not_read_through_a_link(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="does not exist") as caught:
             BankStore(tmp_path / "b")
         assert caught.value.file == str(rows)
+        assert verify(tmp_path / "b") == (f"{rows}: does not exist",)
 
 
 def test_a_copy_with_holes_is_the_bank(tmp_path: Path) -> None:
