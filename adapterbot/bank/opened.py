@@ -157,8 +157,20 @@ class OpenBank:
 
     @property
     def file_bytes(self) -> int:
-        """Bytes on disk of the rows, and of what tells where they lie."""
-        return bytes_on_disk(self.path / self.manifest.rows)
+        """Bytes on disk of the rows, and of what tells where they lie.
+
+        Raises:
+            OurFailure: a file of them is gone.
+        """
+        snapshot = self.reading()
+        while True:
+            with snapshot:
+                try:
+                    return bytes_on_disk(self.path / self.manifest.rows)
+                except OSError as error:
+                    # Unless they were compacted just now, and lie elsewhere.
+                    if self._current() == snapshot.stamp:
+                        raise damaged(self.path, error) from error
 
     def reading(self) -> Snapshot:
         """A snapshot; of the new file, when compacting has moved the rows."""
