@@ -208,6 +208,29 @@ def test_a_server_is_told_that_the_rows_were_put_in_place_of_others(tmp_path: Pa
         assert "another bank was put in its place" in str(presence.lack())
 
 
+class _Overtaken(BankStore):
+    """Compacted by another process as soon as it was followed to where the rows lie."""
+
+    overtake = False
+
+    def __len__(self) -> int:
+        count = super().__len__()
+        if self.overtake:
+            self.overtake = False
+            with BankWriter(self.path) as bank:
+                bank.compact()
+        return count
+
+
+def test_a_server_that_looks_while_its_bank_is_compacted_is_ready(tmp_path: Path) -> None:
+    with vectors_bank(tmp_path / "b") as bank, _Overtaken(tmp_path / "b") as store:
+        bank.add(["a"], vector_rows(1))
+        presence = Presence(store)
+        for _ in range(2):
+            store.overtake = True
+            assert presence.lack() is None
+
+
 def test_rows_of_another_bank_are_no_answer(tmp_path: Path) -> None:
     for name, seed in (("b", 0), ("other", 1)):
         with vectors_bank(tmp_path / name) as bank:

@@ -32,17 +32,21 @@ class Presence:
         return found
 
     def _lack(self) -> str | None:
-        store = self._store
-        try:
-            len(store)  # which follows the rows to where compacting has moved them
-        except AdapterbotError as error:
-            return f"cannot be read: {error}"
-        name = store.manifest.rows
-        file = store.path / name
-        found = [_identity(file), _identity(rows_of(file))]
-        if _identity(store.path) != self._folder or self._files.setdefault(name, found) != found:
-            return "another bank was put in its place, or it was removed; restart the server"
-        return None
+        store, looked_at = self._store, ""
+        while True:
+            try:
+                len(store)  # which follows the rows to where compacting has moved them
+            except AdapterbotError as error:
+                return f"cannot be read: {error}"
+            name = store.manifest.rows
+            file = store.path / name
+            found = [_identity(file), _identity(rows_of(file))]
+            same = None not in found and self._files.setdefault(name, found) == found
+            if same and _identity(store.path) == self._folder:
+                return None
+            if name == looked_at:
+                return "another bank was put in its place, or it was removed; restart the server"
+            looked_at = name  # unless it was compacted just now
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
