@@ -30,7 +30,7 @@ from adapterbot.records import (
     Unit,
 )
 from adapterbot.records.deltas import FEWEST
-from adapterbot.stats.alignment import LARGEST, Aligned, align, exact_mean
+from adapterbot.stats.alignment import LARGEST, align, exact_mean
 from adapterbot.stats.corpus import Aggregate, corpus_difference
 from adapterbot.stats.distributions import FloatArray
 from adapterbot.stats.effect import Effect, decisive_bounds
@@ -133,7 +133,8 @@ def pair(
             field=metric.task,
             fix="declare its kind as continuous",
         )
-    facts = Facts.of(metric, rows, exact_mean(before), exact_mean(after), level)
+    means = (exact_mean(before), exact_mean(after))
+    facts = Facts(metric, len(before), rows.units, rows.missing, *means, level)
     if facts.n == 0:
         return facts.described(None, change=None)
     change = after - before
@@ -171,8 +172,8 @@ def pair_corpus(
     """
     rows = align(baseline, candidate, clusters, dimensions=2)
     before, after = rows.baseline, rows.candidate
-    values = [corpus_value(aggregate, side) for side in (before, after)]
-    facts = Facts.of(metric, rows, values[0], values[1], level)
+    values = (corpus_value(aggregate, before), corpus_value(aggregate, after))
+    facts = Facts(metric, len(before), rows.units, rows.missing, *values, level)
     if facts.n == 0 or values[0] is None or values[1] is None:
         return facts.described(None, change=None)
     if np.array_equal(before, after):
@@ -206,26 +207,6 @@ class Facts:
     baseline: float | None
     candidate: float | None
     level: float
-
-    @classmethod
-    def of(
-        cls,
-        metric: Metric,
-        rows: Aligned,
-        baseline: float | None,
-        candidate: float | None,
-        level: float,
-    ) -> Facts:
-        """The facts of aligned arrays and the metric's value on either side."""
-        return cls(
-            metric=metric,
-            n=len(rows.baseline),
-            units=rows.units,
-            missing=rows.missing,
-            baseline=baseline,
-            candidate=candidate,
-            level=level,
-        )
 
     def alike(self, most: float) -> Paired:
         """No pair differs; had one done so, then by at most `most`."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from adapterbot.config import Config
-from adapterbot.eval.suite import json_schema as suite_schema
+from adapterbot.eval.suite_file import json_schema as suite_schema
 from adapterbot.records import AdapterPullRequest, Report
 from adapterbot.records.merge import MergeRecord
 

@@ -103,53 +103,46 @@ def engine(
     if server and ray:
         raise InputError("cannot be used with a server", field="--ray", fix="choose one of them")
     if server:
-        return _remote(server, environment)
-    return _cluster(settings, environment, ray) if ray else _local(settings, environment)
+        return partial(_remote, server, environment)
+    if ray:
+        return partial(_cluster, settings, environment, ray)
+    return partial(_local, settings, environment)
 
 
-def _remote(server: Server, environment: Mapping[str, str]) -> Callable[[], EvaluatorFor]:
-    def imported() -> EvaluatorFor:
-        with extras("remote", "evaluating on a server"):
-            from adapterbot.eval.cache import ScoreCache
-            from adapterbot.eval.evaluation import Evaluation
-            from adapterbot.eval.remote import ServerModel
-        key = environment.get("ADAPTERBOT_SERVER_KEY") or None
-        # Without a revision nobody knows whether the server still runs what it ran yesterday.
-        cache = ScoreCache(cache_directory(environment) if server.revision else None)
-        return lambda base: Evaluation(ServerModel(str(base), server, key), cache=cache)
-
-    return imported
+def _remote(server: Server, environment: Mapping[str, str]) -> EvaluatorFor:
+    with extras("remote", "evaluating on a server"):
+        from adapterbot.eval.cache import ScoreCache
+        from adapterbot.eval.evaluation import Evaluation
+        from adapterbot.eval.remote import ServerModel
+    key = environment.get("ADAPTERBOT_SERVER_KEY") or None
+    # Without a revision nobody knows whether the server still runs what it ran yesterday.
+    cache = ScoreCache(cache_directory(environment) if server.revision else None)
+    return lambda base: Evaluation(ServerModel(str(base), server, key), cache=cache)
 
 
 def _cluster(
     settings: EngineSettings, environment: Mapping[str, str], address: str
-) -> Callable[[], EvaluatorFor]:
-    def imported() -> EvaluatorFor:
-        with extras("eval,ray", "evaluating on a cluster"):
-            from adapterbot.eval.cache import ScoreCache
-            from adapterbot.eval.cluster import ClusterModel
-            from adapterbot.eval.evaluation import Evaluation
-        tame_library_logs()
-        cache = ScoreCache(cache_directory(environment))
-        return lambda base: Evaluation(ClusterModel(base, settings, address), cache=cache)
-
-    return imported
+) -> EvaluatorFor:
+    with extras("eval,ray", "evaluating on a cluster"):
+        from adapterbot.eval.cache import ScoreCache
+        from adapterbot.eval.cluster import ClusterModel
+        from adapterbot.eval.evaluation import Evaluation
+    tame_library_logs()
+    cache = ScoreCache(cache_directory(environment))
+    return lambda base: Evaluation(ClusterModel(base, settings, address), cache=cache)
 
 
-def _local(settings: EngineSettings, environment: Mapping[str, str]) -> Callable[[], EvaluatorFor]:
-    def imported() -> EvaluatorFor:
-        with _importing():
-            found_base = importlib.import_module("adapterbot.eval.found_base")
-            found_base.device_of(settings.device)
-            found_base.versions()
-            from adapterbot.eval.cache import ScoreCache
-            from adapterbot.eval.engine import Engine
-        tame_library_logs()
-        cache = ScoreCache(cache_directory(environment))
-        load = partial(import_engine, None)  # of the device it is known
-        return lambda base: Engine(base, settings, cache=cache, imported=load)
-
-    return imported
+def _local(settings: EngineSettings, environment: Mapping[str, str]) -> EvaluatorFor:
+    with _importing():
+        found_base = importlib.import_module("adapterbot.eval.found_base")
+        found_base.device_of(settings.device)
+        found_base.versions()
+        from adapterbot.eval.cache import ScoreCache
+        from adapterbot.eval.engine import Engine
+    tame_library_logs()
+    cache = ScoreCache(cache_directory(environment))
+    load = partial(import_engine, None)  # of the device it is known
+    return lambda base: Engine(base, settings, cache=cache, imported=load)
 
 
 def import_engine(settings: EngineSettings | None) -> None:

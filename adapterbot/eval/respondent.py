@@ -89,7 +89,7 @@ class Respondent:
                 yield index, self._answer(requests.pop(index), Timed(ids, None))
             else:
                 requests[index] = replace(requests[index], begun=ids or ())
-        for index, timed in self._run(requests, self.passes.answer, _passes):
+        for index, timed in self._run(requests, self.passes.answer, lambda one: one.passes):
             yield index, self._answer(requests[index], timed)
 
     def _checked(
@@ -118,7 +118,9 @@ class Respondent:
                 for index, request in drafted
                 if (index in first) is piloted and (request.stem > 0) is shared
             }
-            for index, checked in self._batcher.run(part, _checked, check, family=_family):
+            for index, checked in self._batcher.run(
+                part, lambda one: one.checked, check, family=_family
+            ):
                 (ids, complete), guess = checked, len(part[index].guess)
                 if ids or complete:
                     prompt = part[index].read - guess
@@ -267,14 +269,6 @@ class Respondent:
             return Unanswered("its logits are not finite")
         text = cut_at_stop(self.prompts.text(ids), request.stop)
         return Answer(text=text, token_ids=ids, seconds=timed.seconds)
-
-
-def _checked(request: GenerationRequest) -> int:
-    return request.checked
-
-
-def _passes(request: GenerationRequest) -> int:
-    return request.passes
 
 
 def _family(request: GenerationRequest | LikelihoodRequest) -> tuple[int, Ids] | None:

@@ -19,38 +19,15 @@ from pydantic import JsonValue
 
 from adapterbot.errors import InputError
 from adapterbot.eval import scorers, suite_soup
-from adapterbot.eval.answers import (
-    Answer,
-    GenerationSettings,
-    Message,
-    Request,
-    Sample,
-    Scored,
-)
+from adapterbot.eval.answers import GenerationSettings, Request, Sample
 from adapterbot.eval.data import Row, read_rows
 from adapterbot.eval.samples import Plan, build_samples, digest
 from adapterbot.eval.scorers.base import Files
-from adapterbot.eval.suite_file import SuiteSpec, json_schema
+from adapterbot.eval.suite_file import SuiteSpec
 from adapterbot.files.paths import join, normalise
 from adapterbot.files.tree import TEXT_LIMIT, Identity, Tree
 from adapterbot.files.yamlfile import Path, YamlFile, parse, validate
 from adapterbot.records import Digest, Record, SavedTask, Unit
-
-__all__ = [
-    "Answer",
-    "GenerationSettings",
-    "Message",
-    "Request",
-    "Sample",
-    "Scored",
-    "Selection",
-    "Suite",
-    "Task",
-    "json_schema",
-    "load_suite",
-    "selected",
-    "suite_files",
-]
 
 YAML_LIMIT = 256 * 1024
 LOOK = 60.0

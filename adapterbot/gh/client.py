@@ -138,18 +138,8 @@ class Client:
                 if not again:
                     raise
 
-    def graphql(
-        self, doing: str, query: str, variables: Mapping[str, Any], *, permission: str | None = None
-    ) -> dict[str, Any]:
-        """The `data` of a query, or of a mutation that may happen twice without harm.
-
-        Raises:
-            InputError, GitHubFailure: as `repeat`, or what answers is not GitHub.
-        """
-        return self.repeat(doing, lambda: self.query(query, variables), permission=permission)
-
     def query(self, query: str, variables: Mapping[str, Any]) -> dict[str, Any]:
-        """As `graphql`, sent once, and to be called through one of the others.
+        """The `data` of a GraphQL query or mutation; sent once, through one of the others.
 
         Raises:
             GithubException: GitHub refused, with the status that REST would have refused it with.

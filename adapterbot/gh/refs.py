@@ -137,7 +137,9 @@ class Refs:
         }
         doing = f"{doing} of {self.repository}"
         try:
-            self.client.graphql(doing, _SWAP, given, permission=PERMISSION)
+            self.client.repeat(
+                doing, lambda: self.client.query(_SWAP, given), permission=PERMISSION
+            )
         except AdapterbotError:
             # Refused, or done by an attempt whose answer was lost: the branch itself says which.
             now = self.head(branch)

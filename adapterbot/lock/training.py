@@ -89,19 +89,9 @@ class TrainingConfig:
         return self.path.rpartition("/")[0]
 
     @property
-    def data(self) -> tuple[str, ...]:
-        """What the data section names, as written."""
-        return tuple(entry.text for entry in self.entries)
-
-    @property
     def data_line(self) -> int:
         """The line of the first data file, for a drift that cannot be pinned on one of them."""
         return self.entries[0].line
-
-    @property
-    def settings_digest(self) -> str:
-        """SHA-256 over the settings, whatever their order in the file."""
-        return settings_digest(self.settings)
 
 
 def settings_digest(settings: Mapping[str, str]) -> str:

@@ -27,7 +27,8 @@ def test_the_suite_loads(tmp_path: Path) -> None:
 def test_the_training_config_loads(tmp_path: Path) -> None:
     (tmp_path / "soup.yaml").write_text(SOUP)
     training = load_training(WorkTree(tmp_path), "soup.yaml")
-    assert (training.base, training.data) == ("./base", ("./data/train.jsonl",))
+    assert training.base == "./base"
+    assert [entry.text for entry in training.entries] == ["./data/train.jsonl"]
 
 
 def test_the_config_loads() -> None:

@@ -10,7 +10,8 @@ import jsonschema
 import pytest
 
 from adapterbot.errors import InputError
-from adapterbot.eval.suite import json_schema, load_suite
+from adapterbot.eval.suite import load_suite
+from adapterbot.eval.suite_file import json_schema
 from adapterbot.files.tree import WorkTree
 from adapterbot.records import Direction, ScoreKind, Unit
 

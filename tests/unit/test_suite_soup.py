@@ -7,7 +7,8 @@ import pytest
 
 from adapterbot.errors import InputError
 from adapterbot.eval import scorers
-from adapterbot.eval.suite import Answer, load_suite
+from adapterbot.eval.answers import Answer
+from adapterbot.eval.suite import load_suite
 from adapterbot.files.tree import WorkTree
 
 CALL = '{"function": {"name": "get_weather", "arguments": {"city": "Paris", "days": 2}}}'

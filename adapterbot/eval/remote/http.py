@@ -23,8 +23,9 @@ _REASON_LIMIT = 300
 _AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 _ABOUT_THE_KEY = frozenset({401, 403})
 
-_FIRST_TRIES = 3
-"""How often a server is called that was never reached: its address may be a mistyped one."""
+# How often a request is sent; to a server that was never reached, whose address may be mistyped.
+_TRIES, _FIRST_TRIES = 6, 3
+_LONGEST_WAIT = 30.0
 
 NO_SUCH_THING = frozenset({404, 405, 501})
 """Statuses by which a server says that it does not have what was asked for."""
@@ -53,28 +54,13 @@ class Client:
         key: the API key, None for a server that asks for none.
         concurrency: how many requests may be on their way at once.
         timeout: seconds for one try; the server writes a whole answer in it.
-        tries: how often one request is sent before we give up; a server that takes no connection
-            and never took one is given up after three.
-        backoff: seconds before the second try, doubled for each further one, ± half at random; what
-            the server asks for (`Retry-After`) takes its place.
-        longest_wait: seconds that no wait exceeds, whoever asks for it.
     """
 
-    def __init__(
-        self,
-        url: str,
-        key: str | None,
-        *,
-        concurrency: int,
-        timeout: float,
-        tries: int = 6,
-        backoff: float = 0.5,
-        longest_wait: float = 30.0,
-    ) -> None:
+    def __init__(self, url: str, key: str | None, *, concurrency: int, timeout: float) -> None:
         self._url = url.rstrip("/")
-        self._tries = tries
-        self._backoff = backoff
-        self._longest_wait = longest_wait
+        # Seconds before the second try, doubled for each further one, ± half at random; what the
+        # server asks for (`Retry-After`) takes its place.
+        self._backoff = 0.5
         self._timeout = timeout
         self._reached = False
         self._turn = asyncio.Semaphore(concurrency)
@@ -107,7 +93,7 @@ class Client:
 
     async def _patiently(self, method: str, path: str, body: JsonValue) -> Any:
         wait = self._backoff
-        for attempt in range(1, self._tries + 1):
+        for attempt in range(1, _TRIES + 1):
             try:
                 async with self._turn:
                     return await self._once(method, path, body)
@@ -119,7 +105,7 @@ class Client:
                         fix="start it there, or correct the address: `--server`, or `server.url` "
                         "in adapterbot.yaml",
                     ) from error
-                if attempt == self._tries:
+                if attempt == _TRIES:
                     raise OurFailure(
                         f"the server gave no answer at {path} in {attempt} tries: {error}",
                         file=self._url,
@@ -128,7 +114,7 @@ class Client:
                 # Not all at once again: that is what the server could not bear.
                 spread = wait * random.uniform(0.5, 1.5)  # noqa: S311
                 asked = spread if error.wait is None else error.wait
-                await asyncio.sleep(min(asked, self._longest_wait))
+                await asyncio.sleep(min(asked, _LONGEST_WAIT))
                 wait *= 2
         raise AssertionError("the last attempt returns or raises")
 
