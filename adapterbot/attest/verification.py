@@ -159,11 +159,7 @@ def hold(statement: Statement, tree: Tree, adapter: str, *, lock: str | None = N
 
 
 def _compare_lock(statement: Statement, tree: Tree, lock: str, *, file: str) -> None:
-    """Hold a lock against what a statement says of it.
-
-    Raises:
-        NotAttested: it is another one, was taken away, or the statement does not name it.
-    """
+    """Hold a lock against what a statement says of it."""
     signed = {d.name: d.digest.sha256 for d in statement.predicate.build.dependencies}
     found = tree.sha256(lock) if tree.has(lock) else None
     if signed.get(lock) == found:
@@ -182,9 +178,6 @@ def _compare(statement: Statement, found: Mapping[str, str], *, file: str) -> No
 
     Args:
         found: SHA-256 by name in the adapter's directory.
-
-    Raises:
-        NotAttested: a file was changed, is missing, or decides something and was not signed for.
     """
     signed = {subject.name: subject.digest.sha256 for subject in statement.subject}
     for name, digest in sorted(signed.items()):

@@ -101,9 +101,6 @@ def _changed_here(where: Sides, config: Config, files: Sequence[str]) -> list[Ad
 
     What it adds is judged all the same, under the default policy: whoever adds an adapter must not
     decide whether it is looked at.
-
-    Raises:
-        InputError: there are more than a report holds, or one that it cannot name.
     """
     listed = {normalise(adapter.path): adapter for adapter in config.adapters}
     here = _directories(files)
@@ -245,11 +242,7 @@ def _made_from(tree: Tree, adapter: AdapterConfig, where: Sides, nested: Sequenc
 
 
 def _experts(tree: Tree, path: str) -> tuple[str, ...]:
-    """Where the experts of a mixture lie; none where it is no mixture.
-
-    Raises:
-        InputError: the mixture does not say, or they lie outside the tree.
-    """
+    """Where the experts of a mixture lie; none where it is no mixture."""
     name = f"{path}/{MIXTURE_CONFIG}"
     if not tree.has(name):
         return ()

@@ -78,11 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _check_text(arguments: Sequence[str]) -> None:
-    """Bytes that are no text in this locale can be put into no report, lock or request.
-
-    Raises:
-        InputError: naming the argument.
-    """
+    """Bytes that are no text in this locale can be put into no report, lock or request."""
     for argument in arguments:
         try:
             argument.encode()

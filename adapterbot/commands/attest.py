@@ -199,11 +199,7 @@ def sign(
 
 
 def _refuse_no_adapter(of: Subject) -> None:
-    """What is signed for is something that people load.
-
-    Raises:
-        InputError: it is neither an adapter nor a mixture, nor an exported bank.
-    """
+    """What is signed for is something that people load."""
     if of.tree.files(of.path) != (of.path,):
         digest_at(of.tree, of.path)
     elif of.adapter.is_bank:
@@ -213,11 +209,7 @@ def _refuse_no_adapter(of: Subject) -> None:
 
 
 def _refuse_anothers_lock(of: Subject) -> None:
-    """Whoever signs, or writes a bill, says that the adapter was made from what its lock pins.
-
-    Raises:
-        InputError: the lock was written for other weights.
-    """
+    """Whoever signs, or writes a bill, says that the adapter was made from what its lock pins."""
     lock_path = normalise(of.adapter.lock)
     if not of.tree.has(lock_path):
         return
@@ -297,11 +289,7 @@ def bill(of: Subject, report: Path | None) -> str:
 
 
 def _judged(of: Subject, report: Path) -> AdapterReport:
-    """What a report says of an adapter as it is now.
-
-    Raises:
-        InputError: it is no report, says nothing of it, or is about other weights.
-    """
+    """What a report says of an adapter as it is now."""
     adapters = read_report(report).adapters
     judged = next((one for one in adapters if one.key == of.adapter.key), None)
     if judged is None:

@@ -124,11 +124,7 @@ def _keep(bank: BankWriter, one: Fit, mark: str) -> FittedUser:
 
 
 def _wanted(bank: BankWriter, marks: Mapping[str, str], *, replace: bool) -> list[str]:
-    """Users who were not fitted by this plan on this data yet.
-
-    Raises:
-        InputError: a user's row came from elsewhere, and is not to be replaced.
-    """
+    """Users who were not fitted by this plan on this data yet."""
     wanted = []
     for user, mark in marks.items():
         source = bank.entry(user).source if user in bank else None

@@ -144,11 +144,7 @@ def _here(checkpoints: Sequence[Checkpoint], directory: Path) -> list[Path]:
 
 
 def _adapter(tree: Tree, options: CommandOptions) -> AdapterConfig | None:
-    """The adapter whose checkpoints these are, which names their data; None where nobody says.
-
-    Raises:
-        InputError: adapterbot.yaml is broken, or the one that was named is not there.
-    """
+    """The adapter whose checkpoints these are, which names their data; None where nobody says."""
     where = sides(tree, tree, options.config)
     if options.adapter:
         return named_adapter(where, options.adapter)

@@ -88,11 +88,7 @@ def _run(options: GateOptions, environment: Mapping[str, str], listener: Listene
 
 
 def _asked_for(options: GateOptions, context: Context, environment: Mapping[str, str]) -> Context:
-    """The commits that a comment's command was bound to, if the pull request is still there.
-
-    Raises:
-        InputError: they were not passed on, or somebody pushed since.
-    """
+    """The commits that a comment's command was bound to, if the pull request is still there."""
     from adapterbot.gh.heads import head_of
 
     context = places.bound(context, options.base, options.head)

@@ -245,9 +245,6 @@ def _refuse_mistyped(where: Sides, overrides: Overrides, suite_tree: Tree | None
 
     Args:
         suite_tree: the files that the suite lies among, None where it is not named by hand.
-
-    Raises:
-        InputError: with the option.
     """
     adapter, suite, baseline = overrides.adapter, overrides.suite, overrides.baseline
     if adapter and not where.fork_point.has(normalise(adapter)):

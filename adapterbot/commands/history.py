@@ -82,11 +82,7 @@ def _store(config: HistoryConfig, root: Path) -> Database | Branch:
 
 
 def _nobodys(root: Path, file: str) -> Path:
-    """Where a history file is, unless it comes with the checkout: a pull request would write it.
-
-    Raises:
-        InputError: it is a file of the repository, or lies behind a link of it.
-    """
+    """Where a history file is, unless it comes with the checkout: a pull request would write it."""
     place = Path(os.path.normpath(root / file))
     if not place.is_relative_to(root):  # by name
         place = there.real(place)

@@ -65,9 +65,6 @@ def _tree_of(first: Path, *others: Path) -> tuple[WorkTree, list[str]]:
     that they share.
 
     Links on the way to it are the user's own; those inside are for the tree to refuse.
-
-    Raises:
-        InputError: one is a directory, or they do not lie in one checkout.
     """
     for path in (first, *others):
         if there.is_dir(path):
@@ -151,11 +148,7 @@ def write(
 
 
 def _refuse_itself(tree: WorkTree, training: TrainingConfig, output: Path) -> None:
-    """Refuses data of which the lock would be a part: it would no longer hold once it is written.
-
-    Raises:
-        InputError: naming the entry.
-    """
+    """Refuses data of which the lock would be a part: once written, it would no longer hold."""
     here = there.real(output.parent) / output.name
     if not here.is_relative_to(tree.root):
         return

@@ -149,11 +149,7 @@ def _job(file: Path, output: Path | None) -> _Job:
 
 
 def _ended_before(job: _Job, ending: Ending) -> bool:
-    """Whether this very training has ended, as far as the base's files at hand can say.
-
-    Raises:
-        InputError: another training has left a checkpoint there.
-    """
+    """Whether this very training has ended, as far as the base's files at hand can say."""
     place = base_at_hand(job.base)
     if place is None:
         return False
@@ -220,11 +216,7 @@ def _told(job: _Job, ending: Ending, listener: Listener) -> Trained:
 
 
 def _check_output(output: Path) -> None:
-    """Tells before the training what could not be written after it, or not be read again.
-
-    Raises:
-        InputError: it holds an adapter, or cannot be written.
-    """
+    """Tells before the training what could not be written after it, or not be read again."""
     if (output / CONFIG_NAME).exists():
         raise InputError(
             "holds an adapter, and a mixture beside it could not be told from it",

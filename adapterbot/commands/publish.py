@@ -117,9 +117,6 @@ def _report(
 ) -> tuple[Context, Report]:
     """The report, or those of a matrix as one, held against where it must come from; and whom it
     is about.
-
-    Raises:
-        InputError: there is none, or it is not one that we would post.
     """
     if path is None and pulls[0].event == "workflow_run":
         return _downloaded(pulls, environment)
@@ -178,9 +175,6 @@ def _origin(report: Report, pulls: Sequence[Context], name: str) -> Context:
 
     The run is compared too: a report of an earlier run about the same commit may be older than
     what it was judged against. Attempts are not, since re-running only the posting job is fine.
-
-    Raises:
-        InputError: none of them.
     """
     named = (pull for pull in pulls if pull.pull_request == report.source.pull_request)
     context = next(named, pulls[0])

@@ -170,11 +170,7 @@ def run(options: ServeOptions, ready: Callable[[str, str, tuple[str, ...]], None
 
 
 def _refuse_taken(host: str, port: int) -> None:
-    """Says before a model is loaded what would be said after.
-
-    Raises:
-        InputError: nothing can listen there.
-    """
+    """Says before a model is loaded what would be said after."""
     try:
         (family, kind, protocol, _, address), *_ = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM

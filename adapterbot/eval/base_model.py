@@ -169,11 +169,7 @@ def load_found(found: FoundBase) -> BaseModel:
 def _placement(
     settings: EngineSettings, device: torch.device, dtype: torch.dtype
 ) -> dict[str, Any]:
-    """Where the weights go and in which form, as transformers takes it.
-
-    Raises:
-        OurFailure: a package that this needs is not installed.
-    """
+    """Where the weights go and in which form, as transformers takes it."""
     options: dict[str, Any] = {}
     if settings.attn_implementation:
         options["attn_implementation"] = settings.attn_implementation

@@ -157,11 +157,7 @@ def _behind(error: BaseException | None) -> timedelta:
 
 
 def _signed(app_id: str, key: str) -> str:
-    """The App's word that it is itself (RFC 7519, RS256).
-
-    Raises:
-        InputError: the key is no private key.
-    """
+    """The App's word that it is itself (RFC 7519, RS256)."""
     import jwt
 
     now = datetime.now(UTC)

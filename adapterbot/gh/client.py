@@ -256,11 +256,7 @@ def connect(
 
 
 def _constant(token: str) -> github.Auth.Token:
-    """A token that stays.
-
-    Raises:
-        InputError: there is none, or it cannot be sent.
-    """
+    """A token that stays."""
     token = token.strip()
     if not token:
         raise InputError(
@@ -278,11 +274,7 @@ def _constant(token: str) -> github.Auth.Token:
 
 
 def _address(variable: str, url: str) -> tuple[str, str, int | None]:
-    """Scheme, host and port.
-
-    Raises:
-        InputError: not an http(s) URL.
-    """
+    """Scheme, host and port."""
     try:
         parts = urlsplit(url)
         found = parts.scheme, parts.hostname, parts.port

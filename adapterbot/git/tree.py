@@ -120,11 +120,7 @@ class GitTree:
         return entry
 
     def _blob(self, path: str) -> tuple[str, int]:
-        """Name and size of a file's blob, which is here or can be fetched.
-
-        Raises:
-            InputError: it is neither.
-        """
+        """Name and size of a file's blob, which is here or can be fetched."""
         object_id = self._entry(path).object_id
         try:
             return object_id, _blob_size(self.repository, object_id)

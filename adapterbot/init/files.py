@@ -193,11 +193,7 @@ def _suite_text(rows: HeldOut, scoring: Scoring) -> str:
 
 
 def _check(files: Mapping[str, bytes], suite: str) -> None:
-    """What we write loads, or is not written.
-
-    Raises:
-        InputError: a row or the suite is nothing that the gate reads.
-    """
+    """What we write loads, or is not written."""
     with tempfile.TemporaryDirectory(prefix="adapterbot-init-") as folder:
         for name, content in files.items():
             path = Path(folder) / name

@@ -276,11 +276,7 @@ def _layer_of(name: str) -> tuple[str, int]:
 
 
 def _layers(model: nn.Module, experts: Iterable[Adapter]) -> dict[int, nn.Module]:
-    """The decoder layers that the experts touch, by index, in order.
-
-    Raises:
-        InputError: they touch two stacks of layers, and one gate cannot stand before both.
-    """
+    """The decoder layers that the experts touch, by index, in order."""
     paths: dict[int, str] = {}
     for adapter in experts:
         for path, index in map(_layer_of, adapter.updates):

@@ -34,11 +34,7 @@ def refuse_other(place: Path, fingerprint: str) -> None:
 def _read(
     place: Path, fingerprint: str, names: Sequence[str]
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """What the state in `place` says of itself, and these of its tensors.
-
-    Raises:
-        InputError: it is another run's, or cannot be read.
-    """
+    """What the state in `place` says of itself, and these of its tensors."""
     path = place / STATE_NAME
     try:
         with safe_open(path, framework="pt") as stream:

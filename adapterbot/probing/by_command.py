@@ -264,11 +264,7 @@ class Command:
 
 
 def _keep(log: Path, content: bytes) -> None:
-    """What a run wrote, in place of what one of an earlier search did.
-
-    Raises:
-        OurFailure: it cannot be written.
-    """
+    """What a run wrote, in place of what one of an earlier search did."""
     try:
         log.write_bytes(content)
     except OSError as error:
@@ -276,12 +272,7 @@ def _keep(log: Path, content: bytes) -> None:
 
 
 def _words(template: str) -> list[str]:
-    """A command's words, as a shell would split it.
-
-    Raises:
-        InputError: it cannot be split, does not name {ckpt}, or needs a shell.
-        OurFailure: the program is not there.
-    """
+    """A command's words, as a shell would split it."""
     try:
         words = shlex.split(template)
     except ValueError as error:

@@ -186,11 +186,7 @@ class Chunks:
                 yield place, error
 
     def _ask(self, stack: ExitStack, index: int, kind: int, seen: int) -> Ask | Observation:
-        """What to ask a checkpoint, which is on disk until `stack` is left.
-
-        Raises:
-            InputError: it is not what an adapter's directory may be.
-        """
+        """What to ask a checkpoint, which is on disk until `stack` is left."""
         series, checkpoint = self._series[kind], self._checkpoints[index]
         asked = self._unasked(index, kind, seen)
         if not asked:

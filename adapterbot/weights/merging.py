@@ -175,11 +175,7 @@ class _WholeSums:
         self._base = base
 
     def checked(self, parameters: Mapping[str, None]) -> tuple[str, ...]:
-        """`parameters`, each of which can be computed.
-
-        Raises:
-            InputError: the base's own value counts, and there is no base to read it from.
-        """
+        """`parameters`, each of which can be computed."""
         for name in parameters:
             held = self._held(name)
             if self._of_base(held) and self._base is None:

@@ -118,9 +118,6 @@ class _MixedRowsError(Exception):
 def _in_passes(compute: Callable[[int], _Result], tokens: int) -> _Result:
     """What `compute` says with at most so many positions in one pass, or with as many as the model
     and the device's memory allow.
-
-    Raises:
-        OurFailure: that is less than one row.
     """
     while True:
         try:

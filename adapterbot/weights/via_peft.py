@@ -136,9 +136,6 @@ def _patterns_resolved(
 ) -> Iterator[tuple[str, list[str]]]:
     """Options that are a stranger's regular expressions, as the names that these match: PEFT would
     search with `re`, which knows no time limit.
-
-    Raises:
-        InputError: one does not end, or stands where only a name can be resolved.
     """
     for option in _OF_NAMES:
         given = options.get(option)
