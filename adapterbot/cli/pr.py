@@ -95,18 +95,15 @@ def write(
     Exit codes: 0 done, 1 we or GitHub failed, 2 bad input.
     """
     from adapterbot.commands import pr as command
-    from adapterbot.commands.pr import EvidenceOptions
 
     done = command.run(
-        command.PrOptions(
-            title=title,
-            base_sha=base_sha,
-            adapter=adapter,
-            evidence=EvidenceOptions(eval_json, samples, tuple(dataset_diff or ()), config),
-            output=output,
-            format="json" if as_json and output is None and push is None else form,
-            push=push,
-        )
+        title,
+        base_sha,
+        adapter,
+        command.EvidenceOptions(eval_json, samples, tuple(dataset_diff or ()), config),
+        output=output,
+        form="json" if as_json and output is None and push is None else form,
+        push=push,
     )
     if output is None and push is None:
         _print(done.text, is_json=form == "json" or as_json)

@@ -18,7 +18,6 @@ from adapterbot.commands.evaluator import Computing, checkpoints_directory, engi
 from adapterbot.commands.folders import out_directory
 from adapterbot.commands.herald import Herald
 from adapterbot.commands.interrupts import Interrupted, Interrupts
-from adapterbot.commands.progress import ProgressListener
 from adapterbot.commands.report_files import results_path
 from adapterbot.config import key_of
 from adapterbot.console import harmless_lines
@@ -35,6 +34,12 @@ from adapterbot.records.report import MAX_ADAPTERS
 from adapterbot.stages import Listener
 from adapterbot.unjudged import AFTER_KEY, not_judged, stopped
 
+# What a reader of the comment cares for; every other stage is over before anyone looks.
+_WORDS = {
+    "load": "loading the base model",
+    "evaluate": "answering the suite with both adapters",
+    "bisect": "searching the checkpoints for the one that broke it",
+}
 _SHORTEST_SECRET = 6  # what is shorter is a switch
 _ENDED_JOB = ("job", "a newer commit has a run of its own; otherwise re-run the job")
 _ENDED_BY_HAND = ("gate", "run it again: answers were kept")
@@ -145,7 +150,7 @@ class Gate:
         if not adapters:
             self.listener.said("no adapter changed between the base and the head")
         elif self.herald:
-            services.listener = progress = ProgressListener(self.listener, self.herald)
+            services.listener = progress = _ProgressListener(self.listener, self.herald)
             services.on_adapter = progress.judging
             # Beside the gate, which imports and loads meanwhile.
             self.herald.began(self.known, partial=self.partial)
@@ -193,6 +198,38 @@ class Gate:
         except AdapterbotError as error:
             self.listener.said(f"history: {error}")
         return report
+
+
+@dataclass
+class _ProgressListener:
+    """Tells the log everything, and the herald how far the adapter at work is."""
+
+    log: Listener
+    herald: Herald
+    key: str = ""
+
+    def judging(self, key: str) -> None:
+        """From here on stages are about this adapter."""
+        self.key = key
+        self.herald.at(key, "checking the lock")
+
+    def opened(self, stage: str) -> None:
+        self.log.opened(stage)
+        if stage in _WORDS:
+            self.herald.at(self.key, _WORDS[stage])
+        if stage == "evaluate":
+            self.herald.free()
+
+    def closed(self, stage: str, seconds: float) -> None:
+        self.log.closed(stage, seconds)
+
+    def advanced(self, stage: str, done: int, total: int) -> None:
+        self.log.advanced(stage, done, total)
+        if stage in _WORDS and total > 0:
+            self.herald.at(self.key, _WORDS[stage], done / total)
+
+    def said(self, message: str) -> None:
+        self.log.said(message)
 
 
 def _with_left_behind(report: Report, where: Sides) -> Report:

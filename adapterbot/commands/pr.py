@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -64,19 +64,6 @@ class EvidenceOptions:
 
 
 @dataclass(frozen=True)
-class PrOptions:
-    """What `adapterbot pr` was asked for."""
-
-    title: str
-    base_sha: str
-    adapter: Path
-    evidence: EvidenceOptions = field(default_factory=EvidenceOptions)
-    output: Path | None = None
-    format: Literal["markdown", "json"] = "markdown"
-    push: str | None = None
-
-
-@dataclass(frozen=True)
 class Rendered:
     """The document, as text in the format that was asked for, and where it went."""
 
@@ -85,7 +72,17 @@ class Rendered:
     comment_url: str | None = None
 
 
-def run(options: PrOptions, environment: Mapping[str, str] = os.environ) -> Rendered:
+def run(
+    title: str,
+    base_sha: str,
+    adapter: Path,
+    evidence: EvidenceOptions,
+    *,
+    output: Path | None = None,
+    form: Literal["markdown", "json"] = "markdown",
+    push: str | None = None,
+    environment: Mapping[str, str] = os.environ,
+) -> Rendered:
     """Write the document, and post it when asked; a second post updates the first.
 
     Everything is read and checked before anything is written.
@@ -93,19 +90,18 @@ def run(options: PrOptions, environment: Mapping[str, str] = os.environ) -> Rend
     Raises:
         AdapterbotError: an input, the token, or GitHub.
     """
-    shown = options.adapter.as_posix()
-    if options.output:
-        read = options.evidence
-        files = (Path(name) for name in (*read.dataset_diff, read.config))
-        weights = (options.adapter / name for name in (CONFIG_NAME, WEIGHTS_NAME))
-        spare(options.output, read.eval, read.samples, *files, *weights, field="--output, -o")
-    target = _target(options.push) if options.push else None
+    shown = adapter.as_posix()
+    if output:
+        files = (Path(name) for name in (*evidence.dataset_diff, evidence.config))
+        weights = (adapter / name for name in (CONFIG_NAME, WEIGHTS_NAME))
+        spare(output, evidence.eval, evidence.samples, *files, *weights, field="--output, -o")
+    target = _target(push) if push else None
     client = client_for(target[0], environment) if target else None
-    evidence = options.evidence.read(shown, adapter_digest(options.adapter))
-    pull = document(options.title, options.base_sha, options.adapter, shown, evidence)
-    text = pages.json_text(pull) if options.format == "json" else pages.markdown(pull)
-    if options.output:
-        atomic.write_text(options.output, text)
+    found = evidence.read(shown, adapter_digest(adapter))
+    pull = document(title, base_sha, adapter, shown, found)
+    text = pages.json_text(pull) if form == "json" else pages.markdown(pull)
+    if output:
+        atomic.write_text(output, text)
     url = None
     if client and target:
         from adapterbot.gh.comments import Thread

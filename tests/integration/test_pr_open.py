@@ -19,7 +19,7 @@ import pytest
 
 from adapterbot.commands import pr_open
 from adapterbot.commands.origin import beside_origin, repository_at
-from adapterbot.commands.pr import EvidenceOptions
+from adapterbot.commands.pr import EvidenceOptions, Rendered, run
 from adapterbot.commands.pr_open import OpenOptions
 from adapterbot.context import server_url
 from adapterbot.errors import AdapterbotError, GitHubFailure, InputError, OurFailure
@@ -959,15 +959,16 @@ def test_pr_open_prints_what_it_did_as_json(place: Place) -> None:
 
 
 def test_push_keeps_one_comment(place: Place, tmp_path: Path) -> None:
-    from adapterbot.commands.pr import PrOptions, run
-
     place.server.add_pull(REPO, 7)
-    options = PrOptions("A title", "a" * 40, Path("adapters/dates"), push=f"{REPO}#7")
-    first = run(options, place.environment)
-    second = run(replace(options, title="Another"), place.environment)
+
+    def pushed(title: str, to: str = f"{REPO}#7") -> Rendered:
+        adapter, nothing = Path("adapters/dates"), EvidenceOptions()
+        return run(title, "a" * 40, adapter, nothing, push=to, environment=place.environment)
+
+    first, second = pushed("A title"), pushed("Another")
     assert first.comment_url == second.comment_url
     (comment,) = place.server.comments(REPO, 7)
     assert comment.body.startswith(marker("pr:adapters-dates"))
     assert "# Another" in comment.body
     with pytest.raises(InputError, match="not a pull request"):
-        run(replace(options, push="octo/adapters"), place.environment)
+        pushed("A title", to="octo/adapters")
