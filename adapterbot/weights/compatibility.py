@@ -28,44 +28,26 @@ def check_fit(model: nn.Module, adapter: Adapter) -> None:
     """
     modules = dict(model.named_modules())
     wanted = targeted_modules(model, adapter.config)
-    shown, config_shown = adapter.files.weights_shown, adapter.files.config_shown
+    shown = adapter.files.weights_shown
     for name, update in adapter.updates.items():
         module = modules.get(name)
         if module is None:
-            raise InputError(
-                "is not a module of the base model", file=shown, field=name, fix=_OTHER_BASE
-            )
+            raise _other_base(shown, name, "is not a module of the base model")
         if name not in wanted:
-            raise InputError(
-                f"does not name {name}, for which there are weights",
-                file=config_shown,
-                field="target_modules",
-                fix=_SAME_RUN,
-            )
+            problem = f"does not name {name}, for which there are weights"
+            raise _not_announced(adapter, "target_modules", problem)
         shape = features(module) if update.kernel == kernel(module) else None
         if shape is None or isinstance(module, nn.Embedding) != update.embedding:
-            raise InputError(
-                f"is a {type(module).__name__} in the base model, which these factors do not fit",
-                file=shown,
-                field=name,
-                fix=_OTHER_BASE,
-            )
+            kind = type(module).__name__
+            problem = f"is a {kind} in the base model, which these factors do not fit"
+            raise _other_base(shown, name, problem)
         if shape != (update.a.shape[1], update.b.shape[0]):
-            raise InputError(
-                f"maps {update.a.shape[1]} to {update.b.shape[0]} features, in the base model"
-                f" {shape[0]} to {shape[1]}",
-                file=shown,
-                field=name,
-                fix=_OTHER_BASE,
-            )
+            ours = f"maps {update.a.shape[1]} to {update.b.shape[0]} features"
+            raise _other_base(shown, name, f"{ours}, in the base model {shape[0]} to {shape[1]}")
     missing = sorted(wanted - set(adapter.updates))
     if missing:
-        raise InputError(
-            f"names {missing[0]}, for which there are no weights ({len(missing)} such modules)",
-            file=config_shown,
-            field="target_modules",
-            fix=_SAME_RUN,
-        )
+        problem = f"names {missing[0]}, for which there are no weights"
+        raise _not_announced(adapter, "target_modules", f"{problem} ({len(missing)} such modules)")
     _check_replaced(model, adapter)
 
 
@@ -125,9 +107,7 @@ def _check_replaced(model: nn.Module, adapter: Adapter) -> None:
     embeddings = _embedding_parameters(model, state)
     for name, tensor in adapter.replaced.items():
         if name not in state:
-            raise InputError(
-                "is not a parameter of the base model", file=shown, field=name, fix=_OTHER_BASE
-            )
+            raise _other_base(shown, name, "is not a parameter of the base model")
         announced = (
             _inside(name, whole)
             or name in embeddings
@@ -151,12 +131,16 @@ def _check_replaced(model: nn.Module, adapter: Adapter) -> None:
             )
     absent = sorted(n for n in state if _inside(n, whole) and n not in adapter.replaced)
     if absent:
-        raise InputError(
-            f"names a module whose {absent[0]} is not among the weights",
-            file=adapter.files.config_shown,
-            field="modules_to_save",
-            fix=_SAME_RUN,
-        )
+        problem = f"names a module whose {absent[0]} is not among the weights"
+        raise _not_announced(adapter, "modules_to_save", problem)
+
+
+def _other_base(shown: str, name: str, problem: str) -> InputError:
+    return InputError(problem, file=shown, field=name, fix=_OTHER_BASE)
+
+
+def _not_announced(adapter: Adapter, option: str, problem: str) -> InputError:
+    return InputError(problem, file=adapter.files.config_shown, field=option, fix=_SAME_RUN)
 
 
 def _inside(parameter: str, modules: set[str]) -> bool:
@@ -170,15 +154,7 @@ def _output_embeddings(model: nn.Module) -> object:
 
 def _embedding_parameters(model: nn.Module, state: dict[str, Tensor]) -> set[str]:
     """Parameters of the input and output embeddings, which PEFT saves whole on its own accord."""
-    layers = [
-        getter()
-        for getter in (
-            getattr(model, "get_input_embeddings", None),
-            getattr(model, "get_output_embeddings", None),
-        )
-        if getter
-    ]
-    ours = {
-        id(parameter) for layer in layers if layer is not None for parameter in layer.parameters()
-    }
+    getters = [getattr(model, f"get_{side}_embeddings", None) for side in ("input", "output")]
+    layers = [layer for getter in getters if getter and (layer := getter()) is not None]
+    ours = {id(parameter) for layer in layers for parameter in layer.parameters()}
     return {name for name, parameter in state.items() if id(parameter) in ours}

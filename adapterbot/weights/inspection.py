@@ -231,12 +231,11 @@ def scan(path: Path | AdapterFiles, *, base: Path | str | None = None) -> ScanRe
         findings.extend(_beside(files, base))
     if not compared:
         findings.append(
-            ScanFinding(
-                severity=Severity.WARN,
-                kind="base not checked",
-                where=files.config_shown,
-                message=f"nothing of it could be compared with {base}",
-                fix="give --base the base model's folder",
+            _warn(
+                "base not checked",
+                files.config_shown,
+                f"nothing of it could be compared with {base}",
+                "give --base the base model's folder",
             )
         )
     return ScanReport(
@@ -256,32 +255,27 @@ def _beside(files: AdapterFiles, base: Path | str) -> Iterator[ScanFinding]:
     shapes = base_shapes(Path(base))
     if unknown := strangers(files, shapes):
         more = f", nor of where {len(unknown) - 1} more are" if len(unknown) > 1 else ""
-        yield ScanFinding(
-            severity=Severity.WARN,
-            kind="not in the base",
-            where=unknown[0],
-            message=f"{base} holds nothing of where this module is{more}",
-            fix="use it with the base model that it was trained on",
-        )
+        message = f"{base} holds nothing of where this module is{more}"
+        fix = "use it with the base model that it was trained on"
+        yield _warn("not in the base", unknown[0], message, fix)
     if lacking := unsaved(files, shapes):
         more = f", nor for {len(lacking) - 1} more that it names" if len(lacking) > 1 else ""
-        yield ScanFinding(
-            severity=Severity.WARN,
-            kind="not saved",
-            where=lacking[0],
-            message=f"target_modules names this module, and there are no weights for it{more}",
-            fix="push adapter_config.json and the weights of the same training run",
-        )
+        message = f"target_modules names this module, and there are no weights for it{more}"
+        fix = "push adapter_config.json and the weights of the same training run"
+        yield _warn("not saved", lacking[0], message, fix)
 
 
 def _failed(kind: str, where: str, error: InputError) -> ScanFinding:
-    return ScanFinding(
-        severity=Severity.FAIL,
-        kind=kind,
-        where=": ".join(filter(None, (error.file, error.field))) or where,
-        message=error.message,
-        fix=error.fix or "",
-    )
+    place = ": ".join(filter(None, (error.file, error.field))) or where
+    return _fail(kind, place, error.message, error.fix or "")
+
+
+def _fail(kind: str, where: str, message: str, fix: str) -> ScanFinding:
+    return ScanFinding(severity=Severity.FAIL, kind=kind, where=where, message=message, fix=fix)
+
+
+def _warn(kind: str, where: str, message: str, fix: str = "") -> ScanFinding:
+    return ScanFinding(severity=Severity.WARN, kind=kind, where=where, message=message, fix=fix)
 
 
 def _not_finite(files: AdapterFiles) -> Iterator[ScanFinding]:
@@ -291,21 +285,15 @@ def _not_finite(files: AdapterFiles) -> Iterator[ScanFinding]:
                 tensor = stream.get_tensor(name)
                 if tensor.is_floating_point() and not tensor.isfinite().all():
                     nan, infinite = int(tensor.isnan().sum()), int(tensor.isinf().sum())
-                    yield ScanFinding(
-                        severity=Severity.FAIL,
-                        kind="not finite",
-                        where=name,
-                        message=f"{nan} NaN and {infinite} infinite of {tensor.numel()} numbers",
-                        fix="this checkpoint diverged in training: choose an earlier one",
+                    yield _fail(
+                        "not finite",
+                        name,
+                        f"{nan} NaN and {infinite} infinite of {tensor.numel()} numbers",
+                        "this checkpoint diverged in training: choose an earlier one",
                     )
     except SafetensorError as error:
-        yield ScanFinding(
-            severity=Severity.FAIL,
-            kind="unreadable",
-            where=files.weights_shown,
-            message=str(error)[:500],
-            fix="push the whole file again",
-        )
+        fix = "push the whole file again"
+        yield _fail("unreadable", files.weights_shown, str(error)[:500], fix)
 
 
 def _sizes(adapter: Adapter) -> dict[str, tuple[float, float]]:
@@ -320,21 +308,11 @@ def _sizes(adapter: Adapter) -> dict[str, tuple[float, float]]:
 def _dead(sizes: Mapping[str, tuple[float, float]], files: AdapterFiles) -> Iterator[ScanFinding]:
     dead = [module for module, (_, size) in sizes.items() if not size]
     if sizes and len(dead) == len(sizes) and not files.replaced:
-        yield ScanFinding(
-            severity=Severity.FAIL,
-            kind="dead",
-            where=files.shown,
-            message="ΔW is zero in every module: the adapter changes nothing",
-            fix="train it, and save it afterwards",
-        )
+        message = "ΔW is zero in every module: the adapter changes nothing"
+        yield _fail("dead", files.shown, message, "train it, and save it afterwards")
         return
-    for module in dead:
-        yield ScanFinding(
-            severity=Severity.WARN,
-            kind="dead module",
-            where=module,
-            message="ΔW is zero: this module was never trained, or its gradient vanished",
-        )
+    message = "ΔW is zero: this module was never trained, or its gradient vanished"
+    yield from (_warn("dead module", module, message) for module in dead)
 
 
 def _outliers(sizes: Mapping[str, tuple[float, float]]) -> Iterator[ScanFinding]:
@@ -355,10 +333,9 @@ def _outliers(sizes: Mapping[str, tuple[float, float]]) -> Iterator[ScanFinding]
             for module in members:
                 away = logs[module] - middle
                 if abs(away) > max(_DEVIATIONS * spread, math.log(_FACTOR)):
-                    yield ScanFinding(
-                        severity=Severity.WARN,
-                        kind="spectral outlier",
-                        where=module,
-                        message=f"ΔW's {what} is {math.exp(away):.3g} times the median of"
+                    yield _warn(
+                        "spectral outlier",
+                        module,
+                        f"ΔW's {what} is {math.exp(away):.3g} times the median of"
                         f" {len(like)} modules like it",
                     )

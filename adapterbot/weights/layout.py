@@ -28,6 +28,9 @@ _FACTORS = {
     ".lora_embedding_B": ("B", True),
 }
 
+_FULL = "save the adapter again from a full-precision model"
+_BY_PEFT = "save the adapter with PEFT's `save_pretrained`"
+
 
 @dataclass(frozen=True)
 class LowRankEntry:
@@ -58,12 +61,7 @@ def check_kinds(header: Header, shown: str) -> None:
     """
     for name, info in header.tensors.items():
         if info.dtype not in _STORED:
-            raise InputError(
-                f"is {info.dtype}, which PEFT does not save",
-                file=shown,
-                field=name,
-                fix="save the adapter again from a full-precision model",
-            )
+            raise _wrong(shown, name, f"is {info.dtype}, which PEFT does not save", _FULL)
 
 
 def layout(
@@ -84,12 +82,8 @@ def layout(
     whole: list[str] = []
     for tensor, info in header.tensors.items():
         if not tensor.startswith(PREFIX):
-            raise InputError(
-                f"does not start with {PREFIX!r}, as PEFT writes it",
-                file=shown,
-                field=tensor,
-                fix="save the adapter with PEFT's `save_pretrained`",
-            )
+            problem = f"does not start with {PREFIX!r}, as PEFT writes it"
+            raise _wrong(shown, tensor, problem, _BY_PEFT)
         name = tensor.removeprefix(PREFIX)
         suffix = next((suffix for suffix in _FACTORS if name.endswith(suffix)), None)
         if suffix is None:
@@ -98,20 +92,11 @@ def layout(
         side, embedding = _FACTORS[suffix]
         most = 2 if embedding else 2 + _KERNEL_DIMENSIONS
         if info.dtype not in _FLOATS or not 2 <= len(info.shape) <= most:
-            raise InputError(
-                f"is {info.dtype} with {len(info.shape)} dimensions; a factor is a float matrix",
-                file=shown,
-                field=tensor,
-                fix="save the adapter again from a full-precision model",
-            )
+            problem = f"is {info.dtype} with {len(info.shape)} dimensions"
+            raise _wrong(shown, tensor, f"{problem}; a factor is a float matrix", _FULL)
         sides = factors.setdefault(name.removesuffix(suffix), {})
         if side in sides:
-            raise InputError(
-                f"is a second {side} beside {sides[side][0]}",
-                file=shown,
-                field=tensor,
-                fix="save the adapter with PEFT's `save_pretrained`",
-            )
+            raise _wrong(shown, tensor, f"is a second {side} beside {sides[side][0]}", _BY_PEFT)
         sides[side] = (tensor, info, embedding)
     if not header.tensors:
         raise InputError("holds no tensor", file=shown, fix="save the trained adapter")
@@ -127,22 +112,18 @@ def _saved_parameter(name: str, modules: Mapping[str, LowRankEntry], shown: str)
     than the one that people load.
     """
     if ".lora_" in name:
-        raise InputError(
+        raise _wrong(
+            shown,
+            PREFIX + name,
             "is a LoRA tensor that no option of adapter_config.json announces",
-            file=shown,
-            field=PREFIX + name,
-            fix="save the adapter again, so that options and weights agree",
+            "save the adapter again, so that options and weights agree",
         )
     place, _, leaf = name.rpartition(".")
     module = place.removesuffix(".base_layer")
     if (module in modules) != (module != place):
         where = f"{module}.base_layer.{leaf}" if module in modules else f"{module}.{leaf}"
-        raise InputError(
-            f"would be dropped by PEFT, which looks for {where}",
-            file=shown,
-            field=PREFIX + name,
-            fix="save the adapter with PEFT's `save_pretrained`",
-        )
+        problem = f"would be dropped by PEFT, which looks for {where}"
+        raise _wrong(shown, PREFIX + name, problem, _BY_PEFT)
     return f"{module}.{leaf}" if module else leaf
 
 
@@ -153,28 +134,19 @@ def _pair(
     shown: str,
 ) -> LowRankEntry:
     if set(sides) != {"A", "B"} or sides["A"][2] != sides["B"][2]:
-        raise InputError(
-            f"has only {', '.join(sorted(sides))} of its two factors",
-            file=shown,
-            field=module,
-            fix="push the whole file",
-        )
+        problem = f"has only {', '.join(sorted(sides))} of its two factors"
+        raise _wrong(shown, module, problem, "push the whole file")
     (a, a_info, embedding), (b, b_info, _) = sides["A"], sides["B"]
     rank = config.rank(module)
+    shapes = f"has factors of shape {a_info.shape} and {b_info.shape}"
     if a_info.shape[0] != rank or b_info.shape[1] != rank:
-        raise InputError(
-            f"has factors of shape {a_info.shape} and {b_info.shape}, but the options say rank"
-            f" {rank}",
-            file=shown,
-            field=module,
-            fix="push adapter_config.json and the weights of the same training run",
-        )
+        fix = "push adapter_config.json and the weights of the same training run"
+        raise _wrong(shown, module, f"{shapes}, but the options say rank {rank}", fix)
     kernel = a_info.shape[2:]
     if b_info.shape[2:] != (1,) * len(kernel):
-        raise InputError(
-            f"has factors of shape {a_info.shape} and {b_info.shape}; B must have a kernel of ones",
-            file=shown,
-            field=module,
-            fix="save the adapter with PEFT's `save_pretrained`",
-        )
+        raise _wrong(shown, module, f"{shapes}; B must have a kernel of ones", _BY_PEFT)
     return LowRankEntry(a, b, rank, a_info.shape[1], b_info.shape[0], embedding, kernel)
+
+
+def _wrong(shown: str, field: str, problem: str, fix: str) -> InputError:
+    return InputError(problem, file=shown, field=field, fix=fix)

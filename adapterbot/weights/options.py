@@ -190,21 +190,13 @@ def parse_config(text: bytes, *, shown: str) -> tuple[PeftConfig, tuple[str, ...
             error, file=shown, fix="correct the value, or save the adapter again with PEFT"
         ) from error
     if config.task_type not in (None, "CAUSAL_LM"):
-        raise InputError(
-            f"is {config.task_type}; only causal language models are evaluated",
-            file=shown,
-            field="task_type",
-            fix="train with task_type CAUSAL_LM",
-        )
+        problem = f"is {config.task_type}; only causal language models are evaluated"
+        raise _wrong(shown, "task_type", problem, "train with task_type CAUSAL_LM")
     if isinstance(config, LoraConfig):
         return config, _check_lora(config, shown)
     if config.peft_type not in _LEFT_TO_PEFT_KINDS:
-        raise InputError(
-            f"is {config.peft_type}, which is not supported",
-            file=shown,
-            field="peft_type",
-            fix="use LoRA, or one of " + ", ".join(sorted(_LEFT_TO_PEFT_KINDS)),
-        )
+        fix = f"use LoRA, or one of {', '.join(sorted(_LEFT_TO_PEFT_KINDS))}"
+        raise _wrong(shown, "peft_type", f"is {config.peft_type}, which is not supported", fix)
     # AdaLoRA has LoRA's options too, and PEFT would follow them.
     for option, value in (config.model_extra or {}).items():
         if value and option in _REFUSED:
@@ -226,40 +218,31 @@ def _check_lora(config: LoraConfig, shown: str) -> tuple[str, ...]:
         raise _refused(option, shown)
     _check_init(config.init_lora_weights, shown)
     if config.target_modules is None and "target_parameters" not in left_to_peft:
-        raise InputError(
-            "is missing",
-            file=shown,
-            field="target_modules",
-            fix="save the adapter with PEFT, which writes the modules it chose",
-        )
+        fix = "save the adapter with PEFT, which writes the modules it chose"
+        raise _wrong(shown, "target_modules", "is missing", fix)
     return tuple(left_to_peft)
 
 
 def _refused(option: str, shown: str) -> InputError:
-    return InputError(
-        _REFUSED.get(option, "is an option that this version of adapterbot does not know"),
-        file=shown,
-        field=option,
-        fix="train without it" if option in _REFUSED else "update adapterbot, or remove it",
-    )
+    if option in _REFUSED:
+        return _wrong(shown, option, _REFUSED[option], "train without it")
+    problem = "is an option that this version of adapterbot does not know"
+    return _wrong(shown, option, problem, "update adapterbot, or remove it")
+
+
+def _wrong(shown: str, option: str, problem: str, fix: str) -> InputError:
+    return InputError(problem, file=shown, field=option, fix=fix)
 
 
 def _check_init(init: bool | str, shown: str) -> None:
     if isinstance(init, bool) or init in _PLAIN_INITS:
         return
     if init.startswith(_REWRITES_BASE):
-        raise InputError(
-            f"is {init!r}, which rewrites the base weights: the file alone is not the update",
-            file=shown,
-            field="init_lora_weights",
-            fix="save with `path_initial_model_for_weight_conversion=...` to convert it to LoRA",
-        )
-    raise InputError(
-        f"is {init!r}, which this version of adapterbot does not know",
-        file=shown,
-        field="init_lora_weights",
-        fix="update adapterbot",
-    )
+        problem = "which rewrites the base weights: the file alone is not the update"
+        fix = "save with `path_initial_model_for_weight_conversion=...` to convert it to LoRA"
+    else:
+        problem, fix = "which this version of adapterbot does not know", "update adapterbot"
+    raise _wrong(shown, "init_lora_weights", f"is {init!r}, {problem}", fix)
 
 
 def _first_match(patterns: Mapping[str, float], module: str) -> str:
