@@ -145,12 +145,7 @@ def _batches(file: Path, codec: Codec) -> Iterator[Batch]:
     seen: set[str] = set()
     for number, user, vector in _lines(file, codec.floats):
         if user in seen:
-            raise InputError(
-                f"{user[:80]!r} is there twice",
-                file=str(file),
-                field=f"line {number}",
-                fix="keep one",
-            )
+            raise _of_line(file, number, f"{user[:80]!r} is there twice", "keep one")
         seen.add(user)
         held[user] = vector
         if len(held) == most:
@@ -174,24 +169,19 @@ def _lines(file: Path, floats: int) -> Iterator[tuple[int, str, Floats]]:
             # A bool is an int to isinstance.
             numbers = isinstance(given, list) and set(map(type, given)) <= {int, float}
             if not isinstance(user, str) or not numbers or len(given) != floats:
-                raise InputError(
-                    f"is not {shape}",
-                    file=str(file),
-                    field=f"line {number}",
-                    fix="correct the line",
-                )
+                raise _of_line(file, number, f"is not {shape}", "correct the line")
             try:
                 vector = np.array(given, np.float32)
             except OverflowError:  # of an int; a float becomes infinity
                 vector = np.array([np.inf], np.float32)
             if not np.isfinite(vector).all():
-                raise InputError(
-                    "has a number too large for fp32",
-                    file=str(file),
-                    field=f"line {number}",
-                    fix="leave this user out, or train again",
-                )
+                fix = "leave this user out, or train again"
+                raise _of_line(file, number, "has a number too large for fp32", fix)
             yield number, user, vector
+
+
+def _of_line(file: Path, number: int, problem: str, fix: str) -> InputError:
+    return InputError(problem, file=str(file), field=f"line {number}", fix=fix)
 
 
 def remove(path: Path, users: Sequence[str]) -> Written:

@@ -36,12 +36,7 @@ def write_parts(path: Path, parts: Iterable[bytes | memoryview]) -> None:
         InputError, OurFailure: as `write_bytes`; and whatever `parts` raises, the old file being
             untouched.
     """
-    staged = temporary(path)
-    try:
-        _fill(staged, path, parts)
-        _replace(staged, path)
-    finally:
-        staged.unlink(missing_ok=True)
+    _write_all({path: parts})
 
 
 def write_all(files: Mapping[Path, bytes]) -> None:
@@ -51,13 +46,20 @@ def write_all(files: Mapping[Path, bytes]) -> None:
     Raises:
         InputError, OurFailure: as `write_bytes`; no file was touched.
     """
+    _write_all({path: (content,) for path, content in files.items()})
+
+
+def _write_all(files: Mapping[Path, Iterable[bytes | memoryview]]) -> None:
     staged: dict[Path, Path] = {}
     try:
-        for path, content in files.items():
+        for path, parts in files.items():
             staged[path] = temporary(path)
-            _fill(staged[path], path, (content,))
+            _fill(staged[path], path, parts)
         for path, filled in staged.items():
-            _replace(filled, path)
+            try:
+                filled.replace(path)
+            except OSError as error:
+                raise not_written(path, error) from error
     finally:
         for filled in staged.values():
             filled.unlink(missing_ok=True)
@@ -128,13 +130,6 @@ def _refused(path: Path, error: OSError, field: str | None) -> InputError | OurF
         field=field,
         fix="choose a folder that you may write to",
     )
-
-
-def _replace(filled: Path, path: Path) -> None:
-    try:
-        filled.replace(path)
-    except OSError as error:
-        raise not_written(path, error) from error
 
 
 def _fill(filled: Path, path: Path, parts: Iterable[bytes | memoryview]) -> None:

@@ -43,19 +43,20 @@ def _boundaries(repository: Path) -> Path:
 
 
 def _merge_base(repository: Path, left: str, right: str) -> str | None:
+    return _told(repository, "merge-base", left, right)
+
+
+def _told(repository: Path, *asked: str) -> str | None:
+    """The name that Git gives as its answer; None where it fails, or says nothing."""
     try:
-        return git(repository, "merge-base", left, right).decode().strip() or None
+        return git(repository, *asked).decode().strip() or None
     except OurFailure:
         return None
 
 
 def last_change(repository: Path, commit: str, path: str) -> str | None:
     """The commit up to `commit` that last changed a file; None where this clone cannot tell."""
-    try:
-        found = git(repository, "log", "-1", "--format=%H", commit, "--", f":(literal){path}")
-    except OurFailure:
-        return None
-    return found.decode().strip() or None
+    return _told(repository, "log", "-1", "--format=%H", commit, "--", f":(literal){path}")
 
 
 def resolve_commit(repository: Path, ref: str, *, field: str | None = None) -> str:
@@ -88,11 +89,7 @@ def resolve_commit(repository: Path, ref: str, *, field: str | None = None) -> s
 
 def _commit(repository: Path, ref: str) -> str | None:
     """The commit that a name stands for in this clone; None where it stands for none."""
-    asked = ("rev-parse", "--verify", "--end-of-options", f"{ref}^{{commit}}")
-    try:
-        return git(repository, *asked).decode().strip()
-    except OurFailure:
-        return None
+    return _told(repository, "rev-parse", "--verify", "--end-of-options", f"{ref}^{{commit}}")
 
 
 def _names(repository: Path) -> list[str]:

@@ -125,7 +125,7 @@ def base_location(training: TrainingConfig, tree: Tree, allowed: str | None) -> 
             raise InputError(
                 "points outside the repository",
                 file=training.path,
-                field=f"base (line {training.base_line})",
+                field=training.base_place,
                 fix=f"name it as `base_model: {base}` in adapterbot.yaml on the base branch",
             )
         return Path(base)
@@ -136,7 +136,7 @@ def base_location(training: TrainingConfig, tree: Tree, allowed: str | None) -> 
         raise InputError(
             f"{base!r} does not exist in {tree.label}",
             file=training.path,
-            field=f"base (line {training.base_line})",
+            field=training.base_place,
             fix="commit the base model there, or name a model of the Hub",
         )
     return None
@@ -158,7 +158,7 @@ def resolve_base(tree: Tree, config: str, allowed: str | None) -> tuple[str, str
         raise InputError(
             f"{training.base!r} is a folder here, but not one that {training.path} can mean",
             file=training.path,
-            field=f"base (line {training.base_line})",
+            field=training.base_place,
             fix="write it with a leading ./ from the config's folder, or remove the folder",
         )
     return training.base, training.base if where is None else where
@@ -187,10 +187,8 @@ def base_files(
     where = base_location(training, tree, allowed)
     if isinstance(where, str):
         return model_files(tree, where, cache)
-    field = f"base (line {training.base_line})"
     if where is None:
-        repo = HubRepo(training.base, "model", training.path, field)
-        found = hub_files(repo, model_file_names, cache)
+        found = hub_files(_on_hub(training), model_file_names, cache)
     elif snapshot := Snapshot.at(where):
         found = snapshot.digests(model_file_names, cache)
     else:
@@ -199,10 +197,14 @@ def base_files(
         raise InputError(
             f"{training.base!r} holds no config.json",
             file=training.path,
-            field=field,
+            field=training.base_place,
             fix="name a transformers model",
         )
     return found
+
+
+def _on_hub(training: TrainingConfig) -> HubRepo:
+    return HubRepo(training.base, "model", training.path, training.base_place)
 
 
 def refuse_part_of_base(training: TrainingConfig, tree: Tree, allowed: str | None) -> None:
@@ -213,8 +215,7 @@ def refuse_part_of_base(training: TrainingConfig, tree: Tree, allowed: str | Non
         OurFailure: the Hub is silent.
     """
     if base_location(training, tree, allowed) is None:
-        field = f"base (line {training.base_line})"
-        refuse_part(HubRepo(training.base, "model", training.path, field))
+        refuse_part(_on_hub(training))
 
 
 # ---------------------------------------------------------------- all of it

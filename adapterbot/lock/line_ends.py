@@ -30,20 +30,12 @@ def line_ends_or_more(tree: Tree, place: Callable[[str], str]) -> How:
     @cache
     def how(name: str, locked: str) -> str:
         with suppress(AdapterbotError):
-            if only_line_ends(tree, place(name), locked):
+            # Its digest once its lines end in LF, or in CRLF.
+            if locked in _digests(tree, place(name)):
                 return "changed in its line ends only"
         return "changed"
 
     return how
-
-
-def only_line_ends(tree: Tree, path: str, locked: str) -> bool:
-    """Whether the text at `path` has the digest `locked` once its lines end in LF, or in CRLF.
-
-    Raises:
-        InputError: it cannot be read.
-    """
-    return locked in _digests(tree, path)
 
 
 def _digests(tree: Tree, path: str) -> tuple[str, ...]:

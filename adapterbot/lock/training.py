@@ -89,6 +89,11 @@ class TrainingConfig:
         return self.path.rpartition("/")[0]
 
     @property
+    def base_place(self) -> str:
+        """Field and line of the base model, for an error."""
+        return f"base (line {self.base_line})"
+
+    @property
     def data_line(self) -> int:
         """The line of the first data file, for a drift that cannot be pinned on one of them."""
         return self.entries[0].line

@@ -84,21 +84,18 @@ def _by_step(tree: Tree, data: ArchiveData) -> dict[int, list[str]]:
         if match and name[match.end() :][:1] in ("", "/"):
             found.setdefault(int(match[1]), []).append(name)
     if not found:
-        raise InputError(
-            f"matches no file in {tree.label}",
-            file=data.files,
-            field="archive_data.files",
-            fix="commit the data of the checkpoints, or correct the pattern",
-        )
+        fix = "commit the data of the checkpoints, or correct the pattern"
+        raise _no_file(data, f"in {tree.label}", fix)
     return found
 
 
 def _rows(tree: Tree, names: list[str], data: ArchiveData, step: int) -> Rows:
     if not names:
-        raise InputError(
-            f"matches no file of step {step} in {tree.label}",
-            file=data.files,
-            field="archive_data.files",
-            fix="commit it, or set `holds: added` where files hold only what came at their step",
-        )
+        fix = "commit it, or set `holds: added` where files hold only what came at their step"
+        raise _no_file(data, f"of step {step} in {tree.label}", fix)
     return read_rows(tree, *names)
+
+
+def _no_file(data: ArchiveData, which: str, fix: str) -> InputError:
+    problem = f"matches no file {which}"
+    return InputError(problem, file=data.files, field="archive_data.files", fix=fix)

@@ -276,31 +276,22 @@ def _words(template: str) -> list[str]:
     try:
         words = shlex.split(template)
     except ValueError as error:
-        raise InputError(
-            f"cannot be split into words: {error}",
-            field="--eval-command",
-            fix="close its quotes",
-        ) from error
+        raise _unusable(f"cannot be split into words: {error}", "close its quotes") from error
     if not any("{ckpt}" in word for word in words):
-        raise InputError(
+        raise _unusable(
             "does not say where the checkpoint goes: {ckpt} is missing",
-            field="--eval-command",
-            fix="add {ckpt}, its path; {index} and {step} may stand beside it",
+            "add {ckpt}, its path; {index} and {step} may stand beside it",
         )
     operator = _OPERATOR.search(_QUOTED.sub("_", template))
     if operator:
-        raise InputError(
+        raise _unusable(
             f"holds {operator[0].strip()}, but no shell runs it",
-            field="--eval-command",
-            fix="name a script that does; or quote it, if it is a word of the command",
+            "name a script that does; or quote it, if it is a word of the command",
         )
     program = words[0]
     if _ASSIGNMENT.match(program):
-        raise InputError(
-            f"begins with {program.partition('=')[0]}=, which only a shell understands",
-            field="--eval-command",
-            fix="write env before it",
-        )
+        problem = f"begins with {program.partition('=')[0]}=, which only a shell understands"
+        raise _unusable(problem, "write env before it")
     if "{" not in program and shutil.which(program, path=os.environ.get("PATH")) is None:
         raise OurFailure(
             f"{program}: there is no such program",
@@ -308,6 +299,10 @@ def _words(template: str) -> list[str]:
             fix="install it, or name it by its path",
         )
     return words
+
+
+def _unusable(problem: str, fix: str) -> InputError:
+    return InputError(problem, field="--eval-command", fix=fix)
 
 
 def _refuse_no_names(variables: Sequence[str]) -> None:

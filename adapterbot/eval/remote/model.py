@@ -113,39 +113,30 @@ class ServerModel:
                     self._background.run(self._client.post(_UNLOAD, {"lora_name": loaded}))
 
     def _load(self, files: Subject, name: str, digest: str) -> None:
+        def refused(problem: str, fix: str) -> InputError:
+            return InputError(problem, file=self._server.url, field=files.shown, fix=fix)
+
         expected = self._server.adapter.format(digest=digest[:_DIGEST_DIGITS])
         if not isinstance(files, AdapterFiles):
-            raise InputError(
+            raise refused(
                 f"serves no model {expected!r}, and a mixture cannot be loaded while it runs",
-                file=self._server.url,
-                field=files.shown,
-                fix=f"serve {files.shown} under this name (`adapterbot serve --mixture`)",
+                f"serve {files.shown} under this name (`adapterbot serve --mixture`)",
             )
         if not self._server.load:
-            raise InputError(
-                f"serves no adapter {expected!r}",
-                file=self._server.url,
-                field=files.shown,
-                fix=f"serve {files.shown} under this name, or set `load: true`",
-            )
+            fix = f"serve {files.shown} under this name, or set `load: true`"
+            raise refused(f"serves no adapter {expected!r}", fix)
         try:
             body: JsonValue = {"lora_name": name, "lora_path": str(files.path.absolute())}
             self._background.run(self._client.post(_LOAD, body))
         except Refused as error:
             if error.status in NO_SUCH_THING:
-                raise InputError(
+                raise refused(
                     f"serves no adapter {expected!r}, and loads none while it runs",
-                    file=self._server.url,
-                    field=files.shown,
-                    fix="serve it under this name (vLLM: --lora-modules), or let it be loaded "
+                    "serve it under this name (vLLM: --lora-modules), or let it be loaded "
                     "(vLLM: VLLM_ALLOW_RUNTIME_LORA_UPDATING=True)",
                 ) from error
-            raise InputError(
-                f"does not load the adapter: {error}",
-                file=self._server.url,
-                field=files.shown,
-                fix="the server must see this path, and support this kind of adapter",
-            ) from error
+            fix = "the server must see this path, and support this kind of adapter"
+            raise refused(f"does not load the adapter: {error}", fix) from error
 
     def _served(self) -> set[str]:
         try:
