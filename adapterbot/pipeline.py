@@ -237,23 +237,15 @@ def _bisect(
     from adapterbot.probing.training_run import TrainingRun
 
     if candidate.mixture:
-        return BisectResult(
-            verdict=BisectVerdict.NOT_RUN, note="a mixture keeps no checkpoints to search"
-        )
-    if adapter.archive is None:
-        return BisectResult(
-            verdict=BisectVerdict.NOT_RUN,
-            note="no checkpoints are kept; name them as `archive` in adapterbot.yaml",
-        )
-    try:
-        archive = Archive(tree, services.cache)
-        run = TrainingRun.of(archive, archive.find([adapter.archive]), adapter)
-        return find_break(
-            run,
-            regression,
-            evaluator,
-            last_bad=run.ends_in(candidate.digest),
-            say=services.listener.said,
-        )
-    except AdapterbotError as error:
-        return BisectResult(verdict=BisectVerdict.NOT_RUN, note=str(error)[:1000])
+        note = "a mixture keeps no checkpoints to search"
+    elif adapter.archive is None:
+        note = "no checkpoints are kept; name them as `archive` in adapterbot.yaml"
+    else:
+        try:
+            archive = Archive(tree, services.cache)
+            run = TrainingRun.of(archive, archive.find([adapter.archive]), adapter)
+            last_bad, say = run.ends_in(candidate.digest), services.listener.said
+            return find_break(run, regression, evaluator, last_bad=last_bad, say=say)
+        except AdapterbotError as error:
+            note = str(error)[:1000]
+    return BisectResult(verdict=BisectVerdict.NOT_RUN, note=note)

@@ -32,20 +32,18 @@ class Stages:
     """Names and times the stages of one run."""
 
     listener: Listener
-    clock: Callable[[], float] = time.monotonic
-    cpu_clock: Callable[[], float] = time.process_time
     finished: list[Stage] = field(default_factory=list)
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[Callable[[int, int], None]]:
         """Time one stage; yields a function to report progress with."""
         self.listener.opened(name)
-        started, cpu_started = self.clock(), self.cpu_clock()
+        started, cpu_started = time.monotonic(), time.process_time()
         try:
             yield lambda done, total: self.listener.advanced(name, done, total)
         finally:
-            seconds = self.clock() - started
-            cpu_seconds = self.cpu_clock() - cpu_started
+            seconds = time.monotonic() - started
+            cpu_seconds = time.process_time() - cpu_started
             self.finished.append(
                 Stage(name=name, seconds=round(seconds, 4), cpu_seconds=round(cpu_seconds, 4))
             )

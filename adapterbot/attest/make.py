@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 
 from adapterbot.attest.statement import BUILD_TYPE, PREDICATE_TYPE
@@ -12,11 +11,20 @@ from adapterbot.importing import extras
 from adapterbot.lock.schema import Lock
 
 
-@dataclass(frozen=True)
-class Claim:
-    """What a statement says.
+def statement(
+    subjects: Mapping[str, str],
+    adapter: str,
+    files: Mapping[str, str],
+    lock: Lock | None,
+    *,
+    report: str | None,
+    builder: str,
+    invocation: str,
+    finished: datetime,
+) -> bytes:
+    """What is claimed, as the canonical JSON of an in-toto Statement v1.
 
-    Attributes:
+    Args:
         subjects: SHA-256 of the adapter's files, by their name in its directory.
         adapter: its repository path.
         files: SHA-256 of what the run was made from (config, lock, suite and its data), by
@@ -26,20 +34,6 @@ class Claim:
         builder: URI of who trained it, or vouches for it.
         invocation: URI of the run; "" for none.
         finished: when.
-    """
-
-    subjects: Mapping[str, str]
-    adapter: str
-    files: Mapping[str, str]
-    lock: Lock | None
-    report: str | None
-    builder: str
-    invocation: str
-    finished: datetime
-
-
-def statement(claim: Claim) -> bytes:
-    """A claim as the canonical JSON of an in-toto Statement v1.
 
     Raises:
         OurFailure: the libraries are not installed.
@@ -48,33 +42,30 @@ def statement(claim: Claim) -> bytes:
         from google.protobuf.json_format import MessageToDict
         from in_toto_attestation.v1.resource_descriptor import ResourceDescriptor
         from in_toto_attestation.v1.statement import Statement
-    subjects = [
-        ResourceDescriptor(name=name, digest={"sha256": digest}).pb
-        for name, digest in sorted(claim.subjects.items())
-    ]
-    made = Statement(subjects, PREDICATE_TYPE, _provenance(claim))
-    made.validate()
-    return json.dumps(MessageToDict(made.pb), sort_keys=True, ensure_ascii=False).encode()
-
-
-def _provenance(claim: Claim) -> dict[str, object]:
-    metadata = {"finishedOn": claim.finished.isoformat(timespec="seconds")}
-    if claim.invocation:
-        metadata["invocationId"] = claim.invocation
-    details: dict[str, object] = {"builder": {"id": claim.builder}, "metadata": metadata}
-    if claim.report:
-        details["byproducts"] = [{"name": "report.json", "digest": {"sha256": claim.report}}]
-    return {
+    metadata = {"finishedOn": finished.isoformat(timespec="seconds")}
+    if invocation:
+        metadata["invocationId"] = invocation
+    details: dict[str, object] = {"builder": {"id": builder}, "metadata": metadata}
+    if report:
+        details["byproducts"] = [{"name": "report.json", "digest": {"sha256": report}}]
+    provenance = {
         "buildDefinition": {
             "buildType": BUILD_TYPE,
-            "externalParameters": {"adapter": claim.adapter},
+            "externalParameters": {"adapter": adapter},
             "resolvedDependencies": [
-                *({"name": n, "digest": {"sha256": d}} for n, d in sorted(claim.files.items())),
-                *_pinned(claim.lock),
+                *({"name": name, "digest": {"sha256": d}} for name, d in sorted(files.items())),
+                *_pinned(lock),
             ],
         },
         "runDetails": details,
     }
+    about = [
+        ResourceDescriptor(name=name, digest={"sha256": digest}).pb
+        for name, digest in sorted(subjects.items())
+    ]
+    made = Statement(about, PREDICATE_TYPE, provenance)
+    made.validate()
+    return json.dumps(MessageToDict(made.pb), sort_keys=True, ensure_ascii=False).encode()
 
 
 def _pinned(lock: Lock | None) -> list[dict[str, object]]:

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from adapterbot import lock
 from adapterbot.attest import bom, envelope, keyless, verification
 from adapterbot.attest import statement as statements
-from adapterbot.attest.make import Claim, statement
+from adapterbot.attest.make import statement
 from adapterbot.bank.portable import read_portable
 from adapterbot.changes.conventions import for_adapter
 from adapterbot.changes.sides import config_of
@@ -178,17 +178,16 @@ def sign(
     if report:
         _judged(of, report)
     _refuse_anothers_lock(of)
-    claim = Claim(
-        subjects=verification.subject_digests(of.tree, of.path),
-        adapter=of.path,
-        files=of.made_from(),
-        lock=of.lock,
+    payload = statement(
+        verification.subject_digests(of.tree, of.path),
+        of.path,
+        of.made_from(),
+        of.lock,
         report=_report_digest(report) if report else None,
         builder=builder or _workflow(os.environ) or BY_HAND,
         invocation=_run(os.environ),
         finished=datetime.now(UTC),
     )
-    payload = statement(claim)
     if key:
         signed = envelope.sign(payload, read_key(key), file=str(key))
     else:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from posixpath import normpath
 from typing import TYPE_CHECKING, Literal
 
@@ -145,16 +146,9 @@ def _content(lock: Lock, now: Pinned, config: str, then: Then) -> Iterator[Part]
         file,
         base_line,
     )
-    same = lock.base_model_sha == now.base_model_sha
-    yield Part(
-        "base_model_sha",
-        lock.base_model_sha,
-        now.base_model_sha,
-        same,
-        "" if same else _clip(then.base_moved(now)),
-        file,
-        base_line,
-    )
+    moved = partial(then.base_moved, now)
+    pinned, found = lock.base_model_sha, now.base_model_sha
+    yield _compared("base_model_sha", pinned, found, moved, file, base_line)
     same = then.same_data(now)
     why, entries = ("", ()) if same else then.data_moved(now)
     line = now.training.data_line if now.training else None
@@ -178,16 +172,8 @@ def _environment(lock: Lock, now: Pinned, then: Then) -> Iterator[Part]:
     removed = now.env_hash is None and before is not None and before.has(now.env_path)
     if now.env_hash is None and not removed:
         return
-    same = lock.env_hash == now.env_hash
-    yield Part(
-        "env_hash",
-        lock.env_hash,
-        now.env_hash or "not here",
-        same,
-        "" if same else _clip(then.environment_moved(now)),
-        now.env_path,
-        1,
-    )
+    moved = partial(then.environment_moved, now)
+    yield _compared("env_hash", lock.env_hash, now.env_hash or "not here", moved, now.env_path, 1)
 
 
 def _adapters(now: Pinned, then: Then, only: str | None) -> Iterator[Part]:
@@ -198,16 +184,9 @@ def _adapters(now: Pinned, then: Then, only: str | None) -> Iterator[Part]:
         if only not in (None, path):
             continue
         found = adapter_files(then.tree, path, then.cache)
-        same = found == files
-        yield Part(
-            "adapter",
-            combined(files),
-            combined(found),
-            same,
-            "" if same else _clip(adapter_moved(then.tree, path, files, found)),
-            join(path, ADAPTER_CONFIG),
-            1,
-        )
+        moved = partial(adapter_moved, then.tree, path, files, found)
+        place = join(path, ADAPTER_CONFIG)
+        yield _compared("adapter", combined(files), combined(found), moved, place, 1)
     record = _record(then.lock_path)
     if only is not None and only not in locked and before is not None and before.has(record):
         # Nor must taking this record away, or letting it go stale, be a way around it.
@@ -223,6 +202,14 @@ def _adapters(now: Pinned, then: Then, only: str | None) -> Iterator[Part]:
                 file=then.lock_path,
                 line=1,
             )
+
+
+def _compared(
+    part: str, pinned: str, found: str, moved: Callable[[], str], file: str | None, line: int | None
+) -> Part:
+    """Two digests; `moved` says what moved, where they differ."""
+    same = pinned == found
+    return Part(part, pinned, found, same, "" if same else _clip(moved()), file, line)
 
 
 def _record(lock_path: str) -> str:
