@@ -115,7 +115,6 @@ def public_key(key: str, *, file: str, field: str | None = None) -> SSlibKey:
     """A public key from PEM.
 
     Args:
-        file: where it was read.
         field: where in there, for an error to say.
 
     Raises:

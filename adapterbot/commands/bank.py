@@ -75,7 +75,6 @@ def create(
     """A new, empty bank.
 
     Args:
-        path: its directory.
         base: the base model's directory, or its name on the Hub.
         targets: what a VeRA bank adapts, by PEFT's rules.
         rank: of its projections.

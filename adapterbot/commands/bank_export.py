@@ -30,7 +30,6 @@ def export(
     """Writes users of a bank in a form that others read.
 
     Args:
-        path: the bank's directory.
         out: a file for `file` and `soup`; a directory for `peft` and `lora`.
         users: whom; all of them where none is named.
         form: `file` for one safetensors file, `soup` for Soup's bank.json, `peft` for the adapter

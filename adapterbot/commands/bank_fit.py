@@ -57,11 +57,8 @@ def fit(
     """Fits users' vectors over the bank's base model, and adds each when it is done.
 
     Args:
-        path: the bank.
         users: a JSONL file whose rows name a `user`, or a folder of `USER.jsonl` files.
-        plan: how each is fitted.
         base: where the base model lies, when not where the bank says.
-        device: where to compute.
         replace: whether users whose row came from elsewhere get a new one.
         tell: is told of every user who is done, and of how many are.
 

@@ -54,7 +54,6 @@ def import_(
     unless they hold more than 64 MiB of rows; then that many at a time.
 
     Args:
-        path: the bank's directory.
         sources: each a PEFT directory (`ann=adapters/ann`, or the directory's name is the user's),
             Soup's bank.json, or a file that `export` wrote.
         base: the base model, whatever the sources say of theirs; that of the bank, if there is one.

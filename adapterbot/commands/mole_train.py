@@ -55,7 +55,6 @@ def train(
     """Trains the gate that a soup.yaml describes, or goes on with it, and writes the mixture.
 
     Args:
-        config: the soup.yaml.
         tell: told after every step.
         listener: told what comes before the first one.
         output: where to write it; None leaves the soup.yaml's word.

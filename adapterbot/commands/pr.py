@@ -48,7 +48,6 @@ class EvidenceOptions:
         """All of it.
 
         Args:
-            adapter: its path.
             digest: of its weights; a report of others is refused.
 
         Raises:

@@ -137,7 +137,6 @@ def run(options: ServeOptions, ready: Callable[[str, str, tuple[str, ...]], None
     orderly end.
 
     Args:
-        options: what was asked.
         ready: is told the address, the base's name and the mixtures' when the model is loaded.
 
     Raises:

@@ -125,7 +125,6 @@ class Engine(Evaluation):
 
         Args:
             base: a model directory, or a name on the Hub.
-            settings: device, precision, batch size.
             cache: where scores are kept between runs; without one nothing is.
             imported: imports what loading the base takes, right before that is done.
 

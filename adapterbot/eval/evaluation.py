@@ -138,7 +138,6 @@ class Evaluation:
         """Every sample of every task, answered and scored under one adapter.
 
         Args:
-            tasks: what is asked.
             adapter: a PEFT directory, or what `read_adapter_dir` said of it (errors then name it
                 as it was named there), or a composite; None for the bare base.
             drafts: what another adapter answered. Where this one says the same, its answer costs

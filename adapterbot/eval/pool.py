@@ -86,9 +86,6 @@ class Pool:
     def ask(self, call: Callable[[Any], Any]) -> Any:
         """What whichever actor is free answers. From any thread.
 
-        Args:
-            call: asks an actor.
-
         Raises:
             InputError: an actor has loaded another base than the others, or is of another version.
             OurFailure: too many actors were lost.

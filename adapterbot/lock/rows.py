@@ -50,8 +50,6 @@ def dataset_diff(before: Rows, after: Rows, *, examples: int = EXAMPLES) -> Data
     file that differs is read three times at most, never held.
 
     Args:
-        before: as `read_rows` gives them.
-        after: likewise.
         examples: at most so many rows are shown for each of added, removed and changed, from all
             over the dataset.
 

@@ -54,7 +54,6 @@ class CMAES:
             sigma: how far from there the optimum is expected, in every coordinate.
             population: λ; 4 + ⌊3 ln n⌋ when not given.
             bounds: (n, 2) lower and upper limit of each coordinate.
-            seed: of the random generator.
 
         Raises:
             ValueError: an argument has the wrong shape or sign.

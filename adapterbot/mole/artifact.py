@@ -295,7 +295,6 @@ def load_mixture(model: nn.Module, directory: Path | str) -> Mixture:
 
     Args:
         model: the base that it was trained on.
-        directory: of a mixture.
 
     Raises:
         InputError: as `read_mixture_dir`, or it does not fit the model.

@@ -147,10 +147,6 @@ class _File(BaseModel):
 def read_config(content: bytes, name: str) -> MixtureConfig:
     """The mixture that a soup.yaml describes.
 
-    Args:
-        content: the file.
-        name: how errors call it.
-
     Raises:
         InputError: naming the field, its line and the fix.
     """

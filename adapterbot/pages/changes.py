@@ -64,9 +64,6 @@ def changes(found: Between, *, data_cut: bool, layers: bool, samples: bool, blam
 
     Args:
         data_cut: whether to show less of the rows.
-        layers: whether to show the layers.
-        samples: whether to show the samples.
-        blame: whether to show the rows with the most pull.
     """
     each, limit = _ROWS[data_cut]
     return Changes(

@@ -47,7 +47,6 @@ def document(
     Args:
         title: one line of at most 256 characters.
         base_sha: 40 or 64 hex digits: a commit, or a digest of the base model, as Soup has it.
-        directory: a PEFT adapter.
         shown: where a reader finds it: a path of the repository.
 
     Raises:

@@ -54,7 +54,6 @@ def as_named(model: nn.Module, names: Collection[str]) -> nn.Module:
     shapes, and no weights.
 
     Args:
-        model: as loaded.
         names: dotted, of modules or of what belongs to them.
     """
     family: _Family | None = getattr(model, _FAMILY, None)

@@ -91,7 +91,6 @@ def read_header(path: Path, *, shown: str | None = None) -> Header:
     """The checked header of the safetensors file at `path`.
 
     Args:
-        path: the file.
         shown: how errors name it; the path itself when not given.
 
     Raises:

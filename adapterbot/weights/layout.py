@@ -52,10 +52,6 @@ class LowRankEntry:
 def check_kinds(header: Header, shown: str) -> None:
     """Refuses numbers of a kind that PEFT saves nothing in.
 
-    Args:
-        header: of the file.
-        shown: how errors name it.
-
     Raises:
         InputError: with the first tensor that holds such numbers.
     """
@@ -68,11 +64,6 @@ def layout(
     config: LoraConfig, header: Header, shown: str
 ) -> tuple[dict[str, LowRankEntry], dict[str, str]]:
     """The low-rank pairs by module, and for each parameter that was saved whole its tensor.
-
-    Args:
-        config: the options that announce them.
-        header: of the file.
-        shown: how errors name it.
 
     Raises:
         InputError: a tensor lies where PEFT would not look for it, is there twice, or is not of the

@@ -81,10 +81,6 @@ class MixtureManifest(Record):
 def parse_manifest(content: bytes, shown: str) -> MixtureManifest:
     """A mixture's manifest.
 
-    Args:
-        content: of mole_config.json.
-        shown: how errors name it.
-
     Raises:
         InputError: it is not one, or contradicts itself.
     """

@@ -161,10 +161,6 @@ class LoraConfig(PeftConfig):
 def parse_config(text: bytes, *, shown: str) -> tuple[PeftConfig, tuple[str, ...]]:
     """An adapter_config.json, and the options for which PEFT itself is needed (mostly none).
 
-    Args:
-        text: the file's bytes.
-        shown: how errors name the file.
-
     Raises:
         InputError: not JSON, a wrong type, an unknown option, or one we refuse; with its name.
     """

@@ -26,7 +26,6 @@ def check_base(files: AdapterFiles, base: Path | str) -> bool:
     where the same place of a layer fits (`model.layers`, `model.language_model.layers`).
 
     Args:
-        files: the adapter.
         base: the base model's directory, or its name on the Hub.
 
     Returns:

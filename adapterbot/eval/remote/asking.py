@@ -23,12 +23,7 @@ _MOST_STOPS = 4  # of OpenAI's own API; what a server is not told is cut off her
 
 
 class Asking:
-    """Asks one server's models.
-
-    Args:
-        client: the connections.
-        url: the server's address, for errors.
-    """
+    """Asks one server's models."""
 
     def __init__(self, client: Client, url: str) -> None:
         self._client = client

@@ -34,7 +34,6 @@ class ServerModel:
         Args:
             name: how the base is named here.
             server: where it is, and what base and adapters are called there.
-            key: the API key.
 
         Raises:
             InputError: it does not serve the base, or wants another key.
