@@ -20,8 +20,6 @@ from adapterbot.records import Direction, MetricDelta, SampleScore, ScoreKind, T
 from adapterbot.stats.corpus import Aggregate
 from adapterbot.stats.distributions import FloatArray
 
-__all__ = ["Corpus", "Paired", "compare", "compare_all"]
-
 
 def compare(
     baseline: ArrayLike,

@@ -244,7 +244,7 @@ def _bisect(
         try:
             archive = Archive(tree, services.cache)
             run = TrainingRun.of(archive, archive.find([adapter.archive]), adapter)
-            last_bad, say = run.ends_in(candidate.digest), services.listener.said
+            last_bad, say = run.ends_in(candidate.ref.digest), services.listener.said
             return find_break(run, regression, evaluator, last_bad=last_bad, say=say)
         except AdapterbotError as error:
             note = str(error)[:1000]

@@ -24,8 +24,6 @@ from adapterbot.stats.betting import AnytimeDifference
 from adapterbot.stats.distributions import FloatArray
 from adapterbot.stats.proportions import PairedProportions
 
-__all__ = ["Sequential"]
-
 
 class Sequential:
     """One metric, chunk by chunk.

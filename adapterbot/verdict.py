@@ -41,8 +41,6 @@ from adapterbot.wording import drifted, reason
 if TYPE_CHECKING:
     from adapterbot.config import MetricRule
 
-__all__ = ["MetricPolicy", "judge", "policies", "task_of", "with_lock"]
-
 
 @dataclass(frozen=True)
 class MetricPolicy:

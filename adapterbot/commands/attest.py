@@ -121,12 +121,7 @@ def subject(path: Path) -> Subject:
     return Subject(tree, for_adapter(config_of(tree), name, tree.survey()))
 
 
-def read_key(path: Path) -> bytes:
-    """A key file.
-
-    Raises:
-        InputError: it cannot be read.
-    """
+def _key(path: Path) -> bytes:
     return read_named(path, limit=_LIMIT, fix="name a key in PEM")
 
 
@@ -189,7 +184,7 @@ def sign(
         finished=datetime.now(UTC),
     )
     if key:
-        signed = envelope.sign(payload, read_key(key), file=str(key))
+        signed = envelope.sign(payload, _key(key), file=str(key))
     else:
         signed = keyless.sign(payload, _trust(trust))
     place = output or of.tree.root / verification.attestation_path(of.path)
@@ -242,7 +237,7 @@ def verify(
     """
     path, lock_path = verification.attestation_path(of.path), normalise(of.adapter.lock)
     if isinstance(signer, Path):
-        keys = (read_key(signer).decode("utf-8", "replace"),)
+        keys = (_key(signer).decode("utf-8", "replace"),)
         envelope.public_key(keys[0], file=str(signer))
         found = verification.check(of.tree, of.path, keys, lock=lock_path)
     else:

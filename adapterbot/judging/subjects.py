@@ -28,11 +28,6 @@ class Side:
     files: Subject | None
 
     @property
-    def digest(self) -> str | None:
-        """Of what is evaluated; None for the bare base model."""
-        return self.ref.digest
-
-    @property
     def mixture(self) -> Composite | None:
         """What is evaluated, if it is a mixture."""
         return None if isinstance(self.files, AdapterFiles) else self.files

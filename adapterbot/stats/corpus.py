@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -85,11 +85,9 @@ class CorpusDifference:
 
     def mirrored(self) -> CorpusDifference:
         """The same with the sides swapped."""
-        return CorpusDifference(
+        return replace(
+            self,
             harm=-self.harm,
-            deviation=self.deviation,
-            error=self.error,
-            df=self.df,
             p_worse=self.p_better,
             p_better=self.p_worse,
             bias=-self.bias,
