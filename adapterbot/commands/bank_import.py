@@ -109,19 +109,11 @@ class _Incoming:
             with opened(path) as bank:
                 self._manifest = bank.manifest
             if dtype not in (None, self._manifest.dtype):
-                raise InputError(
-                    f"the bank is there already and keeps its rows in {self._manifest.dtype}",
-                    file=str(path),
-                    field="--dtype",
-                    fix="leave it out, or make another bank",
-                )
+                problem = "the bank is there already and keeps its rows in "
+                raise _not_the_banks(path, "--dtype", problem + self._manifest.dtype)
             if base is not None and not _same_base(base, self._manifest.base_model):
-                raise InputError(
-                    f"is {base!r}, and the bank is of {self._manifest.base_model!r}",
-                    file=str(path),
-                    field="--base",
-                    fix="leave it out, or make another bank",
-                )
+                problem = f"is {base!r}, and the bank is of {self._manifest.base_model!r}"
+                raise _not_the_banks(path, "--base", problem)
 
     @property
     def modules(self) -> dict[str, Module]:
@@ -216,6 +208,11 @@ class _Incoming:
             file=arrival.shown,
             fix="import adapters that were trained with the same options and projection",
         )
+
+
+def _not_the_banks(path: Path, option: str, problem: str) -> InputError:
+    fix = "leave it out, or make another bank"
+    return InputError(problem, file=str(path), field=option, fix=fix)
 
 
 def _same_base(one: str, other: str) -> bool:

@@ -53,18 +53,11 @@ def compare(before: Sequence[TaskResult], again: Sequence[TaskResult]) -> NoiseF
             shifts.append((first.unit, abs(sum(moved)) / len(moved), first.task, len(moved)))
     # Fractions first: a figure in points means the same on every task.
     worst = max(shifts, key=lambda s: (s[0] is Unit.FRACTION, s[1]), default=None)
+    found = NoiseFloor(samples=samples, answers=answers, scores=scores)
     if worst is None or worst[1] == 0:
-        return NoiseFloor(samples=samples, answers=answers, scores=scores)
+        return found
     unit, shift, task, asked = worst
-    return NoiseFloor(
-        samples=samples,
-        answers=answers,
-        scores=scores,
-        task=task,
-        unit=unit,
-        shift=shift,
-        asked=asked,
-    )
+    return found.model_copy(update={"task": task, "unit": unit, "shift": shift, "asked": asked})
 
 
 def _chosen(tasks: Sequence[Task], before: Sequence[TaskResult], count: int) -> Selection:
