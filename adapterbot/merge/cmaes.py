@@ -17,9 +17,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from adapterbot.merge.parameters import Parameters, default_population
+from adapterbot.merge.parameters import Parameters, Vector, default_population
 
-Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
 
 _RESAMPLINGS = 100
@@ -266,9 +265,9 @@ class CMAES:
             "decomposed": self._decomposed,
             "path_sigma": self._path_sigma.tolist(),
             "path_c": self._path_c.tolist(),
-            "best": [_known(value) for value in self._best],
-            "median": [_known(value) for value in self._median],
-            "spread": _known(self._spread),
+            "best": [known(value) for value in self._best],
+            "median": [known(value) for value in self._median],
+            "spread": known(self._spread),
             "random": self._rng.bit_generator.state,
         }
 
@@ -284,19 +283,20 @@ class CMAES:
         search._decomposed = state["decomposed"]
         search._path_sigma = np.array(state["path_sigma"])
         search._path_c = np.array(state["path_c"])
-        search._best.extend(_infinite(value) for value in state["best"])
-        search._median.extend(_infinite(value) for value in state["median"])
-        search._spread = _infinite(state["spread"])
+        search._best.extend(infinite(value) for value in state["best"])
+        search._median.extend(infinite(value) for value in state["median"])
+        search._spread = infinite(state["spread"])
         search._rng.bit_generator.state = state["random"]
         return search
 
 
-def _known(value: float) -> float | None:
-    """JSON has no infinity."""
+def known(value: float) -> float | None:
+    """As JSON holds it, which has no infinity."""
     return value if math.isfinite(value) else None
 
 
-def _infinite(value: float | None) -> float:
+def infinite(value: float | None) -> float:
+    """What `known` was given."""
     return math.inf if value is None else value
 
 

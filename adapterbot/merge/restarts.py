@@ -15,8 +15,8 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from adapterbot.merge.cmaes import CMAES, Matrix, Vector
-from adapterbot.merge.parameters import default_population
+from adapterbot.merge.cmaes import CMAES, Matrix, infinite, known
+from adapterbot.merge.parameters import Vector, default_population
 
 Regime = Literal["ipop", "bipop"]
 
@@ -138,11 +138,11 @@ class Restarts:
             "spent": [self._spent[False], self._spent[True]],
             "restarts": self.restarts,
             "best": None if self.best is None else self.best.tolist(),
-            "best_loss": self.best_loss if math.isfinite(self.best_loss) else None,
+            "best_loss": known(self.best_loss),
             "centre": self.centre.tolist(),
             "leading": self._leading,
-            "run_first": self._run_first if math.isfinite(self._run_first) else None,
-            "run_best": self._run_best if math.isfinite(self._run_best) else None,
+            "run_first": known(self._run_first),
+            "run_best": known(self._run_best),
             "random": self._rng.bit_generator.state,
         }
 
@@ -159,10 +159,10 @@ class Restarts:
         found._spent = {False: state["spent"][0], True: state["spent"][1]}
         found.restarts = state["restarts"]
         found.best = None if state["best"] is None else np.array(state["best"])
-        found.best_loss = math.inf if state["best_loss"] is None else state["best_loss"]
+        found.best_loss = infinite(state["best_loss"])
         found.centre = np.array(state["centre"])
         found._leading = state["leading"]
-        found._run_first = math.inf if state["run_first"] is None else state["run_first"]
-        found._run_best = math.inf if state["run_best"] is None else state["run_best"]
+        found._run_first = infinite(state["run_first"])
+        found._run_best = infinite(state["run_best"])
         found._rng.bit_generator.state = state["random"]
         return found
