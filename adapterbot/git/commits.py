@@ -71,14 +71,14 @@ def resolve_commit(repository: Path, ref: str, *, field: str | None = None) -> s
     """
     if ref.startswith("-") or not ref:
         raise InputError(f"{ref!r} is not a ref", field=field, fix="name a branch, tag or commit")
-    if found := _commit(repository, ref) or _commit(repository, f"refs/remotes/origin/{ref}"):
+    if found := commit_of(repository, ref) or commit_of(repository, f"refs/remotes/origin/{ref}"):
         return found
     if re.fullmatch(r"[0-9a-f]{40}", ref):
         # A clone that has its whole history would be cut by a depth.
         depth = ("--depth=1",) if _boundaries(repository).is_file() else ()
         with suppress(OurFailure):
             ask_remote(repository, "fetch", *_FETCH, *depth, "origin", ref)
-        if found := _commit(repository, ref):
+        if found := commit_of(repository, ref):
             return found
     raise InputError(
         f"{ref!r} is not in this checkout{nearest(ref, _names(repository))}",
@@ -87,7 +87,7 @@ def resolve_commit(repository: Path, ref: str, *, field: str | None = None) -> s
     )
 
 
-def _commit(repository: Path, ref: str) -> str | None:
+def commit_of(repository: Path, ref: str) -> str | None:
     """The commit that a name stands for in this clone; None where it stands for none."""
     return _told(repository, "rev-parse", "--verify", "--end-of-options", f"{ref}^{{commit}}")
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adapterbot.errors import OurFailure
+from adapterbot.git.commits import commit_of
 from adapterbot.git.program import git, git_as
 from adapterbot.history.results import from_lines, merged, to_lines
 from adapterbot.records.history import PastResult
@@ -52,7 +53,7 @@ class Branch:
 
     def _known(self) -> str | None:
         refs = (f"refs/remotes/{REMOTE}/{self.name}", f"refs/heads/{self.name}")
-        return next((ref for ref in refs if self._commit(ref)), None)
+        return next((ref for ref in refs if commit_of(self.repository, ref)), None)
 
     def append(
         self, results: Sequence[PastResult], environment: Mapping[str, str], message: str
@@ -88,13 +89,6 @@ class Branch:
         text = git(self.repository, "cat-file", "blob", f"{commit}:{FILE}")
         return from_lines(text.decode(errors="replace"), f"{self.name}:{FILE}")
 
-    def _commit(self, ref: str) -> str | None:
-        try:
-            found = git(self.repository, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}")
-        except OurFailure:
-            return None
-        return found.decode().strip()
-
     def _fetch(self, environment: Mapping[str, str]) -> str | None:
         """The commit that the branch is at now; None when there is none yet."""
         ref = f"refs/heads/{self.name}"
@@ -102,7 +96,7 @@ class Branch:
         if not listed.strip():
             return None
         self._run(environment, "fetch", "-q", "--no-tags", REMOTE, f"+{ref}:{_SEEN}")
-        return self._commit(_SEEN)
+        return commit_of(self.repository, _SEEN)
 
     def _write(
         self, parent: str | None, text: str, environment: Mapping[str, str], message: str
