@@ -112,7 +112,7 @@ class Sequential:
             self._ends.append(len(self._units))
         return self._settled()
 
-    def paired(self) -> Paired:
+    def paired(self, *, level: float = LEVEL) -> Paired:
         """Everything so far as a delta, for `verdict.judge`."""
         before, after = np.array(self._baseline), np.array(self._candidate)
         facts = Facts(
@@ -122,7 +122,7 @@ class Sequential:
             missing=self._missing,
             baseline=exact_mean(before),
             candidate=exact_mean(after),
-            level=LEVEL,
+            level=level,
         )
         effect = self._effect() if len(self._units) > 1 else None
         return facts.described(effect, change=exact_mean(after - before), alike=self._alike())
