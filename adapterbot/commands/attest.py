@@ -84,7 +84,9 @@ class Subject:
         Raises:
             InputError: naming `output`.
         """
-        names = (*self.tree.files(self.path), normalise(self.adapter.lock))
+        own, adapter = verification.attestation_path(self.path), self.adapter
+        names = [name for name in self.tree.files(self.path) if name != own]
+        names += map(normalise, (adapter.lock, adapter.config, adapter.suite))
         here = (self.tree.root / name for name in names)
         spare(output, *here, *needed, field="--output, -o")
 

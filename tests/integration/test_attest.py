@@ -170,8 +170,9 @@ def test_attack_an_adapter_at_the_root_is_signed_for_by_its_files_own_names(repo
     (repository / "soup.lock").unlink()
     with pytest.raises(NotAttested, match=r"run `adapterbot attest sign \. --key"):
         check(WorkTree(repository), "", [public])
-    for _ in range(2):  # an attestation signs for no other, which it replaces
-        invoke("sign", ".", "--key", private)
+    named = ("-o", repository / ".intoto.json")
+    for output in ((), (), named):  # an attestation signs for no other, which it replaces
+        invoke("sign", ".", "--key", private, *output)
     statement = check(WorkTree(repository), "", [public])
     assert {"adapter_config.json", "evals/suite.yaml"} <= {one.name for one in statement.subject}
     (repository / "mole_config.json").write_text("{}")
@@ -551,8 +552,9 @@ def test_what_keeps_a_job_from_signing_is_said_in_a_line(repository, sigstore, k
     assert "--trust-config" in said
     key = keys["other"][0]
     before = Path(key).read_bytes()
-    said = invoke("sign", ADAPTER, "--key", key, "-o", key, expect=2)
-    assert "--output, -o: is a file that the command itself needs" in said
+    for needed in (key, "soup.yaml", "soup.lock", f"{ADAPTER}/adapter_config.json"):
+        said = invoke("sign", ADAPTER, "--key", key, "-o", needed, expect=2)
+        assert "--output, -o: is a file that the command itself needs" in said
     assert Path(key).read_bytes() == before
     said = invoke("verify", ADAPTER, "--key", key, "--repository", "https://h/o/r", expect=2)
     assert "--repository" in said
