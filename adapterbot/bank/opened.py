@@ -38,6 +38,10 @@ def state_of(txn: lmdb.Transaction, db: Tables) -> State:
     return State() if held is None else State.unpack(bytes(held))
 
 
+def _require(txn: lmdb.Transaction, db: Tables, rows: RowFile, row_bytes: int) -> None:
+    rows.require(state_of(txn, db).next_slot * row_bytes)
+
+
 @dataclass(eq=False)
 class _File:
     """The files of a bank as it has them open, and the snapshots of them that are being read."""
@@ -123,8 +127,7 @@ class OpenBank:
         shared = acquire(file)
         try:
             with shared.env.begin() as txn:
-                committed = state_of(txn, shared.db).next_slot
-            shared.rows.require(committed * self.codec.row_bytes)
+                _require(txn, shared.db, shared.rows, self.codec.row_bytes)
         except DAMAGE as error:
             release(shared)
             raise damaged(self.path, error) from error
@@ -171,6 +174,16 @@ class OpenBank:
                     # Unless they were compacted just now, and lie elsewhere.
                     if self._current() == snapshot.stamp:
                         raise damaged(self.path, error) from error
+
+    def require(self) -> None:
+        """Checks that the files can be read, and that as many rows are there as were committed.
+
+        Raises:
+            OurFailure: not so.
+        """
+        snapshot = self.reading()
+        with snapshot as (txn, tables):
+            _require(txn, tables, snapshot.rows, self.codec.row_bytes)
 
     def reading(self) -> Snapshot:
         """A snapshot; of the new file, when compacting has moved the rows."""

@@ -6,8 +6,10 @@ import functools
 import http.client
 import json
 import logging
+import os
 import shutil
 import signal
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -380,6 +382,26 @@ def test_who_is_served_another_bank_than_lies_there_is_not_ready(
         assert caplog.text.count("another bank was put in its place") == 1
         with urllib.request.urlopen(f"{url}/healthz") as response:
             assert response.status == 200, "a new process would serve nobody better"
+
+
+def test_rows_that_were_cut_off_cost_their_tenants_an_answer_and_are_told_of(
+    base: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The files of a backup are written over the bank's own, one after another."""
+    path = tmp_path / "bank"
+    users_with_keys(base, path, 3)
+    with serving(base, bank=path) as url:
+        rows = path / "rows-1.bin"
+        os.truncate(rows, rows.stat().st_size - 1)
+        ask(url, "u1")
+        with pytest.raises(openai.APIStatusError) as caught:
+            ask(url, "u2")
+        assert (caught.value.status_code, caught.value.code) == (500, "tenant_damaged")
+        assert "rows-1.bin is damaged: a row is cut off" in caplog.text
+        with pytest.raises(urllib.error.HTTPError) as unready:
+            urllib.request.urlopen(f"{url}/readyz")
+        assert unready.value.code == 503
+        assert "rows-1.bin is damaged: it has" in caplog.text
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])

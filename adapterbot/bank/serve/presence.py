@@ -35,7 +35,7 @@ class Presence:
         store, looked_at = self._store, ""
         while True:
             try:
-                len(store)  # which follows the rows to where compacting has moved them
+                store.require()  # which follows the rows to where compacting has moved them
             except AdapterbotError as error:
                 return f"cannot be read: {error}"
             name = store.manifest.rows

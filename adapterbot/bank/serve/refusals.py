@@ -29,7 +29,7 @@ async def no_such_route(request: Request, error: Exception) -> Response:
 
 
 def refusal(error: Exception) -> Refused:
-    """Why a job ended without its answer."""
+    """Why a job ended without its answer; of a row that is damaged the log is told the rest."""
     if isinstance(error, TooSlow):
         return Refused(504, "the request took too long", code="timeout")
     if isinstance(error, Changed):
@@ -43,6 +43,7 @@ def refusal(error: Exception) -> Refused:
             404, "there is no such model any more", code="model_not_found", param="model"
         )
     if isinstance(error, AdapterbotError):
+        _LOG.error("%s", error)
         return Refused(500, "this tenant's vectors cannot be used", code="tenant_damaged")
     return Refused(500, "the model failed", code="internal_error")
 
