@@ -10,7 +10,7 @@ import os
 import shutil
 import struct
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ import lmdb
 
 from adapterbot.bank.failures import damaged, not_writable
 from adapterbot.bank.rowfile import RowFile
+from adapterbot.errors import OurFailure
 from adapterbot.files.atomic import not_written
 
 MAP_BYTES = 1 << 40  # address space, not memory or disk: LMDB's file grows as it is filled
@@ -88,6 +89,8 @@ def acquire(file: Path, *, make: bool = False) -> Shared:
                             env.open_db(table, txn)
                     env.sync(True)
                 db = {table.decode(): env.open_db(table, create=False) for table in DATABASES}
+            except lmdb.ReadersFullError as error:
+                raise _crowded(env) from error
             except lmdb.Error as error:
                 raise (not_written if make else damaged)(file, error) from error
             opened.pop_all()
@@ -104,6 +107,26 @@ def release(shared: Shared) -> None:
             shared.rows.close()
             for name in [name for name, held in _open.items() if held is shared]:
                 del _open[name]
+
+
+def read_transaction(env: lmdb.Environment) -> lmdb.Transaction:
+    """A transaction that reads.
+
+    Raises:
+        OurFailure: as many read as may, in all processes together.
+    """
+    for _ in range(2):
+        with suppress(lmdb.ReadersFullError):
+            return env.begin(buffers=True)
+        env.reader_check()  # gives away the places of those who were killed
+    raise _crowded(env)
+
+
+def _crowded(env: lmdb.Environment) -> OurFailure:
+    return OurFailure(
+        f"{env.path()} is being read by {env.max_readers()} at once, which are all that may",
+        fix="try again when some of them have ended",
+    )
 
 
 def _opened(file: Path) -> lmdb.Environment:
@@ -129,9 +152,16 @@ def _opened(file: Path) -> lmdb.Environment:
             # A transaction is on the disk with the next one, or once `sync` is called.
             metasync=False,
         )
+        if writable:
+            env.reader_check()  # who was killed while reading keeps pages from being used again
         _mind_the_end(env, file, writable=writable)
     except lmdb.ReadonlyError as error:
         raise not_writable(file) from error
+    except lmdb.MemoryError as error:
+        raise OurFailure(
+            f"{file} cannot be mapped: this process is denied {MAP_BYTES >> 40} TiB of addresses",
+            fix="lift the limit: `ulimit -v unlimited`, or that of the batch system",
+        ) from error
     except (lmdb.Error, OSError) as error:
         raise damaged(file, error) from error
     return env

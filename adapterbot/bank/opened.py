@@ -17,7 +17,14 @@ from typing import Any, Self
 import lmdb
 
 from adapterbot.bank.codec import Codec
-from adapterbot.bank.environment import DAMAGE, Shared, acquire, bytes_on_disk, release
+from adapterbot.bank.environment import (
+    DAMAGE,
+    Shared,
+    acquire,
+    bytes_on_disk,
+    read_transaction,
+    release,
+)
 from adapterbot.bank.failures import damaged
 from adapterbot.bank.manifest import MANIFEST, read_manifest
 from adapterbot.bank.records import State
@@ -126,7 +133,7 @@ class OpenBank:
             raise InputError("does not exist", file=str(file), fix="restore it from a backup")
         shared = acquire(file)
         try:
-            with shared.env.begin() as txn:
+            with read_transaction(shared.env) as txn:
                 _require(txn, shared.db, shared.rows, self.codec.row_bytes)
         except DAMAGE as error:
             release(shared)
@@ -199,7 +206,11 @@ class OpenBank:
             if file is not self._file:
                 self.ended(snapshot, file)
                 continue
-            txn = file.shared.env.begin(buffers=True)
+            try:
+                txn = read_transaction(file.shared.env)
+            except OurFailure:
+                self.ended(snapshot, file)
+                raise
             if txn.id() == file.seen:
                 return file, txn
             if self._current() == file.stamp:

@@ -915,3 +915,57 @@ def test_exactly_the_numbers_that_would_become_infinity_are_refused(dtype: str) 
         values[1, 3] = broken
         with pytest.raises(InputError, match="holds NaN or infinity"):
             codec.encode(Rows(values, choices))
+
+
+_KILLED_READING = """
+import os, signal, sys
+from adapterbot.bank.store import BankStore
+for _ in range(130):
+    child = os.fork()
+    if not child:
+        next(BankStore(sys.argv[1]).users())
+        os.kill(os.getpid(), signal.SIGKILL)
+    if os.waitpid(child, 0)[1] != signal.SIGKILL:
+        sys.exit("could not read")
+"""
+
+
+def test_who_was_killed_while_reading_takes_no_readers_place(tmp_path: Path) -> None:
+    """LMDB has 126 of them, and gives none away by itself while anybody has the bank open."""
+    with vectors_bank(tmp_path / "b") as bank:
+        bank.add(["a"], vector_rows(1))
+        _said(_KILLED_READING, str(tmp_path / "b"))
+        assert list(bank.users()) == ["a"]
+
+
+def test_more_readers_than_there_are_places_for_are_told_so(tmp_path: Path) -> None:
+    with vectors_bank(tmp_path / "b") as bank:
+        bank.add(["a"], vector_rows(1))
+        readers = [bank.users() for _ in range(126)]
+        assert {next(reader) for reader in readers} == {"a"}
+        for one_more in (lambda: list(bank.users()), lambda: BankStore(tmp_path / "b")):
+            with pytest.raises(OurFailure, match="is being read by 126 at once"):
+                one_more()
+        readers.pop()
+        assert list(bank.users()) == ["a"]
+
+
+_WITHOUT_ADDRESSES = """
+import resource, sys
+from adapterbot.bank.store import BankStore
+from adapterbot.errors import OurFailure
+resource.setrlimit(resource.RLIMIT_AS, (1 << 34, 1 << 34))
+try:
+    BankStore(sys.argv[1])
+except OurFailure as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="macOS keeps to no limit of addresses")
+def test_a_limit_of_addresses_is_no_damage(tmp_path: Path) -> None:
+    """Batch systems set one."""
+    with vectors_bank(tmp_path / "b") as bank:
+        bank.add(["a"], vector_rows(1))
+    said = _said(_WITHOUT_ADDRESSES, str(tmp_path / "b"))
+    assert "cannot be mapped: this process is denied 1 TiB of addresses (lift the" in said
