@@ -15,7 +15,8 @@ from adapterbot.context import server_url
 from adapterbot.errors import InputError
 from adapterbot.files import there
 from adapterbot.files.tree import WorkTree
-from adapterbot.gh.access import Purpose, client_for
+from adapterbot.gh.access import client_for
+from adapterbot.gh.purpose import Purpose
 from adapterbot.git.commits import resolve_commit
 from adapterbot.git.program import git
 from adapterbot.git.tree import GitTree

@@ -17,10 +17,11 @@ from adapterbot.config import key_of
 from adapterbot.context import server_url
 from adapterbot.errors import InputError
 from adapterbot.files.tree import WorkTree
-from adapterbot.gh.access import Purpose, client_for
+from adapterbot.gh.access import client_for
 from adapterbot.gh.branches import Change
 from adapterbot.gh.proposal import Proposal, Proposed
 from adapterbot.gh.pulls import propose
+from adapterbot.gh.purpose import Purpose
 from adapterbot.gh.remote import Remote
 from adapterbot.git.checkout import repository_root
 from adapterbot.lock.sidecar import folder

@@ -6,44 +6,21 @@ Every command comes in by this door. It needs no PyGithub until it is passed.
 from __future__ import annotations
 
 from collections.abc import Mapping, MutableMapping
-from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING
 
 from adapterbot.context import api_url
 from adapterbot.errors import InputError
+from adapterbot.gh.purpose import APP_ID, APP_KEY, Purpose
 
 if TYPE_CHECKING:
     from adapterbot.gh.apps import Installation
     from adapterbot.gh.client import Client
 
-APP_ID, APP_KEY = "ADAPTERBOT_APP_ID", "ADAPTERBOT_APP_KEY"
 # As workflows name it, and as GitHub's own command line does.
 _TOKENS = ("GITHUB_TOKEN", "GH_TOKEN")
 _TIMEOUT, _HURRIED_TIMEOUT = 20, 4
 _installations: MutableMapping[tuple[object, ...], Installation] = {}
-
-
-class Purpose(Enum):
-    """What an App's token is for. It may do no more than that, whatever the App itself may.
-
-    Attributes:
-        needed: the permissions without which there is nothing to begin with, by GitHub's names.
-        useful: those that are asked for as far as the App has them; where nothing is needed, at
-            least one of them it must have.
-    """
-
-    # Comments, checks or statuses, whichever are wanted; the artifacts of another run.
-    POST = (
-        dict[str, str](),
-        {"pull_requests": "write", "checks": "write", "statuses": "write", "actions": "read"},
-    )
-    # Only who sees an organisation's teams may ask one for a review.
-    PROPOSE = {"contents": "write", "pull_requests": "write"}, {"members": "read"}
-    PUSH = {"contents": "write"}, dict[str, str]()
-
-    def __init__(self, needed: Mapping[str, str], useful: Mapping[str, str]) -> None:
-        self.needed, self.useful = needed, useful
 
 
 def app_of(environment: Mapping[str, str]) -> tuple[str, str]:

@@ -13,9 +13,9 @@ from typing import Any
 from github.Auth import AppAuthToken
 
 from adapterbot.errors import AdapterbotError, InputError
-from adapterbot.gh.access import APP_ID, APP_KEY, Purpose
 from adapterbot.gh.answers import NotFound, NotKnown, Setback
 from adapterbot.gh.client import Client, connect
+from adapterbot.gh.purpose import APP_ID, APP_KEY, Purpose
 from adapterbot.gh.workflow import mask
 
 # What an App signs may be issued in nobody's future, and may hold for ten minutes at most. Half

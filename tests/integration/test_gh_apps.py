@@ -21,11 +21,12 @@ from adapterbot.commands import history
 from adapterbot.config import HistoryConfig
 from adapterbot.errors import GitHubFailure, InputError
 from adapterbot.gh import lfs
-from adapterbot.gh.access import Purpose, client_for
+from adapterbot.gh.access import client_for
 from adapterbot.gh.branches import Change, Placement
 from adapterbot.gh.client import Client, Patience
 from adapterbot.gh.comments import Thread
 from adapterbot.gh.heads import head_of
+from adapterbot.gh.purpose import Purpose
 from adapterbot.gh.remote import Remote
 from adapterbot.git.program import git, git_as
 from adapterbot.marker import marker
