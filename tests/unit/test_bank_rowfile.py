@@ -282,7 +282,8 @@ def test_a_bank_of_format_3_says_how_it_goes_over(tmp_path: Path) -> None:
             use(tmp_path / "b")
         assert str(caught.value) == (
             f"{manifest}: format: is 3, of an older adapterbot; this one reads 4 (with that one"
-            " `bank export` it to a file, and with this one `bank import` the file into a new bank)"
+            " `bank export` it to a file, and with this one `bank import` the file into a new bank;"
+            " API keys are made anew, by `bank key`)"
         )
     said = (tmp_path / "file").read_bytes()
     assert said.count(rb"\"format\": 4") == 1
