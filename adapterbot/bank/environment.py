@@ -10,7 +10,7 @@ import os
 import shutil
 import struct
 import threading
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -115,11 +115,14 @@ def read_transaction(env: lmdb.Environment) -> lmdb.Transaction:
     Raises:
         OurFailure: as many read as may, in all processes together.
     """
-    for _ in range(2):
-        with suppress(lmdb.ReadersFullError):
-            return env.begin(buffers=True)
+    try:
+        return env.begin(buffers=True)
+    except lmdb.ReadersFullError:
         env.reader_check()  # gives away the places of those who were killed
-    raise _crowded(env)
+    try:
+        return env.begin(buffers=True)
+    except lmdb.ReadersFullError as error:
+        raise _crowded(env) from error
 
 
 def _crowded(env: lmdb.Environment) -> OurFailure:
