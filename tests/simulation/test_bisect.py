@@ -4,6 +4,7 @@ makes as many searches as the bounds are stated for; fewer leave them their stan
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import numpy as np
@@ -32,6 +33,15 @@ RUNS = int(os.environ.get("BISECT_RUNS", "60"))
 def check(found, most: float, least_right: float = 0.94, runs: int = RUNS) -> None:
     assert found.asked <= most + 3 * found.error
     assert found.right >= least_right - 3 * (0.05 * 0.95 / runs) ** 0.5
+
+
+def searched(posterior: Posterior, draw: Callable[[int], bool | float]) -> tuple[int, int]:
+    """A search to its end: how often it asked, and the likeliest change point."""
+    asked = 0
+    while posterior.best()[1] < 0.95 and (index := posterior.ask()) is not None:
+        posterior.tell(index, draw(index))
+        asked += 1
+    return asked, posterior.best()[0]
 
 
 def test_every_position_up_to_257() -> None:
@@ -78,15 +88,15 @@ def test_scores_of_a_command_find_what_they_look_for(distance, most, right) -> N
     """Nobody says that something broke: it may be that nothing did, or that the score improved."""
 
     def one(rng: np.random.Generator) -> tuple[float, bool]:
-        n, asked = 20, 0
+        n = 20
         change = int(rng.integers(1, n))
         posterior = Setting(
             by="a command", kinds=(Kind(model=Model.HIGHER_IS_BAD),), first_good=True
         ).posterior(n)
-        while posterior.best()[1] < 0.95 and (index := posterior.ask()) is not None:
-            posterior.tell(index, rng.normal(distance if index >= change else 0.0))
-            asked += 1
-        return asked, posterior.best()[0] == (change if distance > 0 else n)
+        asked, found = searched(
+            posterior, lambda index: rng.normal(distance if index >= change else 0.0)
+        )
+        return asked, found == (change if distance > 0 else n)
 
     check(searches(one, RUNS), most, right)
 
@@ -99,18 +109,17 @@ def test_where_nothing_broke_few_searches_name_a_checkpoint(outcomes, n) -> None
     exits = outcomes == "exit codes"
 
     def one(rng: np.random.Generator) -> tuple[float, bool]:
-        asked = 0
+        def told(_: int) -> bool | float:
+            fails, score = bool(rng.random() < 0.1), float(rng.normal())
+            return {"scores": score, "exit codes": fails}.get(outcomes, float(not fails))
+
         posterior = Setting(
             by="a command",
             kinds=(Kind(model=Model.PASS_FAIL if exits else Model.LOWER_IS_BAD),),
             first_good=not exits,
         ).posterior(n)
-        while posterior.best()[1] < 0.95 and (index := posterior.ask()) is not None:
-            fails = bool(rng.random() < 0.1)
-            told = {"scores": float(rng.normal()), "exit codes": fails}
-            posterior.tell(index, told.get(outcomes, float(not fails)))
-            asked += 1
-        return asked, posterior.best()[0] == n
+        asked, found = searched(posterior, told)
+        return asked, found == n
 
     check(searches(one, runs), 60, 0.94, runs=runs)
 
@@ -142,15 +151,15 @@ def test_a_command_that_fails_as_often_everywhere_is_not_asked_for_ever(
 
 def test_a_score_of_zero_or_one_is_no_bell_curve() -> None:
     def one(rng: np.random.Generator) -> tuple[float, bool]:
-        n, asked = 20, 0
+        n = 20
         change = int(rng.integers(1, n))
         posterior = Setting(
             by="a command", kinds=(Kind(model=Model.LOWER_IS_BAD),), first_good=True
         ).posterior(n)
-        while posterior.best()[1] < 0.95 and (index := posterior.ask()) is not None:
-            posterior.tell(index, float(rng.random() < (0.4 if index >= change else 0.9)))
-            asked += 1
-        return asked, posterior.best()[0] == change
+        asked, found = searched(
+            posterior, lambda index: float(rng.random() < (0.4 if index >= change else 0.9))
+        )
+        return asked, found == change
 
     check(searches(one, RUNS), 65, 0.94)
 
@@ -164,8 +173,7 @@ def test_one_score_for_each_checkpoint_is_covered(distance) -> None:
         posterior = Setting(
             by="", kinds=(Kind(model=Model.HIGHER_IS_BAD, room=1),), first_good=True
         ).posterior(n)
-        while posterior.best()[1] < 0.95 and (index := posterior.ask()) is not None:
-            posterior.tell(index, rng.normal(distance if index >= first_bad else 0.0))
+        searched(posterior, lambda index: rng.normal(distance if index >= first_bad else 0.0))
         return 0.0, first_bad in posterior.credible(0.95)
 
     runs = max(RUNS, 300)
@@ -191,8 +199,7 @@ def test_greedy_outcomes_are_covered() -> None:
         n = 200
         first_bad = int(rng.integers(1, n))
         posterior = Posterior(n, prior=uniform(n, ends=(0.0, 0.0)), room=1)
-        while posterior.best()[1] < 0.95 and (index := posterior.ask()) is not None:
-            posterior.tell(index, bool(rng.random() < (0.6 if index >= first_bad else 0.1)))
+        searched(posterior, lambda index: bool(rng.random() < (0.6 if index >= first_bad else 0.1)))
         return 0.0, first_bad in posterior.credible(0.95)
 
     check(searches(one, RUNS), 1, 0.95)
