@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import platform
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -69,6 +70,7 @@ def multiply_by_onednn(model: nn.Module, *, intel: bool) -> None:
             module.__class__ = IntelLinear if intel else Linear
 
 
+@cache
 def of_intel(cpu: Path = Path("/proc/cpuinfo")) -> bool:
     """Whether this machine's processor is one of Intel's, by which MKL chooses its kernels, too.
 
