@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import false_discovery_control
 
 from adapterbot import verdict
 from adapterbot.config import MetricRule
@@ -69,6 +70,9 @@ def judge(*deltas: Paired, policy: MetricPolicy = GATED, **options):
         # Sure, smaller than what matters, and perhaps beyond the margin.
         (binary(30, 8), MetricPolicy(True, 0.12, least_effect=0.12), Standing.INCONCLUSIVE),
         (binary(0, 7), MetricPolicy(True, 0.10, least_effect=0.05), Standing.OK),
+        # Just as large as what matters; 2⁻⁵ is exact.
+        (binary(8, 0, n=256), MetricPolicy(True, 0.10, least_effect=2**-5), Standing.REGRESSED),
+        (binary(0, 8, n=256), MetricPolicy(True, 0.10, least_effect=2**-5), Standing.IMPROVED),
     ],
 )
 def test_a_metric_stands_where_its_bounds_and_policy_put_it(
@@ -78,6 +82,19 @@ def test_a_metric_stands_where_its_bounds_and_policy_put_it(
     assert found.standing is standing
     assert (found.gated, found.margin) == (policy.gated, policy.margin)
     assert found.least_effect == policy.least_effect
+
+
+def test_q_values_are_of_two_sided_tests_whichever_way_a_metric_went() -> None:
+    deltas = [binary(20, 4, task="a"), binary(3, 12, task="b"), binary(7, 7, task="c")]
+    two_sided = [
+        min(1.0, 2 * min(p for p in (found.delta.p_worse, found.delta.p_better) if p is not None))
+        for found in deltas
+    ]
+    assert two_sided[2] == 1.0
+    metrics, _ = judge(*deltas)
+    np.testing.assert_allclose(
+        [metric.delta.q_value for metric in metrics], false_discovery_control(two_sided)
+    )
 
 
 def test_a_missing_sample_is_not_judged_however_bad_the_rest() -> None:
