@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from adapterbot import TOOL, attest, lock, verdict
+from adapterbot.changes.disguises import refuse_disguised
 from adapterbot.changes.selection import removed
 from adapterbot.changes.sides import Sides
 from adapterbot.config import AdapterConfig, OnDrift
@@ -22,7 +23,7 @@ from adapterbot.eval.saved import saved_task
 from adapterbot.eval.suite import Suite
 from adapterbot.files.paths import normalise
 from adapterbot.files.tree import Tree
-from adapterbot.judging import early, grounds, noise, routing, subjects
+from adapterbot.judging import early, noise, routing, staleness, subjects
 from adapterbot.judging.case import Case, read_case
 from adapterbot.judging.subjects import Side
 from adapterbot.overall import weighted_change
@@ -124,7 +125,8 @@ def judge_adapter(where: Sides, adapter: AdapterConfig, services: Services) -> A
     Raises:
         AdapterbotError: it cannot be judged.
     """
-    grounds.refuse_stale(where, adapter)
+    staleness.refuse_stale(where, adapter)
+    refuse_disguised(where, normalise(adapter.path))
     stages = Stages(services.listener)
     with stages("lock"):
         locked = _locked(where, adapter)

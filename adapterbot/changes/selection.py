@@ -17,6 +17,8 @@ from adapterbot.changes.conventions import (
     for_adapter,
     with_own_keys,
 )
+from adapterbot.changes.disguises import refuse_disguised
+from adapterbot.changes.mixtures import experts
 from adapterbot.changes.renames import moved, moved_as_it_was, paired
 from adapterbot.changes.sides import Sides, config_of, same
 from adapterbot.config import AdapterConfig, Config
@@ -25,7 +27,6 @@ from adapterbot.files.paths import check_text, join, normalise
 from adapterbot.files.tree import Tree
 from adapterbot.files.yamlfile import nearest
 from adapterbot.records.report import MAX_ADAPTERS
-from adapterbot.weights.mixture_config import parse_manifest
 from adapterbot.weights.peft_dir import CONFIG_NAME
 
 
@@ -221,6 +222,7 @@ def _changed(where: Sides, adapter: AdapterConfig, nested: Sequence[str]) -> boo
     """
     start, head = where.fork_point, where.head
     try:
+        refuse_disguised(where, normalise(adapter.path))
         before, after = (_made_from(tree, adapter, where, nested) for tree in (start, head))
         return before != after or not all(same(start, head, name) for name in before)
     except InputError:
@@ -228,7 +230,7 @@ def _changed(where: Sides, adapter: AdapterConfig, nested: Sequence[str]) -> boo
 
 
 def _made_from(tree: Tree, adapter: AdapterConfig, where: Sides, nested: Sequence[str]) -> set[str]:
-    made_of = (adapter.path, *_experts(tree, adapter.path), adapter.config, adapter.lock)
+    made_of = (adapter.path, *experts(tree, adapter.path), adapter.config, adapter.lock)
     found = {
         name
         for path in made_of
@@ -239,14 +241,3 @@ def _made_from(tree: Tree, adapter: AdapterConfig, where: Sides, nested: Sequenc
     if tree.has(adapter.config):
         found |= lock.files_in_tree(tree, adapter.config, allowed_base=where.allowed_base)
     return found
-
-
-def _experts(tree: Tree, path: str) -> tuple[str, ...]:
-    """Where the experts of a mixture lie; none where it is no mixture."""
-    name = f"{path}/{MIXTURE_CONFIG}"
-    if not tree.has(name):
-        return ()
-    manifest = parse_manifest(tree.read(name), name)
-    return tuple(
-        join(path, expert.path, field=f"experts.{expert.name}") for expert in manifest.experts
-    )

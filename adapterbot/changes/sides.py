@@ -17,6 +17,10 @@ class Sides:
 
     A branch behind its base did not make the base's newer changes undone: what the head changes is
     seen from `fork_point`, what it is compared with and judged by is at the tip of the base.
+
+    Attributes:
+        crossed: there are several commits where they went separate ways (each merged what the other
+            had at the time), so that nobody but a merge itself can tell what it would make.
     """
 
     base: Tree
@@ -25,6 +29,7 @@ class Sides:
     config: Config | None
     notes: tuple[str, ...] = ()
     config_names: tuple[str, ...] = CONFIG_FILES
+    crossed: bool = False
 
     @property
     def allowed_base(self) -> str | None:
@@ -38,13 +43,19 @@ class Sides:
 
 
 def sides(
-    base: Tree, head: Tree, config_path: str | None = None, fork_point: Tree | None = None
+    base: Tree,
+    head: Tree,
+    config_path: str | None = None,
+    fork_point: Tree | None = None,
+    *,
+    crossed: bool = False,
 ) -> Sides:
     """Read the policy from the base ref, and note what the head would change about it.
 
     Args:
         config_path: where adapterbot.yaml is, when it is in neither of its usual places.
         fork_point: where the two went separate ways; the base itself when that is not known.
+        crossed: as `Sides` has it.
 
     Raises:
         InputError: the config at the base ref is broken, or the one that was named is not there.
@@ -62,7 +73,7 @@ def sides(
         for name in names
         if not same(start, head, name)
     ]
-    return Sides(base, head, start, config, tuple(notes), names)
+    return Sides(base, head, start, config, tuple(notes), names, crossed)
 
 
 def config_of(tree: Tree, path: str | None = None) -> Config | None:
@@ -78,19 +89,23 @@ def config_of(tree: Tree, path: str | None = None) -> Config | None:
     return load(tree.read(found), found) if found else None
 
 
-def same(one: Tree, other: Tree, path: str) -> bool:
+def same(one: Tree, other: Tree, path: str, moved: str | None = None) -> bool:
     """Whether a file has the same content in both trees, or is in neither. For two commits Git's
     own object ids say so, and nothing is read.
+
+    Args:
+        moved: where it lies in the other, if not at `path`.
 
     Raises:
         InputError: as `Tree.sha256`.
     """
-    if not (one.has(path) and other.has(path)):
-        return one.has(path) == other.has(path)
+    now = path if moved is None else moved
+    if not (one.has(path) and other.has(now)):
+        return one.has(path) == other.has(now)
     known = one.identity(path)
-    if known is not None and known == other.identity(path):
+    if known is not None and known == other.identity(now):
         return True
-    return one.sha256(path) == other.sha256(path)
+    return one.sha256(path) == other.sha256(now)
 
 
 def how_changed(base: Tree, head: Tree, path: str) -> str:

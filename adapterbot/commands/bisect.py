@@ -29,7 +29,7 @@ from adapterbot.eval.suite import load_suite
 from adapterbot.files import atomic
 from adapterbot.files.spared import spare
 from adapterbot.files.tree import WorkTree
-from adapterbot.git.commits import merge_base, resolve_commit
+from adapterbot.git.commits import resolve_commit
 from adapterbot.git.tree import GitTree
 from adapterbot.lock.base_model import resolve_base
 from adapterbot.probing.blame import TOKENS, Blame
@@ -224,12 +224,12 @@ def _refuse_unfit(
 def _sides(root: Path, source: Source, config: str | None) -> Sides:
     """The commits that a comment was bound to; else the files on disk, which are trusted."""
     if not (source.head_sha and source.base_sha):
-        tree = WorkTree(root)
-        return sides(tree, tree, config)
+        here = WorkTree(root)
+        return sides(here, here, config)
     base, head = (resolve_commit(root, sha) for sha in (source.base_sha, source.head_sha))
-    start = merge_base(root, base, head)
-    fork_point = GitTree(root, start) if start else None
-    return sides(GitTree(root, base), GitTree(root, head), config, fork_point)
+    tree = GitTree(root, base)
+    fork_point, crossed = places.parted(root, tree, head)
+    return sides(tree, GitTree(root, head), config, fork_point, crossed=crossed)
 
 
 def _adapter(where: Sides, path: str | None) -> AdapterConfig:

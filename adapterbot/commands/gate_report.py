@@ -132,7 +132,9 @@ class Gate:
             else places.by_hand(root, options.base, options.head)
         )
         self.source = place.context.source()
-        where = sides(place.base, place.head, options.config, place.fork_point)
+        where = sides(
+            place.base, place.head, options.config, place.fork_point, crossed=place.crossed
+        )
         _refuse_fork(where, place.context)
         suite, suite_tree = _suite(options, place)
         services = self._services(where, suite_tree)

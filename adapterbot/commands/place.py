@@ -15,7 +15,7 @@ from adapterbot.errors import InputError
 from adapterbot.files import there
 from adapterbot.files.tree import Tree, WorkTree
 from adapterbot.git.checkout import is_sparse, repository_root
-from adapterbot.git.commits import merge_base, resolve_commit
+from adapterbot.git.commits import merge_bases, resolve_commit
 from adapterbot.git.tree import GitTree
 
 PULL_REQUEST_EVENTS = frozenset(
@@ -28,7 +28,14 @@ PULL_REQUEST_EVENTS = frozenset(
         "workflow_run",
     }
 )
-DEFAULT_BASES = ("origin/HEAD", "origin/main", "main", "origin/master", "master")
+# In full: a tag by the name of a branch would go before it.
+DEFAULT_BASES = (
+    "refs/remotes/origin/HEAD",
+    "refs/remotes/origin/main",
+    "refs/heads/main",
+    "refs/remotes/origin/master",
+    "refs/heads/master",
+)
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,7 @@ class Place:
     base: Tree
     head: Tree
     fork_point: Tree
+    crossed: bool
 
 
 def read_event(environment: Mapping[str, str]) -> Context:
@@ -132,14 +140,27 @@ def from_context(root: Path, context: Context, base: str | None, head: str | Non
 
 def _place(root: Path, context: Context, base_sha: str, head_sha: str | None) -> Place:
     base = GitTree(root, base_sha)
-    start = merge_base(root, base_sha, head_sha or "HEAD")
+    start, crossed = parted(root, base, head_sha or "HEAD")
     return Place(
         root=root,
         context=context,
         base=base,
         head=GitTree(root, head_sha) if head_sha else _on_disk(root),
-        fork_point=base if start in (None, base_sha) else GitTree(root, start),
+        fork_point=start,
+        crossed=crossed,
     )
+
+
+def parted(root: Path, base: GitTree, head: str) -> tuple[GitTree, bool]:
+    """Where a commit and its base went separate ways, the base itself where that is no one commit;
+    and whether it is several.
+
+    Raises:
+        InputError: this clone is shallow, and the remote does not tell the rest.
+    """
+    found = merge_bases(root, base.commit, head)
+    alone = len(found) == 1 and found != (base.commit,)
+    return GitTree(root, found[0]) if alone else base, len(found) > 1
 
 
 def _on_disk(root: Path) -> WorkTree:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path as PathOnDisk
 from pathlib import PurePosixPath
@@ -166,6 +166,9 @@ class _Recorded:
     def on_disk(self, path: str) -> PathOnDisk:
         self.paths.update(self._tree.files(path))
         return self._tree.on_disk(path)
+
+    def rewritten(self, paths: Sequence[str]) -> Mapping[str, str]:
+        return self._tree.rewritten(paths)
 
 
 def _plan(tree: Tree, file: YamlFile, kept: ExitStack, *, run: bool) -> list[Plan]:

@@ -10,7 +10,7 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -91,6 +91,9 @@ class Tree(Protocol):
 
     def on_disk(self, path: str) -> Path:
         """A real file or directory with this content, for libraries that want a path."""
+
+    def rewritten(self, paths: Sequence[str]) -> Mapping[str, str]:
+        """Path → attribute of each of the files that Git would write otherwise into a checkout."""
 
 
 def lfs_oid(content: bytes) -> str | None:
@@ -301,3 +304,7 @@ class WorkTree:
             if real.stat().st_size < _LFS_POINTER_LIMIT and lfs_oid(real.read_bytes()):
                 self.read(file)
         return here
+
+    def rewritten(self, paths: Sequence[str]) -> Mapping[str, str]:
+        del paths  # what is on disk has been written
+        return {}

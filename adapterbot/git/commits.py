@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,18 +15,21 @@ from adapterbot.git.program import ask_remote, git, git_directory
 _FETCH = ("--no-tags", "--no-recurse-submodules")
 
 
-def merge_base(repository: Path, left: str, right: str) -> str | None:
-    """The commit from which two commits went separate ways; None where they never were one.
+def merge_bases(repository: Path, left: str, right: str) -> tuple[str, ...]:
+    """The newest commits that two commits share: one where they went separate ways; none where they
+    never were one; several where each side merged what the other had at the time (a criss-cross).
 
     Raises:
         InputError: this clone is shallow, and the remote does not tell the rest.
     """
-    found = _merge_base(repository, left, right)
+    found = _merge_bases(repository, left, right)
     boundaries = _boundaries(repository)
-    if found or not boundaries.is_file():
+    if not boundaries.is_file():
+        return found
+    cut = boundaries.read_text(encoding="ascii").split()
+    if found and not _hides_a_newer(repository, cut, found, left, right):
         return found
     try:
-        cut = boundaries.read_text(encoding="ascii").split()
         ask_remote(repository, "fetch", *_FETCH, "--unshallow", "origin", *cut)
     except OurFailure as error:
         raise InputError(
@@ -34,7 +38,17 @@ def merge_base(repository: Path, left: str, right: str) -> str | None:
             file="this clone",
             fix="set `fetch-depth: 0` in actions/checkout, or run `git fetch --unshallow`",
         ) from error
-    return _merge_base(repository, left, right)
+    return _merge_bases(repository, left, right)
+
+
+def _hides_a_newer(
+    repository: Path, cut: Sequence[str], found: Sequence[str], left: str, right: str
+) -> bool:
+    """Whether a newer commit of both may lie behind where this clone was cut off."""
+    if {left, right} & set(found):
+        return False
+    since = git(repository, "rev-list", left, right, "--not", *found).decode().split()
+    return not set(cut).isdisjoint(since)
 
 
 def _boundaries(repository: Path) -> Path:
@@ -42,8 +56,8 @@ def _boundaries(repository: Path) -> Path:
     return git_directory(repository) / "shallow"
 
 
-def _merge_base(repository: Path, left: str, right: str) -> str | None:
-    return _told(repository, "merge-base", left, right)
+def _merge_bases(repository: Path, left: str, right: str) -> tuple[str, ...]:
+    return tuple((_told(repository, "merge-base", "--all", left, right) or "").split())
 
 
 def _told(repository: Path, *asked: str) -> str | None:
@@ -71,6 +85,7 @@ def resolve_commit(repository: Path, ref: str, *, field: str | None = None) -> s
     """
     if ref.startswith("-") or not ref:
         raise InputError(f"{ref!r} is not a ref", field=field, fix="name a branch, tag or commit")
+    _refuse_ambiguous(repository, ref, field)
     if found := commit_of(repository, ref) or commit_of(repository, f"refs/remotes/origin/{ref}"):
         return found
     if re.fullmatch(r"[0-9a-f]{40}", ref):
@@ -87,9 +102,35 @@ def resolve_commit(repository: Path, ref: str, *, field: str | None = None) -> s
     )
 
 
+def _refuse_ambiguous(repository: Path, ref: str, field: str | None) -> None:
+    """Refuses a name that a tag shares with a branch: Git would take the tag, which whoever may
+    push can have made."""
+    name = _name(ref)
+    tag = commit_of(repository, f"refs/tags/{name}")
+    if not tag:
+        return
+    for place in ("heads", "remotes", "remotes/origin"):
+        branch = commit_of(repository, f"refs/{place}/{name}")
+        if branch and branch != tag:
+            raise InputError(
+                f"{ref!r} is both a branch and a tag",
+                field=field,
+                fix=f"write refs/{place}/{name} or refs/tags/{name}, or delete the tag",
+            )
+
+
 def commit_of(repository: Path, ref: str) -> str | None:
-    """The commit that a name stands for in this clone; None where it stands for none."""
+    """The commit that a name stands for in this clone; None where it stands for none. One in full
+    (`refs/heads/main`) is no tag that is called so."""
+    name = _name(ref)
+    if name.startswith("refs/") and not _told(repository, "show-ref", "--verify", "--", name):
+        return None
     return _told(repository, "rev-parse", "--verify", "--end-of-options", f"{ref}^{{commit}}")
+
+
+def _name(ref: str) -> str:
+    """A ref without the steps from there (`main~1`, `main@{u}`)."""
+    return re.split(r"[~^:]|@\{", ref, maxsplit=1)[0]
 
 
 def _names(repository: Path) -> list[str]:

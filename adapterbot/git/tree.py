@@ -10,10 +10,10 @@ import os
 import shutil
 import tempfile
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from adapterbot.errors import InputError, OurFailure
@@ -28,6 +28,7 @@ from adapterbot.files.tree import (
     missing,
     too_large,
 )
+from adapterbot.git import attributes
 from adapterbot.git.blobs import blob, blob_size, blob_stream
 from adapterbot.git.program import ask_remote, git, git_directory
 
@@ -71,7 +72,16 @@ class GitTree:
     def has(self, path: str) -> bool:
         path = normalise(path)
         prefix = f"{path}/" if path else ""
-        return path in self._entries or next(self._below(prefix), None) is not None
+        if path in self._entries or next(self._below(prefix), None) is not None:
+            return True
+        self._refuse_beyond_link(path)
+        return False
+
+    def _refuse_beyond_link(self, path: str) -> None:
+        """Refuses what is in no tree of this commit, but in a checkout of it."""
+        for parent in PurePosixPath(path).parents:
+            if str(parent) in self._entries:
+                self._entry(str(parent))
 
     @functools.cached_property
     def _names(self) -> list[str]:
@@ -104,6 +114,7 @@ class GitTree:
         if directory in self._entries:
             names = [directory]
         else:
+            self._refuse_beyond_link(directory)
             names = list(self._below(f"{directory}/" if directory else ""))
         for name in names:
             self._entry(name)
@@ -112,6 +123,7 @@ class GitTree:
     def _entry(self, path: str) -> _Entry:
         entry = self._entries.get(path)
         if entry is None:
+            self._refuse_beyond_link(path)
             raise missing(path, self.label)
         if entry.mode == _SYMLINK_MODE:
             raise link_refused(path)
@@ -209,6 +221,9 @@ class GitTree:
             if not target.exists():
                 self._copy(name, target)
         return self._exported() / path
+
+    def rewritten(self, paths: Sequence[str]) -> Mapping[str, str]:
+        return attributes.rewritten(self.repository, self.commit, paths)
 
     def _exported(self) -> Path:
         if self._export is None:

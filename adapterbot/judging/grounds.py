@@ -11,32 +11,11 @@ from adapterbot.changes.sides import Sides, config_of, how_changed, same
 from adapterbot.config import AdapterConfig
 from adapterbot.errors import InputError
 from adapterbot.eval.suite import LOOK, Suite, load_suite, suite_files
-from adapterbot.files.paths import normalise
 from adapterbot.files.tree import Tree
 from adapterbot.lock.base_model import base_in_tree, resolve_base
 from adapterbot.lock.training import load_training
 from adapterbot.records.deltas import metric_name
 from adapterbot.verdict import MetricPolicy
-
-
-def refuse_stale(where: Sides, adapter: AdapterConfig) -> None:
-    """Refuses an adapter that the base branch has moved, added or removed since the head left it:
-    what the head holds of it is neither what a merge would make, nor comparable with the base.
-
-    Raises:
-        InputError: it is one.
-    """
-    path = normalise(adapter.path)
-    before, base, head = (t.has(path) for t in (where.fork_point, where.base, where.head))
-    if before == base or head == base:
-        return
-    raise InputError(
-        f"does not exist in {where.head.label}; the base branch has it since this one left it"
-        if base
-        else f"is no longer on the base branch, which {where.head.label} left before",
-        file=path,
-        fix="merge the base branch into this one, or rebase on it",
-    )
 
 
 def suite(

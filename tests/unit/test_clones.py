@@ -17,7 +17,7 @@ import pytest
 
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.git.checkout import repository_root
-from adapterbot.git.commits import merge_base, resolve_commit
+from adapterbot.git.commits import merge_bases, resolve_commit
 from adapterbot.git.tree import GitTree
 from tests import git_server
 from tests.example import git
@@ -80,7 +80,7 @@ def test_a_shallow_clone_of_a_private_repository_is_completed(
     clone = checkout(bare, tmp_path / "clone", branch, url, "--depth=1")
     assert resolve_commit(clone, main) == main
     # Else what the base changed since would be taken for undone by the branch.
-    assert merge_base(clone, main, branch) == git(bare, "merge-base", "main", "branch")
+    assert merge_bases(clone, main, branch) == (git(bare, "merge-base", "main", "branch"),)
     assert git_server.TOKEN not in (clone / ".git" / "config").read_text()
 
 
@@ -92,7 +92,38 @@ def test_a_shallow_clone_that_cannot_be_completed_says_what_to_do(
     resolve_commit(clone, main)
     git(clone, "remote", "set-url", "origin", url)  # without a token
     with pytest.raises(InputError, match=r"is shallow, .*fetch-depth: 0"):
-        merge_base(clone, main, branch)
+        merge_bases(clone, main, branch)
+
+
+@pytest.mark.usefixtures("on_runner")
+def test_attack_where_a_clone_was_cut_off_hides_no_newer_fork_point(
+    bare: Path, url: str, tmp_path: Path
+) -> None:
+    """A branch that merged the newest base by a longer way than an old one: in a clone of four
+    commits' depth it seems to have left long ago, and to have changed nothing since."""
+    work = tmp_path / "work"
+
+    def commit(name: str, branch: str = "", start: str = "HEAD") -> str:
+        if branch:
+            git(work, "checkout", "-q", "-b", branch, start)
+        git(work, "commit", "-q", "--allow-empty", "-m", name)
+        return git(work, "rev-parse", "HEAD")
+
+    old = commit("old", "base", "main")
+    newer = commit("newer")
+    commit("a longer way", "long")
+    commit("and longer")
+    commit("a short way", "head", old)
+    git(work, "merge", "-q", "--no-edit", "long")
+    head = git(work, "rev-parse", "HEAD")
+    git(work, "checkout", "-q", "base")
+    tip = commit("tip")
+    git(work, "checkout", "-q", "-b", "merged")
+    git(work, "merge", "-q", "--no-edit", "--no-ff", "head")
+    git(work, "push", "-q", str(bare), "merged")
+    clone = checkout(bare, tmp_path / "clone", "merged", url, "--depth=4")
+    assert git(clone, "merge-base", tip, head) == old
+    assert merge_bases(clone, tip, head) == (newer,)
 
 
 def test_a_whole_clone_stays_whole(bare: Path, tmp_path: Path) -> None:
@@ -122,7 +153,7 @@ def test_two_histories_that_never_met_have_no_fork_point(bare: Path, tmp_path: P
     git(tmp_path, "clone", "-q", str(bare), str(clone))
     git(clone, "checkout", "-q", "--orphan", "other")
     git(clone, "commit", "-qm", "other")
-    assert merge_base(clone, "origin/main", "other") is None
+    assert merge_bases(clone, "origin/main", "other") == ()
 
 
 @pytest.fixture

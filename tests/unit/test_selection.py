@@ -3,9 +3,7 @@ that whoever made the change could choose."""
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,49 +13,25 @@ from adapterbot.changes.sides import Sides, sides
 from adapterbot.config import AdapterConfig
 from adapterbot.errors import InputError
 from adapterbot.git.tree import GitTree
-from adapterbot.judging.grounds import refuse_stale
+from adapterbot.judging.staleness import refuse_stale
 from tests.example import git
-
-Change = Callable[[Path], None]
-
-
-def write(root: Path, path: str, content: str) -> None:
-    (root / path).parent.mkdir(parents=True, exist_ok=True)
-    (root / path).write_text(content)
-
-
-def adapter(root: Path, path: str, weights: str = "") -> None:
-    write(root, f"{path}/adapter_config.json", json.dumps({"peft_type": "LORA", "of": path}))
-    write(root, f"{path}/adapter_model.safetensors", weights or f"weights of {path}")
-
-
-def listing(root: Path, *paths: str) -> None:
-    entries = "".join(f"  - path: {path}\n    suite: evals/suite.yaml\n" for path in paths)
-    write(root, "adapterbot.yaml", f"adapters:\n{entries}")
+from tests.many_adapters import (
+    Change,
+    adapter,
+    behind,
+    build,
+    change,
+    delete,
+    listing,
+    rename,
+    retrain,
+    write,
+)
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    git(tmp_path, "init", "-q", "-b", "main")
-    for path in ("adapters/a", "adapters/b", "teams/x/adapters/c"):
-        adapter(tmp_path, path)
-    listing(tmp_path, "adapters/a", "adapters/b", "teams/x/adapters/c")
-    write(tmp_path, "soup.yaml", "base: ./base\ndata: {train: ./data/train.jsonl}\n")
-    write(tmp_path, "data/train.jsonl", "{}\n")
-    write(tmp_path, "base/config.json", "{}")
-    write(tmp_path, "evals/suite.yaml", "version: 1\n")
-    git(tmp_path, "add", ".")
-    git(tmp_path, "commit", "-qm", "base")
-    return tmp_path
-
-
-def change(root: Path, *edits: Change) -> Sides:
-    for edit in edits:
-        edit(root)
-    git(root, "add", "-A")
-    git(root, "commit", "-q", "--allow-empty", "-m", "change")
-    trees = [GitTree(root, git(root, "rev-parse", ref)) for ref in ("HEAD~1", "HEAD")]
-    return sides(*trees)
+    return build(tmp_path)
 
 
 def chosen(root: Path, *edits: Change) -> tuple[AdapterConfig, ...]:
@@ -66,25 +40,6 @@ def chosen(root: Path, *edits: Change) -> tuple[AdapterConfig, ...]:
 
 def paths(found: tuple[AdapterConfig, ...]) -> list[str]:
     return [entry.path for entry in found]
-
-
-def retrain(path: str) -> Change:
-    return lambda root: adapter(root, path, "retrained")
-
-
-def rename(old: str, new: str) -> Change:
-    def edit(root: Path) -> None:
-        (root / new).parent.mkdir(parents=True, exist_ok=True)
-        (root / old).rename(root / new)
-
-    return edit
-
-
-def delete(path: str) -> Change:
-    def edit(root: Path) -> None:
-        git(root, "rm", "-rq", path)
-
-    return edit
 
 
 # ---------------------------------------------------------------- from the diff
@@ -317,20 +272,6 @@ def test_a_copy_is_new_and_the_original_untouched(root: Path) -> None:
 # ---------------------------------------------------------------- a branch behind its base
 
 
-def behind(root: Path, on_base: Change, here: Change) -> Sides:
-    """A branch that does `here` since before its base did `on_base`."""
-    git(root, "checkout", "-q", "-b", "branch")
-    here(root)
-    git(root, "add", "-A")
-    git(root, "commit", "-qm", "here")
-    git(root, "checkout", "-q", "main")
-    on_base(root)
-    git(root, "add", "-A")
-    git(root, "commit", "-qm", "on the base")
-    trees = [GitTree(root, git(root, "rev-parse", ref)) for ref in ("main", "branch", "main~1")]
-    return sides(trees[0], trees[1], fork_point=trees[2])
-
-
 def renamed_on_base(root: Path) -> None:
     rename("adapters/a", "models/dates")(root)
     listing(root, "models/dates", "adapters/b", "teams/x/adapters/c")
@@ -514,3 +455,32 @@ def test_attack_what_is_only_unlisted_is_not_taken_for_removed(root: Path, path:
     (found,) = select(where, Overrides())
     assert found.path == path
     assert not removed(where, found)
+
+
+@pytest.mark.parametrize("by", ["link", "submodule"])
+def test_attack_one_that_a_checkout_reaches_through_a_link_is_not_taken_for_removed(
+    root: Path, by: str
+) -> None:
+    """A link in the place of a folder above: no commit holds the adapter, and every checkout does,
+    with the weights of a folder that a search passes over."""
+
+    def edit(root: Path) -> None:
+        rename("adapters", ".store/adapters")(root)
+        adapter(root, ".store/adapters/a", "worse")
+        listing(root, "teams/x/adapters/c")
+        if by == "link":
+            (root / "adapters").symlink_to(".store/adapters")
+        else:
+            git(root, "add", "-A")
+            (root / "adapters").mkdir()
+            git(root / "adapters", "init", "-q")
+            git(root / "adapters", "commit", "-q", "--allow-empty", "-m", "theirs")
+
+    where = change(root, edit)
+    found = select(where, Overrides())
+    assert paths(found) == ["adapters/a", "adapters/b"]
+    for entry in found:
+        assert not removed(where, entry)
+        with pytest.raises(InputError, match=r"symbolic link|submodule") as caught:
+            refuse_stale(where, entry)
+        assert caught.value.file == "adapters"

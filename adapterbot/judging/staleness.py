@@ -1,0 +1,68 @@
+"""Whether what the head holds of an adapter is what a merge would make of it; if not, refused."""
+
+from __future__ import annotations
+
+from adapterbot.changes.conventions import MIXTURE_CONFIG
+from adapterbot.changes.sides import Sides, same
+from adapterbot.config import AdapterConfig
+from adapterbot.errors import InputError
+from adapterbot.files.paths import join, normalise
+from adapterbot.mole.artifact import GATE_NAME
+from adapterbot.weights.peft_dir import CONFIG_NAME, WEIGHTS_NAME
+
+_TEXTS = (CONFIG_NAME, MIXTURE_CONFIG)  # which Git merges line by line
+_DECIDING = (*_TEXTS, WEIGHTS_NAME, GATE_NAME)
+_FIX = "merge the base branch into this one, or rebase on it"
+
+
+def refuse_stale(where: Sides, adapter: AdapterConfig) -> None:
+    """Refuses an adapter that the base branch has moved, added, removed or changed since the head
+    left it: what the head holds of it is neither what a merge would make, nor comparable with the
+    base. Where both replaced the weights, it is judged: nobody can merge that as it is.
+
+    Raises:
+        InputError: it is one.
+    """
+    path = normalise(adapter.path)
+    if where.crossed:
+        raise InputError(
+            f"cannot be told apart: {where.head.label} and its base branch have merged each other",
+            file=path,
+            fix="merge the base branch into this one",
+        )
+    before, base, head = (t.has(path) for t in (where.fork_point, where.base, where.head))
+    if before != base and head != base:
+        raise InputError(
+            f"does not exist in {where.head.label}; the base branch has it since this one left it"
+            if base
+            else f"is no longer on the base branch, which {where.head.label} left before",
+            file=path,
+            fix=_FIX,
+        )
+    was = path if before else normalise(_former(where, adapter))
+    for name in _DECIDING:
+        if _would_mix(where, join(was, name), join(path, name)):
+            raise InputError(
+                f"changed on the base branch since {where.head.label} left it: a merge would make "
+                "of both an adapter that nobody has judged",
+                file=join(was, name),
+                fix=_FIX,
+            )
+
+
+def _former(where: Sides, adapter: AdapterConfig) -> str:
+    """Where an adapter lay that the head moves; else where it lies."""
+    old = adapter.baseline
+    moved = old not in ("none", "base-ref") and not where.head.has(old)
+    return old if moved else adapter.path
+
+
+def _would_mix(where: Sides, was: str, now: str) -> bool:
+    """Whether a merge would take other bytes of a file than the head's, and say nothing."""
+    start, base, head = where.fork_point, where.base, where.head
+    if same(start, base, was) or same(base, head, was, now):
+        return False
+    if same(start, head, was, now):
+        return True
+    both = start.has(was) and base.has(was) and head.has(now)
+    return both and was.endswith(_TEXTS)
