@@ -118,10 +118,32 @@ def _report(
     """The report, or those of a matrix as one, held against where it must come from; and whom it
     is about.
     """
+    if pulls[0].event == "workflow_run" and pulls[0].from_fork:
+        _refuse_own_workflow(pulls, environment)
     if path is None and pulls[0].event == "workflow_run":
         return _downloaded(pulls, environment)
     report = read_report(path or REPORT)
     return _origin(report, pulls, (path or REPORT).name), report
+
+
+def _refuse_own_workflow(pulls: Sequence[Context], environment: Mapping[str, str]) -> None:
+    """Refuses what the run of a fork's pull request left that brings its own workflows: any of them
+    can go by the name of the gate's, and upload what report it likes.
+
+    Raises:
+        InputError: it does.
+    """
+    from adapterbot.gh.heads import workflow_in
+
+    repository = pulls[0].repository or ""
+    client = client_for(repository, environment)
+    for pull in pulls:
+        if name := workflow_in(client, repository, pull.pull_request or 0):
+            raise InputError(
+                "is changed by this pull request of a fork, so that the report may be made up",
+                file=name,
+                fix="have somebody who may push bring in the change of the workflow first",
+            )
 
 
 def _downloaded(pulls: Sequence[Context], environment: Mapping[str, str]) -> tuple[Context, Report]:

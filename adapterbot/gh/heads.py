@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from github.PullRequest import PullRequest
 
 from adapterbot.context import Origin
+from adapterbot.errors import InputError
 from adapterbot.gh.client import Client
 
 _PERMISSION = "pull-requests: read"
+_WORKFLOWS = (".github/workflows/", ".github/actions/")
+_MOST_FILES = 3000
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,29 @@ def heads_of(client: Client, repository: str, origin: Origin, sha: str) -> list[
     )
     # GitHub takes no notice of a filter that it cannot read, so every one is held against it here.
     return [head for head in found if (head.sha, head.repository) == (sha, origin.repository)]
+
+
+def workflow_in(client: Client, repository: str, number: int) -> str | None:
+    """A file of a workflow, or of an action beside it, that a pull request brings with it; None
+    where it leaves them alone. GitHub runs the workflows of a pull request as it has them.
+
+    Raises:
+        InputError, GitHubFailure: as `head_of`; or it changes more files than GitHub lists.
+    """
+    repo = client.api.get_repo(repository)
+    names = client.repeat(
+        f"listing the files of {repository}#{number}",
+        lambda: [f.filename for f in repo.get_pull(number).get_files() if f.status != "removed"],
+        permission=_PERMISSION,
+    )
+    if len(names) >= _MOST_FILES:
+        raise InputError(
+            f"changes {_MOST_FILES:,} files or more, and GitHub lists no others: some may be of "
+            "the workflow whose report this is",
+            file="the pull request",
+            fix="split it",
+        )
+    return next((name for name in names if name.startswith(_WORKFLOWS)), None)
 
 
 def _head(pull: PullRequest) -> Head:

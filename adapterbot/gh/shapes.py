@@ -90,6 +90,11 @@ class _Review(_Read):
     user: _User | None = None
 
 
+class _File(_Read):
+    filename: str
+    status: str
+
+
 class _Permission(_Read):
     permission: str
 
@@ -191,6 +196,7 @@ _REPLIES: tuple[tuple[str, str, Any], ...] = (
     ("POST", rf"{_IN_A_REPOSITORY}/pulls", _Pull),
     ("GET|PATCH", rf"{_IN_A_REPOSITORY}/pulls/\d+", _Pull),
     ("GET", rf"{_IN_A_REPOSITORY}/pulls/\d+/reviews", list[_Review]),
+    ("GET", rf"{_IN_A_REPOSITORY}/pulls/\d+/files", list[_File]),
     ("GET", rf"{_IN_A_REPOSITORY}/collaborators/[^/]+/permission", _Permission),
     ("GET", rf"{_IN_A_REPOSITORY}/commits/[^/]+/check-runs", _CheckRuns),
     ("POST", rf"{_IN_A_REPOSITORY}/check-runs", _CheckRun),

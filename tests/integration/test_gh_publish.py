@@ -277,6 +277,49 @@ def test_attack_a_foreign_or_replayed_report_is_refused_and_that_is_said(
 
 
 @pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        ([".github/workflows/anything.yml"], "anything.yml"),
+        ([f"{n}.txt" for n in range(120)] + [".github/actions/gate/action.yml"], "action.yml"),
+        ([f"{n}.txt" for n in range(3000)], "3,000 files or more"),
+    ],
+    ids=["a workflow", "an action, on a later page", "more than GitHub lists"],
+)
+def test_attack_a_report_of_a_forks_own_workflow_is_not_believed(server, environment, files, told):
+    """GitHub runs a pull request's workflows as it has them. One that goes by the name of the
+    gate's is enough to start the posting job, and uploads any report, of any verdict."""
+    server.add_pull(REPO, PULL, head_sha=HEAD, head_repository=FORK, head_ref="better", files=files)
+    upload(server, report("passed"))
+    written = run(environment())
+    assert written.report.adapters[0].verdict.outcome is Outcome.NOT_JUDGED
+    (comment,) = comments(server)
+    assert told in comment
+    assert "✅" not in comment
+    assert {check["conclusion"] for check in server.check_runs} == {"failure"}
+
+
+def test_other_files_of_github_and_workflows_of_those_who_may_push_are_fine(server, environment):
+    server.add_pull(
+        REPO,
+        PULL,
+        head_sha=HEAD,
+        head_repository=FORK,
+        head_ref="better",
+        files=[".github/adapterbot.yaml", "docs/.github/workflows/x.yml"],
+    )
+    upload(server, report("passed"))
+    run(environment())
+    (comment,) = comments(server)
+    assert "✅" in comment
+    server.add_pull(
+        REPO, PULL, head_sha=HEAD, head_ref="better", files=[".github/workflows/gate.yml"]
+    )
+    run(environment(payload=workflow_run(head_repository={"full_name": REPO})))
+    (comment,) = comments(server)
+    assert "✅" in comment
+
+
+@pytest.mark.parametrize(
     "changes",
     [
         {"head_sha": "d" * 40},
