@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -20,6 +22,10 @@ from adapterbot.records import Direction, MetricDelta, SampleScore, ScoreKind, T
 from adapterbot.stats.corpus import Aggregate
 from adapterbot.stats.distributions import FloatArray
 
+__all__ = ["Corpus", "compare", "compare_all"]
+
+_Kind = TypeVar("_Kind", bound=StrEnum)
+
 
 def compare(
     baseline: ArrayLike,
@@ -27,7 +33,7 @@ def compare(
     *,
     direction: Direction | str,
     margin: float,
-    clusters: Sequence[Hashable] | None = None,
+    clusters: Sequence[Hashable] | ArrayLike | None = None,
     kind: ScoreKind | str | None = None,
     level: float = LEVEL,
     task: str = "metric",
@@ -39,10 +45,11 @@ def compare(
     """Compare the scores of two adapters on the same samples.
 
     Args:
-        baseline: one score per sample, NaN where there is none; shape (n,).
+        baseline: one score per sample, NaN where there is none; shape (n,). Lists, arrays (what a
+            masked one masks counts as NaN), tensors and series alike.
         candidate: the same of the candidate, in the same order.
         direction: whether `higher` or `lower` scores are better.
-        margin: the harm to rule out, in the metric's units; sets `samples_needed`.
+        margin: the harm to rule out, 0 or more, in the metric's units; sets `samples_needed`.
         clusters: a label per sample; samples with one label are not independent.
         kind: `binary` insists on 0/1 scores; None means binary exactly if all are 0 or 1.
         level: of the two-sided interval of the change; 1 − level is the level of `harm_low`,
@@ -50,18 +57,34 @@ def compare(
         resamples: bootstrap resamples, and random sign patterns.
 
     Raises:
-        InputError: the arrays do not pair up, or the scores contradict `kind`.
+        InputError: the arrays hold something else than numbers or do not pair up, a sample lacks
+            its label, the scores contradict `kind`, or another argument is out of its range.
     """
+    if not 0 < level < 1:
+        raise InputError(f"is {level}", field="level", fix="write 0.95 for 95 %")
+    if not margin >= 0:
+        raise InputError(f"is {margin}", field="margin", fix="write a harm, 0 or more")
+    if resamples < 1:
+        raise InputError(f"is {resamples}", field="resamples", fix="write 1 or more")
     metric = Metric(
         task=task,
-        direction=Direction(direction),
-        unit=Unit(unit),
+        direction=_one_of(Direction, "direction", direction),
+        unit=_one_of(Unit, "unit", unit),
         scorer=scorer,
         slice=slice,
-        kind=None if kind is None else ScoreKind(kind),
+        kind=None if kind is None else _one_of(ScoreKind, "kind", kind),
     )
     found = pair(metric, baseline, candidate, clusters=clusters, level=level, resamples=resamples)
     return _against(found, margin, 1 - level)
+
+
+def _one_of(kinds: type[_Kind], argument: str, value: str) -> _Kind:
+    try:
+        return kinds(value)
+    except ValueError:
+        raise InputError(
+            f"is {value!r}", field=argument, fix=f"write one of: {', '.join(kinds)}"
+        ) from None
 
 
 def _against(found: Paired, margin: float, alpha: float) -> MetricDelta:

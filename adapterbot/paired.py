@@ -114,7 +114,7 @@ def pair(
     baseline: ArrayLike,
     candidate: ArrayLike,
     *,
-    clusters: Sequence[Hashable] | None = None,
+    clusters: Sequence[Hashable] | ArrayLike | None = None,
     level: float = LEVEL,
     resamples: int = RESAMPLES,
 ) -> Paired:
@@ -155,7 +155,7 @@ def pair_corpus(
     candidate: ArrayLike,
     aggregate: Aggregate,
     *,
-    clusters: Sequence[Hashable] | None = None,
+    clusters: Sequence[Hashable] | ArrayLike | None = None,
     level: float = LEVEL,
     resamples: int = RESAMPLES,
 ) -> Paired:

@@ -27,7 +27,7 @@ __all__ = [
     "write_bank",
 ]
 
-__getattr__ = late(
+__getattr__, __dir__ = late(
     __name__,
     {
         "AttachedBank": "adapterbot.bank.attached",

@@ -40,6 +40,7 @@ class AttachedBank:
         self, model: Any, source: Source, slots: int, opened: BankStore | None = None
     ) -> None:
         """As `attach_bank`; a store that was opened for this is closed with it."""
+        _refuse_a_second(model)
         _refuse_another(model, source.manifest)
         layout = source.manifest.layout
         dtype, device = compute_dtype(model), next(model.parameters()).device
@@ -81,7 +82,10 @@ class AttachedBank:
 
         Raises:
             InputError: there is no such user; nobody is live then.
+            TypeError: it is one name.
         """
+        if isinstance(users, str):
+            raise TypeError(f"users are a list, one for each row: [{users!r}]")
         wanted = None if users is None else tuple(users)
         # What is live must be of now, so rows are looked up anew whenever the bank was written to.
         version = self._source.version
@@ -137,7 +141,8 @@ class AttachedBank:
             options.get(name) or getattr(config, name, None) or 1
             for name in ("num_beams", "num_return_sequences")
         )
-        with self.tenants([user for user in tenants for _ in range(copies)]):
+        rows = tenants if copies == 1 else [user for user in tenants for _ in range(copies)]
+        with self.tenants(rows):
             return self._generate(*arguments, **options)
 
 
@@ -160,7 +165,7 @@ def attach_bank(
 
     Raises:
         InputError: the bank was not made for this model, or says that it is of another one of the
-            Hub; or its shared tensors are not there.
+            Hub; or its shared tensors are not there; or the model has a bank attached already.
         OurFailure: so many slots do not fit into the device's memory.
     """
     if not isinstance(bank, str | Path):
@@ -171,6 +176,16 @@ def attach_bank(
     except BaseException:
         store.close()
         raise
+
+
+def _refuse_a_second(model: Any) -> None:
+    """A model has one `generate`, whose tenants are those of one bank."""
+    if isinstance(getattr(vars(model).get("generate"), "__self__", None), AttachedBank):
+        raise InputError(
+            "has a bank attached already",
+            field="model",
+            fix="detach that one first: model.generate.__self__.detach()",
+        )
 
 
 def _refuse_another(model: Any, manifest: Manifest) -> None:

@@ -11,13 +11,18 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from adapterbot.errors import InputError
 from adapterbot.files import atomic, there
 from adapterbot.files.strict_json import parse_json
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 FILE_LIMIT = 16 * 1024 * 1024
 MAX_DIMENSION = 16_384
@@ -33,7 +38,7 @@ class VectorBank:
     Attributes:
         name: lower-case letters, digits, `.`, `_` and `-`.
         base_model: what it was trained on.
-        entries: user → vector; all of one length.
+        entries: user → vector, (vector_dim,) each; arrays and tensors are kept as tuples.
         projection_seed: of the shared projection.
 
     Raises:
@@ -42,7 +47,7 @@ class VectorBank:
 
     name: str
     base_model: str
-    entries: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    entries: Mapping[str, Sequence[float] | NDArray[np.floating]] = field(default_factory=dict)
     projection_seed: int = 0
     vector_dim: int | None = None
 
@@ -71,6 +76,11 @@ class VectorBank:
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "entries", MappingProxyType(entries))
         object.__setattr__(self, "vector_dim", dimension)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A mapping that cannot be written to cannot be pickled or copied either.
+        told = (self.name, self.base_model, dict(self.entries), self.projection_seed)
+        return type(self), (*told, self.vector_dim)
 
     @property
     def dimension(self) -> int:
@@ -131,11 +141,14 @@ def estimate_bank_size(num_users: int, vector_dim: int) -> int:
     Raises:
         InputError: a number is negative, or the vectors have no length.
     """
-    if type(num_users) is not int or num_users < 0:
-        raise _bad("num_users", "must be a whole number, 0 or more")
-    if type(vector_dim) is not int or vector_dim < 1:
-        raise _bad("vector_dim", "must be a whole number, 1 or more")
-    return 4 * vector_dim * (vector_dim + num_users)
+    users, dimension = _whole("num_users", num_users, 0), _whole("vector_dim", vector_dim, 1)
+    return 4 * dimension * (dimension + users)
+
+
+def _whole(what: str, value: Any, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+        raise _bad(what, f"must be a whole number, {least} or more")
+    return int(value)
 
 
 def _parsed(raw: Any) -> VectorBank:
@@ -161,6 +174,8 @@ def _parsed(raw: Any) -> VectorBank:
 
 
 def _vector(user: str, values: Any) -> tuple[float, ...]:
+    if hasattr(values, "tolist"):
+        values = values.tolist()
     if isinstance(values, str | bytes) or not isinstance(values, Sequence):
         raise _bad("scaling", f"of {user[:80]!r} is not a list of numbers")
     if not all(type(value) in (int, float) or hasattr(value, "__float__") for value in values):

@@ -8,6 +8,7 @@ clocks.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,7 +44,7 @@ class _Seen:
 
     def add(self, index: int, outcome: Any) -> None:
         statistics = self.model.statistics(outcome)
-        self.counts[index] = self.counts.get(index, 0) + float(np.size(outcome))
+        self.counts[index] = self.counts.get(index, 0.0) + np.asarray(outcome).size
         place = int(np.searchsorted(self.at, index))
         if place < len(self.at) and self.at[place] == index:
             self.sums[place] = self.sums[place] + statistics
@@ -74,7 +75,8 @@ class Posterior:
 
     Args:
         n: how many checkpoints, oldest first.
-        models: what outcomes of each kind say; one kind of pass/fail outcomes by default.
+        models: what outcomes of each kind say; one kind of pass/fail outcomes by default. They are
+            copied, as some learn from what they are told.
         prior: (n + 1,) weights of the change points; `uniform(n)` by default. Ends without weight
             are assumed: the first is good, the last is bad.
         room: how many outcomes of each kind one checkpoint can give. An eval that decodes greedily
@@ -103,7 +105,7 @@ class Posterior:
         self.n = n
         with np.errstate(divide="ignore"):
             self._prior = np.log(weights / weights.sum())
-        self._seen = [_Seen(model, left) for model, left in zip(kinds, rooms, strict=True)]
+        self._seen = [_Seen(deepcopy(one), left) for one, left in zip(kinds, rooms, strict=True)]
         self._skipped: set[int] = set()
         self._weights: Floats | None = None
         self._predictions: list[Prediction] = []
@@ -147,7 +149,7 @@ class Posterior:
                 raise Contradiction("a good checkpoint comes after a bad one")
             weights = np.exp(log - top)
             self._weights = weights / weights.sum()
-        return self._weights
+        return self._weights.copy()
 
     def best(self) -> tuple[int, float]:
         """The most likely change point and its probability."""
@@ -232,11 +234,19 @@ class Posterior:
         """The index to probe next: the one expected to tell most per cost; the ends come first.
 
         Args:
-            costs: (n,) of a probe by index; equal by default.
+            costs: (n,) of a probe by index, each above 0; equal by default.
             size: how many outcomes a probe brings.
 
         Returns: None when nothing more can be learned.
+
+        Raises:
+            ValueError: the costs are not these.
+            Contradiction: as `distribution`.
         """
+        if costs is not None:
+            given = np.asarray(costs, np.float64)
+            if given.shape != (self.n,) or not (given > 0).all():
+                raise ValueError(f"the costs must be {self.n} numbers above 0")
         chosen = self.choose(None if costs is None else [costs], sizes=[size])
         return chosen[0] if chosen else None
 

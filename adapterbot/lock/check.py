@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from pathlib import Path
 from posixpath import normpath
 from typing import TYPE_CHECKING, Literal
 
 from adapterbot.files.paths import join
-from adapterbot.files.tree import Tree
+from adapterbot.files.tree import Tree, WorkTree
 from adapterbot.lock import sidecar as sidecars
 from adapterbot.lock.digest_cache import DigestCache
 from adapterbot.lock.explain import Entry, Then, adapter_moved
@@ -70,7 +71,7 @@ class Check:
 
 
 def check(
-    tree: Tree,
+    tree: Tree | Path | str,
     lock_path: str,
     config: str,
     *,
@@ -83,6 +84,8 @@ def check(
     """Compare the lock with the files beside it.
 
     Args:
+        tree: the files, or the directory that they are in.
+        lock_path, config: soup.lock and soup.yaml, seen from there.
         before: the tree that the pull request starts from; helps to tell what moved.
         given: hashes to compare with instead of the files'.
         adapter: the one adapter directory to look at; all that were locked when None.
@@ -91,6 +94,8 @@ def check(
         InputError: the lock or the config is broken. Drift is a result, not an error.
         OurFailure: the Hub did not answer.
     """
+    if isinstance(tree, str | Path):
+        tree = WorkTree(Path(tree))
     if not tree.has(lock_path):
         known = before is not None and before.has(lock_path)
         return Check(

@@ -11,4 +11,4 @@ if TYPE_CHECKING:
 
 __all__ = ["CMAES"]
 
-__getattr__ = late(__name__, {"CMAES": "adapterbot.merge.cmaes"})
+__getattr__, __dir__ = late(__name__, {"CMAES": "adapterbot.merge.cmaes"})

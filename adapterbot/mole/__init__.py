@@ -12,12 +12,14 @@ from adapterbot.late import late
 if TYPE_CHECKING:
     from adapterbot.mole.artifact import load_mixture
     from adapterbot.mole.mixture import Mixture
+    from adapterbot.weights.mixture_config import GateConfig
 
-__all__ = ["Mixture", "load_mixture"]
+__all__ = ["GateConfig", "Mixture", "load_mixture"]
 
-__getattr__ = late(
+__getattr__, __dir__ = late(
     __name__,
     {
+        "GateConfig": "adapterbot.weights.mixture_config",
         "Mixture": "adapterbot.mole.mixture",
         "load_mixture": "adapterbot.mole.artifact",
     },

@@ -29,6 +29,9 @@ from adapterbot.weights.mixture_config import GateConfig
 # `model.layers.3.self_attn.q_proj` lies in the decoder layer `model.layers.3`.
 _IN_LAYER = re.compile(r"(.*?\.(\d+))\.")
 
+# The attribute of a model that says which mixture it was given last.
+_LATEST = "_latest_mixture"
+
 
 @dataclass
 class GateRecord:
@@ -52,6 +55,8 @@ class GateRecord:
 
 class Mixture:
     """Frozen LoRAs and a gate, attached to a model; a context manager that detaches.
+
+    Live for every row from the start; the mixture that the model was given before is for none then.
 
     Attributes:
         names: the experts, in the gate's order.
@@ -97,6 +102,10 @@ class Mixture:
         self._alone: int | None = None
         self._record: GateRecord | None = None
         self._handles: list[Any] = []
+        # Both updates would add up, as where a cell of a notebook is run twice.
+        if (earlier := vars(model).get(_LATEST)) is not None:
+            earlier.select(())
+        vars(model)[_LATEST] = self
         self._attach(list(experts.values()))
 
     def __enter__(self) -> Self:
@@ -115,6 +124,8 @@ class Mixture:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
+        if vars(self._model).get(_LATEST) is self:
+            del vars(self._model)[_LATEST]
 
     def select(self, rows: Sequence[bool] | None) -> None:
         """Which rows of the batches that follow the mixture answers; the base answers the others,
@@ -136,7 +147,13 @@ class Mixture:
 
     @contextmanager
     def alone(self, expert: int) -> Iterator[None]:
-        """Every token goes to one expert inside, whatever the gate says."""
+        """Every token goes to one expert inside, whatever the gate says.
+
+        Raises:
+            IndexError: there is no expert of this number.
+        """
+        if expert not in range(len(self.names)):
+            raise IndexError(f"expert {expert!r} of {len(self.names)}: {', '.join(self.names)}")
         self._alone = expert
         try:
             yield
@@ -161,7 +178,14 @@ class Mixture:
             mask: (rows, tokens), 1 where a token counts; all of them by default.
 
         Returns: (layers, rows, tokens, N), fp32; rows of padding say nothing.
+
+        Raises:
+            InputError: it is live for a part of the rows only, or detached.
         """
+        if self._rows is not None or not self._handles:
+            raise InputError(
+                "is not live for every row", field="mixture", fix="select(None) makes it so"
+            )
         with self.recording() as record:
             self._model(
                 input_ids=ids,

@@ -32,7 +32,7 @@ __all__ = [
     "save_adapter",
 ]
 
-__getattr__ = late(
+__getattr__, __dir__ = late(
     __name__,
     {
         "Adapter": "adapterbot.weights.adapter",

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import TypeVar
 
 import torch
@@ -116,7 +115,7 @@ def load_adapter(source: Path | str | AdapterFiles) -> Adapter:
     tensors = _read_tensors(files, [*names, *files.replaced.values()])
     updates = {module: _update(files, config, module, tensors) for module in files.modules}
     replaced = {parameter: tensors[name] for parameter, name in files.replaced.items()}
-    return Adapter(files, config, MappingProxyType(updates), MappingProxyType(replaced))
+    return Adapter(files, config, updates, replaced)
 
 
 def open_adapter(source: Path | str | AdapterFiles) -> Adapter:

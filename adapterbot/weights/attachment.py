@@ -22,6 +22,9 @@ from adapterbot.weights.families import as_named
 from adapterbot.weights.site import Live, Site
 from adapterbot.weights.whole import WholeParameters
 
+# The attribute of a model that says which of its attachments has something live.
+_LIVE = "_live_attachment"
+
 
 @dataclass
 class _Slot:
@@ -63,8 +66,8 @@ class _Pile:
 class Attachment:
     """Adapters attached to a model. Made by `attach`; a context manager that detaches.
 
-    One at a time: the model's modules carry the hooks, so the attachment is as little safe for
-    concurrent use as the model itself.
+    A model may carry several, of which one at a time has something live: what is selected last. The
+    model's modules carry the hooks, so it is as little safe for concurrent use as the model itself.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -107,7 +110,12 @@ class Attachment:
         self._close_unused()
 
     def drop(self, name: str) -> None:
-        """Empties slot `name`; nothing is selected after."""
+        """Empties slot `name`; nothing is selected after.
+
+        Raises:
+            KeyError: there is no such slot.
+        """
+        self._slot(name)
         self.select(None)
         del self._slots[name]
         self._close_unused()
@@ -126,7 +134,11 @@ class Attachment:
         Raises:
             KeyError: there is no such slot.
         """
-        slot = self._slots[name] if name is not None else None
+        slot = self._slot(name) if name is not None else None
+        if slot:
+            self._take_over()
+        elif vars(self._model).get(_LIVE) is self:
+            del vars(self._model)[_LIVE]
         self._restore()
         self._gains = None
         for module, site in self._sites.items():
@@ -165,8 +177,8 @@ class Attachment:
             KeyError: there is no such slot.
         """
         rows = [weights] if isinstance(weights, Mapping) else list(weights)
-        if unknown := set().union(*rows) - self._slots.keys():
-            raise KeyError(min(unknown))
+        for name in set().union(*rows):
+            self._slot(name)
         # One tensor made of numbers: to write them into one, one by one, took most of the time.
         table = torch.tensor(
             [[blend.get(name, 0.0) for name in self._slots] for blend in rows],
@@ -183,6 +195,19 @@ class Attachment:
         self._sites.clear()
         self._slots.clear()
         self._pile = None
+
+    def _slot(self, name: str) -> _Slot:
+        if name not in self._slots:
+            raise KeyError(f"no slot {name!r} among {list(self._slots)}")
+        return self._slots[name]
+
+    def _take_over(self) -> None:
+        """Leaves nothing live in the model's other attachments: the updates would add up, as where
+        a cell of a notebook is run twice."""
+        held = vars(self._model)
+        if (other := held.get(_LIVE)) is not None and other is not self:
+            other.select(None)
+        held[_LIVE] = self
 
     def _restore(self) -> None:
         if self._put:
@@ -208,6 +233,7 @@ class Attachment:
                     field=next(iter(self._slots[name].adapter.replaced)),
                     fix="evaluate this adapter on its own",
                 )
+        self._take_over()
         self._restore()
         if not self._sites:
             return
@@ -273,8 +299,14 @@ def attach(model: nn.Module, adapters: Mapping[str, Adapter]) -> Attachment:
         adapters: slot name → adapter.
 
     Raises:
-        InputError: an adapter does not fit the model; nothing is then attached.
+        InputError: an adapter does not fit the model, or PEFT wraps it; nothing is then attached.
     """
+    if hasattr(model, "get_base_model"):
+        raise InputError(
+            "is wrapped by PEFT, which has adapters of its own in it",
+            field="model",
+            fix="attach to what it wraps: model.unload()",
+        )
     attachment = Attachment(model)
     try:
         for name, adapter in adapters.items():

@@ -140,7 +140,7 @@ def parse_header(text: bytes, *, data_start: int, file_size: int, shown: str) ->
     }
     in_order = dict(sorted(tensors.items(), key=lambda item: (item[1].start, item[1].stop)))
     _check_layout(in_order, data_start, file_size, shown)
-    return Header(MappingProxyType(in_order), MappingProxyType(metadata))
+    return Header(in_order, metadata)
 
 
 def _refuse_impostor(prefix: bytes, shown: str) -> None:

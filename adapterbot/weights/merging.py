@@ -49,8 +49,11 @@ def merge_linear(
             a head) has weights that do not add up to 1, so that the base's own value counts.
 
     Raises:
+        ValueError: the rank is below 1; or as `merge_with`.
         InputError: the adapters have different bases, or cannot be added.
     """
+    if rank is not None and rank < 1:
+        raise ValueError(f"rank is {rank}, and must be 1 or more")
 
     def added(_: str, terms: Sequence[tuple[float, LowRank]]) -> LowRank:
         whole = combined(terms)

@@ -10,7 +10,6 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 
 from adapterbot.errors import InputError
 from adapterbot.files import there
@@ -111,8 +110,8 @@ def read_adapter_dir(path: Path | str, *, shown: str | None = None) -> AdapterFi
         shown=name,
         config=config,
         header=header,
-        modules=MappingProxyType(dict(modules)),
-        replaced=MappingProxyType(dict(replaced)),
+        modules=modules,
+        replaced=replaced,
         left_to_peft=left_to_peft,
     )
 

@@ -168,6 +168,6 @@ class Site:
             raise OurFailure(
                 f"{self.name} sees {tuple(values.shape[:-1])} rows, but gains were set for"
                 f" {tuple(wanted)}: this model flattens its batch",
-                fix="evaluate one adapter at a time",
+                fix="name as many rows as there are; under such a model, one adapter at a time",
             )
         return gain

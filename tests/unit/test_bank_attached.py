@@ -153,6 +153,25 @@ def test_rows_and_users_must_be_as_many(model: Any, bank: Path) -> None:
         logits(model, 3)
 
 
+def test_a_second_bank_is_refused_and_says_how_to_lose_the_first(model: Any, bank: Path) -> None:
+    """Detached in the order in which they came, the first took the second's `generate` with it."""
+    attach_bank(model, bank)
+    with pytest.raises(InputError, match="has a bank attached already") as refused:
+        attach_bank(model, bank)
+    assert refused.value.fix is not None
+    exec(refused.value.fix.partition(": ")[2], {"model": model})
+    attach_bank(model, bank).detach()
+    assert "generate" not in model.__dict__
+
+
+def test_one_name_is_not_a_list_of_letters(model: Any, bank: Path) -> None:
+    with attach_bank(model, bank) as attached:
+        with pytest.raises(TypeError, match=r"\['u1'\]"):
+            model.generate(input_ids=IDS, tenants="u1")
+        with pytest.raises(TypeError, match=r"\['u1'\]"):
+            attached.select("u1")
+
+
 def test_beams_belong_to_their_row(model: Any, bank: Path) -> None:
     options: dict[str, Any] = {
         "max_new_tokens": 4,

@@ -216,6 +216,27 @@ def test_a_full_disk_leaves_nothing_of_a_copy(
     assert set(tmp_path.iterdir()) == before
 
 
+def test_a_mixture_that_is_loaded_twice_is_live_once(model: Any, saved: Path) -> None:
+    """A cell of a notebook that was run twice put the updates on twice."""
+    ids = torch.tensor([[5, 9, 17, 4]])
+    earlier = load_mixture(model, saved)
+    once = logits(model, ids)
+    with load_mixture(model, saved):
+        assert torch.equal(logits(model, ids), once)
+        with pytest.raises(InputError, match=r"not live for every row \(select\(None\)"):
+            earlier.route(ids)
+    earlier.select(None)
+    assert torch.equal(logits(model, ids), once)
+    earlier.detach()
+    assert not [name for name in vars(model) if "mixture" in name]
+
+
+@pytest.mark.parametrize("expert", [3, -1, "expert0"])
+def test_an_expert_that_there_is_not_is_refused(mixture: Mixture, expert: Any) -> None:
+    with pytest.raises(IndexError, match="of 3"), mixture.alone(expert):
+        pass
+
+
 def test_another_expert_in_the_same_place_is_refused(place: Path, saved: Path) -> None:
     """Attack: weights under a trusted gate exchanged for others of the same shape."""
     source = saved / "experts" / "00" / "adapter_model.safetensors"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
@@ -340,8 +341,40 @@ def test_slots_do_not_disturb_each_other(bases: dict[str, Path], trio: dict[str,
             assert torch.equal(logits(model), alone[name])
         with attachment.selected("two"):
             assert torch.equal(logits(model), alone["two"])
-        with pytest.raises(KeyError):
+        with pytest.raises(KeyError, match=r"no slot 'four' among \['one', 'two', 'three'\]"):
             attachment.select("four")
+
+
+def test_what_is_selected_last_is_live_alone(bases: dict[str, Path], trio: dict[str, Path]) -> None:
+    """A cell of a notebook that was run twice put the update on twice."""
+    model = load(bases["llama"])
+    bare = logits(model)
+    adapters = {name: load_adapter(directory) for name, directory in trio.items()}
+    earlier, later = attach(model, adapters), attach(model, adapters)
+    earlier.select("one")
+    once = logits(model)
+    later.select("one")
+    assert torch.equal(logits(model), once)
+    for attachment in (earlier, later, earlier):
+        attachment.blend({"two": 0.5})
+        blended = logits(model)
+    with later.selected("one"):
+        assert torch.equal(logits(model), once)
+    earlier.blend({"two": 0.5})
+    assert torch.equal(logits(model), blended)
+    again = copy.deepcopy(model)
+    later.detach()
+    earlier.detach()
+    assert torch.equal(logits(model), bare)
+    assert torch.equal(logits(again), blended)
+    assert not [name for name in vars(model) if "attachment" in name]
+
+
+def test_what_peft_wraps_is_refused(bases: dict[str, Path], trio: dict[str, Path]) -> None:
+    wrapped = peft.PeftModel.from_pretrained(load(bases["llama"]), trio["one"])
+    with pytest.raises(InputError, match=r"wrapped by PEFT.*model\.unload\(\)"):
+        attach(wrapped, {"two": load_adapter(trio["two"])})
+    attach(wrapped.unload(), {"two": load_adapter(trio["two"])}).detach()
 
 
 def test_a_blend_is_the_sum_of_deltas(bases: dict[str, Path], trio: dict[str, Path]) -> None:
