@@ -33,17 +33,28 @@ case "${OSTYPE:-}" in
   msys* | cygwin*) fail "Windows is not supported" "use Linux or macOS, or Linux in WSL" ;;
 esac
 
+# A version manager's shim asks the current directory which Python to run (.tool-versions may name one
+# by its path), and in a job that is the pull request's.
+away="."
+if [ "${GITHUB_ACTIONS:-}" = true ]; then
+  away="${BASH_SOURCE[0]%/*}"
+fi
+
 candidates=(python3 python3.14 python3.13 python3.12 python3.11)
 if [ -n "${PYTHON:-}" ]; then
   # Who names a Python wants that one, not a silent second choice.
   candidates=("$PYTHON")
+  case "$PYTHON" in
+    /*) ;;
+    */*) candidates=("$PWD/$PYTHON") ;;
+  esac
 fi
 
 for candidate in "${candidates[@]}"; do
   command -v "$candidate" >/dev/null || continue
   status=0
   # A version manager's shim may exist for a Python that is not installed: that is just "no".
-  found=$("$candidate" -I -c "$probe" "$@" 2>/dev/null) || status=$?
+  found=$(cd "$away" && "$candidate" -I -c "$probe" "$@" 2>/dev/null) || status=$?
   case $status in
     0)
       printf '%s\n' "$found"

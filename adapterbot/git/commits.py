@@ -106,6 +106,8 @@ def _refuse_ambiguous(repository: Path, ref: str, field: str | None) -> None:
     """Refuses a name that a tag shares with a branch: Git would take the tag, which whoever may
     push can have made."""
     name = _name(ref)
+    if re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", name):
+        return  # Git takes that for the commit, whatever is called so
     tag = commit_of(repository, f"refs/tags/{name}")
     if not tag:
         return

@@ -85,6 +85,37 @@ def test_a_pull_request_in_the_working_directory_is_not_imported(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+def test_attack_a_version_managers_shim_does_not_ask_the_pull_request(tmp_path, monkeypatch):
+    """asdf's runs what `.tool-versions` names, by a path if it likes."""
+    checkout = tmp_path / "checkout"
+    checkout.mkdir()
+    (checkout / ".tool-versions").write_text("python path:./evil\n")
+    shim = f'test -e .tool-versions && echo /evil && exit 0; exec "{sys.executable}" "$@"'
+
+    monkeypatch.chdir(checkout)
+
+    def found(**environ: str) -> str:
+        told: str = find(tmp_path, {"python3": shim}, **environ).stdout
+        return told.strip()
+
+    assert found() == "/evil"
+    assert found(GITHUB_ACTIONS="true") == sys.executable
+
+
+def test_a_python_that_is_named_from_the_working_directory_is_found_on_a_runner(tmp_path):
+    (tmp_path / "venv").mkdir()
+    (tmp_path / "venv" / "python").symlink_to(sys.executable)
+    done = subprocess.run(
+        ["/bin/bash", str(SCRIPT), "--any"],
+        cwd=tmp_path,
+        env={"PATH": os.defpath, "GITHUB_ACTIONS": "true", "PYTHON": "venv/python"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_whatever_is_installed_takes_the_oldest_python_that_we_take():
     """Debian 12 has 3.11.2."""
     found = [(d.name, d.version, d.metadata["Requires-Python"]) for d in distributions()]

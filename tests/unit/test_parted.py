@@ -66,6 +66,17 @@ def test_attack_a_name_that_a_tag_shares_with_a_branch_is_refused(
     assert resolve_commit(root, f"refs/tags/{stem}") == theirs
 
 
+def test_attack_what_is_called_by_a_commits_digits_does_not_stand_for_it(
+    root: Path, theirs: str
+) -> None:
+    base = git(root, "rev-parse", "main")
+    for place in ("tags", "heads"):
+        git(
+            root, "update-ref", f"refs/{place}/{base}", theirs if place == "tags" else f"{theirs}~1"
+        )
+    assert resolve_commit(root, base) == base
+
+
 def test_a_tag_at_its_branch_or_without_one_goes_by_its_name(root: Path, theirs: str) -> None:
     for name in ("theirs", "v1.0"):
         git(root, "tag", name, theirs)
