@@ -109,6 +109,7 @@ def read_case(
             *where.notes,
             *grounds.unlisted(where, adapter),
             *grounds.renamed(where, adapter),
+            *grounds.not_evaluated(where, adapter),
             *grounds.suite_notes(where, suite),
             *base_notes,
             *notes,

@@ -11,11 +11,25 @@ from adapterbot.changes.sides import Sides, config_of, how_changed, same
 from adapterbot.config import AdapterConfig
 from adapterbot.errors import InputError
 from adapterbot.eval.suite import LOOK, Suite, load_suite, suite_files
+from adapterbot.files.paths import join, normalise
 from adapterbot.files.tree import Tree
 from adapterbot.lock.base_model import base_in_tree, resolve_base
 from adapterbot.lock.training import load_training
 from adapterbot.records.deltas import metric_name
 from adapterbot.verdict import MetricPolicy
+
+# What transformers and vLLM read from an adapter's folder besides the adapter.
+_SPOKEN_THROUGH = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+    "generation_config.json",
+)
 
 
 def suite(
@@ -176,6 +190,28 @@ def unlisted(where: Sides, adapter: AdapterConfig) -> tuple[str, ...]:
     if where.config is None or adapter.key in {entry.key for entry in where.config.adapters}:
         return ()
     return ("not in adapterbot.yaml on the base branch, so judged by the default policy",)
+
+
+def not_evaluated(where: Sides, adapter: AdapterConfig) -> tuple[str, ...]:
+    """A note for what the head changes in the adapter's folder that whoever loads a tokenizer from
+    there answers by, and that no verdict is about."""
+    here = normalise(adapter.path)
+    moved = not where.fork_point.has(here) and adapter.baseline not in ("none", "base-ref")
+    before = normalise(adapter.baseline) if moved else here
+    changed = [
+        name
+        for name in _SPOKEN_THROUGH
+        if where.head.has(join(here, name))
+        and not same(where.fork_point, where.head, join(before, name), join(here, name))
+    ]
+    if not changed:
+        return ()
+    verb = "is" if len(changed) == 1 else "are"
+    note = (
+        f"{', '.join(changed)} of the adapter's folder {verb} new or changed here, and not "
+        "evaluated: both sides were asked through the base model's own"
+    )
+    return (note,)
 
 
 def renamed(where: Sides, adapter: AdapterConfig) -> tuple[str, ...]:
