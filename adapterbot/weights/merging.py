@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import safe_open
 from torch import Tensor
 
@@ -27,7 +29,7 @@ from adapterbot.weights.trained_on import check_together, said_base
 Combine = Callable[[str, Sequence[tuple[float, LowRank]]], LowRank]
 
 # One weight per adapter; or what gives them for a module or parameter, by its name.
-Weighing = Sequence[float] | Callable[[str], Sequence[float]]
+Weighing = Sequence[float] | NDArray[np.floating] | Callable[[str], Sequence[float]]
 
 _TARGETING = ("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern")
 
@@ -79,9 +81,10 @@ def merge_with(
         ValueError: there are no adapters, or not as many weights.
         InputError: they have different bases or classes of one, or parts that cannot be merged.
     """
-    if not adapters or (not callable(weights) and len(adapters) != len(weights)):
+    given = weights if callable(weights) else [float(weight) for weight in weights]
+    if not adapters or (not callable(given) and len(adapters) != len(given)):
         raise ValueError("one weight for each of at least one adapter")
-    weigh = weights if callable(weights) else lambda _: weights
+    weigh = given if callable(given) else lambda _: given
     check_together([adapter.files for adapter in adapters])
     modules = {module: None for adapter in adapters for module in adapter.updates}
     parameters = {name: None for adapter in adapters for name in adapter.replaced}

@@ -231,6 +231,14 @@ def test_json_is_json(block: Block) -> None:
     json.loads(block.body)
 
 
-@pytest.mark.parametrize("block", [b for b in of("python") if b.values[0].runs])
-def test_python_runs(block: Block) -> None:
-    exec(compile(block.body, block.name, "exec"), {})
+@pytest.mark.parametrize(
+    "page", sorted({block.page for block in BLOCKS if block.kind == "python" and block.runs})
+)
+def test_python_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The blocks of a page one after the other, in a checkout."""
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    for block in BLOCKS:
+        if block.page == page and block.kind == "python" and block.runs:
+            exec(compile(block.body, block.name, "exec"), names)

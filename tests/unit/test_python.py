@@ -182,6 +182,14 @@ def test_a_rank_that_holds_nothing_is_refused(rank: int) -> None:
         merge_linear([adapter], [1.0], rank=rank)
 
 
+@pytest.mark.parametrize("library", [np.array, torch.tensor], ids=["np", "torch"])
+def test_weights_of_a_merge_may_be_an_array(library: Any) -> None:
+    adapters = [load_adapter(TINY / "experts" / name) for name in ("dates_eu", "dates_us")]
+    module = next(iter(adapters[0].updates))
+    wanted = merge_linear(adapters, [0.25, 0.5]).delta_weight(module)
+    assert torch.equal(merge_linear(adapters, library([0.25, 0.5])).delta_weight(module), wanted)
+
+
 @pytest.mark.parametrize("directory", [TINY, str(TINY)], ids=["path", "text"])
 def test_a_lock_is_checked_in_a_directory(directory: Any) -> None:
     assert check(directory, "soup.lock", "soup.yaml").status == "ok"
