@@ -130,8 +130,8 @@ def route(
     from rich.console import Console
 
     from adapterbot.commands import mole_route as command
+    from adapterbot.commands.spared import spare
     from adapterbot.files.atomic import write_text
-    from adapterbot.files.spared import spare
     from adapterbot.mole.routes import routes_page, terminal
 
     if html:

@@ -21,6 +21,7 @@ from adapterbot.changes.sides import config_of
 from adapterbot.commands.place import checkout, named_file
 from adapterbot.commands.report_files import read_report
 from adapterbot.commands.report_size import MAX_REPORT_BYTES
+from adapterbot.commands.spared import spare
 from adapterbot.config import AdapterConfig, Workflow
 from adapterbot.context import server_url
 from adapterbot.errors import InputError
@@ -28,7 +29,6 @@ from adapterbot.eval.suite import suite_files
 from adapterbot.files import atomic
 from adapterbot.files.named import read_named
 from adapterbot.files.paths import normalise
-from adapterbot.files.spared import spare
 from adapterbot.files.tree import WorkTree
 from adapterbot.files.validation import first_problem
 from adapterbot.judging.subjects import digest_at

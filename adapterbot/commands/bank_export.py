@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Literal
 
 from adapterbot.commands.bank import Written
 from adapterbot.commands.bank_opened import opened
+from adapterbot.commands.spared import spare
 from adapterbot.errors import InputError
-from adapterbot.files.spared import spare
 from adapterbot.importing import extras
 
 if TYPE_CHECKING:

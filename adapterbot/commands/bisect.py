@@ -21,13 +21,13 @@ from adapterbot.commands.evaluator import Computing, checkpoints_directory, engi
 from adapterbot.commands.folders import out_directory
 from adapterbot.commands.place import PULL_REQUEST_EVENTS
 from adapterbot.commands.report_files import PAGE, REPORT, Written, write
+from adapterbot.commands.spared import spare
 from adapterbot.config import AdapterConfig, Server
 from adapterbot.console import listener_for
 from adapterbot.context import BisectInputs
 from adapterbot.errors import AdapterbotError, InputError
-from adapterbot.eval.suite import load_suite
+from adapterbot.eval.suite import load_suite, suite_files
 from adapterbot.files import atomic
-from adapterbot.files.spared import spare
 from adapterbot.files.tree import WorkTree
 from adapterbot.git.commits import resolve_commit
 from adapterbot.git.tree import GitTree
@@ -114,7 +114,8 @@ def _run(
         suite = load_suite(where.base, options.suite or adapter.suite)
         if options.output:
             state = (directory / name for name in (JOURNAL, REPORT, PAGE))
-            read = (suite.path, *(one.path for one in checkpoints))
+            judged = suite_files(where.base, suite.path)
+            read = (adapter.config, *judged, *(one.path for one in checkpoints))
             here = (root / name for name in read if not bisect.is_elsewhere(name))
             spare(options.output, *state, *here, field=OUTPUT)
         metric = options.metric or inputs.metric or None

@@ -15,11 +15,11 @@ from adapterbot.changes.sides import sides
 from adapterbot.commands.evaluator import checkpoints_directory
 from adapterbot.commands.folders import out_directory
 from adapterbot.commands.interrupts import interrupts
+from adapterbot.commands.spared import spare
 from adapterbot.config import TRAINING_CONFIG, AdapterConfig
 from adapterbot.console import listener_for
 from adapterbot.errors import ExitCode, InputError
 from adapterbot.files import atomic
-from adapterbot.files.spared import spare
 from adapterbot.files.tree import Tree, WorkTree
 from adapterbot.probing.between import what_changed_in_the_data
 from adapterbot.probing.by_command import RETRIES, TIMEOUT, Command, Reading
@@ -85,7 +85,6 @@ def run(options: CommandOptions, environment: Mapping[str, str] = os.environ) ->
     output = options.output or folder / "bisect.json"
     option = OUTPUT if options.output else "--out"
     atomic.try_file(output, field=option)
-    spare(output, folder / JOURNAL, *_here(checkpoints, directory), field=option)
     probe = Command(
         options.command,
         checkpoints,
@@ -97,6 +96,8 @@ def run(options: CommandOptions, environment: Mapping[str, str] = os.environ) ->
         pass_on=options.pass_env,
         place=archive.opened if elsewhere else None,
     )
+    here = _here(checkpoints, directory)
+    spare(output, folder / JOURNAL, *here, *probe.files(), field=option)
     # Last of what may be refused: it may read all checkpoints, or all of their data.
     setting = Setting(
         by=_by(options),

@@ -10,9 +10,9 @@ from posixpath import relpath
 
 from adapterbot import __version__, lock
 from adapterbot.commands.folders import checkout_around
+from adapterbot.commands.spared import spare
 from adapterbot.errors import AdapterbotError, InputError
 from adapterbot.files import atomic, there
-from adapterbot.files.spared import spare
 from adapterbot.files.tree import Tree, WorkTree, not_a_file
 from adapterbot.lock import environment, sidecar
 from adapterbot.lock.check import Check
@@ -27,7 +27,14 @@ from adapterbot.lock.pinned import (
     measure,
     sidecar_of,
 )
-from adapterbot.lock.schema import MAX_LOCK_BYTES, Lock, line_text, rewriting, sha256_text
+from adapterbot.lock.schema import (
+    MAX_LOCK_BYTES,
+    SOUP_LOCK,
+    Lock,
+    line_text,
+    rewriting,
+    sha256_text,
+)
 from adapterbot.lock.training import SOUP_YAML, TrainingConfig
 
 OUTPUT = "--output, -o"
@@ -122,7 +129,7 @@ def write(
             recorded = _adapters_of(tree, training)
     weights = (tree.root / path / part for path in recorded for part in ADAPTER_FILES)
     environment_lock = config.parent / environment.DEFAULT_NAME
-    spare(output, config, environment_lock, *weights, field=OUTPUT)
+    spare(output, config, environment_lock, *weights, field=OUTPUT, own=SOUP_LOCK)
     pinned = measure(
         tree,
         name,
@@ -283,7 +290,7 @@ def write_environment(output: Path, source: Path | None = None) -> str:
     from adapterbot.lock.env_installed import installed
     from adapterbot.lock.env_sources import from_lock_file
 
-    spare(output, source, field=OUTPUT)
+    spare(output, source, field=OUTPUT, own=environment.DEFAULT_NAME)
     if source is None:
         found = installed(now())
     else:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from adapterbot.commands.spared import spare
 from adapterbot.config import key_of
 from adapterbot.errors import InputError
 from adapterbot.files import atomic
-from adapterbot.files.spared import spare
 from adapterbot.gh.access import client_for
 from adapterbot.marker import document_key
 from adapterbot.pr import render as pages

@@ -8,9 +8,9 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from adapterbot.commands.report_files import PAGE, page_of, read_report
+from adapterbot.commands.spared import spare
 from adapterbot.files import atomic, validation
 from adapterbot.files.named import read_named
-from adapterbot.files.spared import spare
 from adapterbot.records import Count, Line, Record
 from adapterbot.records.merge import MergeRecord
 from adapterbot.records.routes import Routes

@@ -27,6 +27,7 @@ from adapterbot.files import atomic
 
 CANNOT_TELL = 125
 _QUOTED = re.compile(r"""\\.|'[^']*'|"(?:\\.|[^"\\])*\"""")
+_PARTS = re.compile(r"""[\s'"=;|&<>()]+""")
 # A word that starts with what only a shell understands, or ends with its semicolon.
 _OPERATOR = re.compile(r"(?:^|\s)(?:[0-9]?[<>]|[|&;])[<>|&;]*|;(?=\s|$)")
 _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
@@ -154,6 +155,14 @@ class Command:
                 file=str(logs),
                 fix="remove what is in its place",
             ) from error
+
+    def files(self) -> list[Path]:
+        """The files that its words name, also a word for another shell: its program, and what that
+        is given."""
+        named = [shutil.which(self._argv[0]) or "", *self._argv]
+        named += (part for word in self._argv for part in _PARTS.split(word))
+        files = (self._directory / name for name in named)
+        return [file for file in files if os.path.isfile(file)]  # noqa: PTH113 a word may be long
 
     def forget_logs(self) -> None:
         """Remove the logs of an earlier search, which would be taken for this one's.

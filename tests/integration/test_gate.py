@@ -677,6 +677,7 @@ def test_bisect_of_a_good_history_finds_nothing(clean, run, tmp_path):
         (["checkpoints/*", "--adapter", "/etc"], "path is absolute"),
         (["checkpoints/*", "--out", "/proc/o"], "/proc/o: --out: cannot be written"),
         (["checkpoints/*", "-o", "/proc/b.json"], "b.json: --output, -o: cannot be written"),
+        (["checkpoints/*", "-o", "evals/dates_us.jsonl"], "file that the command itself needs"),
         (
             ["checkpoints/*", "--adapter", "adapters/datez"],
             "adapters/datez is no adapter of the working tree; did you mean 'adapters/dates'?",
