@@ -99,35 +99,35 @@ def write_portable(
     Raises:
         InputError: there is no such user, or the place cannot be written.
     """
-    names = sorted(store.users() if users is None else set(users), key=str.encode)
-    text = [user_key(name) for name in names]
-    tensors: dict[str, NDArray[Any]] = {
-        "users": np.frombuffer(b"".join(text), np.uint8),
-        "users_ends": np.cumsum([len(part) for part in text], dtype=np.int64),
-        **{f"shared.{name}": np.ascontiguousarray(t) for name, t in (shared or {}).items()},
-    }
-    shapes: dict[str, tuple[str, tuple[int, ...]]] = {
-        name: (_NAMES[tensor.dtype], tensor.shape) for name, tensor in tensors.items()
-    }
-    size = store.codec.row_bytes
-    shapes["rows"] = ("U8", (len(names), size))
-    # Where a bank keeps its rows is its own affair; the same users give the same file.
-    manifest = store.manifest.model_copy(
-        update={"rows": "rows-1.mdb", "shared": kept or store.manifest.shared}
-    )
-    header, order = _header(shapes, {_KEY: dump_manifest(manifest)})
+    wanted = None if users is None else sorted(set(users), key=str.encode)
+    with store.picked(wanted) as (names, rows):
+        text = [user_key(name) for name in names]
+        tensors: dict[str, NDArray[Any]] = {
+            "users": np.frombuffer(b"".join(text), np.uint8),
+            "users_ends": np.cumsum([len(part) for part in text], dtype=np.int64),
+            **{f"shared.{name}": np.ascontiguousarray(t) for name, t in (shared or {}).items()},
+        }
+        shapes: dict[str, tuple[str, tuple[int, ...]]] = {
+            name: (_NAMES[tensor.dtype], tensor.shape) for name, tensor in tensors.items()
+        }
+        size = store.codec.row_bytes
+        shapes["rows"] = ("U8", (len(names), size))
+        # Where a bank keeps its rows is its own affair; the same users give the same file.
+        manifest = store.manifest.model_copy(
+            update={"rows": "rows-1.mdb", "shared": kept or store.manifest.shared}
+        )
+        header, order = _header(shapes, {_KEY: dump_manifest(manifest)})
 
-    def parts() -> Iterator[bytes | memoryview]:
-        yield header
-        for name in order:
-            if name == "rows":
-                at_once = max(1, _AT_ONCE // size)
-                yield from (part.data for part in store.raw_parts(names, size=at_once))
-            else:
-                yield tensors[name].data
+        def parts() -> Iterator[bytes | memoryview]:
+            yield header
+            for name in order:
+                if name == "rows":
+                    yield from (part.data for part in rows(max(1, _AT_ONCE // size)))
+                else:
+                    yield tensors[name].data
 
-    atomic.write_parts(file, parts())
-    return len(names)
+        atomic.write_parts(file, parts())
+        return len(names)
 
 
 def _header(

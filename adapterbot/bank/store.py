@@ -24,7 +24,8 @@ LMDB trusts its own file: a stranger's is never opened (`portable` is what trave
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import lmdb
 import numpy as np
@@ -104,12 +105,28 @@ class BankStore(OpenBank):
         with snapshot as (txn, db):
             return self._raw(txn, db, snapshot.rows, users, check)
 
-    def raw_parts(self, users: Sequence[str], *, size: int) -> Iterator[Bytes]:
-        """As `raw` with `check`, `size` users at a time, all from one snapshot."""
+    @contextmanager
+    def picked(
+        self, users: Sequence[str] | None = None
+    ) -> Iterator[tuple[Sequence[str], Callable[[int], Iterator[Bytes]]]]:
+        """Names, and what gives their rows so many at a time, as `raw` with `check`: all from one
+        snapshot, whatever is written meanwhile.
+
+        Args:
+            users: whom; all of them, in byte order, where nobody is named.
+        """
         snapshot = self.reading()
         with snapshot as (txn, db):
-            for start in range(0, len(users), size):
-                yield self._raw(txn, db, snapshot.rows, users[start : start + size], True)
+            if users is None:
+                held = txn.cursor(db=db["users"]).iternext(keys=True, values=False)
+                users = [bytes(key).decode() for key in held]
+            names = users
+
+            def parts(size: int) -> Iterator[Bytes]:
+                for start in range(0, len(names), size):
+                    yield self._raw(txn, db, snapshot.rows, names[start : start + size], True)
+
+            yield names, parts
 
     def _raw(
         self, txn: lmdb.Transaction, db: Tables, rows: RowFile, users: Sequence[str], check: bool

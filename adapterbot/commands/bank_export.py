@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from adapterbot.bank.store import BankStore
 
 Form = Literal["file", "peft", "lora", "soup"]
+_AT_ONCE = 1024  # rows
 
 
 def export(
@@ -105,13 +106,13 @@ def _to_soup(bank: BankStore, out: Path, users: Sequence[str]) -> Written:
             file=str(bank.path),
             fix="export it as a file, or a user as PEFT",
         )
-    names = list(users or bank.users())
-    rows = bank.gather(names, check=True)
+    with bank.picked(list(dict.fromkeys(users)) or None) as (names, parts):
+        rows = [row for part in parts(_AT_ONCE) for row in bank.codec.decode(part).values.tolist()]
     write_bank(
         VectorBank(
             name=manifest.name,
             base_model=manifest.base_model,
-            entries=dict(zip(names, rows.values.tolist(), strict=True)),
+            entries=dict(zip(names, rows, strict=True)),
             projection_seed=manifest.shared.seed,
             vector_dim=manifest.floats,
         ),

@@ -13,6 +13,7 @@ from adapterbot.bank import portable
 from adapterbot.bank.manifest import Stored
 from adapterbot.bank.portable import read_portable, write_portable
 from adapterbot.bank.store import BankStore
+from adapterbot.bank.writer import BankWriter
 from adapterbot.weights.header import read_header
 from tests.bank_rows import vector_rows, vectors_bank
 
@@ -43,6 +44,23 @@ def test_the_file_is_to_the_byte_what_safetensors_writes(
     assert content == save(load(content), metadata=dict(read_header(file).metadata))
     assert np.array_equal(load(content)["rows"], rows)
     assert len(read_portable(file).users) == count
+
+
+def test_who_is_removed_while_a_bank_is_written_is_in_the_file(bank: Path, tmp_path: Path) -> None:
+    """Names were of one moment, and rows of a later one: it ended with "is not in the bank"."""
+
+    class Shared(dict[str, np.ndarray]):
+        def items(self):  # which is asked for when the names are there, and no row is
+            with BankWriter(bank) as writer:
+                writer.remove(USERS[:50])
+            return super().items()
+
+    with BankStore(bank) as store:
+        rows = store.raw(sorted(USERS, key=str.encode))
+        options = {"kept": Stored(digest="1" * 64), "shared": Shared(A=np.ones((1, 1), np.float32))}
+        assert write_portable(store, tmp_path / "out.safetensors", **options) == 100
+        assert len(store) == 50
+    assert np.array_equal(read_portable(tmp_path / "out.safetensors").raw, rows)
 
 
 def test_a_bank_is_written_without_being_held(tmp_path: Path) -> None:

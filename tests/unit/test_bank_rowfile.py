@@ -96,15 +96,17 @@ def test_an_old_state_is_read_while_rows_are_replaced_removed_and_compacted(
     users, rows = [f"u{index:03}" for index in range(90)], vector_rows(90)
     with vectors_bank(tmp_path / "b") as bank, BankStore(tmp_path / "b") as reader:
         bank.add(users, rows)
-        parts = reader.raw_parts(users, size=30)
-        got = [next(parts)]
-        bank.add(users, vector_rows(90, seed=1), replace=True)
-        bank.remove(users[50:])
-        got.append(next(parts))
-        bank.compact()
-        bank.add([f"v{index}" for index in range(90)], vector_rows(90, seed=2))
-        got.append(next(parts))
-        assert not [*parts]
+        with reader.picked() as (names, picked):
+            parts = picked(30)
+            got = [next(parts)]
+            bank.add(users, vector_rows(90, seed=1), replace=True)
+            bank.remove(users[50:])
+            got.append(next(parts))
+            bank.compact()
+            bank.add([f"v{index}" for index in range(90)], vector_rows(90, seed=2))
+            got.append(next(parts))
+            assert not [*parts]
+        assert names == users
         assert np.array_equal(reader.codec.decode(np.concatenate(got)).values, rows.values)
         now = reader.gather(users[:50], check=True).values
         assert np.array_equal(now, vector_rows(90, seed=1).values[:50])
