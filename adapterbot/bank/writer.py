@@ -5,8 +5,10 @@ Rows are on the disk before LMDB commits what tells of them.
 
 from __future__ import annotations
 
+import fcntl
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -302,23 +304,46 @@ def _known(user: str) -> InputError:
     return InputError("is in the bank already", field=user[:80], fix="use --replace")
 
 
-def create(path: Path, manifest: Manifest) -> BankWriter:
-    """A new, empty bank in directory `path`, opened for writing.
+def create(
+    path: Path, manifest: Manifest, keep: Callable[[Path], object] = lambda _: None
+) -> BankWriter:
+    """A new, empty bank in directory `path`, opened for writing. Of several at once one makes it.
+
+    Args:
+        keep: writes what the bank keeps beside its rows, given the directory.
 
     Raises:
         InputError: there is something already, or it cannot be written.
     """
-    if path.is_symlink() or (
-        there.exists(path) and (not there.is_dir(path) or there.exists(path / MANIFEST))
-    ):
-        raise InputError("exists already", file=str(path), fix="name another place, or remove it")
+    if path.is_symlink() or (there.exists(path) and not there.is_dir(path)):
+        raise _exists(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError("cannot be written", file=str(path), fix="choose another place") from error
-    compaction.unlink(path / manifest.rows)
-    made = acquire(path / manifest.rows, make=True)
-    # The manifest last: without it the directory is not a bank yet.
-    atomic.write_text(path / MANIFEST, dump_manifest(manifest))
-    release(made)
+    with _alone(path):
+        if there.exists(path / MANIFEST):
+            raise _exists(path)
+        keep(path)
+        compaction.unlink(path / manifest.rows)
+        made = acquire(path / manifest.rows, make=True)
+        # The manifest last: without it the directory is not a bank yet.
+        atomic.write_text(path / MANIFEST, dump_manifest(manifest))
+        release(made)
     return BankWriter(path)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Inside, nobody else makes a bank there; who wants to waits."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _exists(path: Path) -> InputError:
+    return InputError("exists already", file=str(path), fix="name another place, or remove it")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,21 +94,19 @@ def create(
     with extras("bank,eval", "a new bank"):
         from adapterbot.bank import shared, writer
         from adapterbot.bank.base import modules_of
-        from adapterbot.bank.manifest import Manifest, SoupLayout, VeraLayout
+        from adapterbot.bank.manifest import Manifest, SoupLayout, Stored, VeraLayout
     if dimension is not None:
         layout: Any = SoupLayout(size=dimension)
     else:
         wanted: Any = targets[0] if list(targets) == ["all-linear"] else targets
         layout = VeraLayout(rank=rank, modules=modules_of(base, wanted))
-    kept: Any = (
-        shared.store(path, shared.draw(layout, seed))
-        if store_shared
-        else shared.generated(layout, seed)
-    )
+    tensors = shared.draw(layout, seed) if store_shared else {}
+    kept = Stored(digest=shared.digest(tensors)) if tensors else shared.generated(layout, seed)
     manifest = Manifest(
         name=name or path.name, base_model=base, dtype=dtype, layout=layout, shared=kept
     )
-    with writer.create(path, manifest) as bank:
+    keep = partial(shared.store, tensors=tensors) if tensors else lambda _: None
+    with writer.create(path, manifest, keep) as bank:
         return summary(bank)
 
 

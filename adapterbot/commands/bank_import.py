@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -161,9 +161,9 @@ class _Incoming:
         if there.exists(self._path / "manifest.json"):
             return opened_to_write(self._path)
         assert self._manifest is not None  # noqa: S101 there is at least one source
-        if self._shared is not None:
-            shared.store(self._path, self._shared)
-        return create(self._path, self._manifest)
+        if self._shared is None:
+            return create(self._path, self._manifest)
+        return create(self._path, self._manifest, partial(shared.store, tensors=self._shared))
 
     def _made_for(self, arrival: _Arrival) -> Manifest:
         from adapterbot.bank import shared

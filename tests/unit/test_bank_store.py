@@ -14,6 +14,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -754,6 +755,40 @@ def test_what_is_not_a_bank_is_refused(tmp_path: Path) -> None:
     (tmp_path / "b" / "rows-1.mdb").write_bytes(b"not LMDB" * 1000)
     with pytest.raises(OurFailure, match="damaged"):
         BankStore(tmp_path / "b")
+
+
+def test_of_two_who_make_one_bank_at_once_one_does(tmp_path: Path) -> None:
+    """Both did, each with the other's rows, or neither: the one removed what the other had made."""
+    path, said = tmp_path / "b", []
+
+    def make(size: int, keep: Callable[[Path], object]) -> None:
+        layout, shared = (
+            SoupLayout(size=size),
+            Generated(generator="soup-1", seed=0, digest="0" * 64),
+        )
+        manifest = Manifest(name="n", base_model="b", layout=layout, shared=shared)
+        try:
+            create(path, manifest, keep).close()
+            said.append(size)
+        except (InputError, OurFailure) as error:
+            said.append(str(error))
+
+    second = threading.Thread(
+        target=make, args=(32, lambda folder: (folder / "kept").write_text("second"))
+    )
+
+    def first(folder: Path) -> None:
+        second.start()
+        second.join(1)
+        (folder / "kept").write_text("first")
+
+    make(16, first)
+    second.join()
+    assert said == [16, f"{path}: exists already (name another place, or remove it)"]
+    assert (path / "kept").read_text() == "first"
+    with BankWriter(path) as bank:
+        bank.add(["a"], vector_rows(1))
+    assert verify(path) == ()
 
 
 def test_a_seal_is_of_the_row_and_of_all_that_is_said_of_it() -> None:
