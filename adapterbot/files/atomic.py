@@ -6,6 +6,7 @@ import errno
 import os
 import tempfile
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from adapterbot.errors import InputError, OurFailure
@@ -20,6 +21,7 @@ os.umask(_UMASK)
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Replace `path` with `content`; a reader, or a kill at any moment, sees the old or the new.
+    Once this has returned, no power cut brings back the old.
 
     Raises:
         InputError: `path` is a directory, a symbolic link or a device, or its folder cannot be
@@ -60,6 +62,8 @@ def _write_all(files: Mapping[Path, Iterable[bytes | memoryview]]) -> None:
                 filled.replace(path)
             except OSError as error:
                 raise not_written(path, error) from error
+        for folder in {path.parent for path in staged}:
+            _keep_entries(folder)
     finally:
         for filled in staged.values():
             filled.unlink(missing_ok=True)
@@ -143,6 +147,17 @@ def _fill(filled: Path, path: Path, parts: Iterable[bytes | memoryview]) -> None
         filled.chmod(0o666 & ~_UMASK)
     except OSError as error:
         raise not_written(path, error) from error
+
+
+def _keep_entries(folder: Path) -> None:
+    """Has the names in a folder outlive a power cut, where its file system can say that: what was
+    renamed may else have its old name again, or none."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def not_written(path: Path | str, why: object) -> OurFailure:

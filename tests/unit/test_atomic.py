@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -13,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from adapterbot.errors import InputError, OurFailure
-from adapterbot.files.atomic import try_folder, write_bytes, write_parts, write_text
+from adapterbot.files.atomic import try_folder, write_all, write_bytes, write_parts, write_text
+from tests.processes import needs_proc
 
 LOOP = """
 import sys
@@ -35,6 +37,26 @@ def test_kill_9_leaves_a_whole_file(tmp_path: Path) -> None:
         process.wait()
         content = target.read_bytes()
         assert content in (b"a" * 200_000, b"b" * 200_000)
+
+
+@needs_proc
+def test_names_are_on_the_disk_when_files_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut gave a file that was replaced its old content again."""
+    kept, fsync = {}, os.fsync
+
+    def noted(handle: int) -> None:
+        fsync(handle)
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            kept[str(Path(f"/proc/self/fd/{handle}").readlink())] = {
+                path.name: path.read_bytes() for path in tmp_path.glob("*/*")
+            }
+
+    monkeypatch.setattr(os, "fsync", noted)
+    write_all({tmp_path / "a" / "x": b"1", tmp_path / "a" / "y": b"2", tmp_path / "b" / "z": b"3"})
+    all_of_them = {"x": b"1", "y": b"2", "z": b"3"}
+    assert kept == {str(tmp_path / name): all_of_them for name in "ab"}
 
 
 def test_folders_are_made_and_the_mode_is_the_usual_one(tmp_path: Path) -> None:
