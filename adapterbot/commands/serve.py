@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -148,15 +149,14 @@ def run(options: ServeOptions, ready: Callable[[str, str, tuple[str, ...]], None
     import uvicorn
 
     from adapterbot.bank.serve.connections import most_connections, settings
+    from adapterbot.bank.serve.ending import Server
 
     rules = settings(options.seconds, most_connections(options.rows + options.waiting))
     ready(f"http://{options.host}:{options.port}", _name(options), tuple(options.mixtures))
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # which uvicorn does not know
         signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
-    try:
-        # When it has stopped, uvicorn raises the signal anew, and takes the KeyboardInterrupt that
-        # either is to a command.
-        uvicorn.run(
+    server = Server(
+        uvicorn.Config(
             app,
             host=options.host,
             port=options.port,
@@ -164,8 +164,12 @@ def run(options: ServeOptions, ready: Callable[[str, str, tuple[str, ...]], None
             log_level="info",
             **rules,
         )
-    except SystemExit as ended:  # its codes are not ours: 3 would be a finding
-        raise OurFailure("the server did not start", fix="see the lines above") from ended
+    )
+    # When it has stopped, uvicorn raises the signal anew, which either is a KeyboardInterrupt.
+    with suppress(KeyboardInterrupt, SystemExit):  # whose codes are not ours: 3 would be a finding
+        server.run()
+    if not server.started:
+        raise OurFailure("the server did not start", fix="see the lines above")
 
 
 def _refuse_taken(host: str, port: int) -> None:

@@ -209,3 +209,19 @@ def test_attack_a_body_that_never_comes_does_not_keep_a_server_from_stopping(
         time.sleep(0.3)
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0, process.written(1)
+
+
+def test_a_second_ctrl_c_waits_for_nobody_and_ends_in_order(base: Path, bank: Path) -> None:
+    """It left what was going on to asyncio, which wrote a traceback of each to the log."""
+    with (
+        killed_afterwards(base, bank) as (port, process),
+        begun_upload(f"http://127.0.0.1:{port}", "u1", 1000) as connection,
+    ):
+        connection.sendall(b"{")
+        time.sleep(0.3)
+        for _ in range(2):
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.3)
+        assert process.wait(60) == 0, process.written(1)
+    assert "Application shutdown complete" in process.written(1)
+    assert "Traceback" not in process.written(1)

@@ -1,0 +1,39 @@
+"""How the server ends: in order, also when it is told a second time not to wait for anybody.
+
+uvicorn then leaves the application and its answers where they are: asyncio breaks them off, and
+writes a traceback of each to the log; from Python 3.12 on it waits for every connection first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+import uvicorn
+
+_LOOK = 0.1  # seconds between two looks at whether there was a second Ctrl-C
+_MOMENT = 1.0  # seconds in which an answer that was ended is told so
+
+
+class Server(uvicorn.Server):
+    """Waits at its end for the answers under way; at a second Ctrl-C it ends them, too."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Ends it."""
+        orderly = asyncio.ensure_future(super().shutdown(sockets))
+        while not (orderly.done() or self.force_exit):
+            await asyncio.wait([orderly], timeout=_LOOK)
+        if self.force_exit:
+            await self._end_answers()
+        await orderly
+
+    async def _end_answers(self) -> None:
+        await self.lifespan.shutdown()  # which ends what the model answers
+        await self._settled()
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+        await self._settled()
+
+    async def _settled(self) -> None:
+        if self.server_state.tasks:
+            await asyncio.wait(self.server_state.tasks, timeout=_MOMENT)
