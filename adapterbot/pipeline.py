@@ -14,6 +14,7 @@ from pathlib import Path
 
 from adapterbot import TOOL, attest, lock, verdict
 from adapterbot.changes.disguises import refuse_disguised
+from adapterbot.changes.renames import former
 from adapterbot.changes.selection import removed
 from adapterbot.changes.sides import Sides
 from adapterbot.config import AdapterConfig, OnDrift
@@ -198,9 +199,11 @@ def judge_adapter(where: Sides, adapter: AdapterConfig, services: Services) -> A
 
 
 def _locked(where: Sides, adapter: AdapterConfig) -> LockResult:
+    # Who moves an adapter must not lose its lock on the way.
+    here = where.head.has(adapter.lock)
     return lock.check(
         where.head,
-        adapter.lock,
+        adapter.lock if here else former(where, adapter).lock,
         adapter.config,
         before=where.base,
         allowed_base=where.allowed_base,

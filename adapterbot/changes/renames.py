@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 
+from adapterbot.changes.conventions import for_adapter
+from adapterbot.changes.sides import Sides
 from adapterbot.config import AdapterConfig
 from adapterbot.files.paths import normalise
 from adapterbot.files.tree import Tree
@@ -63,6 +65,16 @@ def moved(adapter: AdapterConfig, to: str, head: Tree) -> AdapterConfig:
             "baseline": old if adapter.baseline == "base-ref" else adapter.baseline,
         }
     )
+
+
+def former(where: Sides, adapter: AdapterConfig) -> AdapterConfig:
+    """The adapter as the base branch has it: the head may have moved it, and its config along."""
+    for entry in where.config.adapters if where.config else ():
+        if entry.key == adapter.key:
+            return entry
+    if adapter.baseline in ("none", "base-ref") or where.head.has(adapter.baseline):
+        return adapter
+    return for_adapter(None, adapter.baseline, where.base.survey())
 
 
 def moved_as_it_was(start: Tree, old: str, head: Tree, new: str) -> bool:

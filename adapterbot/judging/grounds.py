@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from adapterbot import verdict
 from adapterbot.changes.conventions import adapter_directories, discover
+from adapterbot.changes.renames import former
 from adapterbot.changes.sides import Sides, config_of, how_changed, same
 from adapterbot.config import AdapterConfig
 from adapterbot.errors import InputError
@@ -164,25 +165,27 @@ def base_model(where: Sides, adapter: AdapterConfig) -> tuple[str, str | Path, t
     """The name of the base model, where it is, and what the head would change about it.
 
     Like the suite it comes from the base ref: a head that chose it could have both sides answer
-    nothing, and be found no worse. Only where the base ref has none is the head's taken.
+    nothing, and be found no worse. That an adapter moves, and its config with it, changes nothing.
+    Only where the base ref has none is the head's taken.
 
     Raises:
         InputError: the training config names none, or one that may not be loaded.
     """
-    known = where.base.has(adapter.config)
-    tree = where.base if known else where.head
-    name, base = resolve_base(tree, adapter.config, where.allowed_base)
-    if not known:
-        return name, base, ()
+    configs = (former(where, adapter).config, adapter.config)
+    config = next(filter(where.base.has, configs), None)
+    if config is None:
+        name, base = resolve_base(where.head, adapter.config, where.allowed_base)
+        return name, base, (f"the base model is named by {adapter.config}, which is new here",)
+    name, base = resolve_base(where.base, config, where.allowed_base)
     try:
+        ours = base_in_tree(where.base, config)
         theirs = load_training(where.head, adapter.config).base
-        same = theirs == name and base_in_tree(where.base, adapter.config) == base_in_tree(
-            where.head, adapter.config
-        )
+        # A path to it changes with the place that it is written in.
+        as_it_was = ours == base_in_tree(where.head, adapter.config) and (ours or theirs == name)
     except InputError:
-        same = False
+        as_it_was = False
     note = "the base model is changed here; both sides were evaluated on the base branch's"
-    return name, base, () if same else (note,)
+    return name, base, () if as_it_was else (note,)
 
 
 def unlisted(where: Sides, adapter: AdapterConfig) -> tuple[str, ...]:
@@ -196,8 +199,7 @@ def not_evaluated(where: Sides, adapter: AdapterConfig) -> tuple[str, ...]:
     """A note for what the head changes in the adapter's folder that whoever loads a tokenizer from
     there answers by, and that no verdict is about."""
     here = normalise(adapter.path)
-    moved = not where.fork_point.has(here) and adapter.baseline not in ("none", "base-ref")
-    before = normalise(adapter.baseline) if moved else here
+    before = here if where.fork_point.has(here) else normalise(former(where, adapter).path)
     changed = [
         name
         for name in _SPOKEN_THROUGH

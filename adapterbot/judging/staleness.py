@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from adapterbot.changes.conventions import MIXTURE_CONFIG
+from adapterbot.changes.renames import former
 from adapterbot.changes.sides import Sides, same
 from adapterbot.config import AdapterConfig
 from adapterbot.errors import InputError
@@ -39,7 +40,7 @@ def refuse_stale(where: Sides, adapter: AdapterConfig) -> None:
             file=path,
             fix=_FIX,
         )
-    was = path if before else normalise(_former(where, adapter))
+    was = path if before else normalise(former(where, adapter).path)
     for name in _DECIDING:
         if _would_mix(where, join(was, name), join(path, name)):
             raise InputError(
@@ -48,13 +49,6 @@ def refuse_stale(where: Sides, adapter: AdapterConfig) -> None:
                 file=join(was, name),
                 fix=_FIX,
             )
-
-
-def _former(where: Sides, adapter: AdapterConfig) -> str:
-    """Where an adapter lay that the head moves; else where it lies."""
-    old = adapter.baseline
-    moved = old not in ("none", "base-ref") and not where.head.has(old)
-    return old if moved else adapter.path
 
 
 def _would_mix(where: Sides, was: str, now: str) -> bool:

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import pytest
 
+from adapterbot.commands.lock import write as write_lock
 from adapterbot.records import Report
 from tests import command_line, example
 from tests.github_server import GitHubServer
@@ -436,6 +437,61 @@ def test_moving_the_adapter_does_not_change_what_it_is_compared_with(tmp_path, p
     assert adapter.baseline
     assert adapter.baseline.label.startswith("adapters/dates @ ")
     assert any("adapters/dates has moved here" in note for note in adapter.notes)
+
+
+def beside_the_adapter(repository: Path) -> Path:
+    """With the training config and its lock in the adapter's own folder, on both branches."""
+    branch = example.git(repository, "branch", "--show-current")
+    example.git(repository, "checkout", "-q", "main")
+    for name in ("soup.yaml", "soup-env.lock", "soup.lock", "soup.lock.d"):
+        (repository / name).rename(repository / "adapters" / "dates" / name)
+    config = repository / "adapters" / "dates" / "soup.yaml"
+    config.write_text(config.read_text().replace(": ./", ": ../../"))
+    (repository / "adapterbot.yaml").write_text(
+        "adapters:\n  - path: adapters/dates\n    config: adapters/dates/soup.yaml\n"
+        "    lock: adapters/dates/soup.lock\n"
+    )
+    example.commit(repository, "beside the adapter")
+    example.git(repository, "checkout", "-q", branch)
+    example.git(repository, "rebase", "-q", "main")
+    return repository
+
+
+def test_attack_a_config_that_moves_with_its_adapter_does_not_bring_another_base(
+    tmp_path, poisoned, run
+):
+    """At its new place the base branch has no such config, and the head's named the base of both
+    sides: one that answers nothing."""
+    repository = beside_the_adapter(example.copy(poisoned, tmp_path / "repository"))
+    moved = repository / "adapters" / "dates2"
+    (repository / "adapters" / "dates").rename(moved)
+    shutil.copytree(repository / "base", repository / "quiet")
+    told = json.loads((repository / "quiet" / "generation_config.json").read_text())
+    (repository / "quiet" / "generation_config.json").write_text(
+        json.dumps({**told, "eos_token_id": [*range(512)]})
+    )
+    config = moved / "soup.yaml"
+    config.write_text(config.read_text().replace("../../base", "../../quiet"))
+    write_lock(config, moved / "soup.lock")
+    example.commit(repository, "elsewhere, and quiet")
+    done = run(repository)
+    assert done.code == 3, done.err
+    (adapter,) = done.report.adapters
+    assert (adapter.key, adapter.base_model) == ("adapters-dates", "../../base")
+    assert adapter.verdict.outcome == "regressed"
+    assert any("base model is changed here" in note for note in adapter.notes)
+
+
+def test_attack_a_lock_that_is_lost_as_its_adapter_moves_is_a_drift(tmp_path, clean, run):
+    repository = beside_the_adapter(example.copy(clean, tmp_path / "repository"))
+    (repository / "adapters" / "dates").rename(repository / "adapters" / "dates2")
+    (repository / "adapters" / "dates2" / "soup.lock").unlink()
+    example.commit(repository, "elsewhere, without its lock")
+    done = run(repository)
+    assert done.code == 3, done.err
+    (adapter,) = done.report.adapters
+    assert adapter.verdict.outcome == "drift"
+    assert "adapters/dates/soup.lock is not here, but" in adapter.lock.note
 
 
 def test_attack_a_branch_from_before_a_rename_on_the_base_is_told_to_merge(
