@@ -20,4 +20,5 @@ __version__ = "0.1.0"
 TOOL = f"adapterbot {__version__}"
 """What writes a file, as the file says."""
 
-__getattr__, __dir__ = late(__name__, {name: f"{__name__}.{name}" for name in __all__})
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = late(__name__, {name: f"{__name__}.{name}" for name in __all__})

@@ -12,6 +12,8 @@ def late(
 ) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
     """A package's `__getattr__` and `__dir__` (PEP 562): whoever completes a name finds it, too.
 
+    Type checkers must not see them, or every misspelt name is one of the package's.
+
     Args:
         package: its `__name__`.
         homes: name → the module that it is in, or is.

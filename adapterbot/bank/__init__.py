@@ -27,14 +27,15 @@ __all__ = [
     "write_bank",
 ]
 
-__getattr__, __dir__ = late(
-    __name__,
-    {
-        "AttachedBank": "adapterbot.bank.attached",
-        "BankStore": "adapterbot.bank.store",
-        "attach_bank": "adapterbot.bank.attached",
-    },
-)
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = late(
+        __name__,
+        {
+            "AttachedBank": "adapterbot.bank.attached",
+            "BankStore": "adapterbot.bank.store",
+            "attach_bank": "adapterbot.bank.attached",
+        },
+    )
 
 
 def open_bank(path: Path | str) -> BankStore:

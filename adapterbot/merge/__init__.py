@@ -11,4 +11,5 @@ if TYPE_CHECKING:
 
 __all__ = ["CMAES"]
 
-__getattr__, __dir__ = late(__name__, {"CMAES": "adapterbot.merge.cmaes"})
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = late(__name__, {"CMAES": "adapterbot.merge.cmaes"})

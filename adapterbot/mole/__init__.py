@@ -16,11 +16,12 @@ if TYPE_CHECKING:
 
 __all__ = ["GateConfig", "Mixture", "load_mixture"]
 
-__getattr__, __dir__ = late(
-    __name__,
-    {
-        "GateConfig": "adapterbot.weights.mixture_config",
-        "Mixture": "adapterbot.mole.mixture",
-        "load_mixture": "adapterbot.mole.artifact",
-    },
-)
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = late(
+        __name__,
+        {
+            "GateConfig": "adapterbot.weights.mixture_config",
+            "Mixture": "adapterbot.mole.mixture",
+            "load_mixture": "adapterbot.mole.artifact",
+        },
+    )

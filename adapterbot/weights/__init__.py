@@ -32,15 +32,16 @@ __all__ = [
     "save_adapter",
 ]
 
-__getattr__, __dir__ = late(
-    __name__,
-    {
-        "Adapter": "adapterbot.weights.adapter",
-        "Attachment": "adapterbot.weights.attachment",
-        "attach": "adapterbot.weights.attachment",
-        "load_adapter": "adapterbot.weights.adapter",
-        "merge_linear": "adapterbot.weights.merging",
-        "open_adapter": "adapterbot.weights.adapter",
-        "save_adapter": "adapterbot.weights.saving",
-    },
-)
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = late(
+        __name__,
+        {
+            "Adapter": "adapterbot.weights.adapter",
+            "Attachment": "adapterbot.weights.attachment",
+            "attach": "adapterbot.weights.attachment",
+            "load_adapter": "adapterbot.weights.adapter",
+            "merge_linear": "adapterbot.weights.merging",
+            "open_adapter": "adapterbot.weights.adapter",
+            "save_adapter": "adapterbot.weights.saving",
+        },
+    )

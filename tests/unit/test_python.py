@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import importlib
 import pickle
@@ -49,6 +50,17 @@ def test_importing_all_of_it_loads_no_torch() -> None:
 
 def test_type_checkers_read_its_types() -> None:
     assert (Path(adapterbot.__file__).parent / "py.typed").exists()
+
+
+@pytest.mark.parametrize("name", ["", "bank", "merge", "mole", "weights"])
+def test_a_misspelt_name_is_none_to_a_type_checker(name: str) -> None:
+    """One that sees a module's `__getattr__` believes in every name."""
+    source = (Path(adapterbot.__file__).parent / name / "__init__.py").read_text()
+    seen = [node for node in ast.parse(source).body if not isinstance(node, ast.If)]
+    assert "__getattr__" in source
+    assert "__getattr__" not in {
+        name.id for part in seen for name in ast.walk(part) if isinstance(name, ast.Name)
+    }
 
 
 # ---------------------------------------------------------------- scores
