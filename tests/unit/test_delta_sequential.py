@@ -67,6 +67,13 @@ def test_what_is_settled_stays_settled_in_the_verdict() -> None:
     assert metric.standing is Standing.REGRESSED
 
 
+def test_the_standardised_effect_is_that_of_all_samples_at_once() -> None:
+    harms = np.random.default_rng(5).uniform(-0.2, 0.4, 30)
+    run, _ = told(FRACTION, harms)
+    found = run.paired().delta.effect_size
+    assert found == pytest.approx(-harms.mean() / harms.std(ddof=1))
+
+
 def test_levels_are_kept_apart() -> None:
     harms = np.tile([0.5, 0.0, 0.0, 0.5, 0.0], 4)
     assert told(FRACTION, harms, alpha=0.2)[1][-1] is Standing.REGRESSED
