@@ -22,7 +22,11 @@ def late(
     def found(name: str) -> object:
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        home = import_module(homes[name])
+        try:
+            home = import_module(homes[name])
+        except ModuleNotFoundError as error:
+            error.add_note(f"{package}.{name} needs: pip install 'adapterbot[bank,eval]'")
+            raise
         return home if homes[name] == f"{package}.{name}" else getattr(home, name)
 
     return found, lambda: sorted({*vars(sys.modules[package]), *homes})

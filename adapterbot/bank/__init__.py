@@ -45,6 +45,6 @@ def open_bank(path: Path | str) -> BankStore:
         InputError: it is not a bank.
         OurFailure: its file is damaged.
     """
-    from adapterbot.bank.store import BankStore
+    from adapterbot.bank import BankStore
 
     return BankStore(path)

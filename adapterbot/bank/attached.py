@@ -40,6 +40,8 @@ class AttachedBank:
         self, model: Any, source: Source, slots: int, opened: BankStore | None = None
     ) -> None:
         """As `attach_bank`; a store that was opened for this is closed with it."""
+        if slots < 1:
+            raise InputError(f"is {slots}", field="slots", fix="write 1 or more")
         _refuse_a_second(model)
         _refuse_another(model, source.manifest)
         layout = source.manifest.layout

@@ -49,7 +49,7 @@ class CMAES:
         """Starts at N(mean, σ²I).
 
         Args:
-            mean: (n,) where the search starts.
+            mean: (n,) where the search starts, within the bounds.
             sigma: how far from there the optimum is expected, in every coordinate.
             population: λ; 4 + ⌊3 ln n⌋ when not given.
             bounds: (n, 2) lower and upper limit of each coordinate.
@@ -71,6 +71,8 @@ class CMAES:
             self.bounds = np.array(bounds, dtype=float)
             if self.bounds.shape != (n, 2) or not (self.bounds[:, 0] < self.bounds[:, 1]).all():
                 raise ValueError("bounds must be (n, 2), lower limits below upper ones")
+            if not ((self.bounds[:, 0] <= self.mean) & (self.mean <= self.bounds[:, 1])).all():
+                raise ValueError("mean must lie within the bounds")
         self.sigma = float(sigma)
         self.generation = 0
         self._n = n
@@ -274,7 +276,9 @@ class CMAES:
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Self:
         """The search that `state` was taken from; it goes on bit for bit as that one would."""
-        search = cls(state["mean"], state["sigma_0"], state["population"], state["bounds"])
+        search = cls(state["mean"], state["sigma_0"], state["population"])
+        # Not told before, as rounding may have led the mean out of them.
+        search.bounds = None if state["bounds"] is None else np.array(state["bounds"])
         search.sigma = state["sigma"]
         search.generation = state["generation"]
         search._covariance = np.array(state["covariance"])

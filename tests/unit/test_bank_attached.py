@@ -164,6 +164,11 @@ def test_a_second_bank_is_refused_and_says_how_to_lose_the_first(model: Any, ban
     assert "generate" not in model.__dict__
 
 
+def test_a_bank_without_a_slot_is_refused(model: Any, bank: Path) -> None:
+    with pytest.raises(InputError, match="slots: is 0"):
+        attach_bank(model, bank, slots=0)
+
+
 def test_one_name_is_not_a_list_of_letters(model: Any, bank: Path) -> None:
     with attach_bank(model, bank) as attached:
         with pytest.raises(TypeError, match=r"\['u1'\]"):

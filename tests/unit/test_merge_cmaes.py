@@ -243,6 +243,7 @@ def test_a_run_that_cannot_overtake_is_not_finished() -> None:
         (([1.0], 1.0, 1), "population"),
         (([1.0], 1.0, 0), "population"),
         (([1.0], 1.0, 4, [[1.0, 0.0]]), "bounds"),
+        (([1.5], 1.0, 4, [[0.0, 1.0]]), "mean must lie within the bounds"),
     ],
 )
 def test_bad_arguments_are_named(arguments: tuple[Any, ...], words: str) -> None:

@@ -48,6 +48,22 @@ def test_importing_all_of_it_loads_no_torch() -> None:
     assert done.stdout.strip() == "set()"
 
 
+@pytest.mark.parametrize("call", ["weights.load_adapter", "bank.open_bank('x')", "mole.Mixture"])
+def test_a_package_that_is_missing_is_told_how_to_be_had(call: str) -> None:
+    code = f"""
+import sys
+class Missing:
+    def find_spec(self, name, *_):
+        if name.split(".")[0] in ("torch", "lmdb"):
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Missing())
+import adapterbot
+adapterbot.{call}
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "pip install 'adapterbot[bank,eval]'" in done.stderr.splitlines()[-1]
+
+
 def test_type_checkers_read_its_types() -> None:
     assert (Path(adapterbot.__file__).parent / "py.typed").exists()
 
