@@ -11,9 +11,31 @@ from typing import TYPE_CHECKING
 from adapterbot.late import late
 
 if TYPE_CHECKING:
-    from adapterbot import bank, bisect, delta, errors, lock, merge, mole, records, weights
+    from adapterbot import (
+        bank,
+        bisect,
+        delta,
+        errors,
+        lock,
+        merge,
+        mole,
+        records,
+        verdict,
+        weights,
+    )
 
-__all__ = ["bank", "bisect", "delta", "errors", "lock", "merge", "mole", "records", "weights"]
+__all__ = [
+    "bank",
+    "bisect",
+    "delta",
+    "errors",
+    "lock",
+    "merge",
+    "mole",
+    "records",
+    "verdict",
+    "weights",
+]
 
 __version__ = "0.1.0"
 

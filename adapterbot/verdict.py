@@ -41,6 +41,8 @@ from adapterbot.wording import drifted, reason
 if TYPE_CHECKING:
     from adapterbot.config import MetricRule
 
+__all__ = ["MetricPolicy", "judge"]
+
 
 @dataclass(frozen=True)
 class MetricPolicy:
