@@ -44,9 +44,14 @@ def surface_of(model: Any, layout: Layout, shared: Mapping[str, Tensor]) -> Surf
     if isinstance(layout, SoupLayout):
         return _Residual(_layer(model, layout), shared["P"])
     sites = _sites(model, layout)
-    if isinstance(layout, VeraLayout):
-        return _Vera(sites, layout, shared["A"], shared["B"])
-    return _VbLora(sites, layout)
+    try:
+        if isinstance(layout, VeraLayout):
+            return _Vera(sites, layout, shared["A"], shared["B"])
+        return _VbLora(sites, layout)
+    except BaseException:  # a device whose memory is full
+        for site in sites:
+            site.close()
+        raise
 
 
 def _sites(model: Any, layout: VeraLayout | VbLoraLayout) -> list[Site]:

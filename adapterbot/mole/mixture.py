@@ -106,7 +106,11 @@ class Mixture:
         if (earlier := vars(model).get(_LATEST)) is not None:
             earlier.select(())
         vars(model)[_LATEST] = self
-        self._attach(list(experts.values()))
+        try:
+            self._attach(list(experts.values()))
+        except BaseException:  # half of it would be live
+            self.detach()
+            raise
 
     def __enter__(self) -> Self:
         return self

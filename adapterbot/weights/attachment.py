@@ -311,7 +311,7 @@ def attach(model: nn.Module, adapters: Mapping[str, Adapter]) -> Attachment:
     try:
         for name, adapter in adapters.items():
             attachment.swap(name, adapter)
-    except InputError:
+    except BaseException:  # also Ctrl-C, and a device whose memory is full
         attachment.detach()
         raise
     return attachment

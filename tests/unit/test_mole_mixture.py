@@ -18,6 +18,7 @@ from torch import Tensor
 
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.mole import load_mixture
+from adapterbot.mole import mixture as mixture_module
 from adapterbot.mole.artifact import read_mixture_dir
 from adapterbot.mole.kernels import Way
 from adapterbot.mole.mixture import Mixture
@@ -228,6 +229,26 @@ def test_a_mixture_that_is_loaded_twice_is_live_once(model: Any, saved: Path) ->
     earlier.select(None)
     assert torch.equal(logits(model, ids), once)
     earlier.detach()
+    assert not [name for name in vars(model) if "mixture" in name]
+
+
+def test_a_mixture_that_is_cut_short_leaves_nothing_behind(
+    model: Any, saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of it was live, and nobody held it."""
+    ids = torch.tensor([[5, 9, 17, 4]])
+    base, stacked, made = logits(model, ids), mixture_module._stacked, []
+
+    def cut(*arguments: Any) -> Any:
+        made.append(stacked(*arguments))
+        if len(made) == 3:
+            raise KeyboardInterrupt
+        return made[-1]
+
+    monkeypatch.setattr(mixture_module, "_stacked", cut)
+    with pytest.raises(KeyboardInterrupt):
+        load_mixture(model, saved)
+    assert torch.equal(logits(model, ids), base)
     assert not [name for name in vars(model) if "mixture" in name]
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from adapterbot.errors import InputError, OurFailure
-from adapterbot.weights import attach, load_adapter, read_adapter_dir
+from adapterbot.weights import Attachment, attach, load_adapter, read_adapter_dir
 from adapterbot.weights.via_peft import attached_by_peft
 from tests.adapter_kinds import KINDS, QV, save_bases
 from tests.tiny_models import VOCABULARY, save_adapter, save_peft
@@ -368,6 +368,27 @@ def test_what_is_selected_last_is_live_alone(bases: dict[str, Path], trio: dict[
     assert torch.equal(logits(model), bare)
     assert torch.equal(logits(again), blended)
     assert not [name for name in vars(model) if "attachment" in name]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, torch.OutOfMemoryError])
+def test_what_is_cut_short_leaves_nothing_behind(
+    bases: dict[str, Path],
+    trio: dict[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    error: type[BaseException],
+) -> None:
+    model = load(bases["llama"])
+    placed = Attachment._placed
+
+    def cut(self: Attachment, update: Any, site: Any) -> Any:
+        if len(self._sites) == 3:
+            raise error
+        return placed(self, update, site)
+
+    monkeypatch.setattr(Attachment, "_placed", cut)
+    with pytest.raises(error):
+        attach(model, {"one": load_adapter(trio["one"])})
+    assert not any(module._forward_hooks for module in model.modules())
 
 
 def test_what_peft_wraps_is_refused(bases: dict[str, Path], trio: dict[str, Path]) -> None:
