@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from adapterbot.errors import OurFailure
+from adapterbot.files import scratch
 
 
 @contextmanager
@@ -18,11 +19,14 @@ def extras(names: str, purpose: str) -> Iterator[None]:
         purpose: what the packages are for: "merging", "banks".
 
     Raises:
-        OurFailure: a package is missing, or does not load.
+        OurFailure: a package is missing, or does not load; or no temporary file can be written,
+            which torch needs.
     """
     try:
         yield
     except (ImportError, OSError) as error:  # OSError: a shared library that does not load
+        if isinstance(error, OSError) and scratch.nowhere(error):
+            raise scratch.not_written(error) from error
         doctor = "; `adapterbot doctor` tells more" if "eval" in names.split(",") else ""
         raise OurFailure(
             f"the packages for {purpose} do not load: {error}",

@@ -42,6 +42,7 @@ from adapterbot.cli import (  # noqa: F401
 from adapterbot.cli.app import app
 from adapterbot.cli.output import say, take_every_letter, take_no_width_for_none, tell
 from adapterbot.errors import AdapterbotError, ExitCode, InputError
+from adapterbot.files import atomic, scratch
 
 __all__ = ["app", "main", "program"]
 
@@ -56,16 +57,11 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         tell(error, as_json="--json" in given)
         sys.exit(int(error.exit_code))
     except OSError as error:
-        # Whether a path may be looked at is found out by whoever looks first.
-        if error.errno in (errno.EACCES, errno.ENAMETOOLONG) and error.filename is not None:
-            refused = InputError(
-                f"cannot be used: {error.strerror}",
-                file=str(error.filename),
-                fix="name a path that you may read and write",
-            )
-            tell(refused, as_json="--json" in given)
-            sys.exit(int(refused.exit_code))
-        if error.errno != errno.ENOSPC or error.filename is not None:
+        failed = _of_the_machine(error)
+        if failed is not None:
+            tell(failed, as_json="--json" in given)
+            sys.exit(int(failed.exit_code))
+        if error.errno != errno.ENOSPC:
             raise
         say("error: standard output: could not be written: the disk is full (free some space)")
         # What it did not take is tried once more as we end, and must not fail then.
@@ -75,6 +71,23 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         say("interrupted")
         sys.exit(int(ExitCode.FAILURE))
     raise AssertionError("typer always exits")
+
+
+def _of_the_machine(error: OSError) -> AdapterbotError | None:
+    """What whoever looked or wrote first has found of a path, or of all of this machine's."""
+    if scratch.nowhere(error):
+        return scratch.not_written(error)
+    if error.filename is None:
+        return None
+    if error.errno in (errno.EACCES, errno.EROFS, errno.ENAMETOOLONG):
+        return InputError(
+            f"cannot be used: {error.strerror}",
+            file=str(error.filename),
+            fix="name a path that you may read and write",
+        )
+    if error.errno == errno.ENOSPC:
+        return atomic.not_written(str(error.filename), error)
+    return None
 
 
 def _check_text(arguments: Sequence[str]) -> None:

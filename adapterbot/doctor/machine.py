@@ -47,6 +47,7 @@ def machine(
         yield _package(name, fix, needed=False)
     if keyless:
         yield _package("sigstore", "pip install 'adapterbot[keyless]'", needed=True)
+    yield _temporary()  # of which torch needs one to load
     driver = _driver()
     yield driver
     yield _cuda(has_driver=driver.status is Status.OK, evaluates=evaluates)
@@ -193,6 +194,18 @@ def _disk(what: str, place: Path) -> Finding:
     return note(
         what, f"{free:.1f} GiB free", f"free {NEEDED_DISK_GIB:.0f} GiB for models and caches"
     )
+
+
+def _temporary() -> Finding:
+    """Where they go."""
+    try:
+        return Finding(what="temporary files", found=tempfile.gettempdir())
+    except OSError as error:
+        return missing(
+            "temporary files",
+            str(error.strerror),
+            "make room there, or name another folder: TMPDIR",
+        )
 
 
 def _writable(what: str, place: Path | None) -> Finding:

@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,21 @@ def test_a_result_that_a_full_disk_does_not_take_is_a_line_and_our_failure():
     assert done.returncode == 1
     assert done.stderr == (
         "error: standard output: could not be written: the disk is full (free some space)\n"
+    )
+
+
+def test_a_machine_with_nowhere_for_temporary_files_is_told_so_in_a_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/proc"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["demo"])
+    assert ended.value.code == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == (
+        "error: no temporary file can be written: No usable temporary directory found in "
+        "['/proc'] (make room there, or name another folder: TMPDIR)"
     )
 
 

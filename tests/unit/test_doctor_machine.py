@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from importlib import metadata
 from pathlib import Path
 
@@ -27,6 +28,16 @@ def test_a_system_that_does_not_tell_its_memory_is_no_crash(
     found = machine._memory()
     assert (found.what, found.status) == ("memory", Status.OK)
     assert "unknown" in found.found
+
+
+def test_a_machine_without_room_for_temporary_files_lacks_something(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert machine._temporary().status is Status.OK
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/proc"])
+    found = machine._temporary()
+    assert (found.status, "TMPDIR" in found.fix) == (Status.MISSING, True)
 
 
 @pytest.mark.parametrize(

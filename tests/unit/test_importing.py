@@ -7,6 +7,7 @@ import os
 import pkgutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -31,9 +32,14 @@ def test_a_missing_package_is_named_with_the_extra_that_has_it(names, told):
     assert caught.value.fix == told
 
 
-def test_a_library_that_does_not_load_is_no_crash_and_a_bug_is_none_of_ours_to_hide():
+def test_a_library_that_does_not_load_is_no_crash_and_a_bug_is_none_of_ours_to_hide(monkeypatch):
     with pytest.raises(OurFailure, match="libcuda"), extras("eval", "evaluating"):
         raise OSError("libcuda.so.1: cannot open shared object file")
+    with monkeypatch.context() as full:
+        full.setattr(tempfile, "tempdir", None)
+        full.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/proc"])
+        with pytest.raises(OurFailure, match="TMPDIR"), extras("eval", "evaluating"):
+            tempfile.gettempdir()  # as torch does
     with pytest.raises(ValueError, match="ours"), extras("eval", "evaluating"):
         raise ValueError("ours")
 

@@ -5,13 +5,15 @@ import json
 import os
 import shutil
 import sys
+import tempfile
 import time
 
 import pytest
 
-from adapterbot.errors import InputError
+from adapterbot.errors import InputError, OurFailure
 from adapterbot.eval import scorers
 from adapterbot.eval.answers import Answer, Sample
+from adapterbot.eval.scorers import process
 from adapterbot.eval.suite import load_suite
 from adapterbot.files.tree import WorkTree
 from tests.processes import alive
@@ -86,6 +88,26 @@ def test_a_failing_command_says_why():
 def test_a_missing_program_is_the_suites_mistake():
     with pytest.raises(InputError, match="cannot run 'no-such-program'"):
         command("no-such-program").score(SAMPLE, ANSWER)
+
+
+def test_a_machine_without_a_shell_is_told_so_and_starts_no_program(tmp_path, monkeypatch):
+    """Nobody would end it when we are killed; the suite's program was called missing."""
+    monkeypatch.setattr(process, "_SHELL", str(tmp_path / "sh"))
+    with pytest.raises(OurFailure, match="is missing; without it, programs would go on"):
+        command("touch", str(tmp_path / "ran")).score(SAMPLE, ANSWER)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    "kind", ["python:checks.dates:score", {"name": "command", "argv": ["true"]}]
+)
+def test_no_room_for_temporary_files_is_no_verdict_on_a_sample(tmp_path, monkeypatch, kind):
+    """The function was said to have ended its process, and the program to be missing."""
+    task = suite(tmp_path, kind, **{"checks/dates.py": "def score(sample, output):\n    return 1"})
+    scorer = scorers.get(task.scorer, task.scorer_options)
+    monkeypatch.setattr(tempfile, "tempdir", "/proc")  # where nothing can be made
+    with pytest.raises(OurFailure, match=r"no temporary file can be written: .*TMPDIR"):
+        scorer.score(task.samples[0], ANSWER)
 
 
 @pytest.mark.parametrize("leader_waits", [True, False])

@@ -16,6 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from adapterbot.errors import OurFailure
+from adapterbot.files import scratch
+
+_SHELL = "/bin/sh"
 OUTPUT_LIMIT = 64 * 1024
 _LAST_BYTES = 1024 * 1024
 _KEPT = ("PATH", "LANG", "LC_ALL", "TZ")
@@ -126,12 +130,16 @@ def run(
         ProcessTimeout: still running after `seconds`; it has been killed.
         ProcessStopped: `stop` was set; likewise.
         OSError: it cannot be started.
+        OurFailure: no temporary file can be written, or there is no shell.
     """
     deadline = time.monotonic() + seconds
-    with tempfile.TemporaryFile() as question:
-        # A file, not a pipe: a program that never reads cannot block us.
-        question.write(stdin)
-        question.seek(0)
+    if not Path(_SHELL).exists():
+        raise OurFailure(
+            "is missing; without it, programs would go on when we are killed",
+            file=_SHELL,
+            fix="run on a machine, or in an image, that has a shell",
+        )
+    with _kept(stdin) as question:
         process = start(argv, directory=directory, env=env, stdin=question.fileno())
     try:
         with _ending_with_us(process.pid):
@@ -139,6 +147,17 @@ def run(
     finally:
         status = end(process)
     return Finished(status, output, errors)
+
+
+def _kept(content: bytes) -> IO[bytes]:
+    """A file to be read from its start. No pipe: a program that never reads cannot block us."""
+    try:
+        file = tempfile.TemporaryFile()  # noqa: SIM115 the caller's to close
+        file.write(content)
+        file.seek(0)
+    except OSError as error:
+        raise scratch.not_written(error) from error
+    return file
 
 
 @contextmanager
@@ -150,7 +169,7 @@ def _ending_with_us(group: int) -> Iterator[None]:
     """
     script = 'read -r _ || kill -s KILL -- "-$0"'
     with subprocess.Popen(
-        ("/bin/sh", "-c", script, str(group)),
+        (_SHELL, "-c", script, str(group)),
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -16,6 +16,7 @@ from pydantic import Field, JsonValue, PrivateAttr
 
 from adapterbot.eval.answers import Answer, Sample, Scored
 from adapterbot.eval.scorers.base import Files, Scorer
+from adapterbot.files import scratch
 from adapterbot.files.paths import normalise
 from adapterbot.records import Finite, ScoreKind, Unit
 
@@ -67,13 +68,20 @@ class ProgramScorer(Scorer):
 
 
 def private_copy(contents: Mapping[str, str]) -> tempfile.TemporaryDirectory[str]:
-    """A folder with files of these texts, by their repository paths."""
-    folder = tempfile.TemporaryDirectory(prefix="adapterbot-scorer-")
-    for name, text in contents.items():
-        target = Path(folder.name) / normalise(name)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(text, encoding="utf-8")
-        target.chmod(0o700)
+    """A folder with files of these texts, by their repository paths.
+
+    Raises:
+        OurFailure: no temporary file can be written.
+    """
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="adapterbot-scorer-")
+        for name, text in contents.items():
+            target = Path(folder.name) / normalise(name)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(text, encoding="utf-8")
+            target.chmod(0o700)
+    except OSError as error:
+        raise scratch.not_written(error) from error
     return folder
 
 

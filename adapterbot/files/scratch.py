@@ -1,0 +1,21 @@
+"""What is said where no temporary file can be written: the disk is full, or nothing is writable."""
+
+from __future__ import annotations
+
+import errno
+
+from adapterbot.errors import OurFailure
+
+
+def not_written(error: OSError) -> OurFailure:
+    """The failure of a temporary file that could not be made or filled."""
+    return OurFailure(
+        f"no temporary file can be written: {error.strerror}",
+        fix="make room there, or name another folder: TMPDIR",
+    )
+
+
+def nowhere(error: OSError) -> bool:
+    """Whether `tempfile` raised this since no folder takes a file: what tells it is an ENOENT about
+    no file."""
+    return error.errno == errno.ENOENT and error.filename is None
