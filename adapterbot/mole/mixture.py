@@ -99,6 +99,7 @@ class Mixture:
         self.gate = Gate(config, len(self._layers), width, seed=seed).to(device)
         self._now: dict[int, Routing] = {}
         self._rows: Tensor | None = None
+        self._batch = 0  # how many rows `_rows` are of
         self._alone: int | None = None
         self._record: GateRecord | None = None
         self._handles: list[Any] = []
@@ -133,11 +134,12 @@ class Mixture:
 
     def select(self, rows: Sequence[bool] | None) -> None:
         """Which rows of the batches that follow the mixture answers; the base answers the others,
-        bit for bit as if nothing were attached. None is all of them."""
+        bit for bit as if nothing were attached. None is all of them, () none."""
         if rows is None or (rows and all(rows)):
             self._rows = None
             return
         chosen = [row for row, mine in enumerate(rows) if mine]
+        self._batch = len(rows)
         self._rows = torch.tensor(chosen, dtype=torch.long, device=self.gate.weight.device)
 
     @contextmanager
@@ -239,6 +241,12 @@ class Mixture:
             if self._rows is not None:
                 if not len(self._rows):
                     return
+                if len(hidden) != self._batch:
+                    raise InputError(
+                        f"has {len(hidden)} rows, but {self._batch} were named",
+                        field="batch",
+                        fix="select or leave each of them, beams and several answers included",
+                    )
                 hidden = hidden[self._rows]
             # The layer may be the first one on its GPU, and is called with what the last one gave.
             hidden = hidden.reshape(-1, hidden.shape[-1]).to(device)

@@ -232,6 +232,20 @@ def test_a_mixture_that_is_loaded_twice_is_live_once(model: Any, saved: Path) ->
     assert not [name for name in vars(model) if "mixture" in name]
 
 
+def test_rows_are_those_of_the_batch(model: Any, mixture: Mixture) -> None:
+    """Where a batch had more rows than were named, as with beams, the base answered the rest."""
+    ids = torch.tensor([[5, 9, 17, 4]])
+    mixture.select([True, False])
+    assert not torch.equal(*logits(model, ids.expand(2, -1)))
+    for rows in (1, 3):
+        with pytest.raises(InputError, match=f"batch: has {rows} rows, but 2 were named"):
+            logits(model, ids.expand(rows, -1))
+    with pytest.raises(InputError, match="batch: has 4 rows"):
+        model.generate(ids.expand(2, -1), num_beams=2, max_new_tokens=2, pad_token_id=0)
+    mixture.select(())
+    logits(model, ids.expand(3, -1))
+
+
 def test_a_mixture_that_is_cut_short_leaves_nothing_behind(
     model: Any, saved: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
