@@ -12,6 +12,7 @@ import math
 from collections import deque
 from collections.abc import Mapping
 from itertools import islice
+from operator import index
 from typing import Any, Self
 
 import numpy as np
@@ -56,6 +57,7 @@ class CMAES:
 
         Raises:
             ValueError: an argument has the wrong shape or sign.
+            TypeError: the population is not a whole number.
         """
         self.mean: Vector = np.array(mean, dtype=float)
         n = self.mean.size
@@ -63,7 +65,7 @@ class CMAES:
             raise ValueError("mean must be a vector of finite numbers")
         if not (math.isfinite(sigma) and sigma > 0):
             raise ValueError("sigma must be positive")
-        self.population = default_population(n) if population is None else population
+        self.population = default_population(n) if population is None else index(population)
         if self.population < 2:
             raise ValueError("population must be at least 2")
         self.bounds: Matrix | None = None

@@ -9,9 +9,11 @@ it, in a folder that all blocks of its page share; where it cannot be (a cluster
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -20,7 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import numpy as np
 import pytest
+import torch
 import typer
 import yaml
 
@@ -234,11 +238,34 @@ def test_json_is_json(block: Block) -> None:
 @pytest.mark.parametrize(
     "page", sorted({block.page for block in BLOCKS if block.kind == "python" and block.runs})
 )
-def test_python_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The blocks of a page one after the other, in a checkout."""
+def test_python_runs(
+    page: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The blocks of a page one after the other, in a checkout. They leave the process as it was."""
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     monkeypatch.chdir(tmp_path)
+    before = _process()
     names: dict[str, Any] = {}
     for block in BLOCKS:
         if block.page == page and block.kind == "python" and block.runs:
             exec(compile(block.body, block.name, "exec"), names)
+    assert _process() == before
+    assert capsys.readouterr().out == ""
+
+
+def _process() -> dict[str, Any]:
+    """What a library has no business with."""
+    return {
+        "threads": torch.get_num_threads(),
+        "dtype": torch.get_default_dtype(),
+        "gradients": torch.is_grad_enabled(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "torch": torch.get_rng_state().tolist(),
+        "numpy": str(np.random.get_state()),  # noqa: NPY002
+        "errors": np.geterr(),
+        "logs": (logging.root.level, *logging.root.handlers),
+        "signals": [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)],
+    }

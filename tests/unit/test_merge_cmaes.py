@@ -251,6 +251,13 @@ def test_bad_arguments_are_named(arguments: tuple[Any, ...], words: str) -> None
         CMAES(*arguments)
 
 
+def test_a_population_of_numpy_is_one_in_json_too() -> None:
+    search = CMAES([1.0], 1.0, np.int64(6))
+    assert CMAES.from_state(json.loads(json.dumps(search.state()))).population == 6
+    with pytest.raises(TypeError):
+        CMAES([1.0], 1.0, 2.5)
+
+
 def test_bad_populations_are_named() -> None:
     search = CMAES([1.0, 2.0], 1.0, 4)
     with pytest.raises(ValueError, match="4 points of dimension 2"):
