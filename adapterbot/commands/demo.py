@@ -14,6 +14,7 @@ from adapterbot.commands.folders import own_folder
 from adapterbot.commands.lock import write as write_lock
 from adapterbot.commands.report_files import Written
 from adapterbot.errors import InputError, OurFailure
+from adapterbot.files.atomic import not_written
 from adapterbot.git.program import environment_apart, git_as, of_a_repository
 from adapterbot.records import BisectVerdict, Report
 
@@ -148,7 +149,10 @@ def run(directory: Path | None, say: Callable[[str], None]) -> Written:
             f"cannot be made: {error.strerror}", file=str(place), fix="name a new folder"
         ) from error
     say(f"a repository with one adapter, and a pull request that retrained it: {place}")
-    build_repository(example_directory(), place)
+    try:
+        build_repository(example_directory(), place)
+    except OSError as error:  # of several files together nothing is said but their names
+        raise not_written(place, error.strerror or "not every file has room") from error
     say(f"adapterbot gate --base main --head {BRANCH}")
     with _inside(place):
         return gate.run(

@@ -57,7 +57,11 @@ def own_folder(within: Path) -> Path:
         if path.is_symlink():
             raise InputError("is a symbolic link", file=str(path), fix="remove it")
     ignore = folder / ".gitignore"
-    if not ignore.exists():
-        atomic.write_text(ignore, "*\n")
-    atomic.try_folder(folder)
+    try:
+        if not ignore.exists():
+            atomic.write_text(ignore, "*\n")
+        atomic.try_folder(folder)
+    except InputError as error:
+        fix = "name another folder: --out"
+        raise InputError(error.message, file=str(folder), fix=fix) from error
     return folder

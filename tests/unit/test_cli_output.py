@@ -112,6 +112,26 @@ def test_a_machine_with_nowhere_for_temporary_files_is_told_so_in_a_line(
     )
 
 
+_WITHOUT_ROOM = """
+import resource, sys
+from adapterbot.cli import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+main(["demo", sys.argv[1]])
+"""
+
+
+def test_a_demo_for_which_there_is_no_room_says_so_in_a_line(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _WITHOUT_ROOM, str(tmp_path / "demo")],
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    _, line = done.stderr.splitlines()
+    assert line.startswith(f"error: {tmp_path / 'demo'}: could not be written: ")
+
+
 @pytest.mark.parametrize("command", ["scan", "lock show", "bank show", "env lock --from"])
 def test_a_path_that_may_not_be_looked_at_is_refused_in_one_line(
     command: str,

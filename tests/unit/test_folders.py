@@ -87,3 +87,4 @@ def test_a_folder_of_an_earlier_run_that_may_not_be_written_is_told_before_the_w
         for path in (folder, folder / ".adapterbot"):
             path.chmod(0o755)
     assert f"{folder / '.adapterbot'}: cannot be written" in told.stdout
+    assert "(name another folder: --out)" in told.stdout
