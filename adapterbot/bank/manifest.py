@@ -247,7 +247,7 @@ def read_manifest(bank: Path) -> Manifest:
             file=str(file),
             field="format",
             fix="with that one `bank export` it to a file, and with this one `bank import` the file"
-            " into a new bank; API keys are made anew, by `bank key`",
+            " into a new bank; scores stay behind, and API keys are made anew, by `bank key`",
         )
     return manifest
 

@@ -285,7 +285,7 @@ def test_a_bank_of_format_3_says_how_it_goes_over(tmp_path: Path) -> None:
         assert str(caught.value) == (
             f"{manifest}: format: is 3, of an older adapterbot; this one reads 4 (with that one"
             " `bank export` it to a file, and with this one `bank import` the file into a new bank;"
-            " API keys are made anew, by `bank key`)"
+            " scores stay behind, and API keys are made anew, by `bank key`)"
         )
     said = (tmp_path / "file").read_bytes()
     assert said.count(rb"\"format\": 4") == 1
