@@ -12,9 +12,12 @@ from pathlib import PurePosixPath
 from adapterbot.config import LOCK, SUITE, TRAINING_CONFIG, AdapterConfig, Config, key_of
 from adapterbot.errors import InputError
 from adapterbot.files.paths import check_text, normalise
-from adapterbot.weights.peft_dir import CONFIG_NAME
+from adapterbot.weights.peft_dir import CONFIG_NAME, WEIGHTS_NAME
 
 MIXTURE_CONFIG = "mole_config.json"
+MIXTURE_GATE = "gate.safetensors"
+DECIDING = (CONFIG_NAME, WEIGHTS_NAME, MIXTURE_CONFIG, MIXTURE_GATE)
+"""The files of an adapter's folder by which it answers."""
 EXPERTS_FOLDER = "experts"  # where a mixture that stands alone keeps its own
 _CHECKPOINT = re.compile(r"(^|/)(checkpoint|ckpt|step)[-_]?\d+(/|$)")
 

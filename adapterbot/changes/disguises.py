@@ -6,7 +6,7 @@ from __future__ import annotations
 import functools
 import unicodedata
 
-from adapterbot.changes.mixtures import experts
+from adapterbot.changes.mixtures import readable_experts
 from adapterbot.changes.sides import Sides, same
 from adapterbot.errors import InputError
 
@@ -21,9 +21,9 @@ def refuse_disguised(where: Sides, path: str) -> None:
         path: of the adapter, normalised.
 
     Raises:
-        InputError: it is one, or a file of it is a link or cannot be read.
+        InputError: it is one, or a file of it is a link.
     """
-    parts = (path, *experts(where.head, path))
+    parts = (path, *readable_experts(where.head, path))
     files = tuple(
         name
         for part in parts

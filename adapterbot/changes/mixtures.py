@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from adapterbot.changes.conventions import MIXTURE_CONFIG
+from adapterbot.errors import InputError
 from adapterbot.files.paths import join
 from adapterbot.files.tree import Tree
 from adapterbot.weights.mixture_config import parse_manifest
@@ -21,3 +22,11 @@ def experts(tree: Tree, path: str) -> tuple[str, ...]:
     return tuple(
         join(path, expert.path, field=f"experts.{expert.name}") for expert in manifest.experts
     )
+
+
+def readable_experts(tree: Tree, path: str) -> tuple[str, ...]:
+    """As `experts`; none where its config cannot be read, of which judging it says why."""
+    try:
+        return experts(tree, path)
+    except InputError:
+        return ()

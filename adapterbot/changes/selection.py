@@ -6,11 +6,12 @@ what cannot be read counts as changed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from adapterbot import lock
 from adapterbot.changes.conventions import (
+    DECIDING,
     MIXTURE_CONFIG,
     adapter_directories,
     discover,
@@ -18,7 +19,7 @@ from adapterbot.changes.conventions import (
     with_own_keys,
 )
 from adapterbot.changes.disguises import refuse_disguised
-from adapterbot.changes.mixtures import experts
+from adapterbot.changes.mixtures import experts, readable_experts
 from adapterbot.changes.renames import moved, moved_as_it_was, paired
 from adapterbot.changes.sides import Sides, config_of, same
 from adapterbot.config import AdapterConfig, Config
@@ -98,10 +99,11 @@ def _discover(where: Sides, files: Sequence[str]) -> Config:
 
 
 def _changed_here(where: Sides, config: Config, files: Sequence[str]) -> list[AdapterConfig]:
-    """The listed adapters that the head changes or moves, and those that it adds.
+    """The listed adapters that the head changes or moves, and those that it adds; and of those that
+    no configuration lists any whose own files it changes.
 
-    What it adds is judged all the same, under the default policy: whoever adds an adapter must not
-    decide whether it is looked at.
+    These are judged all the same, under the default policy: whoever adds an adapter must not decide
+    whether it is looked at, nor add one that passes, and another in its place later.
     """
     listed = {normalise(adapter.path): adapter for adapter in config.adapters}
     here = _directories(files)
@@ -130,7 +132,9 @@ def _changed_here(where: Sides, config: Config, files: Sequence[str]) -> list[Ad
         if path in renamed or _changed(where, adapter, _nested_in(path, here))
     ]
     chosen += _moved_on_base(where, listed, chosen)
-    added = [for_adapter(None, path, files) for path in new if path not in renamed.values()]
+    unlisted = [path for path in new if path not in renamed.values()]
+    unlisted += _strays(where, listed, here, before)
+    added = [for_adapter(None, path, files) for path in unlisted]
     chosen += with_own_keys(added, {adapter.key for adapter in config.adapters})
     if len(chosen) > MAX_ADAPTERS:
         raise InputError(
@@ -139,6 +143,33 @@ def _changed_here(where: Sides, config: Config, files: Sequence[str]) -> list[Ad
             fix="split it, or gate them by name, one job each, with --adapter",
         )
     return chosen
+
+
+def _strays(
+    where: Sides, listed: Mapping[str, AdapterConfig], here: Sequence[str], before: Collection[str]
+) -> list[str]:
+    """The adapters that were there and that nothing lists, of which the head changes a file. What a
+    listed mixture is made of is judged with it; what the base has renamed to a listed one, as that.
+    """
+    gained = any(_gained(where, path) for path in listed)
+    held = {part for path in listed for part in readable_experts(where.fork_point, path)}
+    return [
+        path
+        for path in here
+        if path in before
+        and path not in {*listed, *held}
+        and (where.base.has(path) or not gained)
+        and not _is_as_it_was(where, path)
+    ]
+
+
+def _is_as_it_was(where: Sides, path: str) -> bool:
+    start, head = where.fork_point, where.head
+    try:
+        refuse_disguised(where, path)
+        return all(same(start, head, join(path, name)) for name in DECIDING)
+    except InputError:
+        return False
 
 
 def _moved_on_base(
@@ -150,9 +181,7 @@ def _moved_on_base(
     since = [
         adapter
         for path, adapter in listed.items()
-        if adapter not in chosen
-        and where.base.has(path)
-        and not (where.fork_point.has(path) or where.head.has(path))
+        if adapter not in chosen and _gained(where, path)
     ]
     if not since:
         return []
@@ -163,6 +192,11 @@ def _moved_on_base(
         _changed(where, for_adapter(None, path, files), _nested_in(path, before)) for path in former
     )
     return since if touched else []
+
+
+def _gained(where: Sides, path: str) -> bool:
+    """Whether the base got an adapter after the head branched off, and the head has none there."""
+    return where.base.has(path) and not (where.fork_point.has(path) or where.head.has(path))
 
 
 def _directories(files: Sequence[str]) -> list[str]:

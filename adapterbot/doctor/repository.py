@@ -85,7 +85,7 @@ def examine(where: Repository, environment: Mapping[str, str]) -> Iterator[Findi
     if others:
         yield note(
             "not listed",
-            f"{', '.join(others[:8])}: nothing gates a change there",
+            f"{', '.join(others[:8])}: a change there is judged by the default policy",
             "list every adapter under `adapters:` in the configuration",
         )
     yield _lfs(where)

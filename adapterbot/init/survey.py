@@ -59,7 +59,7 @@ def survey(tree: Tree, files: Sequence[str], config: Config | None = None) -> Su
     else:
         adapters = config.adapters
         notes += [
-            f"{path} is not listed in the configuration: nothing gates it"
+            f"{path} is not listed in the configuration: the default policy gates it"
             for path in sorted(unlisted(config, files))
         ]
     archives = checkpoint_archives(files)

@@ -97,6 +97,7 @@ def read_case(
     else:
         candidate = subjects.read(where.head, adapter.path, base)
         baseline, notes = subjects.baseline(where, adapter, base)
+        notes += subjects.said_notes(baseline, candidate)
     return Case(
         suite=suite,
         policies=policies,

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from adapterbot.changes.conventions import MIXTURE_CONFIG
+from adapterbot.changes.conventions import DECIDING, MIXTURE_CONFIG
 from adapterbot.changes.renames import former
 from adapterbot.changes.sides import Sides, same
 from adapterbot.config import AdapterConfig
 from adapterbot.errors import InputError
 from adapterbot.files.paths import join, normalise
-from adapterbot.mole.artifact import GATE_NAME
-from adapterbot.weights.peft_dir import CONFIG_NAME, WEIGHTS_NAME
+from adapterbot.weights.peft_dir import CONFIG_NAME
 
 _TEXTS = (CONFIG_NAME, MIXTURE_CONFIG)  # which Git merges line by line
-_DECIDING = (*_TEXTS, WEIGHTS_NAME, GATE_NAME)
 _FIX = "merge the base branch into this one, or rebase on it"
 
 
@@ -41,7 +39,7 @@ def refuse_stale(where: Sides, adapter: AdapterConfig) -> None:
             fix=_FIX,
         )
     was = path if before else normalise(former(where, adapter).path)
-    for name in _DECIDING:
+    for name in DECIDING:
         if _would_mix(where, join(was, name), join(path, name)):
             raise InputError(
                 f"changed on the base branch since {where.head.label} left it: a merge would make "

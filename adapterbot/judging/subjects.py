@@ -14,8 +14,8 @@ from adapterbot.files.paths import normalise
 from adapterbot.files.tree import Tree
 from adapterbot.mole.artifact import SOUP_MANIFEST, is_mixture, read_mixture, read_mixture_dir
 from adapterbot.records import AdapterRef
-from adapterbot.weights.peft_dir import AdapterFiles, adapter_digest, read_adapter_dir
-from adapterbot.weights.trained_on import check_base
+from adapterbot.weights.peft_dir import CONFIG_NAME, AdapterFiles, adapter_digest, read_adapter_dir
+from adapterbot.weights.trained_on import base_at, check_base, said_base
 
 MAX_SCAN_NOTES = 4
 
@@ -104,6 +104,18 @@ def baseline(
         note = f"{adapter.path} is new here, so it is compared with the bare base model"
         return BARE, (note,)
     return read(where.base, adapter.path, base, side="baseline"), ()
+
+
+def said_notes(baseline: Side, candidate: Side) -> tuple[str, ...]:
+    """A note where the candidate's options name another base model, or revision of it, than the
+    baseline's: who loads an adapter by its folder alone gets that one, and no gate evaluates it."""
+    before = {said_base([part.config]) for part in parts(baseline.files)}
+    here = {said_base([part.config]) for part in parts(candidate.files)}
+    if not before or here <= before:
+        return ()
+    name, revision = min(here - before, key=str)
+    shown = base_at(name or "none", revision)[:200]
+    return (f"{CONFIG_NAME} names another base model than before, {shown}: it was not evaluated",)
 
 
 def scan_notes(files: Subject | None) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from adapterbot.changes.conventions import EXPERTS_FOLDER, MIXTURE_CONFIG
+from adapterbot.changes.conventions import EXPERTS_FOLDER, MIXTURE_CONFIG, MIXTURE_GATE
 from adapterbot.errors import InputError
 from adapterbot.files.atomic import not_written, try_folder, write_bytes
 from adapterbot.files.named import read_named
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
     from adapterbot.mole.mixture import Mixture
 
-GATE_NAME = "gate.safetensors"
 GATE_TENSOR = "gate.weight"
 SOUP_MANIFEST = "mole_manifest.json"
 _CONFIG_LIMIT = 1024 * 1024
@@ -86,11 +85,11 @@ class MixtureFiles:
             expert.name: load_adapter(found)
             for expert, found in zip(self.manifest.experts, self.parts, strict=True)
         }
-        weight = load_file(self.path / GATE_NAME)[GATE_TENSOR]
+        weight = load_file(self.path / MIXTURE_GATE)[GATE_TENSOR]
         if not torch.isfinite(weight).all():
             raise InputError(
                 "holds NaN or infinity",
-                file=f"{self.shown}/{GATE_NAME}",
+                file=f"{self.shown}/{MIXTURE_GATE}",
                 field=GATE_TENSOR,
                 fix="this gate diverged in training: train it again",
             )
@@ -139,7 +138,7 @@ class MixtureFiles:
                 shutil.copyfile(file, place / file.name)
             copied = {"path": path, "digest": adapter_digest(place)}
             moved.append(expert.model_copy(update=copied))
-        shutil.copyfile(self.path / GATE_NAME, unfinished / GATE_NAME)
+        shutil.copyfile(self.path / MIXTURE_GATE, unfinished / MIXTURE_GATE)
         write_manifest(unfinished, self.manifest.model_copy(update={"experts": tuple(moved)}))
 
     @property
@@ -150,7 +149,7 @@ class MixtureFiles:
 
 def mixture_digest(directory: Path) -> str:
     """SHA-256 of gate and configuration, which holds the experts' own digests."""
-    return files_digest(directory / MIXTURE_CONFIG, directory / GATE_NAME)
+    return files_digest(directory / MIXTURE_CONFIG, directory / MIXTURE_GATE)
 
 
 def write_manifest(directory: Path, manifest: MixtureManifest) -> None:
@@ -226,7 +225,7 @@ def read_mixture(tree: Tree, path: str, *, shown: str | None = None) -> MixtureF
 
 def _read(path: Path, name: str, place: Callable[[Expert], tuple[Path, str]]) -> MixtureFiles:
     manifest = _manifest(path, name)
-    _check_gate(path / GATE_NAME, f"{name}/{GATE_NAME}", manifest)
+    _check_gate(path / MIXTURE_GATE, f"{name}/{MIXTURE_GATE}", manifest)
     parts = tuple(
         _expert(expert, *place(expert), f"{name}/{MIXTURE_CONFIG}") for expert in manifest.experts
     )

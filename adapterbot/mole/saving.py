@@ -6,8 +6,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from adapterbot.changes.conventions import MIXTURE_GATE
 from adapterbot.files.atomic import write_bytes
-from adapterbot.mole.artifact import GATE_NAME, GATE_TENSOR, write_manifest
+from adapterbot.mole.artifact import GATE_TENSOR, write_manifest
 from adapterbot.weights.mixture_config import Expert, MixtureManifest
 from adapterbot.weights.peft_dir import adapter_digest
 
@@ -43,5 +44,5 @@ def save_mixture(
             for name, path in experts.items()
         ),
     )
-    write_bytes(directory / GATE_NAME, save({GATE_TENSOR: weight}))
+    write_bytes(directory / MIXTURE_GATE, save({GATE_TENSOR: weight}))
     write_manifest(directory, manifest)

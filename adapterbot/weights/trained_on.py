@@ -32,8 +32,18 @@ def check_base(files: AdapterFiles, base: Path | str) -> bool:
         Whether there was anything to compare: two names of the Hub, or a weight of that name.
 
     Raises:
-        InputError: with the first module, or the name, that does not fit.
+        InputError: with the first module, or the name, that does not fit; or with a revision of the
+            base that is nobody's word.
     """
+    revision = files.config.revision
+    if revision is not None and revision.startswith("refs/"):
+        raise InputError(
+            f"{revision[:100]!r} is no branch, tag or commit of the model, but what anybody may "
+            "have proposed on the Hub; PEFT would load its weights",
+            file=files.config_shown,
+            field="revision",
+            fix="name the commit that it was trained on, or none",
+        )
     directory = Path(base)
     if not directory.is_dir():
         _check_base_name(files, str(base))

@@ -215,7 +215,7 @@ def test_weights_that_git_ignores_are_in_no_commit(repository, look):
 
 
 def test_an_adapter_that_nobody_listed_is_named(repository, look):
-    """One that was added and judged once is passed over from then on."""
+    """It has neither margins nor a suite of its own."""
     assert "not listed" not in look()
     for name in ("b", "a"):
         (repository / "adapters" / name).mkdir()
@@ -223,7 +223,7 @@ def test_an_adapter_that_nobody_listed_is_named(repository, look):
     (repository / "adapter_config.json").write_text("{}")
     (repository / "adapterbot.yaml").write_text("adapters: [{path: adapters/dates/}, {path: .}]\n")
     found = look()["not listed"]
-    assert (found.status, found.found[:25]) == (Status.NOTE, "adapters/a, adapters/b: n")
+    assert (found.status, found.found[:25]) == (Status.NOTE, "adapters/a, adapters/b: a")
 
 
 def test_a_name_that_no_report_can_hold_is_one_finding_of_many(repository, look):

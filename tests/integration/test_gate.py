@@ -530,6 +530,22 @@ def test_attack_what_a_checkout_would_hold_otherwise_is_not_judged(tmp_path, cle
     assert "ASCII//TRANSLIT" in comment
 
 
+def test_attack_another_base_that_the_adapters_options_name_is_said_not_to_be_judged(
+    tmp_path, clean, run
+):
+    """A folder of this pull request, which whoever loads the adapter from here gets."""
+    repository = example.copy(clean, tmp_path / "repository")
+    config = repository / "adapters" / "dates" / "adapter_config.json"
+    options = json.loads(config.read_text())
+    config.write_text(json.dumps({**options, "base_model_name_or_path": "./theirs"}))
+    example.commit(repository, "another base")
+    done = run(repository)
+    (adapter,) = done.report.adapters
+    assert adapter.notes == (
+        "adapter_config.json names another base model than before, ./theirs: it was not evaluated",
+    )
+
+
 def test_attack_a_chat_template_beside_the_adapter_is_said_not_to_be_judged(tmp_path, clean, run):
     """Whoever loads a tokenizer from the adapter's folder is answered through it."""
     repository = example.copy(clean, tmp_path / "repository")

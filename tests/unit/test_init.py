@@ -285,7 +285,9 @@ def test_a_configuration_that_stays_says_where_the_suite_is(tmp_path):
     made = planned(WorkTree(tmp_path))
     assert made.files.keys() == {".github/workflows/adapter-gate.yml"}  # and no row moved
     assert made.kept == ["mine.yaml", "adapterbot.yaml"]
-    assert "us/adapter is not listed in the configuration: nothing gates it" in made.notes
+    assert (
+        "us/adapter is not listed in the configuration: the default policy gates it" in made.notes
+    )
     (tmp_path / "adapterbot.yaml").write_text("mine: true\n")
     with pytest.raises(InputError, match="mine"):
         planned(WorkTree(tmp_path))

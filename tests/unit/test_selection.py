@@ -3,6 +3,7 @@ that whoever made the change could choose."""
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -166,6 +167,46 @@ def test_attack_an_adapter_in_the_guise_of_an_expert_is_not_passed_over(root: Pa
         adapter(root, "teams/experts/new")
 
     assert "teams" in paths(chosen(root, hidden))
+
+
+def test_attack_an_adapter_that_passed_when_it_was_added_is_not_replaced_unseen(
+    root: Path,
+) -> None:
+    """What no configuration lists was judged when it came, and never again."""
+    change(root, lambda r: adapter(r, "adapters/new", "good"))
+    (found,) = chosen(root, lambda r: adapter(r, "adapters/new", "worse"))
+    assert (found.path, found.key) == ("adapters/new", "adapters-new")
+    assert chosen(root, lambda r: write(r, "README.md", "x")) == ()
+    assert paths(chosen(root, lambda r: write(r, "data/train.jsonl", "{}\n{}\n"))) == [
+        "adapters/a",
+        "adapters/b",
+        "teams/x/adapters/c",
+    ]
+
+
+def test_attack_one_that_nothing_lists_and_the_base_has_renamed_is_told_to_merge(
+    root: Path,
+) -> None:
+    adapter(root, "spare/x", "weights\n" * 9)
+    git(root, "add", "-A")
+    git(root, "commit", "-qm", "spare")
+    where = behind(root, rename("spare/x", "spare/y"), lambda r: adapter(r, "spare/x", "worse"))
+    (found,) = select(where, Overrides())
+    assert found.path == "spare/x"
+    with pytest.raises(InputError, match="no longer on the base branch"):
+        refuse_stale(where, found)
+
+
+def test_the_experts_of_a_listed_mixture_are_judged_with_it(root: Path) -> None:
+    experts = [{"name": name, "path": f"../{name}", "digest": "0" * 64} for name in "de"]
+    mixture = {"base_model": "b", "layers": 1, "gate": {"num_task_adapters": 2}, "experts": experts}
+    for name in "de":
+        adapter(root, name)
+    write(root, "m/mole_config.json", json.dumps(mixture))
+    listing(root, "m")
+    git(root, "add", ".")
+    git(root, "commit", "-qm", "listed")
+    assert paths(chosen(root, retrain("d"))) == ["m"]
 
 
 def test_paths_that_make_the_same_key_get_two(root: Path) -> None:

@@ -154,6 +154,19 @@ def test_another_base_by_name(tmp_path: Path) -> None:
     check_base(read_adapter_dir(write(tmp_path / "c", base_model_name_or_path=None)), "org/base")
 
 
+@pytest.mark.parametrize("base", ["org/base", "."])
+def test_attack_a_base_that_anybody_may_have_proposed_on_the_hub_is_refused(
+    tmp_path: Path, base: str
+) -> None:
+    """`AutoPeftModel` loads the base at the revision that the options name."""
+    given = {"base_model_name_or_path": "org/base", "revision": "refs/pr/7"}
+    with pytest.raises(InputError, match="anybody may have proposed") as caught:
+        check_base(read_adapter_dir(write(tmp_path / "a", **given)), base)
+    assert caught.value.field == "revision"
+    pinned = write(tmp_path / "b", **{**given, "revision": "a" * 40})
+    check_base(read_adapter_dir(pinned), base)
+
+
 def test_another_base_by_shape(tmp_path: Path) -> None:
     files = read_adapter_dir(write(tmp_path / "a"))
     base = tmp_path / "base"
