@@ -25,6 +25,7 @@ TEXT_LIMIT = 16 * 1024 * 1024
 _LFS_HEADER = b"version https://git-lfs.github.com/spec/v1\n"
 _LFS_POINTER_LIMIT = 1024
 _LFS_FILTER = b"filter=lfs"
+_LFS_SIZE = re.compile(rb"^size ([0-9]{1,18})$", re.MULTILINE)
 _LFS_OID = re.compile(rb"^oid sha256:([0-9a-f]{64})$", re.MULTILINE)
 
 
@@ -103,6 +104,12 @@ def lfs_oid(content: bytes) -> str | None:
         return None
     match = _LFS_OID.search(content)
     return match.group(1).decode() if match else None
+
+
+def lfs_size(pointer: bytes) -> int:
+    """How many bytes a Git LFS pointer says that its file has; 0 where it says none."""
+    match = _LFS_SIZE.search(pointer)
+    return int(match.group(1)) if match else 0
 
 
 def missing(path: str, label: str) -> InputError:

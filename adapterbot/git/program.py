@@ -15,6 +15,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO, cast
 
 from adapterbot import beside
 from adapterbot.errors import InputError, OurFailure
@@ -33,6 +34,32 @@ def git(repository: Path, *arguments: str) -> bytes:
         OurFailure: Git is not installed, or the command failed.
     """
     return _run(repository, arguments, environment_for(repository), stdout=subprocess.PIPE)
+
+
+def git_at_most(repository: Path, most: int, *arguments: str) -> bytes | None:
+    """As `git`; None where it says more than `most` bytes, of which no more are waited for.
+
+    Raises:
+        OurFailure: as `git`.
+    """
+    try:
+        with subprocess.Popen(
+            command(repository, arguments),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment_for(repository),
+        ) as process:
+            said = cast("BinaryIO", process.stdout).read(most + 1)
+            if len(said) > most:
+                process.kill()
+                return None
+            told = cast("BinaryIO", process.stderr).read()
+    except FileNotFoundError as error:
+        raise no_git() from error
+    if process.returncode != 0:
+        raise OurFailure(f"git {arguments[0]} failed: {_reason(told)}")
+    return said
 
 
 def git_as(

@@ -24,19 +24,22 @@ from adapterbot.files.tree import (
     Identity,
     file_sha256,
     lfs_oid,
+    lfs_size,
     link_refused,
     missing,
     too_large,
 )
 from adapterbot.git import attributes
 from adapterbot.git.blobs import blob, blob_size, blob_stream
-from adapterbot.git.program import ask_remote, git, git_directory
+from adapterbot.git.program import ask_remote, git, git_at_most, git_directory
 
 _SYMLINK_MODE = "120000"
 _SUBMODULE_MODE = "160000"
 _SMALL = 256 * 1024
 _HELD = 64 * 1024 * 1024
 _PIECE = 1024 * 1024
+# A million files and more. Folders that hold one another stand for billions in a few kilobytes.
+_LISTING = 128 * 1024 * 1024
 # What a checkout is told to leave out is wanted here; the `.lfsconfig` may be a pull request's.
 _EVERY_PATH = (("lfs.fetchinclude", ""), ("lfs.fetchexclude", ""))
 
@@ -57,7 +60,14 @@ class GitTree:
     _export: tempfile.TemporaryDirectory[str] | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        listing = git(self.repository, "ls-tree", "-r", "-z", "--full-tree", self.commit)
+        asked = ("ls-tree", "-r", "-z", "--full-tree", self.commit)
+        listing = git_at_most(self.repository, _LISTING, *asked)
+        if listing is None:
+            raise InputError(
+                f"holds more files than the {_LISTING:,} bytes of a listing that we read",
+                file=self.label,
+                fix="leave the folders with the most of them out of the commit",
+            )
         for line in listing.split(b"\0"):
             if not line:
                 continue
@@ -154,6 +164,9 @@ class GitTree:
         oid = lfs_oid(content)
         if oid is None:
             return content
+        announced = lfs_size(content)
+        if announced > limit:  # before it is fetched
+            raise too_large(path, announced, limit)
         stored = self._lfs_object(path, content, oid)
         if stored.stat().st_size > limit:
             raise too_large(path, stored.stat().st_size, limit)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -255,3 +256,35 @@ def test_a_thousand_files_take_two_processes(tmp_path: Path) -> None:
         assert commit.read(name) == (root / name).read_bytes()
         assert commit.sha256(name) == hashlib.sha256((root / name).read_bytes()).hexdigest()
     assert len(started) == 2, "one for the sizes, one for what is in them"
+
+
+def test_attack_folders_in_one_another_without_end_do_not_fill_the_memory(
+    repository: Path,
+) -> None:
+    """Ten folders of ten of ten …: ten billion files, in a hundred lines of Git's."""
+    blob = git(repository, "rev-parse", "HEAD:top.txt")
+    kind, held = "blob", blob
+    for _ in range(10):
+        mode = "100644" if kind == "blob" else "040000"
+        lines = "".join(f"{mode} {kind} {held}\tf{n}\n" for n in range(10))
+        held = made(repository, lines, "mktree")
+        kind = "tree"
+    commit = git(repository, "commit-tree", "-m", "bomb", held)
+    with pytest.raises(InputError, match="holds more files than"):
+        GitTree(repository, commit)
+
+
+def made(repository: Path, given: str, *command: str) -> str:
+    asked = ["git", "-C", str(repository), *command]
+    return subprocess.run(
+        asked, input=given, capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+
+def test_attack_an_lfs_object_that_is_too_large_is_not_asked_for(repository: Path) -> None:
+    """Its pointer says how large it is, and a disk is full before the object can be measured."""
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'a' * 64}\nsize {10**12}\n"
+    (repository / "top.txt").write_text(pointer)
+    git(repository, "commit", "-qam", "pointer")
+    with pytest.raises(InputError, match="is 1,000,000,000,000 bytes"):
+        GitTree(repository, git(repository, "rev-parse", "HEAD")).read("top.txt")
