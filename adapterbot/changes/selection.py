@@ -50,7 +50,7 @@ def select(where: Sides, overrides: Overrides) -> tuple[AdapterConfig, ...]:
     """
     files = where.head.survey()
     if overrides.adapter:
-        chosen = [for_adapter(where.config, overrides.adapter, files)]
+        chosen = [_named(where, normalise(overrides.adapter, field="--adapter"), files)]
     else:
         chosen = _changed_here(where, where.config or _discover(where, files), files)
     update = {
@@ -94,8 +94,23 @@ def _discover(where: Sides, files: Sequence[str]) -> Config:
     at_base = where.base.survey()
     found = discover(at_base if adapter_directories(at_base) else files)
     (adapter,) = found.adapters
+    return found.model_copy(update={"adapters": (_with_own_archive(adapter, files),)})
+
+
+def _named(where: Sides, path: str, files: Sequence[str]) -> AdapterConfig:
+    """The entry of one adapter; where none lists it, by the files that the base has around it: a
+    suite or a training config that is nearer by would be the head's."""
+    if where.config and path in {normalise(entry.path) for entry in where.config.adapters}:
+        return for_adapter(where.config, path, files)
+    if not where.base.has(path):
+        return for_adapter(None, path, files)
+    return _with_own_archive(for_adapter(None, path, where.base.survey()), files)
+
+
+def _with_own_archive(adapter: AdapterConfig, files: Sequence[str]) -> AdapterConfig:
+    """With the checkpoints that the head has: they are of its own run."""
     archive = for_adapter(None, adapter.path, files).archive
-    return found.model_copy(update={"adapters": (adapter.model_copy(update={"archive": archive}),)})
+    return adapter.model_copy(update={"archive": archive})
 
 
 def _changed_here(where: Sides, config: Config, files: Sequence[str]) -> list[AdapterConfig]:
@@ -132,10 +147,9 @@ def _changed_here(where: Sides, config: Config, files: Sequence[str]) -> list[Ad
         if path in renamed or _changed(where, adapter, _nested_in(path, here))
     ]
     chosen += _moved_on_base(where, listed, chosen)
-    unlisted = [path for path in new if path not in renamed.values()]
-    unlisted += _strays(where, listed, here, before)
-    added = [for_adapter(None, path, files) for path in unlisted]
-    chosen += with_own_keys(added, {adapter.key for adapter in config.adapters})
+    unlisted = [for_adapter(None, path, files) for path in new if path not in renamed.values()]
+    unlisted += [_named(where, path, files) for path in _strays(where, listed, here, before)]
+    chosen += with_own_keys(unlisted, {adapter.key for adapter in config.adapters})
     if len(chosen) > MAX_ADAPTERS:
         raise InputError(
             f"changes {len(chosen)} adapters, more than the {MAX_ADAPTERS} of one report",

@@ -184,6 +184,25 @@ def test_attack_an_adapter_that_passed_when_it_was_added_is_not_replaced_unseen(
     ]
 
 
+@pytest.mark.parametrize("named", [None, "adapters/x/new"])
+def test_attack_what_it_is_judged_by_does_not_come_nearer_with_it(
+    root: Path, named: str | None
+) -> None:
+    """A training config in a folder between names the base model of both sides."""
+    for name in ("evals/suite.yaml", "soup.yaml"):
+        write(root, f"adapters/{name}", "strict")
+    change(root, lambda r: adapter(r, "adapters/x/new", "good"))
+
+    def edit(root: Path) -> None:
+        adapter(root, "adapters/x/new", "worse")
+        write(root, "adapters/x/soup.yaml", "base: ./quiet\n")
+        (root / "adapters/evals/suite.yaml").unlink()
+
+    where = change(root, edit)
+    found = next(a for a in select(where, Overrides(named)) if a.path == "adapters/x/new")
+    assert (found.suite, found.config) == ("adapters/evals/suite.yaml", "adapters/soup.yaml")
+
+
 def test_attack_one_that_nothing_lists_and_the_base_has_renamed_is_told_to_merge(
     root: Path,
 ) -> None:
