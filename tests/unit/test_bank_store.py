@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -621,13 +622,20 @@ def test_attack_compacting_that_is_interrupted_takes_nobodys_new_file(tmp_path: 
                 signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
                 interrupted.wait(60)  # else whoever waits for the lock may be given it first
 
+        def interrupt(*_: object) -> NoReturn:
+            interrupted.set()  # here, since what follows takes that lock as well
+            raise KeyboardInterrupt
+
         interrupted = threading.Event()
         writer = threading.Thread(target=go_over)
-        writer.start()
-        with pytest.raises(KeyboardInterrupt):
-            bank.compact()
-        interrupted.set()
-        writer.join()
+        before = signal.signal(signal.SIGINT, interrupt)
+        try:
+            writer.start()
+            with pytest.raises(KeyboardInterrupt):
+                bank.compact()
+            writer.join()
+        finally:
+            signal.signal(signal.SIGINT, before)
         with BankStore(tmp_path / "b") as found:
             assert list(found.users()) == ["a", "b"]
 
