@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from adapterbot.commands.merge_scores import SuiteScores
-from adapterbot.errors import InputError
 from adapterbot.eval.base_model import load_base
 from adapterbot.eval.blends import BlendedModel
 from adapterbot.eval.settings import EngineSettings
@@ -39,12 +38,6 @@ ITEMS = list(range(0, 300, 5))
 def cluster() -> Iterator[Any]:
     ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     files = [adapter.files for adapter in ADAPTERS]
-    # First what cannot work: one worker on both processors must give them back to what follows.
-    torch.set_num_threads(2)
-    with pytest.raises(InputError, match="neither a directory"):
-        merge_cluster.ClusterScores(
-            str(EXAMPLE / "nowhere"), SETTINGS, files, ((),), TASKS, "local"
-        )
     torch.set_num_threads(1)
     scores = merge_cluster.ClusterScores(BASE, SETTINGS, files, ((),), TASKS, "local")
     yield scores
@@ -81,29 +74,6 @@ def test_a_worker_that_dies_loses_nothing(cluster: Any, here: list[Any]) -> None
     again = cluster.scores(CANDIDATES[:1], ITEMS)
     np.testing.assert_array_equal(again[0], here[0])
     assert victim not in cluster.pool.actors
-
-
-def test_work_goes_on_without_a_worker_for_which_there_is_no_place(
-    cluster: Any, here: list[Any], caplog: pytest.LogCaptureFixture
-) -> None:
-    class Other:  # in here, since an actor imports this module for a class of its own
-        def here(self) -> None:
-            """It runs."""
-
-    cluster.pool._comes_up = 2.0
-    ray.kill(cluster.pool.actors[0])
-    taken = ray.remote(num_cpus=1)(Other).remote()
-    ray.get(taken.here.remote(), timeout=60)
-    found = cluster.scores(CANDIDATES, ITEMS)
-    for one, other in zip(found, here, strict=True):
-        np.testing.assert_array_equal(one, other)
-    until = time.monotonic() + 60
-    while len(cluster.pool.actors) == 2:
-        assert time.monotonic() < until
-        (again,) = cluster.scores(CANDIDATES[:1], ITEMS[:8])
-        np.testing.assert_array_equal(again, here[0][:8])
-    assert "did not come up in 2 s; 1 of them go on" in caplog.text
-    ray.kill(taken)
 
 
 def test_a_candidate_that_fails_says_why(cluster: Any) -> None:
