@@ -14,8 +14,9 @@ if [ $# -gt 0 ]; then
   exec python "${run[@]}" "$@"
 fi
 
-# Two runs, since tracing makes the numerical loops of everything else several times slower.
-pure=(tests/unit/test_{config,context,conventions,delta,render,verdict}*.py)
+# Two runs, since tracing makes numerical loops several times slower and whole documents twice:
+# traced are the tests that alone take all these branches.
+pure=(tests/unit/test_{config,context,conventions,delta,delta_results,render,verdict}.py)
 status=0
 mkdir -p .cache
 coverage erase
