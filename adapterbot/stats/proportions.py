@@ -108,6 +108,7 @@ def mid_p(worse: int, better: int) -> float:
     return min(1.0, math.fsum(pmf[1:]) + 0.5 * float(pmf[0]))
 
 
+@lru_cache(maxsize=2**12)
 def _tango_upper(worse: int, better: int, n: int, alpha: float) -> float:
     """The δ at which the score statistic of H₀: harm = δ falls to −z(1 − α), by bisection.
 
