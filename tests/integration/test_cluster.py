@@ -7,12 +7,14 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from adapterbot import TOOL
 from adapterbot.commands.evaluator import engine as evaluators
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.eval.engine import Engine
@@ -107,15 +109,37 @@ def test_a_base_that_cannot_be_loaded_is_said_as_here(tmp_path: Path, running: N
         torch.set_num_threads(1)
 
 
-def test_workers_of_another_version_are_refused(base, running, monkeypatch) -> None:
+def loads_nothing() -> type:
+    class Worker:  # in here, as above
+        def load(self, threads: int) -> SimpleNamespace:
+            return SimpleNamespace(identity="a base", tool=TOOL)
+
+    return Worker
+
+
+def test_workers_of_another_version_are_refused(running, monkeypatch) -> None:
     """They may compute otherwise, and their answers would be cached as ours."""
     monkeypatch.setattr(pools, "TOOL", "adapterbot 0.0.0")
-    torch.set_num_threads(2)
-    try:
-        with pytest.raises(InputError, match=r"--ray: has adapterbot .* and this is .* 0\.0\.0"):
-            cluster.ClusterModel(base, SETTINGS, "local")
-    finally:
-        torch.set_num_threads(1)
+    with pytest.raises(InputError, match=r"--ray: has adapterbot .* and this is .* 0\.0\.0"):
+        pools.Pool(loads_nothing(), SETTINGS, "local")
+
+
+def test_a_worker_that_is_lost_otherwise_than_by_its_death_is_replaced(running, caplog) -> None:
+    """By Ray's memory monitor, say, whose error is of another kind: it was waited for for ever."""
+    pool = pools.Pool(loads_nothing(), SETTINGS, "local")
+    ended = ray.remote(num_cpus=0)(lambda: time.sleep(60)).remote()
+    ray.cancel(ended, force=True)
+    asked: list[Any] = []
+
+    def ask(actor: Any) -> Any:
+        asked.append(actor)
+        return ended if len(asked) == 1 else ray.put("an answer")
+
+    assert pool.ask(ask) == "an answer"
+    assert "a worker of the cluster is lost, and replaced" in caplog.text
+    assert asked[0] not in pool.actors
+    assert len(pool.actors) == 2
+    pool.close()
 
 
 def test_the_same_digits_as_one_process(many, here, adapters) -> None:
@@ -183,23 +207,6 @@ def test_a_worker_that_dies_loses_nothing(many, here, adapters) -> None:
     again = many.evaluate(TASKS, None)
     assert again == here[None]
     assert doomed[0] not in pool.actors
-    assert len(pool.actors) == 2
-
-
-def test_a_worker_that_is_lost_otherwise_than_by_its_death_is_replaced(many, here, caplog) -> None:
-    """By Ray's memory monitor, say, whose error is of another kind: it was waited for for ever."""
-    pool = many._model.pool
-    ended = ray.remote(num_cpus=0)(lambda: time.sleep(60)).remote()
-    ray.cancel(ended, force=True)
-    asked: list[Any] = []
-
-    def ask(actor: Any) -> Any:
-        asked.append(actor)
-        return ended if len(asked) == 1 else ray.put("an answer")
-
-    assert pool.ask(ask) == "an answer"
-    assert "a worker of the cluster is lost, and replaced" in caplog.text
-    assert asked[0] not in pool.actors
     assert len(pool.actors) == 2
 
 
