@@ -249,7 +249,7 @@ def report(name: str = "passed") -> Report:
     return REPORTS[name]().model_copy(update={"source": source})
 
 
-def until(holds, seconds: float = 5.0) -> None:
+def until(holds, seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end, "it did not come about"

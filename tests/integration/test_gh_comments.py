@@ -210,7 +210,7 @@ def test_eight_racing_jobs_leave_exactly_one_comment(server, same):
     def hold_back(method: str, path: str) -> None:
         # No job posts before all of them have looked and found nothing.
         if method == "POST" and path.endswith("/comments"):
-            everyone_looked.wait(timeout=10)
+            everyone_looked.wait(timeout=60)
 
     def job(index: int) -> CommentOutcome:
         text = body("x" if same else f"job {index}")

@@ -22,7 +22,7 @@ def server() -> Iterator[GitHubServer]:
 
 def ask(server, method, path, body=None, token="t0ken"):
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    return requests.request(method, server.url + path, json=body, headers=headers, timeout=5)
+    return requests.request(method, server.url + path, json=body, headers=headers, timeout=60)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_pages_link_to_each_other(server):
     url: str | None = f"{server.url}/repos/{REPO}/issues/7/comments?per_page=3"
     seen = []
     while url:
-        reply = requests.get(url, headers={"Authorization": "token t0ken"}, timeout=5)
+        reply = requests.get(url, headers={"Authorization": "token t0ken"}, timeout=60)
         seen.append([comment["body"] for comment in reply.json()])
         url = reply.links.get("next", {}).get("url")
     assert seen == [["0", "1", "2"], ["3", "4", "5"], ["6"]]

@@ -50,7 +50,7 @@ def test_a_probe_is_kept_though_another_of_its_batch_fails(tmp_path) -> None:
     def probe(index: int, kind: int, seen: int) -> Observation:
         begun.append(index)
         if begun[0] == index:
-            kept.wait(5)
+            kept.wait(60)
             raise OurFailure("the disk is full", fix="free some")
         return Observation(False, "fine")
 

@@ -157,9 +157,9 @@ def test_a_summary_shares_its_budget(limit: int, sections: int) -> None:
 
 def test_a_hostile_report_is_cut_in_time() -> None:
     full = crowded(20_000, 300, "```" * 1000)
-    start = time.perf_counter()
+    start = time.process_time()
     render.comment(full, full.adapters[0])
-    assert time.perf_counter() - start < 30
+    assert time.process_time() - start < 30
 
 
 # ---------------------------------------------------------------- what a reader is told

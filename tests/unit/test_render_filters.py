@@ -90,9 +90,9 @@ def test_emoji_keep_their_selector_and_letters_do_not() -> None:
 @pytest.mark.parametrize("unit", ["a", "`", "|", "\u202e", "@a ", "\n", "```\n", "\u0301", "1"])
 def test_ten_megabytes_on_one_line_cost_nothing(make: Callable[[str], Inert], unit: str) -> None:
     text = unit * (10_000_000 // len(unit))
-    start = time.perf_counter()
+    start = time.process_time()
     assert len(make(text).encode()) < 64_000
-    assert time.perf_counter() - start < 5  # what reads it all character by character takes longer
+    assert time.process_time() - start < 5  # what reads it all character by character takes longer
 
 
 def test_a_fence_is_never_longer_than_cmark_counts() -> None:
