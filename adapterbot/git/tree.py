@@ -7,6 +7,7 @@ import functools
 import hashlib
 import io
 import os
+import re
 import shutil
 import tempfile
 from bisect import bisect_left
@@ -44,6 +45,10 @@ _LISTING = 128 * 1024 * 1024
 _EVERY_PATH = (("lfs.fetchinclude", ""), ("lfs.fetchexclude", ""))
 
 
+# A tree object that was made by hand can say so, and not every server refuses it.
+_CLIMBS = re.compile(rb"[\t/]\.{0,2}[/\0]")
+
+
 @dataclass(frozen=True)
 class _Entry:
     mode: str
@@ -67,6 +72,12 @@ class GitTree:
                 f"holds more files than the {_LISTING:,} bytes of a listing that we read",
                 file=self.label,
                 fix="leave the folders with the most of them out of the commit",
+            )
+        if _CLIMBS.search(listing):
+            raise InputError(
+                "holds a name that no checkout can have, such as `..`",
+                file=self.label,
+                fix="make the commit with Git",
             )
         for line in listing.split(b"\0"):
             if not line:

@@ -267,18 +267,31 @@ def test_attack_folders_in_one_another_without_end_do_not_fill_the_memory(
     for _ in range(10):
         mode = "100644" if kind == "blob" else "040000"
         lines = "".join(f"{mode} {kind} {held}\tf{n}\n" for n in range(10))
-        held = made(repository, lines, "mktree")
+        held = made(repository, lines.encode(), "mktree")
         kind = "tree"
     commit = git(repository, "commit-tree", "-m", "bomb", held)
     with pytest.raises(InputError, match="holds more files than"):
         GitTree(repository, commit)
 
 
-def made(repository: Path, given: str, *command: str) -> str:
+@pytest.mark.parametrize("name", ["..", ".", "/etc"])
+def test_attack_a_tree_made_by_hand_does_not_climb(repository: Path, name: str) -> None:
+    """Git's own commands make no such name, and read it all the same."""
+
+    def tree(kind: str, called: str, held: str) -> str:
+        raw = f"{kind} {called}".encode() + b"\0" + bytes.fromhex(held)
+        return made(repository, raw, "hash-object", "-t", "tree", "-w", "--literally", "--stdin")
+
+    inside = tree("100644", "file", git(repository, "rev-parse", "HEAD:top.txt"))
+    whole = tree("40000", "adapters", tree("40000", name, inside))
+    with pytest.raises(InputError, match="holds a name that no checkout can have"):
+        GitTree(repository, git(repository, "commit-tree", "-m", "by hand", whole))
+
+
+def made(repository: Path, given: bytes, *command: str) -> str:
     asked = ["git", "-C", str(repository), *command]
-    return subprocess.run(
-        asked, input=given, capture_output=True, text=True, check=True
-    ).stdout.strip()
+    done = subprocess.run(asked, input=given, capture_output=True, check=True)
+    return done.stdout.decode().strip()
 
 
 def test_attack_an_lfs_object_that_is_too_large_is_not_asked_for(repository: Path) -> None:
