@@ -40,7 +40,13 @@ from adapterbot.cli import (  # noqa: F401
     serve,
 )
 from adapterbot.cli.app import app
-from adapterbot.cli.output import say, take_every_letter, take_no_width_for_none, tell
+from adapterbot.cli.output import (
+    lose_words_without_room,
+    say,
+    take_every_letter,
+    take_no_width_for_none,
+    tell,
+)
 from adapterbot.errors import AdapterbotError, ExitCode, InputError
 from adapterbot.files import atomic, scratch
 
@@ -126,6 +132,7 @@ def program(arguments: Sequence[str] | None = None) -> NoReturn:
         signal.signal(signal.SIGHUP, signal.default_int_handler)
     _open_what_is_closed()
     take_every_letter()
+    lose_words_without_room()
     take_no_width_for_none()
     try:
         main(arguments)

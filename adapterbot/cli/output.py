@@ -13,7 +13,7 @@ import re
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
@@ -47,6 +47,24 @@ def take_every_letter() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         codecs.register_error("adapterbot", _plain)
         sys.stdout.reconfigure(errors="adapterbot")
+
+
+class _Words(io.FileIO):
+    """A file that loses what its disk, or a pipe that nobody reads, does not take."""
+
+    def write(self, content: Any, /) -> int:
+        try:
+            return super().write(content)
+        except OSError:
+            return len(content)
+
+
+def lose_words_without_room() -> None:
+    """Have no log that is full end the work that it is about."""
+    told = sys.stderr
+    if isinstance(told, io.TextIOWrapper):
+        words = io.BufferedWriter(_Words(told.fileno(), "wb", closefd=False))
+        sys.stderr = io.TextIOWrapper(words, told.encoding, told.errors, line_buffering=True)
 
 
 def take_no_width_for_none() -> None:

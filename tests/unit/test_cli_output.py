@@ -112,6 +112,23 @@ def test_a_machine_with_nowhere_for_temporary_files_is_told_so_in_a_line(
     )
 
 
+def test_a_log_that_a_full_disk_does_not_take_ends_no_search(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    asked = ("bisect", "a", "b", "--eval-command", "test {ckpt} = a", "--outcomes", "exact")
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "adapterbot", *asked],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=full,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 3
+    assert "BROKEN_AT b" in done.stdout
+
+
 _WITHOUT_ROOM = """
 import resource, sys
 from adapterbot.cli import main
