@@ -385,6 +385,26 @@ def test_equal_input_gives_equal_digits_whatever_was_drawn_before() -> None:
     assert compare(base, after, resamples=RESAMPLES + 1) != first
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"level": 95}, "level: is 95"),
+        ({"level": 0}, "level: is 0"),
+        ({"margin": -0.05}, "margin: is -0.05"),
+        ({"margin": float("nan")}, "margin: is nan"),
+        ({"resamples": 0}, "resamples: is 0"),
+        ({"direction": "up"}, "direction: is 'up' .*higher, lower"),
+        ({"unit": "percent"}, "unit: is 'percent' .*fraction, number"),
+        ({"kind": "ordinal"}, "kind: is 'ordinal' .*binary, continuous"),
+        ({"candidate": ["good"] * 60}, "candidate: is no array of numbers"),
+        ({"candidate": {"a": 1}}, "candidate: is no array of numbers"),
+    ],
+)
+def test_an_argument_that_cannot_be_is_named(options, message) -> None:
+    with pytest.raises(InputError, match=message):
+        compare(scores(60), options.pop("candidate", scores(60, 1)), **options)
+
+
 def test_the_deciding_path_is_numpy_only() -> None:
     heavy = "{'scipy', 'statsmodels', 'torch', 'pandas'}"
     code = (

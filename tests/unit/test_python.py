@@ -125,26 +125,6 @@ def test_what_was_passed_is_left_alone() -> None:
     compared(given[0], given[1], clusters=given[2])
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"level": 95}, "level: is 95"),
-        ({"level": 0}, "level: is 0"),
-        ({"margin": -0.05}, "margin: is -0.05"),
-        ({"margin": float("nan")}, "margin: is nan"),
-        ({"resamples": 0}, "resamples: is 0"),
-        ({"direction": "up"}, "direction: is 'up' .*higher, lower"),
-        ({"unit": "percent"}, "unit: is 'percent' .*fraction, number"),
-        ({"kind": "ordinal"}, "kind: is 'ordinal' .*binary, continuous"),
-        ({"candidate": ["good"] * 60}, "candidate: is no array of numbers"),
-        ({"candidate": {"a": 1}}, "candidate: is no array of numbers"),
-    ],
-)
-def test_an_argument_that_cannot_be_is_named(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        compared(BEFORE, options.pop("candidate", AFTER), **options)
-
-
 # ---------------------------------------------------------------- bisect
 
 
