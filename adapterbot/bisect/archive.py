@@ -43,13 +43,13 @@ class Archive:
         tree: where paths lie, and whose history `git:` is.
     """
 
-    def __init__(self, tree: Tree, cache: Path) -> None:
+    def __init__(self, tree: Tree, cache: Path | None) -> None:
         """
         Args:
-            cache: folder in which what was fetched is kept.
+            cache: folder in which what was fetched is kept; None where nothing will be.
         """
         self.tree = tree
-        self._cache = FetchedDirectories(cache)
+        self._cache = None if cache is None else FetchedDirectories(cache)
 
     def find(self, named: Sequence[str]) -> tuple[Checkpoint, ...]:
         """The checkpoints that patterns, histories and URLs name, oldest first.
@@ -85,7 +85,7 @@ class Archive:
         if checkpoint.path.startswith(git_history.SCHEME):
             with git_history.opened(self.tree, checkpoint) as path:
                 yield path
-        elif stores.is_url(checkpoint.path):
+        elif self._cache is not None and stores.is_url(checkpoint.path):
             with stores.opened(checkpoint, self._cache) as path:
                 yield path
         else:

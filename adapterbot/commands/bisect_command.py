@@ -71,8 +71,10 @@ def run(options: CommandOptions, environment: Mapping[str, str] = os.environ) ->
             field="checkpoints",
             fix="name them oldest first, or by a pattern such as 'checkpoints/*'",
         )
-    archive = bisect.Archive(WorkTree(directory), checkpoints_directory(environment))
     elsewhere = any(map(bisect.is_elsewhere, options.checkpoints))
+    # Who searches what is here needs no home folder to keep anything in.
+    cache = checkpoints_directory(environment) if elsewhere else None
+    archive = bisect.Archive(WorkTree(directory), cache)
     checkpoints = (
         archive.find(options.checkpoints)
         if elsewhere

@@ -49,7 +49,7 @@ def _caches(environment: Mapping[str, str]) -> Path:
     found = Path(tools) / "adapterbot" if tools else users_caches(environment)
     if found is None:
         raise InputError(
-            "is not set, and this user has no home folder to keep scores in",
+            "is not set, and this user has no home folder to keep scores and checkpoints in",
             file="HOME",
             fix="set it, or ADAPTERBOT_CACHE",
         )

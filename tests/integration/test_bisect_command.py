@@ -8,10 +8,13 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from adapterbot.commands.bisect_command import CommandOptions, run
+from adapterbot.errors import InputError
 from adapterbot.probing.by_command import Reading
 from tests import command_line
 from tests.processes import alive
@@ -50,6 +53,22 @@ def asked(folder: Path) -> list[str]:
 
 
 STEP = "step = int(sys.argv[1].rpartition('-')[2])\n"
+
+
+def test_who_has_no_home_searches_what_is_here(place, monkeypatch) -> None:
+    """A container's user without one was refused for the place of scores that no command has."""
+
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    folder, judge = place
+    command = judge(STEP + "sys.exit(step >= 500)")
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(Path, "home", homeless)
+    search = CommandOptions(("ckpt-*",), command, outcomes="exact")
+    assert run(search, {}).first_broken == "ckpt-500"
+    with pytest.raises(InputError, match="this user has no home folder"):
+        run(replace(search, checkpoints=("hf://org/name",)), {})
 
 
 @pytest.mark.parametrize("elsewhere", [False, True])
