@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,11 +19,25 @@ def out_directory(given: Path | None, environment: Mapping[str, str]) -> Path:
         InputError, OurFailure: it cannot be written.
     """
     if given:
+        if environment.get("GITHUB_ACTIONS") == "true":
+            _refuse_link(given)
         atomic.try_folder(given, field="--out")
         return given
     temporary = environment.get("RUNNER_TEMP")
     # A runner's is not tried here: where its disk is full, the comment has to say so.
     return Path(temporary) / "adapterbot" if temporary else own_folder(around(Path.cwd()))
+
+
+def _refuse_link(given: Path) -> None:
+    """Refuses a folder in the checkout that is reached through a link: the link is the pull
+    request's, and would have us write elsewhere."""
+    root = around(Path.cwd())
+    place = Path(os.path.normpath(Path.cwd() / given))
+    for folder in (place, *place.parents):
+        if folder.is_relative_to(root) and folder != root and folder.is_symlink():
+            raise InputError(
+                "is a symbolic link", file=str(folder), field="--out", fix="name another folder"
+            )
 
 
 def checkout_around(folder: Path) -> Path | None:

@@ -88,3 +88,19 @@ def test_a_folder_of_an_earlier_run_that_may_not_be_written_is_told_before_the_w
             path.chmod(0o755)
     assert f"{folder / '.adapterbot'}: cannot be written" in told.stdout
     assert "(name another folder: --out)" in told.stdout
+
+
+@pytest.mark.parametrize("out", ["report", "report/inner", "./a/../report"])
+def test_attack_a_folder_that_a_workflow_names_does_not_lead_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str
+) -> None:
+    checkout, elsewhere = tmp_path / "checkout", tmp_path / "elsewhere"
+    for folder in (checkout / ".git", checkout / "a", elsewhere):
+        folder.mkdir(parents=True)
+    (checkout / "report").symlink_to(elsewhere)
+    monkeypatch.chdir(checkout)
+    with pytest.raises(InputError, match="is a symbolic link"):
+        out_directory(Path(out), {"GITHUB_ACTIONS": "true"})
+    assert list(elsewhere.iterdir()) == []
+    assert out_directory(elsewhere, {"GITHUB_ACTIONS": "true"}) == elsewhere
+    assert out_directory(Path(out), {}) == Path(out), "a person's own link"
