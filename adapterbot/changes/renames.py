@@ -3,14 +3,17 @@ it is compared with. Whoever renames a bad adapter must not gain by it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 
 from adapterbot.changes.conventions import for_adapter
 from adapterbot.changes.sides import Sides
 from adapterbot.config import AdapterConfig
+from adapterbot.errors import InputError
 from adapterbot.files.paths import normalise
 from adapterbot.files.tree import Tree
+
+_WHERE = {"path", "key", "config", "lock", "archive", "archive_data"}
 
 
 def paired(start: Tree, head: Tree, gone: Sequence[str], new: Sequence[str]) -> dict[str, str]:
@@ -41,6 +44,29 @@ def paired(start: Tree, head: Tree, gone: Sequence[str], new: Sequence[str]) -> 
     if len(old_left) == len(new_left) == 1:
         found[old_left[0]] = new_left[0]
     return found
+
+
+def refuse_swapped(
+    start: Tree, head: Tree, renamed: Mapping[str, str], listed: Mapping[str, AdapterConfig]
+) -> None:
+    """Refuses to guess which adapter became which, where several move and change at once and are
+    not judged alike: a file in common would choose the laxer policy.
+
+    Raises:
+        InputError: they do.
+    """
+    changed = {
+        old: now for old, now in renamed.items() if not moved_as_it_was(start, old, head, now)
+    }
+    judged = [listed[old].model_dump(exclude=_WHERE) for old in changed]
+    if any(one != judged[0] for one in judged):
+        shown = ", ".join(sorted(changed)[:3])
+        raise InputError(
+            f"moves and changes several adapters at once ({shown}), which are judged by different "
+            "policies or suites: which became which cannot be told",
+            file="the head",
+            fix="move them in one pull request, and change them in another",
+        )
 
 
 def moved(adapter: AdapterConfig, to: str, head: Tree) -> AdapterConfig:

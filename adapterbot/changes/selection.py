@@ -20,7 +20,7 @@ from adapterbot.changes.conventions import (
 )
 from adapterbot.changes.disguises import refuse_disguised
 from adapterbot.changes.mixtures import experts, readable_experts
-from adapterbot.changes.renames import moved, moved_as_it_was, paired
+from adapterbot.changes.renames import moved, moved_as_it_was, paired, refuse_swapped
 from adapterbot.changes.sides import Sides, config_of, same
 from adapterbot.config import AdapterConfig, Config
 from adapterbot.errors import InputError
@@ -141,6 +141,7 @@ def _changed_here(where: Sides, config: Config, files: Sequence[str]) -> list[Ad
         if not adapter.is_bank and where.fork_point.has(path) and not _is_there(where.head, path)
     ]
     renamed = paired(where.fork_point, where.head, gone, new)
+    refuse_swapped(where.fork_point, where.head, renamed, listed)
     chosen = [
         moved(adapter, renamed[path], where.head) if path in renamed else adapter
         for path, adapter in listed.items()

@@ -284,6 +284,28 @@ def test_several_renames_are_told_apart_by_what_they_hold(root: Path) -> None:
     assert {(a.path, a.baseline) for a in found} == {("m/1", "adapters/a"), ("m/0", "adapters/b")}
 
 
+def test_attack_two_that_move_and_change_do_not_swap_their_policies(root: Path) -> None:
+    """A file of the one that is judged laxly, put beside the other, made them one."""
+    lax = "    policy: {fail_on: []}\n"
+    text = (root / "adapterbot.yaml").read_text()
+    entry = "  - path: adapters/b\n    suite: evals/suite.yaml\n"
+    write(root, "adapterbot.yaml", text.replace(entry, entry + lax))
+    write(root, "adapters/b/README.md", "b's own")
+    git(root, "add", "-A")
+    git(root, "commit", "-qm", "lax")
+
+    def swap(root: Path) -> None:
+        rename("adapters/a", "models/a")(root)
+        rename("adapters/b", "models/b")(root)
+        (root / "models/b/README.md").rename(root / "models/a/README.md")
+        for name in "ab":
+            adapter(root, f"models/{name}", f"worse {name}")
+            write(root, f"models/{name}/adapter_config.json", "{}")
+
+    with pytest.raises(InputError, match="which became which cannot be told"):
+        chosen(root, swap)
+
+
 def test_what_moved_along_is_found_where_it_is_now(root: Path) -> None:
     git(root, "checkout", "-q", "-b", "own")
     write(root, "adapters/a/soup.yaml", "base: ../../base\ndata: {train: ../../data/train.jsonl}\n")
