@@ -55,13 +55,14 @@ def refuse_disguised(where: Sides, path: str) -> None:
 
 
 def _attributes_changed(where: Sides) -> bool:
-    names = {
-        name
-        for tree in (where.fork_point, where.head)
-        for name in tree.survey()
-        if name.endswith(_ATTRIBUTES)
-    }
+    trees = (where.fork_point, where.head)
+    names = {name for tree in trees for name in _attribute_files(tree.survey())}
     return not all(same(where.fork_point, where.head, name) for name in names)
+
+
+@functools.lru_cache(maxsize=4)
+def _attribute_files(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name for name in names if name.endswith(_ATTRIBUTES))
 
 
 @functools.lru_cache(maxsize=4)
