@@ -18,7 +18,7 @@ from adapterbot.changes.conventions import (
     for_adapter,
     with_own_keys,
 )
-from adapterbot.changes.disguises import refuse_disguised
+from adapterbot.changes.disguises import disguised
 from adapterbot.changes.mixtures import experts, readable_experts
 from adapterbot.changes.renames import moved, moved_as_it_was, paired, refuse_swapped
 from adapterbot.changes.sides import Sides, config_of, same
@@ -142,10 +142,11 @@ def _changed_here(where: Sides, config: Config, files: Sequence[str]) -> list[Ad
     ]
     renamed = paired(where.fork_point, where.head, gone, new)
     refuse_swapped(where.fork_point, where.head, renamed, listed)
+    refused = disguised(where, listed)
     chosen = [
         moved(adapter, renamed[path], where.head) if path in renamed else adapter
         for path, adapter in listed.items()
-        if path in renamed or _changed(where, adapter, _nested_in(path, here))
+        if path in renamed or path in refused or _changed(where, adapter, _nested_in(path, here))
     ]
     chosen += _moved_on_base(where, listed, chosen)
     unlisted = [for_adapter(None, path, files) for path in new if path not in renamed.values()]
@@ -168,20 +169,15 @@ def _strays(
     """
     gained = any(_gained(where, path) for path in listed)
     held = {part for path in listed for part in readable_experts(where.fork_point, path)}
-    return [
-        path
-        for path in here
-        if path in before
-        and path not in {*listed, *held}
-        and (where.base.has(path) or not gained)
-        and not _is_as_it_was(where, path)
-    ]
+    others = set(here).intersection(before) - {*listed, *held}
+    stayed = [path for path in here if path in others and (where.base.has(path) or not gained)]
+    refused = disguised(where, stayed)
+    return [path for path in stayed if path in refused or not _is_as_it_was(where, path)]
 
 
 def _is_as_it_was(where: Sides, path: str) -> bool:
     start, head = where.fork_point, where.head
     try:
-        refuse_disguised(where, path)
         return all(same(start, head, join(path, name)) for name in DECIDING)
     except InputError:
         return False
@@ -203,7 +199,7 @@ def _moved_on_base(
     files = where.fork_point.survey()
     before = _directories(files)
     former = [path for path in before if not _is_there(where.base, path)]
-    touched = any(
+    touched = bool(disguised(where, former)) or any(
         _changed(where, for_adapter(None, path, files), _nested_in(path, before)) for path in former
     )
     return since if touched else []
@@ -256,9 +252,9 @@ def _head_lists(where: Sides) -> set[str] | None:
 def _is_there(tree: Tree, path: str) -> bool:
     """Whether a path is a bank, or holds an adapter, whatever a search makes of its name."""
     try:
-        found = tree.files(path) if tree.has(path) else ()
+        found = tree.files(path)
     except InputError:
-        return True  # a link in its place, which judging it will name
+        return True  # a link in its place or above it, which judging it will name
     own = {path, join(path, CONFIG_NAME), join(path, MIXTURE_CONFIG)}
     return not own.isdisjoint(found)
 
@@ -271,7 +267,6 @@ def _changed(where: Sides, adapter: AdapterConfig, nested: Sequence[str]) -> boo
     """
     start, head = where.fork_point, where.head
     try:
-        refuse_disguised(where, normalise(adapter.path))
         before, after = (_made_from(tree, adapter, where, nested) for tree in (start, head))
         return before != after or not all(same(start, head, name) for name in before)
     except InputError:

@@ -51,10 +51,10 @@ class Tree(Protocol):
         so are hidden folders (`.git`, `.venv`) and installed packages."""
 
     def files(self, directory: str = "") -> tuple[str, ...]:
-        """Every file below `directory`, sorted.
+        """Every file below `directory`, sorted; none where there is no such directory.
 
         Raises:
-            InputError: when one of them is a symbolic link or a submodule.
+            InputError: when one of them, or a folder above, is a symbolic link or a submodule.
         """
 
     def read(self, path: str, *, limit: int = TEXT_LIMIT) -> bytes:
@@ -241,6 +241,8 @@ class WorkTree:
         here = self._resolve(directory)
         if there.is_file(here):
             return (normalise(directory),)
+        if not there.exists(here):
+            return ()
         return tuple(sorted(file.relative_to(self.root).as_posix() for file in self._walk(here)))
 
     def read(self, path: str, *, limit: int = TEXT_LIMIT) -> bytes:

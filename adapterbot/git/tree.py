@@ -93,10 +93,7 @@ class GitTree:
     def has(self, path: str) -> bool:
         path = normalise(path)
         prefix = f"{path}/" if path else ""
-        if path in self._entries or next(self._below(prefix), None) is not None:
-            return True
-        self._refuse_beyond_link(path)
-        return False
+        return path in self._entries or next(self._below(prefix), None) is not None
 
     def _refuse_beyond_link(self, path: str) -> None:
         """Refuses what is in no tree of this commit, but in a checkout of it."""

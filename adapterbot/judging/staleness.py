@@ -23,6 +23,7 @@ def refuse_stale(where: Sides, adapter: AdapterConfig) -> None:
         InputError: it is one.
     """
     path = normalise(adapter.path)
+    where.head.files(path)  # which refuses a link above it
     if where.crossed:
         raise InputError(
             f"cannot be told apart: {where.head.label} and its base branch have merged each other",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from adapterbot.changes.disguises import refuse_disguised
 from adapterbot.changes.selection import Overrides, select
 from adapterbot.changes.sides import Sides, sides
 from adapterbot.errors import InputError
+from adapterbot.git import attributes
 from adapterbot.git.tree import GitTree
 from tests.example import git
 from tests.many_adapters import Change, build, change, retrain, write
@@ -122,3 +124,20 @@ def test_an_attribute_that_the_base_has_is_its_own_affair(root: Path) -> None:
     git(root, "commit", "-qm", "ident")
     where = change(root, lambda r: write(r, ".gitattributes", "*.json ident\n*.bin -diff\n"))
     assert select(where, Overrides()) == ()
+
+
+def test_git_is_asked_once_about_the_attributes_of_all_adapters(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An index of a large repository takes seconds to make, and there may be hundreds of them."""
+    asked: list[str] = []
+    ask = attributes.rewritten
+
+    def counted(repository: Path, commit: str, names: Sequence[str]) -> dict[str, str]:
+        asked.append(commit)
+        return ask(repository, commit, names)
+
+    monkeypatch.setattr(attributes, "rewritten", counted)
+    where = change(root, lambda r: write(r, ".gitattributes", "*.bin -text\n"))
+    assert select(where, Overrides()) == ()
+    assert len(asked) == 2  # before, and after

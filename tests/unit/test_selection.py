@@ -539,6 +539,45 @@ def test_attack_what_is_only_unlisted_is_not_taken_for_removed(root: Path, path:
     assert not removed(where, found)
 
 
+def linked(root: Path) -> None:
+    """The base has its adapters behind a link to where a search passes over them."""
+    rename("adapters", "store/adapters")(root)
+    (root / "adapters").symlink_to("store/adapters")
+    git(root, "add", "-A")
+    git(root, "commit", "-qm", "linked")
+
+
+def test_a_link_on_the_base_ends_no_gate_but_that_of_what_lies_behind_it(root: Path) -> None:
+    linked(root)
+    where = change(root, retrain("teams/x/adapters/c"))
+    found = select(where, Overrides())
+    assert paths(found) == ["adapters/a", "adapters/b", "teams/x/adapters/c"]
+    refuse_stale(where, found[2])
+    with pytest.raises(InputError, match="adapters: is a symbolic link"):
+        refuse_stale(where, found[0])
+
+
+def test_a_link_that_gives_way_to_the_folder_itself_is_no_longer_in_the_way(root: Path) -> None:
+    linked(root)
+
+    def edit(root: Path) -> None:
+        (root / "adapters").unlink()
+        rename("store/adapters", "adapters")(root)
+
+    where = change(root, edit)
+    for entry in select(where, Overrides()):
+        refuse_stale(where, entry)
+
+
+def test_a_model_of_the_hub_may_be_called_as_a_link_or_submodule_is(root: Path) -> None:
+    """`org/base` is not in the link `org`."""
+    write(root, "soup.yaml", "base: org/base\ndata: {train: org/data}\n")
+    (root / "org").symlink_to("evals")
+    git(root, "add", "-A")
+    git(root, "commit", "-qm", "of the hub")
+    assert select(change(root, lambda r: write(r, "README.md", "x")), Overrides()) == ()
+
+
 @pytest.mark.parametrize("by", ["link", "submodule"])
 def test_attack_one_that_a_checkout_reaches_through_a_link_is_not_taken_for_removed(
     root: Path, by: str
