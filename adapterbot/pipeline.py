@@ -126,8 +126,9 @@ def judge_adapter(where: Sides, adapter: AdapterConfig, services: Services) -> A
     Raises:
         AdapterbotError: it cannot be judged.
     """
-    staleness.refuse_stale(where, adapter)
     refuse_disguised(where, normalise(adapter.path))
+    where = staleness.as_merged(where, adapter)
+    staleness.refuse_stale(where, adapter)
     stages = Stages(services.listener)
     with stages("lock"):
         locked = _locked(where, adapter)

@@ -259,6 +259,12 @@ def _is_there(tree: Tree, path: str) -> bool:
     return not own.isdisjoint(found)
 
 
+def changed(where: Sides, adapter: AdapterConfig) -> bool:
+    """Whether the head changes an adapter that was named, or what it is made from."""
+    here = _directories(where.head.survey())
+    return _changed(where, adapter, _nested_in(normalise(adapter.path), here))
+
+
 def _changed(where: Sides, adapter: AdapterConfig, nested: Sequence[str]) -> bool:
     """Whether the head changes the adapter, or what it is made from: configs, locks, data, base.
 

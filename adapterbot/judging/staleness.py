@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from adapterbot.changes.conventions import DECIDING, MIXTURE_CONFIG
 from adapterbot.changes.renames import former
+from adapterbot.changes.selection import changed
 from adapterbot.changes.sides import Sides, same
 from adapterbot.config import AdapterConfig
 from adapterbot.errors import InputError
@@ -12,6 +15,18 @@ from adapterbot.weights.peft_dir import CONFIG_NAME
 
 _TEXTS = (CONFIG_NAME, MIXTURE_CONFIG)  # which Git merges line by line
 _FIX = "merge the base branch into this one, or rebase on it"
+
+
+def as_merged(where: Sides, adapter: AdapterConfig) -> Sides:
+    """The sides of an adapter that was named, and that only the base branch has changed since the
+    head left it: a merge leaves it as it is there. Those of any other are as they were."""
+    now = where.base
+    if where.fork_point is now or not all(t.has(adapter.path) for t in (now, where.head)):
+        return where
+    if changed(where, adapter) or not changed(replace(where, fork_point=now), adapter):
+        return where
+    note = "changed on the base branch alone, and judged as it is there: so a merge would leave it"
+    return replace(where, head=now, fork_point=now, notes=(*where.notes, note))
 
 
 def refuse_stale(where: Sides, adapter: AdapterConfig) -> None:
@@ -24,7 +39,7 @@ def refuse_stale(where: Sides, adapter: AdapterConfig) -> None:
     """
     path = normalise(adapter.path)
     where.head.files(path)  # which refuses a link above it
-    if where.crossed:
+    if where.crossed and changed(where, adapter):
         raise InputError(
             f"cannot be told apart: {where.head.label} and its base branch have merged each other",
             file=path,

@@ -9,7 +9,7 @@ import pytest
 
 from adapterbot.changes.selection import Overrides, select
 from adapterbot.errors import InputError
-from adapterbot.judging.staleness import refuse_stale
+from adapterbot.judging.staleness import as_merged, refuse_stale
 from tests.example import git
 from tests.many_adapters import Change, adapter, behind, build, rename, retrain, write
 
@@ -102,3 +102,30 @@ def test_one_that_both_add_conflicts_and_is_judged(root: Path) -> None:
     )
     for found in select(where, Overrides()):
         refuse_stale(where, found)
+
+
+@pytest.mark.parametrize(
+    "on_base", [retrain("adapters/b"), scaled, rename("adapters/b", "adapters/c")]
+)
+def test_a_named_one_that_the_head_leaves_alone_is_judged_as_the_base_has_it(
+    root: Path, on_base: Change
+) -> None:
+    """Each leg of a matrix names one, whatever the pull request is about."""
+    where = behind(root, on_base, retrain("teams/x/adapters/c"))
+    for name in ("adapters/a", "adapters/b"):
+        (found,) = select(where, Overrides(adapter=name))
+        merged = as_merged(where, found)
+        if where.base.has(name):
+            refuse_stale(merged, found)
+            assert {f: merged.head.sha256(f) for f in merged.head.files(name)} == {
+                f: where.base.sha256(f) for f in where.base.files(name)
+            }
+        else:
+            with pytest.raises(InputError, match="is no longer on the base branch"):
+                refuse_stale(merged, found)
+
+
+def test_what_the_head_changes_too_is_judged_as_it_has_it(root: Path) -> None:
+    where = behind(root, scaled, weights("mine"))
+    (found,) = select(where, Overrides(adapter="adapters/a"))
+    assert as_merged(where, found) is where
