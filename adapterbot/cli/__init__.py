@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 # In the order in which the help shows them.
@@ -84,7 +85,7 @@ def _of_the_machine(error: OSError) -> AdapterbotError | None:
     if scratch.nowhere(error):
         return scratch.not_written(error)
     if error.filename is None:
-        return None
+        return _removed_from_under_us() if error.errno == errno.ENOENT else None
     if error.errno in (errno.EACCES, errno.EROFS, errno.ENAMETOOLONG):
         return InputError(
             f"cannot be used: {error.strerror}",
@@ -93,6 +94,16 @@ def _of_the_machine(error: OSError) -> AdapterbotError | None:
         )
     if error.errno == errno.ENOSPC:
         return atomic.not_written(str(error.filename), error)
+    return None
+
+
+def _removed_from_under_us() -> InputError | None:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return InputError(
+            "does not exist any more", file="the current directory", fix="go to one that does"
+        )
     return None
 
 

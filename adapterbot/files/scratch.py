@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 
 from adapterbot.errors import OurFailure
 
@@ -17,5 +18,6 @@ def not_written(error: OSError) -> OurFailure:
 
 def nowhere(error: OSError) -> bool:
     """Whether `tempfile` raised this since no folder takes a file: what tells it is an ENOENT about
-    no file."""
-    return error.errno == errno.ENOENT and error.filename is None
+    no file, in words of its own."""
+    said = (error.errno, error.filename) == (errno.ENOENT, None)
+    return said and error.strerror != os.strerror(errno.ENOENT)

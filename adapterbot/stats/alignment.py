@@ -91,10 +91,10 @@ def _labels(clusters: Any) -> list[Hashable]:
     """As Python's own objects: two elements of a tensor never equal each other as keys."""
     labels = clusters.tolist() if hasattr(clusters, "tolist") else list(clusters)
     try:
-        # NaN equals nothing, not even itself.
-        missing = sum(label is None or bool(label != label) for label in labels)
+        labels = [label.item() if hasattr(label, "item") else label for label in labels]
+        missing = sum(map(_is_none, labels))
         hash(tuple(labels))
-    except TypeError as error:
+    except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(
             f"hold no labels: {first_line(error)}",
             field="clusters",
@@ -107,6 +107,13 @@ def _labels(clusters: Any) -> list[Hashable]:
             fix="give a sample that belongs to no other one a label of its own",
         )
     return labels
+
+
+def _is_none(label: Any) -> bool:
+    try:
+        return label is None or bool(label != label)  # NaN equals nothing, not even itself
+    except TypeError:  # what pandas has for it is neither equal nor unequal
+        return True
 
 
 def _numbered(labels: Sequence[Hashable] | None) -> IntArray | None:

@@ -112,6 +112,19 @@ def test_a_machine_with_nowhere_for_temporary_files_is_told_so_in_a_line(
     )
 
 
+def test_a_current_directory_that_was_removed_is_no_matter_of_temporary_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["gate"])
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == ("error: the current directory: does not exist any more (go to one that does)")
+
+
 def test_a_log_that_a_full_disk_does_not_take_ends_no_search(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()

@@ -86,7 +86,11 @@ def compared(before: Any, after: Any, **options: Any) -> Any:
     return compare(before, after, **{"direction": "higher", "margin": 0.05, **options})
 
 
-@pytest.mark.parametrize("library", [list, torch.tensor], ids=["list", "torch"])
+@pytest.mark.parametrize(
+    "library",
+    [list, torch.tensor, lambda labels: list(torch.tensor(labels))],
+    ids=["list", "torch", "list of tensors"],
+)
 def test_clusters_are_those_of_an_array(library: Any) -> None:
     """Elements of a tensor are never equal as keys: each was a cluster of its own."""
     by_document = compared(BEFORE, AFTER, clusters=DOCUMENTS)
@@ -94,15 +98,26 @@ def test_clusters_are_those_of_an_array(library: Any) -> None:
     assert by_document.interval.low < compared(BEFORE, AFTER).interval.low
 
 
-@pytest.mark.parametrize("label", [None, float("nan"), np.nan])
+class Unknown:
+    """As pandas has it."""
+
+    def __ne__(self, other: object) -> Any:
+        return self
+
+    def __bool__(self) -> bool:
+        raise TypeError("boolean value of NA is ambiguous")
+
+
+@pytest.mark.parametrize("label", [None, float("nan"), np.nan, Unknown()])
 def test_a_sample_without_a_label_is_refused(label: object) -> None:
     with pytest.raises(InputError, match="clusters: lack the label of 1 of 60 samples"):
         compared(BEFORE, AFTER, clusters=[label, *DOCUMENTS[1:]])
 
 
 def test_labels_that_are_none_are_refused() -> None:
-    with pytest.raises(InputError, match="clusters: hold no labels: unhashable"):
-        compared(BEFORE, AFTER, clusters=DOCUMENTS[:, None])
+    for labels in (DOCUMENTS[:, None], [torch.ones(2)] * 60, [np.ones(2)] * 60):
+        with pytest.raises(InputError, match="clusters: hold no labels"):
+            compared(BEFORE, AFTER, clusters=labels)
 
 
 def test_tensors_are_arrays_wherever_they_come_from() -> None:
