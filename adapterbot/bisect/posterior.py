@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from adapterbot.bisect.drift import Observed, Rise, rise
 from adapterbot.bisect.evidence import Floats, Graded, Outcomes, Prediction
 from adapterbot.bisect.pass_fail import PassFail
 from adapterbot.bisect.priors import uniform
+from adapterbot.bisect.seen import Seen
 
 # An index speaks against a change if it is this much likelier on the other side of it.
 _UNLIKELY = 1000.0
@@ -30,44 +30,6 @@ _HISTORIES = 128
 
 class Contradiction(ValueError):
     """Outcomes that are never wrong, and no change point that explains them all."""
-
-
-@dataclass
-class _Seen:
-    """Sums of one kind's outcomes by index; −1 and n stand for ends outside the history."""
-
-    model: Outcomes
-    room: float
-    at: list[int] = field(default_factory=list)
-    sums: list[Floats] = field(default_factory=list)
-    counts: dict[int, float] = field(default_factory=dict)
-
-    def add(self, index: int, outcome: Any) -> None:
-        statistics = self.model.statistics(outcome)
-        self.counts[index] = self.counts.get(index, 0.0) + np.asarray(outcome).size
-        place = int(np.searchsorted(self.at, index))
-        if place < len(self.at) and self.at[place] == index:
-            self.sums[place] = self.sums[place] + statistics
-        else:
-            self.at.insert(place, index)
-            self.sums.insert(place, statistics)
-
-    def weigh(self) -> tuple[Floats, Prediction]:
-        """Hypothesis k: the change lies between the k-th and the (k+1)-th index that was asked."""
-        sums = np.asarray(self.sums, np.float64).reshape(-1, self.model.width)
-        before = np.concatenate([np.zeros((1, self.model.width)), np.cumsum(sums, axis=0)])
-        return self.model.weigh(before, before[-1] - before)
-
-    def sides(self, change: int) -> tuple[Floats, Floats]:
-        """The sums before a change point and from it on, (width,) each."""
-        sums = np.asarray(self.sums, np.float64).reshape(-1, self.model.width)
-        bad = np.asarray(self.at, np.intp) >= change
-        return sums[~bad].sum(axis=0), sums[bad].sum(axis=0)
-
-    def hypothesis_of(self, n: int) -> NDArray[np.intp]:
-        """Which hypothesis each change point 0…n belongs to."""
-        bounds = np.array([-1, *self.at, n])
-        return np.repeat(np.arange(len(self.at) + 1), np.diff(bounds))
 
 
 class Posterior:
@@ -105,7 +67,7 @@ class Posterior:
         self.n = n
         with np.errstate(divide="ignore"):
             self._prior = np.log(weights / weights.sum())
-        self._seen = [_Seen(deepcopy(one), left) for one, left in zip(kinds, rooms, strict=True)]
+        self._seen = [Seen(deepcopy(one), left) for one, left in zip(kinds, rooms, strict=True)]
         self._skipped: set[int] = set()
         self._weights: Floats | None = None
         self._predictions: list[Prediction] = []

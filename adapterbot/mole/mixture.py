@@ -7,9 +7,8 @@ so batches, left padding, prefill, decoding and `generate` need no care.
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -20,14 +19,12 @@ from torch import Tensor, nn
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.mole.gate import Gate
 from adapterbot.mole.kernels import ExpertStack, Routing, Way, mixed
+from adapterbot.mole.layers import check_routable, layer_of, layers_of
 from adapterbot.weights.adapter import Adapter
 from adapterbot.weights.attachment import compute_dtype
 from adapterbot.weights.compatibility import check_fit
 from adapterbot.weights.families import as_named
 from adapterbot.weights.mixture_config import GateConfig
-
-# `model.layers.3.self_attn.q_proj` lies in the decoder layer `model.layers.3`.
-_IN_LAYER = re.compile(r"(.*?\.(\d+))\.")
 
 # The attribute of a model that says which mixture it was given last.
 _LATEST = "_latest_mixture"
@@ -88,12 +85,12 @@ class Mixture:
         named = as_named(model, [name for one in experts.values() for name in one.updates])
         for adapter in experts.values():
             check_fit(named, adapter)
-            _check_routable(adapter)
+            check_routable(adapter)
         self.names = tuple(experts)
         self.way: Way | None = None
         self._model = model
         self._named = named
-        self._layers = _layers(named, experts.values())
+        self._layers = layers_of(named, experts.values())
         width = _width(model, config)
         device = next(model.parameters()).device
         self.gate = Gate(config, len(self._layers), width, seed=seed).to(device)
@@ -223,7 +220,7 @@ class Mixture:
         dtype = compute_dtype(self._model)
         by_layer: dict[int, list[str]] = {index: [] for index in self._layers}
         for name in dict.fromkeys(name for adapter in experts for name in adapter.updates):
-            by_layer[_layer_of(name)[1]].append(name)
+            by_layer[layer_of(name)[1]].append(name)
         for place, (index, layer) in enumerate(self._layers.items()):
             self._handles.append(
                 layer.register_forward_pre_hook(
@@ -284,45 +281,6 @@ class Mixture:
             return added.view(output.shape)
 
         return add
-
-
-def _check_routable(adapter: Adapter) -> None:
-    shown = adapter.files.weights_shown
-    for name, update in adapter.updates.items():
-        if update.embedding or not _IN_LAYER.match(f"{name}."):
-            raise InputError(
-                "lies outside the decoder layers, where no gate looks",
-                file=shown,
-                field=name,
-                fix="train the expert with target_modules inside the layers",
-            )
-    if adapter.replaced:
-        raise InputError(
-            "replaces whole parameters, which cannot differ from token to token",
-            file=shown,
-            field=next(iter(adapter.replaced)),
-            fix="train the expert without bias and modules_to_save",
-        )
-
-
-def _layer_of(name: str) -> tuple[str, int]:
-    found = _IN_LAYER.match(f"{name}.")
-    assert found is not None, name  # noqa: S101 _check_routable has seen every name
-    return found[1], int(found[2])
-
-
-def _layers(model: nn.Module, experts: Iterable[Adapter]) -> dict[int, nn.Module]:
-    """The decoder layers that the experts touch, by index, in order."""
-    paths: dict[int, str] = {}
-    for adapter in experts:
-        for path, index in map(_layer_of, adapter.updates):
-            if paths.setdefault(index, path) != path:
-                raise InputError(
-                    f"adapts {' and '.join(sorted({path, paths[index]}))}, layers of two stacks",
-                    file=adapter.files.weights_shown,
-                    fix="train the expert with target_modules of the text's layers alone",
-                )
-    return {index: model.get_submodule(paths[index]) for index in sorted(paths)}
 
 
 def _width(model: Any, config: GateConfig) -> int:
