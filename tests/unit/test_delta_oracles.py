@@ -21,7 +21,12 @@ from adapterbot.stats.distributions import binomial_pmf, normal_quantile, studen
 from adapterbot.stats.means import mean_difference
 from adapterbot.stats.multiplicity import benjamini_hochberg, holm
 from adapterbot.stats.proportions import PairedProportions, mid_p
-from adapterbot.stats.resampling import signed_sums, tail_shares
+from adapterbot.stats.resampling import (
+    resampled_moments,
+    resampled_totals,
+    signed_sums,
+    tail_shares,
+)
 
 counts = st.integers(0, 60)
 
@@ -321,3 +326,16 @@ def test_holm_and_benjamini_hochberg_against_statsmodels(p_values: list[float]) 
 def test_nothing_to_correct() -> None:
     assert holm([], 0.05) == []
     assert benjamini_hochberg([]) == []
+
+
+def test_resamples_draw_from_all_units_however_many() -> None:
+    """More than two bytes can number: the last unit is drawn as often as any other."""
+    units = 2**16 + 2**14
+    late = (np.arange(units) >= 2**16).astype(np.float64)
+    sums, squares = resampled_moments(late, 20, np.random.default_rng(0))
+    totals = resampled_totals(late[:, None], 20, np.random.default_rng(0))
+    np.testing.assert_array_equal(sums, squares)
+    np.testing.assert_array_equal(sums, totals[:, 0])
+    error = math.sqrt(units * 0.2 * 0.8)
+    assert np.abs(sums - 2**14).max() < 5 * error
+    assert sums.std() == pytest.approx(error, rel=0.6)
