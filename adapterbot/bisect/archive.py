@@ -12,8 +12,7 @@ import glob
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from fnmatch import fnmatch
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from adapterbot.bisect import git_history, hub_history, stores
 from adapterbot.bisect.checkpoints import (
@@ -27,6 +26,7 @@ from adapterbot.bisect.checkpoints import (
     told_apart,
 )
 from adapterbot.bisect.fetched import FetchedDirectories
+from adapterbot.changes.conventions import archived
 from adapterbot.errors import InputError
 from adapterbot.files import there
 from adapterbot.files.paths import normalise
@@ -114,14 +114,7 @@ def is_elsewhere(named: str) -> bool:
 def _directories(tree: Tree, pattern: str) -> list[Checkpoint]:
     """The adapter directories of a tree that one pattern matches, sorted by step."""
     wanted = normalise(pattern, field="checkpoints")
-    directories = [
-        str(PurePosixPath(name).parent)
-        for name in tree.survey()
-        if name.rpartition("/")[2] == CONFIG_NAME
-    ]
-    matched = [path for path in directories if _matches(path, wanted)]
-    if not matched:  # a folder of checkpoints
-        matched = [path for path in directories if _matches(path, f"{wanted}/*")]
+    matched = archived(tree.survey(), wanted)
     if not matched:
         raise InputError(
             f"matches no adapter directory in {tree.label}",
@@ -235,11 +228,6 @@ def _step_on_disk(place: Path) -> int | None:
     except OSError:
         text = b""
     return global_step(text, str(state)) if text else None
-
-
-def _matches(path: str, pattern: str) -> bool:
-    # fnmatch's * crosses "/"; a pattern here matches as many folders as it names.
-    return path.count("/") == pattern.count("/") and fnmatch(path, pattern)
 
 
 def _step(tree: Tree, path: str) -> int | None:

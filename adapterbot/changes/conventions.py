@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Collection, Sequence
+from fnmatch import fnmatch
 from pathlib import PurePosixPath
 
 from adapterbot.config import LOCK, SUITE, TRAINING_CONFIG, AdapterConfig, Config, key_of
@@ -56,9 +57,10 @@ def no_adapter(files: Sequence[str], fix: str) -> InputError:
     )
 
 
-def adapter_directories(files: Sequence[str]) -> list[str]:
+def adapter_directories(files: Sequence[str], config: Config | None = None) -> list[str]:
     """Every directory of an adapter, or of a mixture, among the files. Checkpoints of a training
-    run do not count, nor do the experts that a mixture holds."""
+    run do not count, by their names or since an `archive` of the config holds them; nor do the
+    experts that a mixture holds."""
     named = [
         PurePosixPath(name)
         for name in files
@@ -66,13 +68,39 @@ def adapter_directories(files: Sequence[str]) -> list[str]:
     ]
     held = {name.parent / EXPERTS_FOLDER for name in named if name.name == MIXTURE_CONFIG}
     found = [str(name.parent) for name in named if held.isdisjoint(name.parents)]
-    return list(dict.fromkeys(found))
+    entries = config.adapters if config else ()
+    passed = {
+        path
+        for archive in {entry.archive for entry in entries if entry.archive}
+        for path in archived(files, normalise(archive))
+    }
+    passed -= {normalise(entry.path) for entry in entries}
+    return [path for path in dict.fromkeys(found) if path not in passed]
+
+
+def archived(files: Sequence[str], pattern: str) -> list[str]:
+    """The adapter directories among the files that a pattern for checkpoints matches; or those in
+    the folders that it matches, where it matches no adapter directory.
+
+    Args:
+        pattern: normalised.
+    """
+    directories = [
+        str(PurePosixPath(name).parent) for name in files if name.rpartition("/")[2] == CONFIG_NAME
+    ]
+    found = [path for path in directories if _matches(path, pattern)]
+    return found or [path for path in directories if _matches(path, f"{pattern}/*")]
+
+
+def _matches(path: str, pattern: str) -> bool:
+    # fnmatch's * crosses "/"; a pattern here matches as many folders as it names.
+    return path.count("/") == pattern.count("/") and fnmatch(path, pattern)
 
 
 def unlisted(config: Config, files: Sequence[str]) -> list[str]:
     """The directories of adapters that a configuration does not list."""
     listed = {normalise(adapter.path) for adapter in config.adapters}
-    return [path for path in adapter_directories(files) if normalise(path) not in listed]
+    return [path for path in adapter_directories(files, config) if normalise(path) not in listed]
 
 
 def checkpoint_archives(files: Sequence[str]) -> list[str]:

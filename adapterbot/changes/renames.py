@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 
-from adapterbot.changes.conventions import for_adapter
+from adapterbot.changes.conventions import DECIDING, for_adapter
 from adapterbot.changes.sides import Sides
 from adapterbot.config import AdapterConfig
 from adapterbot.errors import InputError
@@ -104,9 +104,14 @@ def former(where: Sides, adapter: AdapterConfig) -> AdapterConfig:
 
 
 def moved_as_it_was(start: Tree, old: str, head: Tree, new: str) -> bool:
-    """Whether one adapter lies under a new path with every file as it was, and no other."""
+    """Whether one adapter lies under a new path with every file by which it answers as it was, and
+    no other."""
     before, after = (
-        {name[len(path) :]: tree.sha256(name) for name in tree.files(path)}
+        {
+            name[len(path) :]: tree.sha256(name)
+            for name in tree.files(path)
+            if name.endswith(DECIDING)
+        }
         for tree, path in ((start, old), (head, new))
     )
     return before == after

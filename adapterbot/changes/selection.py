@@ -121,9 +121,9 @@ def _changed_here(where: Sides, config: Config, files: Sequence[str]) -> list[Ad
     whether it is looked at, nor add one that passes, and another in its place later.
     """
     listed = {normalise(adapter.path): adapter for adapter in config.adapters}
-    here = _directories(files)
+    here = _directories(where, files)
     # Whether the folder is new does not matter: it may have held something else before.
-    before = set(_directories(where.fork_point.survey()))
+    before = set(_directories(where, where.fork_point.survey()))
     new = [path for path in here if path not in listed and path not in before]
     # Nor does a name like a checkpoint's: the head itself lists it as an adapter.
     new += [
@@ -178,7 +178,8 @@ def _strays(
 def _is_as_it_was(where: Sides, path: str) -> bool:
     start, head = where.fork_point, where.head
     try:
-        return all(same(start, head, join(path, name)) for name in DECIDING)
+        parts = (path, *readable_experts(start, path))
+        return all(same(start, head, join(part, name)) for part in parts for name in DECIDING)
     except InputError:
         return False
 
@@ -197,7 +198,7 @@ def _moved_on_base(
     if not since:
         return []
     files = where.fork_point.survey()
-    before = _directories(files)
+    before = _directories(where, files)
     former = [path for path in before if not _is_there(where.base, path)]
     touched = bool(disguised(where, former)) or any(
         _changed(where, for_adapter(None, path, files), _nested_in(path, before)) for path in former
@@ -210,9 +211,9 @@ def _gained(where: Sides, path: str) -> bool:
     return where.base.has(path) and not (where.fork_point.has(path) or where.head.has(path))
 
 
-def _directories(files: Sequence[str]) -> list[str]:
+def _directories(where: Sides, files: Sequence[str]) -> list[str]:
     """As `adapter_directories`, by the names that listed adapters go by: the root is ""."""
-    return [normalise(path) for path in adapter_directories(files)]
+    return [normalise(path) for path in adapter_directories(files, where.config)]
 
 
 def _nested_in(path: str, directories: Sequence[str]) -> tuple[str, ...]:
@@ -225,7 +226,8 @@ def removed(where: Sides, adapter: AdapterConfig) -> bool:
     """Whether the head takes an adapter away, and says so: no config of it lists the adapter, and
     no adapter is new that could be the same one under another name. One that only moved is not."""
     path = normalise(adapter.path)
-    before, here = (set(_directories(tree.survey())) for tree in (where.fork_point, where.head))
+    trees = (where.fork_point, where.head)
+    before, here = (set(_directories(where, tree.survey())) for tree in trees)
     others = before - here - {path}
     new = [
         now
@@ -261,7 +263,7 @@ def _is_there(tree: Tree, path: str) -> bool:
 
 def changed(where: Sides, adapter: AdapterConfig) -> bool:
     """Whether the head changes an adapter that was named, or what it is made from."""
-    here = _directories(where.head.survey())
+    here = _directories(where, where.head.survey())
     return _changed(where, adapter, _nested_in(normalise(adapter.path), here))
 
 

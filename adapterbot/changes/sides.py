@@ -19,8 +19,9 @@ class Sides:
     seen from `fork_point`, what it is compared with and judged by is at the tip of the base.
 
     Attributes:
-        crossed: there are several commits where they went separate ways (each merged what the other
-            had at the time), so that nobody but a merge itself can tell what it would make.
+        disputed: the files that the commits where they went separate ways hold differently. There
+            are several where both merged other states of one branch, or of each other; which state
+            a merge starts from nobody but the merge itself can tell.
     """
 
     base: Tree
@@ -29,7 +30,7 @@ class Sides:
     config: Config | None
     notes: tuple[str, ...] = ()
     config_names: tuple[str, ...] = CONFIG_FILES
-    crossed: bool = False
+    disputed: frozenset[str] = frozenset()
 
     @property
     def allowed_base(self) -> str | None:
@@ -48,14 +49,14 @@ def sides(
     config_path: str | None = None,
     fork_point: Tree | None = None,
     *,
-    crossed: bool = False,
+    disputed: frozenset[str] = frozenset(),
 ) -> Sides:
     """Read the policy from the base ref, and note what the head would change about it.
 
     Args:
         config_path: where adapterbot.yaml is, when it is in neither of its usual places.
         fork_point: where the two went separate ways; the base itself when that is not known.
-        crossed: as `Sides` has it.
+        disputed: as `Sides` has it.
 
     Raises:
         InputError: the config at the base ref is broken, or the one that was named is not there.
@@ -73,7 +74,7 @@ def sides(
         for name in names
         if not same(start, head, name)
     ]
-    return Sides(base, head, start, config, tuple(notes), names, crossed)
+    return Sides(base, head, start, config, tuple(notes), names, disputed)
 
 
 def config_of(tree: Tree, path: str | None = None) -> Config | None:

@@ -229,8 +229,8 @@ def _sides(root: Path, source: Source, config: str | None) -> Sides:
         return sides(here, here, config)
     base, head = (resolve_commit(root, sha) for sha in (source.base_sha, source.head_sha))
     tree = GitTree(root, base)
-    fork_point, crossed = places.parted(root, tree, head)
-    return sides(tree, GitTree(root, head), config, fork_point, crossed=crossed)
+    fork_point, disputed = places.parted(root, tree, head)
+    return sides(tree, GitTree(root, head), config, fork_point, disputed=disputed)
 
 
 def _adapter(where: Sides, path: str | None) -> AdapterConfig:

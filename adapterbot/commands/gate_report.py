@@ -133,7 +133,7 @@ class Gate:
         )
         self.source = place.context.source()
         where = sides(
-            place.base, place.head, options.config, place.fork_point, crossed=place.crossed
+            place.base, place.head, options.config, place.fork_point, disputed=place.disputed
         )
         _refuse_fork(where, place.context)
         suite, suite_tree = _suite(options, place)

@@ -47,7 +47,7 @@ class Place:
     base: Tree
     head: Tree
     fork_point: Tree
-    crossed: bool
+    disputed: frozenset[str]
 
 
 def read_event(environment: Mapping[str, str]) -> Context:
@@ -140,27 +140,28 @@ def from_context(root: Path, context: Context, base: str | None, head: str | Non
 
 def _place(root: Path, context: Context, base_sha: str, head_sha: str | None) -> Place:
     base = GitTree(root, base_sha)
-    start, crossed = parted(root, base, head_sha or "HEAD")
+    start, disputed = parted(root, base, head_sha or "HEAD")
     return Place(
         root=root,
         context=context,
         base=base,
         head=GitTree(root, head_sha) if head_sha else _on_disk(root),
         fork_point=start,
-        crossed=crossed,
+        disputed=disputed,
     )
 
 
-def parted(root: Path, base: GitTree, head: str) -> tuple[GitTree, bool]:
-    """Where a commit and its base went separate ways, the base itself where that is no one commit;
-    and whether it is several.
+def parted(root: Path, base: GitTree, head: str) -> tuple[GitTree, frozenset[str]]:
+    """Where a commit and its base went separate ways, the base itself where they never were one;
+    and the files that are disputed, where that is several commits.
 
     Raises:
         InputError: this clone is shallow, and the remote does not tell the rest.
     """
     found = merge_bases(root, base.commit, head)
-    alone = len(found) == 1 and found != (base.commit,)
-    return GitTree(root, found[0]) if alone else base, len(found) > 1
+    if len(found) > 1:
+        return base.parted_at([GitTree(root, commit) for commit in found])
+    return GitTree(root, found[0]) if found and found != (base.commit,) else base, frozenset()
 
 
 def _on_disk(root: Path) -> WorkTree:

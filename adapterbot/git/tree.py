@@ -246,6 +246,25 @@ class GitTree:
     def rewritten(self, paths: Sequence[str]) -> Mapping[str, str]:
         return attributes.rewritten(self.repository, self.commit, paths)
 
+    def parted_at(self, starts: Sequence[GitTree]) -> tuple[GitTree, frozenset[str]]:
+        """What this commit, a base, had where it went separate ways with another, which was at
+        several commits at once: the files that all of these hold alike, and of the others its own.
+
+        Returns:
+            That tree, and the names of these others. A file that only the base has is one of them:
+            a merge of the commits themselves may have it, too, where one of them renames a folder.
+        """
+        found = GitTree(self.repository, self.commit)
+        first, *rest = (start._entries for start in starts)  # noqa: SLF001 of this class
+        names = {*self._entries}.union(first, *rest)
+        disputed = {
+            name
+            for name in names
+            if name not in first or any(other.get(name) != first[name] for other in rest)
+        }
+        found._entries |= {name: entry for name, entry in first.items() if name not in disputed}
+        return found, frozenset(disputed)
+
     def _exported(self) -> Path:
         if self._export is None:
             # What a killed job leaves behind here goes with the runner's next job.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from adapterbot.changes.conventions import DECIDING, MIXTURE_CONFIG
+from adapterbot.changes.mixtures import readable_experts
 from adapterbot.changes.renames import former
 from adapterbot.changes.selection import changed
 from adapterbot.changes.sides import Sides, same
@@ -39,12 +40,7 @@ def refuse_stale(where: Sides, adapter: AdapterConfig) -> None:
     """
     path = normalise(adapter.path)
     where.head.files(path)  # which refuses a link above it
-    if where.crossed and changed(where, adapter):
-        raise InputError(
-            f"cannot be told apart: {where.head.label} and its base branch have merged each other",
-            file=path,
-            fix="merge the base branch into this one",
-        )
+    _refuse_disputed(where, adapter)
     before, base, head = (t.has(path) for t in (where.fork_point, where.base, where.head))
     if before != base and head != base:
         raise InputError(
@@ -58,10 +54,32 @@ def refuse_stale(where: Sides, adapter: AdapterConfig) -> None:
     for name in DECIDING:
         if _would_mix(where, join(was, name), join(path, name)):
             raise InputError(
-                f"changed on the base branch since {where.head.label} left it: a merge would make "
-                "of both an adapter that nobody has judged",
+                f"changed on the base branch since {where.head.label} left it, so a merge makes "
+                "another adapter than the one here",
                 file=join(was, name),
                 fix=_FIX,
+            )
+
+
+def _refuse_disputed(where: Sides, adapter: AdapterConfig) -> None:
+    """Refuses an adapter of which a merge may take either side's files, and say nothing."""
+    entries = (adapter, former(where, adapter))
+    folders = {normalise(entry.path) for entry in entries}
+    folders |= {
+        part
+        for tree in (where.base, where.head)
+        for entry in entries
+        for part in readable_experts(tree, entry.path)
+    }
+    within = tuple(f"{folder}/" if folder else "" for folder in folders)
+    beside = {normalise(name) for entry in entries for name in (entry.config, entry.lock)}
+    for name in sorted(where.disputed):
+        if (name in beside or name.startswith(within)) and not same(where.base, where.head, name):
+            raise InputError(
+                f"cannot be judged: {where.head.label} and its base branch have several newest "
+                "commits in common, which hold it differently",
+                file=name,
+                fix="merge the base branch into this one",
             )
 
 

@@ -3,6 +3,7 @@ to be trusted with it."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from adapterbot.changes.sides import Sides, sides
 from adapterbot.commands.place import by_hand
 from adapterbot.errors import InputError
 from adapterbot.git.commits import resolve_commit
+from adapterbot.git.tree import GitTree
 from adapterbot.judging.staleness import refuse_stale
 from tests.example import git
 from tests.many_adapters import adapter, build, write
@@ -110,7 +112,7 @@ def crossed(root: Path, monkeypatch: pytest.MonkeyPatch) -> Sides:
 
 def placed(root: Path) -> Sides:
     place = by_hand(root, "main", "head")
-    return sides(place.base, place.head, fork_point=place.fork_point, crossed=place.crossed)
+    return sides(place.base, place.head, fork_point=place.fork_point, disputed=place.disputed)
 
 
 def test_attack_two_branches_that_merged_each_other_do_not_hide_an_older_adapter(
@@ -121,7 +123,7 @@ def test_attack_two_branches_that_merged_each_other_do_not_hide_an_older_adapter
     where = crossed(root, monkeypatch)
     (found,) = select(where, Overrides())
     assert found.path == "adapters/a"
-    with pytest.raises(InputError, match="have merged each other") as caught:
+    with pytest.raises(InputError, match="several newest commits in common") as caught:
         refuse_stale(where, found)
     assert caught.value.fix == "merge the base branch into this one"
     git(root, "merge", "-q", "--no-edit", "head")
@@ -149,3 +151,72 @@ def test_what_nobody_changed_is_not_judged_however_they_merged(root: Path) -> No
     git(root, "checkout", "-q", "main")
     git(root, "merge", "-q", "--no-edit", "other")
     assert select(placed(root), Overrides()) == ()
+
+
+def stacked(root: Path) -> None:
+    """`head` lies on `lower`, and both have merged the base, each at another time."""
+    git(root, "checkout", "-q", "-b", "lower")
+    adapter(root, "adapters/a", "lower")
+    commit(root, "lower")
+    git(root, "checkout", "-q", "-b", "head")
+    adapter(root, "teams/x/adapters/c", "head")
+    adapter(root, "adapters/new", "head")
+    commit(root, "head")
+    for branch in ("lower", "head"):
+        git(root, "checkout", "-q", "main")
+        adapter(root, "adapters/b", f"before {branch} merged")
+        commit(root, "main goes on")
+        git(root, "checkout", "-q", branch)
+        git(root, "merge", "-q", "--no-edit", "main")
+
+
+def stacked_sides(root: Path) -> Sides:
+    place = by_hand(root, "lower", "head")
+    assert place.disputed == {f"adapters/{name}/adapter_model.safetensors" for name in "ab"}
+    return sides(place.base, place.head, fork_point=place.fork_point, disputed=place.disputed)
+
+
+def test_a_branch_on_another_that_both_merged_the_base_is_judged_by_what_it_changes(
+    root: Path,
+) -> None:
+    stacked(root)
+    where = stacked_sides(root)
+    found = {entry.path: entry for entry in select(where, Overrides())}
+    assert found.keys() == {"adapters/b", "adapters/new", "teams/x/adapters/c"}
+    for path in ("adapters/new", "teams/x/adapters/c"):
+        refuse_stale(where, found[path])
+    # Of this one the base branch has an older state, and the two that are shared are two more.
+    with pytest.raises(InputError, match="several newest commits in common") as caught:
+        refuse_stale(where, found["adapters/b"])
+    assert caught.value.file == "adapters/b/adapter_model.safetensors"
+
+
+@pytest.mark.parametrize("disputed", ["soup.lock", "m/experts/x/adapter_model.safetensors"])
+def test_attack_nor_is_what_belongs_to_an_adapter_taken_from_either_side(
+    root: Path, disputed: str
+) -> None:
+    experts = [{"name": n, "path": f"experts/{n}", "digest": "0" * 64} for n in "xy"]
+    mixture = {"base_model": "b", "layers": 1, "gate": {"num_task_adapters": 2}, "experts": experts}
+    write(root, "m/mole_config.json", json.dumps(mixture))
+    write(root, disputed, "once")
+    once = GitTree(root, commit(root, "once"))
+    write(root, disputed, "since")
+    since = GitTree(root, commit(root, "since"))
+    write(root, disputed, "here")
+    head = GitTree(root, commit(root, "here"))
+    start, names = since.parted_at([once, since])
+    where = sides(since, head, fork_point=start, disputed=names)
+    found = next(a for a in select(where, Overrides()) if a.path in ("m", "adapters/a"))
+    with pytest.raises(InputError, match="several newest commits in common") as caught:
+        refuse_stale(where, found)
+    assert caught.value.file == disputed
+
+
+def test_attack_a_file_that_only_the_base_has_is_disputed(root: Path) -> None:
+    """A merge of what is shared follows renames of folders, and may have it all the same."""
+    starts = [GitTree(root, commit(root, name)) for name in ("one", "other")]
+    adapter(root, "adapters/new", "base")
+    base = GitTree(root, commit(root, "base"))
+    start, disputed = base.parted_at(starts)
+    assert {name for name in disputed if "new" in name} == disputed != set()
+    assert start.has("adapters/new")

@@ -29,6 +29,8 @@ from tests.many_adapters import (
     write,
 )
 
+OWN_POLICY = "  - path: adapters/b\n    policy: {fail_on: []}\n"
+
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
@@ -228,6 +230,33 @@ def test_the_experts_of_a_listed_mixture_are_judged_with_it(root: Path) -> None:
     assert paths(chosen(root, retrain("d"))) == ["m"]
 
 
+def test_checkpoints_that_the_base_lists_as_an_archive_are_no_adapters(root: Path) -> None:
+    text = (root / "adapterbot.yaml").read_text()
+    entry = "  - path: adapters/a\n"
+    write(root, "adapterbot.yaml", text.replace(entry, f"{entry}    archive: runs/a/*\n"))
+    git(root, "commit", "-qam", "an archive")
+
+    def run(root: Path, weights: str, count: int) -> None:
+        for epoch in range(count):
+            adapter(root, f"runs/a/epoch-{epoch}", f"{weights} {epoch}")
+        adapter(root, "runs/a/epoch-0/more")
+        adapter(root, "adapters/a", weights)
+
+    added = chosen(root, lambda r: run(r, "first", 70))
+    assert paths(added) == ["adapters/a", "runs/a/epoch-0/more"]
+    assert paths(chosen(root, lambda r: run(r, "second", 70))) == ["adapters/a"]
+
+
+def test_attack_an_archive_that_the_head_lists_hides_nothing(root: Path) -> None:
+    def hidden(root: Path) -> None:
+        adapter(root, "adapters/new")
+        text = (root / "adapterbot.yaml").read_text()
+        entry = "  - path: adapters/a\n"
+        write(root, "adapterbot.yaml", text.replace(entry, f"{entry}    archive: adapters/*\n"))
+
+    assert "adapters/new" in paths(chosen(root, hidden))
+
+
 def test_paths_that_make_the_same_key_get_two(root: Path) -> None:
     # The attack: a second adapter under the first one's key, so that no report can hold both.
     found = chosen(
@@ -304,6 +333,23 @@ def test_attack_two_that_move_and_change_do_not_swap_their_policies(root: Path) 
 
     with pytest.raises(InputError, match="which became which cannot be told"):
         chosen(root, swap)
+
+
+def test_a_tree_that_moves_may_change_what_no_adapter_answers_by(root: Path) -> None:
+    text = (root / "adapterbot.yaml").read_text()
+    write(root, "adapterbot.yaml", text.replace("  - path: adapters/b\n", OWN_POLICY))
+    git(root, "commit", "-qam", "a policy of its own")
+
+    def edit(root: Path) -> None:
+        rename("adapters", "models/adapters")(root)
+        for name in "ab":
+            write(root, f"models/adapters/{name}/README.md", f"models/adapters/{name}")
+        retrain("models/adapters/b")(root)
+
+    found = chosen(root, edit)
+    assert [(a.path, a.baseline) for a in found] == [
+        (f"models/adapters/{name}", f"adapters/{name}") for name in "ab"
+    ]
 
 
 def test_what_moved_along_is_found_where_it_is_now(root: Path) -> None:
