@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from adapterbot.commands.merge_scores import SuiteScores
 from adapterbot.errors import InputError
+from adapterbot.eval.answers import Request
 from adapterbot.eval.base_model import load_base
 from adapterbot.eval.blends import BlendedModel
+from adapterbot.eval.samples import question
 from adapterbot.eval.settings import EngineSettings
 from adapterbot.eval.suite import Suite, Task
 from adapterbot.importing import extras
@@ -49,7 +50,7 @@ class Searching:
             InputError: the suite cannot be searched with, or an adapter does not fit the base.
         """
         self._tasks = [task for task in suite.tasks if task.gated]
-        self._items = _items(self._tasks, suite.path)
+        self._items = suite_items(self._tasks, suite.path)
         self._suite = suite
         self._paths = [str(adapter.files.path) for adapter in adapters]
         self._engine = options.engine
@@ -172,22 +173,52 @@ def _on_cluster(
     return ClusterScores(base, settings, files, groups, tasks, address)
 
 
-def _items(tasks: Sequence[Task], path: str) -> Items:
+def suite_items(tasks: Sequence[Task], path: str) -> Items:
+    """The samples of all tasks as a search sees them.
+
+    Raises:
+        InputError: there are too few to choose by one half and report by the other.
+    """
     if not tasks:
         raise InputError(
             "has no task that decides anything", file=path, fix="set `gated: true` on one"
         )
-    for task in tasks:
-        clusters = Counter(sample.cluster or f"\0{sample.id}" for sample in task.samples)
-        if len(clusters) < FEWEST:
+    items = items_of([_known_by(task) for task in tasks], [task.weight for task in tasks])
+    for number, task in enumerate(tasks):
+        count = len(set(items.cluster[items.task == number].tolist()))
+        if count < FEWEST:
             raise InputError(
-                f"has {len(clusters)} independent samples; one half of them chooses and the other"
+                f"has {count} independent samples; one half of them chooses and the other"
                 f" reports, each with its error, which takes {FEWEST}",
                 file=path,
                 field=task.name,
-                fix="add samples; those of one cluster, or of one question, count as one",
+                fix="add samples; those of one cluster, or of one question, count as one, also"
+                " where only another task shows that they are",
             )
-    return items_of(
-        [[sample.cluster for sample in task.samples] for task in tasks],
-        [task.weight for task in tasks],
-    )
+    try:
+        items.split(np.random.default_rng(0))
+    except ValueError as error:
+        raise InputError(
+            "has tasks with so many samples in common that no two halves of them are apart",
+            file=path,
+            fix="add samples, or set `gated: false` on some tasks",
+        ) from error
+    return items
+
+
+def _known_by(task: Task) -> list[set[Hashable]]:
+    """What each sample of a task goes by: its cluster, and its question, also as another task of
+    the same rows would ask it; but for a question that several clusters of the task ask."""
+    asked = [
+        {question(sample, task.request), question(sample, Request.LIKELIHOOD)}
+        for sample in task.samples
+    ]
+    askers: dict[Hashable, set[str]] = {}
+    for sample, questions in zip(task.samples, asked, strict=True):
+        for one in questions:
+            askers.setdefault(one, set()).add(sample.cluster or f"\0{sample.id}")
+    return [
+        {one for one in questions if len(askers[one]) == 1}
+        | ({sample.cluster} if sample.cluster else set())
+        for sample, questions in zip(task.samples, asked, strict=True)
+    ]

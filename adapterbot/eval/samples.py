@@ -129,19 +129,22 @@ def _limited(
 def _together(samples: Sequence[Sample], request: Request) -> tuple[Sample, ...]:
     """Rows that ask one and the same question as a cluster, named by the first of them: asked five
     times, it tells no more of how other questions are answered than asked once."""
-    scored = request in (Request.LIKELIHOOD, Request.ROLLING)  # there `expected` is asked about
-    asked = [
-        (sample.prompt, sample.messages, sample.choices, sample.expected if scored else "")
-        for sample in samples
-    ]
+    asked = [question(sample, request) for sample in samples]
     times = Counter(asked)
     first: dict[Hashable, str] = {}
     return tuple(
-        sample.model_copy(update={"cluster": first.setdefault(question, sample.id)})
-        if times[question] > 1
+        sample.model_copy(update={"cluster": first.setdefault(one, sample.id)})
+        if times[one] > 1
         else sample
-        for sample, question in zip(samples, asked, strict=True)
+        for sample, one in zip(samples, asked, strict=True)
     )
+
+
+def question(sample: Sample, request: Request) -> Hashable:
+    """What is asked: equal for samples that ask one and the same question."""
+    scored = request in (Request.LIKELIHOOD, Request.ROLLING)  # there `expected` is asked about
+    expected = sample.expected if scored else ""
+    return sample.prompt, sample.messages, sample.choices, expected
 
 
 def _named(spec: TaskSpec, row: Row) -> Mapping[str, JsonValue]:

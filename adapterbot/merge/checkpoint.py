@@ -16,7 +16,7 @@ from adapterbot.files.atomic import write_text
 from adapterbot.merge.race import Result
 from adapterbot.merge.space import FloatArray
 
-VERSION = 3
+VERSION = 4
 _ANEW = "remove it, and start without --resume"
 _DIGITS = 64  # of a SHA-256
 

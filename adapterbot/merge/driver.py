@@ -243,8 +243,11 @@ class Driver:
             if stop is not StopReason.INTERRUPTED:
                 mean = self._space.weights(search.centre)
                 (result,) = evaluate(self._evaluator, [mean], self._items, self.selection)
-                finalists.append(Candidate("mean of the search", mean, result))
-                held = held if result.failed else finalists[-1]
+                centre = Candidate("mean of the search", mean, result)
+                finalists.append(centre)
+                if result.failed is None:
+                    # What it lacks to a start, it has lost on its way.
+                    held = max(standing.best_start, centre, key=lambda one: one.result.score)
         winner = self._winner(finalists, held)
         rows = self._measured(finalists, ask=stop is not StopReason.INTERRUPTED)
         return Outcome(
@@ -259,8 +262,8 @@ class Driver:
         )
 
     def _winner(self, finalists: Sequence[Candidate], held: Candidate) -> Candidate:
-        """`held`, the centre of the search, or the best where there is none, unless another is
-        better by two standard errors.
+        """`held`, the better of the centre of the search and its best start, or the best where
+        there is no centre, unless another is better by two standard errors.
 
         The best of many noisy scores owes much of them to luck; the centre is an average.
         """

@@ -116,7 +116,7 @@ def mean_difference(
     order = np.lexsort((sizes, sign * totals))
     totals, sizes = sign * totals[order], sizes[order]
     rng = content_generator(np.column_stack([totals, sizes]))
-    p_more, p_less = _sign_flip(totals, resamples, rng)
+    p_more, p_less = sign_flip(totals, resamples, rng)
     data = _Sums.of(totals, sizes)
     pivots = data.pivots(totals, sizes, resamples, rng)
     if symmetric:
@@ -171,7 +171,7 @@ def _orientation(totals: FloatArray, sizes: FloatArray, mean: float) -> tuple[in
     return (-1 if leading[0] < 0 else 1), False
 
 
-def _sign_flip(totals: FloatArray, draws: int, rng: np.random.Generator) -> tuple[float, float]:
+def sign_flip(totals: FloatArray, draws: int, rng: np.random.Generator) -> tuple[float, float]:
     """P(Σ s·S ≥ ΣS) and P(Σ s·S ≤ ΣS) over random signs s (Fisher 1935).
 
     Exact whenever baseline and candidate could be swapped within a unit without anybody noticing.

@@ -67,7 +67,7 @@ def ours(world: World, n: int, seed: int) -> float:
         racing=False,
     )
     driver = Driver(
-        Space(n, 1, Search.WEIGHTS), plan, items_of([[None] * 2 * ITEMS], [1.0]), world,
+        Space(n, 1, Search.WEIGHTS), plan, items_of([[()] * 2 * ITEMS], [1.0]), world,
         clock=lambda: 0.0,
     )  # fmt: skip
     return BEST - float(world.truth(np.array(driver.run().winner.weights[0])))
@@ -75,7 +75,7 @@ def ours(world: World, n: int, seed: int) -> float:
 
 def selection(seed: int) -> Any:
     """The items that our driver chooses on: the others get the same."""
-    return items_of([[None] * 2 * ITEMS], [1.0]).split(np.random.default_rng(seed))[0]
+    return items_of([[()] * 2 * ITEMS], [1.0]).split(np.random.default_rng(seed))[0]
 
 
 def pycma(world: World, n: int, seed: int) -> float:

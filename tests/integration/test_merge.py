@@ -26,10 +26,13 @@ from transformers import AutoModelForCausalLM
 from adapterbot.commands import merge as command
 from adapterbot.commands.merge import checkpoint_path
 from adapterbot.commands.merge_options import MergeOptions, SearchOptions
+from adapterbot.commands.merge_search import suite_items
 from adapterbot.console import PlainListener
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.eval.base_model import load_base
 from adapterbot.eval.blends import BlendedModel
+from adapterbot.eval.suite import load_suite
+from adapterbot.files.tree import WorkTree
 from adapterbot.lock.schema import Lock, closure, dumps
 from adapterbot.merge import checkpoint
 from adapterbot.merge.names import Strategy
@@ -116,6 +119,48 @@ def test_a_search_end_to_end(suite: Path, tmp_path: Path) -> None:
     )
     got = layer.get_delta_weight("default")
     assert float((got - want).norm() / want.norm()) < 2**-8  # the inputs are stored in bfloat16
+
+
+def test_what_several_tasks_ask_is_chosen_by_or_reported_on(tmp_path: Path) -> None:
+    """Under another metric, as the text of another prompt's document, and with another reference;
+    a question that many clusters ask joins none of them."""
+
+    def rows(name: str, *content: dict[str, str]) -> None:
+        (tmp_path / name).write_text("".join(f"{json.dumps(one)}\n" for one in content))
+
+    numbers = range(6)
+    rows("same.jsonl", *({"prompt": f"q{i}", "expected": f"a{i}"} for i in numbers))
+    rows("other.jsonl", *({"prompt": f"q{i}", "expected": f"A{i}"} for i in numbers))
+    for name in ("long", "short"):
+        content = ({"prompt": f"{name} {i}", "expected": "a", "of": f"d{i}"} for i in numbers)
+        rows(f"{name}.jsonl", *content)
+    crossed = [(question, person) for question in "ab" for person in numbers]
+    rows(
+        "crossed.jsonl",
+        *({"prompt": q, "expected": "a", "of": f"{q}{p}" if q == "a" else str(p)}
+          for q, p in crossed),
+    )  # fmt: skip
+    (tmp_path / "suite.yaml").write_text(
+        "version: 1\ntasks:\n"
+        "  - {name: exact, data: same.jsonl, scorer: exact}\n"
+        "  - {name: chrf, data: same.jsonl, scorer: chrf}\n"
+        "  - {name: nll, data: same.jsonl, scorer: bits_per_byte, margin: 0.1}\n"
+        "  - {name: other, data: other.jsonl, scorer: exact}\n"
+        "  - {name: long, data: long.jsonl, scorer: exact, cluster: of}\n"
+        "  - {name: short, data: short.jsonl, scorer: exact, cluster: of}\n"
+        "  - {name: crossed, data: crossed.jsonl, scorer: exact, cluster: of}\n"
+    )
+    tasks = load_suite(WorkTree(tmp_path), "suite.yaml").tasks
+    items = suite_items(tasks, "suite.yaml")
+    found = {
+        task.name: items.cluster[items.task == number].tolist() for number, task in enumerate(tasks)
+    }
+    assert found["exact"] == found["chrf"] == found["nll"] == found["other"]
+    assert found["long"] == found["short"]
+    assert not set(found["exact"]) & set(found["long"])
+    assert [len(set(found[name])) for name in found] == [6, 6, 6, 6, 6, 6, 12]
+    one, two = items.split(np.random.default_rng(0))
+    assert not {items.cluster[i] for i in one} & {items.cluster[i] for i in two}
 
 
 def test_a_cluster_finds_what_one_process_finds(suite: Path, tmp_path: Path) -> None:
