@@ -6,8 +6,9 @@ what cannot be read counts as changed.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from adapterbot import lock
 from adapterbot.changes.conventions import (
@@ -42,8 +43,13 @@ class Overrides:
     sequential: bool = False
 
 
-def select(where: Sides, overrides: Overrides) -> tuple[AdapterConfig, ...]:
+def select(
+    where: Sides, overrides: Overrides, say: Callable[[str], None] = lambda _: None
+) -> tuple[AdapterConfig, ...]:
     """The adapters to gate: the one that was named, else those that the head changes.
+
+    Args:
+        say: is told of each that changed and that nothing judges.
 
     Raises:
         InputError: there is none to choose from, or several and no config.
@@ -53,6 +59,7 @@ def select(where: Sides, overrides: Overrides) -> tuple[AdapterConfig, ...]:
         chosen = [_named(where, normalise(overrides.adapter, field="--adapter"), files)]
     else:
         chosen = _changed_here(where, where.config or _discover(where, files), files)
+        chosen = [one for one in chosen if _has_judge(where, one, overrides.suite, say)]
     update = {
         name: value
         for name, value in (
@@ -81,6 +88,22 @@ def named_adapter(where: Sides, path: str) -> AdapterConfig:
         field="--adapter",
         fix=f"name one of {', '.join(listed[:8])}" if listed else "name an adapter directory",
     )
+
+
+def _has_judge(
+    where: Sides, adapter: AdapterConfig, suite: str | None, say: Callable[[str], None]
+) -> bool:
+    """Whether there is a suite for an adapter. Only one that was there, and that no configuration
+    lists, may have none: an example, or an adapter that is kept aside."""
+    listed = {entry.key for entry in where.config.adapters} if where.config else {adapter.key}
+    is_other = adapter.key not in listed and _is_there(where.fork_point, normalise(adapter.path))
+    if suite or not is_other or where.base.has(adapter.suite):
+        return True
+    say(
+        f"{adapter.path} changes and is not judged: no configuration lists it, and the base branch "
+        f"has no {adapter.suite}"
+    )
+    return False
 
 
 def _sequential(adapter: AdapterConfig) -> AdapterConfig:
@@ -124,7 +147,11 @@ def _changed_here(where: Sides, config: Config, files: Sequence[str]) -> list[Ad
     here = _directories(where, files)
     # Whether the folder is new does not matter: it may have held something else before.
     before = set(_directories(where, where.fork_point.survey()))
-    new = [path for path in here if path not in listed and path not in before]
+    new = [
+        path
+        for path in here
+        if path not in listed and path not in before and not _is_ignored(where, path)
+    ]
     # Nor does a name like a checkpoint's: the head itself lists it as an adapter.
     new += [
         path
@@ -214,6 +241,15 @@ def _gained(where: Sides, path: str) -> bool:
 def _directories(where: Sides, files: Sequence[str]) -> list[str]:
     """As `adapter_directories`, by the names that listed adapters go by: the root is ""."""
     return [normalise(path) for path in adapter_directories(files, where.config)]
+
+
+def _is_ignored(where: Sides, path: str) -> bool:
+    above = (
+        f"{folder.as_posix()}/" for folder in (PurePosixPath(path), *PurePosixPath(path).parents)
+    )
+    return not where.ignored.isdisjoint(
+        (*above, join(path, CONFIG_NAME), join(path, MIXTURE_CONFIG))
+    )
 
 
 def _nested_in(path: str, directories: Sequence[str]) -> tuple[str, ...]:

@@ -22,6 +22,8 @@ class Sides:
         disputed: the files that the commits where they went separate ways hold differently. There
             are several where both merged other states of one branch, or of each other; which state
             a merge starts from nobody but the merge itself can tell.
+        ignored: what Git ignores of a head that is the files on disk: files, and folders as
+            `folder/`. What a training run left behind there is no change.
     """
 
     base: Tree
@@ -31,6 +33,7 @@ class Sides:
     notes: tuple[str, ...] = ()
     config_names: tuple[str, ...] = CONFIG_FILES
     disputed: frozenset[str] = frozenset()
+    ignored: frozenset[str] = frozenset()
 
     @property
     def allowed_base(self) -> str | None:
@@ -50,6 +53,7 @@ def sides(
     fork_point: Tree | None = None,
     *,
     disputed: frozenset[str] = frozenset(),
+    ignored: frozenset[str] = frozenset(),
 ) -> Sides:
     """Read the policy from the base ref, and note what the head would change about it.
 
@@ -57,6 +61,7 @@ def sides(
         config_path: where adapterbot.yaml is, when it is in neither of its usual places.
         fork_point: where the two went separate ways; the base itself when that is not known.
         disputed: as `Sides` has it.
+        ignored: likewise.
 
     Raises:
         InputError: the config at the base ref is broken, or the one that was named is not there.
@@ -74,7 +79,7 @@ def sides(
         for name in names
         if not same(start, head, name)
     ]
-    return Sides(base, head, start, config, tuple(notes), names, disputed)
+    return Sides(base, head, start, config, tuple(notes), names, disputed, ignored)
 
 
 def config_of(tree: Tree, path: str | None = None) -> Config | None:

@@ -133,7 +133,12 @@ class Gate:
         )
         self.source = place.context.source()
         where = sides(
-            place.base, place.head, options.config, place.fork_point, disputed=place.disputed
+            place.base,
+            place.head,
+            options.config,
+            place.fork_point,
+            disputed=place.disputed,
+            ignored=place.ignored,
         )
         _refuse_fork(where, place.context)
         suite, suite_tree = _suite(options, place)
@@ -147,7 +152,7 @@ class Gate:
         )
         if self.typed:
             _refuse_mistyped(where, overrides, suite_tree)
-        adapters = select(where, overrides)
+        adapters = select(where, overrides, self.listener.said)
         self.known = [(adapter.key, adapter.path) for adapter in adapters]
         if not adapters:
             self.listener.said("no adapter changed between the base and the head")

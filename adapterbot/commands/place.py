@@ -14,7 +14,7 @@ from adapterbot.context import Context
 from adapterbot.errors import InputError
 from adapterbot.files import there
 from adapterbot.files.tree import Tree, WorkTree
-from adapterbot.git.checkout import is_sparse, repository_root
+from adapterbot.git.checkout import ignored_names, is_sparse, repository_root
 from adapterbot.git.commits import merge_bases, resolve_commit
 from adapterbot.git.tree import GitTree
 
@@ -48,6 +48,7 @@ class Place:
     head: Tree
     fork_point: Tree
     disputed: frozenset[str]
+    ignored: frozenset[str]
 
 
 def read_event(environment: Mapping[str, str]) -> Context:
@@ -148,6 +149,7 @@ def _place(root: Path, context: Context, base_sha: str, head_sha: str | None) ->
         head=GitTree(root, head_sha) if head_sha else _on_disk(root),
         fork_point=start,
         disputed=disputed,
+        ignored=frozenset() if head_sha else ignored_names(root),
     )
 
 

@@ -43,6 +43,16 @@ def is_sparse(repository: Path) -> bool:
         return False
 
 
+def ignored_names(repository: Path) -> frozenset[str]:
+    """What Git ignores of a checkout: files, and folders of which it ignores all as `folder/`.
+
+    Raises:
+        OurFailure: Git is not installed, or failed.
+    """
+    asked = ("ls-files", "-z", "--others", "--ignored", "--exclude-standard", "--directory")
+    return frozenset(os.fsdecode(git(repository, *asked)).split("\0")) - {""}
+
+
 def ignored_files(repository: Path, folder: str) -> tuple[str, ...]:
     """The files below a folder that Git ignores, so that no commit holds them, as seen from there.
 

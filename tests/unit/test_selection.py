@@ -11,6 +11,7 @@ import pytest
 
 from adapterbot.changes.selection import Overrides, removed, select
 from adapterbot.changes.sides import Sides, sides
+from adapterbot.commands.place import by_hand
 from adapterbot.config import AdapterConfig
 from adapterbot.errors import InputError
 from adapterbot.git.tree import GitTree
@@ -255,6 +256,43 @@ def test_attack_an_archive_that_the_head_lists_hides_nothing(root: Path) -> None
         write(root, "adapterbot.yaml", text.replace(entry, f"{entry}    archive: adapters/*\n"))
 
     assert "adapters/new" in paths(chosen(root, hidden))
+
+
+def test_one_that_nothing_lists_and_no_suite_judges_is_said_and_passed_over(root: Path) -> None:
+    """An example, or an adapter that is kept aside, in a repository whose suites are elsewhere."""
+
+    def elsewhere(root: Path) -> None:
+        rename("evals/suite.yaml", "dates.yaml")(root)
+        text = (root / "adapterbot.yaml").read_text()
+        write(root, "adapterbot.yaml", text.replace("evals/suite.yaml", "dates.yaml"))
+        adapter(root, "examples/x")
+        write(root, "examples/y/README.md", "an adapter comes here")
+
+    change(root, elsewhere)
+    said: list[str] = []
+    where = change(root, retrain("examples/x"), retrain("adapters/a"))
+    assert paths(select(where, Overrides(), said.append)) == ["adapters/a"]
+    (line,) = said
+    assert line.startswith("examples/x changes and is not judged: no configuration lists it")
+    assert line.endswith("the base branch has no evals/suite.yaml")
+    named = select(where, Overrides(suite="dates.yaml"), said.append)
+    assert paths(named) == ["adapters/a", "examples/x"]
+    # Attack: one that comes is judged, though it be in a folder that was there.
+    assert paths(chosen(root, retrain("examples/y"))) == ["examples/y"]
+
+
+def test_what_a_training_run_left_where_git_ignores_it_is_no_change(
+    root: Path,
+) -> None:
+    write(root, ".gitignore", "outputs/\nscratch/*/adapter_*\n")
+    git(root, "add", ".")
+    git(root, "commit", "-qm", "ignored")
+    for path in ("outputs/run", "scratch/x", "new"):
+        adapter(root, path)
+    place = by_hand(root, "main", None)
+    where = sides(place.base, place.head, fork_point=place.fork_point, ignored=place.ignored)
+    assert paths(select(where, Overrides())) == ["new"]
+    assert paths(select(where, Overrides("outputs/run"))) == ["outputs/run"]
 
 
 def test_paths_that_make_the_same_key_get_two(root: Path) -> None:
