@@ -28,8 +28,11 @@ from adapterbot.errors import InputError
 from adapterbot.files.paths import check_text, join, normalise
 from adapterbot.files.tree import Tree
 from adapterbot.files.yamlfile import nearest
+from adapterbot.lock.dataset import is_note
 from adapterbot.records.report import MAX_ADAPTERS
 from adapterbot.weights.peft_dir import CONFIG_NAME
+
+_TEXTS = frozenset({"", ".md", ".rst", ".txt"})
 
 
 @dataclass(frozen=True)
@@ -317,6 +320,11 @@ def _changed(where: Sides, adapter: AdapterConfig, nested: Sequence[str]) -> boo
         return True
 
 
+def _is_for_people(name: str) -> bool:
+    base = name.rpartition("/")[2].lower()
+    return is_note(base) and PurePosixPath(base).suffix in _TEXTS
+
+
 def _made_from(tree: Tree, adapter: AdapterConfig, where: Sides, nested: Sequence[str]) -> set[str]:
     made_of = (adapter.path, *experts(tree, adapter.path), adapter.config, adapter.lock)
     found = {
@@ -324,7 +332,7 @@ def _made_from(tree: Tree, adapter: AdapterConfig, where: Sides, nested: Sequenc
         for path in made_of
         if tree.has(path)
         for name in tree.files(path)
-        if not name.startswith(tuple(f"{other}/" for other in nested))
+        if not (name.startswith(tuple(f"{other}/" for other in nested)) or _is_for_people(name))
     }
     if tree.has(adapter.config):
         found |= lock.files_in_tree(tree, adapter.config, allowed_base=where.allowed_base)

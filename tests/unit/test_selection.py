@@ -77,6 +77,19 @@ def test_a_change_beside_the_adapters_judges_none(root: Path) -> None:
     assert chosen(root, lambda r: write(r, "README.md", "x")) == ()
 
 
+@pytest.mark.parametrize("name", ["README.md", "LICENSE"])
+def test_a_text_about_an_adapter_judges_none_also_behind_a_base_that_retrained_it(
+    root: Path, name: str
+) -> None:
+    where = behind(root, retrain("adapters/a"), lambda r: write(r, f"adapters/a/{name}", "x"))
+    assert select(where, Overrides()) == ()
+
+
+@pytest.mark.parametrize("name", ["readme.safetensors", "tokenizer.json", "training_args.bin"])
+def test_any_other_file_of_its_folder_judges_it(root: Path, name: str) -> None:
+    assert paths(chosen(root, lambda r: write(r, f"adapters/a/{name}", "x"))) == ["adapters/a"]
+
+
 @pytest.mark.parametrize("path", ["soup.yaml", "soup.lock", "data/train.jsonl", "base/config.json"])
 def test_what_all_are_made_from_judges_all(root: Path, path: str) -> None:
     extra = {"soup.yaml": "base: ./base\ndata: {train: ./data/train.jsonl}\nlr: 1\n"}
