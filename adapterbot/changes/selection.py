@@ -219,21 +219,31 @@ def _moved_on_base(
 ) -> list[AdapterConfig]:
     """The listed adapters that the base gained after the head branched off, where the head changes
     one that the base no longer has. Git follows renames, so the change would be merged into one of
-    these; judging them tells the author to merge first."""
-    since = [
-        adapter
+    these: into the one that shares files with it, if any does. Judging them tells the author to
+    merge first."""
+    since = {
+        path: adapter
         for path, adapter in listed.items()
         if adapter not in chosen and _gained(where, path)
-    ]
+    }
     if not since:
         return []
     files = where.fork_point.survey()
     before = _directories(where, files)
     former = [path for path in before if not _is_there(where.base, path)]
-    touched = bool(disguised(where, former)) or any(
-        _changed(where, for_adapter(None, path, files), _nested_in(path, before)) for path in former
-    )
-    return since if touched else []
+    refused = disguised(where, former)
+    touched = [
+        path
+        for path in former
+        if path in refused
+        or _changed(where, for_adapter(None, path, files), _nested_in(path, before))
+    ]
+    try:
+        became = paired(where.fork_point, where.base, former, [*since]) if touched else {}
+    except InputError:  # a link in one of them
+        became = {}
+    known = became.keys() >= set(touched)
+    return [since[became[path]] for path in touched] if known else [*since.values()]
 
 
 def _gained(where: Sides, path: str) -> bool:

@@ -498,6 +498,20 @@ def test_once_the_base_is_merged_the_renamed_adapter_is_judged(root: Path) -> No
     refuse_stale(where, found)
 
 
+def test_of_a_tree_that_the_base_renamed_only_what_the_branch_changes_is_told_to_merge(
+    root: Path,
+) -> None:
+    def renamed(root: Path) -> None:
+        rename("adapters", "models/adapters")(root)
+        listing(root, *(f"models/adapters/{name}" for name in "ab"), "teams/x/adapters/c")
+
+    where = behind(root, renamed, retrain("adapters/b"))
+    (found,) = select(where, Overrides())
+    assert found.path == "models/adapters/b"
+    with pytest.raises(InputError, match="the base branch has it since"):
+        refuse_stale(where, found)
+
+
 def test_a_branch_that_leaves_the_renamed_adapter_alone_need_not_merge(root: Path) -> None:
     where = behind(root, renamed_on_base, retrain("adapters/b"))
     assert paths(select(where, Overrides())) == ["adapters/b"]
