@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import peft
 import torch
 import transformers
@@ -105,10 +106,12 @@ def regrets() -> list[Figure]:
     found = []
     for row in json.loads(done.stdout):
         middle = {name: median(values) for name, values in row["regret"].items()}
+        ours, theirs = np.array(row["regret"]["ours"]), np.array(row["regret"]["pycma"])
         found.append(
             Figure(
                 name=f"Merge: regret, {row['kind']} optimum, {row['n']} adapters",
-                setting=f"160 evaluations of 60 items, median of {SEEDS} worlds",
+                setting=f"160 evaluations of 60 items, median of {SEEDS} worlds; less than pycma's "
+                f"in {(ours < theirs).sum()} of them, more in {(ours > theirs).sum()}",
                 ours=f"{middle['ours']:.4f}",
                 other=f"pycma {middle['pycma']:.4f}, random {middle['dirichlet']:.4f}",
                 ratio=(middle["ours"] + 1e-4) / (middle["pycma"] + 1e-4),

@@ -79,6 +79,12 @@ def train(
         rows, held_out = (_examples(files, job.config.max_length, base) for files in job.data)
         if not job.config.validation:
             rows, held_out = split(rows, job.config.val_split, job.config.training.seed)
+    asked = {row.prompt for row in rows}
+    if known := sum(row.prompt in asked for row in held_out):
+        listener.said(
+            f"{known} of {len(held_out)} held-out rows ask what a training row asks: the held-out"
+            " loss says less of new questions"
+        )
     loss = _fitted(job, base, rows, held_out, fingerprint, stages, tell)
     ending = note_ending(job.output, fingerprint, rows=len(rows), held_out=len(held_out), loss=loss)
     return job.trained(ending)

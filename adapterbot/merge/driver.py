@@ -281,13 +281,11 @@ class Driver:
         if ask:
             weights = [one.weights for one in finalists]
             results = evaluate(self._evaluator, weights, self._items, self.report)
-        alone = self._standing.starts[1:]
-        singles = [
-            (one.result.score, result)
-            for one, result in zip(finalists, results, strict=True)
-            if one in alone and result is not None and result.failed is None
-        ]
-        reference = max(singles, key=lambda pair: pair[0])[1] if singles else None
+        parent = max(self._standing.starts[1:], key=lambda one: one.result.score)
+        # Without it the next best would be called the best.
+        reference = results[finalists.index(parent)]
+        if reference and reference.failed is not None:
+            reference = None
         return [
             self._row(one, result, reference)
             for one, result in zip(finalists, results, strict=True)

@@ -11,10 +11,21 @@ from adapterbot.conversations import Example
 def split(
     examples: Sequence[Example], share: float, seed: int
 ) -> tuple[list[Example], list[Example]]:
-    """Training and validation rows, the latter `share` of all, drawn by seed."""
+    """Training and validation rows, the latter up to `share` of all, drawn by seed.
+
+    Rows with one prompt are on one side: the loss of a row whose question was trained on says
+    nothing of a question that was not. A prompt of more rows than are still wanted stays.
+    """
     order = list(range(len(examples)))
     random.Random(seed).shuffle(order)  # noqa: S311 no secret
-    held_out = set(order[: round(share * len(order))])
+    asking: dict[tuple[int, ...], list[int]] = {}
+    for at in order:
+        asking.setdefault(examples[at].prompt, []).append(at)
+    wanted = round(share * len(order))
+    held_out: set[int] = set()
+    for rows in asking.values():
+        if len(held_out) + len(rows) <= wanted:
+            held_out.update(rows)
     return (
         [example for at, example in enumerate(examples) if at not in held_out],
         [example for at, example in enumerate(examples) if at in held_out],

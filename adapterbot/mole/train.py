@@ -76,7 +76,8 @@ def fit(
     fingerprint: str,
     progress: Callable[[Progress], None],
 ) -> float:
-    """Trains the gate in place and leaves it at its best step on the held-out rows.
+    """Trains the gate in place and leaves it at its best step on the held-out rows, at the last one
+    where none are held out.
 
     Args:
         model: the base, with `mixture` attached.
@@ -114,10 +115,10 @@ def fit(
         measured = None
         if state.step % plan.eval_steps == 0 or state.step == steps:
             measured = evaluate(model, validation, plan.batch_size, pad=pad)
-            judged = done[0] if measured is None else measured
-            if judged <= state.best_loss:
+            # Losses of steps are of other rows each: the least is that of the easiest.
+            if measured is None or measured <= state.best_loss:
                 state.best = white.weight.detach().clone()
-                state.best_loss = judged
+                state.best_loss = done[0] if measured is None else measured
             state.save(place, white.weight, optimiser)
         progress(Progress(state.step, steps, *done, measured))
     with torch.no_grad():

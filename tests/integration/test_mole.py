@@ -100,6 +100,16 @@ def test_from_a_soup_yaml_to_routes(made: Path) -> None:
     assert "<b>" not in page, "attack: markup in a prompt, in a page that is opened locally"
 
 
+def test_held_out_rows_that_are_trained_on_are_counted(made: Path, tmp_path: Path) -> None:
+    asked = (json.dumps({"instruction": f"say {i}", "output": "x"}) + "\n" for i in range(10, 14))
+    (made / "held.jsonl").write_text("".join(asked))
+    text = SOUP.replace("EPOCHS", "1").replace("val_split: 0.25", "validation: ./held.jsonl")
+    (made / "overlap.yaml").write_text(text)
+    done = command(made, "train", "-c", "overlap.yaml", "-o", str(tmp_path / "out"), "--json")
+    assert result(done)["held_out"] == 4
+    assert "2 of 4 held-out rows ask what a training row asks" in done.stderr
+
+
 def test_a_killed_training_leaves_no_mixture_and_goes_on(made: Path, tmp_path: Path) -> None:
     (made / "soup.yaml").write_text(SOUP.replace("EPOCHS", "40"))
     out = tmp_path / "out"

@@ -299,6 +299,23 @@ def test_a_failure_ranks_last_and_is_reported() -> None:
     assert by_name(outcome)["c"].selection is None
 
 
+def test_nothing_is_better_than_a_best_adapter_that_the_report_could_not_ask() -> None:
+    """The next best is not the best."""
+
+    class Late(World):
+        def scores(self, candidates: Sequence[Any], items: Sequence[int]) -> list[Any]:
+            self.fails = lambda w: bool({*items} & reported) and w[0, 0] == 1
+            return super().scores(candidates, items)
+
+    world = Late(400)
+    searching = driver(world, generations=8)
+    reported = set(searching.report.tolist())
+    outcome = searching.run()
+    assert by_name(outcome)["a"].failed == "the GPU caught fire"
+    assert outcome.winner.report is not None
+    assert outcome.winner.difference is None
+
+
 def test_when_everything_fails_nothing_is_saved() -> None:
     world = World()
     world.fails = lambda _: True

@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file
 
 from adapterbot.conversations import Example, encode, messages_of
 from adapterbot.errors import InputError
 from adapterbot.mole.config import TrainingPlan
+from adapterbot.mole.ending import STATE_NAME
 from adapterbot.mole.examples import split
 from adapterbot.mole.mixture import Mixture
 from adapterbot.mole.preparation import Reading, best_alone, prepare
@@ -225,6 +227,41 @@ def test_a_split_is_a_partition() -> None:
     assert len(held) == 5
     assert sorted(map(str, kept + held)) == sorted(map(str, rows))
     assert split(rows, 0.25, seed=1) == (kept, held)
+
+
+def test_a_prompt_that_is_trained_on_is_not_held_out() -> None:
+    """Attack: rows that occur several times. Their loss is that of what was learnt by heart."""
+    rows = [Example((at // 4,), (at % 2,)) for at in range(40)]
+    rows += [Example((at,), (0,)) for at in range(100, 160)]
+    rows += [Example((7, 7), (at,)) for at in range(60)]
+    for seed in range(20):
+        kept, held = split(rows, 0.2, seed=seed)
+        assert len(held) == 32
+        assert not {row.prompt for row in kept} & {row.prompt for row in held}
+    assert split(rows[-60:], 0.2, seed=0) == (rows[-60:], [])
+
+
+def test_without_held_out_rows_the_last_gate_is_kept(place: Path, tmp_path: Path) -> None:
+    """Each step's loss is of rows of its own: the least is that of the easiest, and the first step
+    that met them would be kept."""
+    model, made = mixture(place)
+    seen: list[Progress] = []
+    plan = PLAN.model_copy(update={"batch_size": 1, "eval_steps": 1, "epochs": 1})
+    loss = fit(
+        model,
+        made,
+        prepare(model, made, examples(12), plan, pad=PAD),
+        [],
+        plan,
+        pad=PAD,
+        place=tmp_path,
+        fingerprint="f",
+        progress=seen.append,
+    )
+    assert min(seen, key=lambda one: one.loss).step < len(seen) == 12
+    assert loss == seen[-1].loss
+    last = load_file(tmp_path / STATE_NAME)
+    assert torch.equal(last["best.weight"], last["gate.weight"])
 
 
 def test_each_rows_best_expert_is_the_one_under_which_it_is_likeliest(place: Path) -> None:
