@@ -186,7 +186,8 @@ def _changed_here(where: Sides, config: Config, files: Sequence[str]) -> list[Ad
         raise InputError(
             f"changes {len(chosen)} adapters, more than the {MAX_ADAPTERS} of one report",
             file="the head",
-            fix="split it, or gate them by name, one job each, with --adapter",
+            fix="split it, gate them by name, one job each, with --adapter, or, if they are "
+            "checkpoints, name them as an `archive` in adapterbot.yaml on the base branch first",
         )
     return chosen
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,11 +10,11 @@ from pathlib import Path
 from adapterbot.git.program import environment_for, git_as
 
 _REWRITING = ("working-tree-encoding", "ident", "export-subst", "filter")
-_AS_IT_IS = {"unspecified", "unset", "lfs"}
+_AS_IT_IS = re.compile(rb"[a-z-]+=(unspecified|unset)|filter=lfs|working-tree-encoding=(?i:utf-?8)")
 
 
 def rewritten(repository: Path, commit: str, paths: Sequence[str]) -> dict[str, str]:
-    """Path → attribute of each of the files that a checkout, or an archive of the commit, holds
+    """Path → attributes of each of the files that a checkout, or an archive of the commit, holds
     otherwise. Git LFS is none of these: what it writes is pinned by its digest.
 
     Raises:
@@ -26,8 +27,11 @@ def rewritten(repository: Path, commit: str, paths: Sequence[str]) -> dict[str, 
         git_as(repository, environment, "read-tree", commit)
         asked = ("check-attr", "--cached", "-z", "--stdin", *_REWRITING)
         told = git_as(repository, environment, *asked, given=given).split(b"\0")
-    return {
-        path.decode("utf-8", "surrogateescape"): f"{name.decode()}={value.decode(errors='replace')}"
-        for path, name, value in zip(told[0::3], told[1::3], told[2::3], strict=False)
-        if value.decode(errors="replace") not in _AS_IT_IS
-    }
+    found: dict[str, str] = {}
+    for path, name, value in zip(told[0::3], told[1::3], told[2::3], strict=False):
+        attribute = name + b"=" + value
+        if not _AS_IT_IS.fullmatch(attribute):
+            where = path.decode("utf-8", "surrogateescape")
+            said = attribute.decode(errors="replace")
+            found[where] = f"{found[where]} and {said}" if where in found else said
+    return found

@@ -56,7 +56,9 @@ def suite(
         raise InputError(
             f"does not exist in {tree.label}; the suite is read from the base branch only",
             file=adapter.suite,
-            fix="merge an eval suite first, or name one with --suite",
+            fix="list the adapter with its suite in adapterbot.yaml, and merge that first"
+            if unlisted(where, adapter)
+            else "merge an eval suite first, or name one with --suite",
         )
     if adapter.suite not in known:
         known[adapter.suite] = load_suite(tree, adapter.suite)

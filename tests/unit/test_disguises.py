@@ -76,6 +76,7 @@ def test_twins_that_were_there_are_nobodys_attack(root: Path) -> None:
         (".gitattributes", "adapter_config.json working-tree-encoding=UTF-7"),
         ("adapters/.gitattributes", "* ident"),
         ("adapters/a/.gitattributes", "* export-subst"),
+        (".gitattributes", "adapters/** filter=utf-8"),
         (".gitattributes", "[attr]tidy filter=theirs\nadapters/** tidy"),
     ],
 )
@@ -109,11 +110,15 @@ def lfs(root: Path) -> None:
     write(root, ".gitattributes", "*.safetensors filter=lfs diff=lfs merge=lfs -text\n")
 
 
+def utf8(root: Path) -> None:
+    write(root, ".gitattributes", "*.json text working-tree-encoding=UTF-8 eol=lf\n")
+
+
 def elsewhere(root: Path) -> None:
     write(root, ".gitattributes", "*.ps1 working-tree-encoding=UTF-16LE\nLICENSE ident\n")
 
 
-@pytest.mark.parametrize("edit", [lfs, elsewhere])
+@pytest.mark.parametrize("edit", [lfs, utf8, elsewhere])
 def test_attributes_of_lfs_or_of_other_files_are_no_reason(root: Path, edit: Change) -> None:
     assert select(change(root, edit), Overrides()) == ()
 
@@ -124,6 +129,15 @@ def test_an_attribute_that_the_base_has_is_its_own_affair(root: Path) -> None:
     git(root, "commit", "-qm", "ident")
     where = change(root, lambda r: write(r, ".gitattributes", "*.json ident\n*.bin -diff\n"))
     assert select(where, Overrides()) == ()
+
+
+def test_attack_an_attribute_that_the_base_has_hides_no_other(root: Path) -> None:
+    write(root, ".gitattributes", "*.json filter=tidy\n")
+    git(root, "add", "-A")
+    git(root, "commit", "-qm", "tidy")
+    both = "*.json filter=tidy working-tree-encoding=ASCII//TRANSLIT\n"
+    error = refused(change(root, lambda r: write(r, ".gitattributes", both)))
+    assert "by working-tree-encoding=ASCII//TRANSLIT and filter=tidy" in error.message
 
 
 def test_git_is_asked_once_about_the_attributes_of_all_adapters(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from adapterbot.changes.sides import Sides
-from adapterbot.config import AdapterConfig, MetricRule, Policy
+from adapterbot.config import AdapterConfig, Config, MetricRule, Policy
 from adapterbot.errors import InputError
 from adapterbot.eval.suite import Suite, load_suite
 from adapterbot.files.tree import WorkTree
@@ -58,6 +58,17 @@ def test_a_gated_slice_that_is_not_there_is_no_green_check(
         of(tmp_path, more, rule)
     assert caught.value.field == f"policy.metrics.{rule}"
     assert caught.value.fix == fix
+
+
+def test_an_adapter_that_nothing_lists_is_told_to_be_listed_with_its_suite(tmp_path: Path) -> None:
+    """A first suite of its own is not what a repository lacks whose adapters have theirs."""
+    tree = WorkTree(tmp_path)
+    config = Config(adapters=(AdapterConfig(path="one", key="one", suite="suite.yaml"),))
+    new = AdapterConfig(path="two", key="two")
+    for listed, fix in ((config, "list the adapter with its suite"), (None, "merge an eval suite")):
+        with pytest.raises(InputError, match="from the base branch only") as caught:
+            grounds.suite(Sides(tree, tree, tree, listed), new, None, {})
+        assert (caught.value.fix or "").startswith(fix)
 
 
 def test_adapters_that_share_a_suite_have_its_data_read_once(
