@@ -42,9 +42,10 @@ def route(
                     ids, max_new_tokens=max_tokens, do_sample=False, pad_token_id=loaded.pad
                 )
         shares = mixture.route(whole)[:, 0].transpose(0, 1).tolist()
-        names = mixture.names
+        names, layers = mixture.names, mixture.numbers
     return Routes(
         experts=names,
+        layers=layers,
         tokens=tuple(
             TokenRoute(
                 token=tokenizer.decode([token]),

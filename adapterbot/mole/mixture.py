@@ -121,6 +121,11 @@ class Mixture:
         """How many decoder layers the experts touch."""
         return len(self._layers)
 
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """Which decoder layers those are: the base's first is 0."""
+        return tuple(self._layers)
+
     def detach(self) -> None:
         """Leaves the model as it was found. Twice is once."""
         for handle in self._handles:

@@ -31,17 +31,17 @@ class Cell:
 
 @dataclass(frozen=True)
 class HeatMap:
-    """A text's tokens, each with whether the model wrote it, and a row of cells for each layer."""
+    """A text's tokens, each with whether the model wrote it, and a row of cells for each layer
+    by its number."""
 
     legend: tuple[Expert, ...]
     tokens: tuple[tuple[str, bool], ...]
-    rows: tuple[tuple[Cell, ...], ...]
+    rows: tuple[tuple[int, tuple[Cell, ...]], ...]
 
 
 def heat_map(routes: Routes) -> HeatMap:
     """The map of one text."""
     n = len(routes.experts)
-    layers = len(routes.tokens[0].weights) if routes.tokens else 0
     return HeatMap(
         legend=tuple(
             Expert(name, _css(colour(expert, n)), percent(routes, expert))
@@ -49,8 +49,8 @@ def heat_map(routes: Routes) -> HeatMap:
         ),
         tokens=tuple((token.token, token.written) for token in routes.tokens),
         rows=tuple(
-            tuple(_cell(token.weights[layer], routes.experts) for token in routes.tokens)
-            for layer in range(layers)
+            (layer, tuple(_cell(token.weights[row], routes.experts) for token in routes.tokens))
+            for row, layer in enumerate(routes.layers)
         ),
     )
 

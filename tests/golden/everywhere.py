@@ -257,7 +257,6 @@ def merge_of(text: str = "cma-es") -> MergeRecord:
 def beside(text: str = "expert") -> Beside:
     """What lies beside a report, with `text` in every free string."""
     token = TokenRoute(token=text, written=True, weights=((0.75, 0.25), (0.0, 1.0)))
-    routes = Routes(
-        experts=(text, "b"), tokens=(token, token.model_copy(update={"written": False}))
-    )
+    tokens = (token, token.model_copy(update={"written": False}))
+    routes = Routes(experts=(text, "b"), layers=(0, 1), tokens=tokens)
     return Beside(merge=merge_of(text), routes=routes)

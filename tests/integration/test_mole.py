@@ -93,6 +93,7 @@ def test_from_a_soup_yaml_to_routes(made: Path) -> None:
         )
     )  # fmt: skip
     assert routes["experts"] == ["digits", "letters"]
+    assert routes["layers"] == list(range(len(routes["tokens"][0]["weights"])))
     assert sum(token["written"] for token in routes["tokens"]) in (1, 2, 3)
     assert all(sum(layer) == 1 for token in routes["tokens"] for layer in token["weights"])
     page = (made / "routes.html").read_text()

@@ -113,7 +113,7 @@ def test_an_attack_ends_as_text_on_the_page(attack: str) -> None:
 def test_an_attack_ends_as_text_on_the_page_of_routes(attack: str) -> None:
     def page(text: str) -> Page:
         token = TokenRoute(token=text, written=True, weights=((0.5, 0.5),))
-        return Page(routes_page(Routes(experts=(text, "b"), tokens=(token, token))))
+        return Page(routes_page(Routes(experts=(text, "b"), layers=(0,), tokens=(token, token))))
 
     text = ATTACKS[attack][:FITS]
     shown = page(text)

@@ -62,6 +62,15 @@ def logits(model: Any, ids: Tensor, **arguments: Any) -> Tensor:
         return model(input_ids=ids, use_cache=False, **arguments).logits
 
 
+def test_layers_go_by_their_numbers_in_the_base(place: Path, model: Any) -> None:
+    save_adapter(
+        place / "base", place / "late", r=2, target_modules=["q_proj"], layers_to_transform=[1]
+    )
+    late = load_adapter(place / "late")
+    with Mixture(model, {"a": late, "b": late}, GateConfig(num_task_adapters=2)) as made:
+        assert made.numbers == (1,)
+
+
 class MergedLayer:
     """A decoder layer in which every token has its own weights, W + Σ p_k ΔW_k, merged in turn.
 
