@@ -165,7 +165,6 @@ def run(options: ServeOptions, ready: Callable[[str, str, tuple[str, ...]], None
             **rules,
         )
     )
-    # When it has stopped, uvicorn raises the signal anew, which either is a KeyboardInterrupt.
     with suppress(KeyboardInterrupt, SystemExit):  # whose codes are not ours: 3 would be a finding
         server.run()
     if not server.started:

@@ -225,3 +225,16 @@ def test_a_second_ctrl_c_waits_for_nobody_and_ends_in_order(base: Path, bank: Pa
         assert process.wait(60) == 0, process.written(1)
     assert "Application shutdown complete" in process.written(1)
     assert "Traceback" not in process.written(1)
+
+
+def test_signals_that_come_while_the_process_ends_are_no_interruption(
+    base: Path, bank: Path
+) -> None:
+    """Once uvicorn had given them back, the second ended the process with 1, or in the middle of
+    what torch does at its end, with a traceback."""
+    with killed_afterwards(base, bank) as (_, process):
+        while process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            time.sleep(0.01)
+        assert process.wait(60) == 0, process.written(1)
+    assert "Traceback" not in process.written(1)

@@ -7,7 +7,10 @@ writes a traceback of each to the log; from Python 3.12 on it waits for every co
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import uvicorn
 
@@ -17,6 +20,14 @@ _MOMENT = 1.0  # seconds in which an answer that was ended is told so
 
 class Server(uvicorn.Server):
     """Waits at its end for the answers under way; at a second Ctrl-C it ends them, too."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Takes SIGINT and SIGTERM for good: one that comes once the server has ended, while the
+        process does, is no interruption."""
+        for one in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(one, self.handle_exit)
+        yield
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Ends it."""
