@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -135,7 +135,7 @@ class Driver:
     def _start(self) -> None:
         """Scores what softmax cannot reach, or reaches anyhow: every single adapter, uniform."""
         space, standing = self._space, self._standing
-        points = [("uniform", space.uniform())]
+        points = [(self._called("uniform"), space.uniform())]
         points += [(name, space.single(i)) for i, name in enumerate(self._plan.names)]
         results = evaluate(
             self._evaluator, [weights for _, weights in points], self._items, self.selection
@@ -238,12 +238,12 @@ class Driver:
         finalists, held = [*standing.starts], standing.best_start
         # Of a search that found nothing better than where it began, the centre is led by nothing.
         if standing.best.result.score > held.result.score:
-            held = standing.best
+            held = replace(standing.best, name=self._called(standing.best.name))
             finalists.append(held)
             if stop is not StopReason.INTERRUPTED:
                 mean = self._space.weights(search.centre)
                 (result,) = evaluate(self._evaluator, [mean], self._items, self.selection)
-                centre = Candidate("mean of the search", mean, result)
+                centre = Candidate(self._called("mean of the search"), mean, result)
                 finalists.append(centre)
                 if result.failed is None:
                     # What it lacks to a start, it has lost on its way.
@@ -260,6 +260,12 @@ class Driver:
             selection=len(self.selection),
             report=len(self.report),
         )
+
+    def _called(self, name: str) -> str:
+        """A name of ours that no adapter has: the winner goes by its name."""
+        while name in self._plan.names:
+            name += "'"
+        return name
 
     def _winner(self, finalists: Sequence[Candidate], held: Candidate) -> Candidate:
         """`held`, the better of the centre of the search and its best start, or the best where

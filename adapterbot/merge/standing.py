@@ -19,10 +19,7 @@ _REASON_KEPT = 2000
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """Weights with a name and what they scored on the selection split.
-
-    One is equal to itself alone: an adapter may be called what we call another candidate.
-    """
+    """Weights with a name and what they scored on the selection split."""
 
     name: str
     weights: Weights

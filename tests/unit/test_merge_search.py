@@ -101,6 +101,9 @@ def test_an_adapter_may_be_called_what_we_call_another_candidate() -> None:
     figures = ("weights", "selection", "report", "difference", "low", "high")
     for one, other in zip(plain.finalists, odd.finalists, strict=True):
         assert one.model_dump(include=set(figures)) == other.model_dump(include=set(figures))
+    called = [row.name for row in odd.finalists]
+    assert len(called) == len(set(called)), "the winner goes by its name"
+    assert {"uniform'", *names} <= set(called)
 
 
 def test_selection_and_report_do_not_share_an_item() -> None:
