@@ -63,7 +63,7 @@ def _write_all(files: Mapping[Path, Iterable[bytes | memoryview]]) -> None:
             except OSError as error:
                 raise not_written(path, error) from error
         for folder in {path.parent for path in staged}:
-            _keep_entries(folder)
+            keep_entries(folder)
     finally:
         for filled in staged.values():
             filled.unlink(missing_ok=True)
@@ -149,7 +149,7 @@ def _fill(filled: Path, path: Path, parts: Iterable[bytes | memoryview]) -> None
         raise not_written(path, error) from error
 
 
-def _keep_entries(folder: Path) -> None:
+def keep_entries(folder: Path) -> None:
     """Has the names in a folder outlive a power cut, where its file system can say that: what was
     renamed may else have its old name again, or none."""
     with suppress(OSError):

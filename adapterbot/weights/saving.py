@@ -19,7 +19,7 @@ from torch import Tensor
 
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.files import there
-from adapterbot.files.atomic import not_written, temporary, write_text
+from adapterbot.files.atomic import keep_entries, not_written, temporary, write_text
 from adapterbot.weights.adapter import Adapter
 from adapterbot.weights.layout import PREFIX
 from adapterbot.weights.options import LoraConfig
@@ -66,6 +66,7 @@ def save_adapter(adapter: Adapter, directory: Path | str) -> None:
         write_text(target / CONFIG_NAME, _json(config))
         weights.chmod((target / CONFIG_NAME).stat().st_mode)
         weights.replace(target / WEIGHTS_NAME)
+        keep_entries(target)
     except OSError as error:
         raise not_written(directory, error) from error
     finally:

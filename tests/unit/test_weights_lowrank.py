@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -140,6 +142,29 @@ def test_a_saved_merge_is_the_sum_of_deltas_in_peft(
         AutoModelForCausalLM.from_pretrained(base), tmp_path / "merged"
     )
     torch.testing.assert_close(ours, theirs(torch.tensor([[5, 6, 7]])).logits)
+
+
+def test_both_files_keep_their_new_names_through_a_power_cut(
+    bases: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder was synced between the two: the new options could be left with the old weights."""
+    place = tmp_path / "merged"
+    first, second = (
+        load_adapter(tiny_models.save_adapter(bases["llama"], tmp_path / str(seed), seed=seed, r=4))
+        for seed in (1, 2)
+    )
+    save_adapter(first, place)
+    kept, fsync = [], os.fsync
+
+    def noted(handle: int) -> None:
+        fsync(handle)
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            kept.append({path.name: path.read_bytes() for path in place.iterdir()})
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", noted)
+        save_adapter(second, place)
+    assert kept[-1] == {path.name: path.read_bytes() for path in place.iterdir()}
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
