@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from adapterbot.changes.conventions import discover, for_adapter, with_own_keys
+from adapterbot.changes.conventions import adapter_directories, discover, for_adapter, with_own_keys
 from adapterbot.config import AdapterConfig, load
 from adapterbot.errors import InputError
 
@@ -105,3 +105,15 @@ def test_two_paths_that_make_one_key_get_two() -> None:
     assert len({*keys, "adapters-b"}) == len(paths) + 1
     assert keys[0] == "adapters-a", "the first keeps its own"
     assert keys == [adapter.key for adapter in with_own_keys(found, {"adapters-b"})]
+
+
+@pytest.mark.parametrize("archive", ["runs/dates/*", "runs/dates", "./runs/*/*"])
+def test_what_an_archive_holds_is_no_adapter_unless_it_is_listed(archive: str) -> None:
+    folders = ["adapters/dates", "runs/dates/first", "runs/dates/last", "runs/dates/last/deeper"]
+    files = [f"{folder}/adapter_config.json" for folder in folders]
+    text = f"adapters:\n  - path: adapters/dates\n    archive: {archive}\n"
+    config = load(text.encode(), "adapterbot.yaml")
+    assert adapter_directories(files, config) == ["adapters/dates", "runs/dates/last/deeper"]
+    config = load(f"{text}  - path: runs/dates/last\n".encode(), "adapterbot.yaml")
+    assert adapter_directories(files, config) == [folders[0], *folders[2:]]
+    assert adapter_directories(files) == folders
