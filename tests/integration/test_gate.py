@@ -723,7 +723,8 @@ def test_bisect_from_a_comment_takes_the_adapter_that_the_pull_request_changes(
     assert done.code == 3, done.err
     (adapter,) = done.report.adapters
     assert (adapter.key, adapter.bisect.first_broken) == ("adapters-dates", example.FIRST_POISONED)
-    (repository / "other" / "lora" / "README.md").write_text("changed as well")
+    with (repository / "other" / "lora" / "adapter_config.json").open("a") as theirs_too:
+        theirs_too.write("\n")
     example.commit(repository)
     done = asked()
     (line,) = done.error_lines
