@@ -91,4 +91,4 @@ def _installation(
     url = api_url(environment)
     on_runner = environment.get("GITHUB_ACTIONS") == "true"
     made = Installation(app, key, repository, url, purpose, masked=on_runner)
-    return _installations.setdefault((app, repository, url, purpose, on_runner), made)
+    return _installations.setdefault((app, key, repository, url, purpose, on_runner), made)

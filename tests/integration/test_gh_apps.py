@@ -206,6 +206,14 @@ def test_a_key_that_is_none_is_named_and_not_shown(github: GitHubServer, kind: s
     assert github.requests == []
 
 
+def test_another_key_gets_no_token_of_the_one_before(github: GitHubServer) -> None:
+    """Whoever sets a new key in a process that goes on is not answered with the old one's token."""
+    environment = with_app(github)
+    assert client_for(REPO, environment).token() == TOKEN
+    with pytest.raises(InputError, match="is not a private key"):
+        client_for(REPO, environment | {"ADAPTERBOT_APP_KEY": app_key()[1]}).token()
+
+
 def test_one_without_the_other_is_refused() -> None:
     for name in ("ADAPTERBOT_APP_ID", "ADAPTERBOT_APP_KEY"):
         with pytest.raises(InputError, match="without the other"):
