@@ -91,4 +91,5 @@ def _installation(
     url = api_url(environment)
     on_runner = environment.get("GITHUB_ACTIONS") == "true"
     made = Installation(app, key, repository, url, purpose, masked=on_runner)
-    return _installations.setdefault((app, key, repository, url, purpose, on_runner), made)
+    one = "".join(key.replace("\\n", "\n").split())  # however its lines end
+    return _installations.setdefault((app, one, repository, url, purpose, on_runner), made)
