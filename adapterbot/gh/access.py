@@ -24,7 +24,8 @@ _installations: MutableMapping[tuple[object, ...], Installation] = {}
 
 
 def app_of(environment: Mapping[str, str]) -> tuple[str, str]:
-    """The App's id and private key; two empty strings where none is named.
+    r"""The App's id and private key; two empty strings where none is named. On its way the key's
+    line ends may have become `\n`, or Windows'; here they are its own again.
 
     Raises:
         InputError: one is given without the other.
@@ -36,7 +37,7 @@ def app_of(environment: Mapping[str, str]) -> tuple[str, str]:
             file=f"{APP_ID} and {APP_KEY} (inputs app-id and app-key)",
             fix="pass both, or neither",
         )
-    return app, key
+    return app, "\n".join(key.replace("\\n", "\n").splitlines())
 
 
 def token_of(environment: Mapping[str, str]) -> str:
@@ -91,5 +92,4 @@ def _installation(
     url = api_url(environment)
     on_runner = environment.get("GITHUB_ACTIONS") == "true"
     made = Installation(app, key, repository, url, purpose, masked=on_runner)
-    one = "".join(key.replace("\\n", "\n").split())  # however its lines end
-    return _installations.setdefault((app, one, repository, url, purpose, on_runner), made)
+    return _installations.setdefault((app, key, repository, url, purpose, on_runner), made)

@@ -29,11 +29,11 @@ _ASKED_AGAIN = timedelta(seconds=30)
 
 @dataclass
 class Installation:
-    r"""An App where it is installed.
+    """An App where it is installed.
 
     Attributes:
         app: its id, or its client id.
-        key: its private key, PEM. Line ends may have become `\n` on the way.
+        key: its private key, PEM.
         repository: "owner/name".
         purpose: what its token is for.
         masked: whether the runner is to star the token out: it does not know it yet.
@@ -73,7 +73,7 @@ class Installation:
             return self._token
 
     def _renew(self, timeout: int) -> None:
-        signed = _signed(self.app, self.key.replace("\\n", "\n"))
+        signed = _signed(self.app, self.key)
         client = connect(AppAuthToken(signed), self.api_url, timeout=timeout)
         try:
             found = _send(client, self._doing, "GET", f"/repos/{self.repository}/installation")
