@@ -8,7 +8,7 @@ import inspect
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -133,19 +133,24 @@ def command_pages() -> Iterator[tuple[Path, str]]:
 
 
 def formats_page() -> str:
-    """Every schema as tables of fields."""
+    """Every schema as tables of fields; what several formats share stands where it comes first."""
     parts = [_FORMATS_HEAD]
+    known: dict[str, str] = {}
     for file, title in _FORMATS.items():
         schema = json.loads((SCHEMAS / file).read_text(encoding="utf-8"))
+        inner = sorted(schema.get("$defs", {}).items())
+        own = {name: f"{file.split('.', maxsplit=1)[0]}-{name.lower()}" for name, _ in inner}
+        anchors = {name: known.setdefault(f"{name} {found}", own[name]) for name, found in inner}
         parts.append(f"\n## {title}\n\nSchema: [{file}](schemas/{file})\n")
-        parts += _object(schema, file, title)
-        for name, inner in sorted(schema.get("$defs", {}).items()):
-            parts += _object(inner, file, name, heading=True)
+        parts += _object(schema, anchors)
+        for name, found in inner:
+            if anchors[name] == own[name]:
+                parts += [f"\n### {name} {{: #{own[name]} }}\n", *_object(found, anchors)]
     return "\n".join(parts).rstrip() + "\n"
 
 
-def _object(schema: dict[str, Any], file: str, name: str, *, heading: bool = False) -> list[str]:
-    out = [f"\n### {name} {{: #{_anchor(file, name)} }}\n"] if heading else []
+def _object(schema: dict[str, Any], anchors: Mapping[str, str]) -> list[str]:
+    out = []
     if description := schema.get("description"):
         out.append(f"{_description(description)}\n")
     if values := schema.get("enum"):
@@ -155,10 +160,10 @@ def _object(schema: dict[str, Any], file: str, name: str, *, heading: bool = Fal
         out.append("| Field | Type | Default |\n|:--|:--|:--|")
         for key, field in properties.items():
             default = "required" if key in required else _default(field)
-            out.append(f"| `{key}` | {_type(field, file)} | {_cell(default)} |")
+            out.append(f"| `{key}` | {_type(field, anchors)} | {_cell(default)} |")
         out.append("")
     elif not values:
-        out.append(f"{_type(schema, file)}\n")
+        out.append(f"{_type(schema, anchors)}\n")
     return out
 
 
@@ -175,17 +180,13 @@ def _description(text: str) -> str:
     return re.sub(r"(?m)^(\w+): ", r"- `\1`: ", re.sub(r"\n+(?=\w+: )", "\n\n", text, count=1))
 
 
-def _anchor(file: str, name: str) -> str:
-    return f"{file.split('.', maxsplit=1)[0]}-{name.lower()}"
-
-
-def _type(field: dict[str, Any], file: str) -> str:
+def _type(field: dict[str, Any], anchors: Mapping[str, str]) -> str:
     if "$ref" in field:
         name = field["$ref"].rpartition("/")[2]
-        return f"[{name}](#{_anchor(file, name)})"
+        return f"[{name}](#{anchors[name]})"
     for key in ("anyOf", "oneOf", "allOf"):
         if key in field:
-            return " or ".join(dict.fromkeys(_type(option, file) for option in field[key]))
+            return " or ".join(dict.fromkeys(_type(option, anchors) for option in field[key]))
     if "const" in field:
         return f"`{json.dumps(field['const'])}`"
     if "enum" in field:
@@ -193,9 +194,9 @@ def _type(field: dict[str, Any], file: str) -> str:
     kind = field.get("type", "anything")
     if kind == "array":
         inner: dict[str, Any] = field.get("items") or next(iter(field.get("prefixItems", ())), {})
-        return f"list of {_type(inner, file)}"
+        return f"list of {_type(inner, anchors)}"
     if kind == "object" and isinstance(field.get("additionalProperties"), dict):
-        return f"mapping to {_type(field['additionalProperties'], file)}"
+        return f"mapping to {_type(field['additionalProperties'], anchors)}"
     return " ".join([kind if isinstance(kind, str) else " or ".join(kind), *_bounds(field)])
 
 
