@@ -1,10 +1,11 @@
-"""What the head adds so that people's checkouts hold another adapter than Git's objects do, which
-are what is judged: files whose names are one on some machines, and attributes that rewrite them."""
+"""What a head adds so that a checkout holds another adapter than Git's objects, which are judged:
+names that some file systems take for one, and attributes that rewrite files."""
 
 from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 
 from adapterbot.changes.mixtures import readable_experts
 from adapterbot.changes.sides import Sides, same
@@ -14,22 +15,21 @@ _ATTRIBUTES = ".gitattributes"
 
 
 def refuse_disguised(where: Sides, path: str) -> None:
-    """Refuses an adapter of which a checkout may hold other bytes than the head, by the head's
-    doing.
+    """Refuses an adapter if the head makes checkouts hold other bytes of it than the head itself.
 
     Args:
         path: of the adapter, normalised.
 
     Raises:
-        InputError: it is one, or a file of it is a link.
+        InputError: it does, or a file of the adapter is a link.
     """
     for error in disguised(where, [path]).values():
         raise error
 
 
 def disguised(where: Sides, paths: Iterable[str]) -> dict[str, InputError]:
-    """Which of these adapters `refuse_disguised` refuses, and why. Git is asked about all of them
-    at once: a repository may hold hundreds, and a hundred thousand other files."""
+    """Path → why, for each adapter that `refuse_disguised` refuses. Git is asked about all at once:
+    there may be hundreds."""
     found: dict[str, InputError] = {}
     files: dict[str, tuple[str, ...]] = {}
     for path in paths:
@@ -84,20 +84,22 @@ def _rewritten(where: Sides, names: Sequence[str]) -> Mapping[str, InputError]:
 
 
 def _attributes_changed(where: Sides) -> bool:
-    names = {
-        name
-        for tree in (where.fork_point, where.head)
-        for name in tree.survey()
-        if name.endswith(_ATTRIBUTES)
-    }
+    names = {*_attribute_files(where.fork_point.survey()), *_attribute_files(where.head.survey())}
     try:
         return not all(same(where.fork_point, where.head, name) for name in names)
     except InputError:  # a link in the place of one
         return True
 
 
-def _twins(names: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """The names that some file systems take for one, by what they have in common."""
+# The same two surveys, of a hundred thousand names, are gone through for each adapter.
+@lru_cache(maxsize=2)
+def _attribute_files(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name for name in names if name.endswith(_ATTRIBUTES))
+
+
+@lru_cache(maxsize=1)
+def _twins(names: tuple[str, ...]) -> Mapping[str, tuple[str, ...]]:
+    """Folded name → the names that are one by it, where they are several."""
     found: dict[str, tuple[str, ...]] = {}
     for name in names:
         folded = _folded(name)
@@ -106,7 +108,7 @@ def _twins(names: Sequence[str]) -> dict[str, tuple[str, ...]]:
 
 
 def _folded(name: str) -> str:
-    """As HFS+, APFS and NTFS compare names: by neither case nor how accents are composed."""
+    """A name as HFS+, APFS and NTFS compare it: without case, and accents composed in one way."""
     if name.isascii():
         return name.lower()
     return unicodedata.normalize("NFD", unicodedata.normalize("NFD", name).casefold())
