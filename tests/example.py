@@ -40,9 +40,10 @@ def relock(directory: Path) -> None:
     write_lock(directory / "soup.yaml", directory / "soup.lock")
 
 
-def commit(directory: Path, message: str = "change") -> None:
+def commit(directory: Path, message: str = "change") -> str:
     git(directory, "add", "-A")
     git(directory, "commit", "-q", "--allow-empty", "-m", message)
+    return git(directory, "rev-parse", "HEAD")
 
 
 def pull_request(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from adapterbot.changes.sides import Sides, sides
 from adapterbot.git.tree import GitTree
-from tests.example import git
+from tests.example import commit, git
 
 Change = Callable[[Path], None]
 
@@ -38,16 +38,14 @@ def build(root: Path) -> Path:
     write(root, "data/train.jsonl", "{}\n")
     write(root, "base/config.json", "{}")
     write(root, "evals/suite.yaml", "version: 1\n")
-    git(root, "add", ".")
-    git(root, "commit", "-qm", "base")
+    commit(root, "base")
     return root
 
 
 def change(root: Path, *edits: Change) -> Sides:
     for edit in edits:
         edit(root)
-    git(root, "add", "-A")
-    git(root, "commit", "-q", "--allow-empty", "-m", "change")
+    commit(root, "change")
     trees = [GitTree(root, git(root, "rev-parse", ref)) for ref in ("HEAD~1", "HEAD")]
     return sides(*trees)
 
@@ -75,11 +73,9 @@ def behind(root: Path, on_base: Change, here: Change) -> Sides:
     """A branch that does `here` since before its base did `on_base`."""
     git(root, "checkout", "-q", "-b", "branch")
     here(root)
-    git(root, "add", "-A")
-    git(root, "commit", "-qm", "here")
+    commit(root, "here")
     git(root, "checkout", "-q", "main")
     on_base(root)
-    git(root, "add", "-A")
-    git(root, "commit", "-qm", "on the base")
+    commit(root, "on the base")
     trees = [GitTree(root, git(root, "rev-parse", ref)) for ref in ("main", "branch", "main~1")]
     return sides(trees[0], trees[1], fork_point=trees[2])

@@ -19,7 +19,7 @@ from adapterbot import lock
 from adapterbot.cli import main
 from adapterbot.lock.explain import Entry
 from adapterbot.records import LockResult
-from tests.example import git
+from tests.example import commit, git
 
 HASHES = {"--base-sha": "a" * 64, "--dataset-sha": "b" * 64, "--env-hash": "c" * 64}
 ALL = ["--base-model", "org/model", *(word for pair in HASHES.items() for word in pair)]
@@ -94,8 +94,7 @@ def test_a_drift_is_explained_from_the_last_commit(
 ) -> None:
     written(capsys)
     git(project, "init", "-q")
-    git(project, "add", "-A")
-    git(project, "commit", "-qm", "locked")
+    commit(project, "locked")
     rows = (project / "train.jsonl").read_text().splitlines(keepends=True)
     (project / "train.jsonl").write_text("".join(rows[2:]) + '{"q": 100}\n')
     (project / "requirements.txt").write_text("torch==2.14.0\n")
@@ -115,14 +114,12 @@ def test_the_commit_that_wrote_the_lock_knows_what_was_locked(
     git(project, "init", "-q")
     for path in (project / "soup.lock.d").iterdir():
         path.unlink()
-    git(project, "add", "-A")
-    git(project, "commit", "-qm", "locked")
+    commit(project, "locked")
     with (project / "train.jsonl").open("a") as data:
         data.write('{"q": 100}\n')
     (project / "base" / "tokenizer.json").write_text("{}")
     (project / "requirements.txt").write_text("torch==2.14.0\n")
-    git(project, "add", "-A")
-    git(project, "commit", "-qm", "more data")
+    commit(project, "more data")
     found = Ran(capsys, "lock", "check")
     assert found.code == 3
     assert "+1 row: train.jsonl changed" in found.out

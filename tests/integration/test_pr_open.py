@@ -30,7 +30,7 @@ from adapterbot.gh.refs import BranchMovedError
 from adapterbot.gh.remote import Remote
 from adapterbot.marker import marker
 from tests import command_line, programs
-from tests.example import git
+from tests.example import commit, git
 from tests.github_server import Fault, GitHubServer
 from tests.listening import listening
 
@@ -100,8 +100,7 @@ def mould(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (checkout / "adapters" / "dates" / "notes.txt").write_text("old")
     (checkout / "adapters" / "dates" / ".hidden").write_text("stays")
     (checkout / "soup.lock").write_text("{}\n")
-    git(checkout, "add", ".")
-    git(checkout, "commit", "-qm", "first")
+    commit(checkout, "first")
     git(checkout, "push", "-q", "origin", "main")
     git(checkout, "remote", "set-url", "origin", "../hub/octo/adapters.git")
     return folder
@@ -210,8 +209,7 @@ def test_a_new_adapter_updates_the_same_pull_request(place: Place) -> None:
     work = place.checkout.parent / "person"
     git(place.checkout.parent, "clone", "-q", "-b", HEAD, str(place.bare), str(work))
     (work / "fix.txt").write_text("by hand")
-    git(work, "add", ".")
-    git(work, "commit", "-qm", "by hand")
+    commit(work, "by hand")
     git(work, "push", "-q", "origin", HEAD)
     pull = place.pull
     pull.body = f"Look here first.\r\n\r\n{pull.body}\r\nand here last"
@@ -857,8 +855,7 @@ def test_a_push_that_loses_a_race_is_looked_at_again(
 def test_attributes_that_are_a_folder_are_named(place: Place) -> None:
     (place.checkout / ".gitattributes").mkdir()
     (place.checkout / ".gitattributes" / "x").write_text("")
-    git(place.checkout, "add", ".")
-    git(place.checkout, "commit", "-qm", "odd")
+    commit(place.checkout, "odd")
     git(place.checkout, "push", "-q", "origin", "main")
     place.retrain()
     with pytest.raises(InputError, match=r"\.gitattributes: is not a file that Git reads"):

@@ -20,7 +20,7 @@ from adapterbot.git.checkout import repository_root
 from adapterbot.git.commits import merge_bases, resolve_commit
 from adapterbot.git.tree import GitTree
 from tests import git_server
-from tests.example import git
+from tests.example import commit, git
 from tests.listening import listening
 from tests.processes import needs_proc
 
@@ -40,8 +40,7 @@ def bare(tmp_path: Path) -> Path:
         elif name != "first":
             git(work, "checkout", "-q", "main")
         (work / f"{name}.txt").write_text(name)
-        git(work, "add", "-A")
-        git(work, "commit", "-qm", name)
+        commit(work, name)
     place = tmp_path / "served" / "adapters.git"
     git(tmp_path, "clone", "-q", "--bare", str(work), str(place))
     for setting in ("allowAnySHA1InWant", "allowFilter"):
@@ -232,8 +231,7 @@ def pointer(tmp_path: Path) -> Path:
     root = tmp_path / "checkout"
     git(tmp_path, "init", "-q", "-b", "main", str(root))
     (root / "w.safetensors").write_text(POINTER)
-    git(root, "add", "-A")
-    git(root, "commit", "-qm", "pointer")
+    commit(root, "pointer")
     return root
 
 
@@ -305,8 +303,7 @@ def test_the_real_git_lfs_asks_the_remote_whatever_a_pull_request_names(tmp_path
         git(clone, "remote", "add", "origin", f"{remote}/o/r")
         (clone / "w.safetensors").write_text(POINTER)
         (clone / ".lfsconfig").write_text(f"[lfs]\n\turl = {evil}/x\n")
-        git(clone, "add", "-A")
-        git(clone, "commit", "-qm", "pointer")
+        commit(clone, "pointer")
         with pytest.raises(InputError, match="is not here"):
             GitTree(clone, resolve_commit(clone, "HEAD")).read("w.safetensors")
     assert not heard
@@ -325,8 +322,7 @@ def test_the_real_git_lfs_fetches_them(
     git(work, "lfs", "install", "--local")
     git(work, "lfs", "track", "*.safetensors")
     (work / "w.safetensors").write_bytes(WEIGHTS)
-    git(work, "add", "-A")
-    git(work, "commit", "-qm", "weights")
+    commit(work, "weights")
     git(tmp_path, "init", "-q", "--bare", "-b", "main", str(bare))
     git(work, "remote", "add", "origin", f"file://{bare}")
     git(work, "push", "-q", "origin", "main")
@@ -413,8 +409,7 @@ def test_a_command_that_takes_too_long_leaves_no_helper_behind(
     (clone / ".gitattributes").write_text("*.bin filter=lfs\n")
     for setting in ("process=", "clean=cat", "required=false"):
         git(clone, "config", *f"filter.lfs.{setting}".split("=", 1))
-    git(clone, "add", ".")
-    git(clone, "commit", "-qm", "weights")
+    commit(clone, "weights")
     code = "import sys, pathlib; from adapterbot.git import program as g; "
     code += "g._NETWORK_SECONDS = 2.0; g.ask_remote(pathlib.Path(sys.argv[1]), *sys.argv[2:])"
     with socket.create_server(("127.0.0.1", 0)) as silent:

@@ -14,7 +14,7 @@ from adapterbot.changes.sides import Sides, sides
 from adapterbot.errors import InputError
 from adapterbot.git import attributes
 from adapterbot.git.tree import GitTree
-from tests.example import git
+from tests.example import commit, git
 from tests.many_adapters import Change, build, change, retrain, write
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -53,8 +53,7 @@ def test_attack_a_file_beside_an_adapter_does_not_take_its_place_where_case_does
 def test_attack_nor_does_one_whose_accents_are_composed_otherwise(root: Path) -> None:
     composed, apart = (f"adapters/{name}/{CONFIG}" for name in ("caf\u00e9", "cafe\u0301"))
     write(root, composed, "{}")
-    git(root, "add", "-A")
-    git(root, "commit", "-qm", "one")
+    commit(root, "one")
     where = change(root, lambda r: write(r, apart, "{}"))
     with pytest.raises(InputError, match="is one file with"):
         refuse_disguised(where, "adapters/caf\u00e9")
@@ -62,8 +61,7 @@ def test_attack_nor_does_one_whose_accents_are_composed_otherwise(root: Path) ->
 
 def test_twins_that_were_there_are_nobodys_attack(root: Path) -> None:
     write(root, f"adapters/A/{WEIGHTS}", "old")
-    git(root, "add", "-A")
-    git(root, "commit", "-qm", "twins")
+    commit(root, "twins")
     refuse_disguised(change(root, retrain("adapters/a")), "adapters/a")
 
 
@@ -125,16 +123,14 @@ def test_attributes_of_lfs_or_of_other_files_are_no_reason(root: Path, edit: Cha
 
 def test_an_attribute_that_the_base_has_is_its_own_affair(root: Path) -> None:
     write(root, ".gitattributes", "*.json ident\n")
-    git(root, "add", "-A")
-    git(root, "commit", "-qm", "ident")
+    commit(root, "ident")
     where = change(root, lambda r: write(r, ".gitattributes", "*.json ident\n*.bin -diff\n"))
     assert select(where, Overrides()) == ()
 
 
 def test_attack_an_attribute_that_the_base_has_hides_no_other(root: Path) -> None:
     write(root, ".gitattributes", "*.json filter=tidy\n")
-    git(root, "add", "-A")
-    git(root, "commit", "-qm", "tidy")
+    commit(root, "tidy")
     both = "*.json filter=tidy working-tree-encoding=ASCII//TRANSLIT\n"
     error = refused(change(root, lambda r: write(r, ".gitattributes", both)))
     assert "by working-tree-encoding=ASCII//TRANSLIT and filter=tidy" in error.message

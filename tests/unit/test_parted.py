@@ -15,19 +15,13 @@ from adapterbot.errors import InputError
 from adapterbot.git.commits import resolve_commit
 from adapterbot.git.tree import GitTree
 from adapterbot.judging.staleness import refuse_stale
-from tests.example import git
+from tests.example import commit, git
 from tests.many_adapters import adapter, build, write
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     return build(tmp_path)
-
-
-def commit(root: Path, message: str) -> str:
-    git(root, "add", "-A")
-    git(root, "commit", "-q", "--allow-empty", "-m", message)
-    return git(root, "rev-parse", "HEAD")
 
 
 # ---------------------------------------------------------------- names

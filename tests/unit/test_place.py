@@ -8,7 +8,7 @@ import pytest
 
 from adapterbot.commands.place import by_hand, named_file
 from adapterbot.errors import InputError
-from tests.example import git
+from tests.example import commit, git
 
 
 @pytest.mark.parametrize(
@@ -52,8 +52,7 @@ def test_a_file_that_a_sparse_checkout_leaves_out_is_not_said_to_be_nowhere(tmp_
     for name in ("adapters/a.txt", "evals/suite.yaml"):
         (root / name).parent.mkdir()
         (root / name).write_text(name)
-    git(root, "add", ".")
-    git(root, "commit", "-qm", "all")
+    commit(root, "all")
     assert by_hand(root, "main", None).head.read("evals/suite.yaml")
     git(root, "sparse-checkout", "set", "--cone", "adapters")
     head = by_hand(root, "main", None).head

@@ -16,7 +16,7 @@ from adapterbot.config import AdapterConfig
 from adapterbot.errors import InputError
 from adapterbot.git.tree import GitTree
 from adapterbot.judging.staleness import refuse_stale
-from tests.example import git
+from tests.example import commit, git
 from tests.many_adapters import (
     Change,
     adapter,
@@ -129,8 +129,7 @@ def test_one_adapter_inside_another_is_its_own(root: Path) -> None:
     git(root, "checkout", "-q", "-b", "nested")
     adapter(root, "adapters/a/variant")
     listing(root, "adapters/a", "adapters/a/variant", "adapters/b")
-    git(root, "add", ".")
-    git(root, "commit", "-qm", "nested")
+    commit(root, "nested")
     assert paths(chosen(root, retrain("adapters/a/variant"))) == ["adapters/a/variant"]
     assert paths(chosen(root, retrain("adapters/a"))) == ["adapters/a"]
 
@@ -167,8 +166,7 @@ def test_attack_one_that_a_search_passes_over_has_not_moved_to_a_decoy(root: Pat
     git(root, "checkout", "-q", "-b", "listed")
     adapter(root, "adapters/step-2")
     listing(root, "adapters/step-2")
-    git(root, "add", ".")
-    git(root, "commit", "-qm", "listed")
+    commit(root, "listed")
     found = chosen(
         root,
         lambda r: adapter(r, "decoy", "weights of adapters/step-2"),
@@ -223,8 +221,7 @@ def test_attack_one_that_nothing_lists_and_the_base_has_renamed_is_told_to_merge
     root: Path,
 ) -> None:
     adapter(root, "spare/x", "weights\n" * 9)
-    git(root, "add", "-A")
-    git(root, "commit", "-qm", "spare")
+    commit(root, "spare")
     where = behind(root, rename("spare/x", "spare/y"), lambda r: adapter(r, "spare/x", "worse"))
     (found,) = select(where, Overrides())
     assert found.path == "spare/x"
@@ -239,8 +236,7 @@ def test_the_experts_of_a_listed_mixture_are_judged_with_it(root: Path) -> None:
         adapter(root, name)
     write(root, "m/mole_config.json", json.dumps(mixture))
     listing(root, "m")
-    git(root, "add", ".")
-    git(root, "commit", "-qm", "listed")
+    commit(root, "listed")
     assert paths(chosen(root, retrain("d"))) == ["m"]
 
 
@@ -298,8 +294,7 @@ def test_what_a_training_run_left_where_git_ignores_it_is_no_change(
     root: Path,
 ) -> None:
     write(root, ".gitignore", "outputs/\nscratch/*/adapter_*\n")
-    git(root, "add", ".")
-    git(root, "commit", "-qm", "ignored")
+    commit(root, "ignored")
     for path in ("outputs/run", "scratch/x", "new"):
         adapter(root, path)
     place = by_hand(root, "main", None)
@@ -371,8 +366,7 @@ def test_attack_two_that_move_and_change_do_not_swap_their_policies(root: Path) 
     entry = "  - path: adapters/b\n    suite: evals/suite.yaml\n"
     write(root, "adapterbot.yaml", text.replace(entry, entry + lax))
     write(root, "adapters/b/README.md", "b's own")
-    git(root, "add", "-A")
-    git(root, "commit", "-qm", "lax")
+    commit(root, "lax")
 
     def swap(root: Path) -> None:
         rename("adapters/a", "models/a")(root)
@@ -412,8 +406,7 @@ def test_what_moved_along_is_found_where_it_is_now(root: Path) -> None:
         "adapters:\n  - path: adapters/a\n    config: adapters/a/soup.yaml\n"
         "    lock: adapters/a/soup.lock\n",
     )
-    git(root, "add", ".")
-    git(root, "commit", "-qm", "own config")
+    commit(root, "own config")
     (found,) = chosen(root, rename("adapters/a", "models/dates"))
     assert (found.config, found.lock) == ("models/dates/soup.yaml", "models/dates/soup.lock")
 
@@ -432,8 +425,7 @@ def test_a_folder_that_is_renamed_takes_the_adapters_configuration_along(
         "adapters:\n  - path: teams/x/adapters/c\n    config: teams/x/soup.yaml\n"
         "    lock: teams/x/soup.lock\n",
     )
-    git(root, "add", ".")
-    git(root, "commit", "-qm", "beside the adapter")
+    commit(root, "beside the adapter")
     (found,) = chosen(root, rename(old, new))
     folder = "groups/x" if new == "groups" else new
     assert found.path == f"{folder}/adapters/c"
@@ -633,8 +625,7 @@ def test_attack_what_is_only_unlisted_is_not_taken_for_removed(root: Path, path:
     place("good")
     write(root, "m/mole_config.json", "{}")
     listing(root, "adapters/a", path)
-    git(root, "add", ".")
-    git(root, "commit", "-qm", "listed")
+    commit(root, "listed")
 
     def edit(root: Path) -> None:
         listing(root, "adapters/a")
@@ -654,8 +645,7 @@ def linked(root: Path) -> None:
     """The base has its adapters behind a link to where a search passes over them."""
     rename("adapters", "store/adapters")(root)
     (root / "adapters").symlink_to("store/adapters")
-    git(root, "add", "-A")
-    git(root, "commit", "-qm", "linked")
+    commit(root, "linked")
 
 
 def test_a_link_on_the_base_ends_no_gate_but_that_of_what_lies_behind_it(root: Path) -> None:
@@ -684,8 +674,7 @@ def test_a_model_of_the_hub_may_be_called_as_a_link_or_submodule_is(root: Path) 
     """`org/base` is not in the link `org`."""
     write(root, "soup.yaml", "base: org/base\ndata: {train: org/data}\n")
     (root / "org").symlink_to("evals")
-    git(root, "add", "-A")
-    git(root, "commit", "-qm", "of the hub")
+    commit(root, "of the hub")
     assert select(change(root, lambda r: write(r, "README.md", "x")), Overrides()) == ()
 
 

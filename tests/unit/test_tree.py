@@ -18,7 +18,7 @@ from adapterbot.git.blobs import blob
 from adapterbot.git.checkout import repository_root
 from adapterbot.git.commits import resolve_commit
 from adapterbot.git.tree import GitTree
-from tests.example import git
+from tests.example import commit, git
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize 5\n"
 
@@ -30,8 +30,7 @@ def repository(tmp_path: Path) -> Path:
     (root / "a" / "b" / "ü file.txt").write_bytes(b"inside\r\n")
     (root / "top.txt").write_bytes(b"top")
     git(root.parent, "init", "-q", "-b", "main", str(root))
-    git(root, "add", "-A")
-    git(root, "commit", "-qm", "one")
+    commit(root, "one")
     return root
 
 
@@ -85,8 +84,7 @@ def test_symbolic_links_are_refused(repository: Path) -> None:
     secret.write_text("token")
     (repository / "link.txt").symlink_to(secret)
     (repository / "dir").symlink_to(repository.parent)
-    git(repository, "add", "-A")
-    git(repository, "commit", "-qm", "links")
+    commit(repository, "links")
     for found in (WorkTree(repository), GitTree(repository, resolve_commit(repository, "HEAD"))):
         for path in ("link.txt", "dir"):
             with pytest.raises(InputError, match="symbolic link"):
@@ -111,14 +109,12 @@ def test_lfs_pointers_are_recognised_and_followed_by_digest(repository: Path) ->
     content = b"heavy"
     oid = hashlib.sha256(content).hexdigest()
     (repository / "w.safetensors").write_text(POINTER.format(oid=oid))
-    git(repository, "add", "-A")
-    git(repository, "commit", "-qm", "pointer")
+    tree = GitTree(repository, commit(repository, "pointer"))
     work = WorkTree(repository)
-    commit = GitTree(repository, resolve_commit(repository, "HEAD"))
 
-    assert work.sha256("w.safetensors") == commit.sha256("w.safetensors") == oid
+    assert work.sha256("w.safetensors") == tree.sha256("w.safetensors") == oid
     with pytest.raises(InputError, match="Git LFS pointer") as caught:
-        commit.read("w.safetensors")
+        tree.read("w.safetensors")
     assert "git lfs fetch" in (caught.value.fix or "")
     for call in (work.read, work.on_disk):
         with pytest.raises(InputError, match="Git LFS pointer"):
@@ -127,18 +123,18 @@ def test_lfs_pointers_are_recognised_and_followed_by_digest(repository: Path) ->
     # Another file under the same name must not pass for the object.
     (repository / "w.safetensors").write_bytes(b"other")
     with pytest.raises(InputError, match="Git LFS pointer"):
-        commit.read("w.safetensors")
+        tree.read("w.safetensors")
     (repository / "w.safetensors").write_bytes(content)
-    assert commit.read("w.safetensors") == content
-    assert commit.on_disk("w.safetensors").read_bytes() == content
+    assert tree.read("w.safetensors") == content
+    assert tree.on_disk("w.safetensors").read_bytes() == content
     with pytest.raises(InputError, match="more than the"):
-        commit.read("w.safetensors", limit=2)
+        tree.read("w.safetensors", limit=2)
 
     (repository / "w.safetensors").unlink()
     store = repository / ".git" / "lfs" / "objects" / oid[:2] / oid[2:4] / oid
     store.parent.mkdir(parents=True, exist_ok=True)
     store.write_bytes(content)
-    assert commit.read("w.safetensors") == content
+    assert tree.read("w.safetensors") == content
 
 
 def test_an_oid_must_be_one() -> None:
@@ -241,9 +237,7 @@ def test_a_thousand_files_take_two_processes(tmp_path: Path) -> None:
     for i in range(1000):
         (root / f"{i}.txt").write_text(f"row {i}\n" * (i % 50))
     git(tmp_path, "init", "-q", "-b", "main", str(root))
-    git(root, "add", "-A")
-    git(root, "commit", "-qm", "many")
-    commit = GitTree(root, resolve_commit(root, "HEAD"))
+    tree = GitTree(root, commit(root, "many"))
     started: list[str] = []
     sys.addaudithook(
         lambda event, arguments: (
@@ -252,9 +246,9 @@ def test_a_thousand_files_take_two_processes(tmp_path: Path) -> None:
             else None
         )
     )
-    for name in commit.files():
-        assert commit.read(name) == (root / name).read_bytes()
-        assert commit.sha256(name) == hashlib.sha256((root / name).read_bytes()).hexdigest()
+    for name in tree.files():
+        assert tree.read(name) == (root / name).read_bytes()
+        assert tree.sha256(name) == hashlib.sha256((root / name).read_bytes()).hexdigest()
     assert len(started) == 2, "one for the sizes, one for what is in them"
 
 
