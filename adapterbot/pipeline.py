@@ -60,7 +60,7 @@ class Services:
         engine: imports what evaluating takes (seconds, so it is called late and timed by itself).
         listener: is told how far we are.
         cache: folder for checkpoints that are kept elsewhere.
-        suite_tree: the files that a suite lies among which was named by hand.
+        suite_tree: the files among which a suite that was named by hand lies.
         suites: those that were read, by path: several adapters share one.
         keep: is handed an adapter's key, a side, and every sample's result of it.
         on_adapter: is told the key of every adapter whose turn it is.

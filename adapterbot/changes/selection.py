@@ -52,7 +52,7 @@ def select(
     """The adapters to gate: the one that was named, else those that the head changes.
 
     Args:
-        say: is told of each that changed and that nothing judges.
+        say: is told of each adapter that changed and that no suite judges.
 
     Raises:
         InputError: there is none to choose from, or several and no config.
@@ -62,7 +62,7 @@ def select(
         chosen = [_named(where, normalise(overrides.adapter, field="--adapter"), files)]
     else:
         chosen = _changed_here(where, where.config or _discover(where, files), files)
-        chosen = [one for one in chosen if _has_judge(where, one, overrides.suite, say)]
+        chosen = [one for one in chosen if _has_suite(where, one, overrides.suite, say)]
     update = {
         name: value
         for name, value in (
@@ -93,11 +93,11 @@ def named_adapter(where: Sides, path: str) -> AdapterConfig:
     )
 
 
-def _has_judge(
+def _has_suite(
     where: Sides, adapter: AdapterConfig, suite: str | None, say: Callable[[str], None]
 ) -> bool:
-    """Whether there is a suite for an adapter. Only one that was there, and that no configuration
-    lists, may have none: an example, or an adapter that is kept aside."""
+    """Whether there is a suite for an adapter. Only an unlisted one that was there before may lack
+    one: an example, or an adapter that is kept aside."""
     listed = {entry.key for entry in where.config.adapters} if where.config else {adapter.key}
     is_other = adapter.key not in listed and _is_there(where.fork_point, normalise(adapter.path))
     if suite or not is_other or where.base.has(adapter.suite):
@@ -116,7 +116,7 @@ def _sequential(adapter: AdapterConfig) -> AdapterConfig:
 
 def _discover(where: Sides, files: Sequence[str]) -> Config:
     """The adapter of a repository without a config: the one that the base has, so that moving it
-    does not change what it is compared with. The checkpoints of a run are the head's own."""
+    does not change what it is compared with."""
     at_base = where.base.survey()
     found = discover(at_base if adapter_directories(at_base) else files)
     (adapter,) = found.adapters
@@ -124,8 +124,8 @@ def _discover(where: Sides, files: Sequence[str]) -> Config:
 
 
 def _named(where: Sides, path: str, files: Sequence[str]) -> AdapterConfig:
-    """The entry of one adapter; where none lists it, by the files that the base has around it: a
-    suite or a training config that is nearer by would be the head's."""
+    """The entry of one adapter. An unlisted one gets the suite and the training config that the
+    base has around it: the head could put others nearer by."""
     if where.config and path in {normalise(entry.path) for entry in where.config.adapters}:
         return for_adapter(where.config, path, files)
     if not where.base.has(path):
@@ -134,17 +134,17 @@ def _named(where: Sides, path: str, files: Sequence[str]) -> AdapterConfig:
 
 
 def _with_own_archive(adapter: AdapterConfig, files: Sequence[str]) -> AdapterConfig:
-    """With the checkpoints that the head has: they are of its own run."""
+    """With the head's checkpoints, which are of its own run."""
     archive = for_adapter(None, adapter.path, files).archive
     return adapter.model_copy(update={"archive": archive})
 
 
 def _changed_here(where: Sides, config: Config, files: Sequence[str]) -> list[AdapterConfig]:
-    """The listed adapters that the head changes or moves, and those that it adds; and of those that
-    no configuration lists any whose own files it changes.
+    """The listed adapters that the head changes or moves, those that it adds, and the unlisted ones
+    whose own files it changes.
 
-    These are judged all the same, under the default policy: whoever adds an adapter must not decide
-    whether it is looked at, nor add one that passes, and another in its place later.
+    Unlisted ones are judged under the default policy: whoever adds an adapter must not decide
+    whether it is looked at, nor add one that passes and replace it later.
     """
     listed = {normalise(adapter.path): adapter for adapter in config.adapters}
     here = _directories(where, files)
@@ -155,7 +155,7 @@ def _changed_here(where: Sides, config: Config, files: Sequence[str]) -> list[Ad
         for path in here
         if path not in listed and path not in before and not _is_ignored(where, path)
     ]
-    # Nor does a name like a checkpoint's: the head itself lists it as an adapter.
+    # Nor does a name like a checkpoint's, if the head itself lists it as an adapter.
     new += [
         path
         for path in sorted(_head_lists(where) or ())
@@ -195,9 +195,8 @@ def _changed_here(where: Sides, config: Config, files: Sequence[str]) -> list[Ad
 def _strays(
     where: Sides, listed: Mapping[str, AdapterConfig], here: Sequence[str], before: Collection[str]
 ) -> list[str]:
-    """The adapters that were there and that nothing lists, of which the head changes a file. What a
-    listed mixture is made of is judged with it; what the base has renamed to a listed one, as that.
-    """
+    """The unlisted adapters that were there before and of which the head changes a file. Experts of
+    a listed mixture are judged with it; what the base has renamed to a listed one, as that one."""
     gained = any(_gained(where, path) for path in listed)
     held = {part for path in listed for part in readable_experts(where.fork_point, path)}
     others = set(here).intersection(before) - {*listed, *held}
@@ -218,10 +217,9 @@ def _is_as_it_was(where: Sides, path: str) -> bool:
 def _moved_on_base(
     where: Sides, listed: Mapping[str, AdapterConfig], chosen: Sequence[AdapterConfig]
 ) -> list[AdapterConfig]:
-    """The listed adapters that the base gained after the head branched off, where the head changes
-    one that the base no longer has. Git follows renames, so the change would be merged into one of
-    these: into the one that shares files with it, if any does. Judging them tells the author to
-    merge first."""
+    """Where the head changes an adapter that the base has since removed: the listed ones that the
+    base has since gained. Git follows renames, so a merge would put the change into one of these,
+    into the one that shares files with it if any does. Judging them tells the author to merge."""
     since = {
         path: adapter
         for path, adapter in listed.items()
@@ -248,7 +246,7 @@ def _moved_on_base(
 
 
 def _gained(where: Sides, path: str) -> bool:
-    """Whether the base got an adapter after the head branched off, and the head has none there."""
+    """Whether the base got an adapter after the head branched off, which has none there."""
     return where.base.has(path) and not (where.fork_point.has(path) or where.head.has(path))
 
 

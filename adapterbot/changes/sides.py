@@ -19,11 +19,10 @@ class Sides:
     seen from `fork_point`, what it is compared with and judged by is at the tip of the base.
 
     Attributes:
-        disputed: the files that the commits where they went separate ways hold differently. There
-            are several where both merged other states of one branch, or of each other; which state
-            a merge starts from nobody but the merge itself can tell.
-        ignored: what Git ignores of a head that is the files on disk: files, and folders as
-            `folder/`. What a training run left behind there is no change.
+        disputed: files that differ between the merge bases, where there are several (each side
+            merged what the other had at the time): only a merge tells which one it starts from.
+        ignored: what Git ignores, where the head is the files on disk: files, and folders as
+            `folder/`. What a training run left there is no change.
     """
 
     base: Tree
@@ -60,8 +59,7 @@ def sides(
     Args:
         config_path: where adapterbot.yaml is, when it is in neither of its usual places.
         fork_point: where the two went separate ways; the base itself when that is not known.
-        disputed: as `Sides` has it.
-        ignored: likewise.
+        disputed, ignored: as `Sides` has them.
 
     Raises:
         InputError: the config at the base ref is broken, or the one that was named is not there.

@@ -12,7 +12,7 @@ from pathlib import Path
 from adapterbot import pipeline
 from adapterbot.beside import SECRET
 from adapterbot.changes.selection import Overrides, named_adapter, select
-from adapterbot.changes.sides import Sides, sides
+from adapterbot.changes.sides import Sides
 from adapterbot.commands import place as places
 from adapterbot.commands.evaluator import Computing, checkpoints_directory, engine
 from adapterbot.commands.folders import out_directory
@@ -132,14 +132,7 @@ class Gate:
             else places.by_hand(root, options.base, options.head)
         )
         self.source = place.context.source()
-        where = sides(
-            place.base,
-            place.head,
-            options.config,
-            place.fork_point,
-            disputed=place.disputed,
-            ignored=place.ignored,
-        )
+        where = place.sides(options.config)
         _refuse_fork(where, place.context)
         suite, suite_tree = _suite(options, place)
         services = self._services(where, suite_tree)

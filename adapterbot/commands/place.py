@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adapterbot import context as contexts
+from adapterbot.changes.sides import Sides, sides
 from adapterbot.context import Context
 from adapterbot.errors import InputError
 from adapterbot.files import there
@@ -49,6 +50,21 @@ class Place:
     fork_point: Tree
     disputed: frozenset[str]
     ignored: frozenset[str]
+
+    def sides(self, config_path: str | None = None) -> Sides:
+        """The two trees, and the policy of the base.
+
+        Raises:
+            InputError: as `changes.sides.sides`.
+        """
+        return sides(
+            self.base,
+            self.head,
+            config_path,
+            self.fork_point,
+            disputed=self.disputed,
+            ignored=self.ignored,
+        )
 
 
 def read_event(environment: Mapping[str, str]) -> Context:

@@ -94,7 +94,7 @@ class Tree(Protocol):
         """A real file or directory with this content, for libraries that want a path."""
 
     def rewritten(self, paths: Sequence[str]) -> Mapping[str, str]:
-        """Path → attribute of each of the files that Git would write otherwise into a checkout."""
+        """Path → attributes, for those files that Git would write into a checkout with other bytes."""
 
 
 def lfs_oid(content: bytes) -> str | None:

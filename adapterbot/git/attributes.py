@@ -1,4 +1,4 @@
-"""By which attributes Git writes other bytes into a checkout than a commit holds."""
+"""The attributes by which Git writes other bytes into a checkout than a commit holds."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _AS_IT_IS = re.compile(rb"[a-z-]+=(unspecified|unset)|filter=lfs|working-tree-en
 
 
 def rewritten(repository: Path, commit: str, paths: Sequence[str]) -> dict[str, str]:
-    """Path → attributes of each of the files that a checkout, or an archive of the commit, holds
-    otherwise. Git LFS is none of these: what it writes is pinned by its digest.
+    """Path → attributes, for those files that a checkout, or an archive, of the commit holds with
+    other bytes. Git LFS does not count: what it writes is pinned by its digest.
 
     Raises:
         OurFailure: Git failed, or is not installed.

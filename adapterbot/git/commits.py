@@ -44,7 +44,7 @@ def merge_bases(repository: Path, left: str, right: str) -> tuple[str, ...]:
 def _hides_a_newer(
     repository: Path, cut: Sequence[str], found: Sequence[str], left: str, right: str
 ) -> bool:
-    """Whether a newer commit of both may lie behind where this clone was cut off."""
+    """Whether a newer commit of both may lie behind the point where this clone was cut off."""
     if {left, right} & set(found):
         return False
     since = git(repository, "rev-list", left, right, "--not", *found).decode().split()
@@ -103,11 +103,11 @@ def resolve_commit(repository: Path, ref: str, *, field: str | None = None) -> s
 
 
 def _refuse_ambiguous(repository: Path, ref: str, field: str | None) -> None:
-    """Refuses a name that a tag shares with a branch: Git would take the tag, which whoever may
-    push can have made."""
+    """Refuses a name that a tag shares with a branch: Git would take the tag, which anybody who may
+    push can make."""
     name = _name(ref)
     if re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", name):
-        return  # Git takes that for the commit, whatever is called so
+        return  # to Git that is the commit, whatever else has this name
     tag = commit_of(repository, f"refs/tags/{name}")
     if not tag:
         return
@@ -122,8 +122,8 @@ def _refuse_ambiguous(repository: Path, ref: str, field: str | None) -> None:
 
 
 def commit_of(repository: Path, ref: str) -> str | None:
-    """The commit that a name stands for in this clone; None where it stands for none. One in full
-    (`refs/heads/main`) is no tag that is called so."""
+    """The commit that a name stands for in this clone, or None. A full one (`refs/heads/main`) is
+    never a tag of that name."""
     name = _name(ref)
     if name.startswith("refs/") and not _told(repository, "show-ref", "--verify", "--", name):
         return None

@@ -96,7 +96,7 @@ class GitTree:
         return path in self._entries or next(self._below(prefix), None) is not None
 
     def _refuse_beyond_link(self, path: str) -> None:
-        """Refuses what is in no tree of this commit, but in a checkout of it."""
+        """Refuses what lies behind a link: no tree of this commit has it, but a checkout does."""
         for parent in PurePosixPath(path).parents:
             if str(parent) in self._entries:
                 self._entry(str(parent))
@@ -150,7 +150,7 @@ class GitTree:
         return entry
 
     def _blob(self, path: str) -> tuple[str, int]:
-        """Name and size of a file's blob, which is here or can be fetched."""
+        """Name and size of a file's blob, fetched if it is not here."""
         object_id = self._entry(path).object_id
         try:
             return object_id, _blob_size(self.repository, object_id)
@@ -205,11 +205,11 @@ class GitTree:
         return f"git blob {self._entry(normalise(path)).object_id}", ""
 
     def _lfs_object(self, path: str, pointer: bytes, oid: str, *, fetch: bool = True) -> Path:
-        """The real bytes behind an LFS pointer, fetched where this machine lacks them: of a pull
-        request actions/checkout gets what its own commit needs, and not what the base's does.
+        """The real bytes behind an LFS pointer, fetched where this machine lacks them: for a pull
+        request actions/checkout gets the objects of its own commit, not those of the base.
 
         They are looked for in Git LFS's own store and in the working tree, and believed only
-        when their digest is the pointer's.
+        if their digest is the pointer's.
         """
         common = git_directory(self.repository)
         stored = common / "lfs" / "objects" / oid[:2] / oid[2:4] / oid
@@ -247,12 +247,12 @@ class GitTree:
         return attributes.rewritten(self.repository, self.commit, paths)
 
     def parted_at(self, starts: Sequence[GitTree]) -> tuple[GitTree, frozenset[str]]:
-        """What this commit, a base, had where it went separate ways with another, which was at
-        several commits at once: the files that all of these hold alike, and of the others its own.
+        """One tree for several merge bases of this commit, a base, and another: the files that all
+        of them hold alike, and this commit's own of the others.
 
         Returns:
-            That tree, and the names of these others. A file that only the base has is one of them:
-            a merge of the commits themselves may have it, too, where one of them renames a folder.
+            That tree, and the names of those others. A file that only the base has is one of them:
+            a merge of the merge bases may have it, too, if one of them renames a folder.
         """
         found = GitTree(self.repository, self.commit)
         first, *rest = (start._entries for start in starts)  # noqa: SLF001 of this class

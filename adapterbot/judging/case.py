@@ -41,7 +41,7 @@ class Case:
     notes: tuple[str, ...]
 
     def prepare(self, evaluator: Evaluator, policy: Policy) -> None:
-        """Loads the base where it is known that it will be asked; else that is seen as it goes on.
+        """Loads the base model if it is sure to be needed; else the first question does.
 
         Raises:
             AdapterbotError: it cannot be loaded.
@@ -77,7 +77,7 @@ def read_case(
     """An adapter's case, from both sides of a comparison.
 
     Args:
-        suite_tree: the files that a suite lies among which was named by hand.
+        suite_tree: the files among which a suite that was named by hand lies.
         suites: as `grounds.suite` knows them.
 
     Raises:

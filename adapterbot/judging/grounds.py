@@ -20,7 +20,7 @@ from adapterbot.records.deltas import metric_name
 from adapterbot.verdict import MetricPolicy
 
 # What transformers and vLLM read from an adapter's folder besides the adapter.
-_SPOKEN_THROUGH = (
+_TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
     "tokenizer.model",
@@ -36,10 +36,10 @@ _SPOKEN_THROUGH = (
 def suite(
     where: Sides, adapter: AdapterConfig, named: Tree | None, known: dict[str, Suite]
 ) -> Suite:
-    """The suite, of the base ref; or of the tree of one that was named by hand.
+    """The suite, read from the base ref, or from `named`, the tree of one that was named by hand.
 
     Args:
-        known: those that this gate has read, by path; to these it is added.
+        known: the suites that this gate has read, by path; this one is added.
 
     Raises:
         InputError: there is none, or it cannot be read.
@@ -69,8 +69,8 @@ def policies(suite: Suite, adapter: AdapterConfig) -> dict[str, MetricPolicy]:
     """As `verdict.policies`, for a suite whose slices are known.
 
     Raises:
-        InputError: a rule names a task or a slice that the suite does not have. What was to decide
-            would be missing, and nobody told.
+        InputError: a rule names a task or a slice that the suite does not have. A metric that was
+            meant to decide would be missing without a word.
     """
     rules = adapter.policy.metrics
     found = verdict.policies(suite.tasks, rules)
@@ -102,11 +102,11 @@ def suite_notes(where: Sides, suite: Suite) -> tuple[str, ...]:
 
 
 def left_behind(where: Sides) -> InputError | None:
-    """Why no later gate could be held once the head is merged: its `adapterbot.yaml`, or a suite
-    that this lists, is changed so that it cannot be read. None where later gates can read all.
+    """What would end every later gate once the head is merged: an `adapterbot.yaml`, or a suite in
+    it, that the head changes so that it cannot be read. None where all can be read.
 
-    Nothing of the head decides anything by this, and nothing of it is run but its suites'
-    templates, apart and with limits. Suites that a minute does not suffice for are not looked at.
+    It decides nothing else. Nothing of the head is run but its suites' templates, apart and with
+    limits, and suites that are left after a minute are not looked at.
     """
     until = time.monotonic() + LOOK
     start, head = where.fork_point, where.head
@@ -166,9 +166,9 @@ def _beside(tree: Tree, suite: str) -> set[str]:
 def base_model(where: Sides, adapter: AdapterConfig) -> tuple[str, str | Path, tuple[str, ...]]:
     """The name of the base model, where it is, and what the head would change about it.
 
-    Like the suite it comes from the base ref: a head that chose it could have both sides answer
-    nothing, and be found no worse. That an adapter moves, and its config with it, changes nothing.
-    Only where the base ref has none is the head's taken.
+    Like the suite it comes from the base ref, also for an adapter that moves with its config: a
+    head that chose it could have both sides answer nothing, and be found no worse. Only where the
+    base ref has none is the head's taken.
 
     Raises:
         InputError: the training config names none, or one that may not be loaded.
@@ -198,13 +198,13 @@ def unlisted(where: Sides, adapter: AdapterConfig) -> tuple[str, ...]:
 
 
 def not_evaluated(where: Sides, adapter: AdapterConfig) -> tuple[str, ...]:
-    """A note for what the head changes in the adapter's folder that whoever loads a tokenizer from
-    there answers by, and that no verdict is about."""
+    """A note where the head changes tokenizer or generation files in the adapter's folder: whoever
+    loads them from there is answered by them, and no verdict covers that."""
     here = normalise(adapter.path)
     before = here if where.fork_point.has(here) else normalise(former(where, adapter).path)
     changed = [
         name
-        for name in _SPOKEN_THROUGH
+        for name in _TOKENIZER_FILES
         if where.head.has(join(here, name))
         and not same(where.fork_point, where.head, join(before, name), join(here, name))
     ]

@@ -1,4 +1,4 @@
-"""Whether what the head holds of an adapter is what a merge would make of it; if not, refused."""
+"""Refuses an adapter if what the head holds of it is not what a merge would make of it."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _FIX = "merge the base branch into this one, or rebase on it"
 
 
 def as_merged(where: Sides, adapter: AdapterConfig) -> Sides:
-    """The sides of an adapter that was named, and that only the base branch has changed since the
-    head left it: a merge leaves it as it is there. Those of any other are as they were."""
+    """The sides, with the base's tip as the head where only the base branch has changed the adapter
+    since the head left it: a merge would leave it as it is there."""
     now = where.base
     if where.fork_point is now or not all(t.has(adapter.path) for t in (now, where.head)):
         return where
@@ -32,8 +32,8 @@ def as_merged(where: Sides, adapter: AdapterConfig) -> Sides:
 
 def refuse_stale(where: Sides, adapter: AdapterConfig) -> None:
     """Refuses an adapter that the base branch has moved, added, removed or changed since the head
-    left it: what the head holds of it is neither what a merge would make, nor comparable with the
-    base. Where both replaced the weights, it is judged: nobody can merge that as it is.
+    left it: what the head holds is neither what a merge would make, nor comparable with the base.
+    Where both replaced the weights it is judged: a merge conflicts.
 
     Raises:
         InputError: it is one.
@@ -62,7 +62,7 @@ def refuse_stale(where: Sides, adapter: AdapterConfig) -> None:
 
 
 def _refuse_disputed(where: Sides, adapter: AdapterConfig) -> None:
-    """Refuses an adapter of which a merge may take either side's files, and say nothing."""
+    """Refuses an adapter of which a merge may silently take either side's files."""
     entries = (adapter, former(where, adapter))
     folders = {normalise(entry.path) for entry in entries}
     folders |= {
@@ -84,7 +84,7 @@ def _refuse_disputed(where: Sides, adapter: AdapterConfig) -> None:
 
 
 def _would_mix(where: Sides, was: str, now: str) -> bool:
-    """Whether a merge would take other bytes of a file than the head's, and say nothing."""
+    """Whether a merge would silently take other bytes of a file than the head's."""
     start, base, head = where.fork_point, where.base, where.head
     if same(start, base, was) or same(base, head, was, now):
         return False

@@ -107,8 +107,8 @@ def baseline(
 
 
 def said_notes(baseline: Side, candidate: Side) -> tuple[str, ...]:
-    """A note where the candidate's options name another base model, or revision of it, than the
-    baseline's: who loads an adapter by its folder alone gets that one, and no gate evaluates it."""
+    """A note where the candidate's options name another base model, or revision, than the
+    baseline's: whoever loads it by its folder alone gets that one, which was not evaluated."""
     before = {said_base([part.config]) for part in parts(baseline.files)}
     here = {said_base([part.config]) for part in parts(candidate.files)}
     if not before or here <= before:

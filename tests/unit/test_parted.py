@@ -105,8 +105,7 @@ def crossed(root: Path, monkeypatch: pytest.MonkeyPatch) -> Sides:
 
 
 def placed(root: Path) -> Sides:
-    place = by_hand(root, "main", "head")
-    return sides(place.base, place.head, fork_point=place.fork_point, disputed=place.disputed)
+    return by_hand(root, "main", "head").sides()
 
 
 def test_attack_two_branches_that_merged_each_other_do_not_hide_an_older_adapter(
@@ -167,7 +166,7 @@ def stacked(root: Path) -> None:
 def stacked_sides(root: Path) -> Sides:
     place = by_hand(root, "lower", "head")
     assert place.disputed == {f"adapters/{name}/adapter_model.safetensors" for name in "ab"}
-    return sides(place.base, place.head, fork_point=place.fork_point, disputed=place.disputed)
+    return place.sides()
 
 
 def test_a_branch_on_another_that_both_merged_the_base_is_judged_by_what_it_changes(

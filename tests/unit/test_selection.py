@@ -297,8 +297,7 @@ def test_what_a_training_run_left_where_git_ignores_it_is_no_change(
     commit(root, "ignored")
     for path in ("outputs/run", "scratch/x", "new"):
         adapter(root, path)
-    place = by_hand(root, "main", None)
-    where = sides(place.base, place.head, fork_point=place.fork_point, ignored=place.ignored)
+    where = by_hand(root, "main", None).sides()
     assert paths(select(where, Overrides())) == ["new"]
     assert paths(select(where, Overrides("outputs/run"))) == ["outputs/run"]
 
