@@ -94,7 +94,7 @@ class Tree(Protocol):
         """A real file or directory with this content, for libraries that want a path."""
 
     def rewritten(self, paths: Sequence[str]) -> Mapping[str, str]:
-        """Path → attributes, for those files that Git would write into a checkout with other bytes."""
+        """Path → attributes, for those files that Git would check out with other bytes."""
 
 
 def lfs_oid(content: bytes) -> str | None:
