@@ -109,11 +109,11 @@ class BankStore(OpenBank):
     def picked(
         self, users: Sequence[str] | None = None
     ) -> Iterator[tuple[Sequence[str], Callable[[int], Iterator[Bytes]]]]:
-        """Names, and what gives their rows so many at a time, as `raw` with `check`: all from one
+        """Names, and a function that yields their rows, checked, so many at a time: all from one
         snapshot, whatever is written meanwhile.
 
         Args:
-            users: whom; all of them, in byte order, where nobody is named.
+            users: None for all of them, in byte order.
         """
         snapshot = self.reading()
         with snapshot as (txn, db):

@@ -57,9 +57,9 @@ class BankWriter(BankStore):
     def add_all(self, batches: Iterable[Batch], *, replace: bool = False) -> None:
         """Adds batches, each in one transaction; the next is made while one is on its way to disk.
 
-        Batches of `BATCH_BYTES` are as fast as the disk. One that is no good ends it: those before
-        are there, and nobody of it or behind it. A kill takes no batch that was committed; until
-        this returns, a power cut may take the last of them.
+        Batches of `BATCH_BYTES` are as fast as the disk. The first one that is no good ends it: the
+        batches before it are kept, and nothing of it or after it. A kill takes no batch that was
+        committed; until this returns, a power cut may take the last one.
 
         Raises:
             As `add`.
@@ -169,7 +169,7 @@ class BankWriter(BankStore):
 
     @property
     def _tables(self) -> Tables:
-        """Of the transaction that writes: while it lasts, nobody moves the file."""
+        """Those of the transaction that writes: while it lasts, nobody moves the file."""
         return self._file.shared.db
 
     @contextmanager
@@ -307,7 +307,7 @@ def _known(user: str) -> InputError:
 def create(
     path: Path, manifest: Manifest, keep: Callable[[Path], object] = lambda _: None
 ) -> BankWriter:
-    """A new, empty bank in directory `path`, opened for writing. Of several at once one makes it.
+    """A new, empty bank in directory `path`, opened for writing. Of several at once one succeeds.
 
     Args:
         keep: writes what the bank keeps beside its rows, given the directory.
@@ -335,7 +335,7 @@ def create(
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Inside, nobody else makes a bank there; who wants to waits."""
+    """Inside, nobody else makes a bank in this folder; others wait."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         with suppress(OSError):  # a file system without locks

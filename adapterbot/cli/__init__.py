@@ -42,10 +42,10 @@ from adapterbot.cli import (  # noqa: F401
 )
 from adapterbot.cli.app import app
 from adapterbot.cli.output import (
-    lose_words_without_room,
+    drop_what_stderr_cannot_take,
+    ignore_a_width_of_zero,
+    replace_what_stdout_cannot_encode,
     say,
-    take_every_letter,
-    take_no_width_for_none,
     tell,
 )
 from adapterbot.errors import AdapterbotError, ExitCode, InputError
@@ -81,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _of_the_machine(error: OSError) -> AdapterbotError | None:
-    """What whoever looked or wrote first has found of a path, or of all of this machine's."""
+    """The error to report if a path, or any path of this machine, cannot be read or written."""
     if scratch.nowhere(error):
         return scratch.not_written(error)
     if error.filename is None:
@@ -108,7 +108,7 @@ def _removed_from_under_us() -> InputError | None:
 
 
 def _check_text(arguments: Sequence[str]) -> None:
-    """Bytes that are no text in this locale can be put into no report, lock or request."""
+    """Bytes that are no text in this locale cannot go into a report, a lock or a request."""
     for argument in arguments:
         try:
             argument.encode()
@@ -121,8 +121,8 @@ def _check_text(arguments: Sequence[str]) -> None:
 
 
 def _open_what_is_closed() -> None:
-    """Standard streams that whoever started us has closed lead nowhere from here on: the number of
-    one would be the next file's, and what a library writes to it would end up there."""
+    """Opens closed standard streams to /dev/null: the next file would get the number of one, and
+    what a library writes to the stream would end up in it."""
     for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
         try:
             os.fstat(number)
@@ -142,9 +142,9 @@ def program(arguments: Sequence[str] | None = None) -> NoReturn:
     if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
         signal.signal(signal.SIGHUP, signal.default_int_handler)
     _open_what_is_closed()
-    take_every_letter()
-    lose_words_without_room()
-    take_no_width_for_none()
+    replace_what_stdout_cannot_encode()
+    drop_what_stderr_cannot_take()
+    ignore_a_width_of_zero()
     try:
         main(arguments)
     except SystemExit as ended:

@@ -41,16 +41,16 @@ def document(text: str) -> None:
     typer.echo(text)
 
 
-def take_every_letter() -> None:
-    """Have standard output take what its encoding lacks, as ASCII that says the same, or as "?": a
+def replace_what_stdout_cannot_encode() -> None:
+    """Letters that the encoding of standard output lacks become ASCII that says the same, or "?": a
     log in ISO 8859-1 or in a Windows code page is no reason to lose the rest."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         codecs.register_error("adapterbot", _plain)
         sys.stdout.reconfigure(errors="adapterbot")
 
 
-class _Words(io.FileIO):
-    """A file that loses what its disk, or a pipe that nobody reads, does not take."""
+class _Lossy(io.FileIO):
+    """A file that drops what a full disk, or a pipe that nobody reads, does not take."""
 
     def write(self, content: Any, /) -> int:
         try:
@@ -59,17 +59,16 @@ class _Words(io.FileIO):
             return len(content)
 
 
-def lose_words_without_room() -> None:
-    """Have no log that is full end the work that it is about."""
+def drop_what_stderr_cannot_take() -> None:
+    """A log that is full does not end the work that it is about."""
     told = sys.stderr
     if isinstance(told, io.TextIOWrapper):
-        words = io.BufferedWriter(_Words(told.fileno(), "wb", closefd=False))
+        words = io.BufferedWriter(_Lossy(told.fileno(), "wb", closefd=False))
         sys.stderr = io.TextIOWrapper(words, told.encoding, told.errors, line_buffering=True)
 
 
-def take_no_width_for_none() -> None:
-    """Have a width of 0, which a terminal without a window tells, be none: in it nothing is
-    printed at all."""
+def ignore_a_width_of_zero() -> None:
+    """A terminal without a window may claim zero columns, into which nothing would be printed."""
     if not os.environ.get("COLUMNS", "").strip("0"):
         os.environ.pop("COLUMNS", None)
 

@@ -12,8 +12,8 @@ from adapterbot.files import atomic
 
 def out_directory(given: Path | None, environment: Mapping[str, str]) -> Path:
     """Where results go: as asked, the runner's temporary folder, or the checkout's `.adapterbot/`,
-    and never a folder of an adapter that somebody stands in. Tried before the work whose results
-    should be there.
+    never a folder inside it that one happens to be in. Whether it can be written is tried before
+    the work begins.
 
     Raises:
         InputError, OurFailure: it cannot be written.
@@ -41,8 +41,8 @@ def _refuse_link(given: Path) -> None:
 
 
 def checkout_around(folder: Path) -> Path | None:
-    """The top of the Git checkout that a folder lies in. Told by `.git` alone: asking Git would
-    take as long as many a command."""
+    """The top of the Git checkout that a folder lies in, found by `.git` alone: asking Git takes as
+    long as some commands do."""
     return next((top for top in (folder, *folder.parents) if (top / ".git").exists()), None)
 
 
@@ -52,16 +52,16 @@ def around(folder: Path) -> Path:
 
 
 def left_here(given: Path, default: Path) -> Path:
-    """A file as it was named; by default that in `.adapterbot/` which an earlier command left, from
-    anywhere in the checkout."""
+    """A file as it was named; by default the one that an earlier command left in the checkout's
+    `.adapterbot/`."""
     if given != default or given.exists():
         return given
     return around(Path.cwd()) / default
 
 
 def own_folder(within: Path) -> Path:
-    """`.adapterbot/`, for results that were asked for nowhere else. Git does not see it: whoever
-    adds everything between two runs adds none of them.
+    """`.adapterbot/`, for results for which no place was named. Git ignores it, so `git add --all`
+    adds none of them.
 
     Raises:
         InputError: it cannot be written, or there is a link in it. The checkout may be a stranger's

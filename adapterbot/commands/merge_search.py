@@ -207,8 +207,8 @@ def suite_items(tasks: Sequence[Task], path: str) -> Items:
 
 
 def _known_by(task: Task) -> list[set[Hashable]]:
-    """What each sample of a task goes by: its cluster, and its question, also as another task of
-    the same rows would ask it; but for a question that several clusters of the task ask."""
+    """What each sample is known by: its cluster, and its question, also in the form in which
+    another task on the same rows asks it; but no question that several of its clusters ask."""
     asked = [
         {question(sample, task.request), question(sample, Request.LIKELIHOOD)}
         for sample in task.samples

@@ -115,8 +115,8 @@ def _pulls_of(context: Context, environment: Mapping[str, str]) -> list[Context]
 def _report(
     path: Path | None, pulls: Sequence[Context], environment: Mapping[str, str]
 ) -> tuple[Context, Report]:
-    """The report, or those of a matrix as one, held against where it must come from; and whom it
-    is about.
+    """The report, or those of a matrix as one, checked to come from where it must; and the pull
+    request that it is about.
     """
     if pulls[0].event == "workflow_run" and pulls[0].from_fork:
         _refuse_own_workflow(pulls, environment)
@@ -127,8 +127,8 @@ def _report(
 
 
 def _refuse_own_workflow(pulls: Sequence[Context], environment: Mapping[str, str]) -> None:
-    """Refuses what the run of a fork's pull request left that brings its own workflows: any of them
-    can go by the name of the gate's, and upload what report it likes.
+    """Refuses the report of a fork's pull request that changes workflows: one of them may have the
+    name of the gate's, and upload whatever report it likes.
 
     Raises:
         InputError: it does.

@@ -1,5 +1,5 @@
-"""What a result may not replace: what its command reads or keeps its state in, and files of another
-kind that go by a name of ours."""
+"""What a result may not replace: files that its command reads or keeps its state in, and any file
+that has the name of another kind of ours."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from adapterbot.lock.pinned import ADAPTER_FILES
 from adapterbot.lock.schema import SOUP_LOCK
 from adapterbot.lock.training import SOUP_YAML
 
-# Found by these names, whoever wrote them; under one of them every result is taken for another.
+# These are found by name, so a result under one of them would be taken for something else.
 _NAMES = {"adapterbot.yaml", SOUP_YAML, SOUP_LOCK, DEFAULT_NAME, *ADAPTER_FILES}
 
 

@@ -150,8 +150,7 @@ def _fill(filled: Path, path: Path, parts: Iterable[bytes | memoryview]) -> None
 
 
 def keep_entries(folder: Path) -> None:
-    """Has the names in a folder outlive a power cut, where its file system can say that: what was
-    renamed may else have its old name again, or none."""
+    """Syncs a folder, where its file system allows that: a power cut could undo a rename in it."""
     with suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:

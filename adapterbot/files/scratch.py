@@ -1,4 +1,4 @@
-"""What is said where no temporary file can be written: the disk is full, or nothing is writable."""
+"""The error for a machine on which no temporary file can be written."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def not_written(error: OSError) -> OurFailure:
 
 
 def nowhere(error: OSError) -> bool:
-    """Whether `tempfile` raised this since no folder takes a file: what tells it is an ENOENT about
-    no file, in words of its own."""
+    """Whether `tempfile` raised this because it found no folder to write in: an ENOENT that names
+    no file, with a message of its own."""
     said = (error.errno, error.filename) == (errno.ENOENT, None)
     return said and error.strerror != os.strerror(errno.ENOENT)

@@ -49,8 +49,8 @@ def head_of(client: Client, repository: str, number: int) -> Head:
 def heads_of(client: Client, repository: str, origin: Origin, sha: str) -> list[Head]:
     """The open pull requests whose head is this very commit of this very repository.
 
-    A run of a fork's pull request names none, so they are looked up by their branch, and held
-    against the commit: one that has moved on since is no longer what the run was about.
+    A run of a fork's pull request names none, so they are looked up by branch and compared by
+    commit: one that has moved on since is no longer what the run was about.
 
     Raises:
         InputError, GitHubFailure: as `head_of`.
@@ -64,13 +64,13 @@ def heads_of(client: Client, repository: str, origin: Origin, sha: str) -> list[
         lambda: [_head(p) for p in repo.get_pulls(state="open", head=f"{owner}:{origin.branch}")],
         permission=_PERMISSION,
     )
-    # GitHub takes no notice of a filter that it cannot read, so every one is held against it here.
+    # GitHub ignores a filter that it cannot read, so each is compared here.
     return [head for head in found if (head.sha, head.repository) == (sha, origin.repository)]
 
 
 def workflow_in(client: Client, repository: str, number: int) -> str | None:
-    """A file of a workflow, or of an action beside it, that a pull request brings with it; None
-    where it leaves them alone. GitHub runs the workflows of a pull request as it has them.
+    """A file of a workflow, or of a local action, that a pull request adds or changes; None if it
+    leaves them alone. GitHub runs a pull request's workflows as the pull request has them.
 
     Raises:
         InputError, GitHubFailure: as `head_of`; or it changes more files than GitHub lists.

@@ -190,8 +190,8 @@ class Items:
 
 
 def items_of(tasks: Sequence[Sequence[Collection[Hashable]]], weights: Sequence[float]) -> Items:
-    """Items from what each sample of each task goes by: those that have any of it in common, of
-    one task or of several, are one cluster. A sample that goes by nothing is its own."""
+    """Items from what each sample of each task is known by: samples that have any of it in common,
+    of one task or of several, are one cluster. A sample known by nothing is its own."""
     return Items(
         np.array([number for number, samples in enumerate(tasks) for _ in samples], dtype=np.int64),
         np.array(_components([names for samples in tasks for names in samples]), dtype=np.int64),

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from adapterbot import cli
 from adapterbot.cli import app
-from adapterbot.cli.output import say, take_every_letter
+from adapterbot.cli.output import replace_what_stdout_cannot_encode, say
 from adapterbot.commands.folders import out_directory
 from adapterbot.records import Report
 from tests import example
@@ -290,7 +290,7 @@ def test_a_wrong_input_of_the_action_is_one_line_that_names_the_command(tmp_path
 def test_a_trend_is_read_in_ascii_too(monkeypatch: pytest.MonkeyPatch) -> None:
     page = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     monkeypatch.setattr(sys, "stdout", page)
-    take_every_letter()
+    replace_what_stdout_cannot_encode()
     print("▁▄·█", end="", file=page, flush=True)
     page.seek(0)
     assert page.read() == "14.8"

@@ -1,7 +1,7 @@
-"""How the server ends: in order, also when it is told a second time not to wait for anybody.
+"""How the server ends: in order, also at a second Ctrl-C, which tells it not to wait for answers.
 
-uvicorn then leaves the application and its answers where they are: asyncio breaks them off, and
-writes a traceback of each to the log; from Python 3.12 on it waits for every connection first.
+uvicorn alone would then leave the answers under way to asyncio, which breaks them off with a
+traceback of each in the log, from Python 3.12 on after waiting for every connection.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ _MOMENT = 1.0  # seconds in which an answer that was ended is told so
 
 
 class Server(uvicorn.Server):
-    """Waits at its end for the answers under way; at a second Ctrl-C it ends them, too."""
+    """Waits for the answers under way before it ends; at a second Ctrl-C it ends them."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Takes SIGINT and SIGTERM for good: one that comes once the server has ended, while the
-        process does, is no interruption."""
+        """Handles SIGINT and SIGTERM for good: one that comes after the server has ended, while the
+        process is ending, is no interruption."""
         for one in (signal.SIGINT, signal.SIGTERM):
             signal.signal(one, self.handle_exit)
         yield
