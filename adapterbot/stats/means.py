@@ -30,6 +30,11 @@ from adapterbot.stats.resampling import (
 _ROUNDING = 1e-12
 """A spread below this, of differences of size one, is what arithmetic left over."""
 
+_NO_SPREAD = 1e-4
+"""Of the data's sum of squares. A resample with less has drawn none of those that differ: what
+spread it has is the rounding of scores (0.667 − 0.333 is not 0.333 − 0), and its t would be
+thousands."""
+
 
 @dataclass(frozen=True, eq=False)
 class MeanDifference:
@@ -242,7 +247,7 @@ class _Sums:
         e, n, squares, crossed, n_squares = (sums + self.extra).T
         shift = e / n
         spread = squares - 2 * shift * crossed + shift**2 * n_squares
-        usable = spread > 1e-12 * math.fsum(residuals**2)
+        usable = spread > _NO_SPREAD * math.fsum(residuals**2)
         error = np.sqrt(self.units / (self.units - 1) * spread[usable]) / n[usable]
         return np.sort(shift[usable] / error)
 

@@ -76,6 +76,20 @@ def test_a_constant_shift_has_an_interval_without_width_and_says_so() -> None:
     assert found.note == "every sample differs by exactly the same amount"
 
 
+def test_the_last_digit_that_was_written_down_says_nothing_of_the_spread() -> None:
+    """Attack: sevenths with six digits. Most samples drop by one of them and a few do not, so some
+    resamples held but differences that rounding made; the interval reached to +10,891."""
+    baseline = np.repeat([5, 4, 3, 6, 0, 2, 1], [10, 8, 10, 9, 1, 1, 1])
+    candidate = np.repeat([4, 3, 2, 5, 6, 4, 3], [10, 8, 10, 9, 1, 1, 1])
+    exact = compare(baseline / 7, candidate / 7, resamples=2000)
+    written = compare(np.round(baseline / 7, 6), np.round(candidate / 7, 6), resamples=2000)
+    assert exact.interval
+    assert written.interval
+    assert written.interval.high == pytest.approx(exact.interval.high, abs=0.02)
+    assert written.interval.low == pytest.approx(exact.interval.low, abs=0.02)
+    assert written.min_detectable == pytest.approx(exact.min_detectable, abs=0.02)
+
+
 def test_samples_needed_only_where_the_margin_is_not_settled() -> None:
     base = np.repeat([1.0, 0.0], [90, 10])
     few = base.copy()
