@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,16 @@ def commit(directory: Path, message: str = "change") -> str:
     git(directory, "add", "-A")
     git(directory, "commit", "-q", "--allow-empty", "-m", message)
     return git(directory, "rev-parse", "HEAD")
+
+
+@contextmanager
+def on_main(directory: Path) -> Iterator[None]:
+    """What is done inside is committed to `main`; the branch is checked out again after."""
+    branch = git(directory, "branch", "--show-current")
+    git(directory, "checkout", "-q", "main")
+    yield
+    commit(directory)
+    git(directory, "checkout", "-q", branch)
 
 
 def pull_request(

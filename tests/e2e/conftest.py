@@ -7,6 +7,15 @@ from collections.abc import Iterator
 import pytest
 
 from tests.e2e import act
+from tests.github_server import GitHubServer
+
+
+@pytest.fixture
+def server() -> Iterator[GitHubServer]:
+    with GitHubServer() as server:
+        server.add_token(act.TOKEN)
+        yield server
+        assert server.violations == []
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -4,14 +4,13 @@ commands in comments, from the comment to what is done about it, and the "Re-run
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests import example
-from tests.e2e.act import ROOT, TOKEN, ActRun, run_act
+from tests.e2e.act import ROOT, ActRun, run_act
 from tests.github_server import GitHubServer
 from tests.github_server.records import Comment
 
@@ -30,18 +29,15 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def server(repository: Path) -> Iterator[GitHubServer]:
-    with GitHubServer() as server:
-        server.add_token(TOKEN)
-        server.add_pull(
-            example.REPOSITORY,
-            example.NUMBER,
-            head_sha=example.git(repository, "rev-parse", "HEAD"),
-            base_sha=example.git(repository, "rev-parse", "main"),
-        )
-        server.world.permissions[example.REPOSITORY, "alice"] = "write"
-        yield server
-        assert server.violations == []
+def server(server: GitHubServer, repository: Path) -> GitHubServer:
+    server.add_pull(
+        example.REPOSITORY,
+        example.NUMBER,
+        head_sha=example.git(repository, "rev-parse", "HEAD"),
+        base_sha=example.git(repository, "rev-parse", "main"),
+    )
+    server.world.permissions[example.REPOSITORY, "alice"] = "write"
+    return server
 
 
 def say(

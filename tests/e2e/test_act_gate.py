@@ -4,13 +4,12 @@ every request to its own description: the whole story of one adapter pull reques
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests import example
-from tests.e2e.act import ROOT, TOKEN, run_act
+from tests.e2e.act import ROOT, run_act
 from tests.github_server import GitHubServer
 
 WORKFLOWS = (ROOT / "docs" / "examples" / "adapter-gate.yml",)
@@ -18,24 +17,19 @@ BISECT = ROOT / ".github" / "workflows" / "adapter-bisect.yml"
 
 
 @pytest.fixture
-def server() -> Iterator[GitHubServer]:
-    with GitHubServer() as server:
-        server.add_token(TOKEN)
-        server.add_pull(example.REPOSITORY, example.NUMBER)
-        yield server
-        assert server.violations == []
+def server(server: GitHubServer) -> GitHubServer:
+    server.add_pull(example.REPOSITORY, example.NUMBER)
+    return server
 
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
     """The example as a team would keep it, with our workflows, on a poisoned branch."""
     folder = example.build(tmp_path / "adapters")
-    example.git(folder, "checkout", "-q", "main")
-    (folder / ".github" / "workflows").mkdir(parents=True)
-    for workflow in (*WORKFLOWS, BISECT):
-        shutil.copy(workflow, folder / ".github" / "workflows")
-    example.commit(folder, "adapterbot")
-    example.git(folder, "checkout", "-q", "retrain-on-new-invoices")
+    with example.on_main(folder):
+        (folder / ".github" / "workflows").mkdir(parents=True)
+        for workflow in (*WORKFLOWS, BISECT):
+            shutil.copy(workflow, folder / ".github" / "workflows")
     example.git(folder, "rebase", "-q", "main")
     return folder
 

@@ -7,14 +7,13 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
 from tests import example
-from tests.e2e.act import ROOT, TOKEN, run_act
+from tests.e2e.act import ROOT, run_act
 from tests.example import EXAMPLE
 from tests.github_app import PROPOSING, with_app
 from tests.github_server import GitHubServer
@@ -22,14 +21,6 @@ from tests.github_server import GitHubServer
 WORKFLOW = ROOT / "docs" / "examples" / "adapter-merge.yml"
 SPECIALISTS = ("dates_eu", "dates_us", "dates_iso")
 ROWS = 12
-
-
-@pytest.fixture
-def server() -> Iterator[GitHubServer]:
-    with GitHubServer() as server:
-        server.add_token(TOKEN)
-        yield server
-        assert server.violations == []
 
 
 @pytest.fixture

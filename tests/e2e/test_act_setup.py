@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.act import ROOT, TOKEN, action_tree, run_act
-from tests.example import git
+from tests.example import commit, git
 from tests.github_server import GitHubServer
 
 GATE = ROOT / "docs" / "examples" / "adapter-gate.yml"
@@ -61,11 +61,6 @@ def repository(tmp_path: Path) -> Path:
     commit(folder, "base")
     git(folder, "switch", "--quiet", "--create", "better-dates")
     return folder
-
-
-def commit(repository: Path, message: str) -> None:
-    git(repository, "add", "--all")
-    git(repository, "commit", "--quiet", "--allow-empty", f"--message={message}")
 
 
 def workflow(repository: Path, text: str) -> None:

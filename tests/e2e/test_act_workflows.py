@@ -7,27 +7,17 @@ import io
 import json
 import shutil
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from adapterbot.records import Source
 from tests import example
-from tests.e2e.act import ROOT, TOKEN, run_act
-from tests.github_server import GitHubServer
+from tests.e2e.act import ROOT, run_act
 from tests.golden.reports import REPORTS
 
 EXAMPLES = ROOT / "docs" / "examples"
 HEAD, BASE, FORK, RUN = "c" * 40, "a" * 40, "stranger/adapters", 4711
-
-
-@pytest.fixture
-def server() -> Iterator[GitHubServer]:
-    with GitHubServer() as server:
-        server.add_token(TOKEN)
-        yield server
-        assert server.violations == []
 
 
 @pytest.fixture

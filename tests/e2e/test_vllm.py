@@ -77,14 +77,11 @@ def repository(tmp_path: Path) -> Path:
 
 def _serve_from(repository: Path, url: str) -> None:
     """Have the base branch name the server, and the branch of the pull request stand on it."""
-    branch = example.git(repository, "branch", "--show-current")
-    example.git(repository, "checkout", "-q", "main")
-    path = repository / "adapterbot.yaml"
-    config = yaml.safe_load(path.read_text())
-    config["server"] = {"url": url, "model": "base", "load": True}
-    path.write_text(yaml.safe_dump(config))
-    example.commit(repository, "evaluate on a server")
-    example.git(repository, "checkout", "-q", branch)
+    with example.on_main(repository):
+        path = repository / "adapterbot.yaml"
+        config = yaml.safe_load(path.read_text())
+        config["server"] = {"url": url, "model": "base", "load": True}
+        path.write_text(yaml.safe_dump(config))
     example.git(repository, "rebase", "-q", "main")
 
 
