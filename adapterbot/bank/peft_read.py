@@ -160,32 +160,17 @@ def _vera(
     for module in ordered:
         held = parts[module.name]
         inner, outer = held.get("vera_lambda_d"), held.get("vera_lambda_b")
-        if (
-            inner is None
-            or outer is None
-            or (inner.numel(), outer.numel())
-            != (
-                options.r,
-                module.outputs,
-            )
-        ):
-            raise InputError(
-                f"needs vectors of {options.r} and of {module.outputs} numbers",
-                file=files.weights_shown,
-                field=module.name,
-                fix=_SAME_RUN,
+        wanted = options.r, module.outputs
+        if inner is None or outer is None or (inner.numel(), outer.numel()) != wanted:
+            raise _unfit(
+                files, module.name, f"needs vectors of {options.r} and of {module.outputs} numbers"
             )
         vectors += [inner.reshape(-1), outer.reshape(-1)]
     row = plain(torch.cat([vector.float() for vector in vectors])[None].numpy())
     a, b = tensors.get("base_model.vera_A"), tensors.get("base_model.vera_B")
     if a is None or b is None:
         if options.save_projection:
-            raise InputError(
-                "is said to be saved, but is not there",
-                file=files.weights_shown,
-                field="vera_A and vera_B",
-                fix=_SAME_RUN,
-            )
+            raise _unfit(files, "vera_A and vera_B", "is said to be saved, but is not there")
         seed = options.projection_prng_key
         return Checkpoint(layout, row, draw(layout, seed), seed, base)
     projections = {"A": a.float(), "B": b.float()}
@@ -202,9 +187,7 @@ def _vblora(
 ) -> Checkpoint:
     bank = tensors.get("base_model.vblora_vector_bank")
     if bank is None:
-        raise InputError(
-            "is not there", file=files.weights_shown, field="vblora_vector_bank", fix=_SAME_RUN
-        )
+        raise _unfit(files, "vblora_vector_bank", "is not there")
     weights: list[Tensor] = []
     choices: list[Tensor] = []
     widths: dict[str, tuple[int, int]] = {}
@@ -217,11 +200,8 @@ def _vblora(
             sides.append(weight.shape)
         (rank_a, tiles_in, _), (tiles_out, rank_b, _) = sides
         if rank_a != options.r or rank_b != options.r:
-            raise InputError(
-                f"has rank {rank_a} and {rank_b}, the options say {options.r}",
-                file=files.weights_shown,
-                field=name,
-                fix=_SAME_RUN,
+            raise _unfit(
+                files, name, f"has rank {rank_a} and {rank_b}, the options say {options.r}"
             )
         widths[name] = tiles_in * options.vector_length, tiles_out * options.vector_length
     layout = _checked(
@@ -262,12 +242,7 @@ def _chosen(
         or first.shape[2] != options.topk - 1
         or choices.is_floating_point()
     ):
-        raise InputError(
-            f"has no logits for its factor {side} that fit its options",
-            file=files.weights_shown,
-            field=module,
-            fix=_SAME_RUN,
-        )
+        raise _unfit(files, module, f"has no logits for its factor {side} that fit its options")
     # PEFT leaves the last weight out: they sum to one.
     first = first.float()
     weights = torch.cat([first, 1 - first.sum(-1, keepdim=True)], dim=-1)
@@ -281,11 +256,8 @@ def _check_shared(
     wanted = shared_shapes(layout)
     for name, tensor in tensors.items():
         if tuple(tensor.shape) != wanted[name]:
-            raise InputError(
-                f"has shape {tuple(tensor.shape)}, its modules take {wanted[name]}",
-                file=files.weights_shown,
-                field=name,
-                fix=_SAME_RUN,
+            raise _unfit(
+                files, name, f"has shape {tuple(tensor.shape)}, its modules take {wanted[name]}"
             )
     shared.refuse_infinite(tensors, files.weights_shown)
 
@@ -295,3 +267,8 @@ def _checked(files: AdapterFiles, make: Callable[[], Any]) -> Any:
         return make()
     except ValidationError as error:
         raise bad_input(error, file=files.config_shown, fix=_SAME_RUN) from error
+
+
+def _unfit(files: AdapterFiles, field: str, why: str) -> InputError:
+    """The error for weights that do not go with their options."""
+    return InputError(why, file=files.weights_shown, field=field, fix=_SAME_RUN)
