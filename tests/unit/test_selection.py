@@ -665,7 +665,9 @@ def test_a_link_that_gives_way_to_the_folder_itself_is_no_longer_in_the_way(root
         rename("store/adapters", "adapters")(root)
 
     where = change(root, edit)
-    for entry in select(where, Overrides()):
+    found = select(where, Overrides())
+    assert paths(found) == ["adapters/a", "adapters/b"]
+    for entry in found:
         refuse_stale(where, entry)
 
 

@@ -90,8 +90,8 @@ def test_attack_a_config_is_not_judged_before_git_merges_it_line_by_line(root: P
 )
 def test_what_no_merge_mixes_is_judged(root: Path, on_base: Change) -> None:
     where = behind(root, on_base, weights("mine"))
-    for found in select(where, Overrides()):
-        refuse_stale(where, found)
+    (found,) = select(where, Overrides())
+    refuse_stale(where, found)
 
 
 def test_one_that_both_add_conflicts_and_is_judged(root: Path) -> None:
@@ -100,8 +100,8 @@ def test_one_that_both_add_conflicts_and_is_judged(root: Path) -> None:
         lambda r: adapter(r, "adapters/new", "theirs"),
         both(lambda r: adapter(r, "adapters/new", "mine"), lambda r: write(r, "x", "x")),
     )
-    for found in select(where, Overrides()):
-        refuse_stale(where, found)
+    (found,) = select(where, Overrides())
+    refuse_stale(where, found)
 
 
 @pytest.mark.parametrize(
