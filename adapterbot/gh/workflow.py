@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import secrets
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -72,18 +72,13 @@ def mask(secret: str) -> str:
     return f"::add-mask::{escape_data(secret)}"
 
 
-def guarded(text: str, *, new_token: Callable[[], str] = lambda: secrets.token_hex(16)) -> str:
+def guarded(text: str) -> str:
     """Untrusted text between a stop-commands pair, for a log that should show it as it is.
 
     The token is random, so the text cannot resume commands. Print the result in one write: what
     another thread prints in between loses its commands too.
-
-    Raises:
-        OurFailure: when the token occurs in the text, which no random token does.
     """
-    token = new_token()
-    if token.lower() in text.lower():
-        raise OurFailure("the text holds the stop-commands token")
+    token = secrets.token_hex(16)
     return f"::stop-commands::{token}\n{text}\n::{token}::"
 
 
@@ -108,27 +103,19 @@ def harmless_json(document: str) -> str:
     return _ANYWHERE.sub(r"\\u0023", document)
 
 
-def write_outputs(
-    path: Path,
-    outputs: Mapping[str, str],
-    *,
-    new_delimiter: Callable[[], str] = lambda: f"adapterbot_{secrets.token_hex(16)}",
-) -> None:
+def write_outputs(path: Path, outputs: Mapping[str, str]) -> None:
     """Append to the file that GITHUB_OUTPUT names, each value between random delimiters.
 
     A value with line ends could otherwise set outputs of its own.
 
     Raises:
-        OurFailure: a name that is no output name, a value that holds its delimiter, or a file that
-            cannot be written.
+        OurFailure: a name that is no output name, or a file that cannot be written.
     """
     blocks: list[str] = []
     for name, value in outputs.items():
-        delimiter = new_delimiter()
         if not _OUTPUT_NAME.fullmatch(name):
             raise OurFailure(f"{name!r} is not an output name")
-        if delimiter in value:
-            raise OurFailure(f"the value of output {name} holds its own delimiter")
+        delimiter = f"adapterbot_{secrets.token_hex(16)}"
         blocks.append(f"{name}<<{delimiter}\n{value}\n{delimiter}\n")
     _append(path, "".join(blocks))
 

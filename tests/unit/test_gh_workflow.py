@@ -155,11 +155,6 @@ def test_model_output_in_a_guard_commands_nothing_and_commands_work_after_it(tex
     assert [c.name for c in runner(log)] == ["notice"]
 
 
-def test_a_guard_whose_token_the_text_holds_is_refused():
-    with pytest.raises(OurFailure, match="token"):
-        guarded("x\n::T0KEN::\n::error::", new_token=lambda: "t0ken")
-
-
 @given(HOSTILE)
 @example("::set-env name=PATH::/tmp")
 @example("adapter ##[add-path]/tmp")
@@ -215,14 +210,6 @@ def test_an_output_value_cannot_set_another_output(tmp_path_factory, values):
     with path.open(newline="") as file:
         read = read_outputs(file.read())
     assert read == {name: value.replace("\ud800", "?") for name, value in outputs.items()}
-
-
-def test_a_value_that_guessed_the_delimiter_is_refused_and_nothing_is_written(tmp_path):
-    path = tmp_path / "output"
-    attack = "x\nEOF\nverdict=passed"
-    with pytest.raises(OurFailure, match="delimiter"):
-        write_outputs(path, {"first": "fine", "note": attack}, new_delimiter=lambda: "EOF")
-    assert not path.exists()
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a=b", "a<<b", "a\nb", "1st"])
