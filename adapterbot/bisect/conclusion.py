@@ -87,12 +87,11 @@ def conclude(search: Search, *, cut: bool = False) -> BisectResult:
         )
     perhaps = f"none of them is broken with a probability of {none:.0%}" if n in credible else ""
     first, oldest = suspects[0], min(suspects)
-    candidates = [first] if sure else sorted(suspects)
     return BisectResult(
         verdict=BisectVerdict.BROKEN_AT if sure else BisectVerdict.BROKEN_WITHIN,
         first_broken=_label(search, first),
         last_good=_label(search, oldest - 1) if oldest > 0 else None,
-        candidates=tuple(_label(search, index) for index in candidates),
+        candidates=tuple(_label(search, index) for index in sorted(suspects)),
         probability=float(weights[first]),
         note=_certainty(search, first) if sure else _doubts(search, perhaps, cut=cut),
         **weighed,
