@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.act import ROOT, TOKEN, action_tree, run_act
-from tests.example import commit, git
+from tests.example import commit, git, pull_request
 from tests.github_server import GitHubServer
 
 GATE = ROOT / "docs" / "examples" / "adapter-gate.yml"
@@ -70,25 +70,30 @@ def workflow(repository: Path, text: str) -> None:
     commit(repository, "another workflow")
 
 
-def opened(repository: Path, head_repository: str = "acme/adapters") -> dict:
-    return {
-        "action": "opened",
-        "number": 7,
-        "repository": {"full_name": "acme/adapters"},
-        "pull_request": {
-            "number": 7,
-            "head": {
-                "ref": "better-dates",
-                "sha": git(repository, "rev-parse", "HEAD"),
-                "repo": {"full_name": head_repository},
-            },
-            "base": {"ref": "main", "sha": git(repository, "rev-parse", "main")},
-        },
-    }
+def gated(repository: Path, inputs: str) -> None:
+    """Replace the workflow by a job that passes these inputs, and says what came out."""
+    workflow(
+        repository,
+        f"""
+        on: pull_request
+        jobs:
+          gate:
+            runs-on: [self-hosted, gpu]
+            steps:
+              - uses: actions/checkout@v6
+              - uses: org/adapter-action@v1
+                id: gate
+                with: {{{inputs}}}
+              - if: always()
+                env:
+                  SEEN: ${{{{ toJSON(steps.gate.outputs) }}}}
+                run: echo "$SEEN"
+        """,
+    )
 
 
 def test_the_workflow_of_the_readme_runs_the_command_line(repository, action):
-    run = run_act(repository, "pull_request", opened(repository), API, action=action)
+    run = run_act(repository, "pull_request", pull_request(repository), API, action=action)
     assert run.exit_code == 0, run
     assert run.jobs == {"gate": "success"}
     assert '"argv": ["gate"]' in run.log
@@ -104,7 +109,7 @@ def test_the_workflow_of_the_readme_runs_the_command_line(repository, action):
 
 
 def test_a_pull_request_from_a_fork_does_not_reach_the_runner(repository, action):
-    payload = opened(repository, head_repository="stranger/adapters")
+    payload = pull_request(repository, head_repository="stranger/adapters")
     run = run_act(repository, "pull_request", payload, API, action=action)
     assert run.exit_code == 0, run
     assert run.results == {}
@@ -148,25 +153,8 @@ def test_inputs_arrive_as_values_and_never_as_shell_text(repository, action):
 
 
 def test_a_finding_fails_the_job_with_its_exit_code_and_still_has_outputs(repository, action):
-    workflow(
-        repository,
-        """
-        on: pull_request
-        jobs:
-          gate:
-            runs-on: [self-hosted, gpu]
-            steps:
-              - uses: actions/checkout@v6
-              - uses: org/adapter-action@v1
-                id: gate
-                with: {adapter: bad}
-              - if: always()
-                env:
-                  SEEN: ${{ toJSON(steps.gate.outputs) }}
-                run: echo "$SEEN"
-        """,
-    )
-    run = run_act(repository, "pull_request", opened(repository), API, action=action)
+    gated(repository, "adapter: bad")
+    run = run_act(repository, "pull_request", pull_request(repository), API, action=action)
     assert run.exit_code == 1, run
     assert run.jobs == {"gate": "failure"}
     assert run.step_exit_codes["gate/run"] == 3
@@ -206,7 +194,7 @@ def test_attack_nothing_in_the_pull_request_is_imported_or_read_as_settings(repo
     run = run_act(
         repository,
         "pull_request",
-        opened(repository),
+        pull_request(repository),
         API,
         action=action,
         environ={"PYTHONPATH": "."},
@@ -227,21 +215,8 @@ def test_attack_nothing_in_the_pull_request_is_imported_or_read_as_settings(repo
     ],
 )
 def test_bad_inputs_are_one_clear_line_and_exit_code_2(repository, action, inputs, message):
-    workflow(
-        repository,
-        f"""
-        on: pull_request
-        jobs:
-          gate:
-            runs-on: [self-hosted, gpu]
-            steps:
-              - uses: actions/checkout@v6
-              - uses: org/adapter-action@v1
-                id: gate
-                with: {{{inputs}}}
-        """,
-    )
-    run = run_act(repository, "pull_request", opened(repository), API, action=action)
+    gated(repository, inputs)
+    run = run_act(repository, "pull_request", pull_request(repository), API, action=action)
     assert set(run.step_exit_codes.values()) == {2}, run
     assert message in run.log
 
@@ -263,7 +238,7 @@ def test_a_cold_runner_builds_its_environment_outside_the_workspace(repository, 
     run = run_act(
         repository,
         "pull_request",
-        opened(repository),
+        pull_request(repository),
         API,
         action=action,
         environ={"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path)},
@@ -311,7 +286,7 @@ def test_the_reusable_workflow_publishes_from_a_job_of_its_own(
             with: {{adapter: {adapter}}}
         """,
     )
-    run = run_act(repository, "pull_request", opened(repository), API, action=action)
+    run = run_act(repository, "pull_request", pull_request(repository), API, action=action)
     assert run.jobs["evaluate"] == "failure", run
     assert f"publishing {published}" in run.log
     assert run.outputs["publish"]["comment-url"] == "https://example.invalid/1"
@@ -324,7 +299,7 @@ def test_the_two_jobs_run_where_they_were_copied(repository, action):
     text = (ROOT / ".github" / "workflows" / "adapter-gate.yml").read_text()
     events = re.compile(r"^on:\n(  .*\n)+", re.MULTILINE)
     workflow(repository, events.sub("on: [pull_request, merge_group]\n", text))
-    run = run_act(repository, "pull_request", opened(repository), API, action=action)
+    run = run_act(repository, "pull_request", pull_request(repository), API, action=action)
     assert run.jobs["evaluate"] == "failure", run
     assert 'publishing {"what": "a report"}' in run.log
 
@@ -341,7 +316,7 @@ def test_our_own_selftest_of_bad_input(tmp_path):
         run = run_act(
             repository,
             "pull_request",
-            opened(repository),
+            pull_request(repository),
             server.url,
             workflow="selftest.yml",
             job="bad-input",
