@@ -175,6 +175,35 @@ def test_a_run_killed_in_the_middle_asks_only_what_is_missing(
     assert stored(cache) == 300
 
 
+def test_what_a_slow_scorer_said_is_kept_at_once(tmp_path: Path) -> None:
+    """Attack: SIGKILL while a judge thinks about its sixth answer. Of less than 64 nothing was
+    kept, and the judge was paid again."""
+    rows = [{"prompt": f"{n}\n", "expected": "x", "id": str(n)} for n in range(10)]
+    (tmp_path / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    (tmp_path / "judge.sh").write_text(f"echo >> {tmp_path}/asked; sleep 0.1; echo 0.5\n")
+    (tmp_path / "suite.yaml").write_text(
+        "version: 1\ntasks:\n  - {name: slow, data: rows.jsonl, margin: 1, scorer: "
+        "{name: command, argv: [sh, judge.sh], files: [judge.sh], timeout: 60}}\n"
+    )
+    cache, asked = tmp_path / "cache", tmp_path / "asked"
+    environment = {**os.environ, "ADAPTERBOT_CACHE": str(cache)}
+    command = ("eval", "none", "--base", EXAMPLE / "base", "--suite", "suite.yaml")
+    options = (*command, "--device", "cpu", "--out", tmp_path / "out", "--json")
+    process = command_line.start(*options, cwd=tmp_path, env=environment)
+    until = time.monotonic() + 120
+    while not (asked.exists() and len(asked.read_text()) >= 6):
+        assert time.monotonic() < until
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    before = stored(cache)
+    assert before >= 5
+    asked.unlink()
+    finished(command_line.start(*options, cwd=tmp_path, env=environment))
+    assert len(asked.read_text()) == 10 - before
+
+
 def test_a_second_run_asks_nothing(
     cache: Path, results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
