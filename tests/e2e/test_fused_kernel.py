@@ -3,13 +3,12 @@ Triton's compiler and NVIDIA's assembler take it for every tile."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+
+from tests.programs import python
 
 triton = pytest.importorskip("triton")
 
@@ -19,13 +18,7 @@ DEVICES = {80: (163, "mma.sync"), 90: (227, "wgmma")}
 
 def check(**environment: str) -> None:
     checks = Path(__file__).with_name("fused_kernel_checks.py")
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", str(checks)],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = python("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", checks, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from adapterbot.cli import app
 from adapterbot.errors import AdapterbotError, InputError
 from tests import command_line
 from tests.bank_worlds import QV, save_user
+from tests.programs import python
 
 
 @pytest.fixture(autouse=True)
@@ -325,12 +324,9 @@ def test_a_vera_bank_is_made_from_a_bases_config(bank: Any, base: Path) -> None:
 
 def test_a_base_that_nobody_has_is_said_at_once_in_one_line(here: Path) -> None:
     # The Hub's client reads its settings once, so in a process of its own.
-    done = subprocess.run(
-        [sys.executable, "-m", "adapterbot", "bank", "create", "users", "--base", "nope"],
-        env={**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(here / "hf")},
-        capture_output=True,
-        text=True,
-        check=False,
+    done = python(
+        *["-m", "adapterbot", "bank", "create", "users", "--base", "nope"],
+        env={"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(here / "hf")},
     )
     assert done.returncode == 1
     assert done.stderr.startswith(
@@ -372,12 +368,7 @@ def test_what_takes_torch_names_the_extra_that_brings_it_and_all_else_does_witho
         "export users ann --user ann --as peft": 1,
         "create more --base any --dimension 2": 1,
     }
-    done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_TORCH, *commands],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = python("-c", WITHOUT_TORCH, *commands, check=True)
     found = json.loads(done.stdout)
     assert [code for code, _ in found] == list(commands.values()), found
     for code, errors in found:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import subprocess
-import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -30,6 +27,7 @@ from adapterbot.records import BisectVerdict, Source
 from tests import example
 from tests.hub_server import Hub, Repository
 from tests.integration.test_bisect_suite import Silent
+from tests.programs import python
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = b'{"peft_type": "LORA"}'
@@ -60,12 +58,12 @@ def bisect(folder: Path, *named: list[str], **environment: str) -> list:
     and bisect.json of each."""
     (folder / "judge.py").write_text(JUDGE)
     ours = {"PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(folder / "cache")}
-    done = subprocess.run(
-        [sys.executable, "-c", DRIVER, json.dumps(named)],
+    done = python(
+        "-c",
+        DRIVER,
+        json.dumps(named),
         cwd=folder,
-        env={**os.environ, **ours, **environment},
-        capture_output=True,
-        text=True,
+        env={**ours, **environment},
         check=True,
         timeout=120,
     )

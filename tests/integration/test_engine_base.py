@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -31,6 +29,7 @@ from adapterbot.lock.base_guard import inspect_base
 from adapterbot.weights.header import HEADER_LIMIT, read_header
 from tests import tiny_suite
 from tests.processes import needs_proc
+from tests.programs import python
 from tests.tiny_models import save_adapter, save_base
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
@@ -80,13 +79,7 @@ try:
 except InputError as error:
     print(error, "transformers" in sys.modules)
 """
-    done = subprocess.run(
-        [sys.executable, "-c", said],
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = python("-c", said, env={"CUDA_VISIBLE_DEVICES": ""}, check=True)
     assert done.stdout.startswith("device: cuda:0 is asked for, but there is no CUDA device here")
     assert done.stdout.endswith("False\n")
 
@@ -318,7 +311,7 @@ except InputError as error:
 except KeyboardInterrupt:
     print("the child goes on")
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = python("-c", code, timeout=60)
     assert done.stdout == "made the process that rendered it die\n"
 
 

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -30,6 +27,7 @@ from adapterbot.eval.settings import EngineSettings
 from adapterbot.records import TaskResult
 from adapterbot.weights import adapter_digest, read_adapter_dir
 from tests import tiny_suite
+from tests.programs import python
 from tests.tiny_models import save_adapter, save_base
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
@@ -157,10 +155,8 @@ def test_a_run_whose_every_answer_is_cached_does_not_load_the_base(
         "engine.evaluate([tiny_suite.generate()], None);"
         "print(engine.cached == engine.asked > 0, 'transformers' in sys.modules)"
     )
-    one_thread = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=one_thread, capture_output=True, text=True, check=True
-    )
+    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    done = python("-c", code, env=threads, check=True)
     assert done.stdout.split() == ["True", "False"]
 
 
@@ -470,5 +466,5 @@ def test_plain_lora_imports_no_peft(base: Path, adapters: list[Path]) -> None:
         f"engine.evaluate([tiny_suite.generate(3)], Path({str(adapters[0])!r}));"
         "print('peft' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = python("-c", code, check=True)
     assert done.stdout.strip() == "False"

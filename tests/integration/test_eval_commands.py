@@ -7,7 +7,6 @@ import os
 import signal
 import sqlite3
 import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +24,7 @@ from tests import command_line
 from tests.example import EXAMPLE
 from tests.hub_server import Hub, Repository
 from tests.openai_server import OpenAIServer
+from tests.programs import python
 
 GOOD, BAD = "adapters/dates", "history/poisoned/checkpoint-0640"
 
@@ -308,13 +308,8 @@ def with_base(hub: str, folder: Path, cache: Path) -> subprocess.CompletedProces
     settings |= {"ADAPTERBOT_CACHE": str(cache), "ADAPTERBOT_OUT": str(folder / "out")}
     # Scores of other numbers of threads are kept apart, and tests before this may have changed it.
     settings["OMP_NUM_THREADS"] = str(torch.get_num_threads())
-    return subprocess.run(
-        [sys.executable, "-m", "adapterbot", "eval", GOOD, "--base", "acme/tiny", "--json"],
-        cwd=EXAMPLE,
-        env={**os.environ, **settings},
-        capture_output=True,
-        text=True,
-        check=False,
+    return python(
+        "-m", "adapterbot", "eval", GOOD, "--base", "acme/tiny", "--json", cwd=EXAMPLE, env=settings
     )
 
 

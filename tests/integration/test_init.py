@@ -7,13 +7,13 @@ import os
 import pty
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests import command_line, example, git_server
 from tests.github_server import GitHubServer
+from tests.programs import python
 
 TAKEN = ("base", "adapters/dates", "soup.yaml", "data/train.jsonl")
 
@@ -190,14 +190,11 @@ def test_at_a_terminal_it_asks_for_the_runner_and_a_yes(
 ) -> None:
     ours, theirs = pty.openpty()
     os.write(ours, f"big-gpu\n{sure}\n".encode())
-    done = subprocess.run(
-        [sys.executable, "-m", "adapterbot", "init"],
+    done = python(
+        *["-m", "adapterbot", "init"],
         cwd=fresh,
-        env={**os.environ, "GITHUB_SERVER_URL": f"file://{fresh.parent}"},
+        env={"GITHUB_SERVER_URL": f"file://{fresh.parent}"},
         stdin=theirs,
-        capture_output=True,
-        text=True,
-        check=False,
     )
     os.close(ours)
     os.close(theirs)

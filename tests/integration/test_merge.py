@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import resource
 import shutil
@@ -43,6 +42,7 @@ from adapterbot.weights.layers import group_of, layer_groups
 from tests import command_line, tiny_models
 from tests.adapter_kinds import QV
 from tests.example import EXAMPLE
+from tests.programs import python
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
@@ -271,13 +271,8 @@ def test_a_full_disk_keeps_the_best_weights(suite: Path, tmp_path: Path) -> None
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 
     given = arguments(suite, tmp_path / "merged", "--generations", "1")
-    done = subprocess.run(
-        [sys.executable, "-m", "adapterbot", *given],
-        capture_output=True,
-        text=True,
-        check=False,
-        preexec_fn=small_files,
-        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+    done = python(
+        "-m", "adapterbot", *given, preexec_fn=small_files, env={"PYTHONDONTWRITEBYTECODE": "1"}
     )
     assert done.returncode == 1, done.stderr
     assert "free some disk space" in done.stderr

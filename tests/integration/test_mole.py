@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ import transformers
 
 from tests import command_line
 from tests.hub_server import Hub, Repository
+from tests.programs import python
 from tests.tiny_models import save_adapter, save_base
 
 TEMPLATE = "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}</s>{% endfor %}"
@@ -169,14 +168,7 @@ def test_a_training_over_a_base_on_the_hub_has_ended_before_that_is_loaded(
     def train(url: str) -> subprocess.CompletedProcess[str]:
         settings = {"HF_ENDPOINT": url, "HF_HOME": str(tmp_path), "HF_HUB_DISABLE_XET": "1"}
         said = ("mole", "train", "-c", "hub.yaml", "-o", tmp_path / "out", "--json")
-        return subprocess.run(
-            [sys.executable, "-m", "adapterbot", *map(str, said)],
-            capture_output=True,
-            text=True,
-            check=False,
-            cwd=made,
-            env={**os.environ, **settings},
-        )
+        return python("-m", "adapterbot", *map(str, said), cwd=made, env=settings)
 
     with Hub({"models/org/base": kept}) as hub:
         first = train(hub.url)

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -33,6 +30,7 @@ from adapterbot.weights.peft_dir import adapter_digest
 from tests import example, tiny_suite
 from tests.openai_server import OpenAIServer, garbage, hang_up, stall, status, trickle
 from tests.ports import free_port
+from tests.programs import python
 
 TINY = example.EXAMPLE / "base"
 ADAPTER = example.EXAMPLE / "adapters" / "dates"
@@ -451,19 +449,15 @@ def test_the_gate_on_a_server_needs_no_torch_and_ignores_the_pull_requests_addre
     hidden.mkdir()
     for name in ("torch", "transformers"):
         (hidden / f"{name}.py").write_text("raise ImportError('not on this runner')\n")
-    done = subprocess.run(
-        [sys.executable, "-m", "adapterbot", "gate", "--base", "main", "--head", "HEAD", "--json"],
+    done = python(
+        *["-m", "adapterbot", "gate", "--base", "main", "--head", "HEAD", "--json"],
         cwd=repository,
         env={
-            **os.environ,
             "PYTHONPATH": str(hidden),
             "ADAPTERBOT_CACHE": str(tmp_path / "cache"),
             "GITHUB_ACTIONS": "",
             "GITHUB_EVENT_PATH": "",
         },
-        capture_output=True,
-        text=True,
-        check=False,
         timeout=240,
     )
     assert done.returncode == 3, done.stderr

@@ -33,19 +33,14 @@ from adapterbot.bank.verify import verify
 from adapterbot.bank.writer import BankWriter, create
 from adapterbot.errors import InputError, OurFailure
 from tests.bank_rows import vector_rows, vectors_bank
+from tests.programs import python
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def _said(program: str, *arguments: str) -> str:
     """What a program prints that runs in a process of its own, and ends well."""
-    done = subprocess.run(
-        [sys.executable, "-c", program, *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=ROOT,
-    )
+    done = python("-c", program, *arguments, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -679,12 +674,7 @@ def test_a_bank_that_may_only_be_read_is_read_and_refuses_the_rest_in_a_line(mod
         path = Path(top, "b")
         with vectors_bank(path) as bank:
             bank.add(["a"], vector_rows(1))
-        done = subprocess.run(
-            [sys.executable, "-c", _OF_ANOTHER, str(path), mode],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        done = python("-c", _OF_ANOTHER, path, mode, check=True)
         path.chmod(0o755)
     lines = done.stdout.splitlines()
     assert (

@@ -22,6 +22,7 @@ from adapterbot.cli.output import replace_what_stdout_cannot_encode, say
 from adapterbot.commands.folders import out_directory
 from adapterbot.records import Report
 from tests import example
+from tests.programs import python
 from tests.unit.test_gh_workflow import runner
 
 ATTACKS = ("::set-output name=verdict::passed", "x ##[set-output name=verdict]passed")
@@ -273,13 +274,11 @@ def test_attack_what_is_said_on_the_way_commands_no_runner(
 
 def test_a_wrong_input_of_the_action_is_one_line_that_names_the_command(tmp_path: Path) -> None:
     """What began the process there is a file of the action's."""
-    begun = subprocess.run(
-        [sys.executable, "-I", str(Path(__file__).parents[2] / "entrypoint.py")],
+    begun = python(
+        "-I",
+        Path(__file__).parents[2] / "entrypoint.py",
         cwd=tmp_path,
-        env={**os.environ, "GITHUB_ACTIONS": "true", "ADAPTERBOT_COMMENT": "edit"},
-        capture_output=True,
-        text=True,
-        check=False,
+        env={"GITHUB_ACTIONS": "true", "ADAPTERBOT_COMMENT": "edit"},
     )
     assert begun.returncode == 2
     line = begun.stderr.splitlines()[0]

@@ -7,7 +7,6 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -23,6 +22,7 @@ from tests import git_server
 from tests.example import commit, git
 from tests.listening import listening
 from tests.processes import needs_proc
+from tests.programs import python
 
 WEIGHTS = b"weights of the base"
 OID = hashlib.sha256(WEIGHTS).hexdigest()
@@ -389,9 +389,7 @@ def test_an_interrupted_command_that_ends_by_itself_is_still_an_interrupt() -> N
     code = "import os, signal, threading; from adapterbot.git.program import finished; "
     code += "threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start(); "
     code += "finished(['sleep', '0.3'], os.environ, seconds=20.0)"
-    done = subprocess.run(
-        [sys.executable, "-c", code], start_new_session=True, capture_output=True, text=True
-    )
+    done = python("-c", code, start_new_session=True)
     assert done.stderr.endswith("KeyboardInterrupt\n"), done.stderr
 
 
@@ -417,13 +415,7 @@ def test_a_command_that_takes_too_long_leaves_no_helper_behind(
         git(clone, "remote", "add", mark, f"http://127.0.0.1:{silent.getsockname()[1]}/x.git")
         asked = ("fetch", mark) if command == "fetch" else ("lfs", "fetch", mark, "HEAD")
         # In a session of its own: at a terminal, ssh must be able to ask for a passphrase.
-        done = subprocess.run(
-            [sys.executable, "-c", code, str(clone), *asked],
-            start_new_session=True,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = python("-c", code, clone, *asked, start_new_session=True)
         assert "did not end within 2 s" in done.stderr
         until = time.monotonic() + 10
         while (left := [one for one in running() if mark in one]) and time.monotonic() < until:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -14,6 +12,7 @@ from hypothesis import strategies as st
 from adapterbot import delta
 from adapterbot.errors import InputError
 from adapterbot.records import Comparison, Direction, MetricDelta, Unit
+from tests.programs import python
 
 RESAMPLES = 200
 
@@ -424,5 +423,5 @@ def test_the_deciding_path_is_numpy_only() -> None:
     code = (
         f"import sys, adapterbot.verdict, adapterbot.sequential; print({heavy} & set(sys.modules))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = python("-c", code, check=True)
     assert done.stdout.strip() == "set()"

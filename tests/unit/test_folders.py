@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import pytest
 
 from adapterbot.commands.folders import left_here, out_directory
 from adapterbot.errors import InputError
+from tests.programs import python
 
 
 @pytest.mark.parametrize("link", [".adapterbot", ".adapterbot/results", ".adapterbot/a/b.json"])
@@ -78,12 +77,7 @@ def test_a_folder_of_an_earlier_run_that_may_not_be_written_is_told_before_the_w
         folder = Path(top, "checkout").resolve()
         (folder / ".adapterbot").mkdir(parents=True)
         (folder / ".adapterbot" / ".gitignore").write_text("*\n")
-        told = subprocess.run(
-            [sys.executable, "-c", _OF_ANOTHER, str(folder)],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        told = python("-c", _OF_ANOTHER, folder, check=True)
         for path in (folder, folder / ".adapterbot"):
             path.chmod(0o755)
     assert f"{folder / '.adapterbot'}: cannot be written" in told.stdout

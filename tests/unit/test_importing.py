@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import importlib
-import os
 import pkgutil
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -14,6 +11,7 @@ import pytest
 
 from adapterbot.errors import OurFailure
 from adapterbot.importing import extras
+from tests.programs import python
 
 
 @pytest.mark.parametrize(
@@ -68,13 +66,8 @@ def test_a_mistyped_name_is_refused_before_torch_is_imported(words, says, tmp_pa
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").write_text("")
     (tmp_path / "rows").write_text('{"user": "a", "prompt": "x", "expected": "y"}')
-    done = subprocess.run(
-        [sys.executable, "-m", "adapterbot", *words.split()],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(tmp_path / "stubs")},
-        capture_output=True,
-        text=True,
-        check=False,
+    done = python(
+        *f"-m adapterbot {words}".split(), cwd=tmp_path, env={"PYTHONPATH": str(tmp_path / "stubs")}
     )
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith(f"error: {says}")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +14,7 @@ from adapterbot.judging import grounds
 from adapterbot.judging.grounds import left_behind
 from tests.example import commit, git
 from tests.processes import needs_proc
+from tests.programs import python
 
 SUITE = "version: 1\ntasks:\n  - {name: a, data: rows.jsonl, scorer: exact, margin: 0.1}\n"
 CONFIG = "adapters: [{path: one}]\n"
@@ -153,5 +152,5 @@ def test_a_template_is_rendered_where_the_system_has_limits_of_its_own():
         "    resource.setrlimit(kind, (most, most))\n"
         "print(render_apart(str.upper, ['a'], 20.0))\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    done = python("-c", script)
     assert done.stdout == "(['A'], '')\n", done

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import textwrap
 from dataclasses import replace
 from importlib import metadata
@@ -17,6 +15,7 @@ from hypothesis import strategies as st
 from adapterbot.errors import InputError
 from adapterbot.lock import env_installed, env_sources, environment
 from adapterbot.lock.environment import EnvLock, Package
+from tests.programs import python
 
 SHA = "0123456789abcdef" * 4
 BASE = EnvLock("none", "3.12.1", "linux-x86_64", "13.0", (Package("torch", "2.13.0"),), "now")
@@ -56,9 +55,7 @@ def installed_in(site: Path) -> EnvLock:
         "sys.path[:] = [sys.argv[1], *(p for p in sys.path if not p.endswith('site-packages'))]\n"
         "print(environment.dumps(env_installed.installed('now')))\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(site)], capture_output=True, text=True, check=True
-    )
+    done = python("-c", code, site, check=True)
     return environment.loads(done.stdout.encode(), "x")
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -20,6 +18,7 @@ from adapterbot.eval.base_files import base_digest
 from adapterbot.files.tree import WorkTree, stamp
 from adapterbot.lock.digest_cache import DigestCache, default_path
 from adapterbot.lock.hashing import combined, hash_files
+from tests.programs import python
 
 LONG_AGO = 1_600_000_000
 
@@ -205,9 +204,7 @@ def test_what_may_not_be_read_is_named_and_never_passed_over(tmp_path: Path) -> 
         if folder.stat().st_uid == os.getuid() and folder != Path("/"):
             folder.chmod(folder.stat().st_mode | 0o555)
     try:
-        done = subprocess.run(
-            [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
-        )
+        done = python("-c", code, cwd=tmp_path, check=True)
     finally:
         (tmp_path / "data" / "closed").chmod(0o755)
     paths = ("secret", "data/closed", "data/closed", "data/closed/row.jsonl")

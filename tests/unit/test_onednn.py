@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import torch
 from torch import nn
 
 from adapterbot.eval.onednn import IntelLinear, Linear, multiply_by_onednn, of_intel
+from tests.programs import python
 
 AVX512 = torch.backends.cpu.get_cpu_capability() == "AVX512"
 
@@ -78,9 +78,7 @@ with torch.inference_mode():
         model(torch.ones(rows, 256))
 print(held() - before)
 """
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True
-    )
+    done = python("-c", script, check=True)
     assert int(done.stdout) < 150 * 2**20
 
 

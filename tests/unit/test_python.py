@@ -6,8 +6,6 @@ import ast
 import copy
 import importlib
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from adapterbot.delta import compare
 from adapterbot.errors import InputError
 from adapterbot.lock import check
 from adapterbot.weights import load_adapter, merge_linear
+from tests.programs import python
 
 TINY = Path(__file__).resolve().parents[2] / "examples" / "tiny"
 BEFORE = np.random.default_rng(0).random(60)
@@ -44,7 +43,7 @@ def test_every_promised_name_is_there_and_is_completed(name: str) -> None:
 
 def test_importing_all_of_it_loads_no_torch() -> None:
     code = "from adapterbot import *; import sys; print({'torch', 'lmdb'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = python("-c", code, check=True)
     assert done.stdout.strip() == "set()"
 
 
@@ -60,7 +59,7 @@ sys.meta_path.insert(0, Missing())
 import adapterbot
 adapterbot.{call}
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = python("-c", code)
     assert "pip install 'adapterbot[bank,eval]'" in done.stderr.splitlines()[-1]
 
 

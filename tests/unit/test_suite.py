@@ -1,8 +1,6 @@
 """A suite of ours: what it means, and what it refuses, by file, field and line."""
 
 import json
-import subprocess
-import sys
 import textwrap
 from typing import Any
 
@@ -14,6 +12,7 @@ from adapterbot.eval.suite import load_suite
 from adapterbot.eval.suite_file import json_schema
 from adapterbot.files.tree import WorkTree
 from adapterbot.records import Direction, ScoreKind, Unit
+from tests.programs import python
 
 ROWS = [
     {"prompt": "3. März 2024", "expected": "2024-03-03", "category": "eu", "doc": "a"},
@@ -427,12 +426,7 @@ def test_loading_a_suite_needs_neither_torch_nor_time(tmp_path):
     """
     times = []
     for _ in range(3):
-        done = subprocess.run(
-            [sys.executable, "-c", textwrap.dedent(program), str(tmp_path)],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        done = python("-c", textwrap.dedent(program), str(tmp_path), check=True)
         loaded, took = done.stdout.rsplit(" ", 1)
         assert loaded == "[]"
         times.append(float(took))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from safetensors.numpy import save_file
 
 from adapterbot.errors import InputError
 from adapterbot.weights import adapter_digest, check_base, read_adapter_dir
+from tests.programs import python
 
 Q = "base_model.model.model.layers.0.self_attn.q_proj"
 CONFIG = {
@@ -190,5 +189,5 @@ def test_no_torch_for_reading(tmp_path: Path) -> None:
         f"read_adapter_dir({str(directory)!r}); adapter_digest({str(directory)!r});"
         "print(sorted({'torch','numpy','peft','transformers','safetensors'} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = python("-c", code, check=True)
     assert done.stdout.strip() == "[]"
