@@ -52,11 +52,13 @@ def bank_create(
         int | None,
         typer.Option(
             min=1,
-            max=2**20,
+            max=2**14,
             help="Make a bank of Soup's kind instead: one vector of this length per user.",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the shared projections.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**63 - 1, help="Seed of the shared projections.")
+    ] = 0,
     store_shared: Annotated[
         bool, typer.Option("--store-shared", help="Store the shared projections in the bank, too.")
     ] = False,
@@ -171,10 +173,11 @@ def bank_list(
 @bank_app.command("size")
 def bank_size(
     context: typer.Context,
-    users: Annotated[int, typer.Option(min=0, help="How many users.")],
+    users: Annotated[int, typer.Option(min=0, max=10**9, help="How many users.")],
     bank: Annotated[Path | None, typer.Argument(help="A bank of the kind that is meant.")] = None,
     dimension: Annotated[
-        int | None, typer.Option(min=1, help="Without a bank: one vector of this length.")
+        int | None,
+        typer.Option(min=1, max=2**14, help="Without a bank: one vector of this length."),
     ] = None,
     dtype: Dtype = "fp32",
     as_json: Json = False,

@@ -87,13 +87,16 @@ def merge(
     rank: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Largest rank of the result.", show_default="the adapters' ranks, added"
+            min=1,
+            max=2**16,
+            help="Largest rank of the result.",
+            show_default="the adapters' ranks, added",
         ),
     ] = None,
     density: Annotated[
         float, typer.Option(help="Share of ΔW that ties, dare and magnitude-prune keep.")
     ] = 0.5,
-    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Random seed.")] = 0,
     base: Annotated[str | None, options.base_option("the one that the adapters name")] = None,
     device: options.Device = None,
     engine: options.Engine = None,

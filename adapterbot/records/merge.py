@@ -9,6 +9,7 @@ from pydantic import Field
 
 from adapterbot.records.base import Count, Digest, Finite, Line, Name, Record, Seconds
 
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 GroupWeights = tuple[tuple[Finite, ...], ...]
 
 
@@ -78,7 +79,7 @@ class SearchRecord(Record):
     search: Line
     groups: tuple[Line, ...]
     population: Count
-    seed: Count
+    seed: Seed
     budget_seconds: Count
     seconds: Seconds
     stop: StopReason
@@ -112,7 +113,7 @@ class MergeRecord(Record):
     weights: GroupWeights = ()
     rank: Count | None = None
     density: Finite | None = None
-    seed: Count | None = None
+    seed: Seed | None = None
     expression: Line | None = None
     truncation: Annotated[Finite, Field(ge=0.0)] | None = None  # ‖lost‖ / ‖ΔW‖ over all modules
     output: Line

@@ -72,6 +72,23 @@ def test_what_is_no_number_lies_within_no_range() -> None:
             parameter.process_value(typer.Context(COMMANDS[name]), "nan")
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        "merge -a a -a b -o merged --seed",
+        "merge -a a -a b -o merged --strategy svd --rank",
+        "bank create users --base base --seed",
+        "bank create users --base base --dimension",
+        "bank size --dimension 2 --users",
+        "bank size --users 2 --dimension",
+    ],
+)
+def test_a_number_that_no_record_can_hold_is_refused_before_the_work(given: str) -> None:
+    result = CliRunner().invoke(app, [*given.split(), str(10**20), "--json"])
+    assert result.exit_code == 2, result.exception
+    assert json.loads(result.stdout)["error"]["field"] == given.rsplit(maxsplit=1)[-1]
+
+
 def ours(code: re.Match[str]) -> str:
     """What is quoted as code, unless it is of another program's command line."""
     return code[0] if code[0].startswith(("`adapterbot", "`--")) else ""
