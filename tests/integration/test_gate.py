@@ -26,6 +26,7 @@ from adapterbot.commands.lock import write as write_lock
 from adapterbot.records import Report
 from tests import command_line, example
 from tests.github_server import GitHubServer
+from tests.programs import python
 
 
 @pytest.fixture(scope="module")
@@ -89,15 +90,7 @@ def run(tmp_path: Path, server: GitHubServer, scores: Path) -> Callable[..., Don
         environment |= {name: str(value) for name, value in changes.items()}
         given = arguments or ("gate",)
         if "PYTHONPATH" in changes:  # what is imported is the point
-            command = [sys.executable, "-m", "adapterbot", *given]
-            done = subprocess.run(
-                command,
-                cwd=repository,
-                env=environment,
-                capture_output=True,
-                text=True,
-                check=False,
-            )
+            done = python("-m", "adapterbot", *given, cwd=repository, env=environment)
         else:
             done = command_line.run(*given, cwd=repository, env=environment)
         return Done(done.returncode, done.stdout, done.stderr, place)
@@ -578,10 +571,8 @@ def test_publish_none_needs_no_token_and_publish_posts_without_torch(poisoned, r
     environment = example.runner_environment(
         gated.place / "publish", "pull_request", payload, server.url
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], env={**os.environ, **environment}, cwd=poisoned, check=False
-    )
-    assert done.returncode == 3
+    done = python("-c", code, env=environment, cwd=poisoned)
+    assert done.returncode == 3, done.stderr
     (comment,) = comments(server)
     assert example.FIRST_POISONED in comment
 

@@ -17,7 +17,7 @@ from adapterbot.bisect.fetched import FetchedDirectories
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.files.tree import WorkTree
 from adapterbot.git.tree import GitTree
-from tests.example import EXAMPLE, git
+from tests.example import EXAMPLE, commit, git
 
 ADAPTERS = EXAMPLE / "history" / "poisoned"
 
@@ -186,8 +186,7 @@ def test_an_adapter_may_be_the_whole_repository(tmp_path: Path) -> None:
     git(tmp_path, "init", "-q", "-b", "main")
     for marker in ("one", "two"):
         checkpoint(tmp_path, marker)
-        git(tmp_path, "add", ".")
-        git(tmp_path, "commit", "-q", "-m", "change")
+        commit(tmp_path)
     here = archive(tmp_path)
     found = here.find(["git:."])
     assert len(found) == 2
@@ -222,8 +221,7 @@ def test_lfs_pointers_are_named(tmp_path: Path) -> None:
         oid = hashlib.sha256(text.encode()).hexdigest()
         pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize 3\n"
         checkpoint(tmp_path / "x", pointer)
-        git(tmp_path, "add", "x")
-        git(tmp_path, "commit", "-q", "-m", text)
+        commit(tmp_path, text)
     here = archive(tmp_path)
     first, _ = here.find(["git:x"])
     with pytest.raises(InputError, match="is a Git LFS pointer") as error, here.opened(first):

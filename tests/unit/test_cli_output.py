@@ -78,14 +78,7 @@ def test_a_result_that_a_full_disk_does_not_take_is_a_line_and_our_failure():
         done = subprocess.run(
             [
                 sys.executable,
-                "-m",
-                "adapterbot",
-                "bank",
-                "size",
-                "--users",
-                "1",
-                "--dimension",
-                "2",
+                *["-m", "adapterbot", "bank", "size", "--users", "1", "--dimension", "2"],
             ],
             stdout=full,
             stderr=subprocess.PIPE,

@@ -58,6 +58,12 @@ def check(project: Path) -> LockStatus:
     return commands.check(project / "soup.lock", project / "soup.yaml").record().status
 
 
+def drifted(result: Any) -> Any:
+    """The one part that does not match."""
+    (part,) = [part for part in result.parts if not part.ok]
+    return part
+
+
 def test_the_closure_is_soups() -> None:
     assert lock.closure("a" * 64, "b" * 64, "c" * 64) == CLOSURE
 
@@ -117,14 +123,12 @@ def test_notes_beside_the_model_are_not_the_model(project: Path) -> None:
 def test_a_drift_names_the_part_the_line_and_the_file(project: Path, tmp_path: Path) -> None:
     (project / "data" / "train.jsonl").write_text("{}\n")
     tree = WorkTree(project)
-    result = lock.check(tree, "soup.lock", "soup.yaml", before=tree)
-    (part,) = [part for part in result.parts if not part.ok]
+    part = drifted(lock.check(tree, "soup.lock", "soup.yaml", before=tree))
     assert (part.part, part.file, part.line) == ("dataset_sha", "soup.yaml", 4)
     assert part.explanation == "data/train.jsonl changed"
     for file in (project / "soup.lock.d").iterdir():
         file.unlink()
-    result = lock.check(tree, "soup.lock", "soup.yaml", before=tree)
-    (part,) = [part for part in result.parts if not part.ok]
+    part = drifted(lock.check(tree, "soup.lock", "soup.yaml", before=tree))
     assert part.explanation == "the lock was not written from these files"
 
 
@@ -359,8 +363,7 @@ def test_every_data_field_counts_and_the_line_is_that_of_the_file(project: Path)
     }.items():
         before = (project / "data" / name).read_bytes()
         (project / "data" / name).write_bytes(before + b"y\n")
-        result = commands.check(project / "soup.lock", project / "soup.yaml")
-        (part,) = [part for part in result.parts if not part.ok]
+        part = drifted(commands.check(project / "soup.lock", project / "soup.yaml"))
         assert (part.part, part.line) == ("dataset_sha", line)
         assert f"data/{name} changed" in part.explanation
         (project / "data" / name).write_bytes(before)
@@ -373,8 +376,7 @@ def test_a_name_that_is_no_text_is_locked_and_told(project: Path) -> None:
     commands.write(project / "soup.yaml", project / "soup.lock", rows=True)
     assert check(project) is LockStatus.OK
     odd.write_text("{}\n{}\n")
-    result = commands.check(project / "soup.lock", project / "soup.yaml").record()
-    (part,) = [part for part in result.parts if not part.ok]
+    part = drifted(commands.check(project / "soup.lock", project / "soup.yaml").record())
     assert part.explanation == "+1 row: data/\\udcff.jsonl changed"
 
 
@@ -395,8 +397,7 @@ def test_every_row_can_be_kept_so_that_a_drift_counts_them(project: Path) -> Non
     commands.write(project / "soup.yaml", project / "soup.lock", rows=True)
     rows[20] = '{"q": 20, "a": "other"}\n'
     data.write_text("".join([*rows[3:], *(f'{{"new": {i}}}\n' for i in range(120))]))
-    result = commands.check(project / "soup.lock", project / "soup.yaml")
-    (part,) = [part for part in result.parts if not part.ok]
+    part = drifted(commands.check(project / "soup.lock", project / "soup.yaml"))
     assert part.explanation == "+120 rows, −3 rows, 1 changed: data/train.jsonl changed"
     commands.write(project / "soup.yaml", project / "soup.lock")
     assert not (project / "soup.lock.d" / "rows.txt").exists()
@@ -408,8 +409,7 @@ def test_a_folder_in_the_place_of_the_kept_rows_keeps_none(project: Path) -> Non
     (project / "soup.lock.d" / "rows.txt" / "x").write_text("x")
     data = project / "data" / "train.jsonl"
     data.write_bytes(data.read_bytes() + b"{}\n")
-    result = commands.check(project / "soup.lock", project / "soup.yaml")
-    (part,) = [part for part in result.parts if not part.ok]
+    part = drifted(commands.check(project / "soup.lock", project / "soup.yaml"))
     assert part.explanation == "data/train.jsonl changed"
 
 
@@ -431,8 +431,7 @@ def test_of_kept_rows_only_those_of_the_files_that_moved_are_read(
             yield number, line
 
     monkeypatch.setattr(locked_rows, "lines", counted)
-    result = commands.check(project / "soup.lock", project / "soup.yaml")
-    (part,) = [part for part in result.parts if not part.ok]
+    part = drifted(commands.check(project / "soup.lock", project / "soup.yaml"))
     assert part.explanation.startswith("−40 rows: data/shard-00.jsonl changed")
     assert max(read.values()) <= 3  # the passes over one file, whatever stands before it
 
@@ -457,8 +456,7 @@ def test_a_drift_is_told_without_digesting_the_data_again(
         return whole(tree, path)
 
     monkeypatch.setattr(WorkTree, "sha256", noted)
-    result = commands.check(project / "soup.lock", project / "soup.yaml", cache=cache)
-    (part,) = [part for part in result.parts if not part.ok]
+    part = drifted(commands.check(project / "soup.lock", project / "soup.yaml", cache=cache))
     assert part.explanation == "+1 row: data/shard-1.jsonl changed"
     assert digested == ["data/shard-1.jsonl"]
 
@@ -597,8 +595,7 @@ def test_weights_that_are_not_the_locked_ones_are_a_drift(project: Path) -> None
     (project / "adapters" / "dates" / "README.md").write_text("other notes")
     assert check(project) is LockStatus.OK
     (project / "adapters" / "dates" / "adapter_model.safetensors").write_bytes(bytes(63) + b"x")
-    result = commands.check(project / "soup.lock", project / "soup.yaml")
-    (part,) = [part for part in result.parts if not part.ok]
+    part = drifted(commands.check(project / "soup.lock", project / "soup.yaml"))
     assert part.part == "adapter"
     assert part.explanation == (
         "these weights are not the ones that were locked: "
@@ -615,8 +612,7 @@ def test_an_adapter_at_the_root_is_as_any_other(project: Path) -> None:
     before = project.parent / f"{project.name}-before"
     shutil.copytree(project, before)
     (project / "adapter_model.safetensors").write_bytes(b"x")
-    result = commands.check(project / "soup.lock", project / "soup.yaml")
-    (part,) = [part for part in result.parts if not part.ok]
+    part = drifted(commands.check(project / "soup.lock", project / "soup.yaml"))
     assert part.file == "adapter_config.json"
     assert part.explanation.endswith("adapter_model.safetensors changed in .")
     shutil.rmtree(project / "soup.lock.d")
@@ -672,7 +668,7 @@ def test_a_branch_from_before_the_lock_is_not_said_to_have_removed_it(project: P
     (project / "soup-env.lock").unlink()
     result = lock.check(WorkTree(project), "soup.lock", "soup.yaml", before=base)
     shutil.rmtree(before)
-    (part,) = [part for part in result.parts if not part.ok]
+    part = drifted(result)
     assert part.explanation == "soup-env.lock is not here, but 1234567 has it"
 
 
@@ -685,7 +681,7 @@ def test_a_tree_that_the_lock_does_not_match_either_is_named(project: Path) -> N
     base = WorkTree(before, label="1234567")
     result = lock.check(WorkTree(project), "soup.lock", "soup.yaml", before=base)
     shutil.rmtree(before)
-    (part,) = [part for part in result.parts if not part.ok]
+    part = drifted(result)
     assert part.explanation == "since 1234567 data/train.jsonl changed"
 
 
@@ -793,8 +789,7 @@ def test_a_record_that_does_not_give_the_locked_hash_explains_nothing(project: P
     content["base"]["innocent.json"] = "0" * 64
     record.write_text(json.dumps(content))
     (project / "base" / "config.json").write_text("{}")
-    result = commands.check(project / "soup.lock", project / "soup.yaml")
-    (part,) = [part for part in result.parts if not part.ok]
+    part = drifted(commands.check(project / "soup.lock", project / "soup.yaml"))
     assert part.explanation == "the files are not the ones that were locked"
 
 
@@ -833,8 +828,7 @@ def test_an_environment_made_from_a_lock_file_follows_it(project: Path) -> None:
     commands.write(project / "soup.yaml", project / "soup.lock")
     assert check(project) is LockStatus.OK
     (project / "uv.lock").write_text('[[package]]\nname = "transformers"\nversion = "5.23.0"\n')
-    result = commands.check(project / "soup.lock", project / "soup.yaml")
-    (part,) = [part for part in result.parts if not part.ok]
+    part = drifted(commands.check(project / "soup.lock", project / "soup.yaml"))
     assert (part.part, part.explanation) == ("env_hash", "uv.lock: transformers 5.22.0 → 5.23.0")
     (project / "uv.lock").unlink()
     with pytest.raises(InputError, match=r"uv.lock: does not exist"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import subprocess
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +21,7 @@ from adapterbot.lock import row_files, row_pairs
 from adapterbot.lock.row_files import Row
 from adapterbot.lock.rows import dataset_diff, read_rows
 from adapterbot.records import DatasetDiff
+from tests.example import commit, git
 
 
 def jsonl(*rows: object) -> str:
@@ -153,21 +153,13 @@ def test_json_that_says_two_things_is_not_compared(tmp_path: Path) -> None:
 
 
 def test_two_git_refs(tmp_path: Path) -> None:
-    def git(*arguments: str) -> str:
-        identity = ("-c", "user.name=a", "-c", "user.email=a@b")
-        return subprocess.run(
-            ["git", *identity, *arguments], cwd=tmp_path, check=True, capture_output=True, text=True
-        ).stdout.strip()
-
-    git("init", "-q")
+    git(tmp_path, "init", "-q")
     big = [{"prompt": f"question {i}", "answer": "y" * 100} for i in range(4000)]
     commits = []
     for rows in (big, [*big[:-2], {"prompt": "new", "answer": "z"}]):
         (tmp_path / "data").mkdir(exist_ok=True)
         (tmp_path / "data" / "train.jsonl").write_text(jsonl(*rows))
-        git("add", "-A")
-        git("commit", "-qm", "data")
-        commits.append(GitTree(tmp_path, git("rev-parse", "HEAD")))
+        commits.append(GitTree(tmp_path, commit(tmp_path)))
     before, after = (read_rows(tree, "data") for tree in commits)
     assert counts(dataset_diff(before, after)) == (1, 2, 0)
     assert counts(dataset_diff(after, before)) == (2, 1, 0)

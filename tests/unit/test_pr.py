@@ -42,6 +42,7 @@ from adapterbot.records import (
 )
 from adapterbot.weights import adapter_digest
 from tests import command_line
+from tests.example import commit, git
 from tests.golden.reports import REPORTS
 
 ROOT = Path(__file__).parent.parent.parent
@@ -443,19 +444,12 @@ def test_a_dataset_diff_from_every_form(tmp_path: Path, monkeypatch: pytest.Monk
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "soup.yaml").write_text("base: ./base\ndata: {train: ./data/train.jsonl}\n")
 
-    def git(*arguments: str) -> None:
-        identity = ["-c", "user.name=t", "-c", "user.email=t@x.invalid"]
-        subprocess.run(
-            ["git", *identity, *arguments], cwd=tmp_path, check=True, capture_output=True
-        )
-
-    git("init", "-q", "-b", "main")
-    git("add", ".")
-    git("commit", "-qm", "old")
+    git(tmp_path, "init", "-q", "-b", "main")
+    commit(tmp_path, "old")
     old = tmp_path / "old.jsonl"
     old.write_text(data.read_text())
     data.write_text("".join(json.dumps(row) + "\n" for row in [*rows[1:], {"prompt": "new"}]))
-    git("commit", "-qam", "new")
+    commit(tmp_path, "new")
     monkeypatch.chdir(tmp_path)
     between = read_dataset_diff(["HEAD~1..HEAD"], "soup.yaml")
     paths = read_dataset_diff([str(old), str(data)], "soup.yaml")
