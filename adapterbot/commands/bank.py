@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from adapterbot.commands.bank_opened import opened_to_write
+from adapterbot.commands.bank_opened import named_after, opened_to_write
 from adapterbot.commands.bank_show import BankSummary, summary
 from adapterbot.commands.base_option import refuse_missing
 from adapterbot.errors import InputError
@@ -103,7 +103,7 @@ def create(
     tensors = shared.draw(layout, seed) if store_shared else {}
     kept = Stored(digest=shared.digest(tensors)) if tensors else shared.generated(layout, seed)
     manifest = Manifest(
-        name=name or path.name, base_model=base, dtype=dtype, layout=layout, shared=kept
+        name=name or named_after(path), base_model=base, dtype=dtype, layout=layout, shared=kept
     )
     keep = partial(shared.store, tensors=tensors) if tensors else lambda _: None
     with writer.create(path, manifest, keep) as bank:

@@ -8,7 +8,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adapterbot.commands.bank_opened import opened, opened_to_write
+from adapterbot.commands.bank_opened import named_after, opened, opened_to_write
 from adapterbot.commands.bank_show import BankSummary, summary
 from adapterbot.errors import InputError
 from adapterbot.files import there
@@ -175,7 +175,7 @@ class _Incoming:
         else:
             kept = self._generated(arrival.layout, arrival.seed)
         return Manifest(
-            name=self._path.name,
+            name=named_after(self._path),
             base_model=self._base or arrival.base or UNKNOWN,
             dtype=self._dtype or arrival.dtype,
             layout=arrival.layout,

@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from adapterbot.bank.writer import BankWriter
 
 
+def named_after(path: Path) -> str:
+    """The name of a bank made at `path`: its folder's, also where that is `.`."""
+    return Path(os.path.abspath(path)).name[:200] or "bank"  # noqa: PTH100 a link keeps its name
+
+
 def opened(path: Path) -> BankStore:
     """A bank for reading.
 

@@ -65,6 +65,21 @@ def test_a_bank_of_vectors_from_making_to_compacting(bank: Any, here: Path) -> N
     assert (sizes["soup"], sizes["rows"]) == (4 * 128 * 138, 5120)
 
 
+@pytest.mark.parametrize("folder", ["users", "n" * 250])
+def test_a_bank_made_where_one_stands_goes_by_that_folders_name(
+    bank: Any, here: Path, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (folder, f"copy/{folder}"):
+        (here / name).mkdir(parents=True)
+    monkeypatch.chdir(here / folder)
+    assert bank("create", ".", "--base", "any", "--dimension", 2)[1]["name"] == folder[:200]
+    (here / folder / "v.jsonl").write_text('{"user": "a", "vector": [1, 2]}')
+    bank("add", ".", "v.jsonl")
+    bank("export", ".", here / "out.safetensors")
+    monkeypatch.chdir(here / "copy" / folder)
+    assert bank("import", ".", here / "out.safetensors")[1]["name"] == folder[:200]
+
+
 def test_a_person_reads_words_and_a_program_the_fields(
     bank: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
