@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import subprocess
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,14 @@ class Repositories:
     def __init__(self) -> None:
         self.bare: dict[str, Path] = {}
 
-    def git(self, repository: str, *arguments: str, feed: bytes = b"", check: bool = True) -> bytes:
+    def git(
+        self,
+        repository: str,
+        *arguments: str,
+        feed: bytes = b"",
+        check: bool = True,
+        **environment: str,
+    ) -> bytes:
         """Run git in one of the repositories."""
         if repository not in self.bare:
             raise Refusal(404, "Not Found")
@@ -36,7 +43,7 @@ class Repositories:
             ["git", "-C", str(self.bare[repository]), *arguments],
             input=feed,
             capture_output=True,
-            env={**os.environ, **who},
+            env={**os.environ, **who, **environment},
             check=False,
         )
         if done.returncode and check:
@@ -76,7 +83,7 @@ class Repositories:
             mode, sha = (entry["mode"], entry["sha"]) if entry.get("sha") else ("0", ZERO)
             feed += f"{mode} {sha}\t{entry['path']}\n"
         try:
-            scoped = self._with_index(call.repository, index)
+            scoped = partial(self.git, call.repository, GIT_INDEX_FILE=str(index))
             if call.body.get("base_tree"):
                 scoped("read-tree", call.body["base_tree"])
             scoped("update-index", "--add", "--index-info", feed=feed.encode())
@@ -161,21 +168,6 @@ class Repositories:
         )
 
     # ------------------------------------------------------------ shapes
-
-    def _with_index(self, repository: str, index: Path) -> Callable[..., bytes]:
-        def run(*arguments: str, feed: bytes = b"") -> bytes:
-            done = subprocess.run(
-                ["git", "-C", str(self.bare[repository]), *arguments],
-                input=feed,
-                capture_output=True,
-                env={**os.environ, "GIT_INDEX_FILE": str(index)},
-                check=False,
-            )
-            if done.returncode:
-                raise Refusal(422, done.stderr.decode(errors="replace").strip())
-            return done.stdout
-
-        return run
 
     def _object(self, call: Call, *arguments: str) -> bytes:
         try:

@@ -340,7 +340,7 @@ def test_a_vera_bank_is_made_from_a_bases_config(bank: Any, base: Path) -> None:
 def test_a_base_that_nobody_has_is_said_at_once_in_one_line(here: Path) -> None:
     # The Hub's client reads its settings once, so in a process of its own.
     done = python(
-        *["-m", "adapterbot", "bank", "create", "users", "--base", "nope"],
+        *("-m", "adapterbot", "bank", "create", "users", "--base", "nope"),
         env={"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(here / "hf")},
     )
     assert done.returncode == 1

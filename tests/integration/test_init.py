@@ -191,7 +191,7 @@ def test_at_a_terminal_it_asks_for_the_runner_and_a_yes(
     ours, theirs = pty.openpty()
     os.write(ours, f"big-gpu\n{sure}\n".encode())
     done = python(
-        *["-m", "adapterbot", "init"],
+        *("-m", "adapterbot", "init"),
         cwd=fresh,
         env={"GITHUB_SERVER_URL": f"file://{fresh.parent}"},
         stdin=theirs,

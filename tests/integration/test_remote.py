@@ -450,7 +450,7 @@ def test_the_gate_on_a_server_needs_no_torch_and_ignores_the_pull_requests_addre
     for name in ("torch", "transformers"):
         (hidden / f"{name}.py").write_text("raise ImportError('not on this runner')\n")
     done = python(
-        *["-m", "adapterbot", "gate", "--base", "main", "--head", "HEAD", "--json"],
+        *("-m", "adapterbot", "gate", "--base", "main", "--head", "HEAD", "--json"),
         cwd=repository,
         env={
             "PYTHONPATH": str(hidden),
