@@ -183,7 +183,8 @@ class BankWriter(BankStore):
         found = [] if behind else cursor.getmulti(keys)
         known = {bytes(key): Place.unpack(held) for key, held in found}
         if known and not replace:
-            raise _known(next(iter(known)).decode())
+            user = next(iter(known)).decode()
+            raise InputError("is in the bank already", field=user[:80], fix="use --replace")
         state = state_of(txn, self._tables)
         first, end = state.next_slot, state.next_slot + len(keys)
         if end > 2**32:
@@ -298,10 +299,6 @@ class BankWriter(BankStore):
             txn.delete(MOVED, db=self._tables["facts"])
             txn.commit()
         return True
-
-
-def _known(user: str) -> InputError:
-    return InputError("is in the bank already", field=user[:80], fix="use --replace")
 
 
 def create(

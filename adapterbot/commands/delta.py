@@ -21,7 +21,6 @@ from adapterbot.records import (
     SavedResults,
     Source,
     Standing,
-    TaskResult,
 )
 
 
@@ -38,14 +37,18 @@ def run(baseline: Path, candidate: Path, *, alpha: float, out: Path | None) -> W
     """
     before, left = load_results(baseline)
     after, right = load_results(candidate)
-    _refuse_different(before, after, str(candidate))
+    if why := _difference(before, after):
+        fix = "evaluate both adapters with the same suite"
+        raise InputError(why, file=str(candidate), fix=fix)
+    by_name = {result.task: result for result in right}
+    right = tuple(by_name[result.task] for result in left)
     metrics, outcome = verdict.judge(
-        delta.compare_all(left, _in_order(left, right), corpora=corpora(after.tasks)),
+        delta.compare_all(left, right, corpora=corpora(after.tasks)),
         verdict.policies(after.tasks, {}),
         alpha=alpha,
     )
     broken = {m.delta.task for m in metrics if m.standing is Standing.REGRESSED}
-    changed = differing_samples(left, _in_order(left, right), first=broken)
+    changed = differing_samples(left, right, first=broken)
     report = AdapterReport(
         key=key_of(after.adapter.path or after.adapter.label),
         adapter=after.adapter.path or after.adapter.label,
@@ -64,31 +67,12 @@ def run(baseline: Path, candidate: Path, *, alpha: float, out: Path | None) -> W
     return write(whole, directory if out else directory / "delta")
 
 
-def _refuse_different(before: SavedResults, after: SavedResults, file: str) -> None:
+def _difference(before: SavedResults, after: SavedResults) -> str | None:
+    """What the candidate was asked that the baseline was not, or the other way round."""
     asked = {task.name: task.digest for task in before.tasks}
     for task in after.tasks:
         if task.name not in asked:
-            raise InputError(
-                f"has the task {task.name!r}, which the baseline was not asked",
-                file=file,
-                fix="evaluate both adapters with the same suite",
-            )
+            return f"has the task {task.name!r}, which the baseline was not asked"
         if asked.pop(task.name) != task.digest:
-            raise InputError(
-                f"was asked another {task.name!r} than the baseline (data, scorer or generation)",
-                file=file,
-                fix="evaluate both adapters with the same suite",
-            )
-    if asked:
-        raise InputError(
-            f"lacks the task {min(asked)!r}, which the baseline was asked",
-            file=file,
-            fix="evaluate both adapters with the same suite",
-        )
-
-
-def _in_order(
-    left: tuple[TaskResult, ...], right: tuple[TaskResult, ...]
-) -> tuple[TaskResult, ...]:
-    by_name = {result.task: result for result in right}
-    return tuple(by_name[result.task] for result in left)
+            return f"was asked another {task.name!r} than the baseline (data, scorer or generation)"
+    return f"lacks the task {min(asked)!r}, which the baseline was asked" if asked else None
