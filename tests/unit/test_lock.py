@@ -25,6 +25,7 @@ from adapterbot.files import jsonl
 from adapterbot.files.tree import WorkTree
 from adapterbot.lock import environment, locked_rows, sidecar
 from adapterbot.lock.base_model import model_file_names
+from adapterbot.lock.check import other_weights
 from adapterbot.lock.digest_cache import DigestCache
 from adapterbot.lock.environment import EnvLock, Package
 from adapterbot.lock.hashing import combined
@@ -650,6 +651,46 @@ def test_taking_the_record_away_does_not_hide_other_weights(project: Path, how: 
     alone = commands.check(project / "soup.lock", project / "soup.yaml")
     assert alone.status == "ok"
     assert alone.note.startswith("weights not checked: soup.lock.d/pinned.json does not")
+
+
+def test_a_record_that_is_gone_says_nothing_of_adapters_it_never_held(
+    project: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """In a project that is one folder of several: adapters are named from the repository's root."""
+    repository = tmp_path_factory.mktemp("repository")
+    shutil.copytree(project, repository / "team")
+    before = shutil.copytree(repository, tmp_path_factory.mktemp("before") / "tree")
+    shutil.rmtree(repository / "team" / "soup.lock.d")
+    for name, drifted in (("dates", ["adapter"]), ("other", [])):
+        result = lock.check(
+            WorkTree(repository),
+            "team/soup.lock",
+            "team/soup.yaml",
+            before=WorkTree(before),
+            adapter=f"team/adapters/{name}",
+        )
+        assert [part.part for part in result.parts if not part.ok] == drifted
+
+
+def test_whose_weights_a_lock_is_of_is_told_in_a_folder_too(
+    project: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    repository = tmp_path_factory.mktemp("repository")
+    team = shutil.copytree(project, repository / "team")
+    (team / "adapters" / "mixture").mkdir()
+    shutil.copytree(team / "adapters" / "dates", team / "adapters" / "other")
+
+    def told(name: str) -> str | None:
+        place = f"team/adapters/{name}"
+        return other_weights(WorkTree(repository), "team/soup.lock", "team/soup.yaml", place)
+
+    assert told("dates") is None
+    assert told("mixture") is None
+    assert "records team/adapters/dates alone" in (told("other") or "")
+    (team / "adapters" / "dates" / "adapter_model.safetensors").write_bytes(b"x")
+    assert "adapter_model.safetensors changed" in (told("dates") or "")
+    shutil.rmtree(team / "soup.lock.d")
+    assert [told(name) for name in ("dates", "mixture", "other")] == [None, None, None]
 
 
 def test_a_branch_from_before_the_lock_is_not_said_to_have_removed_it(project: Path) -> None:
