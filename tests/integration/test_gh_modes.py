@@ -188,14 +188,15 @@ def test_of_two_gates_that_look_at_once_the_newer_has_the_last_word(server):
     thread(server).put(KEY, body("before"), Stamp(1, 1, "c" * 40))
     # The older gate's write arrives after the newer one has written and looked.
     ours = server.comments(REPO, PULL)[0].id
-    late = Stamp(2, 1, OLD).on(body("old"))
+    late = [Stamp(2, 1, OLD).on(body("old"))]
 
     def arrive(seconds: float) -> None:
         if seconds == 0.25:
-            server.world.all_comments[ours].body = late
+            server.world.all_comments[ours].body = late.pop()
 
     patient = connect("t0ken", server.url, patience=Patience(settle=0.25, sleep=arrive))
     Thread(patient, REPO, PULL).put(KEY, body("new"), Stamp(3, 1, NEW))
+    assert not late, "nobody waited for it"
     assert texts(server) == ["new"]
 
 

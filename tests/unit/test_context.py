@@ -22,6 +22,7 @@ RUNNER = {
     "GITHUB_SERVER_URL": "https://github.example",
     "GITHUB_REPOSITORY": "team/adapters",
     "GITHUB_RUN_ID": "7",
+    "GITHUB_RUN_ATTEMPT": "3",
     "GITHUB_API_URL": "https://github.example/api/v3",
     "RUNNER_ENVIRONMENT": "self-hosted",
 }
@@ -50,6 +51,7 @@ def test_a_pull_request_is_gated(action: str) -> None:
     assert (context.base_sha, context.head_sha, context.pull_request) == (BASE, HEAD, 12)
     assert (context.can_comment, context.self_hosted, context.from_fork) == (True, True, False)
     assert context.run_url == "https://github.example/team/adapters/actions/runs/7"
+    assert (context.run_id, context.run_attempt) == (7, 3)
 
 
 def test_another_base_is_judged_anew_and_another_title_is_not() -> None:
@@ -171,7 +173,8 @@ def test_attack_where_one_address_of_an_enterprise_is_named_the_other_is_there_t
     """With GitHub's own in its place the Enterprise's token would be sent to github.com."""
     assert server_url({"GITHUB_API_URL": f"{api}/"}) == server
     assert api_url({"GITHUB_SERVER_URL": f"{server}/"}) == api
-    assert api_url({"GITHUB_API_URL": api, "GITHUB_SERVER_URL": "file:///hub"}) == api
+    named = {"GITHUB_API_URL": api, "GITHUB_SERVER_URL": "file:///hub"}
+    assert (api_url(named), server_url(named)) == (api, "file:///hub")
     assert (api_url({}), server_url({})) == ("https://api.github.com", "https://github.com")
 
 
