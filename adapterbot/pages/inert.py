@@ -43,6 +43,7 @@ _NAMED = {"\n": "↵", "\t": "⇥", "\r": "␍"}
 _BLANK = {0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2065, 0x2800, 0x3164, 0xFFA0} | {
     *range(0x180B, 0x1810),
     *range(0xFE00, 0xFE0E),
+    *range(0xFFF0, 0xFFF9),
 }
 # Two emoji selectors are ordinary after a symbol and a hiding place anywhere else.
 _STRAY_SELECTOR = re.compile("(?<![\u2000-\u3300\U0001f000-\U0001faff])[\ufe0e\ufe0f]")

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 import pytest
+import regex
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -75,6 +76,15 @@ def test_a_block_keeps_every_line(text: str) -> None:
 
 
 # ---------------------------------------------------------------- single facts
+
+
+def test_attack_whatever_unicode_says_is_not_drawn_is_spelled_out() -> None:
+    """Against the standard's own list, in the tables of another library."""
+    every = "".join(map(chr, range(0x110000)))
+    ignorable = regex.findall(r"\p{Default_Ignorable_Code_Point}", every)
+    assert len(ignorable) > 4000
+    for char in ignorable:
+        assert inert.visible(f"a{char}b") == f"a⟨U+{ord(char):04X}⟩b"
 
 
 def test_lone_surrogates_and_bytes_that_are_no_text() -> None:
