@@ -9,6 +9,7 @@ import json
 import os
 import re
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ import pytest
 
 from adapterbot import render
 from adapterbot.marker import key_of
+from adapterbot.pages import section as sections
 from adapterbot.pages.explanation import explain
 from adapterbot.records import (
     BisectResult,
@@ -132,6 +134,22 @@ def test_what_is_most_interesting_stays_longest() -> None:
     assert sorted(sizes.values(), reverse=True) == list(sizes.values())
     assert sizes[200_000] == (True,) * 6
     assert sizes[2_000][-1]
+
+
+@pytest.mark.parametrize("name", [*REPORTS, "crowded"])
+def test_all_that_has_no_bound_can_be_left_out(name: str) -> None:
+    told = crowded(30, 12, "x") if name == "crowded" else REPORTS[name]()
+    for one in told.adapters:
+        order = sections.give_way(one)
+        gone, bare = Counter(kind for kind, _ in order), sections.page(one, order)
+        assert len(set(order)) == len(order)
+        assert gone["quiet"] + gone["loud"] == len(one.metrics)
+        assert gone["sample"] == len(one.samples)
+        assert gone["note"] == len(one.notes)
+        assert gone["probe"] == len(one.bisect.probes if one.bisect else ())
+        assert gone["part"] == len(one.lock.parts if one.lock else ())
+        left = (bare.rows, bare.quiet_rows, bare.sample_groups, bare.probes, bare.notes)
+        assert not any((*left, bare.lock_parts, bare.routing, bare.decided))
 
 
 def test_a_limit_without_room_for_a_headline_is_refused() -> None:
