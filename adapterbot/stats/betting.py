@@ -147,19 +147,47 @@ class AnytimeDifference:
         be more than there is; of the largest, λ, the mean is n (log(1 + λx) − λ²σ²/2) and the
         variance nλ²σ².
         """
-        z = normal_quantile(POWER)
-        needed = _MIXING - math.log(alpha)
-        best = (z + math.sqrt(z * z + 2 * needed)) * self.error
+        best = self._reach(alpha) * self.error
         if not self.bounded:
             return best
-        count = len(self.units)
-        size = math.fsum(self.sizes) / count
-        spread = math.sqrt(count) * size * self.error
-        stake = float(_BOUNDED_STAKES[-1])
+        z, count = normal_quantile(POWER), len(self.units)
+        size, spread, stake = self._size, self._spread, float(_BOUNDED_STAKES[-1])
         short = best * size / (stake * spread**2)  # how much larger the best stake would be
         if short <= 1:
             return best
-        # The further it is away, the less is won by the other stakes of the mixture.
-        needed = min(short * _MIXING, math.log(len(_BOUNDED_STAKES))) - math.log(alpha)
+        needed = _needed(short, alpha)
         gain = (needed + z * stake * math.sqrt(count) * spread) / count + (stake * spread) ** 2 / 2
         return math.expm1(gain) / stake / size
+
+    def growth(self, distance: float, alpha: float) -> float:
+        """As `detectable`, for the number of units instead of the harm."""
+        size, spread, stake = self._size, self._spread, float(_BOUNDED_STAKES[-1])
+        short = distance * size / (stake * spread**2) if self.bounded else 0.0
+        if short <= 1:
+            errors = self._reach(alpha) * self.error / distance
+            return errors * errors
+        # n · gain = needed + z √n λσ, solved for √n.
+        gain = math.log1p(stake * distance * size) - (stake * spread) ** 2 / 2
+        noise = normal_quantile(POWER) * stake * spread
+        root = (noise + math.sqrt(noise**2 + 4 * gain * _needed(short, alpha))) / (2 * gain)
+        return root * root / len(self.units)
+
+    def _reach(self, alpha: float) -> float:
+        """How many standard errors a harm is found from, at the best stake."""
+        z = normal_quantile(POWER)
+        return z + math.sqrt(z * z + 2 * (_MIXING - math.log(alpha)))
+
+    @property
+    def _size(self) -> float:
+        return math.fsum(self.sizes) / len(self.units)
+
+    @property
+    def _spread(self) -> float:
+        """The standard deviation of a unit."""
+        return math.sqrt(len(self.units)) * self._size * self.error
+
+
+def _needed(short: float, alpha: float) -> float:
+    """Log wealth to be reached with the largest stake, where the best would be `short` times as
+    large: the further it is away, the less is won by the other stakes of the mixture."""
+    return min(short * _MIXING, math.log(len(_BOUNDED_STAKES))) - math.log(alpha)

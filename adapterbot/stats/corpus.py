@@ -19,7 +19,7 @@ from adapterbot.stats.distributions import (
     normal_quantile,
     student_quantile,
 )
-from adapterbot.stats.effect import POWER
+from adapterbot.stats.effect import POWER, normal_growth
 from adapterbot.stats.resampling import (
     content_generator,
     resampled_totals,
@@ -71,6 +71,9 @@ class CorpusDifference:
             rank = max(1, math.floor((1 - share) * (count + 1)))
             return float(self.pivots[-rank])
         return float(self.pivots[max(1, math.floor(share * (count + 1))) - 1])
+
+    def growth(self, distance: float, alpha: float) -> float:
+        return normal_growth(self.error, distance, alpha)
 
     @property
     def largest(self) -> float | None:

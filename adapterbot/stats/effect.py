@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from adapterbot.stats.distributions import normal_quantile
+
 POWER = 0.8
 """The power at which a detectable harm and a number of samples are quoted."""
 
@@ -43,9 +45,18 @@ class Effect(Protocol):
         None where no harm at all could be found.
         """
 
+    def growth(self, distance: float, alpha: float) -> float:
+        """How many times as many units tell a harm from a claim so far away, with `POWER`."""
+
     @property
     def largest(self) -> float | None:
         """The most that one pair can differ by; None where that is not known."""
+
+
+def normal_growth(error: float, distance: float, alpha: float) -> float:
+    """((z(1 − α) + z(POWER)) · SE / d)²."""
+    errors = (normal_quantile(1 - alpha) + normal_quantile(POWER)) * error / distance
+    return errors * errors
 
 
 def decisive_bounds(effect: Effect, alpha: float) -> tuple[float, float]:

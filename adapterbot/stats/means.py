@@ -18,7 +18,7 @@ from adapterbot.stats.distributions import (
     binomial_pmf,
     student_quantile,
 )
-from adapterbot.stats.effect import POWER
+from adapterbot.stats.effect import POWER, normal_growth
 from adapterbot.stats.resampling import (
     content_generator,
     resampled_moments,
@@ -76,6 +76,9 @@ class MeanDifference:
         risen = max(_quantile_from_top(self.pivots, alpha), student)
         fallen = max(_quantile_from_top(-self.pivots[::-1], alpha), student)
         return (risen, fallen) if self.sign > 0 else (fallen, risen)
+
+    def growth(self, distance: float, alpha: float) -> float:
+        return normal_growth(self.error, distance, alpha)
 
     @property
     def largest(self) -> float | None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 
-from adapterbot.stats.distributions import normal_quantile
-from adapterbot.stats.effect import POWER, Effect
+from adapterbot.stats.effect import Effect
 
 MOST = 10**9
 
@@ -22,8 +21,8 @@ def samples_to_settle(
 ) -> int | None:
     """About how many samples would settle the metric with a chance of `POWER`.
 
-    Every n has the form n₀ · ((z(1 − α) + z(POWER)) · SE / d)², where d is the distance between the
-    truth and what must be excluded. The truth is first taken to be 0, so d = M for "ok". If the
+    Every n is n₀ times the effect's `growth` for d, the distance between the truth and what must be
+    excluded. The truth is first taken to be 0, so d = M for "ok". If the
     suite has that many samples already, the truth is rather what was seen: then the sooner of
     "ok" (d = M − h) and "regressed" (d = h, where h ≥ the least effect).
 
@@ -40,11 +39,7 @@ def samples_to_settle(
     """
 
     def needed(distance: float, level: float) -> float:
-        if distance <= 0:
-            return math.inf
-        reach = normal_quantile(1 - level) + normal_quantile(POWER)
-        errors = reach * effect.error / distance
-        return n * errors * errors
+        return n * effect.growth(distance, level) if distance > 0 else math.inf
 
     least = _rule_of_three(effect.largest, margin, alpha) * n / units
     settled = max(needed(margin, alpha), least)

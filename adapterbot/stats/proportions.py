@@ -13,7 +13,7 @@ from functools import lru_cache
 import numpy as np
 
 from adapterbot.stats.distributions import binomial_pmf, log_factorials, normal_quantile
-from adapterbot.stats.effect import POWER
+from adapterbot.stats.effect import POWER, normal_growth
 
 _EXACT_DISCORDANT = 60  # up to which power is summed; beyond, the normal form is within 2 %
 
@@ -43,6 +43,9 @@ class PairedProportions:
         mean = (self.worse - self.better) / self.n
         squares = self.worse + self.better - self.n * mean**2
         return self.scale * math.sqrt(max(squares, 0.0) / (self.n - 1))
+
+    def growth(self, distance: float, alpha: float) -> float:
+        return normal_growth(self.error, distance, alpha)
 
     @property
     def largest(self) -> float | None:

@@ -9,10 +9,19 @@ import numpy as np
 import pytest
 
 from adapterbot.paired import Metric, pair
-from adapterbot.records import Direction, Standing, Unit
+from adapterbot.records import Direction, MetricVerdict, Standing, Unit
 from adapterbot.sequential import Sequential
 from adapterbot.stats.betting import AnytimeDifference
-from tests.simulation.worlds import BINARY, FULL, GAUSSIAN, HEAVY, RARELY_GRADED, World
+from adapterbot.verdict import MetricPolicy, judge
+from tests.simulation.worlds import (
+    BINARY,
+    FULL,
+    GAUSSIAN,
+    GRADED,
+    HEAVY,
+    RARELY_GRADED,
+    World,
+)
 
 LOOKS = 20
 ALPHA = 0.05
@@ -149,6 +158,33 @@ def test_power_at_the_drop_that_is_reported_as_detectable(world: World, n: int) 
     power = sum(stopped_at(found) is not None for found in runs(world, n, harm)) / RUNS
     print(f"{world} n={n}: {power:.3f} at {harm / detectable(world, n):.2f} of the fixed one")
     assert 0.75 - slack(0.2) <= power <= 0.9
+
+
+SAME = World("same", lambda _, n, harm: (np.ones(n), np.ones(n)), unit="fraction")
+
+
+@pytest.mark.parametrize("world", [BINARY, GAUSSIAN, GRADED, RARELY_GRADED, SAME], ids=str)
+def test_the_samples_that_would_settle_it_do(world: World) -> None:
+    """Attack: what a fixed comparison needs settles every second sequential one."""
+    margin = 0.15 if world.unit == "number" else 0.05
+    metric = Metric("m", Direction.HIGHER, Unit(world.unit))
+    rules = {"m": MetricPolicy(True, margin)}
+    rng = np.random.default_rng([41, *world.name.encode()])
+
+    def judged(n: int) -> MetricVerdict:
+        process, size = Sequential(metric, margin=margin), max(math.ceil(n / LOOKS), 10)
+        baseline, candidate = world.draw(rng, n, 0.0)
+        for i in range(0, n, size):
+            if process.update(baseline[i : i + size], candidate[i : i + size]):
+                break
+        return judge([process.paired()], rules)[0][0]
+
+    first = [judged(60).delta.samples_needed for _ in range(RUNS // 10)]
+    needed = int(np.median([said for said in first if said is not None]))
+    settled = [judged(needed).standing is not Standing.INCONCLUSIVE for _ in range(RUNS // 3)]
+    print(f"{world}: {np.mean(settled):.3f} by {needed}")
+    assert 0.75 - 2 * slack(0.2) <= np.mean(settled)
+    assert np.mean([judged(needed // 2).standing is Standing.INCONCLUSIVE for _ in range(60)]) > 0.2
 
 
 @pytest.mark.parametrize("world", WORLDS, ids=str)
