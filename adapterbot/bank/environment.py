@@ -59,7 +59,7 @@ def rows_of(file: Path) -> Path:
 
 
 def bytes_on_disk(file: Path) -> int:
-    """Of an LMDB file and its rows."""
+    """What an LMDB file and its rows take on disk."""
     return file.stat().st_size + rows_of(file).stat().st_size
 
 

@@ -89,7 +89,7 @@ class Snapshot:
 
     @property
     def stamp(self) -> tuple[int, int]:
-        """Of the manifest that names its file."""
+        """The stamp of the manifest that names its file."""
         return self._file.stamp
 
 

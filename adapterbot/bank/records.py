@@ -69,7 +69,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class State:
-    """Of the whole store: the next new slot, how many users, the sum of their seals."""
+    """The state of the whole store: the next new slot, how many users, the sum of their seals."""
 
     next_slot: int = 0
     users: int = 0

@@ -46,5 +46,5 @@ class Costs:
 
     @staticmethod
     def _typical(seconds: Sequence[float]) -> float | None:
-        """Of so many that the first, which warms everything up, does not decide."""
+        """The median of so many that the first, which warms everything up, does not decide."""
         return max(median(seconds), 1e-6) if len(seconds) >= 3 else None

@@ -25,7 +25,7 @@ def experts(tree: Tree, path: str) -> tuple[str, ...]:
 
 
 def readable_experts(tree: Tree, path: str) -> tuple[str, ...]:
-    """As `experts`; none where its config cannot be read, of which judging it says why."""
+    """As `experts`; none where its config cannot be read: judging the mixture says why."""
     try:
         return experts(tree, path)
     except InputError:

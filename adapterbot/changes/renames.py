@@ -104,8 +104,8 @@ def former(where: Sides, adapter: AdapterConfig) -> AdapterConfig:
 
 
 def moved_as_it_was(start: Tree, old: str, head: Tree, new: str) -> bool:
-    """Whether one adapter lies under a new path with every file by which it answers as it was, and
-    no other."""
+    """Whether an adapter lies under a new path with all its deciding files, and no others, as they
+    were."""
     before, after = (
         {
             name[len(path) :]: tree.sha256(name)
@@ -118,8 +118,8 @@ def moved_as_it_was(start: Tree, old: str, head: Tree, new: str) -> bool:
 
 
 def _renamed_folders(old: str, new: str) -> Iterator[tuple[str, str]]:
-    """The adapter's folder and those above that were renamed with it, and what each is now, both
-    as `folder/` or, for the root, nothing: `a/x/lora` → `b/x/lora` renamed `a/x/` and `a/`."""
+    """The adapter's folder and those above it that were renamed with it, each with its new name, as
+    `folder/`, or nothing for the root: `a/x/lora` → `b/x/lora` renamed `a/x/` and `a/`."""
     before, after = PurePosixPath(old), PurePosixPath(new)
     yield _prefix(before), _prefix(after)
     while before.name and before.name == after.name:

@@ -265,7 +265,7 @@ def _changed(of: Subject, statement: statements.Statement) -> frozenset[str]:
 
 
 def _sha256(of: Subject, name: str) -> str | None:
-    """Of a file by its repository path; None where there is none of that name."""
+    """The digest of a file by its repository path; None where there is no such file."""
     try:
         return of.tree.sha256(name) if of.tree.has(name) else None
     except InputError:

@@ -216,7 +216,7 @@ def _not_the_banks(path: Path, option: str, problem: str) -> InputError:
 
 
 def _same_base(one: str, other: str) -> bool:
-    """Whether a typed base is the bank's; a bank of which none is known is of any."""
+    """Whether a typed base is the bank's; a bank whose base is not known takes any."""
     both = (Path(one), Path(other))
     same_place = all(there.is_dir(path) for path in both) and both[0].samefile(both[1])
     return other == UNKNOWN or one.casefold() == other.casefold() or same_place

@@ -155,7 +155,7 @@ def write(
 
 
 def _refuse_itself(tree: WorkTree, training: TrainingConfig, output: Path) -> None:
-    """Refuses data of which the lock would be a part: once written, it would no longer hold."""
+    """Refuses data that the lock would be part of: once written, it would no longer match."""
     here = there.real(output.parent) / output.name
     if not here.is_relative_to(tree.root):
         return

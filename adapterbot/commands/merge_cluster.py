@@ -37,7 +37,7 @@ Files = tuple[dict[str, bytes], ...]
 
 @dataclass(frozen=True)
 class _Loaded:
-    """What a worker has loaded: the base's digest; and by which version."""
+    """What a worker has loaded, the base by its digest, and the version that loaded it."""
 
     identity: str
     tool: str

@@ -110,7 +110,7 @@ class _Job:
     data: tuple[Rows, Rows]
 
     def fingerprint(self, base: str) -> str:
-        """Of everything that decides a training: a checkpoint of another one is not gone on from.
+        """Names all that decides a training, which goes on only from a checkpoint of the same.
 
         Args:
             base: the base's digest; its tokenizer is in it, and so what the rows become.

@@ -170,8 +170,8 @@ def _place(root: Path, context: Context, base_sha: str, head_sha: str | None) ->
 
 
 def parted(root: Path, base: GitTree, head: str) -> tuple[GitTree, frozenset[str]]:
-    """Where a commit and its base went separate ways, the base itself where they never were one;
-    and the files that are disputed, where that is several commits.
+    """Where a commit and its base went separate ways (the base itself if they share nothing), and
+    the files that are disputed because that is several commits.
 
     Raises:
         InputError: this clone is shallow, and the remote does not tell the rest.

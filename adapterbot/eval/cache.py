@@ -106,7 +106,7 @@ class ScoreCache:
         return found
 
     def holds(self, key: CacheKey) -> Set[str]:
-        """Of which samples something is stored under `key`, whether or not it can be read."""
+        """The samples for which something is stored under `key`, whether or not it can be read."""
         try:
             rows = self._database.execute("SELECT sample FROM scores WHERE key = ?", (key.digest,))
             return {sample for (sample,) in rows}

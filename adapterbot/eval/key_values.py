@@ -153,7 +153,7 @@ class _RoomyLayer(DynamicLayer):
         self._show(self._length)
 
     def _show(self, length: int) -> None:
-        """Of the room, so many positions are written."""
+        """Shows the first `length` positions, those that are written."""
         self._length = length
         self.keys, self.values = self._keys[:, :, :length], self._values[:, :, :length]
 

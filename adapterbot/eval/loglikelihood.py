@@ -68,8 +68,8 @@ class LikelihoodRequest:
 
 
 class Likelihood(NamedTuple):
-    """Of a continuation: Σ_t log P(continuation_t | context, continuation_<t), natural logarithm,
-    and whether each of its tokens is the likeliest there; None where nobody asked."""
+    """A continuation's Σ_t log P(continuation_t | context, continuation_<t), natural logarithm, and
+    whether each of its tokens is the likeliest there; None where nobody asked."""
 
     value: float
     greedy: bool | None
@@ -199,7 +199,7 @@ def _tokens(
     greedy: bool,
     at: Sequence[int] | None = None,
 ) -> Tensor:
-    """Of each token of all texts log P, and whether it is the likeliest (1 or 0; 0 if not asked).
+    """Each token's log P, over all texts, and whether it is the likeliest (1 or 0; 0 if not asked).
 
     Shapes: `hidden` (n, width); `at` (m,), which of them predicts each token, one each if not
         given; returns (m, 2) in fp64, on the CPU.

@@ -110,7 +110,7 @@ def suite_files(tree: Tree, path: str, until: float | None = None) -> tuple[str,
 
 
 def _tasks(tree: Tree, path: str, until: float | None = None) -> tuple[Task, ...]:
-    """Of a suite that nobody trusts: `until` is when its templates must have ended."""
+    """The tasks of a suite; for one that is not trusted, `until` is when its templates must end."""
     if PurePosixPath(path).suffix.lower() in (".jsonl", ".ndjson"):
         rows = read_rows(tree, path)
         plans = suite_soup.plan_rows(PurePosixPath(path).stem, rows)

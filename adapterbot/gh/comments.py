@@ -214,7 +214,7 @@ class _Put:
         return keeper is not None and (_same(keeper.body, self.body) or self._outspoken(keeper))
 
     def _outspoken(self, keeper: IssueComment) -> bool:
-        """Whether we have said it there, and somebody whom no stamp puts before us wrote later."""
+        """Whether we have said it there, and somebody with a stamp level with ours wrote later."""
         return keeper.id in self.said_in and self.stamp.level(Stamp.of(keeper.body or ""))
 
     def _step(self, step: Callable[[], None]) -> None:

@@ -33,7 +33,7 @@ class Remote:
     token: Callable[[], str] = field(default=str, repr=False)
 
     def environment(self) -> dict[str, str]:
-        """Of every git process that we start.
+        """The environment of every git process that we start.
 
         Raises:
             InputError, GitHubFailure: as `Client.token`.

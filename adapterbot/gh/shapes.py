@@ -214,8 +214,8 @@ _COMPILED = tuple((re.compile(f"(?:{m}) .*{end}"), shape) for m, end, shape in _
 
 
 def misfit(method: str, url: str, content: bytes) -> str | None:
-    """What of a reply of success is not as GitHub would have it, such as "`0.id` is missing"; None
-    where nothing is, or where it is no JSON at all."""
+    """What is not as GitHub would have it in a successful reply, such as "`0.id` is missing"; None
+    if nothing is, or if it is no JSON at all."""
     asked = urlsplit(url)
     for pattern, shape in _COMPILED:
         if pattern.fullmatch(f"{method} {asked.path}"):

@@ -1,4 +1,4 @@
-"""The checkout that one works in: its root, and what of it is in no commit or not on disk."""
+"""A checkout: its root, and which of its files are in no commit or not on disk."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def is_sparse(repository: Path) -> bool:
 
 
 def ignored_names(repository: Path) -> frozenset[str]:
-    """What Git ignores of a checkout: files, and folders of which it ignores all as `folder/`.
+    """What Git ignores of a checkout: files, and wholly ignored folders as `folder/`.
 
     Raises:
         OurFailure: Git is not installed, or failed.

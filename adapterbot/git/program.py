@@ -37,7 +37,7 @@ def git(repository: Path, *arguments: str) -> bytes:
 
 
 def git_at_most(repository: Path, most: int, *arguments: str) -> bytes | None:
-    """As `git`; None where it says more than `most` bytes, of which no more are waited for.
+    """As `git`; None, and not waited for any longer, where it says more than `most` bytes.
 
     Raises:
         OurFailure: as `git`.
@@ -221,7 +221,7 @@ def command(repository: Path, arguments: Sequence[str]) -> list[str]:
 
 
 def environment_for(repository: Path, settings: Sequence[tuple[str, str]] = ()) -> dict[str, str]:
-    """Ours, and what lets Git get what this clone lacks (a partial clone asks for it by itself)."""
+    """Ours, and what Git needs to fetch what this clone lacks (a partial one does it by itself)."""
     quiet = {
         "GIT_TERMINAL_PROMPT": "0",
         "GIT_OPTIONAL_LOCKS": "0",

@@ -183,7 +183,7 @@ def sample(users: Sequence[str], seed: str) -> tuple[str, ...]:
 
 
 def _seed(tree: Tree, adapter: AdapterConfig) -> str:
-    """Of the bank at the base ref, or of the suite that it is judged by."""
+    """The digest of the bank at the base ref, or else of its suite."""
     return next((tree.sha256(p) for p in (adapter.path, adapter.suite) if tree.has(p)), "")
 
 

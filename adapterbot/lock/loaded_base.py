@@ -103,7 +103,7 @@ def _with_weights(base: str, names: Iterable[str], read: Callable[[str], bytes])
 
 
 def _on_disk(base: Path | str, choose: Choose, field: str) -> Path:
-    """Of one of the Hub, the files that `choose` picks."""
+    """A base's directory; of one on the Hub, the files that `choose` picks."""
     found = _directory(base, choose, field)
     inspect_base(found, str(base))
     return found

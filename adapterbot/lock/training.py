@@ -201,7 +201,7 @@ def predates_data(recorded: Mapping[str, str]) -> bool:
 
 
 def as_recorded(settings: Mapping[str, str], recorded: Mapping[str, str]) -> dict[str, str]:
-    """Of `settings` those that `recorded` can be compared with."""
+    """Those of `settings` that `recorded` can be compared with."""
     if not predates_data(recorded):
         return dict(settings)
     return {

@@ -77,7 +77,7 @@ class Merger:
         return replace(terms[0][1], a=a.to(dtype), b=b.to(dtype), scale=1.0)
 
     def _generator(self, module: str, index: int) -> torch.Generator:
-        """Of its own for every adapter and module, so that no order of computing matters."""
+        """One for each adapter and module, so that the order of computing does not matter."""
         text = f"{self.seed}/{index}/{module}".encode()
         number = int.from_bytes(hashlib.sha256(text).digest()[:7], "little")
         return torch.Generator().manual_seed(number)

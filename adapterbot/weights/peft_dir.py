@@ -50,7 +50,7 @@ class AdapterFiles:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the tensors, as they begin in the base model: with that of a module or parameter."""
+        """The tensors' names as the base has them: each begins with a module's or parameter's."""
         return tuple(name.removeprefix(PREFIX) for name in self.header.tensors)
 
     @property

@@ -234,7 +234,7 @@ class _Conversation:
         raise _unknown_key()
 
     def _who(self, model: str, owner: str | None) -> tuple[Who, bytes | None]:
-        """The tenant that `base:tenant` names, and what tells the row from any other; or the
+        """The tenant that `base:tenant` names, and what tells its row from any other; or the
         mixture of that name; neither is the base.
 
         Raises:

@@ -162,7 +162,7 @@ def _kept(content: bytes) -> IO[bytes]:
 
 @contextmanager
 def _ending_with_us(group: int) -> Iterator[None]:
-    """Inside, a process group is killed as soon as there is no more of us, were it by SIGKILL.
+    """Inside, a process group is killed as soon as we are gone, even by SIGKILL.
 
     A shell waits for a line of ours: that is all is well, the end of the pipe that we are gone. (A
     parent-death signal of Linux would reach the leader alone.)
