@@ -304,12 +304,14 @@ def test_what_repeats_itself_is_asked_once() -> None:
     assert len(asked) == len(set(asked))
 
 
-def test_four_probes_at_once_of_an_exact_eval_are_its_quintiles() -> None:
+@pytest.mark.parametrize("count", [4, 24])
+def test_probes_at_once_of_an_exact_eval_part_it_evenly(count: int) -> None:
+    """Of 24 no memory holds every history of outcomes."""
     posterior = Posterior(1001, Exact(), prior=uniform(1001, ends=(0.0, 0.0)))
-    batch = sorted(index for index, _ in posterior.choose_batch(4))
+    batch = sorted(index for index, _ in posterior.choose_batch(count))
     parts = np.diff([0, *batch, 1000])
     assert parts.max() <= 2 * parts.min() + 4
-    assert len(set(batch)) == 4
+    assert len(set(batch)) == count
 
 
 def test_4096_checkpoints_are_asked_in_well_under_a_second() -> None:
