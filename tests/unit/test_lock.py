@@ -370,6 +370,25 @@ def test_every_data_field_counts_and_the_line_is_that_of_the_file(project: Path)
         (project / "data" / name).write_bytes(before)
 
 
+@pytest.mark.parametrize("count", [2, 60])
+def test_however_much_data_moved_the_report_holds_what_is_said_of_it(
+    project: Path, count: int
+) -> None:
+    folder = Path("data", *("d" * 240 for _ in range(3)))
+    (project / folder).mkdir(parents=True)
+    files = [folder / f"{i}.jsonl" for i in range(count)]
+    for file in files:
+        (project / file).write_text("{}\n")
+    listed = "".join(f"  - {file}\n" for file in files)
+    (project / "soup.yaml").write_text(f"base: ./base\ndata:\n  train:\n{listed}")
+    commands.write(project / "soup.yaml", project / "soup.lock")
+    for file in files:
+        (project / file).write_text("{}\n{}\n")
+    part = drifted(commands.check(project / "soup.lock", project / "soup.yaml").record())
+    assert [entry.line for entry in part.entries] == list(range(4, 4 + count))[:50]
+    assert part.line == 4
+
+
 def test_a_name_that_is_no_text_is_locked_and_told(project: Path) -> None:
     odd = project / "data" / os.fsdecode(b"\xff.jsonl")
     odd.write_text("{}\n")
