@@ -42,6 +42,7 @@ from adapterbot.cli import (  # noqa: F401
 )
 from adapterbot.cli.app import app
 from adapterbot.cli.output import (
+    interrupted,
     drop_what_stderr_cannot_take,
     ignore_a_width_of_zero,
     replace_what_stdout_cannot_encode,
@@ -58,24 +59,33 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command and exit with its code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        _check_text(given)
-        app(args=given, prog_name="adapterbot")  # whatever file began it: the action's is another
-    except AdapterbotError as error:
-        tell(error, as_json="--json" in given)
-        sys.exit(int(error.exit_code))
+        _run(given)
     except OSError as error:
-        failed = _of_the_machine(error)
-        if failed is not None:
-            tell(failed, as_json="--json" in given)
-            sys.exit(int(failed.exit_code))
-        if error.errno != errno.ENOSPC:
+        if error.errno not in (errno.ENOSPC, errno.EPIPE):
             raise
-        say("error: standard output: could not be written: the disk is full (free some space)")
+        if error.errno == errno.ENOSPC:
+            say("error: standard output: could not be written: the disk is full (free some space)")
         # What it did not take is tried once more as we end, and must not fail then.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(int(ExitCode.FAILURE))
+
+
+def _run(given: list[str]) -> NoReturn:
+    as_json = "--json" in given
+    try:
+        _check_text(given)
+        app(args=given, prog_name="adapterbot")  # whatever file began it: the action's is another
+    except AdapterbotError as error:
+        tell(error, as_json=as_json)
+        sys.exit(int(error.exit_code))
+    except OSError as error:
+        failed = _of_the_machine(error)
+        if failed is None:
+            raise
+        tell(failed, as_json=as_json)
+        sys.exit(int(failed.exit_code))
     except KeyboardInterrupt:  # while the options were still being read
-        say("interrupted")
+        interrupted(as_json=as_json)
         sys.exit(int(ExitCode.FAILURE))
     raise AssertionError("typer always exits")
 

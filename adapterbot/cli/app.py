@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from adapterbot import TOOL
-from adapterbot.cli.output import leave, refused, say, tell
+from adapterbot.cli.output import interrupted, leave, refused, tell
 from adapterbot.commands.interrupts import ignored
 from adapterbot.errors import ExitCode, InputError
 
@@ -35,7 +35,7 @@ class Commands(TyperGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             with ignored():
-                say("interrupted")
+                interrupted(as_json=ctx.meta[_JSON])
                 leave(ExitCode.FAILURE)
         except _UsageError as error:
             self._tell(ctx, error)

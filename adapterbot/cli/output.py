@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
-from adapterbot.errors import AdapterbotError, ExitCode, OurFailure
+from adapterbot.errors import AdapterbotError, EndedEarly, ExitCode, OurFailure
 
 if TYPE_CHECKING:
     from adapterbot.commands.report_files import Written
@@ -164,6 +164,13 @@ def refused(error: AdapterbotError) -> None:
     from adapterbot.unjudged import problem_of
 
     document(json.dumps({"error": problem_of(error).model_dump()}, indent=2))
+
+
+def interrupted(*, as_json: bool) -> None:
+    """The end of a command that was asked to end, and has no result."""
+    say("interrupted")
+    if as_json:
+        refused(EndedEarly("interrupted"))
 
 
 def tell(error: AdapterbotError, *, as_json: bool) -> None:

@@ -199,18 +199,19 @@ def test_sigterm_before_the_search_is_as_ctrl_c_and_leaves_nothing(
 ) -> None:
     """The first process of a container does not see it at all, unless it handles it."""
     command = [sys.executable, "-m", "adapterbot", *arguments(suite, tmp_path / "merged")]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stderr is not None
         for line in process.stderr:
             if "read suite" in line:
                 process.send_signal(signal.SIGTERM)
                 break
-        _, said = process.communicate(timeout=120)
+        output, said = process.communicate(timeout=120)
     finally:
         process.kill()
     assert process.returncode == 1
     assert said.splitlines()[-1] == "interrupted"
+    assert json.loads(output)["error"]["kind"] == "ended"
     assert not list(tmp_path.iterdir())
 
 

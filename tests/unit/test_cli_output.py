@@ -91,6 +91,27 @@ def test_a_result_that_a_full_disk_does_not_take_is_a_line_and_our_failure():
     )
 
 
+@pytest.mark.parametrize("to", ["/dev/full", "a pipe that nobody reads"])
+def test_an_error_as_json_that_nothing_takes_is_our_failure_without_a_traceback(to: str) -> None:
+    if to == "/dev/full":
+        out = os.open(to, os.O_WRONLY)
+    else:
+        unread, out = os.pipe()
+        os.close(unread)
+    done = subprocess.run(
+        [sys.executable, "-m", "adapterbot", "bank", "size", "--users", "1", "--json"],
+        stdout=out,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(out)
+    assert done.returncode == 1
+    named, *full = done.stderr.splitlines()
+    assert named.startswith("error: --dimension: names neither")
+    assert len(full) == (to == "/dev/full")
+
+
 def test_a_machine_with_nowhere_for_temporary_files_is_told_so_in_a_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
