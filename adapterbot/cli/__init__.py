@@ -42,9 +42,9 @@ from adapterbot.cli import (  # noqa: F401
 )
 from adapterbot.cli.app import app
 from adapterbot.cli.output import (
-    interrupted,
     drop_what_stderr_cannot_take,
     ignore_a_width_of_zero,
+    interrupted,
     replace_what_stdout_cannot_encode,
     say,
     tell,
