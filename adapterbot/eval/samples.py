@@ -228,12 +228,19 @@ def _messages(row: Row, given: JsonValue) -> tuple[Message, ...]:
     if not isinstance(given, list) or not given:
         raise row.error("has `messages` that are not a list of messages", fix=fix)
     try:
-        return tuple(Message.model_validate(item) for item in given)
+        return tuple(Message.model_validate(_told(item)) for item in given)
     except ValidationError as error:
         where, message = first_problem(error)
         raise row.error(
             f"has a message that is not role and content: {where} {message}", fix=fix
         ) from error
+
+
+def _told(message: JsonValue) -> JsonValue:
+    """Without what it leaves open: in Parquet every message has the keys of all others."""
+    if not isinstance(message, dict):
+        return message
+    return {key: value for key, value in message.items() if value is not None}
 
 
 def _readable(messages: Sequence[Message]) -> str:
@@ -253,15 +260,21 @@ def _choices(row: Row, given: JsonValue) -> tuple[str, ...]:
 def _renderer(
     template: str, file: str, field: str
 ) -> Callable[[Row, Mapping[str, JsonValue]], str]:
-    """The template as a function of a row; a name the row lacks is an error, not "".
+    """The template as a function of a row; a name the row lacks is an error, not "",
+    and one that is null not "None": in Parquet that is how a row lacks it.
 
     It sees the row's keys, and the whole row as `row` for keys that are no identifiers.
     """
-    from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError
+    from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, UndefinedError
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+    def printed(value: object) -> object:
+        if value is None:
+            raise UndefinedError("it prints what is null")
+        return value
+
     environment = ImmutableSandboxedEnvironment(
-        undefined=StrictUndefined, keep_trailing_newline=True
+        undefined=StrictUndefined, keep_trailing_newline=True, finalize=printed
     )
     try:
         compiled: Template = environment.from_string(template)

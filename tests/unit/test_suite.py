@@ -163,6 +163,23 @@ def test_messages_and_choices_of_a_row_reach_its_sample(load):
     assert sample.choices == ("red", "2")
 
 
+def test_a_key_of_a_message_that_is_null_is_not_there(load):
+    """Attack: in Parquet every message has the keys of all others, and none could be used."""
+    messages = [{"role": "user", "content": "u", "name": None, "tool_calls": None}]
+    (sample,) = load(one(), [{"messages": messages, "expected": "x"}]).tasks[0].samples
+    assert [(m.role, m.content) for m in sample.messages] == [("user", "u")]
+
+
+def test_a_template_prints_no_null(load):
+    """Attack: a column of Parquet that some rows lack; their prompts said "None"."""
+    rows = [{"said": "a", "hint": None, "expected": "x"}]
+    with pytest.raises(InputError, match="prints what is null") as caught:
+        load(one("template: '{{ said }} {{ hint }}'"), rows)
+    assert caught.value.field == "line 1"
+    asked = load(one("template: '{{ said }}{% if hint %} {{ hint }}{% endif %}'"), rows)
+    assert asked.tasks[0].samples[0].prompt == "a"
+
+
 def test_likelihood_takes_whole_texts(load):
     suite = load(one("margin: 0.1", "perplexity"), [{"text": "once upon"}])
     (sample,) = suite.tasks[0].samples
@@ -302,6 +319,7 @@ BAD_ROWS: dict[str, tuple[list[Any], str]] = {
     "no prompt": ([{"promt": "x", "expected": "y"}], "did you mean 'promt'?"),
     "empty prompt": ([{"prompt": "", "expected": "y"}], "has no `prompt`"),
     "no expected": ([{"prompt": "x"}], "has no `expected`"),
+    "a null expected": ([{"prompt": "x", "expected": None}], "has no `expected`"),
     "ids twice": ([{"id": 1, **ROWS[0]}, {"id": "1", **ROWS[1]}], "repeats the id '1'"),
     "id a list": ([{"id": [1], **ROWS[0]}], "neither text nor a whole number"),
     "id too long": ([{"id": "x" * 201, **ROWS[0]}], "more than 200"),

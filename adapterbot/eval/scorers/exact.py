@@ -19,7 +19,8 @@ class Exact(Scorer):
 
     def check(self, sample: Sample) -> str | None:
         """An empty `expected` is a fair question; a row without one is an oversight."""
-        return None if "expected" in sample.fields else "has no `expected` to compare with"
+        given = sample.fields.get("expected") is not None
+        return None if given else "has no `expected` to compare with"
 
     def score(self, sample: Sample, answer: Answer) -> Scored:
         said = self._normal(answer.text)
