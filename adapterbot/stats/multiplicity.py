@@ -18,13 +18,15 @@ def holm(p_values: Sequence[float], alpha: float) -> list[Step]:
 
     The i-th smallest of m p-values is held against α / (m − i + 1), until one fails; all from
     there on share the level at which it failed (the compatible one-sided bounds of Strassburger
-    and Bretz, Stat. Med. 27, 2008).
+    and Bretz, Stat. Med. 27, 2008). So do equal ones, or the order of metrics would show.
     """
     count = len(p_values)
     steps: dict[int, Step] = {}
     adjusted, failed_at = 0.0, None
+    left, last = count, -1.0
     for rank, index in enumerate(sorted(range(count), key=lambda i: p_values[i])):
-        left = count - rank
+        if p_values[index] != last:
+            left, last = count - rank, p_values[index]
         adjusted = min(1.0, max(adjusted, left * p_values[index]))
         if failed_at is None and adjusted > alpha:
             failed_at = alpha / left

@@ -323,6 +323,14 @@ def test_holm_and_benjamini_hochberg_against_statsmodels(p_values: list[float]) 
             assert (p <= step.level) == rejected
 
 
+def test_no_order_of_metrics_shows_where_p_values_are_equal() -> None:
+    """Nine losses and no gain have one p-value, among however many samples; the bounds differ."""
+    p_values = [0.001, 0.01, 0.01, 0.01, 0.4]
+    steps = holm(p_values, 0.05)
+    assert holm(p_values[::-1], 0.05)[::-1] == steps
+    assert [step.level for step in steps] == pytest.approx([0.01, 0.0125, 0.0125, 0.0125, 0.05])
+
+
 def test_nothing_to_correct() -> None:
     assert holm([], 0.05) == []
     assert benjamini_hochberg([]) == []
