@@ -59,14 +59,32 @@ def test_distances_are_those_of_dense_matrices(base: Path, adapter: Path, tmp_pa
     other = save_adapter(base, tmp_path / "b", seed=2, r=2, target_modules=["q_proj", "v_proj"])
     a, b = load_adapter(adapter), load_adapter(other)
     found = compare(a, b)
-    total = 0.0
+    every: list[tuple[torch.Tensor, torch.Tensor]] = []
     for module in found.modules:
-        x = a.delta_weight(module.module) if module.module in a.updates else torch.tensor(0.0)
-        y = b.delta_weight(module.module) if module.module in b.updates else torch.tensor(0.0)
-        apart = float((x.double() - y.double()).norm())
-        total += apart**2
-        assert module.distance == pytest.approx(apart, rel=1e-5)
-    assert found.distance == pytest.approx(total**0.5, rel=1e-5)
+        given = [
+            adapter.delta_weight(module.module).double().flatten()
+            if module.module in adapter.updates
+            else None
+            for adapter in (a, b)
+        ]
+        some = next(weights for weights in given if weights is not None)
+        x, y = (torch.zeros_like(some) if weights is None else weights for weights in given)
+        every.append((x, y))
+        ranks = [
+            one.updates[module.module].rank if w is not None else 0
+            for one, w in zip((a, b), given, strict=True)
+        ]
+        assert [module.rank_a, module.rank_b] == ranks
+        assert module.distance == pytest.approx(float((x - y).norm()), rel=1e-5)
+        if x.any() and y.any():
+            cosine = float(x @ y / x.norm() / y.norm())
+            assert module.cosine == pytest.approx(cosine, abs=1e-5)
+    # The whole adapter is one long vector.
+    x, y = (torch.cat(side) for side in zip(*every, strict=True))
+    assert found.distance == pytest.approx(float((x - y).norm()), rel=1e-5)
+    assert found.cosine == pytest.approx(float(x @ y / x.norm() / y.norm()), rel=1e-4, abs=1e-7)
+    larger = max(float(x.norm()), float(y.norm()))
+    assert found.relative == pytest.approx(found.distance / larger, rel=1e-5)
     alone = next(m for m in found.modules if "v_proj" in m.module)
     assert (alone.rank_a, alone.norm_a, alone.cosine) == (0, 0.0, None)
     assert alone.relative == pytest.approx(1.0)
