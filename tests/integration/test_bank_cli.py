@@ -213,6 +213,12 @@ def test_an_option_that_would_not_be_read_is_refused(
     assert not (here / "o").exists()
 
 
+def test_a_name_that_no_record_holds_is_refused(bank: Any, here: Path) -> None:
+    with pytest.raises(InputError, match=r"^users: name: "):
+        bank("create", "users", "--base", "any", "--dimension", 2, "--name", "n" * 201)
+    assert not (here / "users").exists()
+
+
 def test_a_device_that_there_cannot_be_is_named(bank: Any) -> None:
     with pytest.raises(InputError, match=r"--device: cannot be 'gpu' \(write auto, cpu, cuda or"):
         bank("fit", "users", "--users", "rows.jsonl", "--device", "gpu")
