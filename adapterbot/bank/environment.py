@@ -199,8 +199,9 @@ def _mind_the_end(env: lmdb.Environment, file: Path, *, writable: bool) -> None:
     # Nobody else lengthens it meanwhile; where nobody may write, nobody does.
     with env.begin(write=writable):
         size = file.stat().st_size
-        if whole > size + (_NEVER_WRITTEN if writable else _UNMENDED):
-            env.close()
-            raise damaged(file, f"it has {size:,} of {whole:,} bytes")
-        if writable:
+        lost = whole > size + (_NEVER_WRITTEN if writable else _UNMENDED)
+        if writable and not lost:
             os.truncate(file, max(size, whole))
+    if lost:
+        env.close()
+        raise damaged(file, f"it has {size:,} of {whole:,} bytes")
