@@ -315,6 +315,8 @@ def test_twins_are_at_distance_zero() -> None:
         assert inner(update, twin) == pytest.approx(norm(update) * norm(twin))
     zero = replace(update, b=torch.zeros_like(update.b))
     assert (norm(zero), effective_rank(singular_values(zero))) == (0, 0)
+    # An adapter without a rank is one that nobody can load.
+    assert recompressed(zero).rank == 1
     assert distance(update, replace(update, a=update.a * (1 + 1e-6))) > 0
 
 
