@@ -21,7 +21,11 @@ def evaluate(
         list[str], typer.Argument(help="Adapter directories; `none` is the bare base model.")
     ],
     base: Annotated[str | None, options.base_option("base in soup.yaml")] = None,
-    config: options.SoupYaml = Path("soup.yaml"),
+    config: Annotated[
+        # Whether it may be read is found out by reading it, and told like everything else about it.
+        Path,
+        typer.Option("--config", "-c", readable=False, help="The training config."),
+    ] = Path("soup.yaml"),
     suite: Annotated[
         str | None,
         typer.Option(

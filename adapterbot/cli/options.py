@@ -95,10 +95,6 @@ Config = Annotated[
         show_default="adapterbot.yaml at the root or in .github/",
     ),
 ]
-# Whether a file may be read is found out by reading it, and told like everything else about it.
-SoupYaml = Annotated[
-    Path, typer.Option("--config", "-c", readable=False, help="The training config.")
-]
 
 
 def base_option(usual: str) -> Any:

@@ -38,7 +38,7 @@ def check_routable(adapter: Adapter) -> None:
         )
 
 
-def layer_of(name: str) -> tuple[str, int]:
+def path_and_index(name: str) -> tuple[str, int]:
     """The path and the index of the decoder layer that a module of a routable expert lies in."""
     found = _IN_LAYER.match(f"{name}.")
     assert found is not None, name  # noqa: S101 check_routable has seen every name
@@ -53,7 +53,7 @@ def layers_of(model: nn.Module, experts: Iterable[Adapter]) -> dict[int, nn.Modu
     """
     paths: dict[int, str] = {}
     for adapter in experts:
-        for path, index in map(layer_of, adapter.updates):
+        for path, index in map(path_and_index, adapter.updates):
             if paths.setdefault(index, path) != path:
                 raise InputError(
                     f"adapts {' and '.join(sorted({path, paths[index]}))}, layers of two stacks",

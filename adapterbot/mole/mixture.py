@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from adapterbot.errors import InputError, OurFailure
 from adapterbot.mole.gate import Gate
 from adapterbot.mole.kernels import ExpertStack, Routing, Way, mixed
-from adapterbot.mole.layers import check_routable, layer_of, layers_of
+from adapterbot.mole.layers import check_routable, layers_of, path_and_index
 from adapterbot.weights.adapter import Adapter
 from adapterbot.weights.attachment import compute_dtype
 from adapterbot.weights.compatibility import check_fit
@@ -225,7 +225,7 @@ class Mixture:
         dtype = compute_dtype(self._model)
         by_layer: dict[int, list[str]] = {index: [] for index in self._layers}
         for name in dict.fromkeys(name for adapter in experts for name in adapter.updates):
-            by_layer[layer_of(name)[1]].append(name)
+            by_layer[path_and_index(name)[1]].append(name)
         for place, (index, layer) in enumerate(self._layers.items()):
             self._handles.append(
                 layer.register_forward_pre_hook(
