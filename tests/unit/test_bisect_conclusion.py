@@ -12,8 +12,8 @@ GOOD, BAD, SKIPPED = False, True, None
 LABELS = [f"ckpt-{index}" for index in range(6)]
 
 
-def told(outcomes, *, first_good=False, last_bad=False, confidence=0.95) -> Search:
-    """A search of six checkpoints by a noisy command after these outcomes, (index, outcome)."""
+def told(outcomes, *, first_good=False, last_bad=False, confidence=0.95, labels=LABELS) -> Search:
+    """A search of checkpoints by a noisy command after these outcomes, (index, outcome)."""
     setting = Setting(
         by="a command",
         kinds=(Kind(model=Model.PASS_FAIL),),
@@ -21,7 +21,7 @@ def told(outcomes, *, first_good=False, last_bad=False, confidence=0.95) -> Sear
         last_bad=last_bad,
         confidence=confidence,
     )
-    search = Search([Checkpoint(path=label, label=label) for label in LABELS], setting)
+    search = Search([Checkpoint(path=label, label=label) for label in labels], setting)
     for index, outcome in outcomes:
         search.take(Entry(index=index, outcome=outcome, detail="looked"))
     return search
@@ -42,6 +42,8 @@ def told(outcomes, *, first_good=False, last_bad=False, confidence=0.95) -> Sear
 @example([(0, GOOD), (5, BAD)] * 9 + [(2, SKIPPED), (3, BAD)] * 9, False, True, False, 0.95)
 @example([(i, j % 10 < 3) for i in range(6) for j in range(40)], False, False, False, 0.95)
 @example([(i, j % 10 < 7) for i in range(6) for j in range(40)], False, False, False, 0.95)
+# As surely as was asked, and nearly what a good one does.
+@example([(i, j % 50 < 41) for i in range(6) for j in range(50)], False, False, False, 0.6)
 @example([(5, GOOD)] * 2, False, False, True, 0.95)  # a limit ended it
 @example([(5, GOOD)] * 5, False, False, True, 0.95)
 @example([(5, GOOD)], False, True, False, 0.95)
@@ -88,6 +90,13 @@ def test_a_conclusion_says_what_the_search_knows(outcomes, first_good, last_bad,
     # The training data between it and the candidates is what a reader looks through.
     before = min(among) - 1
     assert found.last_good == (LABELS[before] if before >= 0 else None)
+
+
+def test_between_two_known_ends_that_are_neighbours_nothing_is_probed() -> None:
+    search = told([], first_good=True, last_bad=True, labels=LABELS[:2])
+    assert search.next(1) == []
+    found = conclude(search)
+    assert (found.verdict, found.first_broken) == (BisectVerdict.BROKEN_AT, "ckpt-1")
 
 
 def test_what_contradicts_one_change_is_named_on_its_side() -> None:

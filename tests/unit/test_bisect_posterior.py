@@ -257,6 +257,14 @@ def test_the_ends_come_first_and_assumed_ends_are_not_asked() -> None:
     assert Posterior(9, Exact(), prior=uniform(9, ends=(0.0, 0.0))).ask() in {3, 4}
 
 
+def test_an_end_that_one_kind_of_outcome_knows_is_not_asked_first_again() -> None:
+    posterior = Posterior(9, [PassFail(), PassFail()])
+    posterior.tell(8, True)
+    assert posterior.choose_batch(2) == [(0, 0)]
+    posterior.tell(0, False, kind=1)
+    assert not {(0, 0), (8, 0)} & set(posterior.choose_batch(2))
+
+
 def test_a_prior_by_change_is_asked_where_much_changed() -> None:
     sizes = [1.0] * 99
     sizes[70] = 1000.0
@@ -432,3 +440,13 @@ def test_a_search_is_stuck_where_nothing_between_can_tell() -> None:
     assert not posterior.stuck(), "5 may still tell"
     posterior.tell(5, None)
     assert posterior.stuck()
+
+
+def test_one_rate_of_all_ends_a_search_unless_another_kind_may_tell() -> None:
+    alone, beside = Posterior(6, PassFail()), Posterior(6, [PassFail(), PassFail()])
+    for index in range(6):
+        for posterior in (alone, beside):
+            posterior.tell(index, np.arange(40) % 10 < 3)
+    assert alone.constant() == pytest.approx(0.3, abs=0.02)
+    assert beside.constant() is None
+    assert beside.choose() == (5, 1)
