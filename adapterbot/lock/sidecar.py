@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 
 from adapterbot.errors import InputError
 from adapterbot.files.tree import TEXT_LIMIT, Tree
@@ -34,7 +34,7 @@ class Sidecar:
     dataset: Mapping[str, str]
     environment: Mapping[str, str]
     settings: Mapping[str, str]
-    adapters: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    adapters: Mapping[str, Mapping[str, str]]
 
 
 def folder(lock_path: str) -> str:

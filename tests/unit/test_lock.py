@@ -827,6 +827,7 @@ def test_a_lock_does_not_pin_itself(project: Path, data: str) -> None:
         ({"base": []}, "base: must be an object"),
         ({"dataset": {"a": "F" * 64}}, "dataset['a']: must be 64 lowercase hex"),
         ({"settings": {"a": "x\ny"}}, "settings['a']: holds a control character"),
+        ({"settings": {"a": "x\x7fy"}}, "settings['a']: holds a control character"),
         ({"adapters": {"a": 1}}, "adapters['a']: must be an object"),
         ({"adapters": {"../../x": {}}}, "path leaves the repository"),
         ({"closure_sha": None}, "closure_sha: must be 64"),

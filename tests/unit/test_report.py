@@ -24,15 +24,17 @@ from adapterbot.records import (
     AdapterRef,
     BisectResult,
     Direction,
+    Outcome,
     Probe,
     SampleScore,
     SavedResults,
     SavedTask,
     Stage,
+    Standing,
     Suspicion,
     TaskResult,
 )
-from adapterbot.report import drawing, html
+from adapterbot.report import Beside, drawing, html
 from adapterbot.report.samples import embed
 from adapterbot.unjudged import not_judged
 from tests.golden.attacks import ATTACKS
@@ -134,6 +136,24 @@ def test_the_worst_comes_first_and_what_is_the_same_last(direction: Direction) -
     assert effects[-1] is None
     assert effects[: ids.index("3")] == ["worse"] * ids.index("3")
     assert effects[ids.index("3")] == "other", "what was not scored became neither"
+
+
+def test_a_page_begins_with_what_regressed_though_another_task_lost_more() -> None:
+    many = [
+        Pair(
+            sample(0, task, "a", "a", "b", task=task).model_copy(update={"harm": harm}),
+            changed=True,
+        )
+        for task, harm in (("style", 0.9), ("dates", 0.1), ("style", 0.8))
+    ]
+    metrics = (
+        metric("style", 0.9, 0.8, standing=Standing.INFORMATIVE, gated=False),
+        metric("dates", 0.9, 0.8, standing=Standing.REGRESSED),
+    )
+    page = html(report(adapter(Outcome.REGRESSED, metrics=metrics)), Beside(samples=lambda _: many))
+    data = re.search(r'<script type="application/json"[^>]*>(.*?)</script>', page, re.DOTALL)
+    assert data is not None
+    assert [row["task"] for row in read(data[1])] == ["dates", "style", "style"]
 
 
 def test_answers_that_differ_beyond_what_is_shown_have_changed() -> None:
