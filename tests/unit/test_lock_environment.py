@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import textwrap
 from dataclasses import replace
@@ -191,6 +192,21 @@ def test_a_lock_file_that_installs_something_else_says_so(
 )
 def test_a_lock_file_that_installs_the_same_is_no_drift(before: str, after: str) -> None:
     assert changes(read("r.txt", before), read("r.txt", after)) == ()
+
+
+def test_the_hash_is_that_of_soups_canonical_text() -> None:
+    entries = (Package("b", "1"), Package("a", "é", "wheel"), Package("a", "2", "conda"))
+    lock = EnvLock("0.7", "3.11", "linux", None, entries, "now")
+    canonical = (
+        '{"cuda_version":null,"entries":[{"name":"a","source":"conda","version":"2"},'
+        '{"name":"a","source":"wheel","version":"é"},{"name":"b","source":"pip","version":"1"}],'
+        '"platform":"linux","python_version":"3.11","soup_version":"0.7"}'
+    )
+    assert environment.env_hash(lock) == hashlib.sha256(canonical.encode()).hexdigest()
+    assert list(json.loads(environment.dumps(lock))) == [
+        *("schema_version", "soup_version", "python_version", "platform"),
+        *("cuda_version", "entries", "created_at"),
+    ]
 
 
 def test_uv_lock_gives_its_packages() -> None:

@@ -58,6 +58,21 @@ def test_neither_order_nor_workers_change_a_digest(
     assert combined(found) == combined(dict(sorted(found.items())))
 
 
+def test_however_many_workers_no_file_is_read_twice(tmp_path: Path) -> None:
+    read: list[str] = []
+
+    class Counted(WorkTree):
+        def sha256(self, path: str) -> str:
+            read.append(path)
+            return hashlib.sha256(path.encode()).hexdigest()
+
+    names = [f"{index:03}" for index in range(300)]
+    for workers in (1, 4):
+        assert list(hash_files(Counted(tmp_path), names * 2, workers=workers)) == names
+        assert sorted(read) == names
+        read.clear()
+
+
 def test_a_digest_is_taken_from_the_cache_until_the_file_moves(
     tmp_path: Path, settled: None
 ) -> None:
