@@ -156,7 +156,7 @@ def _limited_for(error: GithubException) -> float | None:
     if headers.get("x-ratelimit-remaining") == "0":
         reset = headers.get("x-ratelimit-reset", "")
         # One second more, since the reset can fall anywhere within its second.
-        return max(0.0, float(reset) - time.time() + 1) if reset.isdigit() else _SECONDARY_WAIT
+        return max(0.0, float(reset) - time.time() + 1) if reset.isdecimal() else _SECONDARY_WAIT
     if error.status == 429 or "rate limit" in _message(error).lower():
         return _SECONDARY_WAIT
     return None

@@ -26,6 +26,9 @@ from adapterbot.gh import shapes
 
 _TITLE = re.compile(r"<title[^>]*>(.*?)</title", re.IGNORECASE | re.DOTALL)
 _SHOWN = 80
+# PyGithub makes a number of each, in whatever reply it comes.
+_COUNTS = ("x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset")
+_NUMBER = re.compile(r"[0-9]{1,18}(\.[0-9]+)?")
 
 
 class StrangeAnswer(Exception):
@@ -68,6 +71,9 @@ def _judged(answer: RequestsResponse) -> RequestsResponse:
         Renamed: it is GitHub's word that the thing is elsewhere.
     """
     reply = answer.response
+    for name in _COUNTS:
+        if not _NUMBER.fullmatch(reply.headers.get(name, "0")):
+            del reply.headers[name]
     if 300 <= reply.status_code < 400:
         _redirected(reply)
     text = reply.text.lstrip()

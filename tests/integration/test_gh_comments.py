@@ -18,9 +18,11 @@ from _pytest.mark import ParameterSet
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from github import GithubException
 
 from adapterbot.errors import GitHubFailure, InputError, OurFailure
 from adapterbot.gh import lfs
+from adapterbot.gh.answers import meaning
 from adapterbot.gh.branches import Change, Placement
 from adapterbot.gh.client import Client, Patience, connect
 from adapterbot.gh.comments import CommentAction, CommentOutcome, Thread
@@ -581,6 +583,19 @@ def test_retry_after_may_be_a_date_or_nonsense(server, retry_after, least, most)
     put(mine, body("x"))
     (wait,) = waits
     assert least < wait < most
+
+
+@pytest.mark.parametrize("reset", ["", "soon", "-1", "²"])
+def test_a_primary_limit_that_says_no_time_is_waited_for_a_minute(server, reset):
+    headers = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": reset}
+    server.inject(Fault("GET", status=403, message="API rate limit exceeded", headers=headers))
+    mine, waits = limited(server)
+    put(mine, body("x"))
+    (wait,) = waits
+    assert 60 < wait < 61
+    # As where an artifact is asked for, by no way of PyGithub's.
+    found = meaning(GithubException(403, None, headers), "asking", 1, None)
+    assert getattr(found, "wait", None) == 60
 
 
 def test_a_primary_limit_that_resets_in_an_hour_is_an_error_now(server):
