@@ -52,7 +52,7 @@ class Rise:
 
     def shares(self, n: int) -> Floats:
         """(n,) how far each index has gone from good to bad."""
-        return np.clip((np.arange(n) - self.start) / max(self.end - self.start, 1), 0.0, 1.0)
+        return np.clip((np.arange(n) - self.start) / (self.end - self.start), 0.0, 1.0)
 
 
 def rise(n: int, observed: Sequence[Observed], prior: Floats) -> Rise | None:

@@ -18,6 +18,7 @@ from adapterbot.bisect import (
     Model,
     Observation,
     PairedBinary,
+    Posterior,
     Scores,
     Search,
     Setting,
@@ -25,6 +26,7 @@ from adapterbot.bisect import (
     run,
     saved,
 )
+from adapterbot.bisect.drift import Rise
 from adapterbot.records import BisectVerdict
 
 RUNS = int(os.environ.get("BISECT_RUNS", "25"))
@@ -99,6 +101,21 @@ def test_a_limit_holds_for_what_tells_a_drift_too() -> None:
     for seed in range(8):
         found, *_ = searched(seed, 64, 1.0, Model.PAIRED_BINARY, Limits(probes=11))
         assert len(found.probes) <= 12
+
+
+def test_a_rise_takes_at_least_three_checkpoints() -> None:
+    for n in (1, 2, 3, 9):
+        posterior = Posterior(n, PairedBinary(2 * CHURN))
+        posterior.tell(0, [0.0] * 30)
+        posterior.tell(n - 1, [1.0] * 30)
+        found = posterior.rise()
+        assert (found is not None) == (n >= 3)
+        assert found is None or 0 <= found.start < found.end < n
+
+
+def test_a_rise_goes_straight_from_its_start_to_its_end() -> None:
+    shares = Rise(start=8, end=16, odds=1.0).shares(24)
+    assert shares.tolist() == [0.0] * 8 + [i / 8 for i in range(8)] + [1.0] * 8
 
 
 def test_scores_along_a_shape_are_a_regression_integrated_over_its_means() -> None:
