@@ -35,6 +35,10 @@ _NO_SPREAD = 1e-4
 spread it has is the rounding of scores (0.667 − 0.333 is not 0.333 − 0), and its t would be
 thousands."""
 
+_TIE = 0.05
+"""Of the units' root mean square. A unit that differs by less ties: those are the last digits of a
+device, and of the spread they say no more than zeros would."""
+
 
 @dataclass(frozen=True, eq=False)
 class MeanDifference:
@@ -194,7 +198,7 @@ def sign_flip(totals: FloatArray, draws: int, rng: np.random.Generator) -> tuple
 class _Sums:
     """What the interval needs to know of the data, and what it adds where most units tie.
 
-    If at least half of the units differ by exactly 0, the few others say little about the
+    If at least half of the units differ by nothing (`_TIE`), the few others say little about the
     largest that could have come, and many resamples would hold none of them. A pseudo-pair of
     units, +s and −s at half weight each, with s the root mean square of the differing units, then
     joins the data and every resample: the step from Wald's to Agresti and Min's interval for
@@ -214,7 +218,8 @@ class _Sums:
     @classmethod
     def of(cls, totals: FloatArray, sizes: FloatArray) -> _Sums:
         units = float(len(totals))
-        differing = totals[totals != 0]
+        least = _TIE * math.sqrt(math.fsum(totals**2) / units)
+        differing = totals[np.abs(totals) > least]
         size, square = 0.0, 0.0
         if 2 * len(differing) <= len(totals):
             size = math.fsum(sizes) / units
