@@ -42,9 +42,9 @@ from adapterbot.weights.trained_on import check_base
 
 # Raised when the same base, adapter and task would be answered in another way: old caches miss.
 ALGORITHM = 7
-# Seconds between two transactions, which take a third of a millisecond each: an answer or a
-# judgement that took longer is kept at once, whatever kills us.
-_STORE_AFTER = 0.05
+# Seconds between two transactions, of a third of a millisecond each: what took longer is kept at
+# once, whatever kills us. Of a batch, which comes at once before a wait, all but so many answers.
+_STORE_AFTER, _STORE_EVERY = 0.05, 64
 
 
 @dataclass(frozen=True)
@@ -297,7 +297,7 @@ class Evaluation:
                     # Why a score is missing (a judge that was away) may not be true tomorrow.
                     unsaved.setdefault(index, []).append(one)
                 done += 1
-                if time.monotonic() - kept >= _STORE_AFTER:
+                if done % _STORE_EVERY == 0 or time.monotonic() - kept >= _STORE_AFTER:
                     self._store(asked, unsaved)
                     kept = time.monotonic()
                 if progress:

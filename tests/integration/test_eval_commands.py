@@ -8,7 +8,9 @@ import signal
 import sqlite3
 import subprocess
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -175,33 +177,51 @@ def test_a_run_killed_in_the_middle_asks_only_what_is_missing(
     assert stored(cache) == 300
 
 
-def test_what_a_slow_scorer_said_is_kept_at_once(tmp_path: Path) -> None:
-    """Attack: SIGKILL while a judge thinks about its sixth answer. Of less than 64 nothing was
-    kept, and the judge was paid again."""
-    rows = [{"prompt": f"{n}\n", "expected": "x", "id": str(n)} for n in range(10)]
-    (tmp_path / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-    (tmp_path / "judge.sh").write_text(f"echo >> {tmp_path}/asked; sleep 0.1; echo 0.5\n")
-    (tmp_path / "suite.yaml").write_text(
-        "version: 1\ntasks:\n  - {name: slow, data: rows.jsonl, margin: 1, scorer: "
-        "{name: command, argv: [sh, judge.sh], files: [judge.sh], timeout: 60}}\n"
-    )
-    cache, asked = tmp_path / "cache", tmp_path / "asked"
-    environment = {**os.environ, "ADAPTERBOT_CACHE": str(cache)}
+def judged(tmp_path: Path, pause: float, **rows: int) -> Callable[[], command_line.Process]:
+    """What starts an evaluation of tasks of so many rows. The answers of `slow` are scored by a
+    judge, who notes each in the file `asked` and thinks for so many seconds."""
+    judge = "{name: command, argv: [sh, judge.sh], files: [judge.sh], timeout: 60}"
+    suite = "version: 1\ndefaults: {margin: 1, generation: {max_new_tokens: 4}}\ntasks:\n"
+    for task, count in rows.items():
+        asked = [{"prompt": f"{n}\n", "expected": "x", "id": str(n)} for n in range(count)]
+        (tmp_path / f"{task}.jsonl").write_text("\n".join(map(json.dumps, asked)))
+        scorer = judge if task == "slow" else "exact"
+        suite += f"  - {{name: {task}, data: {task}.jsonl, scorer: {scorer}}}\n"
+    (tmp_path / "suite.yaml").write_text(suite)
+    (tmp_path / "judge.sh").write_text(f"echo >> {tmp_path}/asked; sleep {pause}; echo 0.5\n")
     command = ("eval", "none", "--base", EXAMPLE / "base", "--suite", "suite.yaml")
     options = (*command, "--device", "cpu", "--out", tmp_path / "out", "--json")
-    process = command_line.start(*options, cwd=tmp_path, env=environment)
+    environment = {**os.environ, "ADAPTERBOT_CACHE": str(tmp_path / "cache")}
+    return partial(command_line.start, *options, cwd=tmp_path, env=environment)
+
+
+def kill_while_asked(process: command_line.Process, asked: Path, questions: int) -> None:
     until = time.monotonic() + 120
-    while not (asked.exists() and len(asked.read_text()) >= 6):
+    while not (asked.exists() and len(asked.read_text()) >= questions):
         assert time.monotonic() < until
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
-    before = stored(cache)
+
+
+def test_what_a_slow_scorer_said_is_kept_at_once(tmp_path: Path) -> None:
+    """Attack: SIGKILL while a judge thinks about its sixth answer. Of less than 64 nothing was
+    kept, and the judge was paid again."""
+    evaluation, asked = judged(tmp_path, 0.1, slow=10), tmp_path / "asked"
+    kill_while_asked(evaluation(), asked, 6)
+    before = stored(tmp_path / "cache")
     assert before >= 5
     asked.unlink()
-    finished(command_line.start(*options, cwd=tmp_path, env=environment))
+    finished(evaluation())
     assert len(asked.read_text()) == 10 - before
+
+
+def test_of_a_batch_before_a_slow_scorer_most_is_kept(tmp_path: Path) -> None:
+    """Attack: SIGKILL after 200 answers of one batch, which came within a moment."""
+    evaluation = judged(tmp_path, 5, fast=200, slow=1)
+    kill_while_asked(evaluation(), tmp_path / "asked", 1)
+    assert stored(tmp_path / "cache") >= 200 - 63
 
 
 def test_a_second_run_asks_nothing(
