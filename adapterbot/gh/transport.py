@@ -79,7 +79,7 @@ def _judged(answer: RequestsResponse) -> RequestsResponse:
     text = reply.text.lstrip()
     is_json = text.startswith(("{", "["))
     if reply.status_code < 300:
-        wrong = not is_json and reply.status_code not in {204, 205}
+        wrong = not is_json and reply.status_code != 204
     else:
         # Of a front end that is overloaded a page is nothing strange.
         later = reply.status_code >= 429 or "retry-after" in reply.headers

@@ -394,11 +394,15 @@ def test_what_answers_in_githubs_place_is_named_and_told(server, method, fault, 
 
 def test_a_busy_front_ends_page_is_waited_for(server):
     unicorn = b"<html><title>Unicorn!</title></html>"
-    server.inject(Fault("GET", status=502, page=unicorn), Fault("GET", status=429, page=unicorn))
+    server.inject(
+        Fault("GET", status=502, page=unicorn),
+        Fault("GET", status=429, page=unicorn),
+        Fault("GET", status=403, page=unicorn, headers={"Retry-After": "2"}),
+    )
     mine, waits = limited(server)
     put(mine, body("x"))
     assert texts(server) == [body("x")]
-    assert len(waits) == 2
+    assert len(waits) == 3
 
 
 @pytest.mark.parametrize(("method", "status"), [("POST", 307), ("POST", 308), ("GET", 301)])
