@@ -260,8 +260,8 @@ def _choices(row: Row, given: JsonValue) -> tuple[str, ...]:
 def _renderer(
     template: str, file: str, field: str
 ) -> Callable[[Row, Mapping[str, JsonValue]], str]:
-    """The template as a function of a row; a name the row lacks is an error, not "",
-    and one that is null not "None": in Parquet that is how a row lacks it.
+    """The template as a function of a row; a name the row lacks is an error, not "", and so is one
+    that is null (in Parquet that is how a row lacks it), unless a filter or `~` is given it first.
 
     It sees the row's keys, and the whole row as `row` for keys that are no identifiers.
     """
