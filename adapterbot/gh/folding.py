@@ -43,13 +43,11 @@ def fold(client: Client, label: str, comment: IssueComment) -> None:
     Raises:
         InputError, GitHubFailure: GitHub refused or did not answer.
     """
-    folded = client.repeat(
+    client.repeat(
         f"minimizing our earlier comment on {label}",
         unless_gone(lambda: client.query(_MINIMIZE, {"id": comment.node_id})),
         permission=PERMISSION,
     )
-    if not folded:
-        return
     # Without its marker it is history, and found no more.
     _, _, rest = (comment.body or "").partition("\n")
     client.repeat(

@@ -125,12 +125,12 @@ def test_a_refusal_of_another_shape_is_one_line(github, status, content):
 
 def test_what_is_wrong_with_it_is_said(github):
     github.add_pull(REPO, PULL, head_sha=HEAD)
-    github.inject(Fault("GET", "/comments$", status=200, page=b'[{"id": "x"}]'))
+    github.inject(Fault("GET", "/comments$", status=200, page=b'[{"id": "1"}]'))
     with pytest.raises(GitHubFailure) as caught:
         Thread(client(github), REPO, PULL).keys()
     assert str(caught.value) == (
         f"127.0.0.1:{github.url.rpartition(':')[2]} does not answer as GitHub does while listing "
-        "the comments of octo/adapters#7: status 200 with JSON in which `0.id` is 'x', not a whole "
+        "the comments of octo/adapters#7: status 200 with JSON in which `0.id` is '1', not a whole "
         "number (check GITHUB_API_URL (an Enterprise Server's ends in /api/v3), and the proxy or "
         "sign-in page on the way)"
     )
