@@ -61,8 +61,8 @@ def test_the_scale_follows_the_patterns_of_rank_and_alpha() -> None:
     assert config.scale("model.layers.0.q_proj") == 2.0
     assert config.scale("model.layers.0.v_proj") == 8.0
     assert config.scale("model.layers.0.k_proj") == 0.75
-    stabilised, _ = parse(r=4, lora_alpha=16, use_rslora=True)
-    assert stabilised.scale("q_proj") == 8.0
+    stabilised, _ = parse(r=16, lora_alpha=16, use_rslora=True)
+    assert stabilised.scale("q_proj") == 4.0
 
 
 @pytest.mark.parametrize("option", sorted(options._LEFT_TO_PEFT))
@@ -74,7 +74,7 @@ def test_what_does_not_fit_the_equation_goes_to_peft(option: str) -> None:
 @pytest.mark.parametrize("kind", sorted(options._LEFT_TO_PEFT_KINDS))
 def test_other_kinds_go_to_peft(kind: str) -> None:
     config, left = parse_config(
-        json.dumps({"peft_type": kind, "anything": 1}).encode(), shown="c.json"
+        json.dumps({"peft_type": kind, "anything": 1, "bias": "none"}).encode(), shown="c.json"
     )
     assert config.peft_type == kind
     assert left == ("peft_type",)
@@ -88,6 +88,8 @@ def test_other_kinds_go_to_peft(kind: str) -> None:
         *(({"peft_type": "ADALORA", o: {"a": 1}}, o) for o in options._REFUSED),
         ({"peft_type": "ADALORA", "init_lora_weights": "pissa"}, "init_lora_weights"),
         ({"brand_new_option": True}, "brand_new_option"),
+        # attack: behind one that is inert, and one that goes to PEFT
+        ({"lora_dropout": 0.1, "use_dora": True, "brand_new_option": True}, "brand_new_option"),
         ({"task_type": "SEQ_CLS"}, "task_type"),
         ({"peft_type": "XLORA"}, "peft_type"),
         ({"peft_type": "PROMPT_TUNING"}, "peft_type"),
@@ -178,6 +180,8 @@ def test_a_pattern_says_what_it_says_to_python(pattern: str) -> None:
 
 def test_an_unknown_option_that_is_off_does_not_stand_in_the_way() -> None:
     assert parse(brand_new_option=None, another=False, third={})[1] == ()
+    known = dict.fromkeys(("modules_to_save", "layers_pattern", "rank_pattern"))
+    assert parse(**known)[1] == ()
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[]", b"1", b"\xff", b"[" * 100_000])
