@@ -76,19 +76,20 @@ def workflow_in(client: Client, repository: str, number: int) -> str | None:
         InputError, GitHubFailure: as `head_of`; or it changes more files than GitHub lists.
     """
     repo = client.api.get_repo(repository)
-    names = client.repeat(
+    files = client.repeat(
         f"listing the files of {repository}#{number}",
-        lambda: [f.filename for f in repo.get_pull(number).get_files() if f.status != "removed"],
+        lambda: [(f.filename, f.status) for f in repo.get_pull(number).get_files()],
         permission=_PERMISSION,
     )
-    if len(names) >= _MOST_FILES:
+    if len(files) >= _MOST_FILES:
         raise InputError(
             f"changes {_MOST_FILES:,} files or more, and GitHub lists no others: some may be of "
             "the workflow whose report this is",
             file="the pull request",
             fix="split it",
         )
-    return next((name for name in names if name.startswith(_WORKFLOWS)), None)
+    kept = (name for name, status in files if status != "removed")
+    return next((name for name in kept if name.startswith(_WORKFLOWS)), None)
 
 
 def _head(pull: PullRequest) -> Head:

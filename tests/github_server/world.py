@@ -143,8 +143,14 @@ class World(Proposals, Runs):
 
     def pulls_list_files(self, call: Call) -> Reply:
         pull = self._pull(call, "pull_number")
-        entry = blank("diff-entry") | {"sha": "0" * 40, "status": "modified"}
-        return self._page(call, [entry | {"filename": name} for name in pull.files])
+        entry = blank("diff-entry") | {"sha": "0" * 40}
+        entries = [
+            entry
+            | {"filename": name.removeprefix("-")}
+            | {"status": "removed" if name.startswith("-") else "modified"}
+            for name in pull.files
+        ]
+        return self._page(call, entries)
 
     def repos_get(self, call: Call) -> Reply:
         known = {repository for repository, _ in self.pulls} | self.bare.keys()
@@ -205,7 +211,7 @@ class World(Proposals, Runs):
         base_sha: str = "a" * 40,
         files: Sequence[str] = (),
     ) -> Pull:
-        """Open a pull request; a repository exists once it has one."""
+        """Open a pull request; a repository exists once it has one. It removes a `-file`."""
         head_repository = head_repository or repository
         pull = Pull(
             repository=repository,

@@ -282,8 +282,9 @@ def test_attack_a_foreign_or_replayed_report_is_refused_and_that_is_said(
         ([".github/workflows/anything.yml"], "anything.yml"),
         ([f"{n}.txt" for n in range(120)] + [".github/actions/gate/action.yml"], "action.yml"),
         ([f"{n}.txt" for n in range(3000)], "3,000 files or more"),
+        (["-old.txt", *(f"{n}.txt" for n in range(2999))], "3,000 files or more"),
     ],
-    ids=["a workflow", "an action, on a later page", "more than GitHub lists"],
+    ids=["a workflow", "an action, on a later page", "more than GitHub lists", "one removed"],
 )
 def test_attack_a_report_of_a_forks_own_workflow_is_not_believed(server, environment, files, told):
     """GitHub runs a pull request's workflows as it has them. One that goes by the name of the
@@ -305,7 +306,10 @@ def test_other_files_of_github_and_workflows_of_those_who_may_push_are_fine(serv
         head_sha=HEAD,
         head_repository=FORK,
         head_ref="better",
-        files=[".github/adapterbot.yaml", "docs/.github/workflows/x.yml"],
+        files=[
+            *[".github/adapterbot.yaml", "docs/.github/workflows/x.yml"],
+            "-.github/workflows/old.yml",
+        ],
     )
     upload(server, report("passed"))
     run(environment())
