@@ -379,11 +379,17 @@ def test_dora_is_refused_by_name(bases: dict[str, Path], tmp_path: Path) -> None
 def test_what_the_base_is_needed_for_is_said(bases: dict[str, Path], tmp_path: Path) -> None:
     heads = [
         tiny_models.save_adapter(bases["llama"], tmp_path / str(seed), seed=seed, r=4,
-                                 target_modules=QV, modules_to_save=["lm_head"])
-        for seed in (1, 2)
+                                 target_modules=QV, modules_to_save=saved)
+        for seed, saved in enumerate((["norm", "lm_head"], ["lm_head", "up_proj", "down_proj"]))
     ]  # fmt: skip
     adapters = [load_adapter(head) for head in heads]
-    merge_linear(adapters, [0.25, 0.75])
+    merged = merge_linear(adapters, [0.25, 0.75], base=bases["llama"])
+    # As the next run has them, whose sets are in another order.
+    assert merged.config.modules_to_save == ("down_proj", "lm_head", "norm", "up_proj")
+    (tmp_path / "empty").mkdir()
+    elsewhere = merge_linear(adapters, [0.5, 0.75], base=tmp_path / "empty")
+    with pytest.raises(InputError, match=r"lm_head\.weight: is not among the base model's weights"):
+        elsewhere.replaced["lm_head.weight"]
     with pytest.raises(InputError, match=r"lm_head\.weight: is saved whole with weights that do"):
         merge_linear(adapters, [0.5, 0.75])
     low = tiny_models.save_adapter(bases["llama"], tmp_path / "c", r=4, target_modules=["lm_head"])
