@@ -133,8 +133,9 @@ def spread(model: Any, places: Mapping[str, str]) -> None:
 def _moving(forward: Callable[..., Any], place: str) -> Callable[..., Any]:
     def moved(*args: Any, **options: Any) -> Any:
         # The cache is left where it is, as a model asks for (`_skip_keys_device_placement`).
-        kept = {"past_key_values": options.pop("past_key_values", None)}
+        names = {"cache", "cache_params", "past_key_values"}.intersection(options)
+        kept = {name: options.pop(name) for name in names}
         args, options = tree_map_only(Tensor, lambda one: one.to(place), (args, options))
-        return forward(*args, **options, **(kept if kept["past_key_values"] is not None else {}))
+        return forward(*args, **options, **kept)
 
     return moved

@@ -20,6 +20,7 @@ from transformers.cache_utils import DynamicCache
 from adapterbot.errors import OurFailure
 from adapterbot.eval.key_values import KeyValues
 from adapterbot.eval.trees import laid_out, tree
+from adapterbot.weights.caches import cache_argument
 from adapterbot.weights.memory import fitting, memory_ended
 
 # 128 MiB in fp32: 256 positions of a vocabulary of 128 k.
@@ -69,14 +70,14 @@ class Forward:
         self.window = _window(model.config.get_text_config())
         self.turn = _turn(model.config.get_text_config())
         self._model = model
+        self._stateful = bool(getattr(model, "_is_stateful", False))
         self._chunk = max(1, _LOGITS_AT_ONCE // model.config.get_text_config().vocab_size)
         for body in (model.base_model, model.get_decoder(), getattr(model, "model", model)):
             self._body = body
             self._takes = frozenset(inspect.signature(body.forward).parameters)
             if body is not model and self._halves_agree():
                 # Now, before anybody puts different adapters under different rows.
-                stateful = bool(getattr(model, "_is_stateful", False))
-                self.recurrent = stateful or not self._goes_on(KeyValues)
+                self.recurrent = self._stateful or not self._goes_on(KeyValues)
                 placed = "position_ids" in self._takes and not self.recurrent
                 self.pads = placed or self._reads_behind_padding()
                 self.recurrent |= not self.pads
@@ -129,13 +130,12 @@ class Forward:
             self.steer(variants)
         arguments: dict[str, Any] = {"attention_mask": mask, "use_cache": cache is not None}
         if cache is not None:
-            arguments["past_key_values"] = cache
-        if "cache_params" in self._takes:
-            # Mamba has nothing but states: there are no keys behind these positions to be masked.
-            arguments["cache_params"] = arguments.pop("past_key_values", None)
-            arguments["attention_mask"] = mask[:, -ids.shape[1] :]
+            arguments[cache_argument(self._takes)] = cache
         if "position_ids" in self._takes:
             arguments["position_ids"] = positions
+        elif self._stateful:
+            # Mamba has nothing but states: there are no keys behind these positions to be masked.
+            arguments["attention_mask"] = mask[:, -ids.shape[1] :]
         return self._body(input_ids=ids, **arguments)[0]
 
     def logits(self, hidden: Tensor) -> Iterator[Tensor]:

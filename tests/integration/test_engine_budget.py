@@ -26,8 +26,8 @@ def held(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     found: list[int] = []
 
     def counted(method: Callable[..., Any]) -> Callable[..., Any]:
-        def count(layer: Any, *args: Any) -> Any:
-            made = method(layer, *args)
+        def count(layer: Any, *args: Any, **options: Any) -> Any:
+            made = method(layer, *args, **options)
             layers.update(one for one in (layer, made) if isinstance(one, key_values._RoomyLayer))
             found.append(sum(one._keys[:, 0, :, 0].numel() for one in list(layers)))
             return made

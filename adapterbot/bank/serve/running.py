@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from adapterbot.bank.serve.jobs import Ask, Job
+from adapterbot.weights.caches import cache_argument
 
 
 class Base(Protocol):
@@ -72,6 +73,7 @@ class Running:
         self._mask: Tensor | None = None
         self._next: list[int] = []
         takes = inspect.signature(base.model.forward).parameters
+        self._goes_on_from = cache_argument(takes)
         self._options = {"logits_to_keep": 1} if "logits_to_keep" in takes else {}
 
     @torch.inference_mode()
@@ -156,16 +158,17 @@ class Running:
         from transformers import DynamicCache
 
         self._select(asks)
+        # Without the model's config every layer keeps all positions; windows are masked.
+        kept = DynamicCache() if cache is None else cache
         done = self._base.model(
             input_ids=ids,
             attention_mask=mask,
             position_ids=positions,
-            # Without the model's config every layer keeps all positions; windows are masked.
-            past_key_values=DynamicCache() if cache is None else cache,
             use_cache=True,
+            **{self._goes_on_from: kept},
             **self._options,
         )
-        return done.past_key_values, done.logits[:, -1].float()
+        return kept, done.logits[:, -1].float()
 
     def _chosen(self, logits: Tensor, jobs: Sequence[Job]) -> list[int]:
         return self._choose(
