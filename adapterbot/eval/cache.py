@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 import sqlite3
+import time
 from collections.abc import Iterable, Mapping, Set
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -27,6 +28,8 @@ _FILE = "scores.sqlite"
 # Raised when the table or what is stored in it changes.
 _SCHEMA = 1
 _WAIT_SECONDS = 30.0
+# Seconds between two transactions, which take a third of a millisecond each, and scores.
+_STORE_AFTER, _STORE_EVERY = 0.05, 64
 # What SQLite says of a file that is not what it wrote. Anything else (another job holds it, or the
 # disk is full) says nothing against what is in it.
 _DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
@@ -187,6 +190,41 @@ class ScoreCache:
             file = Path(f"{self._path}{suffix}")
             with suppress(FileNotFoundError):
                 file.replace(f"{file}.damaged")
+
+
+class Unsaved:
+    """Scores on their way to a cache, which are stored several at a time, and at the end.
+
+    What took longer than a moment is stored at once, whatever kills us. Of a batch, which comes at
+    once and before a wait, a few dozen may be lost.
+    """
+
+    def __init__(self, cache: ScoreCache | None) -> None:
+        self._cache = cache
+        self._waiting: dict[CacheKey, list[CachedScore]] = {}
+        self._stored = time.monotonic()
+
+    def add(self, key: CacheKey, one: CachedScore) -> None:
+        """Takes a score for its task. None that is missing: why it is (a judge that was away) may
+        not be true tomorrow."""
+        if one.score.missing is None:
+            self._waiting.setdefault(key, []).append(one)
+        many = sum(map(len, self._waiting.values())) >= _STORE_EVERY
+        if many or time.monotonic() - self._stored >= _STORE_AFTER:
+            self._store()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._store()
+
+    def _store(self) -> None:
+        if self._cache:
+            for key, scores in self._waiting.items():
+                self._cache.store(key, scores)
+        self._waiting.clear()
+        self._stored = time.monotonic()
 
 
 def _is_damage(error: sqlite3.DatabaseError) -> bool:

@@ -20,7 +20,7 @@ from pydantic import JsonValue
 
 from adapterbot.errors import OurFailure
 from adapterbot.eval.answers import Sample
-from adapterbot.eval.cache import CachedScore, CacheKey, ScoreCache
+from adapterbot.eval.cache import CacheKey, ScoreCache, Unsaved
 from adapterbot.eval.questions import (
     Composite,
     Identity,
@@ -42,9 +42,6 @@ from adapterbot.weights.trained_on import check_base
 
 # Raised when the same base, adapter and task would be answered in another way: old caches miss.
 ALGORITHM = 7
-# Seconds between two transactions, of a third of a millisecond each: what took longer is kept at
-# once, whatever kills us. Of a batch, which comes at once before a wait, all but so many answers.
-_STORE_AFTER, _STORE_EVERY = 0.05, 64
 
 
 @dataclass(frozen=True)
@@ -284,22 +281,15 @@ class Evaluation:
             task_scorers = [stack.enter_context(scorer_of(part.task)) for part in asked]
             if questions:
                 stack.enter_context(under())
-            unsaved: dict[int, list[CachedScore]] = {}
-            stack.callback(self._store, asked, unsaved)
-            kept = time.monotonic()
+            unsaved = stack.enter_context(Unsaved(self._cache))
             for at, answer in self._model.answers(questions):
                 index, sample = waiting[at]
                 task = asked[index].task
                 one = scored(task_scorers[index], sample, answer)
                 scores[index][sample.id] = one.score
                 self._written[task.digest, sample.id] = (one.score.output, one.token_ids)
-                if one.score.missing is None:
-                    # Why a score is missing (a judge that was away) may not be true tomorrow.
-                    unsaved.setdefault(index, []).append(one)
+                unsaved.add(asked[index].key, one)
                 done += 1
-                if done % _STORE_EVERY == 0 or time.monotonic() - kept >= _STORE_AFTER:
-                    self._store(asked, unsaved)
-                    kept = time.monotonic()
                 if progress:
                     progress(done, total)
         return tuple(
@@ -320,12 +310,6 @@ class Evaluation:
         for sample, one in stored.items():
             self._written[task.digest, sample] = (one.score.output, one.token_ids)
         return {sample: one.score for sample, one in stored.items()}
-
-    def _store(self, asked: Sequence[_Part], unsaved: dict[int, list[CachedScore]]) -> None:
-        if self._cache:
-            for index, scores in unsaved.items():
-                self._cache.store(asked[index].key, scores)
-        unsaved.clear()
 
     def _draft(
         self, task: Task, sample: Sample, texts: dict[tuple[str, str], str]
