@@ -13,14 +13,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from adapterbot.commands.bank_opened import named_after, opened_to_write
+from adapterbot.commands.bank_opened import manifest_at, opened_to_write
 from adapterbot.commands.bank_show import BankSummary, summary
 from adapterbot.commands.base_option import refuse_missing
 from adapterbot.errors import InputError
 from adapterbot.files import jsonl, there
-from adapterbot.files.validation import bad_input
 from adapterbot.importing import extras
 from adapterbot.records import Line, Record
 from adapterbot.records.base import Count
@@ -95,7 +94,7 @@ def create(
     with extras("bank,eval", "a new bank"):
         from adapterbot.bank import shared, writer
         from adapterbot.bank.base import modules_of
-        from adapterbot.bank.manifest import Manifest, SoupLayout, Stored, VeraLayout
+        from adapterbot.bank.manifest import SoupLayout, Stored, VeraLayout
     if dimension is not None:
         layout: Any = SoupLayout(size=dimension)
     else:
@@ -103,12 +102,9 @@ def create(
         layout = VeraLayout(rank=rank, modules=modules_of(base, wanted))
     tensors = shared.draw(layout, seed) if store_shared else {}
     kept = Stored(digest=shared.digest(tensors)) if tensors else shared.generated(layout, seed)
-    try:
-        manifest = Manifest(
-            name=name or named_after(path), base_model=base, dtype=dtype, layout=layout, shared=kept
-        )
-    except ValidationError as error:
-        raise bad_input(error, file=str(path), fix="give it another") from error
+    manifest = manifest_at(
+        path, name=name, base_model=base, dtype=dtype, layout=layout, shared=kept
+    )
     keep = partial(shared.store, tensors=tensors) if tensors else lambda _: None
     with writer.create(path, manifest, keep) as bank:
         return summary(bank)

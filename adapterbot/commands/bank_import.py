@@ -8,7 +8,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adapterbot.commands.bank_opened import named_after, opened, opened_to_write
+from adapterbot.commands.bank_opened import manifest_at, opened, opened_to_write
 from adapterbot.commands.bank_show import BankSummary, summary
 from adapterbot.errors import InputError
 from adapterbot.files import there
@@ -167,15 +167,15 @@ class _Incoming:
 
     def _made_for(self, arrival: _Arrival) -> Manifest:
         from adapterbot.bank import shared
-        from adapterbot.bank.manifest import Manifest, Stored
+        from adapterbot.bank.manifest import Stored
 
         kept: Any
         if arrival.seed is None:
             self._shared, kept = arrival.shared, Stored(digest=shared.digest(arrival.shared))
         else:
             kept = self._generated(arrival.layout, arrival.seed)
-        return Manifest(
-            name=named_after(self._path),
+        return manifest_at(
+            self._path,
             base_model=self._base or arrival.base or UNKNOWN,
             dtype=self._dtype or arrival.dtype,
             layout=arrival.layout,

@@ -219,6 +219,14 @@ def test_a_name_that_no_record_holds_is_refused(bank: Any, here: Path) -> None:
     assert not (here / "users").exists()
 
 
+def test_a_base_that_no_record_holds_is_refused_by_an_import_too(bank: Any, here: Path) -> None:
+    bank("create", "users", "--base", "any", "--dimension", 2)
+    bank("export", "users", "out.safetensors")
+    with pytest.raises(InputError, match=r"^copy: base_model: "):
+        bank("import", "copy", "out.safetensors", "--base", "b/" * 1001)
+    assert not (here / "copy").exists()
+
+
 def test_a_device_that_there_cannot_be_is_named(bank: Any) -> None:
     with pytest.raises(InputError, match=r"--device: cannot be 'gpu' \(write auto, cpu, cuda or"):
         bank("fit", "users", "--users", "rows.jsonl", "--device", "gpu")
